@@ -1,0 +1,8 @@
+//go:build invariants || race
+
+// Package invariants switches costly checks of the store's own promises on, in
+// builds with the tag invariants and under the race detector.
+package invariants
+
+// Enabled: a broken promise panics where it is seen.
+const Enabled = true

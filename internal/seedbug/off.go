@@ -1,0 +1,8 @@
+//go:build !seedbug
+
+// Package seedbug puts known faults into the store, in builds with the tag
+// seedbug alone: a test campaign that does not find each of them proves nothing.
+package seedbug
+
+// On is false: without the build tag there are no seeded faults.
+func On(string) bool { return false }

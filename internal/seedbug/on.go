@@ -1,0 +1,17 @@
+//go:build seedbug
+
+// Package seedbug puts known faults into the store, in builds with the tag
+// seedbug alone: a test campaign that does not find each of them proves nothing.
+package seedbug
+
+import (
+	"os"
+	"slices"
+	"strings"
+)
+
+// On tells whether the environment variable CIDSTORE_SEEDBUG, a list separated
+// by commas, holds name.
+func On(name string) bool {
+	return slices.Contains(strings.Split(os.Getenv("CIDSTORE_SEEDBUG"), ","), name)
+}

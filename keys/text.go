@@ -1,0 +1,106 @@
+package keys
+
+import (
+	"encoding/hex"
+	"fmt"
+)
+
+const (
+	hexDigits  = 2 * Size      // digits of an identifier
+	uuidLength = hexDigits + 4 // 8-4-4-4-12
+	errorText  = 64            // bytes of a bad text that an error repeats
+)
+
+// String returns 32 lower-case hexadecimal digits, High first.
+func (e E) String() string {
+	var text [hexDigits]byte
+	b := e.Bytes()
+	hex.Encode(text[:], b[:])
+	return string(text[:])
+}
+
+// AppendText appends the text of String to dst; the error is always nil.
+func (e E) AppendText(dst []byte) ([]byte, error) {
+	b := e.Bytes()
+	return hex.AppendEncode(dst, b[:]), nil
+}
+
+// MarshalText returns the text of String; the error is always nil.
+func (e E) MarshalText() ([]byte, error) { return e.AppendText(nil) }
+
+// UnmarshalText is Parse. After an error e is what it was.
+func (e *E) UnmarshalText(text []byte) error {
+	parsed, err := Parse(string(text))
+	if err == nil {
+		*e = parsed
+	}
+	return err
+}
+
+// Parse reads an identifier in one of three forms, with digits of either case:
+// the 32 hexadecimal digits of String, the 36 characters 8-4-4-4-12 of a UUID,
+// or 0x followed by 1 to 32 hexadecimal digits. Nothing else is accepted, no
+// space, sign, brace or prefix. The error quotes the text, or the start of it
+// where it is long.
+func Parse(text string) (E, error) {
+	var e E
+	ok := false
+	switch {
+	case len(text) > 2 && len(text) <= 2+hexDigits && text[:2] == "0x":
+		e, ok = parseDigits(text[2:])
+	case len(text) == hexDigits:
+		e, ok = parseDigits(text)
+	case len(text) == uuidLength:
+		e, ok = parseUUID(text)
+	}
+	if !ok {
+		return E{}, parseError(text)
+	}
+	return e, nil
+}
+
+// parseDigits reads at most 32 hexadecimal digits as a number.
+func parseDigits[T string | []byte](text T) (e E, ok bool) {
+	for i := range len(text) {
+		digit, ok := parseDigit(text[i])
+		if !ok {
+			return E{}, false
+		}
+		e = E{High: e.High<<4 | e.Low>>60, Low: e.Low<<4 | uint64(digit)}
+	}
+	return e, true
+}
+
+func parseDigit(c byte) (digit byte, ok bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10, true
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10, true
+	}
+	return 0, false
+}
+
+// parseUUID reads the 36 characters of a UUID.
+func parseUUID(text string) (e E, ok bool) {
+	if text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-' {
+		return E{}, false
+	}
+	var digits [hexDigits]byte
+	copy(digits[0:], text[0:8])
+	copy(digits[8:], text[9:13])
+	copy(digits[12:], text[14:18])
+	copy(digits[16:], text[19:23])
+	copy(digits[20:], text[24:36])
+	return parseDigits(digits[:])
+}
+
+func parseError(text string) error {
+	const want = "want 32 hexadecimal digits, a UUID, or 0x and 1 to 32 digits"
+	if len(text) > errorText {
+		return fmt.Errorf("keys: %q... (%d bytes) is no identifier: %s", text[:errorText], len(text), want)
+	}
+	return fmt.Errorf("keys: %q is no identifier: %s", text, want)
+}
