@@ -1,0 +1,245 @@
+package crashfs
+
+import "slices"
+
+// Class is one way in which a crash loses what was not synced.
+type Class int
+
+const (
+	Issued        Class = iota // everything issued is on the disk
+	Synced                     // only what was synced
+	OneSector                  // all sectors but one, and one sector alone
+	AllSubsets                 // every choice of a version for each sector, where these are few
+	RandomSubsets              // otherwise: random choices of versions, sizes and names
+	Garbage                    // sectors in flight are zero, garbage, or half old and half new
+	Sizes                      // sizes of files old or new, whatever their bytes
+	Names                      // creates, renames and removes missing
+	classCount    = iota
+)
+
+var allClasses = [classCount]Class{Issued, Synced, OneSector, AllSubsets, RandomSubsets, Garbage, Sizes, Names}
+
+var classNames = [classCount]string{
+	"issued", "synced", "one sector", "all subsets", "random subsets", "garbage", "sizes", "names",
+}
+
+func (c Class) String() string { return classNames[c] }
+
+// family is the candidates of one class at one cut: build(i) puts the i-th of
+// count together in e.disk.
+type family struct {
+	class  Class
+	count  int
+	build  func(i int)
+	chosen []int
+}
+
+// families lists the candidates at a cut and samples them down to the bound.
+func (e *Enumeration) families(cut int) []family {
+	k := len(e.slots)
+	all := [classCount]family{
+		Issued:        {count: 1, build: func(int) { e.issued() }},
+		Synced:        {count: 1, build: func(int) { e.synced() }},
+		OneSector:     {count: 2 * k, build: e.oneSector},
+		AllSubsets:    {build: e.subset},
+		RandomSubsets: {build: func(i int) { e.randomSubset(cut, i) }},
+		Garbage:       {build: func(i int) { e.garbage(cut, i) }},
+		Sizes:         {count: e.sizeCount(), build: e.size},
+		Names:         {build: e.nameChange},
+	}
+	pending := len(e.replay.names.pending)
+	all[AllSubsets].count = e.subsetCount()
+	if all[AllSubsets].count == 0 && k+pending+all[Sizes].count > 0 {
+		all[RandomSubsets].count = e.plan.Random
+	}
+	if k > 0 {
+		all[Garbage].count = 2*k*damages + e.plan.Random
+	}
+	if pending > 0 {
+		all[Names].count = 2 * (pending + 1)
+	}
+	var families []family
+	for i := range all {
+		all[i].class = Class(i)
+		if slices.Contains(e.plan.Classes, Class(i)) {
+			families = append(families, all[i])
+		}
+	}
+	e.sample(cut, families)
+	return families
+}
+
+// sample chooses the candidates to build: all, or as many of each class as the
+// bound allows, the small classes first.
+func (e *Enumeration) sample(cut int, families []family) {
+	left := e.plan.PerCut
+	bySize := slices.Clone(families)
+	slices.SortStableFunc(bySize, func(a, b family) int { return a.count - b.count })
+	quota := map[Class]int{}
+	for n, f := range bySize {
+		quota[f.class] = f.count
+		if e.plan.PerCut > 0 {
+			quota[f.class] = min(f.count, (left+len(bySize)-n-1)/(len(bySize)-n))
+			left -= quota[f.class]
+		}
+	}
+	for n := range families {
+		f := &families[n]
+		if quota[f.class] == f.count {
+			for i := range f.count {
+				f.chosen = append(f.chosen, i)
+			}
+			continue
+		}
+		// Floyd's sample without replacement.
+		rng, taken := e.random(cut, int(f.class), sampling), map[int]bool{}
+		for top := f.count - quota[f.class]; top < f.count; top++ {
+			i := rng.IntN(top + 1)
+			if taken[i] {
+				i = top
+			}
+			taken[i] = true
+			f.chosen = append(f.chosen, i)
+		}
+		slices.Sort(f.chosen)
+	}
+}
+
+// Purposes of random sources that are not a class's.
+const (
+	sampling = classCount + iota
+	together // of damages
+)
+
+// damages is how many ways a sector in flight can be damaged.
+const damages = pickZero - pickEnd
+
+func (e *Enumeration) oneSector(i int) {
+	k := len(e.slots)
+	e.issued()
+	if i < k {
+		e.disk.picks[i] = 0
+		return
+	}
+	newest := e.disk.picks[i-k]
+	clear(e.disk.picks)
+	e.disk.picks[i-k] = newest
+}
+
+// subsetCount is the number of choices of a version for each slot, 0 if there
+// are none or too many.
+func (e *Enumeration) subsetCount() int {
+	count := 1
+	for i := range e.slots {
+		count *= len(e.slots[i].versions)
+		if count > 1<<e.plan.Subsets {
+			return 0
+		}
+	}
+	if count == 1 {
+		return 0
+	}
+	return count
+}
+
+func (e *Enumeration) subset(i int) {
+	e.issued()
+	for n := range e.slots {
+		versions := len(e.slots[n].versions)
+		e.disk.picks[n] = i % versions
+		i /= versions
+	}
+}
+
+// randomSubset draws how much of the disk is new, then each sector by itself.
+func (e *Enumeration) randomSubset(cut, i int) {
+	rng := e.random(cut, i, int(RandomSubsets))
+	share := rng.Float64()
+	e.issued()
+	for n := range e.slots {
+		switch versions := len(e.slots[n].versions); {
+		case rng.Float64() >= share:
+			e.disk.picks[n] = 0
+		case rng.IntN(4) == 0: // a version on the way
+			e.disk.picks[n] = rng.IntN(versions)
+		}
+	}
+	if i%2 == 0 {
+		return // sizes and names as issued: else most choices would be of files that are not there
+	}
+	for n, ino := range e.files {
+		e.disk.sizes[n] = sizeOption(ino, rng.IntN(1+len(ino.sizes)))
+	}
+	e.disk.names = rng.IntN(1 + len(e.replay.names.pending))
+}
+
+// garbage damages each sector in turn, on a disk that is otherwise new and one
+// that is old, then random ones together.
+func (e *Enumeration) garbage(cut, i int) {
+	k := len(e.slots)
+	e.issued()
+	if i < 2*k*damages {
+		if i >= k*damages {
+			clear(e.disk.picks)
+		}
+		e.disk.picks[i%k] = pickZero - i/k%damages
+		return
+	}
+	rng := e.random(cut, i, together)
+	share := rng.Float64()
+	for n := range e.slots {
+		switch draw := rng.Float64(); {
+		case draw < share/2:
+			e.disk.picks[n] = pickZero - rng.IntN(damages)
+		case draw < share:
+			e.disk.picks[n] = 0
+		}
+	}
+}
+
+// sizeCount is the number of sizes that un-synced files may have, each on a disk
+// with new bytes and one with old.
+func (e *Enumeration) sizeCount() (count int) {
+	for _, ino := range e.files {
+		if len(ino.sizes) > 0 {
+			count += 2 * (1 + len(ino.sizes))
+		}
+	}
+	return count
+}
+
+func (e *Enumeration) size(i int) {
+	e.issued()
+	if i%2 == 1 {
+		clear(e.disk.picks)
+	}
+	i /= 2
+	for n, ino := range e.files {
+		if len(ino.sizes) == 0 {
+			continue
+		}
+		if i <= len(ino.sizes) {
+			e.disk.sizes[n] = sizeOption(ino, i)
+			return
+		}
+		i -= 1 + len(ino.sizes)
+	}
+}
+
+// sizeOption is the i-th size that a file had since it was synced.
+func sizeOption(ino *inode, i int) int64 {
+	if i == 0 {
+		return ino.durable
+	}
+	return ino.sizes[i-1]
+}
+
+// nameChange puts the first changes of names on the disk, under new bytes and
+// under old.
+func (e *Enumeration) nameChange(i int) {
+	e.issued()
+	if i%2 == 1 {
+		e.synced()
+	}
+	e.disk.names = i / 2
+}

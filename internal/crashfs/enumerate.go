@@ -1,0 +1,354 @@
+package crashfs
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"iter"
+	"maps"
+	"math/rand/v2"
+	"slices"
+)
+
+// Plan says which crashes to look at. The zero value is all classes at all cuts.
+type Plan struct {
+	Classes []Class // nil: all
+	Subsets int     // AllSubsets up to 2 to this many; default 10
+	Random  int     // RandomSubsets and Garbage: random images at each cut; default 16
+	PerCut  int     // bound on the images at one cut, a seeded sample over the classes; 0: none
+	Seed    uint64  // of all that is random
+	From    int     // first cut
+	To      int     // last cut; 0: the end of the trace
+	// Shard of Shards: only every Shards-th image, beginning with the Shard-th, so
+	// that several goroutines can share an enumeration. 0 of 0: all.
+	Shard, Shards int
+}
+
+// Enumeration goes over the disks that a crash may leave. A cut is a point
+// between two entries of the trace: cut n has seen n of them.
+type Enumeration struct {
+	trace  *Trace
+	plan   Plan
+	ops    []op
+	report Report
+
+	replay *FS               // all that was issued up to the cut, with the versions of its sectors
+	work   *FS               // the image handed out last
+	arenas map[uint64]*arena // memory of work by inode: equal to replay's but for changed pages
+
+	seed   maphash.Seed
+	hash   uint64            // of the bytes of replay
+	pages  map[pageID]uint64 // what each page contributes
+	seen   map[uint64]bool   // hashes of the images at cuts with the same marks
+	marks  []any
+	images int // distinct ones, of all shards
+
+	// The cut looked at: its un-synced sectors and files, and the disk being put
+	// together.
+	slots []slot
+	files []*inode
+	disk  disk
+}
+
+type pageID struct {
+	ino  uint64
+	page int64
+}
+
+// slot is one un-synced sector at a cut.
+type slot struct {
+	ino      *inode
+	sector   int64
+	versions [][]byte // oldest, that is synced, first
+	hashes   []uint64
+}
+
+// disk chooses, for each thing that is not synced, what the crash left of it.
+type disk struct {
+	picks []int   // by slot: a version, or one of the damages below
+	sizes []int64 // by file
+	names int     // changes of names that are on the disk, the first so many
+}
+
+// What may become of a sector besides a version of it.
+const (
+	pickZero     = -1 - iota // all zero
+	pickGarbage              // random bytes
+	pickOldFirst             // first half synced version, second half the newest
+	pickNewFirst
+	pickEnd
+)
+
+// Enumerate prepares to go over the crashes of what was recorded up to now.
+func (t *Trace) Enumerate(p Plan) *Enumeration {
+	if p.Subsets == 0 {
+		p.Subsets = 10
+	}
+	if p.Random == 0 {
+		p.Random = 16
+	}
+	if p.Classes == nil {
+		p.Classes = allClasses[:]
+	}
+	e := &Enumeration{trace: t, plan: p, ops: t.entries()}
+	if p.To == 0 {
+		e.plan.To = len(e.ops)
+	}
+	return e
+}
+
+// Images hands out one image after the other, each once for every state of the
+// marks. An image, and the file system made of it, is valid until the next one
+// or the end of the loop; FS.Copy keeps it.
+func (e *Enumeration) Images() iter.Seq[*Image] {
+	return func(yield func(*Image) bool) {
+		e.start()
+		defer e.finish()
+		for cut := 0; cut <= min(e.plan.To, len(e.ops)); cut++ {
+			if cut > 0 {
+				e.advance(&e.ops[cut-1])
+			}
+			if cut >= e.plan.From && !e.cut(cut, yield) {
+				return
+			}
+		}
+	}
+}
+
+func (e *Enumeration) start() {
+	s := e.trace.fs
+	s.mu.Lock()
+	o := s.options
+	o.Capacity = s.capacity
+	s.mu.Unlock()
+	e.replay = e.trace.base.restore(o, s.pool)
+	e.replay.keep = true
+	e.arenas = map[uint64]*arena{}
+	e.seed, e.hash, e.pages = maphash.MakeSeed(), 0, map[pageID]uint64{}
+	e.seen, e.marks, e.images = map[uint64]bool{}, nil, 0
+	e.report = Report{Sites: map[string]int{}}
+	for _, ino := range e.replay.inodes {
+		e.rehash(ino, ino.used)
+	}
+}
+
+func (e *Enumeration) finish() {
+	e.retire()
+	for _, ino := range e.replay.inodes {
+		e.replay.pool.put(ino.arena)
+	}
+	for _, a := range e.arenas {
+		e.replay.pool.put(a)
+	}
+	e.replay, e.arenas = nil, nil
+}
+
+// retire cuts the power of the image handed out last, and takes the memory of
+// the files back that its user created.
+func (e *Enumeration) retire() {
+	if e.work == nil {
+		return
+	}
+	e.work.Crash()
+	for id, ino := range e.work.inodes {
+		if e.arenas[id] != ino.arena {
+			e.work.pool.put(ino.arena)
+		}
+	}
+	e.work = nil
+}
+
+// advance replays one entry.
+func (e *Enumeration) advance(o *op) {
+	if o.kind == Mark {
+		// Another state of the marks is another question to the same disk.
+		e.marks = append(e.marks, o.mark)
+		clear(e.seen)
+		return
+	}
+	e.report.Sites[o.site()]++
+	before := bitset(nil)
+	if ino := e.replay.inodes[o.ino]; ino != nil {
+		before = slices.Clone(ino.changed)
+		ino.changed.clear()
+	}
+	e.replay.apply(o)
+	if before != nil {
+		ino := e.replay.inodes[o.ino]
+		e.rehash(ino, ino.changed)
+		for i, word := range before {
+			ino.changed[i] |= word
+		}
+	}
+}
+
+// rehash brings the hash of everything up to date with some pages of a file.
+func (e *Enumeration) rehash(ino *inode, pages bitset) {
+	pages.each(func(page int64) {
+		h := uint64(0)
+		first, end := sectors(page*pageSize, int64(len(ino.page(page))))
+		for s := first; s < end; s++ {
+			h ^= e.sectorHash(ino.id, s, ino.sector(s))
+		}
+		id := pageID{ino.id, page}
+		e.hash ^= e.pages[id] ^ h
+		e.pages[id] = h
+	})
+}
+
+// sectorHash tells a sector's bytes and place; zeros anywhere are 0, so that a
+// hole is as good as a written zero.
+func (e *Enumeration) sectorHash(ino uint64, sector int64, p []byte) uint64 {
+	if allZero(p) {
+		return 0
+	}
+	return mix(maphash.Bytes(e.seed, p), ino, uint64(sector))
+}
+
+// mix joins numbers into one hash.
+func mix(h uint64, parts ...uint64) uint64 {
+	for _, p := range parts {
+		h = (h ^ p) * 0x9e3779b97f4a7c15
+		h ^= h >> 29
+	}
+	return h
+}
+
+// cut goes over the images of one cut; false: the loop ended.
+func (e *Enumeration) cut(cut int, yield func(*Image) bool) bool {
+	e.report.Cuts++
+	e.gather()
+	for _, f := range e.families(cut) {
+		for _, i := range f.chosen {
+			f.build(i)
+			e.report.ByClass[f.class].Candidates++
+			h := e.diskHash(cut)
+			if e.seen[h] {
+				continue
+			}
+			e.seen[h] = true
+			e.images++
+			e.report.ByClass[f.class].Distinct++
+			if e.plan.Shards > 1 && (e.images-1)%e.plan.Shards != e.plan.Shard {
+				continue
+			}
+			e.report.Handed++
+			img := &Image{Class: f.class, Cut: cut, Index: i, Marks: slices.Clip(e.marks), Hash: h, e: e}
+			if cut > 0 {
+				img.last = &e.ops[cut-1]
+			}
+			ok := yield(img)
+			img.e = nil
+			if !ok {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// gather lists what is not synced at the cut.
+func (e *Enumeration) gather() {
+	e.slots, e.files = e.slots[:0], e.files[:0]
+	for _, id := range slices.Sorted(maps.Keys(e.replay.inodes)) {
+		ino := e.replay.inodes[id]
+		e.files = append(e.files, ino)
+		for _, s := range ino.dirtySectors() {
+			u := ino.unsynced[s]
+			sl := slot{ino: ino, sector: s, versions: append([][]byte{u.old}, u.versions...)}
+			for _, v := range sl.versions {
+				sl.hashes = append(sl.hashes, e.sectorHash(id, s, v))
+			}
+			e.slots = append(e.slots, sl)
+		}
+	}
+	e.disk = disk{make([]int, len(e.slots)), make([]int64, len(e.files)), 0}
+}
+
+// issued puts everything issued on the disk.
+func (e *Enumeration) issued() {
+	for i := range e.slots {
+		e.disk.picks[i] = len(e.slots[i].versions) - 1
+	}
+	for i, ino := range e.files {
+		e.disk.sizes[i] = ino.size.Load()
+	}
+	e.disk.names = len(e.replay.names.pending)
+}
+
+// synced puts only on the disk what was synced.
+func (e *Enumeration) synced() {
+	clear(e.disk.picks)
+	for i, ino := range e.files {
+		e.disk.sizes[i] = ino.durable
+	}
+	e.disk.names = 0
+}
+
+// content returns the bytes that the crash at the cut left of a slot; damaged
+// ones are put together in buf.
+func (e *Enumeration) content(cut, i int, buf *[sectorSize]byte) []byte {
+	sl := &e.slots[i]
+	oldest, newest := sl.versions[0], sl.versions[len(sl.versions)-1]
+	half := sectorSize / 2
+	switch pick := e.disk.picks[i]; pick {
+	case pickZero:
+		return zeroSector[:]
+	case pickGarbage:
+		rng := e.random(cut, i, int(Garbage))
+		for at := 0; at < sectorSize; at += 8 {
+			binary.LittleEndian.PutUint64(buf[at:], rng.Uint64())
+		}
+	case pickOldFirst:
+		copy(buf[copy(buf[:half], oldest):], newest[half:])
+	case pickNewFirst:
+		copy(buf[copy(buf[:half], newest):], oldest[half:])
+	default:
+		return sl.versions[pick]
+	}
+	return buf[:]
+}
+
+// random returns the source for one purpose at one cut, the same in every run.
+func (e *Enumeration) random(cut, i, purpose int) *rand.Rand {
+	return rand.New(rand.NewPCG(e.plan.Seed, mix(uint64(cut), uint64(i), uint64(purpose))))
+}
+
+// diskHash tells the disk that was put together.
+func (e *Enumeration) diskHash(cut int) uint64 {
+	h := e.hash
+	var buf [sectorSize]byte
+	at := 0
+	for n, ino := range e.files {
+		size := e.disk.sizes[n]
+		for ; at < len(e.slots) && e.slots[at].ino == ino; at++ {
+			sl, pick := &e.slots[at], e.disk.picks[at]
+			h ^= sl.hashes[len(sl.hashes)-1]
+			switch left := size - sl.sector*sectorSize; {
+			case left <= 0:
+			case pick >= 0 && left >= sectorSize:
+				h ^= sl.hashes[pick]
+			default:
+				h ^= e.sectorHash(ino.id, sl.sector, cutSector(e.content(cut, at, &buf), left, &buf))
+			}
+		}
+		if s, ok := ino.syncedTail(size); ok {
+			left := size % sectorSize
+			h ^= e.sectorHash(ino.id, s, ino.sector(s)) ^ e.sectorHash(ino.id, s, cutSector(ino.sector(s), left, &buf))
+		}
+		h ^= mix(uint64(size), ino.id, 1)
+	}
+	for name, ino := range e.replay.names.prefix(e.disk.names) {
+		h ^= mix(maphash.String(e.seed, name), ino.id, 2)
+	}
+	return h
+}
+
+// cutSector makes zeros of what lies left bytes into a sector and later.
+func cutSector(p []byte, left int64, buf *[sectorSize]byte) []byte {
+	if left >= sectorSize {
+		return p
+	}
+	n := copy(buf[:], p[:left])
+	clear(buf[n:])
+	return buf[:]
+}

@@ -1,0 +1,290 @@
+package crashfs
+
+import (
+	"io"
+	"io/fs"
+	"sync/atomic"
+
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// file is one open file.
+type file struct {
+	fs       *FS
+	ino      *inode
+	name     string
+	writable bool
+	closed   bool // guarded by fs.mu
+}
+
+func (f *file) Name() string { return f.name }
+
+// enter starts a call on the file; write: it changes the file.
+func (f *file) enter(write bool) error {
+	if err := f.fs.enter(); err != nil {
+		return err
+	}
+	err := error(nil)
+	switch {
+	case f.closed:
+		err = fs.ErrClosed
+	case write && !f.writable:
+		err = fs.ErrPermission
+	}
+	if err != nil {
+		f.fs.mu.Unlock()
+	}
+	return err
+}
+
+func (f *file) ReadAt(p []byte, off int64) (int, error) {
+	if err := f.enter(false); err != nil {
+		return 0, pathError("read", f.name, err)
+	}
+	defer f.fs.mu.Unlock()
+	if off < 0 {
+		return 0, pathError("read", f.name, fs.ErrInvalid)
+	}
+	size := f.ino.size.Load()
+	n := copy(p, f.ino.data[min(off, size):size])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f *file) WriteAt(p []byte, off int64) error {
+	if err := f.enter(true); err != nil {
+		return pathError("write", f.name, err)
+	}
+	defer f.fs.mu.Unlock()
+	err := f.write(p, off)
+	return pathError("write", f.name, err)
+}
+
+// write puts p into the cache, as far as there is room for it: a full disk
+// leaves the first part written.
+func (f *file) write(p []byte, off int64) error {
+	n := int64(len(p))
+	if off < 0 {
+		return fs.ErrInvalid
+	}
+	err := error(nil)
+	if limit := int64(len(f.ino.data)); n > limit-off {
+		n, err = max(0, limit-off), vfs.ErrNoSpace
+	}
+	if full := f.fs.room(f.ino.missing(off, n)); full != nil {
+		err = full
+		for n > 0 && f.fs.room(f.ino.missing(off, n)) != nil {
+			n = max(0, (off+n-1)/pageSize*pageSize-off)
+		}
+	}
+	if n > 0 {
+		f.ino.reserve(off, n)
+		f.ino.write(p[:n], off, f.fs.keep)
+		f.fs.record(op{kind: Write, ino: f.ino.id, off: off, data: p[:n]})
+	}
+	return err
+}
+
+func (f *file) WriteSync(p []byte, off int64) error {
+	if err := f.enter(true); err != nil {
+		return pathError("write", f.name, err)
+	}
+	defer f.fs.mu.Unlock()
+	err := f.write(p, off)
+	if err == nil {
+		err = f.sync(SyncRange, off, int64(len(p)))
+	}
+	return pathError("write", f.name, err)
+}
+
+// sync makes [off, off+n) durable, or fails as FailSync said.
+func (f *file) sync(kind Kind, off, n int64) error {
+	mode := f.fs.syncFails()
+	o := op{kind: kind, ino: f.ino.id, off: off, n: n, failed: mode}
+	f.ino.applySync(&o)
+	f.fs.record(o)
+	if mode != 0 {
+		return ErrSync
+	}
+	return nil
+}
+
+// applySync is the one place that says what each sync does.
+func (ino *inode) applySync(o *op) {
+	switch {
+	case o.failed != 0:
+		ino.failSync(o.failed, o.off, o.n)
+	case o.kind == SyncRange:
+		ino.sync(o.off, o.n)
+	default:
+		ino.syncAll()
+	}
+}
+
+func (f *file) Datasync() error { return f.syncWhole("fdatasync") }
+
+func (f *file) Sync() error { return f.syncWhole("fsync") }
+
+func (f *file) syncWhole(call string) error {
+	if err := f.enter(false); err != nil {
+		return pathError(call, f.name, err)
+	}
+	defer f.fs.mu.Unlock()
+	return pathError(call, f.name, f.sync(SyncFile, 0, int64(len(f.ino.data))))
+}
+
+// StartWriteback does nothing: a disk may have begun to write anything at any
+// time, and the images say so.
+func (f *file) StartWriteback(off, n int64) {
+	if f.enter(false) == nil {
+		f.fs.mu.Unlock()
+	}
+}
+
+func (f *file) Allocate(off, n int64) error {
+	if err := f.enter(true); err != nil {
+		return pathError("allocate", f.name, err)
+	}
+	defer f.fs.mu.Unlock()
+	if off < 0 || n < 0 || off+n < off {
+		return pathError("allocate", f.name, fs.ErrInvalid)
+	}
+	if n == 0 {
+		return nil
+	}
+	if off+n > int64(len(f.ino.data)) {
+		return pathError("allocate", f.name, vfs.ErrNoSpace)
+	}
+	if err := f.fs.room(f.ino.missing(off, n)); err != nil {
+		return pathError("allocate", f.name, err)
+	}
+	f.ino.allocate(off, n)
+	f.fs.record(op{kind: Allocate, ino: f.ino.id, off: off, n: n})
+	return nil
+}
+
+func (ino *inode) allocate(off, n int64) {
+	ino.reserve(off, n)
+	ino.resize(max(ino.size.Load(), off+n))
+}
+
+func (f *file) Truncate(size int64) error {
+	if err := f.enter(true); err != nil {
+		return pathError("truncate", f.name, err)
+	}
+	defer f.fs.mu.Unlock()
+	if size < 0 {
+		return pathError("truncate", f.name, fs.ErrInvalid)
+	}
+	if size > int64(len(f.ino.data)) {
+		return pathError("truncate", f.name, vfs.ErrNoSpace)
+	}
+	f.ino.truncate(size, f.fs.keep)
+	f.fs.record(op{kind: Truncate, ino: f.ino.id, n: size})
+	return nil
+}
+
+func (f *file) Info() (vfs.Info, error) {
+	if err := f.enter(false); err != nil {
+		return vfs.Info{}, pathError("stat", f.name, err)
+	}
+	defer f.fs.mu.Unlock()
+	return f.fs.info(f.ino), nil
+}
+
+func (f *file) TryLock(l vfs.Lock) error {
+	return f.lockCall("lock", l, func() error { return f.ino.locks.take(f, l) })
+}
+
+func (f *file) Unlock(l vfs.Lock) error {
+	return f.lockCall("unlock", l, func() error { f.ino.locks.free(f, l); return nil })
+}
+
+func (f *file) ProbeLock(l vfs.Lock) (held bool, at int64, err error) {
+	err = f.lockCall("probe lock", l, func() error {
+		if l.Whole {
+			return vfs.ErrNotSupported
+		}
+		l.Exclusive = true
+		held, at = f.ino.locks.conflict(f, l)
+		return nil
+	})
+	return held, at, err
+}
+
+func (f *file) lockCall(name string, l vfs.Lock, call func() error) error {
+	// An exclusive byte range needs a file open for writing, as on Linux.
+	if err := f.enter(l.Exclusive && !l.Whole && name == "lock"); err != nil {
+		return pathError(name, f.name, err)
+	}
+	defer f.fs.mu.Unlock()
+	if !l.Whole && (l.Offset < 0 || l.Length <= 0 || l.Offset+l.Length < l.Offset) {
+		return pathError(name, f.name, fs.ErrInvalid)
+	}
+	return pathError(name, f.name, call())
+}
+
+func (f *file) Close() error {
+	if err := f.enter(false); err != nil {
+		return pathError("close", f.name, err)
+	}
+	defer f.fs.mu.Unlock()
+	f.closed = true
+	f.ino.opens--
+	f.ino.locks.freeAll(f)
+	f.fs.freeSpace(f.ino)
+	return nil
+}
+
+// mapping aliases the arena of a file. It looks at no lock and, while the views
+// lie within the size it knows, at nothing that a writer stores to.
+type mapping struct {
+	f      *file
+	data   []byte
+	known  atomic.Int64 // size of the file when last looked at
+	closed atomic.Bool
+}
+
+func (f *file) Map(reserve int64) (vfs.Mapping, error) {
+	if err := f.enter(false); err != nil {
+		return nil, pathError("map", f.name, err)
+	}
+	defer f.fs.mu.Unlock()
+	size := f.ino.size.Load()
+	reserve = min(max(reserve, size, 1), int64(len(f.ino.data)))
+	m := &mapping{f: f, data: f.ino.data[:reserve:reserve]}
+	m.known.Store(min(size, reserve))
+	return m, nil
+}
+
+func (m *mapping) View(off, n int64) ([]byte, error) {
+	if m.f.fs.options.Yield != nil {
+		m.f.fs.options.Yield()
+	}
+	if off < 0 || n < 0 {
+		return nil, pathError("view", m.f.name, fs.ErrInvalid)
+	}
+	if m.closed.Load() {
+		return nil, pathError("view", m.f.name, fs.ErrClosed)
+	}
+	if n > m.known.Load()-off {
+		size := m.f.ino.size.Load()
+		switch {
+		case n > size-off:
+			return nil, pathError("view", m.f.name, io.ErrUnexpectedEOF)
+		case n > int64(len(m.data))-off:
+			return nil, pathError("view", m.f.name, vfs.ErrNoMap)
+		}
+		m.known.Store(min(size, int64(len(m.data))))
+	}
+	return m.data[off : off+n : off+n], nil
+}
+
+func (m *mapping) Close() error {
+	if m.closed.Swap(true) {
+		return pathError("unmap", m.f.name, fs.ErrClosed)
+	}
+	return nil
+}

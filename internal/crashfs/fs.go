@@ -1,0 +1,280 @@
+// Package crashfs is a file system in memory that can lose its power.
+//
+// Processes see one cache: a write is seen by every open file and every mapping
+// at once. The disk behind it lags: of each sector it may still have the version
+// synced last or any written since, sizes and names wait for a sync of their
+// own. FS.Record notes what a store does; Trace.Enumerate replays it and hands
+// out, for each point of the run at which the power may fail, the disks that may
+// be found afterwards, each as a file system to open the store on.
+//
+// A mapping aliases the bytes that writes are copied into, and looking through
+// it takes no lock: under the race detector a write to bytes that a reader of an
+// older state still looks at is a reported race.
+package crashfs
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// ErrSync is what a sync reports that FailSync made fail.
+var ErrSync = errors.New("crashfs: sync failed")
+
+// Options of a new file system. The zero value has no limits but the size of a
+// file.
+type Options struct {
+	// FileLimit is the largest size of one file, in bytes, rounded up to a whole
+	// page; default 16 MiB. Memory is used only for what is written.
+	FileLimit int64
+	// Capacity is the size of the disk, in bytes; 0: no limit.
+	Capacity int64
+	// Yield, if set, is called at the start of each call, with no lock held: a
+	// scheduler can choose there who goes on.
+	Yield func()
+	// Disk is what Info says of the file system; FileSystem is "crashfs" if empty.
+	Disk vfs.Info
+}
+
+const defaultFileLimit = 16 << 20
+
+// SyncFailure says what a failed sync leaves behind. All of them leave the disk
+// as it was.
+type SyncFailure int
+
+const (
+	// FailKeep: the cache keeps the new bytes, and a later sync writes them.
+	FailKeep SyncFailure = iota + 1
+	// FailRevert: the cache falls back to what the disk has, as on Btrfs.
+	FailRevert
+	// FailLost: the cache keeps the new bytes and takes them for written, as on
+	// ext4 and XFS: the next sync succeeds and writes nothing.
+	FailLost
+)
+
+// FS is the file system. It is safe for concurrent use.
+type FS struct {
+	options Options
+	pool    *pool
+
+	// mu guards what follows, and the inodes but for the bytes and the size that
+	// mappings look at.
+	mu       sync.Mutex
+	names    nameTable
+	inodes   map[uint64]*inode
+	lastID   uint64
+	capacity int64
+	failSync SyncFailure // 0: syncs succeed
+	failFrom int         // syncs that still succeed before
+	failLeft int         // syncs that fail then
+	trace    *Trace      // nil: not recording
+	keep     bool        // inodes keep the versions of their sectors
+	dead     bool        // the power failed: no call succeeds
+}
+
+// New returns an empty file system.
+func New(o Options) *FS {
+	if o.FileLimit <= 0 {
+		o.FileLimit = defaultFileLimit
+	}
+	o.FileLimit = (o.FileLimit + pageSize - 1) / pageSize * pageSize
+	if o.Disk.FileSystem == "" {
+		o.Disk.FileSystem = "crashfs"
+	}
+	return newFS(o, &pool{limit: o.FileLimit})
+}
+
+func newFS(o Options, p *pool) *FS {
+	return &FS{options: o, pool: p, names: newNameTable(), inodes: map[uint64]*inode{}, capacity: o.Capacity}
+}
+
+// SetCapacity changes the size of the disk, in bytes; 0: no limit. What is there
+// stays, even if it is more.
+func (s *FS) SetCapacity(bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.capacity = bytes
+}
+
+// FailSync lets the next skip syncs succeed and the count after them fail.
+// WriteSync, Datasync, Sync count, SyncDir does not.
+func (s *FS) FailSync(mode SyncFailure, skip, count int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failSync, s.failFrom, s.failLeft = mode, skip, count
+}
+
+// syncFails counts one sync and says how it fails; 0: it does not.
+func (s *FS) syncFails() SyncFailure {
+	switch {
+	case s.failLeft == 0:
+		return 0
+	case s.failFrom > 0:
+		s.failFrom--
+		return 0
+	}
+	s.failLeft--
+	return s.failSync
+}
+
+// enter starts a call: it takes the lock, and fails once the power is off.
+func (s *FS) enter() error {
+	if s.options.Yield != nil {
+		s.options.Yield()
+	}
+	s.mu.Lock()
+	if s.dead {
+		s.mu.Unlock()
+		return fs.ErrClosed
+	}
+	return nil
+}
+
+// Crash turns the power off: every later call on the file system and its files
+// fails with fs.ErrClosed, and their locks are gone.
+func (s *FS) Crash() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dead = true
+}
+
+func (s *FS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	if err := s.enter(); err != nil {
+		return nil, pathError("open", name, err)
+	}
+	defer s.mu.Unlock()
+	clean := filepath.Clean(name)
+	ino := s.names.seen[clean]
+	switch {
+	case flag&os.O_APPEND != 0:
+		return nil, pathError("open", name, fs.ErrInvalid)
+	case ino == nil && flag&os.O_CREATE == 0:
+		return nil, pathError("open", name, fs.ErrNotExist)
+	case ino != nil && flag&os.O_CREATE != 0 && flag&os.O_EXCL != 0:
+		return nil, pathError("open", name, fs.ErrExist)
+	case ino == nil:
+		ino = s.create(clean, perm)
+		s.record(op{kind: Create, ino: ino.id, name: clean, mode: perm})
+	}
+	f := &file{fs: s, ino: ino, name: name, writable: flag&(os.O_WRONLY|os.O_RDWR) != 0}
+	if f.writable && flag&os.O_TRUNC != 0 && ino.size.Load() > 0 {
+		ino.truncate(0, s.keep)
+		s.record(op{kind: Truncate, ino: ino.id})
+	}
+	ino.opens++
+	return f, nil
+}
+
+func (s *FS) create(name string, mode fs.FileMode) *inode {
+	s.lastID++
+	ino := newInode(s.lastID, mode.Perm(), s.pool.get())
+	s.inodes[ino.id] = ino
+	s.names.change(nameEntry{name, ino})
+	return ino
+}
+
+func (s *FS) Rename(oldname, newname string) error {
+	if err := s.enter(); err != nil {
+		return pathError("rename", oldname, err)
+	}
+	defer s.mu.Unlock()
+	from, to := filepath.Clean(oldname), filepath.Clean(newname)
+	if s.names.seen[from] == nil {
+		return pathError("rename", oldname, fs.ErrNotExist)
+	}
+	s.rename(from, to)
+	s.record(op{kind: Rename, name: from, name2: to})
+	return nil
+}
+
+func (s *FS) rename(from, to string) {
+	if from != to {
+		replaced := s.names.seen[to]
+		s.names.change(nameEntry{to, s.names.seen[from]}, nameEntry{from, nil})
+		s.freeSpace(replaced)
+	}
+}
+
+func (s *FS) Remove(name string) error {
+	if err := s.enter(); err != nil {
+		return pathError("remove", name, err)
+	}
+	defer s.mu.Unlock()
+	clean := filepath.Clean(name)
+	if s.names.seen[clean] == nil {
+		return pathError("remove", name, fs.ErrNotExist)
+	}
+	s.remove(clean)
+	s.record(op{kind: Remove, name: clean})
+	return nil
+}
+
+func (s *FS) remove(name string) {
+	ino := s.names.seen[name]
+	s.names.change(nameEntry{name, nil})
+	s.freeSpace(ino)
+}
+
+// freeSpace forgets a file that has no name and no user. In a replay nobody has
+// anything open, and the disk may still have its name: it stays.
+func (s *FS) freeSpace(ino *inode) {
+	if ino != nil && ino.links == 0 && ino.opens == 0 && !s.keep {
+		delete(s.inodes, ino.id)
+	}
+}
+
+func (s *FS) Stat(name string) (vfs.Info, error) {
+	if err := s.enter(); err != nil {
+		return vfs.Info{}, pathError("stat", name, err)
+	}
+	defer s.mu.Unlock()
+	ino := s.names.seen[filepath.Clean(name)]
+	if ino == nil {
+		return vfs.Info{}, pathError("stat", name, fs.ErrNotExist)
+	}
+	return s.info(ino), nil
+}
+
+func (s *FS) info(ino *inode) vfs.Info {
+	info := s.options.Disk
+	info.Device, info.Inode, info.Mode = 1, ino.id, ino.mode
+	info.Size, info.Allocated = ino.size.Load(), ino.allocated()
+	return info
+}
+
+func (s *FS) SyncDir(dir string) error {
+	if err := s.enter(); err != nil {
+		return pathError("sync", dir, err)
+	}
+	defer s.mu.Unlock()
+	clean := filepath.Clean(dir)
+	s.names.syncDir(clean)
+	s.record(op{kind: SyncDir, name: clean})
+	return nil
+}
+
+// room checks that pages more pages fit the disk.
+func (s *FS) room(pages int64) error {
+	if pages == 0 || s.capacity <= 0 {
+		return nil
+	}
+	free := s.capacity
+	for _, ino := range s.inodes {
+		free -= ino.allocated()
+	}
+	if pages*pageSize > free {
+		return vfs.ErrNoSpace
+	}
+	return nil
+}
+
+func pathError(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: op, Path: name, Err: err}
+}

@@ -1,0 +1,158 @@
+package crashfs
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Image is the disk that one crash left.
+type Image struct {
+	Class Class  // the way in which it was found first
+	Cut   int    // entries of the trace before the crash
+	Index int    // which candidate of its class, at the cut
+	Marks []any  // the marks before the crash, oldest first; not to be changed
+	Hash  uint64 // equal for equal disks, in one enumeration
+
+	e    *Enumeration
+	last *op // before the cut; nil at cut 0
+}
+
+// Site names the function that made the last call before the crash.
+func (m *Image) Site() string {
+	if m.last == nil {
+		return "the start"
+	}
+	return m.last.site()
+}
+
+// String says where the crash was, and what Plan{From: Cut, To: Cut} with the
+// same seed and classes finds again.
+func (m *Image) String() string {
+	after := "the start"
+	if m.last != nil {
+		after = fmt.Sprintf("%v by %s", m.last.kind, m.last.site())
+	}
+	return fmt.Sprintf("cut %d, %v %d, after %s", m.Cut, m.Class, m.Index, after)
+}
+
+// FS returns the disk as a file system with nothing open and nothing un-synced.
+// A second call starts again from the image. It panics when the loop has gone on
+// to another image: the memory is that one's now.
+func (m *Image) FS() *FS {
+	if m.e == nil {
+		panic("crashfs: image used after its turn")
+	}
+	return m.e.materialise(m.Cut)
+}
+
+// materialise turns the disk that was put together into a file system. Its
+// arenas follow those of the replay, so that the work is in proportion to what
+// differs: the sectors that the crash lost, and what the last user wrote.
+func (e *Enumeration) materialise(cut int) *FS {
+	e.retire()
+	s := newFS(e.replay.options, e.replay.pool)
+	s.lastID = e.replay.lastID
+	var buf [sectorSize]byte
+	at := 0
+	for n, from := range e.files {
+		a := e.arenas[from.id]
+		if a == nil {
+			a = s.pool.get()
+			copy(a.changed, from.used)
+			e.arenas[from.id] = a
+		}
+		a.follow(from.arena)
+		ino := newInode(from.id, from.mode, a)
+		copy(ino.blocks, from.blocks)
+		size := e.disk.sizes[n]
+		ino.size.Store(size)
+		ino.durable = size
+		for ; at < len(e.slots) && e.slots[at].ino == from; at++ {
+			sl := &e.slots[at]
+			left := size - sl.sector*sectorSize
+			if left >= sectorSize && e.disk.picks[at] == len(sl.versions)-1 {
+				continue // as in the replay
+			}
+			p := zeroSector[:]
+			if left > 0 {
+				p = cutSector(e.content(cut, at, &buf), left, &buf)
+			}
+			copy(ino.sector(sl.sector), p)
+			ino.touch(sl.sector*sectorSize, sectorSize)
+		}
+		if sector, ok := from.syncedTail(size); ok {
+			clear(ino.sector(sector)[size%sectorSize:])
+			ino.touch(sector*sectorSize, sectorSize)
+		}
+		s.inodes[ino.id] = ino
+	}
+	for name, from := range e.replay.names.prefix(e.disk.names) {
+		s.names.seen[name] = s.inodes[from.id]
+		s.inodes[from.id].links++
+	}
+	for id, ino := range s.inodes {
+		if ino.links == 0 {
+			delete(s.inodes, id)
+		}
+	}
+	s.names.settle()
+	e.work = s
+	return s
+}
+
+// Crash returns the disk after a crash at the end of what was recorded, with
+// random sectors, sizes and names of what was not synced, as a file system of
+// its own.
+func (t *Trace) Crash(seed uint64) *FS {
+	e := t.Enumerate(Plan{Seed: seed})
+	e.start()
+	defer e.finish()
+	for i := range e.ops {
+		e.advance(&e.ops[i])
+	}
+	e.gather()
+	e.randomSubset(len(e.ops), 1)
+	return e.materialise(len(e.ops)).Copy()
+}
+
+// Report counts what an enumeration did up to now.
+type Report struct {
+	Cuts    int // points at which the power failed
+	Handed  int // images handed out, of one shard
+	ByClass [classCount]struct {
+		Candidates int // disks put together
+		Distinct   int // that no earlier one at the same marks was equal to
+	}
+	Sites map[string]int // cuts after a call, by the function that made it
+}
+
+// Distinct returns the number of distinct images of all classes and shards.
+func (r *Report) Distinct() (n int) {
+	for _, c := range r.ByClass {
+		n += c.Distinct
+	}
+	return n
+}
+
+// Report returns the counts up to now.
+func (e *Enumeration) Report() *Report { return &e.report }
+
+func (r *Report) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d cuts, %d distinct images, %d handed out\n", r.Cuts, r.Distinct(), r.Handed)
+	for class, c := range r.ByClass {
+		if c.Candidates > 0 {
+			fmt.Fprintf(&b, "  %-15s %8d distinct of %d\n", Class(class), c.Distinct, c.Candidates)
+		}
+	}
+	sites := make([]string, 0, len(r.Sites))
+	for site := range r.Sites {
+		sites = append(sites, site)
+	}
+	slices.Sort(sites)
+	for _, site := range sites {
+		fmt.Fprintf(&b, "  %6d cuts after %s\n", r.Sites[site], site)
+	}
+	return b.String()
+}

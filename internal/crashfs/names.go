@@ -1,0 +1,88 @@
+package crashfs
+
+import (
+	"maps"
+	"path/filepath"
+)
+
+// nameTable is what the names mean, to processes and on the disk. Directories
+// are not kept: every one exists.
+type nameTable struct {
+	seen    map[string]*inode
+	durable map[string]*inode
+	// pending are the changes that no SyncDir made durable, oldest first. A disk
+	// keeps their order: a crash leaves durable and a prefix of pending.
+	pending []nameChange
+}
+
+// nameChange is one create, remove or rename: all of it or nothing is on the
+// disk.
+type nameChange []nameEntry
+
+type nameEntry struct {
+	name string
+	ino  *inode // nil: the name is gone
+}
+
+func newNameTable() nameTable {
+	return nameTable{seen: map[string]*inode{}, durable: map[string]*inode{}}
+}
+
+func (t *nameTable) change(entries ...nameEntry) {
+	for _, e := range entries {
+		if old := t.seen[e.name]; old != nil {
+			old.links--
+		}
+		if e.ino != nil {
+			e.ino.links++
+		}
+	}
+	nameChange(entries).apply(t.seen)
+	t.pending = append(t.pending, entries)
+}
+
+func (c nameChange) apply(names map[string]*inode) {
+	for _, e := range c {
+		if e.ino == nil {
+			delete(names, e.name)
+		} else {
+			names[e.name] = e.ino
+		}
+	}
+}
+
+// in tells whether the change touches a name of dir.
+func (c nameChange) in(dir string) bool {
+	for _, e := range c {
+		if filepath.Dir(e.name) == dir {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *nameTable) syncDir(dir string) {
+	var rest []nameChange
+	for _, c := range t.pending {
+		if c.in(dir) {
+			c.apply(t.durable)
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	t.pending = rest
+}
+
+// settle makes all names durable.
+func (t *nameTable) settle() {
+	t.durable, t.pending = maps.Clone(t.seen), nil
+}
+
+// prefix returns the names on the disk after the first n pending changes.
+func (t *nameTable) prefix(n int) map[string]*inode {
+	names := maps.Clone(t.durable)
+	for _, c := range t.pending[:n] {
+		c.apply(names)
+	}
+	return names
+}

@@ -1,0 +1,199 @@
+// Package errfs makes the calls of a file system fail as a test says: the nth
+// that matches a rule, once or from then on.
+//
+// A test first runs with a rule that only counts, learns how many calls match,
+// and then runs once for each of them with Nth set to it.
+package errfs
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// ErrIO is what a rule without an error of its own reports.
+var ErrIO = errors.New("input/output error")
+
+// Op is a set of kinds of calls.
+type Op uint32
+
+const (
+	Open Op = 1 << iota
+	Rename
+	Remove
+	Stat
+	SyncDir
+	Read
+	Write
+	WriteSync
+	Allocate
+	Truncate
+	Datasync
+	Sync
+	Map
+	View
+	TryLock
+	ProbeLock
+	Unlock
+	Info
+	Close // the file is closed all the same
+	opEnd
+
+	// Any is every call.
+	Any = opEnd - 1
+	// Syncs are the calls that promise that something is durable.
+	Syncs = SyncDir | WriteSync | Datasync | Sync
+	// Changes are the calls that change a file or its name.
+	Changes = Rename | Remove | Write | WriteSync | Allocate | Truncate
+)
+
+// Rule says which calls fail, and how.
+type Rule struct {
+	Ops  Op     // kinds of calls; 0: Any
+	Path string // what the name of the file ends in; of a rename, either name
+	// Off and End bound a range of bytes: calls match that touch one of them. A
+	// truncate touches its new size, calls without a place match no range. End 0:
+	// any place.
+	Off, End int64
+	Nth      int  // the Nth match fails, from 1; 0: none, the rule only counts
+	Forever  bool // and every match after it
+	// Partial is how many bytes a failing read or write moves first. A WriteSync
+	// leaves them un-synced.
+	Partial int
+	Err     error // nil: ErrIO
+}
+
+// Fault is a rule at work.
+type Fault struct {
+	fs      *FS
+	rule    Rule
+	matched int
+	failed  int
+}
+
+// Matched returns how many calls matched so far.
+func (f *Fault) Matched() int {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	return f.matched
+}
+
+// Failed returns how many calls the rule made fail so far.
+func (f *Fault) Failed() int {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	return f.failed
+}
+
+// FS passes calls on to another file system, except those that fail.
+type FS struct {
+	inner vfs.FS
+
+	mu     sync.Mutex // guards what follows
+	faults []*Fault
+}
+
+// New returns a file system over inner on which nothing fails yet.
+func New(inner vfs.FS) *FS { return &FS{inner: inner} }
+
+// Add puts a rule to work. Where several match a call all count it, and the first
+// that fails decides.
+func (s *FS) Add(r Rule) *Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &Fault{fs: s, rule: r}
+	s.faults = append(s.faults, f)
+	return f
+}
+
+// Clear ends all rules: the disk is well again.
+func (s *FS) Clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+}
+
+// call is one call to be judged.
+type call struct {
+	op    Op
+	name  string // for messages
+	path  string
+	path2 string // the new name of a rename
+	off   int64
+	n     int64 // 0: the call has no place
+}
+
+// fail judges a call: nil, or the error and the bytes to move before it.
+func (s *FS) fail(c call) (partial int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.faults {
+		if !f.rule.matches(c) {
+			continue
+		}
+		f.matched++
+		r := f.rule
+		if r.Nth == 0 || f.matched < r.Nth || f.matched > r.Nth && !r.Forever || err != nil {
+			continue
+		}
+		f.failed++
+		cause := r.Err
+		if cause == nil {
+			cause = ErrIO
+		}
+		partial, err = r.Partial, &fs.PathError{Op: c.name, Path: c.path, Err: cause}
+	}
+	return partial, err
+}
+
+func (r *Rule) matches(c call) bool {
+	switch {
+	case r.Ops != 0 && r.Ops&c.op == 0:
+		return false
+	case !strings.HasSuffix(c.path, r.Path) && (c.path2 == "" || !strings.HasSuffix(c.path2, r.Path)):
+		return false
+	}
+	return r.End == 0 || c.n > 0 && c.off < r.End && c.n > r.Off-c.off
+}
+
+func (s *FS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	if _, err := s.fail(call{op: Open, name: "open", path: name}); err != nil {
+		return nil, err
+	}
+	f, err := s.inner.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &file{fs: s, File: f}, nil
+}
+
+func (s *FS) Rename(oldname, newname string) error {
+	if _, err := s.fail(call{op: Rename, name: "rename", path: oldname, path2: newname}); err != nil {
+		return err
+	}
+	return s.inner.Rename(oldname, newname)
+}
+
+func (s *FS) Remove(name string) error {
+	if _, err := s.fail(call{op: Remove, name: "remove", path: name}); err != nil {
+		return err
+	}
+	return s.inner.Remove(name)
+}
+
+func (s *FS) Stat(name string) (vfs.Info, error) {
+	if _, err := s.fail(call{op: Stat, name: "stat", path: name}); err != nil {
+		return vfs.Info{}, err
+	}
+	return s.inner.Stat(name)
+}
+
+func (s *FS) SyncDir(dir string) error {
+	if _, err := s.fail(call{op: SyncDir, name: "sync", path: dir}); err != nil {
+		return err
+	}
+	return s.inner.SyncDir(dir)
+}

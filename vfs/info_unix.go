@@ -1,0 +1,50 @@
+//go:build darwin || freebsd || linux
+
+package vfs
+
+import (
+	"io/fs"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+func statPath(name string) (Info, error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return Info{}, unwrapPath(err)
+	}
+	info := Info{Size: st.Size(), Mode: st.Mode()}
+	var sfs unix.Statfs_t
+	if err := retry(func() error { return unix.Statfs(name, &sfs) }); err != nil {
+		return Info{}, err
+	}
+	fillInfo(&info, st, &sfs)
+	return info, nil
+}
+
+func statFD(fd uintptr, st fs.FileInfo, info *Info) error {
+	var sfs unix.Statfs_t
+	if err := retry(func() error { return unix.Fstatfs(int(fd), &sfs) }); err != nil {
+		return err
+	}
+	fillInfo(info, st, &sfs)
+	return nil
+}
+
+func fillInfo(info *Info, st fs.FileInfo, sfs *unix.Statfs_t) {
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		info.Device, info.Inode = uint64(sys.Dev), uint64(sys.Ino)
+		info.Allocated = int64(sys.Blocks) * 512 // st_blocks counts these, whatever the block size
+	}
+	fillFileSystem(info, sfs)
+}
+
+// unwrapPath takes the system's error out of os's, for another to wrap.
+func unwrapPath(err error) error {
+	if pe, ok := err.(*fs.PathError); ok {
+		return pe.Err
+	}
+	return err
+}

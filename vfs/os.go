@@ -1,0 +1,238 @@
+package vfs
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"sync/atomic"
+)
+
+// The logic that all systems share. What differs stands in os_*.go, lock_*.go,
+// map_*.go and info_*.go: functions that take a descriptor.
+
+// OS returns the file system of the machine.
+func OS() FS { return osFS{} }
+
+type osFS struct{}
+
+// errNotRegular: a directory, device, pipe or socket stands where a file should.
+var errNotRegular = errors.New("not a regular file")
+
+func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	f, err := openFile(name, flag, perm)
+	if err != nil {
+		return nil, noSpace(err)
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = pathError("open", name, errNotRegular)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &osFile{f: f}, nil
+}
+
+func (osFS) Rename(oldname, newname string) error { return noSpace(os.Rename(oldname, newname)) }
+
+func (osFS) Remove(name string) error { return os.Remove(name) }
+
+func (osFS) Stat(name string) (Info, error) {
+	info, err := statPath(name)
+	return info, pathError("stat", name, err)
+}
+
+func (osFS) SyncDir(dir string) error { return noSpace(syncDir(dir)) }
+
+// osFile is an open file of the system. The os package loops over short reads
+// and writes and over interrupted calls, and keeps the descriptor from being
+// closed under a call.
+type osFile struct {
+	f *os.File
+	// noRangeSync: the file system refused a write that syncs its own range.
+	noRangeSync atomic.Bool
+}
+
+func (f *osFile) Name() string { return f.f.Name() }
+
+func (f *osFile) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }
+
+func (f *osFile) WriteAt(p []byte, off int64) error {
+	_, err := f.f.WriteAt(p, off)
+	return noSpace(err)
+}
+
+func (f *osFile) WriteSync(p []byte, off int64) error {
+	if off < 0 { // to the system -1 is the position of the descriptor
+		return pathError("write", f.Name(), fs.ErrInvalid)
+	}
+	if !f.noRangeSync.Load() {
+		err := f.control("write", func(fd uintptr) error { return writeSync(fd, p, off) })
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+		f.noRangeSync.Store(true)
+	}
+	if err := f.WriteAt(p, off); err != nil {
+		return err
+	}
+	return f.Datasync()
+}
+
+func (f *osFile) StartWriteback(off, n int64) {
+	if off < 0 || n <= 0 { // to the system a length of 0 means: to the end
+		return
+	}
+	// A hint: whatever went wrong will be said by the next sync.
+	_ = f.control("writeback", func(fd uintptr) error { startWriteback(fd, off, n); return nil })
+}
+
+func (f *osFile) Truncate(size int64) error { return noSpace(f.f.Truncate(size)) }
+
+func (f *osFile) Datasync() error { return f.control("fdatasync", datasync) }
+
+func (f *osFile) Sync() error { return noSpace(f.f.Sync()) }
+
+// allocateStep bounds one call to the system, in bytes: tmpfs undoes an
+// interrupted call, so a long one under frequent signals would never end.
+const allocateStep = 64 << 20
+
+func (f *osFile) Allocate(off, n int64) error {
+	if off < 0 || n < 0 || off+n < off {
+		return pathError("allocate", f.Name(), fs.ErrInvalid)
+	}
+	for n > 0 {
+		step := min(n, allocateStep)
+		err := f.control("allocate", func(fd uintptr) error { return allocate(fd, off, step) })
+		if errors.Is(err, errors.ErrUnsupported) {
+			err = f.writeZeros(off, step)
+		}
+		if err != nil {
+			return err
+		}
+		off, n = off+step, n-step
+	}
+	return nil
+}
+
+// writeZeros gives [off, off+n) real space where the system has no call for it.
+// A block that reads as zeros may be a hole and is written; any other block has
+// its space already and is left alone.
+func (f *osFile) writeZeros(off, n int64) error {
+	const block = 4096
+	var data [block]byte
+	zeros := make([]byte, min(n, 1<<20))
+	for end := off + n; off < end; {
+		piece := min(end-off, block-off%block)
+		got, err := f.f.ReadAt(data[:piece], off)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if got == 0 { // past the end: nothing more to look at
+			piece = min(end-off, int64(len(zeros)))
+		}
+		if bytes.Equal(data[:got], zeros[:got]) {
+			got = 0
+		}
+		if err := f.WriteAt(zeros[:piece-int64(got)], off+int64(got)); err != nil {
+			return err
+		}
+		off += piece
+	}
+	return nil
+}
+
+func (f *osFile) Info() (Info, error) {
+	st, err := f.f.Stat()
+	if err != nil {
+		return Info{}, err
+	}
+	info := Info{Size: st.Size(), Mode: st.Mode()}
+	err = f.control("stat", func(fd uintptr) error { return statFD(fd, st, &info) })
+	return info, err
+}
+
+func (f *osFile) TryLock(l Lock) error {
+	if err := l.check(); err != nil {
+		return pathError("lock", f.Name(), err)
+	}
+	return f.control("lock", func(fd uintptr) error {
+		if l.Whole {
+			return lockWhole(fd, l.Exclusive)
+		}
+		return lockRange(fd, l)
+	})
+}
+
+func (f *osFile) ProbeLock(l Lock) (held bool, at int64, err error) {
+	if err = l.check(); err == nil && l.Whole {
+		err = ErrNotSupported
+	}
+	if err != nil {
+		return false, 0, pathError("probe lock", f.Name(), err)
+	}
+	err = f.control("probe lock", func(fd uintptr) (err error) {
+		held, at, err = probeRange(fd, l)
+		return err
+	})
+	return held, at, err
+}
+
+func (f *osFile) Unlock(l Lock) error {
+	if err := l.check(); err != nil {
+		return pathError("unlock", f.Name(), err)
+	}
+	return f.control("unlock", func(fd uintptr) error {
+		if l.Whole {
+			return unlockWhole(fd)
+		}
+		return unlockRange(fd, l)
+	})
+}
+
+func (f *osFile) Close() error { return f.f.Close() }
+
+// control runs call with the descriptor, which stays open until call returns.
+func (f *osFile) control(op string, call func(fd uintptr) error) error {
+	conn, err := f.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var callErr error
+	if conn.Control(func(fd uintptr) { callErr = call(fd) }) != nil {
+		return pathError(op, f.Name(), fs.ErrClosed) // the only way in which Control fails
+	}
+	return pathError(op, f.Name(), callErr)
+}
+
+// check refuses byte ranges that no system has.
+func (l Lock) check() error {
+	if !l.Whole && (l.Offset < 0 || l.Length <= 0 || l.Offset+l.Length < l.Offset) {
+		return fs.ErrInvalid
+	}
+	return nil
+}
+
+// pathError names the call and the file, as the os package does.
+func pathError(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return noSpace(&fs.PathError{Op: op, Path: name, Err: err})
+}
+
+// noSpaceError makes the system's error match ErrNoSpace and keeps its text.
+type noSpaceError struct{ err error }
+
+func (e noSpaceError) Error() string   { return e.err.Error() }
+func (e noSpaceError) Unwrap() []error { return []error{ErrNoSpace, e.err} }
+
+func noSpace(err error) error {
+	if err != nil && isNoSpace(err) {
+		return noSpaceError{err}
+	}
+	return err
+}
