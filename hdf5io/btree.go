@@ -1,0 +1,452 @@
+package hdf5io
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/cidstore/cidstore/internal/corrupt"
+)
+
+// The index of a chunked dataset is a version-2 B-tree (HDF5 spec III.A.2): a
+// header that names the root, and nodes of one size. It is a B-tree and not a
+// B+tree: a record stands once, in a leaf or in an internal node, where it
+// separates two children. Nothing points back or sideways, so nodes can be
+// replaced by path copying (btree_update.go).
+//
+// A level is the height of a node above the leaves, which are level 0. Widths
+// of fields depend on the level alone: nodes stay valid when the tree grows.
+
+// nodeSource reads nodes of an index.
+type nodeSource interface {
+	// read returns the n bytes at addr, valid while the operation that it was
+	// handed to runs. Addresses outside the file are its to refuse.
+	read(addr uint64, n int) ([]byte, error)
+}
+
+// nodeSink takes the nodes of a new tree.
+type nodeSink interface {
+	// alloc returns n bytes of space that nothing durable reaches.
+	alloc(n int) (addr uint64, err error)
+	// write stores p, which the caller does not touch again, at addr.
+	write(addr uint64, p []byte) error
+	// free tells that n bytes of the old tree at addr are not in the new one.
+	free(addr uint64, n int)
+}
+
+// chunkRecord says where one chunk lies.
+type chunkRecord struct {
+	coord   [4]uint64 // number of the chunk along each dimension; zero beyond the rank
+	address uint64
+	size    uint32 // stored bytes: the chunk's, and its Fletcher32 if filtered
+}
+
+// indexShape is what a dataset's header says of its index.
+type indexShape struct {
+	rank       int  // dimensions, 1 to 4
+	filtered   bool // chunks end in their Fletcher32
+	chunkBytes uint32
+	nodeSize   uint32
+}
+
+// indexHeader is what the index header says: where the tree is. The zero of an
+// empty tree is emptyIndex.
+type indexHeader struct {
+	root        uint64 // address of the root node; undefinedAddress: no chunk
+	depth       int    // level of the root
+	rootRecords int    // records in the root node itself
+	total       uint64 // records in the tree
+}
+
+// emptyIndex is the index of a dataset without chunks.
+func emptyIndex() indexHeader { return indexHeader{root: undefinedAddress} }
+
+// Index header, all integers little-endian:
+//
+//	offset  size  field
+//	     0     4  signature "BTHD"
+//	     4     1  version, 0
+//	     5     1  record type
+//	     6     4  node size
+//	    10     2  record size
+//	    12     2  depth
+//	    14     1  split percent
+//	    15     1  merge percent
+//	    16     8  address of the root node
+//	    24     2  records in the root node
+//	    26     8  records in the tree
+//	    34     4  lookup3 of bytes 0..33
+const (
+	indexSignature  = "BTHD"
+	indexHeaderSize = 38
+
+	leafSignature     = "BTLF"
+	internalSignature = "BTIN"
+	nodePrefix        = 6 // signature, version 0, record type
+	nodeOverhead      = nodePrefix + checksumSize
+
+	recordUnfiltered = 10
+	recordFiltered   = 11
+
+	// splitPercent and mergePercent are the HDF5 library's own: its writers
+	// crash on nodes fuller than the first.
+	splitPercent = 100
+	mergePercent = 40
+
+	minNodeSize, maxNodeSize = 512, 65536
+	// maxIndexDepth bounds recursion: no limit in practice, nodes of 2048 bytes
+	// reach 10^7 records at depth 3, and gain a factor of 40 with each level.
+	maxIndexDepth = 8
+)
+
+// geometry is what follows from an indexShape.
+type geometry struct {
+	indexShape
+	recordSize int
+	sizeWidth  int // bytes of a record's size; 0: unfiltered
+	countWidth int // bytes of the count in a child pointer
+	levels     [maxIndexDepth + 1]levelGeometry
+}
+
+type levelGeometry struct {
+	max        int    // records that fit in a node
+	pointer    int    // bytes of a child pointer in a node of this level
+	totalWidth int    // bytes of the total in a pointer to a node of this level; 0: none
+	capacity   uint64 // records that fit in a node and below; saturates
+}
+
+// geometry derives all widths, or tells what is wrong with the shape.
+func (s indexShape) geometry() (*geometry, error) {
+	if s.rank < 1 || s.rank > maxRank {
+		return nil, fmt.Errorf("index of %d dimensions, want 1 to %d", s.rank, maxRank)
+	}
+	if s.chunkBytes == 0 || s.chunkBytes > maxChunkBytes {
+		return nil, fmt.Errorf("index of chunks of %d bytes, want 1 to %d", s.chunkBytes, maxChunkBytes)
+	}
+	if s.nodeSize < minNodeSize || s.nodeSize > maxNodeSize {
+		return nil, fmt.Errorf("index nodes of %d bytes, want %d to %d", s.nodeSize, minNodeSize, maxNodeSize)
+	}
+	g := &geometry{indexShape: s, recordSize: 8 + 8*s.rank}
+	if s.filtered {
+		// One byte more than the largest chunk needs: a filter may make it grow.
+		g.sizeWidth = byteWidth(uint64(s.chunkBytes)) + 1
+		g.recordSize += g.sizeWidth + 4 // filter mask
+	}
+	leaf := &g.levels[0]
+	leaf.max = (int(s.nodeSize) - nodeOverhead) / g.recordSize
+	leaf.capacity = uint64(leaf.max)
+	g.countWidth = byteWidth(uint64(leaf.max))
+	for i := 1; i <= maxIndexDepth; i++ {
+		below, l := &g.levels[i-1], &g.levels[i]
+		l.pointer = 8 + g.countWidth + below.totalWidth
+		l.max = (int(s.nodeSize) - nodeOverhead - l.pointer) / (g.recordSize + l.pointer)
+		l.capacity = saturatingCapacity(below.capacity, uint64(l.max))
+		l.totalWidth = byteWidth(l.capacity)
+	}
+	return g, nil
+}
+
+// saturatingCapacity is (n + 1) × below + n, at most 2^64 - 1.
+func saturatingCapacity(below, n uint64) uint64 {
+	if below >= math.MaxUint64/(n+1)-1 {
+		return math.MaxUint64
+	}
+	return (n+1)*below + n
+}
+
+// least is how few records a node of the level may hold beside others.
+func (g *geometry) least(level int) int { return max(1, g.levels[level].max*mergePercent/100) }
+
+// limit is how many records we put into a node of the level: one fewer than
+// fit, so that a library writer can insert before it must split.
+func (g *geometry) limit(level int) int { return g.levels[level].max - 1 }
+
+func (g *geometry) recordType() byte {
+	if g.filtered {
+		return recordFiltered
+	}
+	return recordUnfiltered
+}
+
+// append encodes the header of an index of the shape. The error tells what
+// cannot be written.
+func (h indexHeader) append(dst []byte, shape indexShape) ([]byte, error) {
+	g, err := shape.geometry()
+	if err != nil {
+		return nil, err
+	}
+	if err := g.checkHeader(h); err != nil {
+		return nil, fmt.Errorf("index header: %w", err)
+	}
+	start := len(dst)
+	dst = append(append(dst, indexSignature...), 0, g.recordType())
+	dst = binary.LittleEndian.AppendUint32(dst, g.nodeSize)
+	dst = binary.LittleEndian.AppendUint16(dst, uint16(g.recordSize))
+	dst = binary.LittleEndian.AppendUint16(dst, uint16(h.depth))
+	dst = append(dst, splitPercent, mergePercent)
+	dst = binary.LittleEndian.AppendUint64(dst, h.root)
+	dst = binary.LittleEndian.AppendUint16(dst, uint16(h.rootRecords))
+	dst = binary.LittleEndian.AppendUint64(dst, h.total)
+	return sealed(dst, start), nil
+}
+
+// parseIndexHeader reads the index header at the start of p, which lies at
+// offset in the file and must fit the dataset's shape.
+func parseIndexHeader(p []byte, offset int64, shape indexShape) (indexHeader, error) {
+	g, err := shape.geometry()
+	if err != nil {
+		return indexHeader{}, err
+	}
+	bad := func(format string, args ...any) (indexHeader, error) {
+		return indexHeader{}, corrupt.Errorf("index header", offset, format, args...)
+	}
+	if len(p) < indexHeaderSize {
+		return bad("%d bytes, want %d", len(p), indexHeaderSize)
+	}
+	if string(p[:4]) != indexSignature || p[4] != 0 {
+		return bad("signature %q version %d, want %q version 0", p[:4], p[4], indexSignature)
+	}
+	if got, want := binary.LittleEndian.Uint32(p[34:]), lookup3(p[:34]); got != want {
+		return bad("checksum %#08x, want %#08x", got, want)
+	}
+	if p[5] != g.recordType() {
+		return bad("record type %d, want %d", p[5], g.recordType())
+	}
+	if got := binary.LittleEndian.Uint32(p[6:]); got != g.nodeSize {
+		return bad("node size %d, want %d", got, g.nodeSize)
+	}
+	if got := binary.LittleEndian.Uint16(p[10:]); int(got) != g.recordSize {
+		return bad("record size %d, want %d", got, g.recordSize)
+	}
+	if p[14] != splitPercent || p[15] != mergePercent {
+		return bad("split and merge percent %d and %d, want %d and %d", p[14], p[15], splitPercent, mergePercent)
+	}
+	h := indexHeader{
+		depth:       int(binary.LittleEndian.Uint16(p[12:])),
+		root:        binary.LittleEndian.Uint64(p[16:]),
+		rootRecords: int(binary.LittleEndian.Uint16(p[24:])),
+		total:       binary.LittleEndian.Uint64(p[26:]),
+	}
+	if err := g.checkHeader(h); err != nil {
+		return bad("%w", err)
+	}
+	return h, nil
+}
+
+// checkHeader tells why h cannot be the head of an index.
+func (g *geometry) checkHeader(h indexHeader) error {
+	if h.root == undefinedAddress {
+		if h != emptyIndex() {
+			return fmt.Errorf("depth %d, %d root records and %d in all without a root", h.depth, h.rootRecords, h.total)
+		}
+		return nil
+	}
+	if h.depth < 0 || h.depth > maxIndexDepth {
+		return fmt.Errorf("depth %d, limit %d", h.depth, maxIndexDepth)
+	}
+	return g.checkChild(child{h.root, h.rootRecords, h.total}, h.depth)
+}
+
+// child is a pointer to a node: where it is and what must be found there.
+type child struct {
+	address uint64
+	count   int    // records in the node
+	total   uint64 // records in the node and below
+}
+
+// checkChild tells why c cannot point to a node of the level.
+func (g *geometry) checkChild(c child, level int) error {
+	if c.address < superblockSize || c.address > maxAddress-uint64(g.nodeSize) {
+		return fmt.Errorf("node address %#x", c.address)
+	}
+	l := &g.levels[level]
+	if c.count < 1 || c.count > l.max {
+		return fmt.Errorf("node of %d records, want 1 to %d", c.count, l.max)
+	}
+	if level == 0 && c.total != uint64(c.count) || c.total < uint64(c.count) || c.total > l.capacity {
+		return fmt.Errorf("node of %d records with %d in all at level %d", c.count, c.total, level)
+	}
+	return nil
+}
+
+// appendRecord encodes one record.
+func (g *geometry) appendRecord(dst []byte, r *chunkRecord) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, r.address)
+	if g.filtered {
+		dst = appendUint(dst, uint64(r.size), g.sizeWidth)
+		dst = append(dst, 0, 0, 0, 0) // filter mask: none skipped
+	}
+	for _, c := range r.coord[:g.rank] {
+		dst = binary.LittleEndian.AppendUint64(dst, c)
+	}
+	return dst
+}
+
+// storedSize is the size of every chunk of the dataset in the file.
+func (g *geometry) storedSize() uint32 {
+	if g.filtered {
+		return g.chunkBytes + checksumSize
+	}
+	return g.chunkBytes
+}
+
+// place is a coord as error messages show it. A copy: coord itself need not be
+// on the heap for them.
+func (g *geometry) place(coord [4]uint64) []uint64 { return slices.Clone(coord[:g.rank]) }
+
+// nodeBytes is a node as it stands in the file, its checksum verified.
+type nodeBytes struct {
+	g     *geometry
+	p     []byte // from the signature to the checksum
+	level int
+	count int
+}
+
+// readNode reads and verifies the node that c points to.
+func (g *geometry) readNode(src nodeSource, c child, level int) (nodeBytes, error) {
+	if err := g.checkChild(c, level); err != nil {
+		return nodeBytes{}, nodeError(c.address, err)
+	}
+	p, err := src.read(c.address, int(g.nodeSize))
+	if err != nil {
+		return nodeBytes{}, err
+	}
+	n, err := g.parseNode(p, c.count, level)
+	if err == nil {
+		err = n.checkTotal(c.total)
+	}
+	if err != nil {
+		return nodeBytes{}, nodeError(c.address, err)
+	}
+	return n, nil
+}
+
+// nodeError names the node that is damaged.
+func nodeError(address uint64, err error) error {
+	return corrupt.Errorf("index node", int64(address), "%w", err)
+}
+
+// parseNode judges the node at the start of p, which has count records, at most
+// the level's max.
+func (g *geometry) parseNode(p []byte, count, level int) (nodeBytes, error) {
+	signature, pointers := leafSignature, 0
+	if level > 0 {
+		signature, pointers = internalSignature, count+1
+	}
+	if len(p) < int(g.nodeSize) {
+		return nodeBytes{}, fmt.Errorf("%d bytes, want %d", len(p), g.nodeSize)
+	}
+	if string(p[:4]) != signature || p[4] != 0 || p[5] != g.recordType() {
+		return nodeBytes{}, fmt.Errorf("signature %q version %d type %d, want %q version 0 type %d", p[:4], p[4], p[5], signature, g.recordType())
+	}
+	used := nodePrefix + count*g.recordSize + pointers*g.levels[level].pointer
+	if got, want := binary.LittleEndian.Uint32(p[used:]), lookup3(p[:used]); got != want {
+		return nodeBytes{}, fmt.Errorf("checksum %#08x, want %#08x", got, want)
+	}
+	return nodeBytes{g: g, p: p[:used], level: level, count: count}, nil
+}
+
+// checkTotal compares what the children say with what the parent said.
+func (n nodeBytes) checkTotal(total uint64) error {
+	if n.level == 0 {
+		return nil // checkChild has seen it
+	}
+	sum := uint64(n.count)
+	for i := range n.count + 1 {
+		c := n.child(i)
+		if c.total > total || sum > total {
+			sum = math.MaxUint64
+			break
+		}
+		sum += c.total
+	}
+	if sum != total {
+		return fmt.Errorf("%d records in the node and below, its parent says %d", sum, total)
+	}
+	return nil
+}
+
+// coord is the place of record i.
+func (n nodeBytes) coord(i int) (coord [4]uint64) {
+	end := nodePrefix + (i+1)*n.g.recordSize
+	for k := range n.g.rank {
+		coord[k] = binary.LittleEndian.Uint64(n.p[end-8*(n.g.rank-k):])
+	}
+	return coord
+}
+
+// record decodes record i and judges what it says by itself.
+func (n nodeBytes) record(i int) (chunkRecord, error) {
+	p := n.p[nodePrefix+i*n.g.recordSize:]
+	r := chunkRecord{coord: n.coord(i), address: binary.LittleEndian.Uint64(p), size: n.g.chunkBytes}
+	if n.g.filtered {
+		size, mask := readUint(p[8:], n.g.sizeWidth), binary.LittleEndian.Uint32(p[8+n.g.sizeWidth:])
+		if mask != 0 || size != uint64(n.g.storedSize()) {
+			return r, fmt.Errorf("record %d: %d bytes stored, filter mask %#x, want %d and 0", i, size, mask, n.g.storedSize())
+		}
+		r.size = uint32(size)
+	}
+	return r, n.g.checkRecord(r)
+}
+
+// checkRecord tells why r cannot stand in the index.
+func (g *geometry) checkRecord(r chunkRecord) error {
+	if r.size != g.storedSize() {
+		return fmt.Errorf("chunk %v of %d bytes, want %d", g.place(r.coord), r.size, g.storedSize())
+	}
+	if r.address < superblockSize || r.address > maxAddress-uint64(r.size) {
+		return fmt.Errorf("chunk %v at %#x", g.place(r.coord), r.address)
+	}
+	for _, c := range r.coord[g.rank:] {
+		if c != 0 {
+			return errors.New("chunk with a place beyond its dimensions")
+		}
+	}
+	return nil
+}
+
+// child decodes child pointer i of an internal node; unjudged.
+func (n nodeBytes) child(i int) child {
+	l := &n.g.levels[n.level]
+	p := n.p[nodePrefix+n.count*n.g.recordSize+i*l.pointer:]
+	c := child{address: binary.LittleEndian.Uint64(p), count: int(readUint(p[8:], n.g.countWidth))}
+	c.total = uint64(c.count)
+	if width := n.g.levels[n.level-1].totalWidth; width > 0 {
+		c.total = readUint(p[8+n.g.countWidth:], width)
+	}
+	return c
+}
+
+// search returns the first record that is not before coord, and whether it is
+// the one of coord.
+func (n nodeBytes) search(coord [4]uint64) (index int, found bool) {
+	low, high := 0, n.count
+	for low < high {
+		middle := int(uint(low+high) / 2)
+		switch compareCoord(n.coord(middle), coord) {
+		case 0:
+			return middle, true
+		case -1:
+			low = middle + 1
+		default:
+			high = middle
+		}
+	}
+	return low, false
+}
+
+// compareCoord orders places by their first dimension first. Dimensions beyond
+// the rank are zero.
+func compareCoord(a, b [4]uint64) int {
+	for i, x := range a {
+		if x != b[i] {
+			if x < b[i] {
+				return -1
+			}
+			return 1
+		}
+	}
+	return 0
+}

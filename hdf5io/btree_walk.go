@@ -1,0 +1,149 @@
+package hdf5io
+
+import "fmt"
+
+// lookupIndex finds the record of the chunk at coord. It reads one node a
+// level.
+func lookupIndex(src nodeSource, shape indexShape, head indexHeader, coord [4]uint64) (chunkRecord, bool, error) {
+	g, err := shape.geometry()
+	if err != nil {
+		return chunkRecord{}, false, err
+	}
+	if err := g.checkHeader(head); err != nil {
+		return chunkRecord{}, false, nodeError(head.root, err)
+	}
+	if head.root == undefinedAddress {
+		return chunkRecord{}, false, nil
+	}
+	c := child{head.root, head.rootRecords, head.total}
+	for level := head.depth; ; level-- {
+		n, err := g.readNode(src, c, level)
+		if err != nil {
+			return chunkRecord{}, false, err
+		}
+		i, found := n.search(coord)
+		if found {
+			r, err := n.record(i)
+			if err != nil {
+				return chunkRecord{}, false, nodeError(c.address, err)
+			}
+			return r, true, nil
+		}
+		if level == 0 {
+			return chunkRecord{}, false, nil
+		}
+		c = n.child(i)
+	}
+}
+
+// walkIndex calls visit for every record from `from` on, ascending, until it
+// returns false or an error; and visitNode, unless nil, for every node before
+// its records. Damage ends the walk with a corrupt error that names the node.
+func walkIndex(src nodeSource, shape indexShape, head indexHeader, from [4]uint64, visitNode func(addr uint64, size int) error, visit func(chunkRecord) (bool, error)) error {
+	w := indexWalk{src: src, from: from, visitNode: visitNode, visit: visit, defect: func(err error) error { return err }}
+	return w.run(shape, head)
+}
+
+// checkIndex reads the whole index and calls defect for everything that is
+// wrong with it: checksums, order, counts at each level, totals, and chunks at
+// or beyond bounds (in chunks along each dimension; those beyond the rank are
+// not looked at). visitNode and visit, which may be nil, get every sound node
+// and record. What lies below a damaged node is not seen.
+func checkIndex(src nodeSource, shape indexShape, head indexHeader, bounds [4]uint64, visitNode func(addr uint64, size int), visit func(chunkRecord), defect func(error)) {
+	w := indexWalk{src: src}
+	w.defect = func(err error) error {
+		defect(err)
+		return nil
+	}
+	w.visitNode = func(addr uint64, size int) error {
+		if visitNode != nil {
+			visitNode(addr, size)
+		}
+		return nil
+	}
+	w.visit = func(r chunkRecord) (bool, error) {
+		for i := range shape.rank {
+			if r.coord[i] >= bounds[i] {
+				defect(nodeError(w.node, fmt.Errorf("chunk %v lies outside of %v", w.g.place(r.coord), w.g.place(bounds))))
+				return true, nil
+			}
+		}
+		if visit != nil {
+			visit(r)
+		}
+		return true, nil
+	}
+	if err := w.run(shape, head); err != nil {
+		defect(err)
+	}
+}
+
+// indexWalk visits an index in order. Every record must come after the one
+// before it: with no node empty, that also ends every walk over nodes that
+// point to each other in a circle.
+type indexWalk struct {
+	g         *geometry
+	src       nodeSource
+	from      [4]uint64
+	visitNode func(addr uint64, size int) error
+	visit     func(chunkRecord) (bool, error)
+	// defect gets what is wrong with a node. Its error ends the walk; nil goes
+	// on behind that node.
+	defect func(error) error
+
+	node    uint64 // address of the node being visited
+	last    [4]uint64
+	started bool
+}
+
+func (w *indexWalk) run(shape indexShape, head indexHeader) (err error) {
+	if w.g, err = shape.geometry(); err != nil {
+		return err
+	}
+	if err := w.g.checkHeader(head); err != nil {
+		return nodeError(head.root, err)
+	}
+	if head.root == undefinedAddress {
+		return nil
+	}
+	_, err = w.subtree(child{head.root, head.rootRecords, head.total}, head.depth)
+	return err
+}
+
+// subtree visits c and what lies below it; more tells whether to go on. Its
+// depth of recursion is the level, at most maxIndexDepth.
+func (w *indexWalk) subtree(c child, level int) (more bool, err error) {
+	n, err := w.g.readNode(w.src, c, level)
+	if err != nil {
+		return true, w.defect(err)
+	}
+	if w.visitNode != nil {
+		if err := w.visitNode(c.address, int(w.g.nodeSize)); err != nil {
+			return false, err
+		}
+	}
+	first, found := n.search(w.from)
+	for i := first; i <= n.count; i++ {
+		if level > 0 && !(found && i == first) { // what lies before `from` itself is not wanted
+			if more, err := w.subtree(n.child(i), level-1); !more || err != nil {
+				return false, err
+			}
+		}
+		if i == n.count {
+			break
+		}
+		w.node = c.address
+		r, err := n.record(i)
+		if err == nil && w.started && compareCoord(w.last, r.coord) >= 0 {
+			err = fmt.Errorf("record %d: chunk %v behind %v", i, w.g.place(r.coord), w.g.place(w.last))
+		}
+		if err != nil {
+			return true, w.defect(nodeError(c.address, err))
+		}
+		w.last, w.started = r.coord, true
+		if more, err := w.visit(r); !more || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,268 @@
+package hdf5io
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/cidstore/cidstore/internal/corrupt"
+)
+
+// CheckStats says what Check has seen.
+type CheckStats struct {
+	Groups, Datasets int
+	Nodes            uint64 // of indexes and chunk maps
+	Chunks           uint64 // through the indexes
+	Used, Free       int64  // bytes; together with the first 12,288 the whole file
+}
+
+// Check reads every structure of the root from the file and reports all that is
+// wrong: headers, indexes (checksums, order, counts, bounds), chunk maps and their
+// chunks, filters; and whether used, free and freed extents cover the file, each
+// byte once. Of the newest View it looks at slots and superblock too. Data of
+// chunks without filter and map are the caller's to judge. It changes
+// nothing. The View is pinned. The error is the context's, or the first defect.
+//
+// Memory: 24 bytes for each extent that does not continue the one before it.
+func (v *View) Check(ctx context.Context, report func(error)) (CheckStats, error) {
+	c := checker{ctx: ctx, view: v, report: report}
+	c.slots()
+	v.root.walk("/", func(path string, o *object) error {
+		c.object(path, o)
+		return ctx.Err()
+	})
+	for _, m := range v.maps {
+		c.mapNodes(m)
+	}
+	c.partition()
+	if err := ctx.Err(); err != nil {
+		return c.stats, err
+	}
+	return c.stats, c.first
+}
+
+type checker struct {
+	ctx    context.Context
+	view   *View
+	report func(error)
+	first  error
+	stats  CheckStats
+	owners []string
+	used   []ownedExtent
+}
+
+// ownedExtent is an extent and the number of who it belongs to.
+type ownedExtent struct {
+	extent
+	owner int
+}
+
+func (c *checker) defect(err error) {
+	if err == nil || c.ctx.Err() != nil {
+		return
+	}
+	if c.first == nil {
+		c.first = err
+	}
+	if c.report != nil {
+		c.report(err)
+	}
+}
+
+// read is the source of nodes: it ends a long check soon after the context.
+func (c *checker) read(address uint64, n int) ([]byte, error) {
+	if err := c.ctx.Err(); err != nil {
+		return nil, err
+	}
+	return c.view.read(address, n)
+}
+
+// owner begins the extents of somebody.
+func (c *checker) owner(name string) { c.owners = append(c.owners, name) }
+
+// use enters size bytes at address for the present owner.
+func (c *checker) use(address, size uint64) {
+	if !insideData(address, size, c.view.slot.endOfFile) {
+		c.defect(corrupt.Errorf(c.owners[len(c.owners)-1], int64(address), "%d bytes, the file ends at %#x", size, c.view.slot.endOfFile))
+		return
+	}
+	e := ownedExtent{extent{address, padded(size)}, len(c.owners) - 1}
+	if n := len(c.used); n > 0 && c.used[n-1].owner == e.owner && c.used[n-1].end() == e.start {
+		c.used[n-1].size += e.size
+		return
+	}
+	c.used = append(c.used, e)
+}
+
+// slots judges what is written in place, if the View is the newest.
+func (c *checker) slots() {
+	f := c.view.file
+	f.slotMu.Lock()
+	defer f.slotMu.Unlock()
+	if f.view.Load() != c.view || f.options.ReadOnly {
+		return // other slots are another writer's, who may be at them now
+	}
+	pair, err := readSlots(f.file)
+	c.defect(err)
+	for i, err := range pair.errs {
+		// A slot that was torn when the file was opened waits for the next commit:
+		// OpenReport has told of it.
+		if err != nil && f.space.slotCommit(i) != 0 {
+			c.defect(fmt.Errorf("slot %d: %w", i, err))
+		}
+	}
+	if s := pair.slots[f.slot]; s != nil && (s.commit != c.view.slot.commit || s.generation != f.generation) {
+		c.defect(corrupt.Errorf("commit slot", slotOffset(f.slot), "commit %d of generation %d, want %d of %d", s.commit, s.generation, c.view.slot.commit, f.generation))
+	}
+	p := make([]byte, superblockSize)
+	if err := f.readAt(p, 0); err != nil {
+		c.defect(err)
+	} else if !bytes.Equal(p, c.view.slot.superblock[:]) {
+		c.defect(corrupt.Errorf("superblock", 0, "% x, want % x", p, c.view.slot.superblock))
+	}
+}
+
+// stored compares bytes of the tree with those in the file.
+func (c *checker) stored(structure string, address uint64, want []byte) {
+	c.use(address, uint64(len(want)))
+	got, err := c.read(address, len(want))
+	if err != nil {
+		c.defect(err)
+	} else if !bytes.Equal(got, want) {
+		c.defect(corrupt.Errorf(structure, int64(address), "other bytes than when it was opened"))
+	}
+}
+
+func (c *checker) object(path string, o *object) {
+	c.owner("object " + path)
+	c.stored("header of "+path, o.address, o.header)
+	if o.dataset == nil {
+		c.stats.Groups++
+		return
+	}
+	c.stats.Datasets++
+	if !o.chunked() {
+		if o.dataset.size > 0 {
+			c.use(o.dataset.address, o.dataset.size)
+		}
+		return
+	}
+	c.stored("index of "+path, o.indexAddress, o.indexBytes)
+	c.chunks(c.view.datasets[path])
+}
+
+// chunks walks the index of a dataset.
+func (c *checker) chunks(d *Dataset) {
+	var bounds [4]uint64
+	for k, n := range d.object.dataset.dims {
+		chunk := uint64(d.object.dataset.chunk[k])
+		bounds[k] = n/chunk + min(n%chunk, 1)
+	}
+	var nodes []extent
+	c.owner("chunks of " + d.path)
+	paged := uint64(0)
+	node := func(address uint64, size int) {
+		c.stats.Nodes++
+		nodes = append(nodes, extent{address, uint64(size)})
+	}
+	checkIndex(c, d.shape, d.object.index, bounds, node, func(r chunkRecord) {
+		c.stats.Chunks++
+		c.use(r.address, uint64(r.size))
+		if d.shape.filtered {
+			_, err := d.readChunk(Chunk{r.coord, r.address, r.size})
+			c.defect(err)
+		}
+		if d.pages != nil && c.page(d, r) {
+			paged++
+		}
+	}, c.defect)
+	if want := d.mappedChunks(); paged != want && c.ctx.Err() == nil {
+		c.defect(corrupt.Errorf("chunk map of "+d.path, -1, "%d chunks, %d of them in the index", want, paged))
+	}
+	c.owner("index nodes of " + d.path)
+	for _, e := range nodes {
+		c.use(e.start, e.size)
+	}
+}
+
+// page compares a record of the index with the chunk map, and the chunk with its
+// checksum.
+func (c *checker) page(d *Dataset, r chunkRecord) bool {
+	p := d.pages.page(r.coord[0])
+	if p == nil || p.address != r.address || p.size != r.size {
+		c.defect(corrupt.Errorf(d.chunkName(r.coord), int64(r.address), "not what the chunk map names"))
+		return p != nil
+	}
+	_, err := p.verify(d.view)
+	c.defect(err)
+	return true
+}
+
+// mappedChunks is the number of chunks that the chunk map names.
+func (d *Dataset) mappedChunks() (n uint64) {
+	if d.pages == nil {
+		return 0
+	}
+	for _, leaf := range d.pages.leaves {
+		for _, p := range leaf {
+			if p != nil {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func (c *checker) mapNodes(m *chunkMap) {
+	c.owner("chunk map")
+	for _, level := range m.levels {
+		for _, r := range level {
+			c.stats.Nodes++
+			c.use(r.address, mapNodeSize)
+			_, err := readMapBytes(c, r, mapNodeSize)
+			c.defect(err)
+		}
+	}
+}
+
+// partition sees whether all extents together are the file.
+func (c *checker) partition() {
+	if c.ctx.Err() != nil {
+		return
+	}
+	s := c.view.slot
+	c.owner("free map")
+	c.use(s.freeMapAddress, s.freeMapSize)
+	free, err := c.view.freeMap()
+	if err != nil {
+		c.defect(err)
+		return
+	}
+	for _, e := range c.used {
+		c.stats.Used += int64(e.size)
+	}
+	c.stats.Free = int64(sumExtents(free.free) + sumExtents(free.freed))
+	c.owner("free space")
+	for _, e := range free.free {
+		c.use(e.start, e.size)
+	}
+	c.owner("freed space")
+	for _, e := range free.freed {
+		c.use(e.start, e.size)
+	}
+	slices.SortFunc(c.used, func(a, b ownedExtent) int { return cmp.Compare(a.start, b.start) })
+	at, last := uint64(dataStart), "the slots"
+	for _, e := range append(c.used, ownedExtent{extent{s.endOfFile, 0}, -1}) {
+		switch {
+		case e.start > at:
+			c.defect(corrupt.Errorf("space", int64(at), "%d bytes behind %s belong to nobody", e.start-at, last))
+		case e.start < at:
+			c.defect(corrupt.Errorf("space", int64(e.start), "%d bytes of %s lie in %s", e.size, c.owners[e.owner], last))
+		}
+		if e.owner >= 0 && e.end() > at {
+			at, last = e.end(), c.owners[e.owner]
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package hdf5io
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// lookup3 is the checksum of HDF5 metadata: Bob Jenkins' hashlittle of p with
+// an initial value of 0 (HDF5 spec, appendix A). Stored as a u32 behind the
+// bytes it covers.
+func lookup3(p []byte) uint32 {
+	a := 0xdeadbeef + uint32(len(p))
+	b, c := a, a
+	for len(p) > 12 { // exactly 12 bytes are left for the final round
+		a += binary.LittleEndian.Uint32(p)
+		b += binary.LittleEndian.Uint32(p[4:])
+		c += binary.LittleEndian.Uint32(p[8:])
+		p = p[12:]
+
+		a -= c
+		a ^= bits.RotateLeft32(c, 4)
+		c += b
+		b -= a
+		b ^= bits.RotateLeft32(a, 6)
+		a += c
+		c -= b
+		c ^= bits.RotateLeft32(b, 8)
+		b += a
+		a -= c
+		a ^= bits.RotateLeft32(c, 16)
+		c += b
+		b -= a
+		b ^= bits.RotateLeft32(a, 19)
+		a += c
+		c -= b
+		c ^= bits.RotateLeft32(b, 4)
+		b += a
+	}
+	if len(p) == 0 { // only for the empty input
+		return c
+	}
+	var last [12]byte
+	copy(last[:], p)
+	a += binary.LittleEndian.Uint32(last[0:])
+	b += binary.LittleEndian.Uint32(last[4:])
+	c += binary.LittleEndian.Uint32(last[8:])
+	c ^= b
+	c -= bits.RotateLeft32(b, 14)
+	a ^= c
+	a -= bits.RotateLeft32(c, 11)
+	b ^= a
+	b -= bits.RotateLeft32(a, 25)
+	c ^= b
+	c -= bits.RotateLeft32(b, 16)
+	a ^= c
+	a -= bits.RotateLeft32(c, 4)
+	b ^= a
+	b -= bits.RotateLeft32(a, 14)
+	c ^= b
+	c -= bits.RotateLeft32(b, 24)
+	return c
+}
+
+// fletcherBlock is how many 16-bit words are summed before both sums are folded
+// to 16 bits: as many as can never overflow 32 bits.
+const fletcherBlock = 360
+
+// fletcher32 is the checksum of HDF5's Fletcher32 filter: of big-endian 16-bit
+// words, an odd last byte counting as the high half of one. Stored as a
+// little-endian u32 behind the chunk's data. Sums are folded, not reduced mod
+// 65535, so all ones stay ffff as the HDF5 library has it.
+func fletcher32(p []byte) uint32 {
+	var sum1, sum2 uint32
+	for len(p) >= 2 {
+		block := p[:min(len(p)&^1, 2*fletcherBlock)]
+		p = p[len(block):]
+		for len(block) >= 8 { // four words of one load: the sums depend on each other, the loads need not
+			w := binary.BigEndian.Uint64(block)
+			w0, w1, w2, w3 := uint32(w>>48), uint32(w>>32)&0xffff, uint32(w>>16)&0xffff, uint32(w)&0xffff
+			sum2 += 4*sum1 + 4*w0 + 3*w1 + 2*w2 + w3
+			sum1 += w0 + w1 + w2 + w3
+			block = block[8:]
+		}
+		for ; len(block) >= 2; block = block[2:] {
+			sum1 += uint32(binary.BigEndian.Uint16(block))
+			sum2 += sum1
+		}
+		sum1 = sum1&0xffff + sum1>>16
+		sum2 = sum2&0xffff + sum2>>16
+	}
+	if len(p) == 1 {
+		sum1 += uint32(p[0]) << 8
+		sum2 += sum1
+		sum1 = sum1&0xffff + sum1>>16
+		sum2 = sum2&0xffff + sum2>>16
+	}
+	sum1 = sum1&0xffff + sum1>>16
+	sum2 = sum2&0xffff + sum2>>16
+	return sum2<<16 | sum1
+}
+
+// sealed appends to dst the checksum of its bytes from start on: the last step
+// of every metadata structure's encoding.
+func sealed(dst []byte, start int) []byte {
+	return binary.LittleEndian.AppendUint32(dst, lookup3(dst[start:]))
+}

@@ -1,0 +1,505 @@
+package hdf5io
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/seedbug"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// A chunk map names every chunk of a one-dimensional dataset with the commit
+// that wrote it and its checksum. Its nodes are copied on write and verified,
+// all of them, when the file is opened; the chunks themselves at first touch.
+// All little-endian.
+
+// A chunk map root.
+// FORMAT.md: chunk map root
+//
+//	offset  size  field    meaning
+//	     0     8  address  of the top node; 0: the map is empty
+//	     8     8  count    chunks that it covers
+//	    16     8  commit
+//	    24     4  depth    0: the top node is a leaf
+//	    28     4  crc32c   of the top node
+const (
+	offRootAddress, offRootCount, offRootCommit = 0, 8, 16
+	offRootDepth, offRootCRC                    = 24, 28
+	mapRootSize                                 = 32
+)
+
+// A chunk record, in a leaf.
+// FORMAT.md: chunk record
+//
+//	offset  size  field    meaning
+//	     0     8  address  0: no chunk
+//	     8     8  commit   in which the chunk was written
+//	    16     4  size     stored bytes
+//	    20     4  crc32c   of the stored bytes, seeded
+const (
+	offChunkAddress, offChunkCommit, offChunkSize, offChunkCRC = 0, 8, 16, 20
+	chunkRecordSize                                            = 24
+)
+
+// A node record, in an inner node.
+// FORMAT.md: node record
+//
+//	offset  size  field     meaning
+//	     0     8  address
+//	     8     8  commit
+//	    16     4  crc32c    of the node
+//	    20     4  reserved  0
+const (
+	offNodeAddress, offNodeCommit, offNodeCRC, offNodeReserved = 0, 8, 16, 20
+	nodeRecordSize                                             = 24
+)
+
+const (
+	mapNodeSize   = 4096
+	mapLeafChunks = 170 // chunk records in a leaf
+	mapFanout     = 128 // node records in an inner node
+)
+
+const _ = uint(mapNodeSize - mapLeafChunks*chunkRecordSize) // a leaf holds its records
+
+// mapRoot is what a slot says of a chunk map. The zero value is an empty map.
+type mapRoot struct {
+	address, count, commit uint64
+	depth, crc             uint32
+}
+
+func (r *mapRoot) put(p []byte) {
+	binary.LittleEndian.PutUint64(p[offRootAddress:], r.address)
+	binary.LittleEndian.PutUint64(p[offRootCount:], r.count)
+	binary.LittleEndian.PutUint64(p[offRootCommit:], r.commit)
+	binary.LittleEndian.PutUint32(p[offRootDepth:], r.depth)
+	binary.LittleEndian.PutUint32(p[offRootCRC:], r.crc)
+}
+
+func parseMapRoot(p []byte) mapRoot {
+	return mapRoot{
+		address: binary.LittleEndian.Uint64(p[offRootAddress:]),
+		count:   binary.LittleEndian.Uint64(p[offRootCount:]),
+		commit:  binary.LittleEndian.Uint64(p[offRootCommit:]),
+		depth:   binary.LittleEndian.Uint32(p[offRootDepth:]),
+		crc:     binary.LittleEndian.Uint32(p[offRootCRC:]),
+	}
+}
+
+// check tells why r cannot be a map of a root of the commit in a file of end
+// bytes. Every leaf has bytes of its own: this bounds the count.
+func (r *mapRoot) check(commit, end uint64) error {
+	if r.count == 0 {
+		if *r != (mapRoot{}) {
+			return errors.New("no chunks, but a root")
+		}
+		return nil
+	}
+	leaves := (r.count-1)/mapLeafChunks + 1
+	if leaves > min(end/mapNodeSize, 1<<30) {
+		return fmt.Errorf("%d chunks in a file of %d bytes", r.count, end)
+	}
+	if depth := len(levelSizes(r.count)) - 1; r.depth != uint32(depth) {
+		return fmt.Errorf("depth %d for %d chunks, want %d", r.depth, r.count, depth)
+	}
+	top := nodeRecord{r.address, r.commit, r.crc}
+	return top.check(commit, end)
+}
+
+// levelSizes is how many nodes a map of count chunks has on each level, leaves
+// first. count is not 0.
+func levelSizes(count uint64) []int {
+	n := int((count-1)/mapLeafChunks + 1)
+	sizes := []int{n}
+	for n > 1 {
+		n = (n-1)/mapFanout + 1
+		sizes = append(sizes, n)
+	}
+	return sizes
+}
+
+// nodeRecord names one node of a map.
+type nodeRecord struct {
+	address, commit uint64
+	crc             uint32
+}
+
+func (r *nodeRecord) check(commit, end uint64) error {
+	if !insideData(r.address, mapNodeSize, end) {
+		return fmt.Errorf("node at %#x", r.address)
+	}
+	if r.commit == 0 || r.commit > commit {
+		return fmt.Errorf("node of commit %d, want 1 to %d", r.commit, commit)
+	}
+	return nil
+}
+
+func (r *nodeRecord) put(b []byte) {
+	binary.LittleEndian.PutUint64(b[offNodeAddress:], r.address)
+	binary.LittleEndian.PutUint64(b[offNodeCommit:], r.commit)
+	binary.LittleEndian.PutUint32(b[offNodeCRC:], r.crc)
+}
+
+// Page is one chunk of a mapped dataset, shared by all Views in which the chunk
+// is the same. A Page that Dataset.Page returned is verified.
+type Page struct {
+	number, address, commit uint64
+	size, crc               uint32
+
+	// ready is set after data, and data never changes afterwards: who sees ready
+	// may read data. mu is held by the one that sets both.
+	ready atomic.Bool
+	mu    sync.Mutex
+	data  []byte // without the Fletcher32
+
+	marks [2]atomic.Uint64
+}
+
+// PageMarks is how many marks a page has.
+const PageMarks = 128
+
+// Data returns the chunk's bytes, without its filter. They are valid while a
+// View that holds the page is pinned, and must not be changed.
+func (p *Page) Data() []byte { return p.data }
+
+// Mark sets mark i, 0 to 127. Marks are the caller's: they say something of the
+// page's bytes that stays true as long as the bytes do. Safe for concurrent use.
+func (p *Page) Mark(i int) { p.marks[uint(i)/64%2].Or(1 << (uint(i) % 64)) }
+
+// Marked tells whether mark i is set.
+func (p *Page) Marked(i int) bool { return p.marks[uint(i)/64%2].Load()&(1<<(uint(i)%64)) != 0 }
+
+// chunkCRC is the checksum that a chunk record holds.
+func chunkCRC(uuid [16]byte, number, commit uint64, stored []byte) uint32 {
+	var seed [32]byte
+	copy(seed[:], uuid[:])
+	binary.LittleEndian.PutUint64(seed[16:], number)
+	binary.LittleEndian.PutUint64(seed[24:], commit)
+	return crc32.Update(crc32c(seed[:]), castagnoli, stored)
+}
+
+// verify reads the chunk and compares it with its record. It returns the stored
+// bytes.
+func (p *Page) verify(v *View) ([]byte, error) {
+	stored, err := v.Bytes(int64(p.address), int(p.size))
+	if err != nil {
+		return nil, err
+	}
+	var got uint32
+	if err := vfs.Guard(func() error { got = chunkCRC(v.slot.uuid, p.number, p.commit, stored); return nil }); err != nil {
+		return nil, ioError(int64(p.address), int(p.size), err)
+	}
+	if got != p.crc && !seedbug.On("crc-skipped") {
+		return nil, corrupt.Errorf(fmt.Sprintf("chunk %d", p.number), int64(p.address), "crc32c %#08x, want %#08x", got, p.crc)
+	}
+	return stored, nil
+}
+
+// load makes the page ready. Concurrent calls wait for the first.
+func (p *Page) load(v *View, dataSize int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ready.Load() {
+		return nil
+	}
+	stored, err := p.verify(v)
+	if err != nil {
+		return err
+	}
+	p.data = stored[:dataSize:dataSize]
+	p.ready.Store(true)
+	return nil
+}
+
+func (p *Page) put(b []byte) {
+	binary.LittleEndian.PutUint64(b[offChunkAddress:], p.address)
+	binary.LittleEndian.PutUint64(b[offChunkCommit:], p.commit)
+	binary.LittleEndian.PutUint32(b[offChunkSize:], p.size)
+	binary.LittleEndian.PutUint32(b[offChunkCRC:], p.crc)
+}
+
+// mapLeaf holds the pages of one leaf; nil: no chunk. Immutable.
+type mapLeaf [mapLeafChunks]*Page
+
+// chunkMap is a map as it is in memory. Immutable; leaves and pages are shared
+// between Views.
+type chunkMap struct {
+	count  uint64
+	leaves []*mapLeaf
+	levels [][]nodeRecord // of the leaves, of the nodes above, …, of the top node
+}
+
+// page returns the page of chunk i, or nil.
+func (m *chunkMap) page(i uint64) *Page {
+	if i >= m.count {
+		return nil
+	}
+	return m.leaves[i/mapLeafChunks][i%mapLeafChunks]
+}
+
+func (m *chunkMap) root() mapRoot {
+	if m.count == 0 {
+		return mapRoot{}
+	}
+	depth := len(m.levels) - 1
+	top := m.levels[depth][0]
+	return mapRoot{top.address, m.count, top.commit, uint32(depth), top.crc}
+}
+
+// loadMap reads and verifies all nodes of a map that has passed check, but for
+// leaves that known, the map of an older root or nil, has too. Its chunks have
+// stored bytes each.
+func loadMap(src nodeSource, root mapRoot, known *chunkMap, stored uint32, commit, end uint64) (*chunkMap, error) {
+	m := &chunkMap{count: root.count}
+	if root.count == 0 {
+		return m, nil
+	}
+	sizes := levelSizes(root.count)
+	m.levels = make([][]nodeRecord, len(sizes))
+	top := len(sizes) - 1
+	m.levels[top] = []nodeRecord{{root.address, root.commit, root.crc}}
+	for level := top; level > 0; level-- {
+		below := make([]nodeRecord, sizes[level-1])
+		for i, r := range m.levels[level] {
+			first := i * mapFanout
+			if err := readMapNode(src, r, below[first:min(first+mapFanout, len(below))], commit, end); err != nil {
+				return nil, err
+			}
+		}
+		m.levels[level-1] = below
+	}
+	m.leaves = make([]*mapLeaf, sizes[0])
+	for i, r := range m.levels[0] {
+		if known != nil && i < len(known.leaves) && known.levels[0][i] == r {
+			m.leaves[i] = known.leaves[i]
+			continue
+		}
+		first := uint64(i) * mapLeafChunks
+		leaf, err := readMapLeaf(src, r, first, min(mapLeafChunks, root.count-first), stored, commit, end)
+		if err != nil {
+			return nil, err
+		}
+		if known != nil && i < len(known.leaves) {
+			leaf.share(known.leaves[i])
+		}
+		m.leaves[i] = leaf
+	}
+	return m, nil
+}
+
+// share takes those pages of known that are the same chunks.
+func (l *mapLeaf) share(known *mapLeaf) {
+	for i, p := range l {
+		if k := known[i]; p != nil && k != nil && p.address == k.address && p.commit == k.commit && p.crc == k.crc {
+			l[i] = k
+		}
+	}
+}
+
+func mapNodeError(address uint64, format string, args ...any) error {
+	return corrupt.Errorf("chunk map node", int64(address), format, args...)
+}
+
+// readMapBytes reads one node and verifies its checksum; behind used bytes there
+// must be zeros.
+func readMapBytes(src nodeSource, r nodeRecord, used int) ([]byte, error) {
+	p, err := src.read(r.address, mapNodeSize)
+	if err != nil {
+		return nil, err
+	}
+	if got := crc32c(p); got != r.crc {
+		return nil, mapNodeError(r.address, "crc32c %#08x, want %#08x", got, r.crc)
+	}
+	for i, b := range p[used:] {
+		if b != 0 {
+			return nil, mapNodeError(r.address, "%#02x at %d, want 0", b, used+i)
+		}
+	}
+	return p, nil
+}
+
+// readMapNode reads the inner node r into the records of its children.
+func readMapNode(src nodeSource, r nodeRecord, children []nodeRecord, commit, end uint64) error {
+	p, err := readMapBytes(src, r, len(children)*nodeRecordSize)
+	if err != nil {
+		return err
+	}
+	for i := range children {
+		b := p[i*nodeRecordSize:]
+		c := &children[i]
+		c.address = binary.LittleEndian.Uint64(b[offNodeAddress:])
+		c.commit = binary.LittleEndian.Uint64(b[offNodeCommit:])
+		c.crc = binary.LittleEndian.Uint32(b[offNodeCRC:])
+		if reserved := binary.LittleEndian.Uint32(b[offNodeReserved:]); reserved != 0 {
+			return mapNodeError(r.address, "record %d: reserved %#x, want 0", i, reserved)
+		}
+		if err := c.check(commit, end); err != nil {
+			return mapNodeError(r.address, "record %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// readMapLeaf reads the leaf r, whose n records begin with that of chunk first.
+func readMapLeaf(src nodeSource, r nodeRecord, first, n uint64, stored uint32, commit, end uint64) (*mapLeaf, error) {
+	p, err := readMapBytes(src, r, int(n)*chunkRecordSize)
+	if err != nil {
+		return nil, err
+	}
+	leaf := new(mapLeaf)
+	for i := range n {
+		b := p[i*chunkRecordSize:][:chunkRecordSize]
+		c := &Page{
+			number:  first + i,
+			address: binary.LittleEndian.Uint64(b[offChunkAddress:]),
+			commit:  binary.LittleEndian.Uint64(b[offChunkCommit:]),
+			size:    binary.LittleEndian.Uint32(b[offChunkSize:]),
+			crc:     binary.LittleEndian.Uint32(b[offChunkCRC:]),
+		}
+		if c.address == 0 {
+			if slices.ContainsFunc(b, func(x byte) bool { return x != 0 }) {
+				return nil, mapNodeError(r.address, "record %d: no address, but other fields", i)
+			}
+			continue
+		}
+		if c.size != stored || !insideData(c.address, uint64(c.size), end) {
+			return nil, mapNodeError(r.address, "record %d: chunk of %d bytes at %#x, want %d", i, c.size, c.address, stored)
+		}
+		if c.commit == 0 || c.commit > commit {
+			return nil, mapNodeError(r.address, "record %d: chunk of commit %d, want 1 to %d", i, c.commit, commit)
+		}
+		leaf[i] = c
+	}
+	return leaf, nil
+}
+
+// pageEdit sets chunk number to page, or removes it where page is nil.
+type pageEdit struct {
+	number uint64
+	page   *Page
+	keep   [2]uint64 // marks that the page inherits from the one it replaces
+}
+
+// mapSpace is where new nodes of a map go.
+type mapSpace interface {
+	Place(p []byte) (uint64, error)
+	release(address, size uint64)
+}
+
+// update returns m with the edits, which are sorted and unique, and writes the
+// nodes that changed. What they replace is released.
+func (m *chunkMap) update(edits []pageEdit, space mapSpace, commit uint64) (*chunkMap, error) {
+	next := &chunkMap{count: m.count}
+	for _, e := range edits {
+		if e.page != nil {
+			next.count = max(next.count, e.number+1)
+		}
+	}
+	if next.count == 0 {
+		return next, nil
+	}
+	sizes := levelSizes(next.count)
+	next.leaves = make([]*mapLeaf, sizes[0])
+	copy(next.leaves, m.leaves)
+	next.levels = make([][]nodeRecord, len(sizes))
+	for level, n := range sizes {
+		next.levels[level] = make([]nodeRecord, n)
+		if level < len(m.levels) {
+			copy(next.levels[level], m.levels[level])
+		}
+	}
+	return next, next.place(next.edit(edits), space, commit)
+}
+
+// place writes the changed leaves and the nodes above them.
+func (m *chunkMap) place(changed []int, space mapSpace, commit uint64) error {
+	var node [mapNodeSize]byte
+	for _, i := range changed {
+		clear(node[:])
+		for k, p := range m.leaves[i] {
+			if p != nil {
+				p.put(node[k*chunkRecordSize:])
+			}
+		}
+		if err := placeMapNode(&m.levels[0][i], node[:], space, commit); err != nil {
+			return err
+		}
+	}
+	for level := 1; level < len(m.levels); level++ {
+		changed = parents(changed)
+		for _, i := range changed {
+			clear(node[:])
+			below := m.levels[level-1]
+			for k, r := range below[i*mapFanout : min((i+1)*mapFanout, len(below))] {
+				r.put(node[k*nodeRecordSize:])
+			}
+			if err := placeMapNode(&m.levels[level][i], node[:], space, commit); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// edit puts the edits into copies of the leaves that they touch and returns the
+// numbers of those, and of the leaves that are new, ascending.
+func (m *chunkMap) edit(edits []pageEdit) []int {
+	var changed []int
+	for i := range m.leaves {
+		first := uint64(i) * mapLeafChunks
+		n := 0
+		for n < len(edits) && edits[n].number < first+mapLeafChunks {
+			n++
+		}
+		if n == 0 && m.leaves[i] != nil {
+			continue
+		}
+		leaf := new(mapLeaf)
+		if m.leaves[i] != nil {
+			*leaf = *m.leaves[i]
+		}
+		for _, e := range edits[:n] {
+			slot := &leaf[e.number-first]
+			if e.page != nil && *slot != nil {
+				for k := range e.keep {
+					e.page.marks[k].Store((*slot).marks[k].Load() & e.keep[k])
+				}
+			}
+			*slot = e.page
+		}
+		edits = edits[n:]
+		m.leaves[i] = leaf
+		changed = append(changed, i)
+	}
+	return changed
+}
+
+// parents returns the numbers of the nodes above the given ones, ascending.
+func parents(nodes []int) []int {
+	var above []int
+	for _, i := range nodes {
+		if p := i / mapFanout; len(above) == 0 || above[len(above)-1] != p {
+			above = append(above, p)
+		}
+	}
+	return above
+}
+
+// placeMapNode writes a node and lets its record name it instead of the old one.
+func placeMapNode(r *nodeRecord, node []byte, space mapSpace, commit uint64) error {
+	address, err := space.Place(node)
+	if err != nil {
+		return err
+	}
+	if r.address != 0 {
+		space.release(r.address, mapNodeSize)
+	}
+	*r = nodeRecord{address, commit, crc32c(node)}
+	return nil
+}

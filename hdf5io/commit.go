@@ -1,0 +1,379 @@
+package hdf5io
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/cidstore/cidstore/internal/seedbug"
+)
+
+// Commit makes the Tx's tree the file's root and returns its View, which is then
+// File.View. payload, up to MaxPayload bytes, goes with it. What a crash leaves:
+//
+//	data, nodes, headers, chunk maps, free map   the old root: nothing names them
+//	sync
+//	slot that does not hold the old root         the old root, or with a whole slot the new one
+//	sync of that slot
+//	superblock                                   the new root; Open mends the superblock
+//
+// If Commit fails before the slot is written the Tx can be aborted, else the
+// File is poisoned.
+func (tx *Tx) Commit(payload []byte) (*View, error) {
+	return tx.commit(payload, tx.file.writeSuperblock)
+}
+
+// CommitBoth is Commit, and Settle of the new root.
+func (tx *Tx) CommitBoth(payload []byte) (*View, error) {
+	f := tx.file
+	return tx.commit(payload, func(s *commitSlot) error {
+		// The superblock comes first: it must equal one of two valid slots.
+		if err := f.writeSuperblock(s); err != nil {
+			return err
+		}
+		return f.writeOtherSlot(s)
+	})
+}
+
+// commit is Commit; finish follows when the new root is durable.
+func (tx *Tx) commit(payload []byte, finish func(*commitSlot) error) (*View, error) {
+	f := tx.file
+	if err := tx.usable(); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	v, freed, err := tx.build(payload)
+	if err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	f.slotMu.Lock()
+	defer f.slotMu.Unlock()
+	// Before the slot: it must not name what is not on the disk.
+	if err := tx.sync(); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	v.slot.generation = f.generation + 1
+	if err := f.writeSlot(1-f.slot, v.slot); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	if err := finish(v.slot); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	f.space.mu.Lock()
+	if len(freed) > 0 {
+		n := v.slot.commit
+		f.space.limbo = append(f.space.limbo, limboBatch{freed, sumExtents(freed), n, n, n})
+	}
+	f.space.mu.Unlock()
+	f.publish(v)
+	tx.end()
+	return v, nil
+}
+
+func (tx *Tx) sync() error {
+	s := &tx.file.space
+	s.mu.Lock()
+	size := s.unsynced
+	s.unsynced = false // a growth from here on is synced by the next commit
+	s.mu.Unlock()
+	if seedbug.On("no-sync-before-slot") {
+		return nil
+	}
+	return tx.file.syncAll(size)
+}
+
+// build writes everything that the new root reaches, and returns its View but for
+// the generation, and the space that the root before it reaches and it does not.
+func (tx *Tx) build(payload []byte) (*View, []extent, error) {
+	if len(payload) > MaxPayload {
+		return nil, nil, fmt.Errorf("payload of %d bytes, limit %d", len(payload), MaxPayload)
+	}
+	if tx.number > maxCommit {
+		return nil, nil, fmt.Errorf("commit %d, limit %d", tx.number, uint64(maxCommit))
+	}
+	tx.root = tx.own(tx.root)
+	if err := tx.store(tx.root); err != nil {
+		return nil, nil, err
+	}
+	v := &View{file: tx.file, root: tx.root}
+	v.slot = &commitSlot{uuid: tx.file.uuid, commit: tx.number, payload: slices.Clone(payload), treeCRC: tx.root.treeCRC()}
+	for i := range v.maps {
+		var err error
+		if v.maps[i], err = tx.storeMap(i); err != nil {
+			return nil, nil, err
+		}
+		v.slot.maps[i] = v.maps[i].root()
+	}
+	freed, err := tx.storeFreeMap(v.slot)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := tx.writer.flush(); err != nil {
+		return nil, nil, err
+	}
+	super := superblock{endOfFile: v.slot.endOfFile, root: tx.root.address}
+	v.slot.superblock = [superblockSize]byte(super.append(nil))
+	tx.root.walk("/", func(_ string, o *object) error {
+		if o.tx == tx {
+			o.tx, o.pending, o.changed = nil, nil, false
+		}
+		return nil
+	})
+	return v, freed, nil
+}
+
+// store writes what has changed in o and below it, members first: a header holds
+// the addresses of those.
+func (tx *Tx) store(o *object) error {
+	if o.tx != tx {
+		return nil
+	}
+	for _, m := range o.members {
+		before := m.object.address
+		if err := tx.store(m.object); err != nil {
+			return err
+		}
+		o.changed = o.changed || m.object.address != before
+	}
+	if o.pending != nil && o.chunked() {
+		if err := tx.storeChunks(o.pending); err != nil {
+			return fmt.Errorf("dataset %s: %w", o.pending.path, err)
+		}
+	}
+	if !o.changed && o.address != 0 {
+		return nil
+	}
+	header, err := o.encode()
+	if err != nil {
+		return err
+	}
+	address, err := tx.Place(header)
+	if err != nil {
+		return err
+	}
+	if o.address != 0 {
+		tx.release(o.address, uint64(len(o.header)))
+	}
+	o.address, o.header = address, header
+	return nil
+}
+
+// storeChunks brings a dataset's index up to date.
+func (tx *Tx) storeChunks(t *TxDataset) error {
+	if t.err != nil {
+		return t.err
+	}
+	o := t.object
+	if t.pruned {
+		if err := t.prune(); err != nil {
+			return err
+		}
+	}
+	edits, err := t.sortedEdits()
+	if err != nil {
+		return err
+	}
+	if o.chunkMap > 0 {
+		tx.maps[o.chunkMap-1].edits = t.pages
+	}
+	index, err := updateIndex(tx.base, indexSink{tx}, t.shape, o.index, edits, func(r chunkRecord) {
+		tx.release(r.address, uint64(r.size))
+	})
+	if err != nil {
+		return err
+	}
+	if index == o.index && o.indexAddress != 0 {
+		return nil
+	}
+	bytes, err := index.append(nil, t.shape)
+	if err != nil {
+		return err
+	}
+	address, err := tx.Place(bytes)
+	if err != nil {
+		return err
+	}
+	if o.indexAddress != 0 {
+		tx.release(o.indexAddress, uint64(len(o.indexBytes)))
+	}
+	o.index, o.indexAddress, o.indexBytes, o.changed = index, address, bytes, true
+	return nil
+}
+
+// indexSink places index nodes.
+type indexSink struct{ tx *Tx }
+
+func (s indexSink) alloc(n int) (uint64, error)          { return s.tx.writer.alloc(uint64(n)) }
+func (s indexSink) write(address uint64, p []byte) error { return s.tx.writer.write(address, p) }
+func (s indexSink) free(address uint64, n int)           { s.tx.release(address, uint64(n)) }
+
+// prune deletes the chunks that lie outside the dimensions, those that the
+// base root has and those that this Tx has written.
+func (t *TxDataset) prune() error {
+	var limit [4]uint64
+	for k := range t.shape.rank {
+		limit[k] = t.chunks(k)
+	}
+	outside := func(coord [4]uint64) bool {
+		for k := range t.shape.rank {
+			if coord[k] >= limit[k] {
+				return true
+			}
+		}
+		return false
+	}
+	for _, e := range t.edits {
+		if outside(e.coord) {
+			t.Delete(e.coord[:t.shape.rank]...)
+		}
+	}
+	return walkIndex(t.tx.base, t.shape, t.object.index, [4]uint64{}, nil, func(r chunkRecord) (bool, error) {
+		if outside(r.coord) {
+			t.Delete(r.coord[:t.shape.rank]...)
+		}
+		return true, nil
+	})
+}
+
+// sortedEdits returns the last edit of each chunk, in order. What earlier ones
+// have placed is free.
+func (t *TxDataset) sortedEdits() ([]chunkEdit, error) {
+	order := make([]editPlace, len(t.edits))
+	for i := range t.edits {
+		order[i] = editPlace{t.edits[i].coord[0], int32(i)}
+	}
+	byCoord := func(a, b editPlace) int {
+		if a.first != b.first {
+			return cmp.Compare(a.first, b.first)
+		}
+		if t.shape.rank > 1 {
+			if c := compareCoord(t.edits[a.number].coord, t.edits[b.number].coord); c != 0 {
+				return c
+			}
+		}
+		return cmp.Compare(a.number, b.number)
+	}
+	if !slices.IsSortedFunc(order, byCoord) {
+		slices.SortFunc(order, byCoord)
+	}
+	out := make([]chunkEdit, 0, len(t.edits))
+	for i, o := range order {
+		e := &t.edits[o.number]
+		if i+1 < len(order) && t.edits[order[i+1].number].coord == e.coord {
+			if !e.delete {
+				t.tx.release(e.address, uint64(e.size))
+			}
+			continue
+		}
+		for k := range t.shape.rank {
+			if n := t.chunks(k); e.coord[k] >= n && !e.delete {
+				return nil, fmt.Errorf("chunk %v, dimension %d has %d", e.coord[:t.shape.rank], k, n)
+			}
+		}
+		out = append(out, *e)
+	}
+	return out, nil
+}
+
+// editPlace stands for an edit while edits are sorted: its first coordinate, which
+// mostly decides, and its number, in order of time.
+type editPlace struct {
+	first  uint64
+	number int32
+}
+
+// storeMap brings chunk map i up to date.
+func (tx *Tx) storeMap(i int) (*chunkMap, error) {
+	m, owner := tx.base.maps[i], &tx.maps[i]
+	if owner.drop {
+		for _, level := range m.levels {
+			for _, r := range level {
+				tx.release(r.address, mapNodeSize)
+			}
+		}
+		m = new(chunkMap)
+	}
+	if len(owner.edits) == 0 {
+		return m, nil
+	}
+	slices.SortStableFunc(owner.edits, func(a, b pageEdit) int {
+		switch {
+		case a.number < b.number:
+			return -1
+		case a.number > b.number:
+			return 1
+		}
+		return 0
+	})
+	last := owner.edits[:0]
+	for k, e := range owner.edits {
+		if k+1 == len(owner.edits) || owner.edits[k+1].number != e.number {
+			last = append(last, e)
+		}
+	}
+	return m.update(last, tx, tx.number)
+}
+
+// freeMapSlack is how much longer a free map may be than it was before its own
+// space was taken: two extents change, or come.
+const freeMapSlack = 64
+
+// storeFreeMap writes the free map, as the last thing, and enters it and the end
+// of the file into the slot. It returns what the commit frees.
+func (tx *Tx) storeFreeMap(slot *commitSlot) ([]extent, error) {
+	w := &tx.writer
+	w.dropRun()
+	if base := tx.base.slot; base.freeMapSize > 0 {
+		tx.release(base.freeMapAddress, base.freeMapSize)
+	}
+	freed, err := sortExtents(tx.freed)
+	if err != nil {
+		return nil, err
+	}
+	p, _, err := tx.freeMap(freed)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		// A growth meanwhile may make the map longer than room: once more, then.
+		room := padded(uint64(len(p)) + freeMapSlack)
+		address, err := w.alloc(room)
+		if err != nil {
+			return nil, err
+		}
+		w.dropRun()
+		if p, slot.endOfFile, err = tx.freeMap(freed); err != nil {
+			return nil, err
+		}
+		if uint64(len(p)) > room {
+			if freed, err = mergeExtents(freed, []extent{{address, room}}); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		p = append(p, make([]byte, room-uint64(len(p)))...)
+		slot.freeMapAddress, slot.freeMapSize, slot.freeMapCRC = address, room, crc32c(p)
+		return freed, w.write(address, p)
+	}
+}
+
+// freeMap encodes the free map of the new root as things are, and tells where the
+// file ends. All that earlier commits freed is free: only older roots reach it.
+func (tx *Tx) freeMap(freed []extent) (p []byte, end uint64, err error) {
+	s := &tx.file.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	free, err := s.pool.extents()
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, b := range s.limbo {
+		if free, err = mergeExtents(free, b.extents); err != nil {
+			return nil, 0, err
+		}
+	}
+	if _, err := mergeExtents(free, freed); err != nil {
+		return nil, 0, err
+	}
+	m := freeMap{free, freed}
+	return m.append(nil), s.size, nil
+}

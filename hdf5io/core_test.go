@@ -1,0 +1,233 @@
+package hdf5io
+
+import (
+	"bytes"
+	"encoding/binary"
+	"path/filepath"
+	"testing"
+
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// The small file that most tests use: a mapped dataset of 8 pages, rows of two
+// chunks, a log, and an attribute that tells how often it was changed.
+const (
+	testRows   = 40
+	testPages  = 8
+	testLog    = 4096
+	pageRows   = 64
+	rowChunk   = 4 // entries of a chunk
+	entryBytes = 48
+)
+
+var testUUID = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
+
+func testEntry() Datatype {
+	return Compound(entryBytes, Field{Name: "key", Type: Uint(8)}, Field{Name: "rest", Offset: 8, Type: Array(Uint(8), 5)})
+}
+
+func uintAttribute(name string, value uint64) Attribute {
+	return Attribute{Name: name, Type: Uint(8), Data: binary.LittleEndian.AppendUint64(nil, value)}
+}
+
+// buildTestTree makes the tree of the small file.
+func buildTestTree(tx *Tx) error {
+	for _, path := range []string{"/config", "/buckets"} {
+		if err := tx.CreateGroup(path); err != nil {
+			return err
+		}
+	}
+	unlimited := []uint64{undefinedAddress, undefinedAddress}
+	if _, err := tx.CreateDataset("/buckets/entries", DatasetSpec{
+		Type: testEntry(), Dims: []uint64{testRows, 2 * rowChunk}, MaxDims: unlimited, Chunk: []uint32{1, rowChunk},
+	}); err != nil {
+		return err
+	}
+	if _, err := tx.CreateDataset("/buckets/state", DatasetSpec{
+		Type: Uint(8), Dims: []uint64{testPages * pageRows}, MaxDims: unlimited[:1], Chunk: []uint32{pageRows}, Fletcher32: true, Map: 1,
+	}); err != nil {
+		return err
+	}
+	if _, err := tx.CreateDataset("/wal", DatasetSpec{Type: Uint(8), Dims: []uint64{testLog / 8}, Zero: true}); err != nil {
+		return err
+	}
+	return writeRound(tx, 0)
+}
+
+// writeRound changes rows, pages and the attribute; each round differently.
+func writeRound(tx *Tx, round uint64) error {
+	if err := tx.SetAttribute("/config", uintAttribute("round", round)); err != nil {
+		return err
+	}
+	rows, err := tx.Dataset("/buckets/entries")
+	if err != nil {
+		return err
+	}
+	for i := round % 3; i < testRows; i += 3 {
+		data := rowBytes(i, round)
+		address, err := tx.Place(data)
+		if err != nil {
+			return err
+		}
+		const chunk = rowChunk * entryBytes
+		rows.Put(address, chunk, i, 0)
+		rows.Put(address+chunk, chunk, i, 1)
+	}
+	state, err := tx.Dataset("/buckets/state")
+	if err != nil {
+		return err
+	}
+	for i := round % 2; i < testPages; i += 2 {
+		if err := state.WritePage(i, pageBytes(i, round), [2]uint64{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func rowBytes(row, round uint64) []byte {
+	p := make([]byte, 2*rowChunk*entryBytes)
+	for i := 0; i < len(p); i += 8 {
+		binary.LittleEndian.PutUint64(p[i:], row<<32|round<<16|uint64(i))
+	}
+	return p
+}
+
+func pageBytes(page, round uint64) []byte {
+	p := make([]byte, pageRows*8)
+	for i := 0; i < len(p); i += 8 {
+		binary.LittleEndian.PutUint64(p[i:], page<<40|round<<20|uint64(i))
+	}
+	return p
+}
+
+// lastRound is the last round up to round that changed what is changed every
+// step rounds, beginning with that of index % step; ok is false before that.
+func lastRound(index, round, step uint64) (last uint64, ok bool) {
+	for r := int64(round); r >= 0; r-- {
+		if uint64(r)%step == index%step {
+			return uint64(r), true
+		}
+	}
+	return 0, false
+}
+
+// checkRound reads the whole tree and compares it with what writeRound wrote.
+func checkRound(t testing.TB, v *View, round uint64) {
+	t.Helper()
+	a, ok, err := v.Attribute("/config", "round")
+	if err != nil || !ok || binary.LittleEndian.Uint64(a.Data) != round {
+		t.Fatalf("attribute round: % x, %v, %v; want %d", a.Data, ok, err, round)
+	}
+	rows, err := v.Dataset("/buckets/entries")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(testRows) {
+		r, ok := lastRound(i, round, 3)
+		want := rowBytes(i, r)
+		for k := range uint64(2) {
+			got, err := rows.Read(i, k)
+			if err != nil || (got != nil) != ok {
+				t.Fatalf("row %d: %d bytes, %v", i, len(got), err)
+			}
+			if ok && !bytes.Equal(got, want[k*rowChunk*entryBytes:][:rowChunk*entryBytes]) {
+				t.Fatalf("row %d chunk %d of round %d: other bytes", i, k, round)
+			}
+		}
+	}
+	state, err := v.Dataset("/buckets/state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(testPages) {
+		r, ok := lastRound(i, round, 2)
+		page, err := state.Page(i)
+		if err != nil || (page != nil) != ok {
+			t.Fatalf("page %d: %v", i, err)
+		}
+		if ok && !bytes.Equal(page.Data(), pageBytes(i, r)) {
+			t.Fatalf("page %d of round %d: other bytes", i, round)
+		}
+		if again, err := state.Read(i); ok && (err != nil || !bytes.Equal(again, page.Data())) {
+			t.Fatalf("page %d through the index: %v", i, err)
+		}
+	}
+}
+
+// testFile creates the small file and returns its path, and a function that opens it again.
+func testFile(t testing.TB, o Options) (*File, string) {
+	t.Helper()
+	o.UUID = testUUID
+	path := filepath.Join(t.TempDir(), "test.h5")
+	raw, err := vfs.OS().OpenFile(path, vfs.ReadWrite|vfs.Create|vfs.Exclusive, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Create(raw, o, []byte("payload 0"), buildTestTree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close(); raw.Close() })
+	return f, path
+}
+
+func reopen(t testing.TB, path string, o Options) (*File, OpenReport, error) {
+	t.Helper()
+	flag := vfs.ReadWrite
+	if o.ReadOnly {
+		flag = vfs.ReadOnly
+	}
+	raw, err := vfs.OS().OpenFile(path, flag, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, report, err := Open(raw, o)
+	if err != nil {
+		raw.Close()
+		return nil, report, err
+	}
+	t.Cleanup(func() { f.Close(); raw.Close() })
+	return f, report, nil
+}
+
+func commitRound(t testing.TB, f *File, round uint64) *View {
+	t.Helper()
+	tx, err := f.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Abort()
+	if err := writeRound(tx, round); err != nil {
+		t.Fatal(err)
+	}
+	v, err := tx.Commit([]byte("payload"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestCommitAndReopen(t *testing.T) {
+	for _, o := range []Options{{GrowStep: 1 << 16}, {NoMmap: true}} {
+		f, path := testFile(t, o)
+		checkRound(t, f.View(), 0)
+		for round := uint64(1); round < 20; round++ {
+			v := commitRound(t, f, round)
+			if v.Commit() != round+1 {
+				t.Fatalf("commit %d, want %d", v.Commit(), round+1)
+			}
+			checkRound(t, v, round)
+		}
+		f.Close()
+		again, report, err := reopen(t, path, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if report.FellBack || report.SuperblockStale || report.Commit != 20 || report.SlotValid != [2]bool{true, true} {
+			t.Fatalf("report %+v", report)
+		}
+		checkRound(t, again.View(), 19)
+		checkRound(t, commitRound(t, again, 20), 20)
+	}
+}

@@ -1,0 +1,209 @@
+package hdf5io
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// Dataset is a dataset of one View: immutable, for any number of goroutines
+// while the View is pinned.
+type Dataset struct {
+	view   *View
+	path   string
+	object *object
+	shape  indexShape
+	pages  *chunkMap // of a mapped dataset
+	size   int       // bytes of a chunk without its filter
+}
+
+func newDataset(v *View, path string, o *object) *Dataset {
+	d := &Dataset{view: v, path: path, object: o}
+	if o.chunked() {
+		d.shape = o.dataset.indexShape()
+		d.size = int(d.shape.chunkBytes)
+	}
+	if o.chunkMap > 0 {
+		m := &v.maps[o.chunkMap-1]
+		if *m == nil {
+			*m = new(chunkMap)
+		}
+		d.pages = *m
+	}
+	return d
+}
+
+// Path is the dataset's place in the tree.
+func (d *Dataset) Path() string { return d.path }
+
+// Dims returns the number of elements along each dimension.
+func (d *Dataset) Dims() []uint64 { return slices.Clone(d.object.dataset.dims) }
+
+// MaxDims returns the limits of Dims; all ones: none. nil: Dims are fixed.
+func (d *Dataset) MaxDims() []uint64 { return slices.Clone(d.object.dataset.maxDims) }
+
+// ChunkDims returns the elements of a chunk along each dimension; nil: contiguous.
+func (d *Dataset) ChunkDims() []uint32 { return slices.Clone(d.object.dataset.chunk) }
+
+// Type is the datatype of the elements.
+func (d *Dataset) Type() Datatype { return d.object.dataset.Type }
+
+// Filtered tells whether chunks end in a Fletcher32.
+func (d *Dataset) Filtered() bool { return d.object.dataset.filtered }
+
+// Attributes returns all attributes.
+func (d *Dataset) Attributes() []Attribute { return slices.Clone(d.object.attributes) }
+
+// Extent is where the data of a contiguous dataset lie; zeros for a chunked one.
+func (d *Dataset) Extent() (offset, size int64) {
+	if d.object.chunked() {
+		return 0, 0
+	}
+	return int64(d.object.dataset.address), int64(d.object.dataset.size)
+}
+
+// Chunk says where one chunk lies.
+type Chunk struct {
+	Coord   [4]uint64 // number of the chunk along each dimension
+	Address uint64    // in the file, bytes
+	Size    uint32    // stored bytes, filter included
+}
+
+// chunk judges a record of the index by the file that it is in.
+func (d *Dataset) chunk(r chunkRecord) (Chunk, error) {
+	if !insideData(r.address, uint64(r.size), d.view.slot.endOfFile) {
+		return Chunk{}, corrupt.Errorf(d.chunkName(r.coord), int64(r.address), "%d bytes, the file ends at %#x", r.size, d.view.slot.endOfFile)
+	}
+	return Chunk{r.coord, r.address, r.size}, nil
+}
+
+func (d *Dataset) chunkName(coord [4]uint64) string {
+	return fmt.Sprintf("chunk %v of %s", coord[:d.shape.rank], d.path)
+}
+
+// coordOf makes a place in the index of chunk numbers.
+func (o *object) coordOf(coord []uint64) (out [4]uint64, err error) {
+	if !o.chunked() {
+		return out, fmt.Errorf("dataset is not chunked")
+	}
+	if len(coord) != len(o.dataset.dims) {
+		return out, fmt.Errorf("chunk %v of a dataset of %d dimensions", coord, len(o.dataset.dims))
+	}
+	copy(out[:], coord)
+	return out, nil
+}
+
+// Find looks a chunk up in the HDF5 index by its number along each dimension.
+func (d *Dataset) Find(coord ...uint64) (Chunk, bool, error) {
+	at, err := d.object.coordOf(coord)
+	if err != nil {
+		return Chunk{}, false, err
+	}
+	r, found, err := lookupIndex(d.view, d.shape, d.object.index, at)
+	if err != nil || !found {
+		return Chunk{}, false, err
+	}
+	c, err := d.chunk(r)
+	return c, err == nil, err
+}
+
+// Read returns the data of a chunk, its filter verified and stripped: the mapped
+// bytes, valid while the View is pinned, or a copy. nil: there is no such chunk.
+func (d *Dataset) Read(coord ...uint64) ([]byte, error) {
+	c, found, err := d.Find(coord...)
+	if err != nil || !found {
+		return nil, err
+	}
+	return d.readChunk(c)
+}
+
+func (d *Dataset) readChunk(c Chunk) ([]byte, error) {
+	p, err := d.view.Bytes(int64(c.Address), int(c.Size))
+	if err != nil {
+		return nil, err
+	}
+	if !d.shape.filtered {
+		return p, nil
+	}
+	if err := d.verifyFilter(c, p); err != nil {
+		return nil, err
+	}
+	return p[:d.size:d.size], nil
+}
+
+// verifyFilter compares the Fletcher32 behind the data with them.
+func (d *Dataset) verifyFilter(c Chunk, p []byte) error {
+	var got, want uint32
+	err := vfs.Guard(func() error {
+		got, want = binary.LittleEndian.Uint32(p[d.size:]), fletcher32(p[:d.size])
+		return nil
+	})
+	if err != nil {
+		return ioError(int64(c.Address), len(p), err)
+	}
+	if got != want {
+		return corrupt.Errorf(d.chunkName(c.Coord), int64(c.Address), "Fletcher32 %#08x, want %#08x", got, want)
+	}
+	return nil
+}
+
+// Walk visits the chunks in the order of their numbers, beginning with the first
+// that is not before from (nil: all), until visit returns false.
+func (d *Dataset) Walk(from []uint64, visit func(Chunk) (bool, error)) error {
+	if from == nil && d.object.chunked() {
+		from = make([]uint64, d.shape.rank)
+	}
+	at, err := d.object.coordOf(from)
+	if err != nil {
+		return err
+	}
+	return walkIndex(d.view, d.shape, d.object.index, at, nil, func(r chunkRecord) (bool, error) {
+		c, err := d.chunk(r)
+		if err != nil {
+			return false, err
+		}
+		return visit(c)
+	})
+}
+
+// Page returns chunk i of a mapped dataset through its chunk map, verified at
+// first touch; nil: there is no such chunk. After the first touch it takes no lock
+// and allocates nothing.
+func (d *Dataset) Page(i uint64) (*Page, error) {
+	if d.pages == nil {
+		return nil, d.notMapped()
+	}
+	p := d.pages.page(i)
+	if p == nil || p.ready.Load() {
+		return p, nil
+	}
+	if err := p.load(d.view, d.size); err != nil {
+		return nil, fmt.Errorf("dataset %s: %w", d.path, err)
+	}
+	return p, nil
+}
+
+// PageAgain is Page, but verifies the chunk's bytes at every call.
+func (d *Dataset) PageAgain(i uint64) (*Page, error) {
+	p, err := d.Page(i)
+	if p == nil || err != nil {
+		return nil, err
+	}
+	if _, err := p.verify(d.view); err != nil {
+		return nil, fmt.Errorf("dataset %s: %w", d.path, err)
+	}
+	return p, nil
+}
+
+// Pages is the number of chunks that the chunk map of a mapped dataset covers, absent ones included.
+func (d *Dataset) Pages() uint64 {
+	if d.pages == nil {
+		return 0
+	}
+	return d.pages.count
+}
+
+func (d *Dataset) notMapped() error { return fmt.Errorf("dataset %s is in no chunk map", d.path) }

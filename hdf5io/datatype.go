@@ -1,0 +1,331 @@
+package hdf5io
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Datatype describes one element of a dataset or attribute: an integer, a
+// float64, a fixed-size string, an array or a compound. It is a value: copies
+// are independent, and nothing changes one. The zero Datatype is invalid.
+type Datatype struct {
+	class  class
+	signed bool // integers
+	size   uint32
+	dims   []uint32  // arrays
+	base   *Datatype // arrays: the element
+	fields []Field   // compounds
+}
+
+// Field is one member of a compound.
+type Field struct {
+	Name   string
+	Offset uint32 // bytes from the start of the element
+	Type   Datatype
+}
+
+// class is the first byte of a datatype: version << 4 | class of the format
+// (HDF5 spec IV.A.2.d). None is 0, so the zero Datatype is no integer.
+type class uint8
+
+const (
+	datatypeVersion = 3
+
+	classInteger  class = datatypeVersion << 4
+	classFloat    class = datatypeVersion<<4 | 1
+	classString   class = datatypeVersion<<4 | 3
+	classCompound class = datatypeVersion<<4 | 6
+	classArray    class = datatypeVersion<<4 | 10
+)
+
+const (
+	// maxDatatypeDepth bounds how deep arrays and compounds nest: the store's
+	// own types need 2.
+	maxDatatypeDepth = 8
+	// maxRank bounds the dimensions of datasets, attributes and array types.
+	maxRank = 4
+
+	datatypePrefix = 8    // class and version, three bytes of bits, u32 size
+	integerSigned  = 0x08 // class bit of integers
+	stringForm     = 0x11 // class bits of strings: NUL-padded, UTF-8
+)
+
+// floatForm is what follows the class byte of a float64: class bits, size, and
+// where sign, exponent and mantissa lie.
+var floatForm = []byte("\x20\x3f\x00" + "\x08\x00\x00\x00" + "\x00\x00\x40\x00" + "\x34\x0b\x00\x34" + "\xff\x03\x00\x00")
+
+// Uint is an unsigned little-endian integer of 1, 2, 4 or 8 bytes.
+func Uint(size int) Datatype { return Datatype{class: classInteger, size: clampSize(size)} }
+
+// Int is a signed little-endian integer of 1, 2, 4 or 8 bytes.
+func Int(size int) Datatype {
+	return Datatype{class: classInteger, signed: true, size: clampSize(size)}
+}
+
+// Float64 is the IEEE 754 double, little-endian.
+func Float64() Datatype { return Datatype{class: classFloat, size: 8} }
+
+// String is a UTF-8 text of at most size bytes, padded with NUL to size.
+func String(size int) Datatype { return Datatype{class: classString, size: clampSize(size)} }
+
+// Array is base repeated in up to 4 dimensions, the last varying fastest.
+func Array(base Datatype, dims ...uint32) Datatype {
+	size, ok := elementBytes(base.size, dims)
+	if !ok {
+		size = 0 // refused by check
+	}
+	return Datatype{class: classArray, size: size, dims: slices.Clone(dims), base: &base}
+}
+
+// Compound is a record of size bytes. Fields ascend by offset and do not
+// overlap; bytes between them are padding.
+func Compound(size uint32, fields ...Field) Datatype {
+	return Datatype{class: classCompound, size: size, fields: slices.Clone(fields)}
+}
+
+// clampSize makes a size that no element can have 0, which check refuses.
+func clampSize(size int) uint32 {
+	if size < 0 || int64(size) > math.MaxUint32 {
+		return 0
+	}
+	return uint32(size)
+}
+
+// elementBytes is size × all dims, and whether that fits a u32.
+func elementBytes(size uint32, dims []uint32) (uint32, bool) {
+	total := uint64(size)
+	for _, d := range dims {
+		total *= uint64(d) // at most (2^32-1)^2
+		if total > math.MaxUint32 {
+			return 0, false
+		}
+	}
+	return uint32(total), true
+}
+
+// Size is the number of bytes of one element.
+func (d Datatype) Size() uint32 { return d.size }
+
+// Fields returns the members of a compound, in order of offset; nil for others.
+func (d Datatype) Fields() []Field { return slices.Clone(d.fields) }
+
+// Equal reports whether both describe the same bytes under the same names.
+func (d Datatype) Equal(other Datatype) bool {
+	if d.class != other.class || d.signed != other.signed || d.size != other.size || !slices.Equal(d.dims, other.dims) {
+		return false
+	}
+	if (d.base == nil) != (other.base == nil) || d.base != nil && !d.base.Equal(*other.base) {
+		return false
+	}
+	return slices.EqualFunc(d.fields, other.fields, func(a, b Field) bool {
+		return a.Name == b.Name && a.Offset == b.Offset && a.Type.Equal(b.Type)
+	})
+}
+
+// String is a short text for people: u64, f64, string[16], [4]u8, {low u64 @0, high u64 @8}.
+func (d Datatype) String() string {
+	switch d.class {
+	case classInteger:
+		if d.signed {
+			return fmt.Sprintf("i%d", 8*uint64(d.size))
+		}
+		return fmt.Sprintf("u%d", 8*uint64(d.size))
+	case classFloat:
+		return "f64"
+	case classString:
+		return fmt.Sprintf("string[%d]", d.size)
+	case classArray:
+		return fmt.Sprintf("%d%v", d.dims, d.base)
+	case classCompound:
+		parts := make([]string, len(d.fields))
+		for i, f := range d.fields {
+			parts[i] = fmt.Sprintf("%s %v @%d", f.Name, f.Type, f.Offset)
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
+	}
+	return "invalid"
+}
+
+// check tells why d cannot be written. Everything that parseDatatype accepts
+// passes it.
+func (d Datatype) check() error { return d.checkNested(0) }
+
+func (d Datatype) checkNested(depth int) error {
+	if depth == maxDatatypeDepth {
+		return fmt.Errorf("datatype nested deeper than %d", maxDatatypeDepth)
+	}
+	if d.size == 0 {
+		return errors.New("datatype of 0 bytes, or too large")
+	}
+	switch d.class {
+	case classInteger:
+		if d.size > 8 || bits.OnesCount32(d.size) != 1 {
+			return fmt.Errorf("integer of %d bytes, want 1, 2, 4 or 8", d.size)
+		}
+	case classFloat, classString:
+	case classArray:
+		if len(d.dims) == 0 || len(d.dims) > maxRank {
+			return fmt.Errorf("array of %d dimensions, want 1 to %d", len(d.dims), maxRank)
+		}
+		if size, ok := elementBytes(d.base.size, d.dims); !ok || size != d.size {
+			return fmt.Errorf("array %v of %d bytes each does not make %d bytes", d.dims, d.base.size, d.size)
+		}
+		return d.base.checkNested(depth + 1)
+	case classCompound:
+		return d.checkFields(depth)
+	default:
+		return fmt.Errorf("datatype class %#02x", uint8(d.class))
+	}
+	return nil
+}
+
+func (d Datatype) checkFields(depth int) error {
+	if len(d.fields) == 0 || len(d.fields) > math.MaxUint16 {
+		return fmt.Errorf("compound of %d fields, want 1 to %d", len(d.fields), math.MaxUint16)
+	}
+	names := make(map[string]bool, len(d.fields))
+	end := uint64(0)
+	for _, f := range d.fields {
+		if err := checkName(f.Name); err != nil {
+			return fmt.Errorf("field: %w", err)
+		}
+		if names[f.Name] {
+			return fmt.Errorf("two fields %q", f.Name)
+		}
+		names[f.Name] = true
+		if err := f.Type.checkNested(depth + 1); err != nil {
+			return fmt.Errorf("field %q: %w", f.Name, err)
+		}
+		if uint64(f.Offset) < end {
+			return fmt.Errorf("field %q at %d overlaps the one that ends at %d", f.Name, f.Offset, end)
+		}
+		end = uint64(f.Offset) + uint64(f.Type.size)
+	}
+	if end > uint64(d.size) {
+		return fmt.Errorf("fields end at %d in a compound of %d bytes", end, d.size)
+	}
+	return nil
+}
+
+// checkName tells why a name of a link, attribute or field cannot be written.
+func checkName(name string) error {
+	if name == "" || len(name) > maxName || !utf8.ValidString(name) || strings.IndexByte(name, 0) >= 0 {
+		return fmt.Errorf("name %.40q, want 1 to %d bytes of UTF-8 without NUL", name, maxName)
+	}
+	return nil
+}
+
+// maxName bounds names, in bytes: the length of a link's then always fits the
+// one byte that we write.
+const maxName = 255
+
+// append encodes d as the data of a Datatype message, version 3 (HDF5 spec
+// IV.A.2.d). d has passed check.
+func (d Datatype) append(dst []byte) []byte {
+	if d.class == classFloat {
+		return append(append(dst, byte(d.class)), floatForm...)
+	}
+	var form uint16
+	switch {
+	case d.class == classInteger && d.signed:
+		form = integerSigned
+	case d.class == classString:
+		form = stringForm
+	case d.class == classCompound:
+		form = uint16(len(d.fields))
+	}
+	dst = append(dst, byte(d.class), byte(form), byte(form>>8), 0)
+	dst = binary.LittleEndian.AppendUint32(dst, d.size)
+	switch d.class {
+	case classInteger:
+		dst = binary.LittleEndian.AppendUint16(dst, 0)                // bit offset
+		dst = binary.LittleEndian.AppendUint16(dst, uint16(8*d.size)) // precision
+	case classArray:
+		dst = append(dst, byte(len(d.dims)))
+		for _, n := range d.dims {
+			dst = binary.LittleEndian.AppendUint32(dst, n)
+		}
+		dst = d.base.append(dst)
+	case classCompound:
+		width := byteWidth(uint64(d.size))
+		for _, f := range d.fields {
+			dst = append(append(dst, f.Name...), 0)
+			dst = appendUint(dst, uint64(f.Offset), width)
+			dst = f.Type.append(dst)
+		}
+	}
+	return dst
+}
+
+// parseDatatype reads the datatype at the start of p and tells how many bytes
+// it takes. Errors say what was found, without a place: the caller knows it.
+func parseDatatype(p []byte) (Datatype, int, error) {
+	r := fieldReader{p: p}
+	d := readDatatype(&r, 0)
+	if r.err == nil {
+		r.err = d.check()
+	}
+	if r.err != nil {
+		return Datatype{}, 0, r.err
+	}
+	return d, len(p) - len(r.p), nil
+}
+
+func readDatatype(r *fieldReader, depth int) Datatype {
+	if depth == maxDatatypeDepth {
+		r.fail("datatype nested deeper than %d", maxDatatypeDepth)
+		return Datatype{}
+	}
+	d := Datatype{class: class(r.uint(1))}
+	if d.class == classFloat {
+		if form := r.bytes(len(floatForm)); r.err == nil && !bytes.Equal(form, floatForm) {
+			r.fail("float of form % x, want % x", form, floatForm)
+		}
+		d.size = 8
+		return d
+	}
+	form := r.uint(3)
+	d.size = uint32(r.uint(4))
+	switch d.class {
+	case classInteger:
+		d.signed = form == integerSigned
+		r.want("integer bits", form&^integerSigned, 0)
+		r.want("bit offset", r.uint(2), 0)
+		r.want("precision", r.uint(2), 8*uint64(d.size))
+	case classString:
+		r.want("string bits", form, stringForm)
+	case classArray:
+		r.want("array bits", form, 0)
+		rank := r.uint(1)
+		if rank > maxRank {
+			r.fail("array of %d dimensions, limit %d", rank, maxRank)
+		}
+		for ; rank > 0 && r.err == nil; rank-- {
+			d.dims = append(d.dims, uint32(r.uint(4)))
+		}
+		if r.err == nil {
+			base := readDatatype(r, depth+1)
+			d.base = &base
+		}
+	case classCompound:
+		if form > math.MaxUint16 {
+			r.fail("compound bits %#x", form)
+		}
+		width := byteWidth(uint64(d.size))
+		for ; form > 0 && r.err == nil; form-- {
+			name := r.name()
+			offset := uint32(r.uint(width))
+			d.fields = append(d.fields, Field{name, offset, readDatatype(r, depth+1)})
+		}
+	default:
+		r.fail("datatype class and version %#02x", uint8(d.class))
+	}
+	return d
+}

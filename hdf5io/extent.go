@@ -1,0 +1,300 @@
+package hdf5io
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+	"slices"
+
+	"github.com/cidstore/cidstore/internal/corrupt"
+)
+
+// extent is the range [start, start+size) of the file, both multiples of 64.
+type extent struct{ start, size uint64 }
+
+func (e extent) end() uint64 { return e.start + e.size }
+
+// appendExtent adds e to list; an extent that continues the last one is joined to it.
+func appendExtent(list []extent, e extent) []extent {
+	if e.size == 0 {
+		return list
+	}
+	if n := len(list); n > 0 && list[n-1].end() == e.start {
+		list[n-1].size += e.size
+		return list
+	}
+	return append(list, e)
+}
+
+// sortExtents sorts list by address and joins neighbours, in place. Two that
+// overlap are an error: some byte would be owned twice.
+func sortExtents(list []extent) ([]extent, error) {
+	byStart := func(a, b extent) int {
+		if a.start < b.start {
+			return -1
+		}
+		return 1
+	}
+	if !slices.IsSortedFunc(list, byStart) {
+		slices.SortFunc(list, byStart)
+	}
+	return joinExtents(list[:0], list, nil)
+}
+
+// mergeExtents returns the extents of two lists, both sorted, in one.
+func mergeExtents(a, b []extent) ([]extent, error) {
+	return joinExtents(make([]extent, 0, len(a)+len(b)), a, b)
+}
+
+// joinExtents appends a and b, both sorted, to out in order. out may be a[:0] if b is empty.
+func joinExtents(out, a, b []extent) ([]extent, error) {
+	end := uint64(0)
+	for len(a) > 0 || len(b) > 0 {
+		var e extent
+		if len(b) == 0 || len(a) > 0 && a[0].start < b[0].start {
+			e, a = a[0], a[1:]
+		} else {
+			e, b = b[0], b[1:]
+		}
+		if e.size == 0 {
+			continue
+		}
+		if e.start < end {
+			return nil, corrupt.Errorf("free space", int64(e.start), "extent of %d bytes begins before the end %#x of another", e.size, end)
+		}
+		end = e.end()
+		out = appendExtent(out, e)
+	}
+	return out, nil
+}
+
+func sumExtents(list []extent) (bytes uint64) {
+	for _, e := range list {
+		bytes += e.size
+	}
+	return bytes
+}
+
+// A run is what a Tx takes at once to place things in, one behind the other.
+const (
+	longRun = 1 << 20 // bytes from which a run is as good as any longer one
+	takeRun = 4 << 20 // bytes that a Tx takes of a longer extent
+
+	longClass  = 14 // class of extents from longRun on: log2 of longRun / extentUnit
+	numClasses = longClass + 1
+	// scanLimit bounds how many extents that may be too short are looked at before a
+	// larger one, or growth, is taken instead.
+	scanLimit = 32
+	// minUsable is the shortest extent that counts as usable: whatever is
+	// placed, but for the largest value sets and the free map, fits.
+	minUsable = 8 << 10
+)
+
+const _ = uint(longRun - extentUnit<<longClass) // the class is that of longRun,
+const _ = uint(extentUnit<<longClass - longRun) // exactly
+
+// sectorSize is what a disk writes at once: when the power fails it may leave
+// garbage in all of it.
+const sectorSize = 512
+
+// sectors is the part of e that is whole sectors. A Tx writes there alone: a
+// sector that it shared with a durable root would put that at risk. What is left at
+// the edges waits until its neighbours are free too.
+func (e extent) sectors() extent {
+	start := (e.start + sectorSize - 1) &^ (sectorSize - 1)
+	if end := e.end() &^ (sectorSize - 1); end > start {
+		return extent{start, end - start}
+	}
+	return extent{start, 0}
+}
+
+// pool is the space that a Tx may use now. Extents are in classes by the
+// logarithm of their whole sectors; taking one and putting one back cost O(1).
+type pool struct {
+	// list[:sorted] ascends and is joined; what was put since then follows. An
+	// extent that was taken has size 0.
+	list   []extent
+	sorted int
+	// classes hold indices of list, each one once; the lowest address among the
+	// sorted ones is the last. Extents without a whole sector are in none.
+	classes [numClasses][]int
+	bytes   uint64 // in all
+	usable  uint64 // in whole sectors, at least minUsable together
+}
+
+// classOf is the class of extents of size bytes.
+func classOf(size uint64) int {
+	return min(bits.Len64(size/extentUnit)-1, longClass)
+}
+
+// account adds sign extents like e to the sums.
+func (p *pool) account(e extent, sign int) {
+	bytes, usable := e.size, e.sectors().size
+	if usable < minUsable {
+		usable = 0
+	}
+	if sign < 0 {
+		bytes, usable = -bytes, -usable
+	}
+	p.bytes += bytes
+	p.usable += usable
+}
+
+// enter puts entry i of the list into its class.
+func (p *pool) enter(i int) {
+	if whole := p.list[i].sectors(); whole.size > 0 {
+		c := classOf(whole.size)
+		p.classes[c] = append(p.classes[c], i)
+	}
+}
+
+// put adds e to the pool.
+func (p *pool) put(e extent) {
+	if e.size == 0 {
+		return
+	}
+	p.list = append(p.list, e)
+	p.account(e, +1)
+	p.enter(len(p.list) - 1)
+}
+
+// take removes whole sectors, at least least bytes, of a longer extent at most
+// max(least, most). It prefers long ones, so that what is placed next to each other
+// in time stands so in the file; then the longest class that there is.
+func (p *pool) take(least, most uint64) (extent, bool) {
+	least = (least + sectorSize - 1) &^ (sectorSize - 1)
+	most = max(most&^(sectorSize-1), least)
+	for c := longClass; c >= 0 && extentUnit<<(c+1) > least || c == longClass; c-- {
+		class := p.classes[c]
+		limit := len(class)
+		if c < longClass {
+			limit = min(limit, scanLimit)
+		}
+		for k := len(class) - 1; k >= len(class)-limit; k-- {
+			if whole := p.list[class[k]].sectors(); whole.size >= least {
+				return p.cut(c, k, extent{whole.start, min(whole.size, most)}), true
+			}
+		}
+	}
+	return extent{}, false
+}
+
+// cut takes e, which are sectors of the extent at place k of class c, the first of them.
+func (p *pool) cut(c, k int, e extent) extent {
+	i := p.classes[c][k]
+	old := p.list[i]
+	p.account(old, -1)
+	p.classes[c] = slices.Delete(p.classes[c], k, k+1)
+	p.list[i] = extent{e.end(), old.end() - e.end()}
+	p.account(p.list[i], +1)
+	p.enter(i)
+	p.put(extent{old.start, e.start - old.start})
+	return e
+}
+
+// putAll adds sorted extents and puts the whole pool in order.
+func (p *pool) putAll(list []extent) error {
+	tail, err := sortExtents(p.list[p.sorted:])
+	if err != nil {
+		return err
+	}
+	if tail, err = mergeExtents(tail, list); err != nil {
+		return err
+	}
+	all, err := mergeExtents(p.list[:p.sorted], tail)
+	if err != nil {
+		return err
+	}
+	*p = pool{list: all, sorted: len(all), classes: p.classes}
+	for c := range p.classes {
+		p.classes[c] = p.classes[c][:0]
+	}
+	for i := len(all) - 1; i >= 0; i-- {
+		p.account(all[i], +1)
+		p.enter(i)
+	}
+	return nil
+}
+
+// extents returns the pool's extents, in order. Valid until the pool changes.
+func (p *pool) extents() ([]extent, error) {
+	if err := p.putAll(nil); err != nil {
+		return nil, err
+	}
+	return p.list, nil
+}
+
+// freeMap is what a root says of the space that it does not reach.
+type freeMap struct {
+	free  []extent
+	freed []extent // by this commit: reached by the root before it
+}
+
+// append encodes the free map.
+func (m *freeMap) append(dst []byte) []byte {
+	return appendExtents(appendExtents(dst, m.free), m.freed)
+}
+
+func appendExtents(dst []byte, list []extent) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(list)))
+	end := uint64(0)
+	for _, e := range list {
+		dst = binary.AppendUvarint(dst, (e.start-end)/extentUnit)
+		dst = binary.AppendUvarint(dst, e.size/extentUnit)
+		end = e.end()
+	}
+	return dst
+}
+
+// parseFreeMap reads the free map that is all of p; it lies at offset in a file
+// of end bytes. Zeros may follow the lists.
+func parseFreeMap(p []byte, offset int64, end uint64) (m freeMap, err error) {
+	rest := p
+	for _, list := range []*[]extent{&m.free, &m.freed} {
+		if *list, rest, err = parseExtents(rest, end); err != nil {
+			return freeMap{}, corrupt.Errorf("free map", offset+int64(len(p)-len(rest)), "%w", err)
+		}
+	}
+	for i, b := range rest {
+		if b != 0 {
+			return freeMap{}, corrupt.Errorf("free map", offset+int64(len(p)-len(rest)+i), "%#02x behind the lists, want 0", b)
+		}
+	}
+	if _, err := mergeExtents(m.free, m.freed); err != nil {
+		return freeMap{}, err
+	}
+	return m, nil
+}
+
+var errFreeMap = errors.New("not a list of extents")
+
+// parseExtents reads one list. Each extent takes two bytes or more, which bounds
+// what is allocated.
+func parseExtents(p []byte, end uint64) (list []extent, rest []byte, err error) {
+	count, n := binary.Uvarint(p)
+	if n <= 0 || count > uint64(len(p)-n)/2 {
+		return nil, p, errFreeMap
+	}
+	p = p[n:]
+	list = make([]extent, 0, count)
+	at := uint64(0)
+	for i := range count {
+		gap, n := binary.Uvarint(p)
+		if n <= 0 || gap > end/extentUnit || gap == 0 && i > 0 {
+			return nil, p, errFreeMap
+		}
+		size, k := binary.Uvarint(p[n:])
+		if k <= 0 || size == 0 || size > end/extentUnit {
+			return nil, p, errFreeMap
+		}
+		e := extent{at + gap*extentUnit, size * extentUnit}
+		if e.start < dataStart || e.end() > end {
+			return nil, p, fmt.Errorf("extent of %d bytes at %#x, the file ends at %#x", e.size, e.start, end)
+		}
+		list = append(list, e)
+		at = e.end()
+		p = p[n+k:]
+	}
+	return list, p, nil
+}

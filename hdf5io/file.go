@@ -1,0 +1,318 @@
+package hdf5io
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/seedbug"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// Options of Create and Open. The zero value is good.
+type Options struct {
+	ReadOnly bool     // Open alone: write nothing, take a pin instead of the writer's lock
+	NoMmap   bool     // read with ReadAt
+	UUID     [16]byte // Create alone: of the new file
+	// GrowStep is the smallest growth of the file, in bytes, rounded up to 4,096;
+	// default 2 MiB. The file also grows by at least a sixteenth of its size, up to
+	// 64 MiB a step.
+	GrowStep int64
+	// Quarantine is for how many commits freed space stays unused, so that HDF5
+	// programs, which cannot pin a root, still find what they look at. It
+	// yields before ErrNoSpace. Default 2; negative: none.
+	Quarantine int
+}
+
+var (
+	// ErrClosed: the File was closed.
+	ErrClosed = errors.New("file is closed")
+	// ErrReadOnly: the File was opened for reading.
+	ErrReadOnly = errors.New("file is open for reading only")
+	// ErrPoisoned: an earlier write or sync failed; nothing more is written until
+	// the file is opened again. It wraps the cause.
+	ErrPoisoned = errors.New("an earlier write or sync failed")
+	// ErrNoSpace: the file cannot grow and its free space does not suffice.
+	ErrNoSpace = vfs.ErrNoSpace
+	// ErrSpacePinned: as ErrNoSpace, but there would be room without the readers
+	// that hold old roots.
+	ErrSpacePinned = fmt.Errorf("space is held by readers of old roots: %w", ErrNoSpace)
+	// ErrNotOurs: not HDF5, or HDF5 without commit slots.
+	ErrNotOurs = errors.New("not a file of this store")
+	// ErrVersion: the file was written by a later version.
+	ErrVersion = errors.New("later file version")
+	// ErrTruncated: the file is shorter than its root says. It matches corrupt.Err.
+	ErrTruncated = errors.New("file is truncated")
+	// ErrForeignEdit: an HDF5 program committed a root of its own. It matches corrupt.Err.
+	ErrForeignEdit = errors.New("file was changed by another program")
+	// ErrIO: a read failed; the text names the extent.
+	ErrIO = errors.New("read failed")
+)
+
+// versionError is ErrVersion with the version found.
+type versionError struct{ version uint32 }
+
+func (e *versionError) Error() string {
+	return fmt.Sprintf("commit slot of version %d, want %d: %v", e.version, slotVersion, ErrVersion)
+}
+func (e *versionError) Unwrap() error { return ErrVersion }
+
+func ioError(offset int64, n int, err error) error {
+	return fmt.Errorf("%w: %d bytes at %#x: %w", ErrIO, n, offset, err)
+}
+
+const (
+	defaultGrowStep   = 2 << 20
+	maxGrowStep       = 64 << 20 // of the proportional growth
+	growUnit          = 4096
+	defaultQuarantine = 2
+
+	// mapReserve is the address space set aside for the file to grow in.
+	mapReserve = 1 << 40
+)
+
+// File is an open file. Any number of goroutines may read its Views, and use
+// Reserve, Space and Regions; there is one Tx at a time.
+type File struct {
+	file    vfs.File
+	options Options
+	mapping vfs.Mapping // nil: read with ReadAt
+	alone   bool        // no byte locks here: nobody else has the file open
+	uuid    [16]byte
+
+	view   atomic.Pointer[View] // the newest
+	failed atomic.Pointer[error]
+	closed atomic.Bool
+
+	// slotMu is held while slots are written or adopted: by Commit, Settle,
+	// Trim, Refresh and Close. It guards the fields below it; taken before space.mu.
+	slotMu     sync.Mutex
+	slot       int    // the slot that names the root in use, the newer if both do
+	generation uint64 // highest seen in a slot
+	lastCommit uint64 // highest seen in a slot
+
+	txOpen   atomic.Bool
+	txBuffer []byte // of the Tx, kept for the next
+
+	pins  pins // of an opener for reading
+	space space
+}
+
+// View returns the newest committed root, for a caller that pins it or is the writer.
+func (f *File) View() *View { return f.view.Load() }
+
+// Poison makes err, the first failure of a write or sync, the end of all writing
+// to the file. It returns what Failed returns.
+func (f *File) Poison(err error) error {
+	f.failed.CompareAndSwap(nil, &err)
+	return f.Failed()
+}
+
+// Failed returns nil, or ErrPoisoned wrapping the first failure.
+func (f *File) Failed() error {
+	if err := f.failed.Load(); err != nil {
+		return fmt.Errorf("%w: %w", ErrPoisoned, *err)
+	}
+	return nil
+}
+
+// writable tells why nothing may be written.
+func (f *File) writable() error {
+	switch {
+	case f.closed.Load():
+		return ErrClosed
+	case f.options.ReadOnly:
+		return ErrReadOnly
+	}
+	return f.Failed()
+}
+
+// readAt reads all of p at offset.
+func (f *File) readAt(p []byte, offset int64) error {
+	if f.closed.Load() {
+		return ErrClosed
+	}
+	if _, err := f.file.ReadAt(p, offset); err != nil {
+		return ioError(offset, len(p), err)
+	}
+	return nil
+}
+
+// syncAll makes everything written so far durable, the size too if it changed.
+// A failure poisons the file: what reached the disk is unknown from then on.
+func (f *File) syncAll(size bool) error {
+	sync := f.file.Datasync
+	if size {
+		sync = f.file.Sync
+	}
+	if err := sync(); err != nil && !seedbug.On("sync-error-swallowed") {
+		return f.Poison(fmt.Errorf("sync: %w", err))
+	}
+	return nil
+}
+
+// Close unmaps and unlocks the file, always; it writes nothing. The vfs.File stays
+// open: it is the caller's. No View may be in use any more.
+func (f *File) Close() error {
+	f.slotMu.Lock()
+	defer f.slotMu.Unlock()
+	if f.closed.Swap(true) {
+		return ErrClosed
+	}
+	return f.release()
+}
+
+// release undoes open, as far as it got.
+func (f *File) release() error {
+	var err error
+	if f.mapping != nil {
+		err = f.mapping.Close()
+	}
+	f.space.mu.Lock()
+	for _, v := range f.space.views {
+		if f.options.ReadOnly {
+			f.unpin(v.slot.commit)
+		}
+	}
+	f.space.mu.Unlock()
+	f.unlock()
+	return err
+}
+
+// mapFile maps the file unless the options or the system say no.
+func (f *File) mapFile() error {
+	if f.options.NoMmap {
+		return nil
+	}
+	m, err := f.file.Map(mapReserve)
+	if errors.Is(err, vfs.ErrNoMap) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("map the file: %w", err)
+	}
+	f.mapping = m
+	return nil
+}
+
+// Create formats the empty file and returns it, open for writing; build makes its
+// first root, of commit 1. When Create returns everything is durable but the file's
+// name. The superblock is written last: a file cut off before that is not HDF5.
+// The vfs.File stays the caller's, who closes it after File.Close, or when Create fails.
+func Create(file vfs.File, o Options, payload []byte, build func(*Tx) error) (*File, error) {
+	o.ReadOnly = false
+	f := newFile(file, o)
+	f.uuid = o.UUID
+	if err := f.create(payload, build); err != nil {
+		f.closed.Store(true)
+		return nil, errors.Join(fmt.Errorf("create: %w", err), f.release())
+	}
+	return f, nil
+}
+
+func newFile(file vfs.File, o Options) *File {
+	if o.GrowStep <= 0 {
+		o.GrowStep = defaultGrowStep
+	}
+	o.GrowStep = min(o.GrowStep+growUnit-1, maxStep) &^ (growUnit - 1)
+	switch {
+	case o.Quarantine == 0:
+		o.Quarantine = defaultQuarantine
+	case o.Quarantine < 0:
+		o.Quarantine = 0
+	}
+	return &File{file: file, options: o}
+}
+
+// maxStep bounds GrowStep.
+const maxStep = 1 << 40
+
+func (f *File) create(payload []byte, build func(*Tx) error) error {
+	if err := f.lock(); err != nil {
+		return err
+	}
+	info, err := f.file.Info()
+	if err != nil {
+		return err
+	}
+	if info.Size != 0 {
+		return fmt.Errorf("the file has %d bytes, want none", info.Size)
+	}
+	if err := f.mapFile(); err != nil {
+		return err
+	}
+	f.space.mu.Lock()
+	err = f.grow(dataStart)
+	f.space.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	f.slot = 1
+	f.publish(&View{file: f, slot: &commitSlot{uuid: f.uuid}, root: newGroup()})
+	tx, err := f.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Abort()
+	if err := build(tx); err != nil {
+		return err
+	}
+	_, err = tx.commit(payload, func(s *commitSlot) error {
+		if err := f.writeOtherSlot(s); err != nil {
+			return err
+		}
+		return f.writeSuperblock(s)
+	})
+	return err
+}
+
+// Settle lets both slots name the newest root and syncs. Then what earlier
+// roots alone reach is free. Not while a Tx is being committed.
+func (f *File) Settle() error {
+	f.slotMu.Lock()
+	defer f.slotMu.Unlock()
+	if err := f.writable(); err != nil {
+		return err
+	}
+	v := f.view.Load()
+	if f.space.settled(v.slot.commit) {
+		return nil
+	}
+	return f.writeOtherSlot(v.slot)
+}
+
+// writeOtherSlot lets the slot that does not name the root of s name it too.
+func (f *File) writeOtherSlot(s *commitSlot) error {
+	other := *s
+	other.generation = f.generation + 1
+	return f.writeSlot(1-f.slot, &other)
+}
+
+// writeSlot writes slot i and makes it durable. slotMu is held.
+func (f *File) writeSlot(i int, s *commitSlot) error {
+	if s.generation > maxCommit {
+		return corrupt.Errorf("commit slot", slotOffset(i), "generation %d, limit %d", s.generation, uint64(maxCommit))
+	}
+	write := f.file.WriteSync
+	if seedbug.On("no-sync-after-slot") {
+		write = f.file.WriteAt
+	}
+	if err := write(s.append(nil), slotOffset(i)); err != nil {
+		return f.Poison(fmt.Errorf("write commit slot %d: %w", i, err))
+	}
+	f.slot = i
+	f.generation = s.generation
+	f.lastCommit = max(f.lastCommit, s.commit)
+	f.space.setSlotCommit(i, s.commit)
+	return nil
+}
+
+// writeSuperblock lets HDF5 programs see the root of the slot. The slot is durable.
+func (f *File) writeSuperblock(s *commitSlot) error {
+	if err := f.file.WriteSync(s.superblock[:], 0); err != nil {
+		return f.Poison(fmt.Errorf("write superblock: %w", err))
+	}
+	return nil
+}

@@ -1,0 +1,68 @@
+package hdf5io
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// A group's members stand in its object header, one link message each: link
+// info and group info say that there is no other storage.
+const (
+	// noDenseStorage is the data of link info and attribute info messages (HDF5
+	// spec IV.A.2.c and IV.A.2.v): version and flags 0, no fractal heap, no
+	// name index.
+	noDenseStorage = "\x00\x00" + "\xff\xff\xff\xff\xff\xff\xff\xff" + "\xff\xff\xff\xff\xff\xff\xff\xff"
+	groupInfo      = "\x00\x00" // version and flags 0 (HDF5 spec IV.A.2.k)
+
+	linkVersion = 1
+	linkCharset = 0x10 // flag: a character set stands before the name's length
+)
+
+func appendNoDenseStorage(dst []byte) []byte { return append(dst, noDenseStorage...) }
+
+func appendGroupInfo(dst []byte) []byte { return append(dst, groupInfo...) }
+
+// append encodes a hard link as the data of a link message (HDF5 spec
+// IV.A.2.g): version, flags, character set unless ASCII, length of the name in
+// one byte, name, address.
+func (l *link) append(dst []byte) []byte {
+	if nameCharset(l.name) == charsetASCII {
+		dst = append(dst, linkVersion, 0)
+	} else {
+		dst = append(dst, linkVersion, linkCharset, charsetUTF8)
+	}
+	dst = append(append(dst, byte(len(l.name))), l.name...)
+	return binary.LittleEndian.AppendUint64(dst, l.address)
+}
+
+func readLink(r *fieldReader) link {
+	r.want("version", r.uint(1), linkVersion)
+	flags := r.uint(1)
+	r.want("flags", flags&^linkCharset, 0)
+	charset := uint64(charsetASCII)
+	if flags == linkCharset {
+		charset = r.uint(1)
+	}
+	l := link{name: string(r.bytes(int(r.uint(1))))}
+	l.address = r.uint(8)
+	r.want("character set", charset, uint64(nameCharset(l.name)))
+	return l
+}
+
+// check tells why the links of g cannot be written.
+func (g *groupHeader) check() error {
+	names := make(map[string]bool, len(g.links))
+	for _, l := range g.links {
+		if err := checkName(l.name); err != nil {
+			return fmt.Errorf("link: %w", err)
+		}
+		if names[l.name] {
+			return fmt.Errorf("two links %q", l.name)
+		}
+		names[l.name] = true
+		if l.address < superblockSize || l.address > maxAddress {
+			return fmt.Errorf("link %q to address %#x", l.name, l.address)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,202 @@
+package hdf5io
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Fill value message, version 3 (HDF5 spec IV.A.2.f): version and flags, no
+// value: absent chunks read as zeros.
+const (
+	fillValueVersion = 3
+	fillContiguous   = 0x0a // space is allocated when data is written; fill value if set
+	fillChunked      = 0x0b // space is allocated chunk by chunk; fill value if set
+)
+
+// Data layout message, version 4 (HDF5 spec IV.A.2.i).
+//
+//	contiguous: version, class 1, address u64, size u64
+//	chunked:    version, class 2, flags 0, rank + 1, width w, chunk sizes and
+//	            element size (w bytes each), index type 5, node size u32, split
+//	            and merge percent, address of the index header u64
+const (
+	layoutVersion    = 4
+	layoutContiguous = 1
+	layoutChunked    = 2
+	layoutIndexBTree = 5
+)
+
+// filterFletcher32 is the data of a filter pipeline message, version 2 (HDF5
+// spec IV.A.2.l): one filter, id 3, flags 0, no values.
+const filterFletcher32 = "\x02\x01" + "\x03\x00\x00\x00\x00\x00"
+
+func appendFilterPipeline(dst []byte) []byte { return append(dst, filterFletcher32...) }
+
+// maxChunkBytes bounds a chunk so that its size fits an int everywhere, its
+// checksum included.
+const maxChunkBytes = math.MaxInt32 - checksumSize
+
+// fillFlags is the form of the fill value that goes with the layout.
+func (d *datasetHeader) fillFlags() byte {
+	if d.chunk == nil {
+		return fillContiguous
+	}
+	return fillChunked
+}
+
+// indexShape is the form of the chunk index of a chunked dataset that has
+// passed check.
+func (d *datasetHeader) indexShape() indexShape {
+	chunkBytes, _ := elementBytes(d.Type.size, d.chunk)
+	return indexShape{rank: len(d.dims), filtered: d.filtered, chunkBytes: chunkBytes, nodeSize: d.nodeSize}
+}
+
+// check tells why d cannot be written; attributes are judged elsewhere.
+func (d *datasetHeader) check() error {
+	if err := d.Type.check(); err != nil {
+		return err
+	}
+	if len(d.dims) == 0 || len(d.dims) > maxRank {
+		return fmt.Errorf("%d dimensions, want 1 to %d", len(d.dims), maxRank)
+	}
+	if d.maxDims != nil && len(d.maxDims) != len(d.dims) {
+		return fmt.Errorf("%d maximum sizes of %d dimensions", len(d.maxDims), len(d.dims))
+	}
+	for i, limit := range d.maxDims {
+		if d.dims[i] > limit {
+			return fmt.Errorf("dimension %d of size %d, its maximum is %d", i, d.dims[i], limit)
+		}
+	}
+	size, ok := dataBytes(d.Type.size, d.dims)
+	if !ok {
+		return fmt.Errorf("%v elements of %d bytes are too many", d.dims, d.Type.size)
+	}
+	if d.chunk == nil {
+		return d.checkContiguous(size)
+	}
+	return d.checkChunked()
+}
+
+func (d *datasetHeader) checkContiguous(size uint64) error {
+	if d.filtered || d.nodeSize != 0 {
+		return errors.New("contiguous data with a filter or an index")
+	}
+	if d.maxDims != nil && !slices.Equal(d.maxDims, d.dims) {
+		return fmt.Errorf("contiguous data of %v that may grow to %v", d.dims, d.maxDims)
+	}
+	if d.size != size {
+		return fmt.Errorf("%d bytes of contiguous data, want %d", d.size, size)
+	}
+	if size == 0 && d.address == undefinedAddress {
+		return nil
+	}
+	if d.address < superblockSize || d.address > maxAddress-size {
+		return fmt.Errorf("%d bytes of data at %#x", d.size, d.address)
+	}
+	return nil
+}
+
+func (d *datasetHeader) checkChunked() error {
+	if d.size != 0 {
+		return fmt.Errorf("chunked data with a contiguous size of %d", d.size)
+	}
+	if len(d.chunk) != len(d.dims) {
+		return fmt.Errorf("chunks of %d dimensions, want %d", len(d.chunk), len(d.dims))
+	}
+	if chunkBytes, ok := elementBytes(d.Type.size, d.chunk); !ok || chunkBytes == 0 || chunkBytes > maxChunkBytes {
+		return fmt.Errorf("chunks of %v elements of %d bytes, want 1 to %d bytes", d.chunk, d.Type.size, maxChunkBytes)
+	}
+	if d.address < superblockSize || d.address > maxAddress-indexHeaderSize {
+		return fmt.Errorf("index at %#x", d.address)
+	}
+	_, err := d.indexShape().geometry()
+	return err
+}
+
+// appendLayout encodes the data of the layout message.
+func (d *datasetHeader) appendLayout(dst []byte) []byte {
+	if d.chunk == nil {
+		dst = append(dst, layoutVersion, layoutContiguous)
+		dst = binary.LittleEndian.AppendUint64(dst, d.address)
+		return binary.LittleEndian.AppendUint64(dst, d.size)
+	}
+	width := byteWidth(uint64(max(d.Type.size, slices.Max(d.chunk))))
+	dst = append(dst, layoutVersion, layoutChunked, 0, byte(len(d.chunk)+1), byte(width))
+	for _, n := range d.chunk {
+		dst = appendUint(dst, uint64(n), width)
+	}
+	dst = appendUint(dst, uint64(d.Type.size), width)
+	dst = append(dst, layoutIndexBTree)
+	dst = binary.LittleEndian.AppendUint32(dst, d.nodeSize)
+	dst = append(dst, splitPercent, mergePercent)
+	return binary.LittleEndian.AppendUint64(dst, d.address)
+}
+
+// datasetLayout is a layout message as it stands, before the other messages of
+// its header are known.
+type datasetLayout struct {
+	chunk         []uint32
+	elementSize   uint32 // chunked
+	width         int    // chunked: bytes of each chunk size
+	nodeSize      uint32
+	address, size uint64
+}
+
+func readLayout(r *fieldReader) (l datasetLayout) {
+	r.want("version", r.uint(1), layoutVersion)
+	switch kind := r.uint(1); kind {
+	case layoutContiguous:
+		l.address, l.size = r.uint(8), r.uint(8)
+		return l
+	case layoutChunked:
+	default:
+		r.fail("layout class %d, want %d or %d", kind, layoutContiguous, layoutChunked)
+		return l
+	}
+	r.want("flags", r.uint(1), 0)
+	dims := r.uint(1)
+	if dims < 2 || dims > maxRank+1 {
+		r.fail("chunks of %d dimensions, want 2 to %d", dims, maxRank+1)
+	}
+	l.width = int(r.uint(1))
+	if l.width < 1 || l.width > 4 {
+		r.fail("chunk sizes of %d bytes, want 1 to 4", l.width)
+	}
+	if r.err != nil {
+		return l
+	}
+	for range dims - 1 {
+		l.chunk = append(l.chunk, uint32(r.uint(l.width)))
+	}
+	l.elementSize = uint32(r.uint(l.width))
+	r.want("index type", r.uint(1), layoutIndexBTree)
+	l.nodeSize = uint32(r.uint(4))
+	r.want("split percent", r.uint(1), splitPercent)
+	r.want("merge percent", r.uint(1), mergePercent)
+	l.address = r.uint(8)
+	return l
+}
+
+// setLayout completes d with its layout and judges the whole.
+func (d *datasetHeader) setLayout(l datasetLayout, fillFlags byte) error {
+	d.chunk, d.nodeSize, d.address, d.size = l.chunk, l.nodeSize, l.address, l.size
+	if err := d.check(); err != nil {
+		return err
+	}
+	if fillFlags != d.fillFlags() {
+		return fmt.Errorf("fill value flags %#02x, want %#02x", fillFlags, d.fillFlags())
+	}
+	if d.chunk == nil {
+		return nil
+	}
+	if l.elementSize != d.Type.size {
+		return fmt.Errorf("layout has elements of %d bytes, datatype of %d", l.elementSize, d.Type.size)
+	}
+	if width := byteWidth(uint64(max(d.Type.size, slices.Max(d.chunk)))); l.width != width {
+		return fmt.Errorf("chunk sizes of %d bytes each, want %d", l.width, width)
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package hdf5io
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cidstore/cidstore/internal/seedbug"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// Every process that has the file open holds flock LOCK_SH on it, which lets
+// HDF5 readers in and keeps HDF5 writers out. The writer also holds the byte
+// writerByte exclusively; a read-only opener shares the byte pinBase + commit of
+// the root that it reads. Kernel locks alone decide: they die with the process.
+const (
+	writerByte = 1 << 62
+	pinBase    = 1 << 61
+)
+
+var (
+	lockShared    = vfs.Lock{Whole: true}
+	lockExclusive = vfs.Lock{Whole: true, Exclusive: true}
+	lockWriter    = vfs.Lock{Offset: writerByte, Length: 1, Exclusive: true}
+)
+
+func pinLock(commit uint64) vfs.Lock {
+	return vfs.Lock{Offset: pinBase + int64(commit), Length: 1}
+}
+
+// lock takes the locks of an opener. Where there are no byte locks the whole
+// file keeps readers and a writer apart, and nobody needs a pin.
+func (f *File) lock() error {
+	if err := f.file.TryLock(lockShared); err != nil {
+		return fmt.Errorf("lock the file: %w", err)
+	}
+	if f.options.ReadOnly {
+		return nil
+	}
+	err := f.file.TryLock(lockWriter)
+	if errors.Is(err, vfs.ErrNotSupported) {
+		f.alone = true
+		err = f.file.TryLock(lockExclusive)
+	}
+	if err != nil {
+		f.unlock()
+		return fmt.Errorf("lock the file for writing: %w", err)
+	}
+	return nil
+}
+
+// unlock gives up all locks but pins. Closing the file would too; a test file
+// system, or a duplicated descriptor, may keep them.
+func (f *File) unlock() {
+	if !f.options.ReadOnly && !f.alone {
+		f.file.Unlock(lockWriter)
+	}
+	f.file.Unlock(lockShared)
+}
+
+// pins counts how often each commit is pinned: the kernel's lock is one for all.
+type pins struct {
+	mu    sync.Mutex
+	count map[uint64]int
+}
+
+// pin keeps other processes from reusing what the root of commit reaches, until
+// as many calls of unpin.
+func (f *File) pin(commit uint64) error {
+	f.pins.mu.Lock()
+	defer f.pins.mu.Unlock()
+	if f.pins.count[commit] == 0 {
+		err := f.file.TryLock(pinLock(commit))
+		if err != nil && !errors.Is(err, vfs.ErrNotSupported) {
+			return fmt.Errorf("pin commit %d: %w", commit, err)
+		}
+	}
+	if f.pins.count == nil {
+		f.pins.count = make(map[uint64]int)
+	}
+	f.pins.count[commit]++
+	return nil
+}
+
+func (f *File) unpin(commit uint64) {
+	f.pins.mu.Lock()
+	defer f.pins.mu.Unlock()
+	if f.pins.count[commit]--; f.pins.count[commit] == 0 {
+		delete(f.pins.count, commit)
+		f.file.Unlock(pinLock(commit))
+	}
+}
+
+// outsidePin returns the oldest commit before limit that another opener has
+// pinned, or limit.
+func (f *File) outsidePin(limit uint64) (uint64, error) {
+	if f.alone || seedbug.On("pin-ignored") {
+		return limit, nil
+	}
+	for limit > 0 {
+		held, at, err := f.file.ProbeLock(vfs.Lock{Offset: pinBase, Length: int64(limit), Exclusive: true})
+		if err != nil {
+			return 0, fmt.Errorf("look for pins: %w", err)
+		}
+		if !held {
+			break
+		}
+		// Not always the lowest: look again below it. A lock that begins before
+		// the range is nobody's pin; it counts as the oldest.
+		limit = uint64(max(at-pinBase, 0))
+	}
+	return limit, nil
+}

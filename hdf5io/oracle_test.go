@@ -1,0 +1,120 @@
+package hdf5io
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/oracle"
+)
+
+// oracleTime limits one run of a foreign program.
+const oracleTime = 60 * time.Second
+
+// readTestFile is readRound in Python: it reads all of the small file with h5py
+// and compares it with what round wrote.
+const readTestFile = `
+import sys, h5py, numpy
+f = h5py.File(sys.argv[1], 'r')
+rnd = int(sys.argv[2])
+assert f['/config'].attrs['round'] == rnd, f['/config'].attrs['round']
+def last(index, step):
+    for r in range(rnd, -1, -1):
+        if r % step == index % step: return r
+    return None
+rows = f['/buckets/entries']
+assert rows.shape == (40, 8) and rows.chunks == (1, 4), rows
+data = rows[...]
+for i in range(40):
+    r = last(i, 3)
+    words = numpy.frombuffer(data[i].tobytes(), '<u8')
+    want = numpy.arange(0, 384, 8, dtype='<u8') | ((i << 32) | (r << 16)) if r is not None else numpy.zeros(48, '<u8')
+    assert (words == want).all(), ('row', i)
+state = f['/buckets/state']
+assert state.shape == (512,) and state.fletcher32 and state.attrs['chunk_map'] == 0
+for i in range(8):
+    r = last(i, 2)
+    want = numpy.arange(0, 512, 8, dtype='<u8') | ((i << 40) | (r << 20)) if r is not None else numpy.zeros(64, '<u8')
+    assert (state[i*64:i*64+64] == want).all(), ('page', i)
+assert f['/wal'].shape == (512,) and (f['/wal'][...] == 0).all()
+print('read')
+`
+
+// TestH5pyReadsEveryCommit: after each commit, with all space overwritten that
+// is free then, h5py reads the whole root. The writer has the file open.
+func TestH5pyReadsEveryCommit(t *testing.T) {
+	python := oracle.H5py(t)
+	f, path := testFile(t, Options{GrowStep: 32 << 10, Quarantine: -1})
+	rounds := uint64(8)
+	if testing.Short() {
+		rounds = 3
+	}
+	for round := uint64(0); round < rounds; round++ {
+		if round > 0 {
+			step(t, f, round)
+		}
+		out, errout, err := oracle.Run(t, oracleTime, python, "-c", readTestFile, path, fmt.Sprint(round))
+		if err != nil || strings.TrimSpace(out) != "read" {
+			t.Fatalf("round %d: %v\n%s%s", round, err, out, errout)
+		}
+	}
+}
+
+// TestToolsReadFile: h5dump reads every byte, h5stat accounts for every byte but ours.
+func TestToolsReadFile(t *testing.T) {
+	f, path := testFile(t, Options{GrowStep: 32 << 10})
+	for round := uint64(1); round < 6; round++ {
+		commitRound(t, f, round)
+	}
+	if err := f.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	out, errout, err := oracle.Run(t, oracleTime, oracle.H5dump(t), path)
+	if err != nil || !strings.Contains(out, `DATASET "entries"`) || strings.Contains(errout, "error") {
+		t.Fatalf("h5dump: %v\n%s", err, errout)
+	}
+	copied := filepath.Join(t.TempDir(), "copied.h5")
+	if _, errout, err := oracle.Run(t, oracleTime, oracle.H5repack(t), "-f", "NONE", path, copied); err != nil {
+		t.Fatalf("h5repack: %v\n%s", err, errout)
+	}
+	if out, errout, err := oracle.Run(t, oracleTime, oracle.H5diff(t), path, copied); err != nil {
+		t.Fatalf("h5diff: %v\n%s%s", err, out, errout)
+	}
+}
+
+// TestLibraryWriter: an HDF5 program that writes to the file, once it is closed,
+// is noticed, and the file is not written over what it did.
+func TestLibraryWriter(t *testing.T) {
+	python := oracle.H5py(t)
+	f, path := testFile(t, Options{GrowStep: 32 << 10})
+	for round := uint64(1); round < 4; round++ {
+		commitRound(t, f, round)
+	}
+	const write = "import sys, h5py; f = h5py.File(sys.argv[1], 'r+'); f['/config'].attrs['foreign'] = 1; f.close()"
+	if _, _, err := oracle.Run(t, oracleTime, python, "-c", write, path); err == nil {
+		t.Fatal("h5py opened the file for writing beside us")
+	}
+	if err := f.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if _, errout, err := oracle.Run(t, oracleTime, python, "-c", write, path); err != nil {
+		t.Fatalf("%v\n%s", err, errout)
+	}
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := reopen(t, path, Options{}); !errors.Is(err, corrupt.Err) {
+		t.Fatalf("after an HDF5 program has written: %v", err)
+	}
+	after, err := os.ReadFile(path)
+	if err != nil || string(before) != string(after) {
+		t.Fatalf("%v: changed by Open", err)
+	}
+}

@@ -1,0 +1,167 @@
+package hdf5io
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// Refresh lets an opener for reading adopt the newest slot's root if it is newer
+// than File.View, and tells whether it was. The View before stays pinned until its
+// last reader is gone and the caller has said Adopted of the new one.
+func (f *File) Refresh() (bool, error) {
+	f.slotMu.Lock()
+	defer f.slotMu.Unlock()
+	switch {
+	case f.closed.Load():
+		return false, ErrClosed
+	case !f.options.ReadOnly:
+		return false, errors.New("refresh: the file is open for writing")
+	}
+	now := f.view.Load()
+	pair, err := readSlots(f.file)
+	if err != nil {
+		return false, fmt.Errorf("refresh: %w", err)
+	}
+	if i := pair.newest(); i >= 0 && pair.slots[i].commit <= now.slot.commit {
+		return false, nil
+	}
+	v, _, _, err := f.findRoot(new(OpenReport))
+	if err != nil {
+		return false, fmt.Errorf("refresh: %w", err)
+	}
+	if v.slot.commit <= now.slot.commit || v.slot.uuid != f.uuid {
+		f.unpin(v.slot.commit) // the newest does not validate
+		return false, nil
+	}
+	f.publish(v)
+	return true, nil
+}
+
+// Trim gives back the free space at the end of the file beyond keepFree bytes. It
+// needs the file for itself, but for Views of this File: else it does nothing,
+// and says nothing. It commits the present root again, with the smaller end
+// of file, in both slots, and only then truncates. There must be no Tx; the caller
+// goes on with File.View.
+func (f *File) Trim(keepFree int64) error {
+	if err := f.writable(); err != nil {
+		return err
+	}
+	alone, err := f.lockAlone()
+	if err != nil || !alone {
+		return err
+	}
+	err = f.trim(uint64(max(keepFree, 0)))
+	return errors.Join(err, f.shareAgain())
+}
+
+// lockAlone takes the exclusive lock on the whole file, if nobody else has it open.
+func (f *File) lockAlone() (bool, error) {
+	if f.alone {
+		return true, nil
+	}
+	err := f.file.TryLock(lockExclusive)
+	if errors.Is(err, vfs.ErrLockHeld) {
+		return false, f.shareAgain()
+	}
+	if err != nil {
+		return false, errors.Join(fmt.Errorf("lock the file alone: %w", err), f.shareAgain())
+	}
+	return true, nil
+}
+
+// shareAgain goes back to the shared lock. The exchange is not atomic: an HDF5
+// program may have come in to write, and then we must not.
+func (f *File) shareAgain() error {
+	if f.alone {
+		return nil
+	}
+	if err := f.file.TryLock(lockShared); err != nil {
+		return f.Poison(fmt.Errorf("lock the file again: %w", err))
+	}
+	return nil
+}
+
+// trimRounds: the second takes what the free map stood in front of, which the
+// commit of the first has moved.
+const trimRounds = 2
+
+func (f *File) trim(keepFree uint64) error {
+	for range trimRounds {
+		if err := f.Settle(); err != nil {
+			return err
+		}
+		f.View().Adopted()
+		tail, err := f.cutTail(keepFree)
+		if err != nil || tail.size == 0 {
+			return err
+		}
+		if err := f.commitAgain(tail); err != nil {
+			return err
+		}
+		if err := f.truncate(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cutTail takes what Trim may give back out of the pool and out of the file's size.
+func (f *File) cutTail(keepFree uint64) (extent, error) {
+	s := &f.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := f.reclaim(true); err != nil {
+		return extent{}, err
+	}
+	list, err := s.pool.extents()
+	if err != nil {
+		return extent{}, f.Poison(err)
+	}
+	if len(list) == 0 || list[len(list)-1].end() != s.size {
+		return extent{}, nil
+	}
+	last := &list[len(list)-1]
+	// The commit of the smaller end itself needs room for its free map.
+	keep := max(keepFree, f.view.Load().slot.freeMapSize+growUnit)
+	if keep >= last.size {
+		return extent{}, nil
+	}
+	end := (last.start + keep + growUnit - 1) &^ (growUnit - 1)
+	if end >= s.size {
+		return extent{}, nil
+	}
+	tail := extent{end, s.size - end}
+	last.size -= tail.size
+	s.size = end
+	return tail, s.pool.putAll(nil)
+}
+
+// commitAgain commits the present root once more. If that fails tail is back.
+func (f *File) commitAgain(tail extent) error {
+	tx, err := f.Begin()
+	if err == nil {
+		if _, err = tx.CommitBoth(tx.Base().Payload()); err == nil {
+			return nil
+		}
+		tx.Abort()
+	}
+	f.space.mu.Lock()
+	defer f.space.mu.Unlock()
+	if tail.start == f.space.size {
+		f.space.pool.put(tail)
+		f.space.size += tail.size
+	}
+	return err
+}
+
+// truncate cuts the file where its space ends. Both slots end there, durably.
+func (f *File) truncate() error {
+	f.space.mu.Lock()
+	defer f.space.mu.Unlock()
+	if err := f.file.Truncate(int64(f.space.size)); err != nil {
+		return f.Poison(fmt.Errorf("truncate the file to %d bytes: %w", f.space.size, err))
+	}
+	return f.syncAll(true)
+}

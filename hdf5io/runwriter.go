@@ -1,0 +1,194 @@
+package hdf5io
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// writeUnit is how much is written to the file at once.
+const writeUnit = 1 << 20
+
+// runWriter places bytes, one behind the other, in runs of free space that it
+// takes from the pool.
+type runWriter struct {
+	file   *File
+	run    extent   // what is left of the run; its space is in taken too
+	taken  []extent // all that was taken from the pool and not put back
+	placed uint64
+
+	// buffer holds bytes for the file from bufferAt on that are not written yet.
+	// All of [owned, end of the run) was taken, in one piece: gaps in the buffer
+	// there are ours to fill.
+	buffer   []byte
+	bufferAt uint64
+	owned    uint64
+}
+
+// alloc returns the address of size bytes of new space.
+func (w *runWriter) alloc(size uint64) (uint64, error) {
+	size = padded(size)
+	if w.run.size < size {
+		if err := w.next(size); err != nil {
+			return 0, err
+		}
+	}
+	return w.advance(size), nil
+}
+
+// advance hands out the next size bytes of the run.
+func (w *runWriter) advance(size uint64) uint64 {
+	address := w.run.start
+	w.run = extent{address + size, w.run.size - size}
+	w.placed += size
+	return address
+}
+
+// allocAligned is alloc at a multiple of growUnit.
+func (w *runWriter) allocAligned(size uint64) (uint64, error) {
+	size = padded(size)
+	if size > maxAddress-growUnit {
+		return 0, fmt.Errorf("place %d bytes: %w", size, ErrNoSpace)
+	}
+	if err := w.next(size + growUnit - sectorSize); err != nil {
+		return 0, err
+	}
+	// What lies before the aligned address goes back to the pool: as the head of
+	// what was taken last, which then begins behind it.
+	if gap := -w.run.start & (growUnit - 1); gap > 0 {
+		last := &w.taken[len(w.taken)-1]
+		head := extent{w.run.start, gap}
+		w.run = extent{head.end(), w.run.size - gap}
+		if last.start == head.start {
+			*last = extent{head.end(), last.size - gap}
+		} else {
+			tail := extent{head.end(), last.end() - head.end()}
+			last.size = head.start - last.start
+			w.taken = append(w.taken, tail)
+		}
+		w.owned = w.run.start
+		w.giveBack(head)
+	}
+	return w.advance(size), nil
+}
+
+// next puts back what is left of the run and takes one of at least size bytes.
+func (w *runWriter) next(size uint64) error {
+	w.dropRun()
+	s := &w.file.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var e extent
+	found := false
+	lacking := func() uint64 {
+		if e, found = s.pool.take(size, takeRun); found {
+			return 0
+		}
+		return size + sectorSize // the file may end within a sector
+	}
+	if err := w.file.makeRoom(lacking); err != nil {
+		return err
+	}
+	if !found && lacking() > 0 { // found is unset when the file grew
+		return fmt.Errorf("place %d bytes: %w", size, ErrNoSpace)
+	}
+	w.run = e
+	if n := len(w.taken); n == 0 || w.taken[n-1].end() != e.start {
+		w.owned = e.start
+	}
+	w.taken = appendExtent(w.taken, e)
+	return nil
+}
+
+// dropRun puts what is left of the run back into the pool.
+func (w *runWriter) dropRun() {
+	if w.run.size == 0 {
+		return
+	}
+	last := &w.taken[len(w.taken)-1]
+	last.size -= w.run.size
+	if last.size == 0 {
+		w.taken = w.taken[:len(w.taken)-1]
+	}
+	w.giveBack(w.run)
+	w.run = extent{}
+}
+
+func (w *runWriter) giveBack(e extent) {
+	w.file.space.mu.Lock()
+	w.file.space.pool.put(e)
+	w.file.space.mu.Unlock()
+}
+
+// abandon puts everything that was taken back.
+func (w *runWriter) abandon() {
+	w.file.space.mu.Lock()
+	defer w.file.space.mu.Unlock()
+	for _, e := range w.taken {
+		w.file.space.pool.put(e)
+	}
+	w.taken, w.run, w.buffer = nil, extent{}, w.buffer[:0]
+}
+
+// write puts p at address, in space that alloc returned.
+func (w *runWriter) write(address uint64, p []byte) error {
+	if len(w.buffer) > 0 && !w.fits(address, len(p)) {
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
+	if len(p) >= writeUnit {
+		return w.writeOut(p, address)
+	}
+	if len(w.buffer) == 0 {
+		w.bufferAt = address
+	}
+	at := int(address - w.bufferAt)
+	if need := at + len(p); need > len(w.buffer) {
+		if cap(w.buffer) < writeUnit {
+			w.buffer = append(make([]byte, 0, writeUnit), w.buffer...)
+		}
+		n := len(w.buffer)
+		w.buffer = w.buffer[:need]
+		if at > n {
+			clear(w.buffer[n:at])
+		}
+	}
+	copy(w.buffer[at:], p)
+	return nil
+}
+
+// fits tells whether n bytes at address can go into the buffer.
+func (w *runWriter) fits(address uint64, n int) bool {
+	if n >= writeUnit || address < w.bufferAt || address-w.bufferAt > uint64(writeUnit-n) {
+		return false
+	}
+	return address <= w.bufferAt+uint64(len(w.buffer)) || w.bufferAt >= w.owned
+}
+
+// flush writes the buffer to the file.
+func (w *runWriter) flush() error {
+	if len(w.buffer) == 0 {
+		return nil
+	}
+	err := w.writeOut(w.buffer, w.bufferAt)
+	w.buffer = w.buffer[:0]
+	return err
+}
+
+// writeOut writes p to the file and lets the disk begin with it. A full disk
+// leaves the file as usable as it was: nothing durable names this space. Any
+// other failure is the end of writing.
+func (w *runWriter) writeOut(p []byte, address uint64) error {
+	err := w.file.file.WriteAt(p, int64(address))
+	if err == nil {
+		w.file.file.StartWriteback(int64(address), int64(len(p)))
+		return nil
+	}
+	err = fmt.Errorf("write %d bytes at %#x: %w", len(p), address, err)
+	if errors.Is(err, vfs.ErrNoSpace) {
+		return err
+	}
+	return w.file.Poison(err)
+}

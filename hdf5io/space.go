@@ -1,0 +1,253 @@
+package hdf5io
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cidstore/cidstore/internal/seedbug"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// space is the free space of the file that a writer has open, and what is known
+// of the roots that still reach some of it.
+type space struct {
+	mu   sync.Mutex // guards all below; held across Allocate, for nobody else grows the file
+	pool pool
+	// limbo is freed space that some root may still reach, oldest first.
+	limbo []limboBatch
+	size  uint64 // of the file, as far as we allocated it
+	// unsynced: the file grew, and no Sync has followed.
+	unsynced bool
+
+	slots [2]uint64 // commit that each slot names; 0: none that is valid
+	// views are those that readers may hold, oldest first; the last is the newest.
+	views   []*View
+	adopted uint64 // no reader pins anew a View of an earlier commit
+}
+
+// limboBatch is the space that one commit freed.
+type limboBatch struct {
+	extents []extent // sorted
+	bytes   uint64
+	// The space is free when both slots name commits from slots on, when nobody
+	// has pinned a commit before pins, and when the quarantine counted from the
+	// commit since is over.
+	slots, pins, since uint64
+}
+
+// Space says how the bytes of the file are used, as the writer sees it.
+type Space struct {
+	Size   int64 // of the file
+	Free   int64 // usable by the next Tx without growth: extents of 8 KiB and more
+	Shards int64 // free, but in shorter extents
+	Limbo  int64 // freed, waiting for the older slot or the quarantine
+	Pinned int64 // freed, held by readers of old roots
+
+	OldestPin uint64 // commit of the oldest pinned View or root; the newest if none is older
+}
+
+// Space returns the present figures.
+func (f *File) Space() Space {
+	s := &f.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	oldest := f.oldestPin()
+	out := Space{
+		Size:      int64(s.size),
+		Free:      int64(s.pool.usable),
+		Shards:    int64(s.pool.bytes - s.pool.usable),
+		OldestPin: oldest,
+	}
+	for _, b := range s.limbo {
+		if oldest < b.pins {
+			out.Pinned += int64(b.bytes)
+		} else {
+			out.Limbo += int64(b.bytes)
+		}
+	}
+	return out
+}
+
+func (s *space) setSlotCommit(i int, commit uint64) {
+	s.mu.Lock()
+	s.slots[i] = commit
+	s.mu.Unlock()
+}
+
+func (s *space) slotCommit(i int) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slots[i]
+}
+
+// settled tells whether both slots name the commit.
+func (s *space) settled(commit uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slots[0] == commit && s.slots[1] == commit
+}
+
+// Adopted tells that the caller has put v in the place of all older Views:
+// nobody will pin one of those anew. Begin says it of the newest View. Until
+// then what v's commit freed stays as it is.
+func (v *View) Adopted() {
+	f := v.file
+	f.space.mu.Lock()
+	defer f.space.mu.Unlock()
+	f.space.adopted = max(f.space.adopted, v.slot.commit)
+	f.dropViews()
+}
+
+// dropViews forgets old Views that nobody holds. A reader counts itself first and
+// then looks whether its View is still the adopted one, so a View whose
+// counters are zero after its successor was adopted is never read again.
+func (f *File) dropViews() {
+	s := &f.space
+	for len(s.views) > 1 && s.views[0].slot.commit < s.adopted && !s.views[0].pinned() {
+		if f.options.ReadOnly {
+			f.unpin(s.views[0].slot.commit)
+		}
+		s.views[0] = nil
+		s.views = s.views[1:]
+	}
+}
+
+// oldestPin is the oldest commit that somebody reads or may begin to read. On
+// doubt it is 0. space.mu is held.
+func (f *File) oldestPin() uint64 {
+	if seedbug.On("pin-ignored") {
+		return maxCommit
+	}
+	f.dropViews()
+	s := &f.space
+	oldest := s.adopted
+	if len(s.views) > 0 {
+		oldest = min(oldest, s.views[0].slot.commit)
+	}
+	outside, err := f.outsidePin(oldest)
+	if err != nil {
+		return 0
+	}
+	return min(oldest, outside)
+}
+
+// reclaim moves what nobody reaches any more from limbo to the pool; all that is
+// in quarantine too if yield is set. space.mu is held.
+func (f *File) reclaim(yield bool) error {
+	s := &f.space
+	newest := f.view.Load().slot.commit
+	ready := func(b *limboBatch) bool {
+		if min(s.slots[0], s.slots[1]) < b.slots && !seedbug.On("reuse-too-early") {
+			return false
+		}
+		return yield || b.since+uint64(f.options.Quarantine) <= newest
+	}
+	// Batches wait for ever later slots and pins: the first that must wait
+	// keeps those behind it.
+	if len(s.limbo) == 0 || !ready(&s.limbo[0]) {
+		return nil
+	}
+	oldest := f.oldestPin()
+	var freed []extent
+	for len(s.limbo) > 0 && ready(&s.limbo[0]) && oldest >= s.limbo[0].pins {
+		var err error
+		if freed, err = mergeExtents(freed, s.limbo[0].extents); err != nil {
+			return f.Poison(err)
+		}
+		s.limbo[0].extents = nil
+		s.limbo = s.limbo[1:]
+	}
+	if len(freed) == 0 {
+		return nil
+	}
+	if err := s.pool.putAll(freed); err != nil {
+		return f.Poison(err)
+	}
+	return nil
+}
+
+// Reserve sees to it that the next Tx finds at least n bytes of usable space, and
+// grows the file if it must. ErrNoSpace, or ErrSpacePinned if readers of old
+// roots hold what would suffice. Safe while a Tx runs, which may use it up.
+func (f *File) Reserve(n int64) error {
+	if err := f.writable(); err != nil {
+		return err
+	}
+	s := &f.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	want := uint64(max(n, 0))
+	return f.makeRoom(func() uint64 { return want - min(want, s.pool.usable) })
+}
+
+// makeRoom lets lacking return 0: by taking from limbo, by growing the file by
+// what lacks, last by ending the quarantine. space.mu is held.
+func (f *File) makeRoom(lacking func() uint64) error {
+	if lacking() == 0 {
+		return nil
+	}
+	if err := f.reclaim(false); err != nil {
+		return err
+	}
+	lack := lacking()
+	if lack == 0 {
+		return nil
+	}
+	growError := f.grow(lack)
+	if growError == nil || !errors.Is(growError, ErrNoSpace) {
+		return growError
+	}
+	if err := f.reclaim(true); err != nil {
+		return err
+	}
+	if err := f.space.pool.putAll(nil); err != nil {
+		return f.Poison(err)
+	}
+	if lack = lacking(); lack == 0 {
+		return nil
+	}
+	if f.pinnedBytes() >= lack {
+		return fmt.Errorf("%w: %w", ErrSpacePinned, growError)
+	}
+	return growError
+}
+
+// pinnedBytes is the limbo that pins alone hold. space.mu is held.
+func (f *File) pinnedBytes() (bytes uint64) {
+	s := &f.space
+	oldest := f.oldestPin()
+	for _, b := range s.limbo {
+		if oldest < b.pins && min(s.slots[0], s.slots[1]) >= b.slots {
+			bytes += b.bytes
+		}
+	}
+	return bytes
+}
+
+// grow makes the file longer by at least n bytes of free space. Nothing names
+// them before the size is synced (Tx.commit). space.mu is held.
+func (f *File) grow(n uint64) error {
+	s := &f.space
+	least := (n + growUnit - 1) &^ (growUnit - 1)
+	step := max(least, uint64(f.options.GrowStep), min(s.size/16, maxGrowStep)&^(growUnit-1))
+	for _, step := range []uint64{step, least} {
+		if step < n || step > maxAddress-s.size {
+			return fmt.Errorf("grow the file by %d bytes: %w", n, ErrNoSpace)
+		}
+		err := f.file.Allocate(int64(s.size), int64(step))
+		if err == nil {
+			s.pool.put(extent{max(s.size, dataStart), s.size + step - max(s.size, dataStart)})
+			s.size += step
+			s.unsynced = true
+			return nil
+		}
+		if !errors.Is(err, vfs.ErrNoSpace) {
+			return f.Poison(fmt.Errorf("grow the file to %d bytes: %w", s.size+step, err))
+		}
+		if step == least {
+			return fmt.Errorf("grow the file by %d bytes: %w", n, err)
+		}
+	}
+	return ErrNoSpace
+}

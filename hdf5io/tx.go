@@ -1,0 +1,454 @@
+package hdf5io
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Tx is the one write transaction of a File. It places bytes in free space and
+// edits a copy of the object tree; nothing of it is seen before Commit. It is for
+// one goroutine. After an error of any method Abort is all that is left, unless the
+// method says otherwise.
+type Tx struct {
+	file    *File
+	base    *View
+	number  uint64 // of the commit
+	root    *object
+	objects int // in the tree
+	maps    [2]mapOwner
+	done    bool
+
+	writer runWriter
+	freed  []extent // what the new root does not reach and the base root does; in no order
+}
+
+// mapOwner tells which dataset has a chunk map.
+type mapOwner struct {
+	taken bool
+	drop  bool // the base root's dataset was removed
+	edits []pageEdit
+}
+
+// ErrTxOpen: there is a Tx already.
+var ErrTxOpen = errors.New("a transaction is open")
+
+// Begin starts the Tx. It blocks nobody, and says Adopted of the newest View.
+func (f *File) Begin() (*Tx, error) {
+	if err := f.writable(); err != nil {
+		return nil, err
+	}
+	if !f.txOpen.CompareAndSwap(false, true) {
+		return nil, ErrTxOpen
+	}
+	base := f.View()
+	base.Adopted()
+	f.space.mu.Lock()
+	err := f.reclaim(false)
+	f.space.mu.Unlock()
+	if err != nil {
+		f.txOpen.Store(false)
+		return nil, err
+	}
+	f.slotMu.Lock()
+	commit := f.lastCommit + 1
+	f.slotMu.Unlock()
+	tx := &Tx{file: f, base: base, number: commit, root: base.root, objects: len(base.datasets) + len(base.groups)}
+	tx.writer = runWriter{file: f, buffer: f.txBuffer[:0]}
+	f.txBuffer = nil
+	for _, d := range base.datasets {
+		if d.object.chunkMap > 0 {
+			tx.maps[d.object.chunkMap-1].taken = true
+		}
+	}
+	return tx, nil
+}
+
+// Base is the View that the Tx began with.
+func (tx *Tx) Base() *View { return tx.base }
+
+// NextCommit is the number that the commit will have.
+func (tx *Tx) NextCommit() uint64 { return tx.number }
+
+// Placed is how many bytes have been placed so far, paddings included.
+func (tx *Tx) Placed() int64 { return int64(tx.writer.placed) }
+
+// Abort ends the Tx without effect: everything placed is free again. After
+// Commit, or a second time, it does nothing.
+func (tx *Tx) Abort() {
+	if tx.done {
+		return
+	}
+	tx.end()
+	tx.writer.abandon()
+}
+
+// end lets the next Tx begin.
+func (tx *Tx) end() {
+	tx.done = true
+	tx.file.txBuffer = tx.writer.buffer[:0]
+	tx.file.txOpen.Store(false)
+}
+
+// Place writes p into new space and returns its address, a multiple of 64. The
+// addresses of consecutive calls follow each other, each padded to 64, as far as
+// free space allows. What is placed must be named by Put before Commit, else its space
+// is lost: Check reports it.
+func (tx *Tx) Place(p []byte) (uint64, error) {
+	if len(p) == 0 {
+		return 0, errors.New("place nothing")
+	}
+	address, err := tx.writer.alloc(uint64(len(p)))
+	if err != nil {
+		return 0, err
+	}
+	return address, tx.writer.write(address, p)
+}
+
+// release tells that the new root does not reach size bytes at address.
+func (tx *Tx) release(address, size uint64) {
+	tx.freed = appendExtent(tx.freed, extent{address, padded(size)})
+}
+
+// own returns o, or the copy of it that the Tx may change.
+func (tx *Tx) own(o *object) *object {
+	if o.tx == tx {
+		return o
+	}
+	c := *o
+	c.tx, c.changed, c.pending = tx, false, nil
+	c.members = slices.Clone(o.members)
+	c.attributes = slices.Clone(o.attributes)
+	if o.dataset != nil {
+		d := *o.dataset
+		d.dims = slices.Clone(d.dims)
+		c.dataset = &d
+	}
+	return &c
+}
+
+// edit returns the Tx's own copy of the object at path, and of all above it.
+func (tx *Tx) edit(path string) (*object, error) {
+	names, err := splitPath(path)
+	if err != nil {
+		return nil, err
+	}
+	tx.root = tx.own(tx.root)
+	o := tx.root
+	for _, name := range names {
+		i, ok := o.find(name)
+		if !ok {
+			return nil, fmt.Errorf("object %s: %w", path, ErrNotFound)
+		}
+		child := tx.own(o.members[i].object)
+		o.members[i].object = child
+		o = child
+	}
+	return o, nil
+}
+
+// editParent is edit for the group in which path's last name stands.
+func (tx *Tx) editParent(path string) (parent *object, name string, err error) {
+	names, err := splitPath(path)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(names) == 0 {
+		return nil, "", errors.New("the root group stays where it is")
+	}
+	name = names[len(names)-1]
+	above := path[:len(path)-len(name)-1]
+	if above == "" {
+		above = "/"
+	}
+	parent, err = tx.edit(above)
+	if err != nil {
+		return nil, "", err
+	}
+	if parent.dataset != nil {
+		return nil, "", fmt.Errorf("%s is a dataset", above)
+	}
+	return parent, name, nil
+}
+
+// add puts a new object into the tree.
+func (tx *Tx) add(path string, o *object) error {
+	if err := tx.usable(); err != nil {
+		return err
+	}
+	parent, name, err := tx.editParent(path)
+	if err != nil {
+		return err
+	}
+	i, found := parent.find(name)
+	if found {
+		return fmt.Errorf("%s is there already", path)
+	}
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if tx.objects++; tx.objects > maxObjects {
+		return fmt.Errorf("more than %d objects", maxObjects)
+	}
+	o.tx, o.changed = tx, true
+	parent.members = slices.Insert(parent.members, i, member{name, o})
+	parent.changed = true
+	return nil
+}
+
+// usable tells why the Tx can do nothing more.
+func (tx *Tx) usable() error {
+	if tx.done {
+		return errors.New("transaction is over")
+	}
+	return tx.file.writable()
+}
+
+// CreateGroup makes an empty group; the group above it is there.
+func (tx *Tx) CreateGroup(path string) error { return tx.add(path, newGroup()) }
+
+// DatasetSpec describes a dataset to be made.
+type DatasetSpec struct {
+	Type       Datatype
+	Dims       []uint64
+	MaxDims    []uint64 // nil: Dims, for good; all ones: unlimited
+	Chunk      []uint32 // nil: contiguous
+	Fletcher32 bool     // chunks carry a checksum that HDF5 verifies
+	Map        int      // 1, 2: chunks are named by chunk map 0 or 1 too; one dimension
+	Zero       bool     // contiguous: zeros are written; else the bytes are any
+	Attributes []Attribute
+}
+
+// CreateDataset makes a dataset without chunks, or with space of its own if it is contiguous:
+// at a multiple of 4,096 from that size on.
+func (tx *Tx) CreateDataset(path string, spec DatasetSpec) (*TxDataset, error) {
+	d := &datasetHeader{
+		Type: spec.Type, dims: slices.Clone(spec.Dims), maxDims: slices.Clone(spec.MaxDims),
+		chunk: slices.Clone(spec.Chunk), filtered: spec.Fletcher32, address: dataStart,
+	}
+	o := &object{dataset: d, attributes: slices.Clone(spec.Attributes), index: emptyIndex()}
+	if err := tx.claimMap(o, spec.Map); err != nil {
+		return nil, fmt.Errorf("dataset %s: %w", path, err)
+	}
+	var size uint64
+	if d.chunk != nil {
+		d.nodeSize = indexNodeSize
+	} else {
+		size, _ = dataBytes(d.Type.size, d.dims)
+		d.size = size
+	}
+	if err := d.check(); err != nil {
+		return nil, fmt.Errorf("dataset %s: %w", path, err)
+	}
+	if err := tx.add(path, o); err != nil {
+		return nil, err
+	}
+	if d.chunk == nil {
+		if err := tx.placeContiguous(d, spec.Zero); err != nil {
+			return nil, fmt.Errorf("dataset %s: %w", path, err)
+		}
+	}
+	return tx.pending(path, o), nil
+}
+
+// claimMap puts a new dataset into a chunk map.
+func (tx *Tx) claimMap(o *object, chunkMap int) error {
+	if chunkMap == 0 {
+		return nil
+	}
+	if chunkMap < 0 || chunkMap > len(tx.maps) || len(o.dataset.dims) != 1 || o.dataset.chunk == nil {
+		return fmt.Errorf("chunk map %d of a dataset of %v, chunks %v", chunkMap, o.dataset.dims, o.dataset.chunk)
+	}
+	m := &tx.maps[chunkMap-1]
+	if m.taken {
+		return fmt.Errorf("chunk map %d has its dataset", chunkMap)
+	}
+	m.taken = true
+	o.chunkMap = chunkMap
+	o.attributes = append(o.attributes, mapAttributeOf(chunkMap))
+	return nil
+}
+
+func (tx *Tx) placeContiguous(d *datasetHeader, zero bool) error {
+	if d.size == 0 {
+		d.address = undefinedAddress
+		return nil
+	}
+	var err error
+	if d.size >= growUnit {
+		d.address, err = tx.writer.allocAligned(d.size)
+	} else {
+		d.address, err = tx.writer.alloc(d.size)
+	}
+	if err != nil || !zero {
+		return err
+	}
+	zeros := make([]byte, min(d.size, writeUnit))
+	for at := uint64(0); at < d.size; at += writeUnit {
+		if err := tx.writer.write(d.address+at, zeros[:min(writeUnit, d.size-at)]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Dataset returns the dataset at path, to be changed.
+func (tx *Tx) Dataset(path string) (*TxDataset, error) {
+	if err := tx.usable(); err != nil {
+		return nil, err
+	}
+	o, err := tx.edit(path)
+	if err != nil {
+		return nil, err
+	}
+	if o.dataset == nil {
+		return nil, fmt.Errorf("dataset %s: %w", path, ErrNotFound)
+	}
+	return tx.pending(path, o), nil
+}
+
+func (tx *Tx) pending(path string, o *object) *TxDataset {
+	if o.pending == nil {
+		o.pending = &TxDataset{tx: tx, path: path, object: o}
+		if o.chunked() {
+			o.pending.shape = o.dataset.indexShape()
+			o.pending.stored = o.dataset.storedSize()
+		}
+	}
+	return o.pending
+}
+
+// Remove takes an object, and all below it, out of the tree and frees its space.
+func (tx *Tx) Remove(path string) error {
+	o, err := tx.detach(path)
+	if err != nil {
+		return err
+	}
+	return o.walk(path, func(path string, o *object) error {
+		tx.objects--
+		if err := tx.releaseObject(o); err != nil {
+			return fmt.Errorf("remove %s: %w", path, err)
+		}
+		return nil
+	})
+}
+
+// detach takes an object out of its group.
+func (tx *Tx) detach(path string) (*object, error) {
+	if err := tx.usable(); err != nil {
+		return nil, err
+	}
+	parent, name, err := tx.editParent(path)
+	if err != nil {
+		return nil, err
+	}
+	i, found := parent.find(name)
+	if !found {
+		return nil, fmt.Errorf("object %s: %w", path, ErrNotFound)
+	}
+	o := parent.members[i].object
+	parent.members = slices.Delete(parent.members, i, i+1)
+	parent.changed = true
+	return o, nil
+}
+
+// releaseObject frees all that one object has in the file, and what the Tx has
+// placed for it.
+func (tx *Tx) releaseObject(o *object) error {
+	if o.address != 0 {
+		tx.release(o.address, uint64(len(o.header)))
+	}
+	if o.dataset == nil {
+		return nil
+	}
+	if !o.chunked() {
+		if o.dataset.size > 0 {
+			tx.release(o.dataset.address, o.dataset.size)
+		}
+		return nil
+	}
+	if p := o.pending; p != nil {
+		for _, e := range p.edits {
+			if !e.delete {
+				tx.release(e.address, uint64(e.size))
+			}
+		}
+		p.edits, p.pages, p.removed = nil, nil, true
+	}
+	if o.chunkMap > 0 {
+		tx.maps[o.chunkMap-1] = mapOwner{drop: true}
+	}
+	if o.address == 0 {
+		return nil
+	}
+	tx.release(o.indexAddress, uint64(len(o.indexBytes)))
+	node := func(address uint64, size int) error { tx.release(address, uint64(size)); return nil }
+	return walkIndex(tx.base, o.dataset.indexShape(), o.index, [4]uint64{}, node, func(r chunkRecord) (bool, error) {
+		tx.release(r.address, uint64(r.size))
+		return true, nil
+	})
+}
+
+// Move gives an object another path; the group that it comes into is there.
+func (tx *Tx) Move(from, to string) error {
+	if to == from || len(to) > len(from) && to[:len(from)+1] == from+"/" {
+		return fmt.Errorf("move %s to %s, which is in it", from, to)
+	}
+	o, err := tx.detach(from)
+	if err != nil {
+		return err
+	}
+	tx.objects--
+	return tx.add(to, tx.own(o))
+}
+
+// SetAttribute gives the object at path an attribute, in place of one of the same name.
+func (tx *Tx) SetAttribute(path string, a Attribute) error {
+	if err := tx.usable(); err != nil {
+		return err
+	}
+	if err := a.check(); err != nil {
+		return fmt.Errorf("attribute %q of %s: %w", a.Name, path, err)
+	}
+	o, err := tx.attributeOwner(path, a.Name)
+	if err != nil {
+		return err
+	}
+	i := o.attribute(a.Name)
+	if i < 0 {
+		o.attributes = append(o.attributes, a.clone())
+	} else {
+		o.attributes[i] = a.clone()
+	}
+	o.changed = true
+	return nil
+}
+
+// RemoveAttribute takes an attribute from the object at path; ErrNotFound.
+func (tx *Tx) RemoveAttribute(path, name string) error {
+	if err := tx.usable(); err != nil {
+		return err
+	}
+	o, err := tx.attributeOwner(path, name)
+	if err != nil {
+		return err
+	}
+	i := o.attribute(name)
+	if i < 0 {
+		return fmt.Errorf("attribute %q of %s: %w", name, path, ErrNotFound)
+	}
+	o.attributes = slices.Delete(o.attributes, i, i+1)
+	o.changed = true
+	return nil
+}
+
+func (tx *Tx) attributeOwner(path, name string) (*object, error) {
+	o, err := tx.edit(path)
+	if err != nil {
+		return nil, err
+	}
+	if o.dataset != nil && name == mapAttribute {
+		return nil, fmt.Errorf("attribute %q of %s belongs to the chunk map", name, path)
+	}
+	return o, nil
+}

@@ -1,0 +1,131 @@
+package hdf5io
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+)
+
+// TxDataset collects what a Tx does to a dataset. Its methods are cheap: the
+// index is updated once, at the commit. The last edit of a chunk counts.
+type TxDataset struct {
+	tx      *Tx
+	path    string
+	object  *object
+	shape   indexShape
+	stored  uint32 // bytes of a stored chunk
+	edits   []chunkEdit
+	pages   []pageEdit
+	pruned  bool // Resize has made a dimension smaller
+	removed bool
+	err     error // the first edit that cannot be; Commit returns it
+}
+
+// Dims returns the number of elements along each dimension.
+func (t *TxDataset) Dims() []uint64 { return slices.Clone(t.object.dataset.dims) }
+
+// Extent is where the data of a contiguous dataset lie.
+func (t *TxDataset) Extent() (offset, size int64) {
+	if t.object.chunked() {
+		return 0, 0
+	}
+	return int64(t.object.dataset.address), int64(t.object.dataset.size)
+}
+
+// Put names size bytes that Place has put at address as a chunk. What the chunk
+// was before is freed by the commit, which also reports what is wrong here.
+func (t *TxDataset) Put(address uint64, size uint32, coord ...uint64) {
+	at, err := t.object.coordOf(coord)
+	if err == nil && (size != t.stored || address%extentUnit != 0) {
+		err = fmt.Errorf("chunk %v of %d bytes at %#x, want %d", coord, size, address, t.stored)
+	}
+	t.edit(chunkEdit{coord: at, address: address, size: size}, err)
+}
+
+// Delete takes a chunk away; one that is not there is no error.
+func (t *TxDataset) Delete(coord ...uint64) {
+	at, err := t.object.coordOf(coord)
+	t.edit(chunkEdit{coord: at, delete: true}, err)
+	if t.object.chunkMap > 0 {
+		t.pages = append(t.pages, pageEdit{number: at[0]})
+	}
+}
+
+func (t *TxDataset) edit(e chunkEdit, err error) {
+	if err != nil && t.err == nil {
+		t.err = fmt.Errorf("dataset %s: %w", t.path, err)
+	}
+	t.edits = append(t.edits, e)
+}
+
+// Write places data, which is a whole chunk, with its filter and names it.
+func (t *TxDataset) Write(data []byte, coord ...uint64) (address uint64, err error) {
+	address, _, err = t.place(data)
+	if err == nil {
+		t.Put(address, t.stored, coord...)
+	}
+	return address, err
+}
+
+// place writes a chunk as it is stored.
+func (t *TxDataset) place(data []byte) (address uint64, stored []byte, err error) {
+	if uint32(len(data)) != t.shape.chunkBytes || !t.object.chunked() {
+		return 0, nil, fmt.Errorf("dataset %s: %d bytes of data, want %d", t.path, len(data), t.shape.chunkBytes)
+	}
+	if t.shape.filtered {
+		data = binary.LittleEndian.AppendUint32(data[:len(data):len(data)], fletcher32(data))
+	}
+	address, err = t.tx.Place(data)
+	return address, data, err
+}
+
+// WritePage is Write for chunk i of a mapped dataset, which the chunk map will
+// name too. Marks in keep are taken over from the page that it replaces.
+func (t *TxDataset) WritePage(i uint64, data []byte, keep [2]uint64) error {
+	if t.object.chunkMap == 0 {
+		return fmt.Errorf("dataset %s is in no chunk map", t.path)
+	}
+	if chunks := t.chunks(0); i >= chunks {
+		return fmt.Errorf("dataset %s: chunk %d of %d", t.path, i, chunks)
+	}
+	address, stored, err := t.place(data)
+	if err != nil {
+		return err
+	}
+	t.edit(chunkEdit{coord: [4]uint64{i}, address: address, size: t.stored}, nil)
+	t.pages = append(t.pages, pageEdit{number: i, keep: keep, page: &Page{
+		number: i, address: address, commit: t.tx.number, size: t.stored,
+		crc: chunkCRC(t.tx.file.uuid, i, t.tx.number, stored),
+	}})
+	return nil
+}
+
+// chunks is the number of chunks along dimension k.
+func (t *TxDataset) chunks(k int) uint64 {
+	d := t.object.dataset
+	n := uint64(d.chunk[k])
+	return d.dims[k]/n + min(d.dims[k]%n, 1)
+}
+
+// Resize sets the dimensions of a chunked dataset, within its maximum. Chunks that
+// lie outside then are deleted by the commit.
+func (t *TxDataset) Resize(dims ...uint64) error {
+	d := *t.object.dataset
+	if !t.object.chunked() || len(dims) != len(d.dims) || d.maxDims == nil && !slices.Equal(dims, d.dims) {
+		return fmt.Errorf("dataset %s: resize %v to %v", t.path, d.dims, dims)
+	}
+	old := d.dims
+	d.dims = slices.Clone(dims)
+	d.address = dataStart // judged as if it were there: a new dataset's is not yet
+	if err := d.check(); err != nil {
+		return fmt.Errorf("dataset %s: %w", t.path, err)
+	}
+	for i := range dims {
+		t.pruned = t.pruned || dims[i] < old[i]
+	}
+	if !slices.Equal(old, dims) {
+		t.object.dataset.dims = d.dims
+		t.object.changed = true
+	}
+	return nil
+}
