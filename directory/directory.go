@@ -1,0 +1,188 @@
+package directory
+
+import (
+	"iter"
+)
+
+// MaxDepth bounds the depth, in bits: bucket ids have 32 bits, and a directory
+// has up to 64 times as many pointers as buckets.
+const MaxDepth = 38
+
+// Pointers are kept in pages, the unit that versions share: 16 KiB each.
+const (
+	pageBits     = 10
+	pagePointers = 1 << pageBits
+)
+
+// Mode is the form in which a directory lies in a file.
+type Mode string
+
+const (
+	Attribute Mode = "attribute" // attribute of /config
+	Dataset   Mode = "dataset"   // one chunked dataset
+	Sharded   Mode = "sharded"   // a group of datasets
+)
+
+// Pointer names a bucket.
+type Pointer struct {
+	Bucket uint32
+	Ref    uint64 // commit in which this bucket id was created
+}
+
+// Options are what a test changes; the zero value means the defaults of
+// DefaultLimits.
+type Options struct{ Limits Limits }
+
+// Limits tell how many pointers each form holds.
+type Limits struct {
+	Attribute int // most pointers of an attribute, up to 5,000: it must fit one message
+	Dataset   int // most pointers of one dataset
+	Shard     int // pointers of each dataset of a group
+}
+
+// DefaultLimits are the limits of the format.
+func DefaultLimits() Limits { return Limits{Attribute: 1000, Dataset: 1_000_000, Shard: 100_000} }
+
+// mode is the form for n pointers.
+func (l Limits) mode(n uint64) Mode {
+	switch {
+	case n <= uint64(l.Attribute):
+		return Attribute
+	case n <= uint64(l.Dataset):
+		return Dataset
+	}
+	return Sharded
+}
+
+// limits are the options' with each that is not positive replaced by its default.
+func (o Options) limits() Limits {
+	l := DefaultLimits()
+	if o.Limits.Attribute > 0 {
+		l.Attribute = min(o.Limits.Attribute, maxAttribute)
+	}
+	if o.Limits.Dataset > 0 {
+		l.Dataset = o.Limits.Dataset
+	}
+	if o.Limits.Shard > 0 {
+		l.Shard = o.Limits.Shard
+	}
+	return l
+}
+
+// page is up to pagePointers pointers, all of them in every page but that of a
+// directory smaller than a page. Pages of a Directory never change.
+type page []Pointer
+
+// Directory is one version of the pointers; immutable.
+type Directory struct {
+	depth  int
+	shift  uint // 64 - depth
+	pages  []page
+	stored stored
+	limits Limits
+}
+
+// stored is what a file holds of a directory: the base against which Store
+// finds what changed. Pages are compared by identity, then by content.
+type stored struct {
+	form  form
+	depth int
+	pages []page
+}
+
+// New returns the directory of a new store: depth 0, one pointer, to bucket 0.
+// ref is the commit that creates that bucket.
+func New(ref uint64, options ...Options) *Directory {
+	return newDirectory(0, []page{{{Bucket: 0, Ref: ref}}}, stored{}, chosen(options).limits())
+}
+
+// chosen is the last of the options given, or the zero value.
+func chosen(options []Options) Options {
+	if len(options) == 0 {
+		return Options{}
+	}
+	return options[len(options)-1]
+}
+
+func newDirectory(depth int, pages []page, base stored, limits Limits) *Directory {
+	return &Directory{depth: depth, shift: uint(64 - depth), pages: pages, stored: base, limits: limits}
+}
+
+// Depth is the global depth, in bits.
+func (d *Directory) Depth() int { return d.depth }
+
+// Len is the number of pointers, 2^Depth.
+func (d *Directory) Len() int { return 1 << d.depth }
+
+// Mode is the form in which the file holds this directory, or the form that its
+// size asks for while no file does.
+func (d *Directory) Mode() Mode {
+	if d.stored.form.mode == "" {
+		return d.limits.mode(uint64(1) << d.depth)
+	}
+	return d.stored.form.mode
+}
+
+// At returns pointer i, of Len.
+func (d *Directory) At(i int) Pointer { return d.pages[i>>pageBits][i&(pagePointers-1)] }
+
+// Find returns the pointer of a hash.
+func (d *Directory) Find(hash uint64) Pointer {
+	i := hash >> d.shift
+	return d.pages[i>>pageBits][i&(pagePointers-1)]
+}
+
+// Run is the part of the directory that points to one bucket.
+type Run struct {
+	Prefix  uint64 // the lowest hash of the bucket
+	Depth   uint8  // its local depth, in bits
+	Pointer Pointer
+}
+
+// Last is the highest hash of the run's bucket.
+func (r Run) Last() uint64 { return r.Prefix | ^uint64(0)>>r.Depth }
+
+// Run returns the run that holds a hash.
+func (d *Directory) Run(hash uint64) Run { return runAt(d.pages, d.depth, hash) }
+
+// runAt finds the run of a hash by halving: as long as the first and the last
+// pointer of an aligned stretch are equal, all between them are (I2, I3).
+func runAt(pages []page, depth int, hash uint64) Run {
+	at := func(i uint64) Pointer { return pages[i>>pageBits][i&(pagePointers-1)] }
+	i := hash >> uint(64-depth)
+	p := at(i)
+	run := 0 // log2 of its length
+	for run < depth {
+		first := i &^ (uint64(2)<<run - 1)
+		if at(first) != p || at(first|(uint64(2)<<run-1)) != p {
+			break
+		}
+		run++
+	}
+	local := uint8(depth - run)
+	return Run{Prefix: hash &^ (^uint64(0) >> local), Depth: local, Pointer: p}
+}
+
+// All yields the runs in order of their hashes: every bucket that the directory
+// points to, once.
+func (d *Directory) All() iter.Seq[Run] { return d.From(0) }
+
+// From is All beginning with the run that holds a hash.
+func (d *Directory) From(hash uint64) iter.Seq[Run] {
+	return func(yield func(Run) bool) {
+		for {
+			r := d.Run(hash)
+			if !yield(r) || r.Last() == ^uint64(0) {
+				return
+			}
+			hash = r.Last() + 1
+		}
+	}
+}
+
+// Next returns the first hash behind the bucket of local depth localDepth that
+// holds hash; ok is false when that was the last bucket.
+func Next(hash uint64, localDepth uint8) (next uint64, ok bool) {
+	last := Run{Prefix: hash, Depth: localDepth}.Last()
+	return last + 1, last != ^uint64(0)
+}

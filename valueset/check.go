@@ -1,0 +1,182 @@
+package valueset
+
+import (
+	"fmt"
+
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/keys"
+)
+
+// Owned is a chunk that belongs to a set. A chunk of /values that no set owns is
+// damage that Check of sets cannot see: who checks a file compares with the index.
+type Owned struct {
+	Class   int    // N: a row of /values/class_N; 65535: a node of /values/nodes
+	Number  uint64 // set id or node number
+	Address uint64
+}
+
+// Path is the dataset of the chunk.
+func (o Owned) Path() string {
+	if o.Class == classTree {
+		return nodesPath
+	}
+	return classPath(o.Class)
+}
+
+// Check reads all of a set of a key and holds it against the invariants of the
+// package and the HDF5 index. It reports every defect, visits each chunk that is
+// the set's, and returns the counts of the state.
+func (t *Table) Check(set uint64, owner keys.E, visit func(Owned), report func(error)) (live, tombstones uint64) {
+	again := *t
+	again.always = true
+	s, err := again.Open(set, owner)
+	if err != nil {
+		report(err)
+		return 0, 0
+	}
+	c := checker{Stored: s, visit: visit, report: report, index: map[int]*hdf5io.Dataset{}}
+	if s.isTree() {
+		root := s.root()
+		c.tree(&root, int(s.state.depth), nil, nil)
+		if total := s.state.count + s.state.tombs; total <= MaxRow {
+			report(setError(set, s.state.at, "a tree of %d values, want a row", total))
+		}
+		return s.state.count, s.state.tombs
+	}
+	c.owned(Owned{int(s.state.class), set, s.state.at})
+	b, err := s.row()
+	if err == nil {
+		err = checkValues(b, s.state.count, s.state.tombs)
+		if err != nil {
+			err = setError(set, s.state.at, "%w", err)
+		}
+	}
+	if want := classes[classOf(int(s.state.count+s.state.tombs))]; err == nil && int(s.state.class) != want {
+		err = setError(set, s.state.at, "class %d, want %d", s.state.class, want)
+	}
+	if err != nil {
+		report(err)
+	}
+	return s.state.count, s.state.tombs
+}
+
+type checker struct {
+	Stored
+	visit  func(Owned)
+	report func(error)
+	index  map[int]*hdf5io.Dataset
+}
+
+// owned reports a chunk, and holds the index against it.
+func (c *checker) owned(o Owned) {
+	if c.visit != nil {
+		c.visit(o)
+	}
+	d := c.index[o.Class]
+	if d == nil {
+		var err error
+		if d, err = c.table.view.Dataset(o.Path()); err != nil {
+			c.report(err)
+			return
+		}
+		c.index[o.Class] = d
+	}
+	chunk, found, err := d.Find(o.Number, 0)
+	switch {
+	case err != nil:
+		c.report(err)
+	case !found || chunk.Address != o.Address:
+		c.report(setError(c.set, o.Address, "chunk %d of %s: found %v at %#x in the index", o.Number, o.Path(), found, chunk.Address))
+	}
+}
+
+// tree checks the node n and all below it; lowest is its separator, nil for the
+// leftmost of its level, and next the separator behind it, nil for the rightmost.
+func (c *checker) tree(n *child, level int, lowest, next *keys.E) {
+	c.owned(Owned{classTree, n.node, n.at})
+	b, err := c.node(n, level)
+	if err != nil {
+		c.report(err)
+		return
+	}
+	if level == 0 {
+		if err := c.leaf(n, b, lowest, next); err != nil {
+			c.report(err)
+		}
+		return
+	}
+	kids, err := inner(b).children(n, nil)
+	if err != nil {
+		c.report(err)
+		return
+	}
+	if lowest != nil && kids[0].separator != *lowest {
+		c.report(n.bad("first separator %v, want %v as in the node above", kids[0].separator, *lowest))
+	}
+	for i := range kids {
+		low, high := lowest, next
+		if i > 0 {
+			low = &kids[i].separator
+		}
+		if i+1 < len(kids) {
+			high = &kids[i+1].separator
+		}
+		c.tree(&kids[i], level-1, low, high)
+	}
+}
+
+// leaf checks the values of a leaf: their order (V1), and that they are between
+// their separator and the next one (V4): then leaves do not overlap either.
+func (c *checker) leaf(n *child, b []byte, lowest, next *keys.E) error {
+	if err := checkValues(b, n.count, n.tombs); err != nil {
+		return n.bad("%w", err)
+	}
+	alive, deleted := split(b, n.count, n.tombs)
+	for _, list := range [...]values{alive, deleted} {
+		if list.len() == 0 {
+			continue
+		}
+		if first := list.at(0); lowest != nil && less(first, *lowest) {
+			return n.bad("value %v is below the separator %v", first, *lowest)
+		}
+		if last := list.at(list.len() - 1); next != nil && !less(last, *next) {
+			return n.bad("value %v is not below the next separator %v", last, *next)
+		}
+	}
+	return nil
+}
+
+// CheckUnused follows the chain of unused set ids, which begins at freeSet - 1
+// (0: there are none), and compares it with the states of all numSets ids. It
+// reports every defect and returns how many ids are unused.
+func (t *Table) CheckUnused(numSets, freeSet uint64, report func(error)) (unused uint64) {
+	for set := range numSets {
+		_, used, err := t.Owner(set)
+		switch {
+		case err != nil:
+			report(err)
+		case !used:
+			unused++
+		}
+	}
+	chained := uint64(0)
+	for next := freeSet; next != 0; chained++ {
+		if next > numSets || chained > unused {
+			report(setError(next-1, 0, "in the chain of unused sets, of which there are %d of %d", unused, numSets))
+			return unused
+		}
+		s, _, err := t.state(next - 1)
+		if err == nil && s.class != classFree {
+			err = setError(next-1, s.at, "in use and in the chain of unused sets")
+		}
+		if err != nil {
+			report(err)
+			return unused
+		}
+		next = s.row
+	}
+	if chained != unused {
+		report(fmt.Errorf("value sets: %w", setError(freeSet, 0, "the chain has %d unused sets, want %d", chained, unused)))
+	}
+	return unused
+}

@@ -1,0 +1,160 @@
+package valueset
+
+import (
+	"slices"
+
+	"github.com/cidstore/cidstore/keys"
+)
+
+// item is one value of a tree on its way from old leaves to new ones.
+type item struct {
+	value keys.E
+	dead  bool
+}
+
+// merger applies the edits of a tree to its base, leaf by leaf.
+type merger struct {
+	set    *Set
+	edits  []edit // sorted
+	report bool   // tell the set's owner what is removed
+	base   []item // scratch: of one leaf
+	items  []item // result, ascending
+}
+
+// before is how many of sorted edits are of values below v.
+func before(edits []edit, v keys.E) int {
+	lo, hi := 0, len(edits)
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		if less(edits[mid].value, v) {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// leaf appends to items what the edits make of the values in b, and tells
+// whether that differs from b.
+func (m *merger) leaf(b []byte, count, tombs uint64, edits []edit) (changed bool) {
+	alive, deleted := split(b, count, tombs)
+	if m.set.compacted {
+		changed = deleted.len() > 0
+		deleted = nil
+	}
+	base := m.interleave(alive, deleted)
+	m.items = slices.Grow(m.items, len(base)+len(edits))
+	k := 0
+	for n := 0; n < len(edits); {
+		v := edits[n].value
+		for k < len(base) && less(base[k].value, v) {
+			m.items = append(m.items, base[k])
+			k++
+		}
+		was := isAbsent
+		if k < len(base) && base[k].value == v {
+			was = isLive
+			if base[k].dead {
+				was = isDead
+			}
+			k++
+		}
+		st := was
+		for ; n < len(edits) && edits[n].value == v; n++ {
+			st = m.apply(st, &edits[n])
+		}
+		if st != isAbsent {
+			m.items = append(m.items, item{v, st == isDead})
+		}
+		changed = changed || st != was
+	}
+	m.items = append(m.items, base[k:]...)
+	return changed
+}
+
+// interleave makes one ascending list of two.
+func (m *merger) interleave(alive, deleted values) []item {
+	base, j := m.base[:0], 0
+	for i := range alive.len() {
+		v := alive.at(i)
+		for j < deleted.len() && less(deleted.at(j), v) {
+			base = append(base, item{deleted.at(j), true})
+			j++
+		}
+		base = append(base, item{v, false})
+	}
+	for ; j < deleted.len(); j++ {
+		base = append(base, item{deleted.at(j), true})
+	}
+	m.base = base
+	return base
+}
+
+func (m *merger) apply(st status, e *edit) status {
+	switch e.kind() {
+	case opAdd:
+		return isLive
+	case opForget:
+		return isAbsent
+	}
+	if st != isLive {
+		return st
+	}
+	if m.report {
+		m.set.removed(e.value, false)
+	}
+	return isDead
+}
+
+// all applies all edits to the whole base, in memory.
+func (m *merger) all() ([]item, error) {
+	s := m.set
+	if !s.inFile {
+		m.leaf(s.baseBytes(), uint64(len(s.live)), uint64(len(s.dead)), m.edits)
+		return m.items, nil
+	}
+	root := s.stored.root()
+	err := m.below(&root, int(s.stored.state.depth), m.edits)
+	return m.items, err
+}
+
+func (m *merger) below(c *child, level int, edits []edit) error {
+	b, err := m.set.stored.node(c, level)
+	if err != nil {
+		return err
+	}
+	if level == 0 {
+		m.leaf(b, c.count, c.tombs, edits)
+		return nil
+	}
+	kids, err := inner(b).children(c, nil)
+	if err != nil {
+		return err
+	}
+	for i := range kids {
+		n := len(edits)
+		if i+1 < len(kids) {
+			n = before(edits, kids[i+1].separator)
+		}
+		if err := m.below(&kids[i], level-1, edits[:n]); err != nil {
+			return err
+		}
+		edits = edits[n:]
+	}
+	return nil
+}
+
+// baseBytes is the base of a tree that is not in the file, as a leaf would have it.
+func (s *Set) baseBytes() []byte {
+	return appendValues(make([]byte, 0, (len(s.live)+len(s.dead))*keys.Size), s.live, s.dead)
+}
+
+func appendValues(dst []byte, lists ...[]keys.E) []byte {
+	for _, list := range lists {
+		for _, v := range list {
+			dst = v.AppendHDF5(dst)
+		}
+	}
+	return dst
+}

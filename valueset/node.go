@@ -1,0 +1,231 @@
+package valueset
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"sort"
+
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/keys"
+)
+
+const (
+	nodeSize   = 4096
+	leafValues = nodeSize / keys.Size
+	fanOut     = nodeSize / childSize
+)
+
+// A child record, of which an inner node holds up to 64. Little-endian.
+//
+// FORMAT.md: child record
+//
+//	offset  size  field            meaning
+//	     0     8  separator_high   no value below the child is smaller; the first child's may be smaller than any
+//	     8     8  separator_low
+//	    16     8  child            its node number
+//	    24     8  address          of its chunk; 0: the record is unused
+//	    32     8  count            live values in and below it
+//	    40     8  tombstone_count  tombstoned values in and below it
+//	    48     8  commit           in which it was written
+//	    56     4  crc32c           of its 4,096 bytes, seeded
+//	    60     4  reserved         0
+const (
+	offSeparatorHigh, offSeparatorLow, offChild, offChildAddress = 0, 8, 16, 24
+	offChildCount, offChildTombs, offChildCommit, offChildCRC    = 32, 40, 48, 56
+	offChildReserved                                             = 60
+	childSize                                                    = 64
+)
+
+var _ [childSize]byte = [offChildReserved + 4]byte{}
+
+// child names a node: what its parent's record, or for the root the set's
+// state, says about it.
+type child struct {
+	separator keys.E
+	node      uint64
+	at        uint64 // address
+	count     uint64
+	tombs     uint64
+	commit    uint64
+	crc       uint32
+}
+
+func (c *child) append(dst []byte) []byte {
+	dst = c.separator.AppendHDF5(dst)
+	for _, v := range [...]uint64{c.node, c.at, c.count, c.tombs, c.commit} {
+		dst = binary.LittleEndian.AppendUint64(dst, v)
+	}
+	return binary.LittleEndian.AppendUint64(dst, uint64(c.crc)) // with reserved
+}
+
+// bad makes the error of a damaged node.
+func (c *child) bad(format string, args ...any) error {
+	return corrupt.Errorf(fmt.Sprintf("node %d of /values/nodes", c.node), int64(c.at&(1<<63-1)), format, args...)
+}
+
+// inner is the bytes of an inner node.
+type inner []byte
+
+func (n inner) separator(i int) keys.E { return valueAt(n, i*(childSize/keys.Size)) }
+
+func (n inner) child(i int) child {
+	b := n[i*childSize : (i+1)*childSize]
+	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
+	return child{
+		separator: keys.E{High: u64(offSeparatorHigh), Low: u64(offSeparatorLow)},
+		node:      u64(offChild),
+		at:        u64(offChildAddress),
+		count:     u64(offChildCount),
+		tombs:     u64(offChildTombs),
+		commit:    u64(offChildCommit),
+		crc:       binary.LittleEndian.Uint32(b[offChildCRC:]),
+	}
+}
+
+// len is the number of used records: they come before all unused ones.
+func (n inner) len() int {
+	return sort.Search(fanOut, func(i int) bool { return binary.LittleEndian.Uint64(n[i*childSize+offChildAddress:]) == 0 })
+}
+
+// find is the child whose range holds v, among used ones: the last whose
+// separator is not above v, or the first.
+func (n inner) find(v keys.E, used int) int {
+	lo, hi := 1, used // children below lo are at most v, those from hi on above
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		if less(v, n.separator(mid)) {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	return lo - 1
+}
+
+// children decodes and judges all records: order, places, and that their counts
+// make up those of the node itself, c.
+func (n inner) children(c *child, dst []child) ([]child, error) {
+	used, first := n.len(), len(dst)
+	if used == 0 {
+		return nil, c.bad("inner node without children")
+	}
+	for _, b := range n[used*childSize:] {
+		if b != 0 {
+			return nil, c.bad("bytes behind its %d children, want zeros", used)
+		}
+	}
+	count, tombs := c.count, c.tombs // what is left for the children to come
+	for i := range used {
+		k := n.child(i)
+		switch {
+		case k.at == 0 || k.at%extentUnit != 0 || k.commit > c.commit:
+			return nil, c.bad("child %d at address %#x, of commit %d; want a multiple of %d and at most %d", i, k.at, k.commit, extentUnit, c.commit)
+		case binary.LittleEndian.Uint32(n[i*childSize+offChildReserved:]) != 0:
+			return nil, c.bad("child %d: reserved bytes are not zero", i)
+		case i > 0 && !less(dst[first+i-1].separator, k.separator):
+			return nil, c.bad("separator %v of child %d is not above the one before", k.separator, i)
+		case k.count > count || k.tombs > tombs || k.count == 0 && k.tombs == 0:
+			return nil, c.bad("child %d with %d values and %d tombstones: the node has %d and %d", i, k.count, k.tombs, c.count, c.tombs)
+		}
+		count, tombs = count-k.count, tombs-k.tombs
+		dst = append(dst, k)
+	}
+	if count != 0 || tombs != 0 {
+		return nil, c.bad("children hold %d values and %d tombstones fewer than the node's %d and %d", count, tombs, c.count, c.tombs)
+	}
+	return dst, nil
+}
+
+// values is sorted values as they lie in a row or leaf.
+type values []byte
+
+func (b values) len() int { return len(b) / keys.Size }
+
+func (b values) at(i int) keys.E { return valueAt(b, i) }
+
+func valueAt(b []byte, i int) keys.E {
+	b = b[i*keys.Size : (i+1)*keys.Size]
+	return keys.E{High: binary.LittleEndian.Uint64(b), Low: binary.LittleEndian.Uint64(b[8:])}
+}
+
+// find is the index of the first value that is not below v, and whether it is v.
+func (b values) find(v keys.E) (int, bool) {
+	lo, hi := 0, b.len()
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		if less(b.at(mid), v) {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, lo < b.len() && b.at(lo) == v
+}
+
+// less is Compare < 0, in fewer instructions: it is the inner loop of everything here.
+func less(a, b keys.E) bool {
+	if a.High != b.High {
+		return a.High < b.High
+	}
+	return a.Low < b.Low
+}
+
+// split is the live and the tombstoned values in the bytes of a row or leaf,
+// which holds at least as many.
+func split(b []byte, count, tombs uint64) (live, dead values) {
+	n := count * keys.Size
+	return values(b[:n]), values(b[n : n+tombs*keys.Size])
+}
+
+// checkValues judges the bytes of a row or leaf against V1, and that the rest is
+// zero.
+func checkValues(b []byte, count, tombs uint64) error {
+	live, dead := split(b, count, tombs)
+	for _, list := range [...]values{live, dead} {
+		for i := 1; i < list.len(); i++ {
+			if !less(list.at(i-1), list.at(i)) {
+				return fmt.Errorf("value %v follows %v", list.at(i), list.at(i-1))
+			}
+		}
+	}
+	for i := range dead.len() {
+		if _, found := live.find(dead.at(i)); found {
+			return fmt.Errorf("value %v is live and a tombstone", dead.at(i))
+		}
+	}
+	for _, c := range b[(count+tombs)*keys.Size:] {
+		if c != 0 {
+			return fmt.Errorf("bytes behind its %d values, want zeros", count+tombs)
+		}
+	}
+	return nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// seed is the CRC32C of file_uuid, with which every checksum here begins.
+type seed uint32
+
+func newSeed(uuid [16]byte) seed { return seed(crc32.Checksum(uuid[:], castagnoli)) }
+
+// checksum is the CRC32C of b seeded with the file, a set id or node number, and
+// the commit that wrote b. The two numbers are hashed here, byte by byte: a
+// buffer for crc32.Update would be an allocation.
+func (s seed) checksum(number, commit uint64, b []byte) uint32 {
+	c := ^uint32(s)
+	for _, v := range [...]uint64{number, commit} {
+		for range 8 {
+			c = castagnoli[byte(c)^byte(v)] ^ c>>8
+			v >>= 8
+		}
+	}
+	return crc32.Update(^c, castagnoli, b)
+}
+
+func valueType() hdf5io.Datatype {
+	return hdf5io.Compound(keys.Size,
+		hdf5io.Field{Name: "high", Offset: 0, Type: hdf5io.Uint(8)},
+		hdf5io.Field{Name: "low", Offset: 8, Type: hdf5io.Uint(8)})
+}

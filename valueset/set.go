@@ -1,0 +1,416 @@
+package valueset
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/cidstore/cidstore/keys"
+)
+
+// form is where a Set has its values while it is changed.
+type form uint8
+
+const (
+	formEmpty  form = iota
+	formInline      // live
+	formRow         // live and dead, together up to MaxRow
+	formTree        // a base, and edits of it
+)
+
+// Set is the values of one key under change. Its operations are evaluated in
+// order, each as if it were alone. It belongs to its Writer, which recycles it
+// in Save: do not use it afterwards. Not safe for concurrent use.
+//
+// Up to MaxRow values are changed in memory, at once. Edits of more are
+// collected, and Save merges them with the tree in one descent. What they do
+// need not be known before, with one exception: a delete that takes the last
+// live value takes the tombstones too. As long as there are fewer deletes than
+// live values in the base that cannot be; from then on, and where a method asks
+// for counts, the set is exact: every value that was edited is looked up.
+type Set struct {
+	w        *Writer
+	key      keys.E
+	form     form
+	onRemove func(v keys.E, whole bool)
+	err      error  // the first failed read of a method that returns none; Save returns it
+	changed  bool   // since the file's version
+	was      uint64 // live values before
+
+	// What the file has: Save replaces or frees it.
+	spilled bool
+	stored  Stored
+
+	// Inline and row: the values. Tree that is not in the file: its base.
+	live, dead []keys.E
+
+	// Tree.
+	inFile    bool // the base is stored
+	edits     []edit
+	removes   uint64 // deletes among the edits, while not exact
+	compacted bool   // tombstones of the base are gone
+	exact     bool
+	known     map[keys.E]status // exact: the values edited
+	lives     uint64            // exact: live values now
+	deads     uint64            // exact: tombstones now
+
+	stats Stats // of this set, added to the writer's by Save
+}
+
+// edit is one operation on one value of a tree. Edits are sorted by value, then
+// by order, which are the upper bits of op.
+type edit struct {
+	value keys.E
+	op    uint64
+}
+
+const (
+	opAdd    = iota // the value is live
+	opRemove        // a live value is a tombstone
+	opForget        // the value is absent
+	opBits   = 2
+)
+
+func (e *edit) kind() uint64 { return e.op & (1<<opBits - 1) }
+
+func (s *Set) edit(v keys.E, kind uint64) {
+	s.edits = append(s.edits, edit{v, uint64(len(s.edits))<<opBits | kind})
+	s.changed = true
+}
+
+// OnRemove sets a function that is called for each value that was live and is
+// deleted, and once, with whole and a zero value, for a Clear of a key that had
+// values. Calls come in the order of operations, but for a tree: there those of
+// single values may come in Save, in order of their values, each as often as
+// the value was deleted. f must not use the Set.
+func (s *Set) OnRemove(f func(v keys.E, whole bool)) { s.onRemove = f }
+
+func (s *Set) removed(v keys.E, whole bool) {
+	if s.onRemove != nil {
+		s.onRemove(v, whole)
+	}
+}
+
+// IsSpilled tells whether the values are outside the hash entry.
+func (s *Set) IsSpilled() bool { return s.form >= formRow }
+
+// Exists tells whether there is an external value set for the key: IsSpilled.
+func (s *Set) Exists() bool { return s.IsSpilled() }
+
+// Count is the number of live values.
+func (s *Set) Count() uint64 {
+	if s.form != formTree {
+		return uint64(len(s.live))
+	}
+	s.keep(s.resolve())
+	return s.lives
+}
+
+// TombstoneCount is the number of deleted values not yet compacted away.
+func (s *Set) TombstoneCount() uint64 {
+	if s.form != formTree {
+		return uint64(len(s.dead))
+	}
+	s.keep(s.resolve())
+	return s.deads
+}
+
+func (s *Set) keep(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+// Values returns the live values, ascending; nil when there are none.
+func (s *Set) Values() ([]keys.E, error) {
+	if s.form != formTree {
+		return slices.Clone(s.live), nil
+	}
+	m := merger{set: s, edits: sorted(slices.Clone(s.edits))}
+	items, err := m.all()
+	if err != nil {
+		return nil, err
+	}
+	var list []keys.E
+	for i := range items {
+		if !items[i].dead {
+			list = append(list, items[i].value)
+		}
+	}
+	return list, nil
+}
+
+// Add puts v into the set. The fifth live value of an inline set promotes it; a
+// tombstone of v is revived.
+func (s *Set) Add(v keys.E) error {
+	if s.form == formTree {
+		return s.addToTree(v)
+	}
+	i, found := search(s.live, v)
+	if found {
+		return nil
+	}
+	s.live = slices.Insert(s.live, i, v)
+	if i, found = search(s.dead, v); found {
+		s.dead = slices.Delete(s.dead, i, i+1)
+	}
+	s.changed = true
+	switch {
+	case s.form == formEmpty:
+		s.form = formInline
+	case s.form == formInline && len(s.live) > Inline:
+		s.promote()
+	case len(s.live)+len(s.dead) > MaxRow:
+		s.form, s.inFile = formTree, false
+	}
+	return nil
+}
+
+func (s *Set) addToTree(v keys.E) error {
+	if s.exact {
+		st, err := s.status(v)
+		if err != nil || st == isLive {
+			return err
+		}
+		if st == isDead {
+			s.deads--
+		}
+		s.lives++
+		s.known[v] = isLive
+	}
+	s.edit(v, opAdd)
+	return nil
+}
+
+// Remove takes v out of the set: in a spilled set it leaves a tombstone. With
+// the last live value the set is gone, tombstones too.
+func (s *Set) Remove(v keys.E) error {
+	if s.form == formTree {
+		return s.removeFromTree(v)
+	}
+	i, found := search(s.live, v)
+	if !found {
+		return nil
+	}
+	s.removed(v, false)
+	if len(s.live) == 1 {
+		s.empty()
+		return nil
+	}
+	s.live = slices.Delete(s.live, i, i+1)
+	if s.form == formRow {
+		i, _ = search(s.dead, v)
+		s.dead = slices.Insert(s.dead, i, v)
+	}
+	s.changed = true
+	return nil
+}
+
+func (s *Set) removeFromTree(v keys.E) error {
+	if !s.exact && s.removes+1 >= s.baseLive() {
+		if err := s.resolve(); err != nil {
+			return err
+		}
+	}
+	if s.exact {
+		st, err := s.status(v)
+		if err != nil || st != isLive {
+			return err
+		}
+		s.removed(v, false)
+		if s.lives == 1 {
+			s.empty()
+			return nil
+		}
+		s.lives--
+		s.deads++
+		s.known[v] = isDead
+	}
+	s.removes++
+	s.edit(v, opRemove)
+	return nil
+}
+
+// Clear deletes the key: all values and tombstones.
+func (s *Set) Clear() error {
+	if s.form == formEmpty {
+		return nil
+	}
+	if s.form == formTree && s.removes > 0 && s.onRemove != nil {
+		if err := s.resolve(); err != nil { // deletes before this one are reported before it
+			return err
+		}
+	}
+	s.removed(keys.E{}, true)
+	s.empty()
+	return nil
+}
+
+// empty leaves a key without values.
+func (s *Set) empty() {
+	s.form, s.changed = formEmpty, true
+	s.live, s.dead = s.live[:0], s.dead[:0]
+	s.dropEdits()
+}
+
+func (s *Set) dropEdits() {
+	s.edits, s.removes = s.edits[:0], 0
+	s.inFile, s.compacted, s.exact, s.known = false, false, false, nil
+	s.lives, s.deads = 0, 0
+}
+
+// Promote makes an inline set a spilled one. A set without values stays away.
+func (s *Set) Promote() error {
+	if s.form == formInline {
+		s.promote()
+	}
+	return nil
+}
+
+func (s *Set) promote() {
+	s.form, s.changed = formRow, true
+	s.stats.Promotions++
+}
+
+// Demote makes a spilled set of up to Inline live values an inline one, without
+// its tombstones; it tells whether it did.
+func (s *Set) Demote() (bool, error) {
+	if !s.IsSpilled() {
+		return false, nil
+	}
+	if s.form == formTree {
+		if err := s.resolve(); err != nil || s.lives > Inline {
+			return false, err
+		}
+		list, err := s.Values()
+		if err != nil {
+			return false, err
+		}
+		s.live = append(s.live[:0], list...)
+		s.dropEdits()
+	}
+	if len(s.live) > Inline {
+		return false, nil
+	}
+	s.form, s.changed, s.dead = formInline, true, s.dead[:0]
+	s.stats.Demotions++
+	return true, nil
+}
+
+// Compact drops the tombstones.
+func (s *Set) Compact() error {
+	if s.form != formTree {
+		if len(s.dead) > 0 {
+			s.dead, s.changed = s.dead[:0], true
+			s.stats.Compactions++
+		}
+		return nil
+	}
+	if !s.exact && s.removes == 0 && s.baseDead() == 0 {
+		return nil
+	}
+	if err := s.resolve(); err != nil || s.deads == 0 {
+		return err
+	}
+	// From here on the edits say what became of each value, in place of how.
+	s.edits = s.edits[:0]
+	for v, st := range s.known {
+		kind := uint64(opAdd)
+		if st != isLive {
+			kind = opForget
+			s.known[v] = isAbsent
+		}
+		s.edit(v, kind)
+	}
+	s.compacted, s.deads, s.changed = true, 0, true
+	s.stats.Compactions++
+	return nil
+}
+
+// baseLive and baseDead are the counts of a tree's base.
+func (s *Set) baseLive() uint64 {
+	if s.inFile {
+		return s.stored.Count()
+	}
+	return uint64(len(s.live))
+}
+
+func (s *Set) baseDead() uint64 {
+	if s.inFile {
+		return s.stored.Tombstones()
+	}
+	return uint64(len(s.dead))
+}
+
+// resolve makes a tree exact: it looks up every value edited so far. While the
+// set was not exact it cannot have become empty.
+func (s *Set) resolve() error {
+	if s.exact {
+		return nil
+	}
+	edits := s.edits
+	s.known, s.lives, s.deads = make(map[keys.E]status, len(edits)), s.baseLive(), s.baseDead()
+	for i := range edits {
+		e := &edits[i]
+		st, err := s.status(e.value)
+		if err != nil {
+			return err
+		}
+		switch {
+		case e.kind() == opAdd && st != isLive:
+			if st == isDead {
+				s.deads--
+			}
+			s.lives++
+			s.known[e.value] = isLive
+		case e.kind() == opRemove && st == isLive:
+			if s.lives == 1 {
+				return errors.New("value set: an inexact set became empty")
+			}
+			s.removed(e.value, false)
+			s.lives--
+			s.deads++
+			s.known[e.value] = isDead
+		}
+	}
+	s.exact = true
+	return nil
+}
+
+// status is what an exact tree has become for v.
+func (s *Set) status(v keys.E) (status, error) {
+	if st, edited := s.known[v]; edited {
+		return st, nil
+	}
+	st, err := s.baseStatus(v)
+	if st == isDead && s.compacted {
+		st = isAbsent
+	}
+	return st, err
+}
+
+func (s *Set) baseStatus(v keys.E) (status, error) {
+	if s.inFile {
+		return s.stored.status(v)
+	}
+	if _, found := search(s.live, v); found {
+		return isLive, nil
+	}
+	if _, found := search(s.dead, v); found {
+		return isDead, nil
+	}
+	return isAbsent, nil
+}
+
+// search is slices.BinarySearch in identifiers' order.
+func search(list []keys.E, v keys.E) (int, bool) {
+	lo, hi := 0, len(list)
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		if less(list[mid], v) {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, lo < len(list) && list[lo] == v
+}

@@ -1,0 +1,280 @@
+package valueset
+
+import (
+	"fmt"
+
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/keys"
+)
+
+// Where the sets lie.
+const (
+	groupPath = "/values"
+	statePath = "/values/state"
+	nodesPath = "/values/nodes"
+)
+
+func classPath(class int) string { return fmt.Sprintf("/values/class_%d", class) }
+
+func setName(set uint64) string { return fmt.Sprintf("value set %d", set) }
+
+// Table reads the spilled sets of one View. Safe for concurrent use while the
+// View is pinned.
+type Table struct {
+	view   *hdf5io.View
+	states *hdf5io.Dataset
+	seed   seed
+	always bool
+}
+
+// NewTable returns the sets of a view. With verifyAlways every row is verified
+// at each use and not at the first alone; nodes below the root of a tree are
+// verified at each use in any case.
+func NewTable(view *hdf5io.View, uuid [16]byte, verifyAlways bool) (*Table, error) {
+	states, err := view.Dataset(statePath)
+	if err != nil {
+		return nil, fmt.Errorf("value sets: %w", err)
+	}
+	return &Table{view: view, states: states, seed: newSeed(uuid), always: verifyAlways}, nil
+}
+
+// page is the page of states that holds a set's, and the set's place in it.
+func (t *Table) page(set uint64) (*hdf5io.Page, int, error) {
+	var p *hdf5io.Page
+	var err error
+	if t.always {
+		p, err = t.states.PageAgain(set / pageRows)
+	} else {
+		p, err = t.states.Page(set / pageRows)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("%s: state: %w", setName(set), err)
+	}
+	if p == nil || len(p.Data()) < pageRows*stateSize {
+		return nil, 0, setError(set, 0, "no state")
+	}
+	return p, int(set % pageRows), nil
+}
+
+// state reads and judges the state of a set id.
+func (t *Table) state(set uint64) (state, *hdf5io.Page, error) {
+	p, slot, err := t.page(set)
+	if err != nil {
+		return state{}, nil, err
+	}
+	s := parseState(p.Data()[slot*stateSize : (slot+1)*stateSize])
+	return s, p, s.check(set, t.view.Commit(), uint64(t.view.EndOfFile()))
+}
+
+// Owner tells which key a set id belongs to, and whether it is in use at all.
+func (t *Table) Owner(set uint64) (owner keys.E, used bool, err error) {
+	s, _, err := t.state(set)
+	return s.owner, s.class != classFree, err
+}
+
+// Open finds the set of a key by the id in its hash entry. A set that is unused
+// or belongs to another key is a corrupt error.
+func (t *Table) Open(set uint64, owner keys.E) (Stored, error) {
+	s, p, err := t.state(set)
+	switch {
+	case err != nil:
+		return Stored{}, err
+	case s.class == classFree:
+		return Stored{}, setError(set, 0, "unused, want the set of key %v", owner)
+	case s.owner != owner:
+		return Stored{}, setError(set, s.at, "set of key %v, want that of %v", s.owner, owner)
+	}
+	return Stored{table: t, page: p, set: set, state: s}, nil
+}
+
+// Stored is a spilled set as its View has it. A value, valid while the View is
+// pinned, safe for concurrent use.
+type Stored struct {
+	table *Table
+	page  *hdf5io.Page // its marks tell which rows and roots of its sets are verified
+	set   uint64
+	state state
+}
+
+// Count is the number of live values.
+func (s Stored) Count() uint64 { return s.state.count }
+
+// Tombstones is the number of deleted values that are not yet compacted away.
+func (s Stored) Tombstones() uint64 { return s.state.tombs }
+
+func (s Stored) isTree() bool { return s.state.class == classTree }
+
+// row is the verified bytes of the set's row.
+func (s Stored) row() ([]byte, error) {
+	return s.verified(s.set, int(s.state.class)*keys.Size)
+}
+
+// verified reads what the state names, a row or the root node.
+func (s Stored) verified(number uint64, size int) ([]byte, error) {
+	t := s.table
+	b, err := t.view.Bytes(int64(s.state.at), size)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setName(s.set), err)
+	}
+	slot := int(s.set % pageRows)
+	if !t.always && s.page.Marked(slot) {
+		return b, nil
+	}
+	if got := t.seed.checksum(number, s.state.commit, b); got != s.state.crc {
+		return nil, setError(s.set, s.state.at, "crc32c %#08x, want %#08x", got, s.state.crc)
+	}
+	s.page.Mark(slot)
+	return b, nil
+}
+
+// root is the tree's root node in the form of a child. Its separator is not known.
+func (s Stored) root() child {
+	return child{node: s.state.row, at: s.state.at, count: s.state.count, tombs: s.state.tombs, commit: s.state.commit, crc: s.state.crc}
+}
+
+// node reads the node c of a tree, level levels above its leaves, verified; the
+// root by way of the state, which remembers.
+func (s Stored) node(c *child, level int) ([]byte, error) {
+	if level == 0 && (c.count > leafValues || c.tombs > leafValues-c.count) {
+		return nil, c.bad("leaf with %d values and %d tombstones, limit %d", c.count, c.tombs, leafValues)
+	}
+	if c.at == s.state.at {
+		// The checksum of the state is that of its root, by number and commit.
+		if c.node != s.state.row || c.commit != s.state.commit || c.crc != s.state.crc {
+			return nil, c.bad("the root of %s stands below itself", setName(s.set))
+		}
+		return s.verified(c.node, nodeSize)
+	}
+	t := s.table
+	b, err := t.view.Bytes(int64(c.at&(1<<63-1)), nodeSize)
+	if err != nil {
+		return nil, fmt.Errorf("%s: node %d: %w", setName(s.set), c.node, err)
+	}
+	if got := t.seed.checksum(c.node, c.commit, b); got != c.crc {
+		return nil, c.bad("crc32c %#08x, want %#08x", got, c.crc)
+	}
+	return b, nil
+}
+
+// status is what a set knows of a value.
+type status uint8
+
+const (
+	isAbsent status = iota
+	isLive
+	isDead // a tombstone
+)
+
+// Has tells whether v is a live value: one row, or one node a level.
+func (s Stored) Has(v keys.E) (bool, error) {
+	st, err := s.status(v)
+	return st == isLive, err
+}
+
+func (s Stored) status(v keys.E) (status, error) {
+	if !s.isTree() {
+		b, err := s.row()
+		if err != nil {
+			return isAbsent, err
+		}
+		return statusIn(b, s.state.count, s.state.tombs, v), nil
+	}
+	c := s.root()
+	for level := int(s.state.depth); ; level-- {
+		b, err := s.node(&c, level)
+		if err != nil {
+			return isAbsent, err
+		}
+		if level == 0 {
+			return statusIn(b, c.count, c.tombs, v), nil
+		}
+		n := inner(b)
+		used := n.len()
+		if used == 0 {
+			return isAbsent, c.bad("inner node without children")
+		}
+		c = n.child(n.find(v, used))
+	}
+}
+
+func statusIn(b []byte, count, tombs uint64, v keys.E) status {
+	alive, deleted := split(b, count, tombs)
+	if _, found := alive.find(v); found {
+		return isLive
+	}
+	if _, found := deleted.find(v); found {
+		return isDead
+	}
+	return isAbsent
+}
+
+// Append appends the live values, ascending, to dst; it allocates at most once.
+// After an error dst holds some of them.
+func (s Stored) Append(dst []keys.E) ([]keys.E, error) {
+	if n := int(s.state.count); cap(dst)-len(dst) < n { // count is bounded by the file's size
+		dst = append(make([]keys.E, 0, len(dst)+n), dst...)
+	}
+	err := s.each(keys.E{}, func(alive values) (bool, error) {
+		for i := range alive.len() {
+			dst = append(dst, alive.at(i))
+		}
+		return true, nil
+	})
+	return dst, err
+}
+
+// Each yields the live values from from on, ascending, until yield returns false
+// or an error, which Each returns. It reads a leaf at a time.
+func (s Stored) Each(from keys.E, yield func(keys.E) (bool, error)) error {
+	return s.each(from, func(alive values) (bool, error) {
+		for i := range alive.len() {
+			if more, err := yield(alive.at(i)); err != nil || !more {
+				return false, err
+			}
+		}
+		return true, nil
+	})
+}
+
+// each visits the live values from from on in pieces.
+func (s Stored) each(from keys.E, visit func(values) (bool, error)) error {
+	if !s.isTree() {
+		b, err := s.row()
+		if err != nil {
+			return err
+		}
+		_, err = visitFrom(b, s.state.count, s.state.tombs, from, visit)
+		return err
+	}
+	root := s.root()
+	_, err := s.walk(&root, int(s.state.depth), from, visit)
+	return err
+}
+
+func visitFrom(b []byte, count, tombs uint64, from keys.E, visit func(values) (bool, error)) (bool, error) {
+	alive, _ := split(b, count, tombs)
+	i, _ := alive.find(from)
+	return visit(alive[i*keys.Size:])
+}
+
+// walk visits the leaves below c from the one that holds from on. It ends: the
+// counts of children add up to their node's, and none is empty.
+func (s Stored) walk(c *child, level int, from keys.E, visit func(values) (bool, error)) (more bool, err error) {
+	b, err := s.node(c, level)
+	if err != nil {
+		return false, err
+	}
+	if level == 0 {
+		return visitFrom(b, c.count, c.tombs, from, visit)
+	}
+	kids, err := inner(b).children(c, nil)
+	if err != nil {
+		return false, err
+	}
+	for i := inner(b).find(from, len(kids)); i < len(kids); i++ {
+		if more, err = s.walk(&kids[i], level-1, from, visit); err != nil || !more {
+			return false, err
+		}
+	}
+	return true, nil
+}

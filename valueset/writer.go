@@ -1,0 +1,522 @@
+package valueset
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/keys"
+)
+
+// unlimited is the maximum of a dimension that may grow for ever.
+const unlimited = ^uint64(0)
+
+// CreateDatasets makes the datasets of a new store's sets, empty.
+func CreateDatasets(tx *hdf5io.Tx) error {
+	if err := tx.CreateGroup(groupPath); err != nil {
+		return fmt.Errorf("value sets: create: %w", err)
+	}
+	specs := map[string]hdf5io.DatasetSpec{
+		statePath: {Type: stateType(), Dims: []uint64{0}, MaxDims: []uint64{unlimited}, Chunk: []uint32{pageRows},
+			Fletcher32: true, Map: 2,
+			Attributes: describe("value sets by set id: owner, counts and place", "row_address: bytes in the file; class: values of a row, 65535: a tree")},
+		nodesPath: valueRows(leafValues, "nodes of trees of values by node number; inner nodes hold child records"),
+	}
+	for _, n := range classes {
+		specs[classPath(n)] = valueRows(n, "values of a set by set id: live ones ascending, deleted ones ascending, zeros")
+	}
+	for _, path := range slices.Sorted(maps.Keys(specs)) {
+		if _, err := tx.CreateDataset(path, specs[path]); err != nil {
+			return fmt.Errorf("value sets: create: %w", err)
+		}
+	}
+	return nil
+}
+
+func valueRows(n int, description string) hdf5io.DatasetSpec {
+	return hdf5io.DatasetSpec{Type: valueType(), Dims: []uint64{0, uint64(n)}, MaxDims: []uint64{unlimited, uint64(n)},
+		Chunk: []uint32{1, uint32(n)}, Attributes: describe(description, "128-bit identifiers, high and low 64 bits")}
+}
+
+func describe(description, units string) []hdf5io.Attribute {
+	text := func(name, s string) hdf5io.Attribute {
+		return hdf5io.Attribute{Name: name, Type: hdf5io.String(len(s)), Data: []byte(s)}
+	}
+	return []hdf5io.Attribute{text("description", description), text("units", units)}
+}
+
+// Stats is what a Writer did to the sets that it saved.
+type Stats struct {
+	Promotions  uint64 // inline to spilled
+	Demotions   uint64 // spilled to inline
+	Compactions uint64 // that erased a tombstone
+	Tombstones  int64  // how many more there are in all spilled sets
+}
+
+// Writer changes sets in one Tx. Not safe for concurrent use. After an error of
+// any method the Tx must be aborted.
+type Writer struct {
+	tx   *hdf5io.Tx
+	base *Table
+
+	numSets, freeSet, nextNode uint64
+
+	states  *hdf5io.TxDataset
+	nodes   *hdf5io.TxDataset
+	classes [classCount]*hdf5io.TxDataset
+	grown   [classCount]bool // the class has a new row, whose id may be behind its last
+	pages   map[uint64]*statePage
+
+	pool  []*Set
+	bytes []byte // scratch: a row or node
+	stats Stats
+}
+
+// statePage is a changed chunk of /values/state.
+type statePage struct {
+	data  [pageRows * stateSize]byte
+	dirty uint64 // bit i: row i was changed
+}
+
+// NewWriter returns a writer on tx, which begins at the view of base. The numbers
+// are those of the store record: rows of /values/state, 1 + first unused set id
+// or 0, and the first node number never used.
+func NewWriter(tx *hdf5io.Tx, base *Table, numSets, freeSet, nextNode uint64) (*Writer, error) {
+	states, err := tx.Dataset(statePath)
+	if err != nil {
+		return nil, fmt.Errorf("value sets: %w", err)
+	}
+	return &Writer{tx: tx, base: base, states: states, numSets: numSets, freeSet: freeSet, nextNode: nextNode,
+		pages: map[uint64]*statePage{}, bytes: make([]byte, 0, MaxRow*keys.Size)}, nil
+}
+
+// Counters returns the three numbers for the store record.
+func (w *Writer) Counters() (numSets, freeSet, nextNode uint64) {
+	return w.numSets, w.freeSet, w.nextNode
+}
+
+// Stats tells what Save has done so far.
+func (w *Writer) Stats() Stats { return w.stats }
+
+// Empty returns the set of a key without values.
+func (w *Writer) Empty(key keys.E) *Set {
+	var s *Set
+	if n := len(w.pool); n > 0 {
+		s, w.pool = w.pool[n-1], w.pool[:n-1]
+	} else {
+		s = new(Set)
+	}
+	*s = Set{w: w, key: key, live: s.live[:0], dead: s.dead[:0], edits: s.edits[:0]}
+	return s
+}
+
+// Inline returns the set of a key whose values, in any order, are in its entry.
+func (w *Writer) Inline(key keys.E, values []keys.E) *Set {
+	s := w.Empty(key)
+	s.live = append(s.live, values...)
+	slices.SortFunc(s.live, keys.E.Compare)
+	s.live = slices.Compact(s.live)
+	s.was = uint64(len(s.live))
+	switch {
+	case len(s.live) > Inline:
+		s.promote()
+	case len(s.live) > 0:
+		s.form = formInline
+	}
+	return s
+}
+
+// Spilled returns the set of a key whose entry gives a set id. A set can be
+// saved once in a Tx.
+func (w *Writer) Spilled(key keys.E, set uint64) (*Set, error) {
+	if p := w.pages[set/pageRows]; p != nil && p.dirty>>(set%pageRows)&1 != 0 {
+		return nil, fmt.Errorf("%s: changed in this transaction already", setName(set))
+	}
+	stored, err := w.base.Open(set, key)
+	if err != nil {
+		return nil, err
+	}
+	s := w.Empty(key)
+	s.spilled, s.stored, s.was = true, stored, stored.Count()
+	if stored.isTree() {
+		s.form, s.inFile = formTree, true
+		return s, nil
+	}
+	b, err := stored.row()
+	if err != nil {
+		return nil, err
+	}
+	s.form = formRow
+	alive, deleted := split(b, stored.Count(), stored.Tombstones())
+	for i := range alive.len() {
+		s.live = append(s.live, alive.at(i))
+	}
+	for i := range deleted.len() {
+		s.dead = append(s.dead, deleted.at(i))
+	}
+	return s, nil
+}
+
+// Result is what a key has become.
+type Result struct {
+	Live    uint64    // values; 0: the key is gone
+	Was     uint64    // values before
+	Count   uint8     // inline values
+	Values  [4]keys.E // ascending
+	Spilled bool
+	Set     uint64 // set id, if spilled
+}
+
+// Save writes what has become of s, places in the file what is spilled, frees
+// what that replaces, and takes s back.
+func (w *Writer) Save(s *Set) (Result, error) {
+	r, err := w.save(s)
+	if err != nil {
+		return Result{}, fmt.Errorf("save the values of key %v: %w", s.key, err)
+	}
+	w.stats.Promotions += s.stats.Promotions
+	w.stats.Demotions += s.stats.Demotions
+	w.stats.Compactions += s.stats.Compactions
+	if cap(s.edits) > maxPooledEdits {
+		s.edits = nil
+	}
+	s.onRemove, s.known = nil, nil
+	w.pool = append(w.pool, s)
+	return r, nil
+}
+
+// maxPooledEdits bounds the memory that a set keeps for the next key, in edits.
+const maxPooledEdits = 1 << 16
+
+func (w *Writer) save(s *Set) (Result, error) {
+	if s.err != nil {
+		return Result{}, s.err
+	}
+	r := Result{Was: s.was, Spilled: s.IsSpilled(), Set: s.stored.set}
+	if !s.changed && r.Spilled {
+		r.Live = s.stored.Count()
+		return r, nil
+	}
+	if !r.Spilled {
+		r.Set, r.Count, r.Live = 0, uint8(len(s.live)), uint64(len(s.live))
+		copy(r.Values[:], s.live)
+		if s.spilled {
+			return r, w.release(s)
+		}
+		return r, nil
+	}
+	if !s.spilled {
+		var err error
+		if r.Set, err = w.newSet(); err != nil {
+			return r, err
+		}
+	}
+	st, err := w.saveSpilled(s, r.Set)
+	if err != nil {
+		return r, err
+	}
+	r.Live = st.count
+	w.stats.Tombstones += int64(st.tombs)
+	if s.spilled {
+		w.stats.Tombstones -= int64(s.stored.Tombstones())
+	}
+	return r, w.setState(r.Set, &st)
+}
+
+// saveSpilled writes a spilled set in the form for its size.
+func (w *Writer) saveSpilled(s *Set, set uint64) (state, error) {
+	if s.form == formRow {
+		return w.saveRow(s, set, s.live, s.dead)
+	}
+	if s.exact && s.lives+s.deads <= MaxRow {
+		m := merger{set: s, edits: sorted(s.edits)}
+		items, err := m.all()
+		if err != nil {
+			return state{}, err
+		}
+		var live, dead []keys.E
+		for _, it := range items {
+			if it.dead {
+				dead = append(dead, it.value)
+			} else {
+				live = append(live, it.value)
+			}
+		}
+		return w.saveRow(s, set, live, dead)
+	}
+	t := treeEdit{merger: merger{set: s, edits: sorted(s.edits), report: !s.exact}, w: w}
+	root, depth, err := t.save()
+	if err != nil {
+		return state{}, err
+	}
+	if s.spilled && !s.inFile {
+		err = w.dropStored(s, classTree)
+	}
+	return state{owner: s.key, row: root.node, at: root.at, commit: root.commit, count: root.count, tombs: root.tombs,
+		sorted: root.count, crc: root.crc, class: classTree, depth: uint16(depth)}, err
+}
+
+// saveRow writes live and dead as a row and drops what the set had before.
+func (w *Writer) saveRow(s *Set, set uint64, live, dead []keys.E) (state, error) {
+	k := classOf(len(live) + len(dead))
+	d, err := w.class(k)
+	if err != nil {
+		return state{}, err
+	}
+	size := classes[k] * keys.Size
+	b := appendValues(w.bytes[:0], live, dead)
+	used := len(b)
+	b = b[:size] // MaxRow values have room
+	clear(b[used:])
+	at, err := d.Write(b, set, 0)
+	if err != nil {
+		return state{}, err
+	}
+	w.grown[k] = true
+	if s.spilled {
+		err = w.dropStored(s, classes[k])
+	}
+	commit := w.tx.NextCommit()
+	return state{owner: s.key, row: set, at: at, commit: commit, count: uint64(len(live)), tombs: uint64(len(dead)),
+		sorted: uint64(len(live)), crc: w.base.seed.checksum(set, commit, b), class: uint16(classes[k])}, err
+}
+
+// dropStored frees the stored form of s, unless the new one, of a class, has
+// taken its place.
+func (w *Writer) dropStored(s *Set, class int) error {
+	st := &s.stored.state
+	if st.class == classTree {
+		root := s.stored.root()
+		return w.dropTree(s.stored, &root, int(st.depth))
+	}
+	if int(st.class) == class {
+		return nil
+	}
+	k, _ := classIndex(st.class)
+	d, err := w.class(k)
+	if err != nil {
+		return err
+	}
+	d.Delete(s.stored.set, 0)
+	return nil
+}
+
+// dropTree frees the node c and all below it. Leaves are not read.
+func (w *Writer) dropTree(s Stored, c *child, level int) error {
+	if level > 0 {
+		b, err := s.node(c, level)
+		if err != nil {
+			return err
+		}
+		kids, err := inner(b).children(c, nil)
+		if err != nil {
+			return err
+		}
+		for i := range kids {
+			if err := w.dropTree(s, &kids[i], level-1); err != nil {
+				return err
+			}
+		}
+	}
+	return w.dropNodes([]uint64{c.node})
+}
+
+// newSet takes a set id: one that is unused, or a new one.
+func (w *Writer) newSet() (uint64, error) {
+	if w.freeSet == 0 {
+		w.numSets++
+		return w.numSets - 1, nil
+	}
+	set := w.freeSet - 1
+	p, err := w.statePage(set)
+	if err != nil {
+		return 0, err
+	}
+	st := parseState(p.data[set%pageRows*stateSize:][:stateSize])
+	if set >= w.numSets || st.class != classFree || st.row > w.numSets {
+		return 0, setError(set, 0, "in the chain of unused sets: class %d, next %d of %d", st.class, st.row, w.numSets)
+	}
+	w.freeSet = st.row
+	return set, nil
+}
+
+// release frees a spilled set that is spilled no more, and its id.
+func (w *Writer) release(s *Set) error {
+	if err := w.dropStored(s, classFree); err != nil {
+		return err
+	}
+	w.stats.Tombstones -= int64(s.stored.Tombstones())
+	set := s.stored.set
+	if err := w.setState(set, &state{row: w.freeSet}); err != nil {
+		return err
+	}
+	w.freeSet = set + 1
+	return nil
+}
+
+// statePage returns the page of a set's state, to be changed.
+func (w *Writer) statePage(set uint64) (*statePage, error) {
+	i := set / pageRows
+	if p := w.pages[i]; p != nil {
+		return p, nil
+	}
+	p := new(statePage)
+	if i < w.base.states.Pages() {
+		stored, _, err := w.base.page(set)
+		if err != nil {
+			return nil, err
+		}
+		copy(p.data[:], stored.Data())
+	}
+	w.pages[i] = p
+	return p, nil
+}
+
+func (w *Writer) setState(set uint64, st *state) error {
+	p, err := w.statePage(set)
+	if err != nil {
+		return err
+	}
+	slot := set % pageRows
+	st.append(p.data[slot*stateSize : slot*stateSize])
+	p.dirty |= 1 << slot
+	return nil
+}
+
+// class is the dataset of a class, by its index.
+func (w *Writer) class(k int) (*hdf5io.TxDataset, error) {
+	if w.classes[k] == nil {
+		d, err := w.tx.Dataset(classPath(classes[k]))
+		if err != nil {
+			return nil, err
+		}
+		w.classes[k] = d
+	}
+	return w.classes[k], nil
+}
+
+func (w *Writer) openNodes() (err error) {
+	if w.nodes == nil {
+		w.nodes, err = w.tx.Dataset(nodesPath)
+	}
+	return err
+}
+
+// number takes the first of the numbers, or one never used.
+func (w *Writer) number(numbers *[]uint64) uint64 {
+	if list := *numbers; len(list) > 0 {
+		*numbers = list[1:]
+		return list[0]
+	}
+	w.nextNode++
+	return w.nextNode - 1
+}
+
+func (w *Writer) dropNodes(numbers []uint64) error {
+	if len(numbers) == 0 {
+		return nil
+	}
+	if err := w.openNodes(); err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		w.nodes.Delete(n, 0)
+	}
+	return nil
+}
+
+// writeLeaf writes a node of items.
+func (w *Writer) writeLeaf(number uint64, items []item) (child, error) {
+	c := child{node: number, separator: items[0].value}
+	b := w.bytes[:0]
+	for i := range items {
+		if !items[i].dead {
+			b = items[i].value.AppendHDF5(b)
+			c.count++
+		}
+	}
+	if c.tombs = uint64(len(items)) - c.count; c.tombs > 0 {
+		for i := range items {
+			if items[i].dead {
+				b = items[i].value.AppendHDF5(b)
+			}
+		}
+	}
+	return w.writeNode(c, b)
+}
+
+// writeInner writes a node of child records.
+func (w *Writer) writeInner(number uint64, kids []child) (child, error) {
+	c := child{node: number, separator: kids[0].separator}
+	b := w.bytes[:0]
+	for i := range kids {
+		b = kids[i].append(b)
+		c.count += kids[i].count
+		c.tombs += kids[i].tombs
+	}
+	return w.writeNode(c, b)
+}
+
+func (w *Writer) writeNode(c child, b []byte) (child, error) {
+	if err := w.openNodes(); err != nil {
+		return child{}, err
+	}
+	used := len(b)
+	b = b[:nodeSize] // scratch has room for more
+	clear(b[used:])
+	var err error
+	if c.at, err = w.nodes.Write(b, c.node, 0); err != nil {
+		return child{}, err
+	}
+	c.commit = w.tx.NextCommit()
+	c.crc = w.base.seed.checksum(c.node, c.commit, b)
+	return c, nil
+}
+
+// Flush writes the states that changed and the dimensions of the datasets. It is
+// the last call but Counters.
+func (w *Writer) Flush() error {
+	if err := w.resize(); err != nil {
+		return fmt.Errorf("value sets: %w", err)
+	}
+	for _, i := range slices.Sorted(maps.Keys(w.pages)) {
+		p := w.pages[i]
+		if p.dirty == 0 {
+			continue
+		}
+		// A mark says that a row is verified: those of changed rows are not.
+		if err := w.states.WritePage(i, p.data[:], [2]uint64{^p.dirty, 0}); err != nil {
+			return fmt.Errorf("value sets: states %d: %w", i, err)
+		}
+	}
+	clear(w.pages)
+	return nil
+}
+
+func (w *Writer) resize() error {
+	if err := grow(w.states, w.numSets); err != nil {
+		return err
+	}
+	if w.nodes != nil {
+		if err := grow(w.nodes, w.nextNode, leafValues); err != nil {
+			return err
+		}
+	}
+	for k, d := range w.classes {
+		if d != nil && w.grown[k] {
+			if err := grow(d, w.numSets, uint64(classes[k])); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// grow makes the first dimension of d at least n.
+func grow(d *hdf5io.TxDataset, n uint64, rest ...uint64) error {
+	if d.Dims()[0] >= n {
+		return nil
+	}
+	return d.Resize(append([]uint64{n}, rest...)...)
+}
