@@ -1,0 +1,274 @@
+package wal
+
+import "fmt"
+
+// request is one Append that waits.
+type request struct {
+	ops   []Op
+	first uint64
+	last  uint64
+	err   error
+	wake  chan signal
+}
+
+// signal is what a waiting Append is told.
+type signal bool
+
+const (
+	answered signal = false // last and err are set
+	leads    signal = true  // take the queue, of which this is the first
+)
+
+// Append makes a frame of ops and returns the sequence of its TXN_COMMIT when the
+// frame is durable and applied. The nth operation has the sequence that apply was
+// told plus n. Appends that wait at the same time share one write and sync. A
+// frame of no operations says on the disk that all before it is durable.
+//
+// Errors: ErrTooLarge, ErrFull: nothing was logged. ErrPoisoned: nothing was
+// applied, and after the next Scan the frame is there, whole, or not.
+func (l *Log) Append(ops []Op) (last uint64, err error) {
+	if err := l.admit(ops); err != nil {
+		return 0, err
+	}
+	r := l.requests.Get().(*request)
+	r.ops, r.err = ops, nil
+	l.mu.Lock()
+	l.mu.queue = append(l.mu.queue, r)
+	lead := !l.mu.leading
+	l.mu.leading = true
+	l.mu.Unlock()
+	if lead || <-r.wake == leads {
+		l.lead(r)
+	}
+	last, err = r.last, r.err
+	r.ops = nil
+	l.requests.Put(r)
+	return last, err
+}
+
+// admit judges the operations of one frame.
+func (l *Log) admit(ops []Op) error {
+	for i := range ops {
+		if !ops[i].Code.operation() {
+			return fmt.Errorf("log: operation %d of %d has opcode %d", i, len(ops), ops[i].Code)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.failed != nil {
+		return l.mu.failed
+	}
+	if need, most := RecordsFor(len(ops), l.config.Block), l.largestLocked(); need > most {
+		return fmt.Errorf("%w: %d records, a third of the ring is %d", ErrTooLarge, need, most)
+	}
+	return nil
+}
+
+// lead writes one group for the first of the queue, self, and as many behind it
+// as go with it, then hands the lead to the next that waits.
+func (l *Log) lead(self *request) {
+	l.write.Lock()
+	l.order.Lock()
+	err := l.take()
+	if err == nil {
+		l.encodeTaken()
+		err = l.writeGroup(l.closeGroup())
+	}
+	for _, r := range l.taken {
+		if r.err == nil {
+			r.err = err
+		}
+		if r.err == nil && l.apply != nil && len(r.ops) > 0 {
+			l.apply(r.first, r.ops)
+		}
+	}
+	if err == nil {
+		l.publish()
+	}
+	for i, r := range l.taken {
+		l.taken[i] = nil
+		if r != self {
+			r.wake <- answered
+		}
+	}
+	l.order.Unlock()
+	l.write.Unlock()
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.mu.queue) == 0 {
+		l.mu.leading = false
+		return
+	}
+	l.mu.queue[0].wake <- leads
+}
+
+// take moves requests from the queue to l.taken, about groupBytes of them. Those
+// for which the ring has no room have their error. The error returned is that of
+// all.
+func (l *Log) take() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.taken = l.taken[:0]
+	records := uint64(len(l.enc.group)) / RecordSize
+	room := l.roomLocked(l.enc.first)
+	for _, r := range l.mu.queue {
+		if len(l.taken) > 0 && records*RecordSize >= groupBytes {
+			break
+		}
+		l.taken = append(l.taken, r)
+		with := records + uint64(len(r.ops)) + 1
+		if with+l.enc.pads(with) > room {
+			r.err = ErrFull
+			continue
+		}
+		records = with
+	}
+	left := copy(l.mu.queue, l.mu.queue[len(l.taken):])
+	clear(l.mu.queue[left:])
+	l.mu.queue = l.mu.queue[:left]
+	l.mu.next = l.enc.first + records + l.enc.pads(records)
+	return l.mu.failed
+}
+
+// encodeTaken adds the frames of l.taken to the group and pads the last.
+func (l *Log) encodeTaken() {
+	var last *request
+	for _, r := range l.taken {
+		if r.err == nil {
+			last = r
+		}
+	}
+	watermark := l.Watermark()
+	for _, r := range l.taken {
+		if r.err != nil {
+			continue
+		}
+		pads := uint64(0)
+		if r == last {
+			pads = l.enc.pads(l.enc.next - l.enc.first + uint64(len(r.ops)) + 1)
+		}
+		r.first = l.enc.frame(r.ops, pads, watermark)
+		r.last = l.enc.mark.Sequence
+	}
+}
+
+// AppendAsync makes a frame of ops, applies it and returns the sequence of its
+// TXN_COMMIT. It is durable after the next Flush, which AppendAsync does itself
+// when 1 MiB waits.
+//
+// Errors: as for Append; with ErrPoisoned the frame may have been applied.
+func (l *Log) AppendAsync(ops []Op) (last uint64, err error) {
+	if err := l.admit(ops); err != nil {
+		return 0, err
+	}
+	l.order.Lock()
+	if err := l.reserve(uint64(len(ops)) + 1); err != nil {
+		l.order.Unlock()
+		return 0, err
+	}
+	first := l.enc.frame(ops, 0, l.Watermark())
+	last = l.enc.mark.Sequence
+	if l.apply != nil && len(ops) > 0 {
+		l.apply(first, ops)
+	}
+	l.publish()
+	full := len(l.enc.group) >= groupBytes
+	l.order.Unlock()
+	if full {
+		err = l.Flush()
+	}
+	return last, err
+}
+
+// reserve judges whether the group may have so many records more.
+func (l *Log) reserve(records uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.failed != nil {
+		return l.mu.failed
+	}
+	with := l.enc.next - l.enc.first + records
+	if with+l.enc.pads(with) > l.roomLocked(l.enc.first) {
+		return ErrFull
+	}
+	return nil
+}
+
+// Flush makes everything accepted durable. Appends go on meanwhile.
+func (l *Log) Flush() error {
+	l.write.Lock()
+	defer l.write.Unlock()
+	if err := l.Failed(); err != nil {
+		return err
+	}
+	l.order.Lock()
+	first, group := l.closeGroup()
+	l.order.Unlock()
+	return l.writeGroup(first, group)
+}
+
+// closeGroup ends the group at a block, with a frame of pads alone where its last
+// frame does not, and begins the next. It returns the group, which is the
+// caller's until it calls closeGroup again. The caller holds write and order.
+func (l *Log) closeGroup() (first uint64, group []byte) {
+	if pads := l.enc.pads(l.enc.next - l.enc.first); pads > 0 {
+		l.enc.frame(nil, pads-1, l.Watermark())
+		l.publish()
+	}
+	first, group = l.enc.first, l.enc.group
+	l.enc.first, l.enc.group = l.enc.next, l.spare[:0]
+	l.spare = group
+	if cap(group) > 4*groupBytes {
+		l.spare = nil
+	}
+	return first, group
+}
+
+// publish makes the last frame the mark, now that it is applied. The caller
+// holds order.
+func (l *Log) publish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.mark, l.mu.next = l.enc.mark, l.enc.next
+	l.mu.stats.Records, l.mu.stats.Frames = l.enc.records, l.enc.frames
+}
+
+// writeGroup makes a group durable, in two writes where the ring wraps. A
+// failure poisons the log. The caller holds write.
+func (l *Log) writeGroup(first uint64, group []byte) error {
+	if len(group) == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	ring, err := l.mu.ring, l.mu.failed
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	place := int64(first%ring.records()) * RecordSize
+	before := min(int64(len(group)), ring.Storage.Size()-place)
+	syncs := uint64(1)
+	// Nothing of the group is acknowledged or, with Append, applied before both
+	// writes are durable.
+	err = ring.Storage.WriteSync(group[:before], place)
+	if rest := group[before:]; err == nil && len(rest) > 0 {
+		syncs++
+		err = ring.Storage.WriteSync(rest, 0)
+	}
+	if err != nil {
+		err = fmt.Errorf("write log records %d to %d: %w", first, first+uint64(len(group))/RecordSize-1, err)
+		l.Poison(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.mu.stats.Errors++
+		return l.mu.failed
+	}
+	l.mu.stats.Groups++
+	l.mu.stats.Syncs += syncs
+	l.mu.stats.Bytes += uint64(len(group))
+	l.mu.stats.Watermark = first + uint64(len(group))/RecordSize - 1
+	return nil
+}

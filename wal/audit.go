@@ -1,0 +1,161 @@
+package wal
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// Replay calls visit for every live frame that is durable, as Scan does: those
+// from the tail to the mark, of the epochs in Config.Earlier too. It must not run
+// beside Truncate.
+func (l *Log) Replay(visit func(Frame) error) error {
+	v := l.live()
+	_, err := v.scan(visit)
+	return err
+}
+
+// Audit verifies checksums and MACs of sample live frames, chosen with rand
+// (which returns a number in [0, n)), or, with sample 0, of all. It may run beside
+// all other methods: frames that are truncated meanwhile count as good. The error
+// is that of Scan for the first frame found damaged.
+func (l *Log) Audit(sample int, rand func(n int) int) error {
+	var err error
+	if sample <= 0 {
+		err = l.auditAll()
+	}
+	for ; err == nil && sample > 0; sample-- {
+		err = l.auditOne(rand)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.stats.Audits++
+	if err != nil {
+		l.mu.stats.AuditFailures++
+	}
+	return err
+}
+
+// live is what a Log holds at one moment.
+type live struct {
+	config   Config
+	epochs   []Epoch // all of them ended
+	before   Mark    // as in Log.mu
+	anchored bool    // as in Log.mu
+	end      uint64  // sequence behind the last frame
+}
+
+func (l *Log) live() live {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v := live{config: l.placesLocked(), before: l.mu.before, anchored: l.mu.anchored}
+	v.end = min(l.mu.mark.Sequence, l.mu.stats.Watermark) + 1
+	for _, e := range TrimEpochs(l.epochs, l.mu.before) {
+		if e.End == NoEnd {
+			e.End = max(v.end, e.First)
+		}
+		v.epochs = append(v.epochs, e)
+	}
+	return v
+}
+
+func (v *live) scan(visit func(Frame) error) (ScanReport, error) {
+	s := newScan(v.config, v.before.Sequence, v.before.Sequence, visit)
+	s.unanchored = !v.anchored
+	return s.run(v.epochs)
+}
+
+func passOver(Frame) error { return nil }
+
+// auditAll verifies all that is live now. What fails is read once more when the
+// tail has moved meanwhile, until the tail has passed all of it.
+func (l *Log) auditAll() error {
+	v := l.live()
+	for end := v.end; v.before.Sequence+1 < end; {
+		_, err := v.scan(passOver)
+		again := l.live()
+		if err == nil || again.before.Sequence == v.before.Sequence {
+			return err
+		}
+		v = again
+	}
+	return nil
+}
+
+// auditOne verifies the frame that holds a random live record.
+func (l *Log) auditOne(rand func(n int) int) error {
+	v := l.live()
+	records := uint64(0)
+	for _, e := range v.epochs {
+		records += e.End - min(e.End, v.first(e))
+	}
+	if records == 0 {
+		return nil
+	}
+	nth := uint64(rand(int(min(records, math.MaxInt32))))
+	for _, e := range v.epochs {
+		if here := e.End - min(e.End, v.first(e)); nth >= here {
+			nth -= here
+			continue
+		}
+		first, err := v.verifyAt(e, v.first(e)+nth)
+		if tail := l.live().before.Sequence + 1; err != nil && first <= tail && tail != v.before.Sequence+1 {
+			return nil // overwritten, perhaps, while it was read
+		}
+		return err
+	}
+	return nil
+}
+
+// first returns the first live sequence of e.
+func (v *live) first(e Epoch) uint64 { return max(e.First, v.before.Sequence+1) }
+
+// verifyAt verifies the frame of e that holds a sequence, and returns the first
+// sequence that it needed to be there.
+func (v *live) verifyAt(e Epoch, sequence uint64) (first uint64, err error) {
+	r := reader{config: &v.config}
+	seal := newSealer(v.config.UUID, e.Number)
+	// read returns the record of a sequence if it passes.
+	read := func(at uint64) ([]byte, error) {
+		record, err := r.from(at, min(e.End-at, v.config.blockRecords()))
+		if err == nil && !seal.passes(at, record) {
+			err = v.config.damage(at, "checksum %#08x, want %#08x", binary.LittleEndian.Uint32(record[offChecksum:]), seal.sum(at, record))
+		}
+		return record, err
+	}
+	last := sequence
+	var commit []byte
+	for {
+		if last >= e.End {
+			return sequence, v.config.damage(sequence, "no commit from here to %d, the end of epoch %d", e.End, e.Number)
+		}
+		if commit, err = read(last); err != nil {
+			return sequence, err
+		}
+		if opcode(commit) == Commit {
+			break
+		}
+		last++
+	}
+	count := uint64(binary.LittleEndian.Uint32(commit[offCount:]))
+	if most := last + 1 - v.first(e); count == 0 || count > most {
+		return sequence, v.config.damage(last, "count %d, want from 1 to %d", count, most)
+	}
+	first = last + 1 - count
+	part := live{config: v.config, before: Mark{Sequence: first - 1}, anchored: true}
+	if first == v.first(e) {
+		part.anchored = v.anchored || first == e.First
+	} else {
+		before, err := read(first - 1)
+		if err != nil {
+			return first, err
+		}
+		if opcode(before) != Commit {
+			return first, v.config.damage(first-1, "opcode %d, want %d before a frame", opcode(before), Commit)
+		}
+		e.Anchor = [macSize]byte(before[offMAC:])
+	}
+	e.End = last + 1
+	part.epochs = []Epoch{e}
+	_, err = part.scan(passOver)
+	return first, err
+}

@@ -1,0 +1,297 @@
+package wal
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"math"
+
+	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/seedbug"
+	"github.com/cidstore/cidstore/keys"
+)
+
+// A log record, one element of /wal. Little-endian.
+//
+// FORMAT.md: log record
+//
+//	offset  size  field       meaning
+//	     0     1  version_op  bits 0 to 5 opcode; bits 6 and 7: lap of the ring mod 4
+//	     1     1  flags       0
+//	     2     2  reserved    0
+//	     4     4  checksum    CRC32C with this field zero, seeded with file_uuid, u64 epoch and u64 sequence
+//	     8     8  nanos       hybrid time: ns since 1970, never going backwards
+//	    16     4  seq         hybrid time: number within the same nanos
+//	    20     4  shard_id    0; TXN_COMMIT: number of records of its frame, itself included
+//	    24     8  key_high    TXN_COMMIT: MAC, bytes 0 to 7
+//	    32     8  key_low     TXN_COMMIT: MAC, bytes 8 to 15
+//	    40     8  value_high  TXN_COMMIT: MAC, bytes 16 to 23
+//	    48     8  value_low   TXN_COMMIT: MAC, bytes 24 to 31
+//	    56     8  watermark   TXN_COMMIT: highest sequence known to be durable when it was written; else 0
+const (
+	offVersionOp, offFlags, offReserved, offChecksum = 0, 1, 2, 4
+	offNanos, offSeq, offShardID                     = 8, 16, 20
+	offKeyHigh, offKeyLow, offValueHigh, offValueLow = 24, 32, 40, 48
+	offWatermark                                     = 56
+	offCount, offMAC                                 = offShardID, offKeyHigh // of a TXN_COMMIT
+	RecordSize                                       = 64                     // bytes
+)
+
+var (
+	_ [RecordSize]byte   = [offWatermark + 8]byte{}
+	_ [offWatermark]byte = [offMAC + macSize]byte{}
+)
+
+// An epoch record, one of up to eight in the store record. Little-endian.
+//
+// FORMAT.md: epoch record
+//
+//	offset  size  field   meaning
+//	     0     8  epoch   number, never used twice in a file
+//	     8     8  first   sequence of its first record, a multiple of the block
+//	    16     8  end     sequence behind its last record; all ones: it is the present one
+//	    24    32  anchor  MAC of the frame that ends at last_applied, if that lies in this epoch; else random
+const (
+	offEpoch, offFirst, offEnd, offAnchor = 0, 8, 16, 24
+	EpochSize                             = 56 // bytes
+)
+
+var _ [EpochSize]byte = [offAnchor + macSize]byte{}
+
+const macSize = 32
+
+// NoEnd is the End of the epoch that is still being written.
+const NoEnd = uint64(math.MaxUint64)
+
+// maxSequence bounds every sequence that comes from a file, so that sums of two
+// do not overflow. At 10^9 records a second it lasts for 146 years.
+const maxSequence = uint64(1) << 62
+
+// maxBlock bounds the block size that comes from a file, bytes.
+const maxBlock = 1 << 20
+
+// Opcode says what a record does. It has six bits.
+type Opcode uint8
+
+// The opcodes of operations. Split to Compact report what a checkpoint did (the
+// low word of Value: how many); what they say is already in the tree.
+const (
+	Insert      Opcode = 1  // Value into the set of Key
+	Delete      Opcode = 2  // all values of Key
+	DeleteValue Opcode = 6  // Value out of the set of Key
+	Split       Opcode = 10 // buckets split
+	Merge       Opcode = 11 // buckets merged
+	Promote     Opcode = 20 // sets promoted
+	Demote      Opcode = 21 // sets demoted
+	Compact     Opcode = 22 // sets compacted
+)
+
+// The opcodes that the log itself writes.
+const (
+	Commit Opcode = 4 // TXN_COMMIT: ends a frame
+	Pad    Opcode = 9 // fills a block
+)
+
+const (
+	opcodeMask = 0x3f
+	lapShift   = 6
+)
+
+// operation tells whether c may be the code of an Op.
+func (c Opcode) operation() bool {
+	switch c {
+	case Insert, Delete, DeleteValue, Split, Merge, Promote, Demote, Compact:
+		return true
+	}
+	return false
+}
+
+// Op is one operation.
+type Op struct {
+	Code       Opcode
+	Key, Value keys.E
+}
+
+// Epoch is one life of the log, as far as its records may still be read.
+type Epoch struct {
+	Number uint64
+	First  uint64 // sequence of its first record, a multiple of the block
+	End    uint64 // sequence behind its last record; NoEnd: the present epoch; First: it has none
+	Anchor [macSize]byte
+}
+
+// Mark is the end of a frame.
+type Mark struct {
+	Sequence uint64
+	MAC      [macSize]byte
+	Epoch    uint64
+}
+
+// AppendEpoch appends the EpochSize bytes of e to dst.
+func AppendEpoch(dst []byte, e Epoch) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, e.Number)
+	dst = binary.LittleEndian.AppendUint64(dst, e.First)
+	dst = binary.LittleEndian.AppendUint64(dst, e.End)
+	return append(dst, e.Anchor[:]...)
+}
+
+// ParseEpoch reads what AppendEpoch wrote, EpochSize bytes exactly. Scan judges
+// how epochs follow each other.
+func ParseEpoch(src []byte) (Epoch, error) {
+	if len(src) != EpochSize {
+		return Epoch{}, corrupt.Errorf("epoch record", -1, "%d bytes, want %d", len(src), EpochSize)
+	}
+	e := Epoch{
+		Number: binary.LittleEndian.Uint64(src[offEpoch:]),
+		First:  binary.LittleEndian.Uint64(src[offFirst:]),
+		End:    binary.LittleEndian.Uint64(src[offEnd:]),
+		Anchor: [macSize]byte(src[offAnchor:]),
+	}
+	if e.End < e.First {
+		return Epoch{}, corrupt.Errorf("epoch record", -1, "end %d, want at least first %d", e.End, e.First)
+	}
+	return e, nil
+}
+
+// TrimEpochs returns what must stay listed once everything through m is applied:
+// epochs that end at or before m or are empty are gone, and the one that holds m
+// has its MAC as anchor. The last stays in any case: the next number must be above
+// its own, even if it was only reserved. epochs is not changed.
+func TrimEpochs(epochs []Epoch, m Mark) []Epoch {
+	var live []Epoch
+	for i, e := range epochs {
+		applied := e.End != NoEnd && e.End <= m.Sequence+1
+		if (applied || e.End == e.First) && i < len(epochs)-1 {
+			continue
+		}
+		if e.First <= m.Sequence && e.Number == m.Epoch && !seedbug.On("anchor-not-saved") {
+			e.Anchor = m.MAC
+		}
+		live = append(live, e)
+	}
+	return live
+}
+
+// checkEpochs judges a list of epochs, oldest first: ascending numbers, disjoint
+// ranges that begin at blocks, and behind an open epoch only empty ones.
+func checkEpochs(epochs []Epoch, blockRecords uint64) error {
+	open := false
+	for i, e := range epochs {
+		bad := func(format string, args ...any) error {
+			return corrupt.Errorf(fmt.Sprintf("log epoch %d", e.Number), -1, format, args...)
+		}
+		if e.First == 0 || e.First%blockRecords != 0 || e.First > maxSequence {
+			return bad("first sequence %d, want a multiple of %d up to %d", e.First, blockRecords, maxSequence)
+		}
+		if e.End != NoEnd && (e.End < e.First || e.End > maxSequence) {
+			return bad("end %d, want it between first sequence %d and %d", e.End, e.First, maxSequence)
+		}
+		if open && e.End != e.First {
+			return bad("end %d behind an open epoch, want %d", e.End, e.First)
+		}
+		if i > 0 {
+			before := epochs[i-1]
+			if e.Number <= before.Number {
+				return bad("number behind epoch %d, want them to ascend", before.Number)
+			}
+			if least := max(before.First, behind(before)); e.First < least {
+				return bad("first sequence %d, want at least %d", e.First, least)
+			}
+		}
+		open = open || e.End == NoEnd
+	}
+	return nil
+}
+
+// behind returns the end of e, or its beginning while it has no end.
+func behind(e Epoch) uint64 {
+	if e.End == NoEnd {
+		return e.First
+	}
+	return e.End
+}
+
+// FirstSequence returns the sequence of the first record of a new store: the
+// first multiple of the block (bytes) that is not 0, which is never used.
+func FirstSequence(block int) uint64 { return uint64(block) / RecordSize }
+
+// RecordsFor returns how many records of a ring an append of ops operations takes
+// at most, its TXN_COMMIT and pads included. block is in bytes.
+func RecordsFor(ops, block int) int64 {
+	blockRecords := int64(block) / RecordSize
+	return (int64(ops) + 1 + blockRecords - 1) / blockRecords * blockRecords
+}
+
+// castagnoli is the table of CRC32C; never written after the package is loaded.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sealer computes the checksums of one epoch. Not safe for concurrent use.
+type sealer struct {
+	seed    uint32 // state behind file_uuid and epoch
+	scratch [8 + RecordSize]byte
+}
+
+func newSealer(uuid [16]byte, epoch uint64) *sealer {
+	if seedbug.On("epoch-dropped") {
+		epoch = 0
+	}
+	seed := crc32.Update(0, castagnoli, uuid[:])
+	return &sealer{seed: crc32.Update(seed, castagnoli, binary.LittleEndian.AppendUint64(nil, epoch))}
+}
+
+// sum returns the checksum of the record of this sequence; what stands in its
+// checksum field does not matter.
+func (s *sealer) sum(sequence uint64, record []byte) uint32 {
+	binary.LittleEndian.PutUint64(s.scratch[:], sequence)
+	copy(s.scratch[8:], record[:RecordSize])
+	binary.LittleEndian.PutUint32(s.scratch[8+offChecksum:], 0)
+	return crc32.Update(s.seed, castagnoli, s.scratch[:])
+}
+
+func (s *sealer) seal(sequence uint64, record []byte) {
+	binary.LittleEndian.PutUint32(record[offChecksum:], s.sum(sequence, record))
+}
+
+// passes tells whether the record was written by this epoch at this sequence.
+func (s *sealer) passes(sequence uint64, record []byte) bool {
+	return seedbug.On("crc-skipped") || binary.LittleEndian.Uint32(record[offChecksum:]) == s.sum(sequence, record)
+}
+
+func opcode(record []byte) Opcode { return Opcode(record[offVersionOp] & opcodeMask) }
+
+func versionOp(code Opcode, lap uint64) byte { return byte(code) | byte(lap&3)<<lapShift }
+
+// checkForm judges a record whose checksum passes: a wrong field in it was
+// written so, by an error or a later version, and replay must not go on.
+func checkForm(record []byte, sequence, lap uint64) error {
+	code := opcode(record)
+	switch {
+	case !code.operation() && code != Commit && code != Pad:
+		return fmt.Errorf("opcode %d, want one that this version replays", code)
+	case record[offVersionOp]>>lapShift != byte(lap&3):
+		return fmt.Errorf("lap %d, want %d", record[offVersionOp]>>lapShift, lap&3)
+	case record[offFlags] != 0 || record[offReserved] != 0 || record[offReserved+1] != 0:
+		return fmt.Errorf("flags and reserved % x, want zeros", record[offFlags:offChecksum])
+	}
+	watermark := binary.LittleEndian.Uint64(record[offWatermark:])
+	if code == Commit {
+		if watermark >= sequence {
+			return fmt.Errorf("watermark %d, want it below the record's own sequence", watermark)
+		}
+		return nil
+	}
+	if shard := binary.LittleEndian.Uint32(record[offShardID:]); shard != 0 || watermark != 0 {
+		return fmt.Errorf("shard %d and watermark %d, want zeros", shard, watermark)
+	}
+	return nil
+}
+
+// parseOp reads an operation; any key and value will do.
+func parseOp(record []byte) Op {
+	u64 := binary.LittleEndian.Uint64
+	return Op{
+		Code:  opcode(record),
+		Key:   keys.E{High: u64(record[offKeyHigh:]), Low: u64(record[offKeyLow:])},
+		Value: keys.E{High: u64(record[offValueHigh:]), Low: u64(record[offValueLow:])},
+	}
+}

@@ -1,0 +1,121 @@
+package wal
+
+import (
+	"errors"
+	"slices"
+	"testing"
+)
+
+func TestAppendedFramesAreScanned(t *testing.T) {
+	c := testConfig(newMemory(64 * 8))
+	l, e := newLog(c)
+	var applied []Op
+	l.SetApply(func(_ uint64, ops []Op) { applied = append(applied, ops...) })
+	var want []Op
+	for i := range 20 {
+		ops := someOps(i%9, uint64(i))
+		last, err := l.Append(ops)
+		must(t, err)
+		if m := l.Mark(); m.Sequence != last || l.Watermark() != last || l.Next() != last+1 {
+			t.Fatalf("append %d ended at %d: mark %d, watermark %d, next %d", i, last, m.Sequence, l.Watermark(), l.Next())
+		}
+		want = append(want, ops...)
+	}
+	if !slices.Equal(applied, want) {
+		t.Error("applied operations are not the appended ones")
+	}
+	frames, report, err := scanAll(c, []Epoch{e}, 0, 0)
+	must(t, err)
+	if !slices.Equal(operations(frames), want) {
+		t.Error("scanned operations are not the appended ones")
+	}
+	if report.End != l.Mark() || report.Next != l.Next() || report.TornAt != 0 || report.Frames != 20 {
+		t.Errorf("report %+v, want end %v and next %d", report, l.Mark(), l.Next())
+	}
+	last := frames[len(frames)-1]
+	if report.Watermark != last.First-1 {
+		t.Errorf("watermark %d, want the end %d of the group before the last", report.Watermark, last.First-1)
+	}
+}
+
+func TestAsyncIsDurableAfterFlush(t *testing.T) {
+	m := newMemory(64 * 8)
+	c := testConfig(m)
+	l, e := newLog(c)
+	var applied, want []Op
+	l.SetApply(func(_ uint64, ops []Op) { applied = append(applied, ops...) })
+	for round := range 5 {
+		for i := range 7 {
+			ops := someOps(1+i, uint64(round*10+i))
+			want = append(want, ops...)
+			last, err := l.AppendAsync(ops)
+			must(t, err)
+			if !slices.Equal(applied, want) || l.Mark().Sequence != last {
+				t.Fatal("not applied on return")
+			}
+		}
+		if m.writes != round {
+			t.Fatalf("%d writes before flush %d", m.writes, round)
+		}
+		must(t, l.Flush())
+		frames, report, err := scanAll(c, []Epoch{e}, 0, 0)
+		must(t, err)
+		if !slices.Equal(operations(frames), want) || report.End != l.Mark() {
+			t.Fatalf("flush %d: scan ends at %d, log at %d", round, report.End.Sequence, l.Mark().Sequence)
+		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	c := testConfig(newMemory(9 * testBlockRecords))
+	l, _ := newLog(c)
+	if _, err := l.Append(someOps(3*testBlockRecords, 1)); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("more than a third of the ring: %v", err)
+	}
+	for range 3 {
+		if l.Room() < RecordsFor(3*testBlockRecords-1, testBlock) {
+			t.Fatalf("room %d", l.Room())
+		}
+		_, err := l.Append(someOps(3*testBlockRecords-1, 1))
+		must(t, err)
+	}
+	if l.Room() != 0 {
+		t.Errorf("room %d in a full ring", l.Room())
+	}
+	for _, append := range []func([]Op) (uint64, error){l.Append, l.AppendAsync} {
+		if _, err := append(someOps(1, 1)); !errors.Is(err, ErrFull) {
+			t.Errorf("append to a full ring: %v", err)
+		}
+		if _, err := append([]Op{{Code: Commit}}); err == nil {
+			t.Error("append of a commit record succeeded")
+		}
+	}
+}
+
+func TestFailedWritePoisons(t *testing.T) {
+	m := newMemory(64 * 8)
+	m.fail = 3
+	l, _ := newLog(testConfig(m))
+	applied := 0
+	l.SetApply(func(_ uint64, ops []Op) { applied += len(ops) })
+	for range 2 {
+		_, err := l.Append(someOps(2, 1))
+		must(t, err)
+	}
+	mark := l.Mark()
+	for range 3 {
+		if _, err := l.Append(someOps(2, 1)); !errors.Is(err, ErrPoisoned) || !errors.Is(err, errDisk) {
+			t.Errorf("append: %v", err)
+		}
+	}
+	if _, err := l.AppendAsync(someOps(2, 1)); !errors.Is(err, ErrPoisoned) {
+		t.Errorf("async append: %v", err)
+	}
+	if err := l.Flush(); !errors.Is(err, errDisk) {
+		t.Errorf("flush: %v", err)
+	}
+	l.Pause()()
+	if m.writes != 3 || applied != 4 || l.Mark() != mark || l.Stats().Errors != 1 {
+		t.Errorf("%d writes, %d applied, mark %v, stats %+v", m.writes, applied, l.Mark(), l.Stats())
+	}
+}

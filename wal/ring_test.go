@@ -1,0 +1,262 @@
+package wal
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/cidstore/cidstore/internal/corrupt"
+)
+
+func TestSwitchedRingHoldsWhatFollows(t *testing.T) {
+	c := testConfig(newMemory(4 * testBlockRecords))
+	l, e := newLog(c)
+	var want []Op
+	grow := func(records int) error {
+		resume := l.Pause()
+		defer resume()
+		r := Ring{newMemory(records), l.Next()}
+		err := l.SwitchRing(r)
+		if err == nil {
+			c.Old, c.Ring = c.Ring, r
+		}
+		return err
+	}
+	add := func(times int) {
+		t.Helper()
+		for range times {
+			ops := someOps(5, uint64(len(want)))
+			_, err := l.Append(ops)
+			must(t, err)
+			want = append(want, ops...)
+		}
+	}
+	check := func(epochs []Epoch, applied uint64) {
+		t.Helper()
+		frames, report, err := scanAll(c, epochs, applied, applied)
+		must(t, err)
+		if !slices.Equal(operations(frames), want) || report.End != l.Mark() {
+			t.Fatalf("%d frames up to %d, want %d operations up to %d", len(frames), report.End.Sequence, len(want), l.Mark().Sequence)
+		}
+		var live []Op
+		must(t, l.Replay(func(f Frame) error { live = append(live, f.Ops...); return nil }))
+		if !slices.Equal(live, want) {
+			t.Fatalf("%d live operations, want %d", len(live), len(want))
+		}
+	}
+	add(3)
+	must(t, grow(9*testBlockRecords))
+	check([]Epoch{e}, 0)
+	add(6)
+	check([]Epoch{e}, 0)
+	if err := grow(32 * testBlockRecords); err == nil {
+		t.Error("a third ring while the first has live records")
+	}
+	l.Truncate(l.Mark().Sequence)
+	epochs := TrimEpochs([]Epoch{e}, l.Mark())
+	applied := l.Mark().Sequence
+	l.DropOld()
+	c.Old, want = Ring{}, nil
+	add(2)
+	check(epochs, applied)
+	must(t, grow(32*testBlockRecords))
+	add(4)
+	check(epochs, applied)
+
+	// A record of the old ring that rots is seen, and named as one of it.
+	m := c.Old.Storage.(*memory)
+	at := (applied + 1) % c.Old.records() * RecordSize
+	m.bytes[at+8] ^= 1
+	_, _, err := scanAll(c, epochs, applied, applied)
+	var damaged *corrupt.Error
+	if !errors.As(err, &damaged) || damaged.Structure[:3] != "old" || damaged.Offset != int64(at) {
+		t.Errorf("flipped bit in the old ring at %#x: %v", at, err)
+	}
+	if err := l.Audit(0, nil); !errors.Is(err, corrupt.Err) || l.Stats().AuditFailures != 1 {
+		t.Errorf("audit: %v, stats %+v", err, l.Stats())
+	}
+}
+
+func TestSwitchRingRefuses(t *testing.T) {
+	c := testConfig(newMemory(4 * testBlockRecords))
+	l, _ := newLog(c)
+	next := l.Next()
+	for name, r := range map[string]Ring{
+		"begins elsewhere":  {newMemory(64), next + testBlockRecords},
+		"too small":         {newMemory(2 * testBlockRecords), next},
+		"no whole blocks":   {newMemory(4*testBlockRecords + 1), next},
+		"begins in a block": {newMemory(64), next + 1},
+	} {
+		if err := l.SwitchRing(r); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if l.Room() != 4*testBlockRecords {
+		t.Errorf("room %d", l.Room())
+	}
+}
+
+// The rings, blocks, epochs and sequences come from the file: none of them may
+// make the scan read outside, divide by zero or run for ever.
+func TestHostileGeometryIsRefused(t *testing.T) {
+	good := newSample(t, 160, sampleGroups)
+	for name, change := range map[string]func(*Config, *[]Epoch, *uint64, *uint64){
+		"block 0":                 func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = 0 },
+		"block of a record":       func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = RecordSize },
+		"block not of records":    func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = 500 },
+		"block too large":         func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = 2 * maxBlock },
+		"ring of nothing":         func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.Storage = newMemory(0) },
+		"old ring of nothing":     func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Old.Storage = newMemory(0) },
+		"ring begins too late":    func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.First = 1 << 63 },
+		"ring behind the epoch":   func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.First = 16 },
+		"applied too late":        func(_ *Config, _ *[]Epoch, applied, _ *uint64) { *applied = 1<<64 - 1 },
+		"watermark too late":      func(_ *Config, _ *[]Epoch, _, watermark *uint64) { *watermark = 1<<64 - 1 },
+		"watermark behind all":    func(_ *Config, _ *[]Epoch, _, watermark *uint64) { *watermark = 200 },
+		"first 0":                 func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].First = 0 },
+		"first in a block":        func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].First = 9 },
+		"end before first":        func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 },
+		"end too late":            func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 << 63 },
+		"end far behind the ring": func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 << 60 },
+		"end in a frame":          func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 12 },
+		"two open epochs":         func(_ *Config, e *[]Epoch, _, _ *uint64) { *e = append(*e, Epoch{Number: 2, First: 160, End: NoEnd}) },
+		"a number twice":          func(_ *Config, e *[]Epoch, _, _ *uint64) { *e = append(*e, Epoch{Number: 1, First: 160, End: 160}) },
+		"epochs overlap": func(_ *Config, e *[]Epoch, _, _ *uint64) {
+			(*e)[0].End = 32
+			*e = append(*e, Epoch{Number: 2, First: 24, End: NoEnd})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, epochs, applied, watermark := good.config, []Epoch{good.epoch}, uint64(0), uint64(0)
+			change(&c, &epochs, &applied, &watermark)
+			frames, _, err := scanAll(c, epochs, applied, watermark)
+			if !errors.Is(err, corrupt.Err) || !isPrefix(frames, good.frames) {
+				t.Errorf("%d frames, error %v", len(frames), err)
+			}
+		})
+	}
+}
+
+// A hostile first sequence of the ring makes the gap to the old one as long as
+// one likes; the search behind a tear must not walk it.
+func TestSearchSkipsTheGapBetweenRings(t *testing.T) {
+	c := testConfig(newMemory(64))
+	c.Old, c.Ring.First = Ring{Storage: newMemory(64)}, 1<<61
+	_, report, err := scanAll(c, []Epoch{firstEpoch(testBlock)}, 0, 0)
+	if err != nil || report.TornAt != 0 {
+		t.Errorf("report %+v, error %v", report, err)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for name, change := range map[string]func(c *Config, e *Epoch, next, watermark, tail *uint64){
+		"block":     func(c *Config, _ *Epoch, _, _, _ *uint64) { c.Block = 100 },
+		"epoch":     func(_ *Config, e *Epoch, _, _, _ *uint64) { e.First = 3 },
+		"next":      func(_ *Config, _ *Epoch, next, _, _ *uint64) { *next += testBlockRecords },
+		"ring":      func(c *Config, _ *Epoch, _, _, _ *uint64) { c.Ring.First = 5 * testBlockRecords },
+		"watermark": func(_ *Config, _ *Epoch, _, watermark, _ *uint64) { *watermark++ },
+		"tail":      func(_ *Config, _ *Epoch, _, _, tail *uint64) { *tail++ },
+		"no tail":   func(_ *Config, _ *Epoch, _, _, tail *uint64) { *tail = 0 },
+		"earlier":   func(c *Config, e *Epoch, _, _, _ *uint64) { c.Earlier = []Epoch{*e} },
+	} {
+		m := newMemory(64)
+		c, e := testConfig(m), firstEpoch(testBlock)
+		next, watermark, tail := e.First, e.First-1, e.First
+		change(&c, &e, &next, &watermark, &tail)
+		l := New(c, e, next, watermark, tail)
+		if _, err := l.Append(someOps(1, 1)); !errors.Is(err, ErrPoisoned) || m.writes != 0 {
+			t.Errorf("%s: append: %v", name, err)
+		}
+		if err := l.Audit(0, nil); err == nil && l.Failed() == nil {
+			t.Errorf("%s: not failed", name)
+		}
+	}
+}
+
+// resealed changes a record of a sample and gives it the checksum that fits.
+func resealed(s sample, seq uint64, change func(record []byte)) []byte {
+	ring := slices.Clone(s.ring.bytes)
+	record := ring[seq*RecordSize:][:RecordSize]
+	change(record)
+	newSealer(s.config.UUID, s.epoch.Number).seal(seq, record)
+	return ring
+}
+
+// What passes its checksum and cannot be ours is an error, with its place.
+func TestWrongRecordsThatPass(t *testing.T) {
+	s := newSample(t, 160, sampleGroups)
+	commit := s.frames[1].Last
+	for _, c := range []struct {
+		name   string
+		seq    uint64
+		want   error
+		change func(r []byte)
+	}{
+		{"unknown opcode", 9, corrupt.Err, func(r []byte) { r[offVersionOp] = 7 }},
+		{"opcode 0", 9, corrupt.Err, func(r []byte) { r[offVersionOp] = 0 }},
+		{"TXN_START", 9, corrupt.Err, func(r []byte) { r[offVersionOp] = 3 }},
+		{"TXN_ABORT", 9, corrupt.Err, func(r []byte) { r[offVersionOp] = 5 }},
+		{"wrong lap", 9, corrupt.Err, func(r []byte) { r[offVersionOp] += 1 << lapShift }},
+		{"flags", 9, corrupt.Err, func(r []byte) { r[offFlags] = 1 }},
+		{"reserved", 9, corrupt.Err, func(r []byte) { r[offReserved+1] = 1 }},
+		{"shard", 10, corrupt.Err, func(r []byte) { r[offShardID] = 1 }},
+		{"watermark of an operation", 8, corrupt.Err, func(r []byte) { r[offWatermark] = 1 }},
+		{"watermark of a commit ahead", commit, corrupt.Err, func(r []byte) { binary.LittleEndian.PutUint64(r[offWatermark:], commit) }},
+		{"key", 8, ErrTampered, func(r []byte) { r[offKeyHigh]++ }},
+		{"opcode", 8, ErrTampered, func(r []byte) { r[offVersionOp] ^= byte(Insert ^ Delete) }},
+		{"time", 8, ErrTampered, func(r []byte) { r[offNanos]++ }},
+		{"MAC", commit, ErrTampered, func(r []byte) { r[offMAC+31]++ }},
+		{"count", commit, ErrTampered, func(r []byte) { r[offCount]++ }},
+		{"watermark", commit, ErrTampered, func(r []byte) { r[offWatermark]++ }},
+	} {
+		frames, _, err := s.scan(resealed(s, c.seq, c.change))
+		if !errors.Is(err, c.want) || !isPrefix(frames, s.frames) || len(frames) > 1 {
+			t.Errorf("%s: %d frames, error %v, want %v", c.name, len(frames), err, c.want)
+		}
+		var damaged *corrupt.Error
+		if c.want == corrupt.Err && errors.As(err, &damaged) && damaged.Offset != int64(c.seq*RecordSize) {
+			t.Errorf("%s: place %#x, want %#x", c.name, damaged.Offset, c.seq*RecordSize)
+		}
+	}
+	// Behind a tear too, where frames are not read.
+	last := s.frames[len(s.frames)-1].Last
+	ring := resealed(s, last, func(r []byte) { binary.LittleEndian.PutUint64(r[offWatermark:], last) })
+	clear(ring[8*RecordSize:][:RecordSize])
+	if _, _, err := s.scan(ring); !errors.Is(err, corrupt.Err) {
+		t.Errorf("watermark ahead behind a tear: %v", err)
+	}
+}
+
+// An error of the visit ends the scan and comes back as it is.
+func TestVisitStops(t *testing.T) {
+	s := newSample(t, 160, sampleGroups)
+	stop := errors.New("stop")
+	for n := range s.frames {
+		visits := 0
+		report, err := Scan(s.config, []Epoch{s.epoch}, 0, 0, func(Frame) error {
+			if visits++; visits > n {
+				return stop
+			}
+			return nil
+		})
+		if err != stop || visits != n+1 || report.Frames != n+1 {
+			t.Errorf("stopped at %d: %d visits, %d frames, error %v", n, visits, report.Frames, err)
+		}
+	}
+}
+
+// Frames that no watermark covers are marked: those of the last group alone,
+// if the slot does not know better.
+func TestFramesPastTheWatermarkAreMarked(t *testing.T) {
+	s := newSample(t, 160, sampleGroups)
+	lastGroup := s.frames[len(s.frames)-1].Watermark
+	for _, watermark := range []uint64{0, lastGroup, s.end.Sequence} {
+		_, err := Scan(s.config, []Epoch{s.epoch}, 0, watermark, func(f Frame) error {
+			if want := f.Last > max(lastGroup, watermark); f.PastWatermark != want {
+				t.Errorf("slot's watermark %d: frame up to %d is marked: %v", watermark, f.Last, f.PastWatermark)
+			}
+			return nil
+		})
+		must(t, err)
+	}
+}

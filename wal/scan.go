@@ -1,0 +1,337 @@
+package wal
+
+import (
+	"crypto/hmac"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/seedbug"
+)
+
+// Frame is a whole frame whose checksums and MAC agree.
+type Frame struct {
+	First, Last uint64 // sequences of its first record and of its TXN_COMMIT
+	Epoch       uint64
+	MAC         [macSize]byte
+	Watermark   uint64 // what its TXN_COMMIT says
+	Nanos       int64  // hybrid time of its TXN_COMMIT, ns since 1970
+	Ops         []Op   // without pads; the nth has the sequence First + n; valid during the visit
+	// PastWatermark: no record says that this frame is durable. A life that
+	// begins must write it again (see How a life begins).
+	PastWatermark bool
+}
+
+// ScanReport says what Scan found. After an error it tells how far it came.
+type ScanReport struct {
+	Frames, Ops int    // visited
+	End         Mark   // end of the last good frame; if there is none: of lastApplied
+	Watermark   uint64 // the highest
+	Next        uint64 // first block behind all good frames: where a new epoch may begin
+	TornAt      uint64 // first record that does not pass, where others of its frame or behind it do; 0: none
+	Discarded   int    // records from the torn frame on that pass
+	Nanos       int64  // hybrid time of the last good frame, ns since 1970; 0: none
+}
+
+// Scan reads the log and calls visit for every whole frame behind lastApplied,
+// in the order of sequences. epochs come from the commit slot, oldest first, with
+// their anchors as TrimEpochs(…, mark of lastApplied) leaves them; so does
+// watermark.
+//
+// In an ended epoch every record must be there. In the present one the first
+// record that does not pass ends the log, if no watermark reaches it; the rest of
+// the ring is searched for one that does. Then, and where a record that passes
+// holds what it must not, the error matches corrupt.Err, or ErrTampered for a
+// wrong MAC; good frames before it have been visited. An error of visit ends the
+// scan and is returned as it is.
+//
+// Memory: the operations that no watermark read so far covers, at most those of
+// a ring, and 1 MiB.
+func Scan(c Config, epochs []Epoch, lastApplied, watermark uint64, visit func(Frame) error) (ScanReport, error) {
+	return newScan(c, lastApplied, watermark, visit).run(epochs)
+}
+
+func newScan(c Config, lastApplied, watermark uint64, visit func(Frame) error) *scan {
+	s := &scan{config: &c, lastApplied: lastApplied, visit: visit}
+	s.reader.config = &c
+	s.report.End.Sequence, s.report.Watermark = lastApplied, watermark
+	return s
+}
+
+func (s *scan) run(epochs []Epoch) (ScanReport, error) {
+	if err := s.check(epochs); err != nil {
+		return s.report, err
+	}
+	s.report.Next = s.blockBehind(s.lastApplied)
+	var err error
+	for i, e := range epochs {
+		s.report.Next = max(s.report.Next, e.First)
+		if i == 0 || e.First <= s.lastApplied {
+			s.report.End.MAC, s.report.End.Epoch = e.Anchor, e.Number
+		}
+		if e.End == e.First || e.End <= s.lastApplied+1 {
+			continue
+		}
+		if err = s.epoch(e); err != nil {
+			break
+		}
+	}
+	if failed := s.deliver(maxSequence); failed != nil {
+		err = failed
+	}
+	s.report.Next = max(s.report.Next, s.blockBehind(s.report.End.Sequence))
+	return s.report, err
+}
+
+// blockBehind returns the first sequence of the first block behind sequence.
+func (s *scan) blockBehind(sequence uint64) uint64 {
+	blockRecords := s.config.blockRecords()
+	return (sequence/blockRecords + 1) * blockRecords
+}
+
+// scan is the state of Scan.
+type scan struct {
+	config      *Config
+	lastApplied uint64
+	visit       func(Frame) error
+	stopped     error // what visit returned
+	// unanchored: the MAC before the first frame is not known, and the frame is
+	// taken on its checksums.
+	unanchored bool
+	reader     reader
+	report     ScanReport
+
+	held    []heldFrame // good and not visited yet: no watermark covers them so far
+	ops     []Op        // theirs, one after the other, then those of the frame being read
+	heldOps int         // theirs alone
+}
+
+// heldFrame is a frame without its operations, and their number.
+type heldFrame struct {
+	Frame
+	ops int
+}
+
+func (s *scan) check(epochs []Epoch) error {
+	if err := s.config.check(); err != nil {
+		return err
+	}
+	if s.lastApplied > maxSequence || s.report.Watermark > maxSequence {
+		return corrupt.Errorf("log", -1, "last applied %d and watermark %d, want them up to %d", s.lastApplied, s.report.Watermark, maxSequence)
+	}
+	return checkEpochs(epochs, s.config.blockRecords())
+}
+
+// epoch reads the frames of e behind lastApplied.
+func (s *scan) epoch(e Epoch) error {
+	if e.End != NoEnd {
+		s.report.Watermark = max(s.report.Watermark, e.End-1)
+	}
+	first := max(e.First, s.lastApplied+1)
+	// A full ring ends at the record that is a lap behind: it cannot pass.
+	end := min(e.End, s.config.end(first)+1)
+	f := frameScan{scan: s, epoch: e.Number, first: first}
+	f.sealer, f.chain = newSealer(s.config.UUID, e.Number), newChain(s.config.Key, e.Number, e.Anchor)
+	for sequence := first; sequence < end; {
+		records, err := s.reader.from(sequence, end-sequence)
+		if err != nil {
+			return err
+		}
+		good, err := f.add(records, sequence)
+		if err != nil {
+			return err
+		}
+		sequence += good
+		if good < uint64(len(records))/RecordSize {
+			return f.tear(sequence, records[good*RecordSize:][:RecordSize])
+		}
+	}
+	if e.End != NoEnd && (end < e.End || f.first != e.End) {
+		return s.config.damage(f.first, "no whole frame from here, want frames up to %d, the end of epoch %d", e.End, e.Number)
+	}
+	return nil
+}
+
+// frameScan reads the frames of one epoch.
+type frameScan struct {
+	*scan
+	epoch  uint64
+	first  uint64 // sequence of the first record of the frame being read
+	sealer *sealer
+	chain  *chain
+}
+
+// add takes records, the first of them that of sequence, and returns how many
+// of them pass: all, or those before the first that does not.
+func (f *frameScan) add(records []byte, sequence uint64) (good uint64, err error) {
+	ring, _ := f.config.at(sequence)
+	lap := sequence / ring.records()
+	added := 0 // bytes that the chain has
+	for at := 0; at < len(records); at += RecordSize {
+		record := records[at : at+RecordSize]
+		if !f.sealer.passes(sequence+good, record) {
+			break
+		}
+		if err := checkForm(record, sequence+good, lap); err != nil {
+			return 0, f.config.damage(sequence+good, "%w", err)
+		}
+		switch code := opcode(record); code {
+		case Pad:
+		case Commit:
+			f.chain.add(records[added:at])
+			added = at + RecordSize
+			if err := f.end(record, sequence+good); err != nil {
+				return 0, err
+			}
+		default:
+			f.ops = append(f.ops, parseOp(record))
+		}
+		good++
+	}
+	if whole := int(good) * RecordSize; added < whole {
+		f.chain.add(records[added:whole])
+	}
+	return good, nil
+}
+
+// end takes the TXN_COMMIT of the frame being read.
+func (f *frameScan) end(commit []byte, sequence uint64) error {
+	f.chain.end(commit)
+	if f.unanchored {
+		f.unanchored = false
+		f.chain.restart([macSize]byte(commit[offMAC:]))
+	}
+	// The MAC that belongs here is not in the error: to whom writes to the file
+	// and reads the message, that would be a signature.
+	if !hmac.Equal(f.chain.sum[:], commit[offMAC:offMAC+macSize]) {
+		ring, name := f.config.at(sequence)
+		return fmt.Errorf("%w: %s record %d at %#x: MAC %x is not that of records %d to %d",
+			ErrTampered, name, sequence, sequence%ring.records()*RecordSize, commit[offMAC:offMAC+macSize], f.first, sequence)
+	}
+	if count, want := binary.LittleEndian.Uint32(commit[offCount:]), sequence+1-f.first; uint64(count) != want {
+		return f.config.damage(sequence, "count %d, want %d, the records since the last commit", count, want)
+	}
+	frame := Frame{
+		First:     f.first,
+		Last:      sequence,
+		Epoch:     f.epoch,
+		MAC:       f.chain.sum,
+		Watermark: binary.LittleEndian.Uint64(commit[offWatermark:]),
+		Nanos:     int64(min(binary.LittleEndian.Uint64(commit[offNanos:]), maxNanos)),
+	}
+	f.hold(frame)
+	f.report.End = Mark{sequence, frame.MAC, f.epoch}
+	f.report.Nanos = max(f.report.Nanos, frame.Nanos)
+	f.first = sequence + 1
+	if frame.Watermark > f.report.Watermark {
+		f.report.Watermark = frame.Watermark
+	}
+	return f.deliver(f.report.Watermark)
+}
+
+// hold keeps a frame, whose operations are the last of s.ops, until it is known
+// whether a watermark covers it.
+func (s *scan) hold(frame Frame) {
+	s.held = append(s.held, heldFrame{frame, len(s.ops) - s.heldOps})
+	s.heldOps = len(s.ops)
+}
+
+// deliver visits the held frames that end at or before last.
+func (s *scan) deliver(last uint64) error {
+	if s.stopped != nil {
+		return s.stopped
+	}
+	visited, ops := 0, 0
+	for _, h := range s.held {
+		if h.Last > last {
+			break
+		}
+		visited++
+		frame := h.Frame
+		frame.Ops = s.ops[ops : ops+h.ops : ops+h.ops]
+		ops += h.ops
+		frame.PastWatermark = frame.Last > s.report.Watermark
+		s.report.Frames++
+		s.report.Ops += len(frame.Ops)
+		if s.stopped = s.visit(frame); s.stopped != nil {
+			return s.stopped
+		}
+	}
+	if visited > 0 {
+		s.held = s.held[:copy(s.held, s.held[visited:])]
+		s.ops = s.ops[:copy(s.ops, s.ops[ops:])]
+		s.heldOps -= ops
+	}
+	return nil
+}
+
+// tear judges the first record that does not pass. The rest of the rings is
+// searched for records of this epoch, which tell what was durable.
+func (f *frameScan) tear(sequence uint64, record []byte) error {
+	found, want := binary.LittleEndian.Uint32(record[offChecksum:]), f.sealer.sum(sequence, record)
+	if seedbug.On("truncate-at-first-bad") {
+		return nil
+	}
+	if seedbug.On("commit-mark-ignored") && sequence > f.first {
+		f.hold(Frame{First: f.first, Last: sequence - 1, Epoch: f.epoch})
+	}
+	behind, err := f.search(sequence)
+	if err != nil {
+		return err
+	}
+	if sequence <= f.report.Watermark {
+		return f.config.damage(sequence, "checksum %#08x, want %#08x, and watermark %d says that it was durable", found, want, f.report.Watermark)
+	}
+	f.report.Discarded = behind + int(sequence-f.first)
+	if f.report.Discarded > 0 {
+		f.report.TornAt = sequence
+	}
+	return nil
+}
+
+// search raises the watermark to what the records of this epoch say that stand
+// within a lap behind the one at bad, and returns how many do.
+//
+// A TXN_COMMIT is believed on its checksum alone. Its MAC can be judged only
+// where the frame before it ends in a good record, which is just what is missing
+// when that one record has rotted; and to be believed wrongly makes the store
+// refuse a log, not lose it.
+func (f *frameScan) search(bad uint64) (passed int, err error) {
+	first := f.config.Ring.First
+	if ring, _ := f.config.at(bad); bad < first {
+		if passed, err = f.searchRange(bad+1, min(first, bad+ring.records())); err != nil {
+			return passed, err
+		}
+		bad = first - 1
+	}
+	more, err := f.searchRange(bad+1, max(bad, first)+f.config.Ring.records())
+	return passed + more, err
+}
+
+func (f *frameScan) searchRange(sequence, end uint64) (passed int, err error) {
+	for sequence < end {
+		records, err := f.reader.from(sequence, end-sequence)
+		if err != nil {
+			return passed, err
+		}
+		ring, _ := f.config.at(sequence)
+		lap := sequence / ring.records()
+		for ; len(records) > 0; records, sequence = records[RecordSize:], sequence+1 {
+			// The first byte alone rules most others out.
+			code := opcode(records)
+			if code == 0 || records[offVersionOp] != versionOp(code, lap) || !f.sealer.passes(sequence, records) {
+				continue
+			}
+			passed++
+			if code != Commit {
+				continue
+			}
+			watermark := binary.LittleEndian.Uint64(records[offWatermark:])
+			if watermark >= sequence {
+				return passed, f.config.damage(sequence, "watermark %d, want it below the record's own sequence", watermark)
+			}
+			f.report.Watermark = max(f.report.Watermark, watermark)
+		}
+	}
+	return passed, nil
+}
