@@ -1,0 +1,47 @@
+package cidstore
+
+import (
+	"github.com/cidstore/cidstore/keys"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// E is a 128-bit identifier, for keys and values alike.
+type E = keys.E
+
+// FromString returns the UUIDv5 of s in the DNS namespace.
+func FromString(s string) E { return keys.FromString(s) }
+
+// FromUint64 returns the identifier with the given low word.
+func FromUint64(v uint64) E { return keys.FromUint64(v) }
+
+// Parse reads 32 hex digits, a UUID, or 0x with 1 to 32 hex digits.
+func Parse(text string) (E, error) { return keys.Parse(text) }
+
+// NewE returns a random identifier (UUIDv4).
+func NewE() E { return keys.New() }
+
+// Batch collects operations that Apply makes as one: in order, all or none. The
+// zero value is ready. A Batch is not safe for concurrent use; it may be reused
+// after Reset, and applied again as it is.
+type Batch struct {
+	ops []wal.Op
+}
+
+// Insert adds value to the set of key.
+func (b *Batch) Insert(key, value E) {
+	b.ops = append(b.ops, wal.Op{Code: wal.Insert, Key: key, Value: value})
+}
+
+// Delete takes away all values of key.
+func (b *Batch) Delete(key E) { b.ops = append(b.ops, wal.Op{Code: wal.Delete, Key: key}) }
+
+// DeleteValue takes value out of the set of key.
+func (b *Batch) DeleteValue(key, value E) {
+	b.ops = append(b.ops, wal.Op{Code: wal.DeleteValue, Key: key, Value: value})
+}
+
+// Len is the number of operations in the batch.
+func (b *Batch) Len() int { return len(b.ops) }
+
+// Reset empties the batch and keeps its memory.
+func (b *Batch) Reset() { b.ops = b.ops[:0] }

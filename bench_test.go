@@ -1,0 +1,391 @@
+package cidstore_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cidstore/cidstore"
+)
+
+// Benchmarks of the figures in docs/BENCHMARKS.md. CIDSTORE_BENCH_PAIRS is the
+// size of the store, a million by default; CIDSTORE_BENCH_DIR the disk.
+
+// benchKey is key number i: uniformly random, the same in each run.
+func benchKey(i uint64) cidstore.E   { return mixed(i, 0x1000000000000001) }
+func benchMiss(i uint64) cidstore.E  { return mixed(i, 0x2000000000000001) }
+func benchValue(i uint64) cidstore.E { return mixed(i, 0x3000000000000001) }
+
+func mixed(i, stream uint64) cidstore.E {
+	return cidstore.E{High: finalise(stream + i*0x9e3779b97f4a7c15), Low: finalise(^stream + i*0xd1342543de82ef95)}
+}
+
+func finalise(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func benchSize(b *testing.B) uint64 {
+	b.Helper()
+	text := os.Getenv("CIDSTORE_BENCH_PAIRS")
+	if text == "" {
+		return 1_000_000
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return uint64(n)
+}
+
+func benchDir(b *testing.B) string {
+	b.Helper()
+	base := os.Getenv("CIDSTORE_BENCH_DIR")
+	if base == "" {
+		return b.TempDir()
+	}
+	dir, err := os.MkdirTemp(base, "cidstore-bench")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func openBench(b *testing.B, path string, o *cidstore.Options) *cidstore.Store {
+	b.Helper()
+	s, err := cidstore.Open(path, o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+func closeBench(b *testing.B, s *cidstore.Store) {
+	b.Helper()
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// load inserts pairs first to n-1, per values a key, by durable batches of 1,000.
+func load(b *testing.B, s *cidstore.Store, first, n, per uint64) {
+	b.Helper()
+	var batch cidstore.Batch
+	for i := first; i < n; i++ {
+		batch.Insert(benchKey(i/per), benchValue(i))
+		if batch.Len() == 1000 || i == n-1 {
+			if err := s.Apply(&batch); err != nil {
+				b.Fatal(err)
+			}
+			batch.Reset()
+		}
+	}
+}
+
+// BenchmarkStore measures one store of CIDSTORE_BENCH_PAIRS pairs, one value a
+// key, through its life: loaded, opened, looked up, written singly.
+func BenchmarkStore(b *testing.B) {
+	n := benchSize(b)
+	path := filepath.Join(benchDir(b), "s.h5")
+	b.Run("batches-of-1000", func(b *testing.B) { benchLoad(b, path, n) })
+	b.Run("open-after-close", func(b *testing.B) { benchOpen(b, path) })
+	s := openBench(b, path, nil)
+	b.Run("lookup-present", func(b *testing.B) { benchLookup(b, s, benchKey, n, 1) })
+	b.Run("lookup-absent", func(b *testing.B) { benchLookup(b, s, benchMiss, n, 0) })
+	b.Run("single-inserts-1-writer", func(b *testing.B) { benchSingles(b, s, 1) })
+	b.Run("single-inserts-16-writers", func(b *testing.B) { benchSingles(b, s, 16) })
+	b.Run("lookup-during-checkpoints", func(b *testing.B) { benchBusyLookup(b, s, n) })
+	closeBench(b, s)
+	b.Run("open-after-kill", func(b *testing.B) { benchKilled(b, path, n) })
+}
+
+func benchLoad(b *testing.B, path string, n uint64) {
+	for b.Loop() {
+		os.Remove(path)
+		s := openBench(b, path, nil)
+		start := time.Now()
+		load(b, s, 0, n-n/10, 1)
+		tenth := time.Now()
+		load(b, s, n-n/10, n, 1)
+		end := time.Now()
+		b.ReportMetric(float64(n)/end.Sub(start).Seconds(), "pairs/s")
+		b.ReportMetric(float64(n/10)/end.Sub(tenth).Seconds(), "pairs/s-last-tenth")
+		m := s.Metrics()
+		b.ReportMetric(float64(m.PlacedBytes+m.WAL.Bytes)/float64(n), "written-B/pair")
+		b.ReportMetric(float64(m.FileBytes)/float64(n), "file-B/pair-loading")
+		closeBench(b, s)
+		b.ReportMetric(float64(n)/time.Since(start).Seconds(), "pairs/s-to-closed")
+		b.ReportMetric(float64(memory("RssAnon"))/(1<<20), "anon-MiB")
+		b.ReportMetric(live(b, path, n), "live-B/pair")
+	}
+}
+
+// live is the bytes in use a pair at rest, without the log.
+func live(b *testing.B, path string, n uint64) float64 {
+	b.Helper()
+	s := openBench(b, path, &cidstore.Options{ReadOnly: true})
+	defer closeBench(b, s)
+	report, err := s.Check(context.Background())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(uint64(report.UsedBytes)-s.Metrics().WALBytes) / float64(n)
+}
+
+// memory is a figure of /proc/self/status in bytes; 0 where there is none.
+func memory(name string) int64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, name+":"); ok {
+			kib, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+func benchOpen(b *testing.B, path string) {
+	for b.Loop() {
+		s := openBench(b, path, &cidstore.Options{ReadOnly: true})
+		if _, err := s.Lookup(benchKey(1)); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		closeBench(b, s)
+		b.StartTimer()
+	}
+}
+
+// times reports the percentiles of ds, less what a clock costs.
+func times(b *testing.B, ds []time.Duration) {
+	b.Helper()
+	clock := make([]time.Duration, 10_000)
+	for i := range clock {
+		start := time.Now()
+		clock[i] = time.Since(start)
+	}
+	slices.Sort(clock)
+	own := clock[len(clock)/2]
+	slices.Sort(ds)
+	sum := time.Duration(0)
+	for _, d := range ds {
+		sum += d - own
+	}
+	b.ReportMetric(float64(sum)/float64(len(ds)), "mean-ns")
+	b.ReportMetric(float64(ds[len(ds)/2]-own), "p50-ns")
+	b.ReportMetric(float64(ds[len(ds)*99/100]-own), "p99-ns")
+	b.ReportMetric(float64(own), "clock-ns")
+}
+
+func benchLookup(b *testing.B, s *cidstore.Store, key func(uint64) cidstore.E, n uint64, want int) {
+	r := rand.New(rand.NewPCG(1, 2))
+	buf := make([]cidstore.E, 0, 16)
+	var err error
+	for i := range n { // everything in the page cache, mapped, and verified
+		if buf, err = s.AppendLookup(buf[:0], key(i)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	ds := make([]time.Duration, 0, 1<<20)
+	b.ReportAllocs()
+	for b.Loop() {
+		k := key(r.Uint64N(n))
+		start := time.Now()
+		buf, err = s.AppendLookup(buf[:0], k)
+		d := time.Since(start)
+		if err != nil || len(buf) != want {
+			b.Fatalf("%d values, %v", len(buf), err)
+		}
+		if len(ds) < cap(ds) {
+			ds = append(ds, d)
+		}
+	}
+	times(b, ds)
+}
+
+// benchBusyLookup looks up while batches are written and checkpoints run.
+func benchBusyLookup(b *testing.B, s *cidstore.Store, n uint64) {
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var batch cidstore.Batch
+		for i := uint64(0); ; i++ {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			batch.Insert(benchKey(i%n), benchValue(i+n))
+			if batch.Len() == 1000 {
+				if err := s.Apply(&batch); err != nil {
+					done <- err
+					return
+				}
+				batch.Reset()
+			}
+		}
+	}()
+	benchBusy(b, s, n)
+	close(stop)
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
+}
+
+func benchBusy(b *testing.B, s *cidstore.Store, n uint64) {
+	r := rand.New(rand.NewPCG(3, 4))
+	buf := make([]cidstore.E, 0, 16)
+	var err error
+	ds := make([]time.Duration, 0, 1<<20)
+	for b.Loop() {
+		k := benchKey(r.Uint64N(n))
+		start := time.Now()
+		buf, err = s.AppendLookup(buf[:0], k)
+		ds = append(ds, time.Since(start))
+		if err != nil || len(buf) == 0 {
+			b.Fatalf("%d values, %v", len(buf), err)
+		}
+	}
+	times(b, ds)
+}
+
+// singles counts the pairs written singly, so that each benchmark writes new ones.
+var singles uint64 = 1 << 40
+
+func benchSingles(b *testing.B, s *cidstore.Store, writers int) {
+	next := make(chan uint64, 64)
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for i := range next {
+				if err := s.Insert(benchKey(i), benchValue(i)); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	for b.Loop() {
+		singles++
+		next <- singles
+	}
+	close(next)
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "inserts/s")
+}
+
+// benchKilled opens what a kill leaves: a copy of the file taken while it is open
+// with as much in its log as there ever is.
+func benchKilled(b *testing.B, path string, n uint64) {
+	s := openBench(b, path, &cidstore.Options{GCInterval: -1})
+	killed := path + ".killed"
+	defer os.Remove(killed)
+	for i := n; s.Metrics().PendingOperations < 300_000; i += 1000 {
+		load(b, s, i, i+1000, 1)
+	}
+	copyFile(b, path, killed)
+	closeBench(b, s)
+	for b.Loop() {
+		b.StopTimer()
+		once := killed + ".once"
+		copyFile(b, killed, once)
+		b.StartTimer()
+		s := openBench(b, once, nil)
+		b.ReportMetric(float64(s.Recovery().OperationsReplayed), "operations")
+		b.StopTimer()
+		closeBench(b, s)
+		os.Remove(once)
+		b.StartTimer()
+	}
+}
+
+func copyFile(b *testing.B, from, to string) {
+	b.Helper()
+	in, err := os.Open(from)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		b.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkValuesPerKey measures the bytes a pair at rest.
+func BenchmarkValuesPerKey(b *testing.B) {
+	n := benchSize(b)
+	for _, per := range []uint64{1, 4, 64} {
+		b.Run(fmt.Sprint(per), func(b *testing.B) {
+			for b.Loop() {
+				path := filepath.Join(benchDir(b), "s.h5")
+				s := openBench(b, path, nil)
+				start := time.Now()
+				load(b, s, 0, n, per)
+				b.ReportMetric(float64(n)/time.Since(start).Seconds(), "pairs/s")
+				closeBench(b, s)
+				b.ReportMetric(live(b, path, n), "live-B/pair")
+			}
+		})
+	}
+}
+
+// BenchmarkOneKey puts all pairs into one set.
+func BenchmarkOneKey(b *testing.B) {
+	n := benchSize(b)
+	path := filepath.Join(benchDir(b), "s.h5")
+	key := cidstore.FromString("one key")
+	for b.Loop() {
+		os.Remove(path)
+		s := openBench(b, path, nil)
+		start := time.Now()
+		var batch cidstore.Batch
+		for i := range n {
+			batch.Insert(key, benchValue(i))
+			if batch.Len() == 1000 {
+				if err := s.Apply(&batch); err != nil {
+					b.Fatal(err)
+				}
+				batch.Reset()
+			}
+		}
+		if err := s.Apply(&batch); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(n)/time.Since(start).Seconds(), "pairs/s")
+		closeBench(b, s)
+		b.ReportMetric(live(b, path, n), "live-B/pair")
+		s = openBench(b, path, nil)
+		start = time.Now()
+		const looks = 10_000
+		for i := range uint64(looks) {
+			if ok, err := s.Has(key, benchValue(i*(n/looks))); err != nil || !ok {
+				b.Fatal(ok, err)
+			}
+		}
+		b.ReportMetric(float64(time.Since(start))/looks, "ns/has")
+		if count, err := s.Count(key); err != nil || uint64(count) != n {
+			b.Fatal(count, err)
+		}
+		closeBench(b, s)
+	}
+}

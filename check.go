@@ -1,0 +1,268 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cidstore/cidstore/gc"
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/valueset"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// CheckReport says what Check read and every defect it found.
+type CheckReport struct {
+	Commit     uint64 // number of the root that was checked
+	Keys       uint64 // found in the tree
+	Values     uint64
+	Buckets    uint64 // with overflow rows
+	Sets       uint64 // spilled sets in use
+	Tombstones uint64
+	Deletions  uint64 // rows of the deletion log
+	Objects    int    // HDF5 groups and datasets
+	Chunks     uint64 // of all datasets
+	LogFrames  int    // whole batches in the log, verified
+	UsedBytes  int64  // of the file: what the root reaches, the log included
+	FreeBytes  int64
+
+	Defects     []error // the first maxDefects of them
+	DefectCount int
+}
+
+// maxDefects bounds what a report keeps of a ruined file.
+const maxDefects = 1000
+
+// add notes one defect.
+func (r *CheckReport) add(err error) {
+	r.DefectCount++
+	if len(r.Defects) < maxDefects {
+		r.Defects = append(r.Defects, err)
+	}
+}
+
+// Check reads everything of the present root and the log, and verifies every
+// checksum and every invariant: the HDF5 objects and their indexes, that each
+// byte is used once or free once, the directory, buckets, sets, counts and the
+// log's chain. It repairs nothing, blocks nobody, and may run beside writers. The
+// report is never nil; the error is nil only if there is no defect, else it
+// matches ErrCorrupt and wraps the first.
+func (s *Store) Check(ctx context.Context) (*CheckReport, error) {
+	report := new(CheckReport)
+	v, err := s.Snapshot()
+	if err != nil {
+		return report, err
+	}
+	defer v.Close()
+	report.Commit = v.view.Commit()
+	c := &check{ctx: ctx, view: v.view, report: report}
+	if err := v.guard(c.tree); errors.Is(err, ErrSnapshotExpired) {
+		return report, ErrClosed
+	} else if err != nil {
+		report.add(err)
+	}
+	if report.LogFrames, err = s.checkLog(); errors.Is(err, ErrClosed) {
+		return report, err
+	} else if err != nil {
+		report.add(err)
+	}
+	if err := ctx.Err(); err != nil {
+		return report, err
+	}
+	if report.DefectCount == 0 {
+		return report, nil
+	}
+	err = fmt.Errorf("check: %d defects, the first: %w", report.DefectCount, report.Defects[0])
+	if !errors.Is(err, ErrCorrupt) { // of the log's chain, or a read that failed
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return report, err
+}
+
+// checkLog is verifyLog, unless the store is closed.
+func (s *Store) checkLog() (frames int, err error) {
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if s.closed {
+		return 0, ErrClosed
+	}
+	return s.verifyLog()
+}
+
+// verifyLog reads every live batch of the log. A reader does so by a Refresh, which
+// keeps pace with a writer that laps it. closing is held.
+func (s *Store) verifyLog() (frames int, err error) {
+	s.checkpointing.Lock() // the tail stays where it is
+	defer s.checkpointing.Unlock()
+	if s.log == nil {
+		err = s.refresh()
+		return s.replayed.Frames, err
+	}
+	err = s.log.Replay(func(wal.Frame) error { frames++; return nil })
+	return frames, err
+}
+
+// verifyAll is Check for Options.Verify == VerifyOpen.
+func (s *Store) verifyAll() error {
+	_, err := s.Check(context.Background())
+	return err
+}
+
+// check walks one root.
+type check struct {
+	ctx    context.Context
+	view   *view
+	report *CheckReport
+
+	buckets map[uint32]bool // seen
+	sets    map[uint64]bool // seen
+	owned   uint64          // chunks of /values that sets own
+}
+
+func (c *check) tree() error {
+	stats, _ := c.view.View.Check(c.ctx, c.report.add) // its error is the first defect, reported already
+	c.report.Objects, c.report.Chunks = stats.Groups+stats.Datasets, stats.Chunks
+	c.report.UsedBytes, c.report.FreeBytes = stats.Used, stats.Free
+	c.buckets, c.sets = make(map[uint32]bool), make(map[uint64]bool)
+	for run := range c.view.directory.All() {
+		if err := c.ctx.Err(); err != nil {
+			return nil // told by Check itself
+		}
+		c.bucket(run.Prefix, run.Depth, run.Pointer.Bucket, run.Pointer.Ref)
+	}
+	c.unusedSets()
+	c.deletions()
+	c.counts()
+	return nil
+}
+
+// bucket checks that a bucket is what the directory says, and its contents.
+func (c *check) bucket(prefix uint64, depth uint8, id uint32, ref uint64) {
+	name := fmt.Sprintf("bucket %d", id)
+	st, err := c.view.buckets.State(id)
+	if err != nil {
+		c.report.add(err)
+		return
+	}
+	if st.Prefix != prefix || st.LocalDepth != depth || st.Created != ref {
+		c.report.add(corrupt.Errorf(name, -1, "prefix %#x, depth %d, created %d; the directory says %#x, %d, %d",
+			st.Prefix, st.LocalDepth, st.Created, prefix, depth, ref))
+	}
+	for next := id; ; {
+		if c.buckets[next] {
+			c.report.add(corrupt.Errorf(name, -1, "row %d is reached twice", next))
+			return
+		}
+		c.buckets[next] = true
+		o := st
+		if next != id {
+			if o, err = c.view.buckets.State(next); err != nil {
+				c.report.add(err)
+				return
+			}
+		}
+		if o.Next == 0 {
+			break
+		}
+		next = o.Next
+	}
+	keys, values, spilled := c.view.buckets.Check(id, c.report.add)
+	c.report.Keys += keys
+	c.report.Values += values
+	for _, item := range spilled {
+		if c.sets[item.Set] {
+			c.report.add(corrupt.Errorf(fmt.Sprintf("set %d", item.Set), -1, "two keys name it, %v is one", item.Key))
+			continue
+		}
+		c.sets[item.Set] = true
+		live, tombstones := c.view.sets.Check(item.Set, item.Key, func(valueset.Owned) { c.owned++ }, c.report.add)
+		c.report.Values += live
+		c.report.Tombstones += tombstones
+	}
+}
+
+// unusedSets checks that every set id that no key names is in the chain of unused
+// ones, and that no chunk of /values belongs to nobody.
+func (c *check) unusedSets() {
+	r := &c.view.record
+	unused := c.view.sets.CheckUnused(r.numSets, r.freeSet, c.report.add)
+	if got := unused + uint64(len(c.sets)); got != r.numSets {
+		c.report.add(corrupt.Errorf("set states", -1, "%d ids are unused or named by a key, want %d", got, r.numSets))
+	}
+	chunks := uint64(0)
+	for _, path := range valueset.Paths() {
+		d, err := c.view.Dataset(path)
+		if err == nil {
+			err = d.Walk(nil, func(hdf5io.Chunk) (bool, error) { chunks++; return true, nil })
+		}
+		if err != nil {
+			c.report.add(err)
+			return
+		}
+	}
+	if chunks != c.owned {
+		c.report.add(corrupt.Errorf("/values", -1, "%d chunks, of which sets own %d", chunks, c.owned))
+	}
+}
+
+func (c *check) deletions() {
+	r := &c.view.record
+	err := gc.Open(c.view.View, r.numDeletions).Scan(func(uint64, gc.Record) bool {
+		c.report.Deletions++
+		return true
+	})
+	if err != nil {
+		c.report.add(err)
+	}
+}
+
+// counts compares what was found with the store record.
+func (c *check) counts() {
+	r := &c.view.record
+	c.report.Buckets, c.report.Sets = uint64(len(c.buckets)), uint64(len(c.sets))
+	for _, f := range []struct {
+		name      string
+		got, want uint64
+	}{
+		{"keys", c.report.Keys, r.numKeys}, {"values", c.report.Values, r.numValues},
+		{"tombstones", c.report.Tombstones, r.numTombstones}, {"deletions", c.report.Deletions, r.numDeletions},
+	} {
+		if f.got != f.want {
+			c.report.add(corrupt.Errorf("store record", -1, "%d %s, found %d", f.want, f.name, f.got))
+		}
+	}
+	if c.report.Buckets > r.numBuckets {
+		c.report.add(corrupt.Errorf("store record", -1, "%d buckets, found %d", r.numBuckets, c.report.Buckets))
+	}
+}
+
+// AuditWAL verifies the HMAC chain on a random sample of the batches that the log
+// holds; 0 means all of them. The error names the record.
+func (s *Store) AuditWAL(sample int) error {
+	if sample < 0 {
+		return invalidf("AuditWAL of %d batches, want 0 or more", sample)
+	}
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if s.log != nil {
+		s.auditing.Lock()
+		defer s.auditing.Unlock()
+		return s.log.Audit(sample, s.random)
+	}
+	_, err := s.verifyLog()
+	return err
+}
+
+// random is a number below n, for samples. auditing is held.
+func (s *Store) random(n int) int {
+	var p [8]byte
+	if _, err := io.ReadFull(s.opts.Rand, p[:]); err != nil {
+		return 0 // any record may be the one that is looked at
+	}
+	return int(le.Uint64(p[:]) % uint64(n))
+}

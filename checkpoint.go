@@ -1,0 +1,393 @@
+package cidstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// Checkpoint puts everything acknowledged so far into the HDF5 tree and moves
+// the log's tail. It can be interrupted between slices by ctx.
+func (s *Store) Checkpoint(ctx context.Context) error {
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if err := s.writable(); err != nil {
+		return err
+	}
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	return s.checkpointAll(ctx)
+}
+
+// checkpointAll merges the frozen table, if a checkpoint was interrupted, and
+// then all that is fresh now. checkpointing is held.
+func (s *Store) checkpointAll(ctx context.Context) error {
+	if s.state.Load().frozen != nil {
+		if err := s.mergeFrozen(ctx); err != nil {
+			return err
+		}
+	}
+	if s.logEnd() == s.state.Load().view.record.lastApplied {
+		return nil
+	}
+	s.freeze()
+	return s.mergeFrozen(ctx)
+}
+
+// checkpointIfDue is the background's, and the filling write's, turn. The write is
+// in the log already: that a checkpoint fails does not make it fail. Nothing is
+// lost, and writers are told when they need the room, or that the store is
+// poisoned. The error has been reported.
+func (s *Store) checkpointIfDue() {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	if !s.checkpointDue() || s.Failed() != nil {
+		return
+	}
+	err := s.growRingIfFull()
+	if err == nil || errors.Is(err, ErrNoSpace) {
+		err = s.checkpointAll(context.Background())
+	}
+	if err != nil {
+		s.event("error", "operation", "checkpoint", "error", err)
+	}
+}
+
+// logEnd is the last sequence of the log: of what was replayed while the life
+// that writes has not begun.
+func (s *Store) logEnd() uint64 {
+	if s.log == nil {
+		return s.replayed.End.Sequence
+	}
+	return s.log.Next() - 1
+}
+
+// freeze turns the fresh table into the frozen one, between two frames; all of
+// them are durable then. checkpointing is held.
+func (s *Store) freeze() {
+	s.frozenThrough = s.replayed.End
+	if s.log != nil {
+		resume := s.log.Pause()
+		defer resume()
+		s.frozenThrough = s.log.Mark()
+	}
+	st := s.state.Load()
+	s.state.Store(&state{fresh: newTable(st.fresh.keys), frozen: st.fresh, view: st.view})
+}
+
+// checkpoint is one merge of a frozen table into the tree.
+type checkpoint struct {
+	store   *Store
+	frozen  *table
+	through wal.Mark
+	ops     []op // what is left of a copy of the frozen operations, by (hash, key, sequence)
+	done    structure
+}
+
+// structure counts the changes of structure, for the log's summary and the metrics.
+type structure struct {
+	splits, merges, promotions, demotions, compactions uint64
+}
+
+// mergeFrozen runs the slices of one checkpoint. When it fails, what it has
+// committed stays, and the next call goes on from there. checkpointing is held.
+func (s *Store) mergeFrozen(ctx context.Context) error {
+	if err := s.notReplaced(); err != nil {
+		return s.poisoned(err)
+	}
+	st := s.state.Load()
+	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough}
+	c.sort(st.view.record.sliceHash)
+	limit := s.opts.sliceBytes
+	for last := false; !last; {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("checkpoint: %w", err)
+		}
+		var err error
+		last, err = c.slice(limit)
+		switch {
+		case err == nil:
+		case errors.Is(err, ErrNoSpace) && limit > s.smallestSlice():
+			limit = max(limit/4, s.smallestSlice())
+		case errors.Is(err, ErrNoSpace) && !s.settled:
+			if err := s.settle(); err != nil {
+				return err
+			}
+		default:
+			return s.writeFailed(fmt.Errorf("checkpoint: %w", err))
+		}
+	}
+	s.metrics.checkpoints.Add(1)
+	return s.summarize(c.done)
+}
+
+// writeFailed passes an error on, and sees that a poisoned file poisons the store.
+func (s *Store) writeFailed(err error) error {
+	if s.file.Failed() != nil {
+		s.poisoned(err)
+	}
+	return err
+}
+
+// sort copies the frozen operations whose hash is from or above, in order. Places
+// are sorted, not operations, and in 256 parts, each of which fits a near cache.
+func (c *checkpoint) sort(from uint64) {
+	var ends [256 + 1]int
+	each := func(visit func(number uint32, hash uint64)) {
+		number := uint32(0)
+		c.frozen.all(^uint64(0), func(o *op) {
+			if number++; o.hash >= from {
+				visit(number, o.hash)
+			}
+		})
+	}
+	each(func(_ uint32, hash uint64) { ends[hash>>56+1]++ })
+	for i := range 256 {
+		ends[i+1] += ends[i]
+	}
+	places := make([]place, ends[256])
+	next := ends
+	each(func(number uint32, hash uint64) {
+		part := hash >> 56
+		places[next[part]] = place{hash, number}
+		next[part]++
+	})
+	c.ops = make([]op, 0, len(places))
+	for i := range 256 {
+		part := places[ends[i]:ends[i+1]]
+		slices.SortFunc(part, comparePlaces) // stable: numbers are distinct
+		for _, p := range part {
+			c.ops = append(c.ops, *c.frozen.at(p.number))
+		}
+	}
+	c.groupEqualHashes()
+}
+
+// place is where in the frozen table an operation stands.
+type place struct {
+	hash   uint64
+	number uint32
+}
+
+func comparePlaces(a, b place) int {
+	if a.hash != b.hash {
+		return cmp.Compare(a.hash, b.hash)
+	}
+	return cmp.Compare(a.number, b.number)
+}
+
+// groupEqualHashes puts the operations of different keys with equal hashes in
+// order of keys. There hardly ever are any.
+func (c *checkpoint) groupEqualHashes() {
+	for i := 0; i < len(c.ops); {
+		n, mixed := i+1, false
+		for n < len(c.ops) && c.ops[n].hash == c.ops[i].hash {
+			mixed = mixed || c.ops[n].key != c.ops[i].key
+			n++
+		}
+		if mixed {
+			slices.SortStableFunc(c.ops[i:n], func(a, b op) int { return a.key.Compare(b.key) })
+		}
+		i = n
+	}
+}
+
+// slice merges operations from the front of c.ops, bucket by bucket, until about
+// limit bytes are placed, and commits. last: the table is in the tree.
+func (c *checkpoint) slice(limit int64) (last bool, err error) {
+	s := c.store
+	if err := s.file.Reserve(min(limit, s.growth(int64(len(c.ops)))+s.smallestSlice())); err != nil && !errors.Is(err, ErrNoSpace) {
+		return false, err
+	}
+	tx, err := s.file.Begin()
+	if err != nil {
+		return false, err
+	}
+	base := s.state.Load().view
+	m, err := newMerge(s, tx, base)
+	rest := c.ops
+	if err == nil {
+		rest, err = m.run(tx, c.ops, limit)
+	}
+	if err != nil {
+		tx.Abort()
+		return false, err
+	}
+	r := &m.record
+	last = len(rest) == 0
+	if last {
+		r.lastApplied, r.sliceThrough, r.sliceHash = c.through.Sequence, 0, 0
+		r.epochs = wal.TrimEpochs(r.epochs, c.through)
+	} else {
+		r.sliceThrough, r.sliceHash = c.through.Sequence, m.next
+	}
+	frozen := c.frozen
+	if last {
+		frozen = nil
+	}
+	dropped, err := m.dropOldRing(tx)
+	if err != nil {
+		tx.Abort()
+		return false, err
+	}
+	if err := s.commit(tx, m, frozen); err != nil {
+		return false, err
+	}
+	if dropped && s.log != nil {
+		s.log.DropOld()
+	}
+	c.ops = rest
+	c.done.add(m.done)
+	s.count(m.done)
+	return last, nil
+}
+
+func (a *structure) add(b structure) {
+	a.splits += b.splits
+	a.merges += b.merges
+	a.promotions += b.promotions
+	a.demotions += b.demotions
+	a.compactions += b.compactions
+}
+
+// commit finishes the transaction and publishes its View to readers, who see the
+// tables and the View of one moment: one pointer holds them. checkpointing is held.
+func (s *Store) commit(tx *hdf5io.Tx, m *merge, frozen *table) error {
+	m.record.watermark = max(m.record.watermark, s.watermark())
+	if err := m.flush(tx); err != nil {
+		tx.Abort()
+		return err
+	}
+	if err := writeConfig(tx, &m.record, m.commit); err != nil {
+		tx.Abort()
+		return err
+	}
+	root, err := tx.Commit(m.record.append(nil))
+	if err != nil {
+		tx.Abort()
+		return err
+	}
+	next, err := s.openView(root, m.record, m.directory.Done())
+	if err != nil {
+		return s.poisoned(err)
+	}
+	older := m.base.record.lastApplied
+	s.state.Store(&state{fresh: s.state.Load().fresh, frozen: frozen, view: next})
+	root.Adopted()
+	s.settled = false
+	s.movedTo(older)
+	s.metrics.commits.Add(1)
+	s.metrics.placedBytes.Add(uint64(m.placed))
+	return nil
+}
+
+// movedTo lets the log's tail follow: records through applied are past in both slots.
+func (s *Store) movedTo(applied uint64) {
+	s.olderApplied.Store(applied)
+	if s.log != nil {
+		s.log.Truncate(applied)
+	}
+	s.admission.mu.Lock()
+	s.admission.covered = 0
+	s.admission.mu.Unlock()
+}
+
+// watermark is the highest sequence known to be durable.
+func (s *Store) watermark() uint64 {
+	if s.log == nil {
+		return s.replayed.Watermark
+	}
+	return s.log.Watermark()
+}
+
+// settle writes the other slot too, so that the log's tail and the space of the
+// root before are free at once. checkpointing is held.
+func (s *Store) settle() error {
+	if err := s.file.Settle(); err != nil {
+		return s.writeFailed(fmt.Errorf("settle: %w", err))
+	}
+	s.settled = true
+	s.movedTo(s.state.Load().view.record.lastApplied)
+	return nil
+}
+
+// summarize logs one frame that reports what a checkpoint did to the structure.
+// It needs no room of its own: where there is none it is left out.
+func (s *Store) summarize(done structure) error {
+	var ops []wal.Op
+	for _, c := range []struct {
+		code  wal.Opcode
+		count uint64
+	}{
+		{wal.Split, done.splits}, {wal.Merge, done.merges}, {wal.Promote, done.promotions},
+		{wal.Demote, done.demotions}, {wal.Compact, done.compactions},
+	} {
+		if c.count > 0 {
+			ops = append(ops, wal.Op{Code: c.code, Value: E{Low: c.count}})
+		}
+	}
+	if len(ops) == 0 || s.log == nil {
+		return nil
+	}
+	select {
+	case <-s.stop: // this is the checkpoint of Close
+		return nil
+	default:
+	}
+	want := claim{records: wal.RecordsFor(len(ops), s.opts.blockBytes)}
+	s.admission.mu.Lock()
+	short := s.shortOf(want)
+	if short == enough {
+		s.admission.claimed.records += want.records
+	}
+	s.admission.mu.Unlock()
+	if short != enough {
+		return nil
+	}
+	defer s.release(want)
+	appendTo := s.log.Append
+	if s.opts.Durability == Async {
+		appendTo = s.log.AppendAsync
+	}
+	if _, err := appendTo(ops); err != nil {
+		return s.poisoned(err)
+	}
+	return nil
+}
+
+// makeRoom does what can be done so that want is admitted; an error says that
+// nothing can.
+func (s *Store) makeRoom(want claim) error {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	if err := s.Failed(); err != nil {
+		return err
+	}
+	s.admission.mu.Lock()
+	short, claimed := s.shortOf(want), s.admission.claimed.records
+	s.admission.mu.Unlock()
+	if short == enough {
+		return nil // somebody made it while this one waited
+	}
+	if short == ringShort {
+		if grown, err := s.growRingFor(want.records); grown || err != nil {
+			return err
+		}
+	}
+	if s.logEnd() != s.state.Load().view.record.lastApplied {
+		return s.checkpointAll(context.Background())
+	}
+	if s.olderApplied.Load() != s.state.Load().view.record.lastApplied {
+		return s.settle()
+	}
+	if claimed > 0 {
+		return nil // others had the room, and have used it or are about to
+	}
+	return fmt.Errorf("log of %d bytes has no room for %d records: %w",
+		s.state.Load().view.record.walSize, want.records, ErrNoSpace)
+}

@@ -1,0 +1,167 @@
+package cidstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cidstore/cidstore"
+)
+
+// soon fails the test if do does not come to its end.
+func soon(t *testing.T, what string, do func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { defer close(done); do() }()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Fatalf("%s: no end", what)
+	}
+}
+
+// TestCloseBesideSnapshots: Close ends every snapshot, one that is taken while it
+// runs too, and does not wait for owners who never close theirs.
+func TestCloseBesideSnapshots(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	must(t, open(t, path, nil).Close())
+	for range 60 {
+		s := open(t, path, &cidstore.Options{ReadOnly: true})
+		var takers sync.WaitGroup
+		start := make(chan struct{})
+		for range 4 {
+			takers.Go(func() {
+				<-start
+				for {
+					v, err := s.Snapshot()
+					if errors.Is(err, cidstore.ErrClosed) {
+						return
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					_, err = v.Lookup(cidstore.E{})
+					if err != nil && !errors.Is(err, cidstore.ErrSnapshotExpired) {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		close(start)
+		soon(t, "Close beside Snapshot", func() { must(t, s.Close()); takers.Wait() })
+	}
+}
+
+// TestCloseBesideEverything: what runs while the store is closed ends, with
+// ErrClosed or as if it had come before.
+func TestCloseBesideEverything(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	ctx := context.Background()
+	for round := range 10 {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "s.h5")
+		w := open(t, path, nil)
+		for i := range 300 {
+			must(t, w.Insert(cidstore.FromUint64(uint64(i%50)), cidstore.FromUint64(uint64(i))))
+		}
+		r := open(t, path, &cidstore.Options{ReadOnly: true})
+		for _, s := range []*cidstore.Store{w, r} {
+			readOnly := s == r
+			var group sync.WaitGroup
+			for name, do := range map[string]func() error{
+				"Check":      func() error { _, err := s.Check(ctx); return err },
+				"AuditWAL":   func() error { return s.AuditWAL(0) },
+				"Refresh":    s.Refresh,
+				"Sync":       s.Sync,
+				"Checkpoint": func() error { return s.Checkpoint(ctx) },
+				"Backup":     func() error { return s.Backup(ctx, filepath.Join(dir, fmt.Sprintf("%t.h5", readOnly))) },
+				"Len":        func() error { _, _, err := s.Len(ctx); return err },
+				"Insert":     func() error { return s.Insert(cidstore.E{}, cidstore.E{Low: 1}) },
+				"Metrics":    func() error { s.Metrics(); s.Recovery(); return nil },
+				"Values": func() (err error) {
+					for _, err = range s.Values(cidstore.FromUint64(1)) {
+					}
+					return err
+				},
+				"All": func() error {
+					v, err := s.Snapshot()
+					if err != nil {
+						return err
+					}
+					for range v.All() {
+					}
+					return v.Err()
+				},
+			} {
+				group.Go(func() {
+					time.Sleep(time.Duration(round*37%7) * 100 * time.Microsecond)
+					err := do()
+					switch {
+					case err == nil, errors.Is(err, cidstore.ErrClosed), errors.Is(err, cidstore.ErrSnapshotExpired):
+					case readOnly && errors.Is(err, cidstore.ErrReadOnly):
+					case errors.Is(err, cidstore.ErrCorrupt):
+						t.Errorf("%s: %v", name, err)
+					default:
+						t.Errorf("%s (read-only %t): %v", name, readOnly, err)
+					}
+				})
+			}
+			time.Sleep(time.Duration(round%10) * 200 * time.Microsecond)
+			soon(t, "Close beside everything", func() { must(t, s.Close()); group.Wait() })
+		}
+	}
+}
+
+// TestLoopsCallBack: the body of a loop may use the store, close the snapshot and
+// close the store.
+func TestLoopsCallBack(t *testing.T) {
+	s, _ := fresh(t, &cidstore.Options{SplitThreshold: 8})
+	for i := range 500 {
+		must(t, s.Insert(cidstore.FromUint64(uint64(i%60)), cidstore.FromUint64(uint64(i))))
+	}
+	must(t, s.Checkpoint(context.Background()))
+	key := cidstore.FromUint64(7)
+	soon(t, "loops", func() {
+		n := 0
+		for value, err := range s.Values(key) {
+			must(t, err)
+			must(t, s.Insert(key, cidstore.FromUint64(1000+value.Low)))
+			must(t, s.DeleteValue(key, value))
+			must(t, s.Checkpoint(context.Background()))
+			n++
+		}
+		if n != 9 {
+			t.Errorf("%d values, want the 9 of the moment when the loop began", n)
+		}
+		v, err := s.Snapshot()
+		must(t, err)
+		for range v.Keys() {
+			_ = v.Close() // in every round
+		}
+		if err := v.Err(); err != nil && !errors.Is(err, cidstore.ErrClosed) {
+			t.Errorf("loop over a snapshot that its body closes: %v", err)
+		}
+		if err := v.Close(); !errors.Is(err, cidstore.ErrClosed) {
+			t.Errorf("second Close: %v", err)
+		}
+		v, err = s.Snapshot()
+		must(t, err)
+		pairs := 0
+		for range v.All() {
+			if pairs == 0 {
+				must(t, s.Close())
+			}
+			pairs++
+		}
+		if err := v.Err(); !errors.Is(err, cidstore.ErrSnapshotExpired) {
+			t.Errorf("loop over a snapshot that outlives its store: %d pairs, %v", pairs, err)
+		}
+	})
+}

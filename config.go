@@ -1,0 +1,115 @@
+package cidstore
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/cidstore/cidstore/directory"
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/wal"
+)
+
+const (
+	configPath = "/config"
+	// Version is the version of this module.
+	Version = "0.1.0"
+	// FormatVersion is the version of the file format that this module writes.
+	FormatVersion = 1
+)
+
+// described makes the two attributes that every dataset carries.
+func described(description, units string) []hdf5io.Attribute {
+	return []hdf5io.Attribute{textAttribute("description", description), textAttribute("units", units)}
+}
+
+func textAttribute(name, text string) hdf5io.Attribute {
+	return hdf5io.Attribute{Name: name, Type: hdf5io.String(max(len(text), 1)), Data: append([]byte(text), make([]byte, max(1-len(text), 0))...)}
+}
+
+func u64Attribute(name string, words ...uint64) hdf5io.Attribute {
+	a := hdf5io.Attribute{Name: name, Type: hdf5io.Uint(8)}
+	if len(words) > 1 {
+		a.Dims = []uint64{uint64(len(words))}
+	}
+	for _, w := range words {
+		a.Data = binary.LittleEndian.AppendUint64(a.Data, w)
+	}
+	return a
+}
+
+func u32Attribute(name string, word uint32) hdf5io.Attribute {
+	return hdf5io.Attribute{Name: name, Type: hdf5io.Uint(4), Data: binary.LittleEndian.AppendUint32(nil, word)}
+}
+
+func bytesAttribute(name string, p []byte) hdf5io.Attribute {
+	return hdf5io.Attribute{Name: name, Type: hdf5io.Uint(1), Dims: []uint64{uint64(len(p))}, Data: p}
+}
+
+// createConfig makes /config with the attributes that never change.
+func createConfig(tx *hdf5io.Tx, r *record, uuid [16]byte) error {
+	if err := tx.CreateGroup(configPath); err != nil {
+		return err
+	}
+	created := binary.LittleEndian.AppendUint64(nil, math.Float64bits(float64(r.created)/1e9))
+	for _, a := range []hdf5io.Attribute{
+		u32Attribute("format_version", FormatVersion),
+		textAttribute("version_string", "1"),
+		textAttribute("creator", "cidstore "+Version),
+		{Name: "created_timestamp", Type: hdf5io.Float64(), Data: created},
+		bytesAttribute("file_uuid", uuid[:]),
+		u64Attribute("hash_seed", r.hashSeed[0], r.hashSeed[1]),
+		u32Attribute("split_threshold", r.splitThreshold),
+		u32Attribute("promotion_threshold", promotionThreshold),
+		bytesAttribute("hmac_salt", r.salt[:]),
+		u32Attribute("wal_block", r.walBlock),
+	} {
+		if err := tx.SetAttribute(configPath, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeConfig repeats the record in the attributes of /config, for readers that
+// have HDF5 alone.
+func writeConfig(tx *hdf5io.Tx, r *record, commit uint64) error {
+	for _, a := range []hdf5io.Attribute{
+		{Name: "global_depth", Type: hdf5io.Uint(1), Data: []byte{byte(r.globalDepth)}},
+		u64Attribute("num_buckets", r.numBuckets),
+		u64Attribute("num_keys", r.numKeys),
+		u64Attribute("num_values", r.numValues),
+		u64Attribute("num_sets", r.numSets),
+		u64Attribute("last_applied", r.lastApplied),
+		u64Attribute("slice_through", r.sliceThrough),
+		u64Attribute("slice_hash", r.sliceHash),
+		u64Attribute("commit", commit),
+		u64Attribute("wal_first", r.walFirst),
+		epochsAttribute(r.epochs),
+	} {
+		if err := tx.SetAttribute(configPath, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func epochsAttribute(epochs []wal.Epoch) hdf5io.Attribute {
+	u64 := hdf5io.Uint(8)
+	a := hdf5io.Attribute{
+		Name: "epochs", Dims: []uint64{maxEpochs},
+		Type: hdf5io.Compound(epochSize,
+			hdf5io.Field{Name: "epoch", Offset: 0, Type: u64}, hdf5io.Field{Name: "first", Offset: 8, Type: u64},
+			hdf5io.Field{Name: "end", Offset: 16, Type: u64},
+			hdf5io.Field{Name: "anchor", Offset: 24, Type: hdf5io.Array(hdf5io.Uint(1), 32)}),
+	}
+	for _, e := range epochs {
+		a.Data = wal.AppendEpoch(a.Data, e)
+	}
+	a.Data = append(a.Data, make([]byte, maxEpochs*epochSize-len(a.Data))...)
+	return a
+}
+
+// openDirectory loads the directory of a root.
+func openDirectory(root *hdf5io.View, r *record) (*directory.Directory, error) {
+	return directory.Load(root, int(r.globalDepth), r.numBuckets)
+}

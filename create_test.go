@@ -1,0 +1,156 @@
+package cidstore_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cidstore/cidstore"
+)
+
+// TestManyMakeOneStore: of those who open a path where nothing is, each gets the
+// store, one after the other, or is told that another has it.
+func TestManyMakeOneStore(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	for range 40 {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "s.h5")
+		var group sync.WaitGroup
+		start := make(chan struct{})
+		for g := range 6 {
+			group.Go(func() {
+				<-start
+				s, err := cidstore.Open(path, &cidstore.Options{WALBytes: 64 << 10, LockTimeout: time.Duration(g%2) * time.Minute})
+				if err != nil {
+					if g%2 == 1 || !errors.Is(err, cidstore.ErrLocked) {
+						t.Errorf("opener %d: %v", g, err)
+					}
+					return
+				}
+				if err := errors.Join(s.Insert(cidstore.FromUint64(uint64(g)), cidstore.E{}), s.Close()); err != nil {
+					t.Errorf("opener %d: %v", g, err)
+				}
+			})
+		}
+		close(start)
+		group.Wait()
+		names, err := os.ReadDir(dir)
+		must(t, err)
+		if len(names) != 1 {
+			t.Fatalf("%v are left", names)
+		}
+		s := open(t, path, nil)
+		for g := 1; g < 6; g += 2 { // these had time to wait
+			if ok, err := s.HasKey(cidstore.FromUint64(uint64(g))); !ok || err != nil {
+				t.Errorf("what opener %d has written: %t, %v", g, ok, err)
+			}
+		}
+		must(t, s.Close())
+	}
+}
+
+// TestLeftovers: what a killed maker, backup or restore has left is removed by the
+// next who opens the store for writing; a store of a similar name is not.
+func TestLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s.h5")
+	left, neighbour := path+".cidstore-new", path+".new"
+	must(t, open(t, neighbour, nil).Close())
+	for _, content := range []string{"", "half a store"} {
+		for range 2 { // the store is not there, then it is
+			must(t, os.WriteFile(left, []byte(content), 0o666))
+			must(t, open(t, path, nil).Close())
+			if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the leftover %q is there: %v", content, err)
+			}
+		}
+		must(t, os.Remove(path))
+	}
+	must(t, open(t, neighbour, &cidstore.Options{ReadOnly: true}).Close())
+}
+
+// TestOpenWaitsForTheFileOfThePath: an opener that waited for a file's lock does
+// not go on with that file when another one has come in its place.
+func TestOpenWaitsForTheFileOfThePath(t *testing.T) {
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "s.h5"), filepath.Join(dir, "o.h5")
+	key := cidstore.FromUint64(1)
+	s := open(t, other, nil)
+	must(t, s.Insert(key, key))
+	must(t, s.Close())
+	first := open(t, path, nil)
+	opened := make(chan *cidstore.Store)
+	go func() {
+		s, err := cidstore.Open(path, &cidstore.Options{LockTimeout: time.Minute})
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- s
+	}()
+	time.Sleep(100 * time.Millisecond)
+	must(t, os.Rename(other, path))
+	if err := first.Close(); err != nil && !errors.Is(err, cidstore.ErrReplaced) {
+		t.Error(err)
+	}
+	if s = <-opened; s == nil {
+		return
+	}
+	if ok, err := s.HasKey(key); !ok || err != nil {
+		t.Errorf("the key of the file that has the path: %t, %v", ok, err)
+	}
+	must(t, s.Close())
+}
+
+// TestRefreshOfAReplacedFile: a reader is told that its file is no longer the one
+// under the path, and keeps what it saw.
+func TestRefreshOfAReplacedFile(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	path, backup := filepath.Join(dir, "s.h5"), filepath.Join(dir, "b.h5")
+	key := cidstore.FromUint64(1)
+	s := open(t, path, nil)
+	must(t, s.Insert(key, key))
+	must(t, s.Backup(ctx, backup))
+	must(t, s.Close())
+	r := open(t, path, &cidstore.Options{ReadOnly: true})
+	must(t, r.Refresh())
+	must(t, cidstore.Restore(ctx, backup, path))
+	if err := r.Refresh(); !errors.Is(err, cidstore.ErrReplaced) || !strings.Contains(err.Error(), path) {
+		t.Errorf("Refresh: %v", err)
+	}
+	if ok, err := r.Has(key, key); !ok || err != nil {
+		t.Errorf("Has: %t, %v", ok, err)
+	}
+	must(t, r.Close())
+}
+
+// TestRestoreOverAnOpenStore is refused while somebody writes it.
+func TestRestoreOverAnOpenStore(t *testing.T) {
+	ctx := context.Background()
+	s, path := fresh(t, nil)
+	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
+	backup := path + ".backup"
+	must(t, s.Backup(ctx, backup))
+	must(t, s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
+	if err := cidstore.Restore(ctx, backup, path); !errors.Is(err, cidstore.ErrLocked) {
+		t.Fatalf("Restore: %v", err)
+	}
+	must(t, s.Checkpoint(ctx))
+	if n, err := s.Count(cidstore.E{}); n != 2 || err != nil {
+		t.Errorf("%d values, %v", n, err)
+	}
+	must(t, s.Close())
+	must(t, cidstore.Restore(ctx, backup, path))
+	s = open(t, path, nil)
+	if n, err := s.Count(cidstore.E{}); n != 1 || err != nil {
+		t.Errorf("%d values, %v", n, err)
+	}
+	must(t, s.Close())
+}

@@ -1,0 +1,43 @@
+// Package cidstore maps 128-bit identifiers to sets of 128-bit identifiers, on
+// disk, crash-safe, in pure Go. The database is one file, and that file is a
+// real HDF5 file at every moment: h5py, h5dump and pandas read it as it is.
+//
+//	s, err := cidstore.Open("words.h5", nil)
+//	…
+//	err = s.Insert(cidstore.FromString("dog"), cidstore.FromString("dog.n.02084071"))
+//	values, err := s.Lookup(cidstore.FromString("dog"))
+//
+// # How it works
+//
+// A write goes to a log inside the file, is made durable there, and is put into
+// a table in memory, the fresh one; then it is acknowledged. A checkpoint turns
+// the fresh table into the frozen one and merges it into the tree of HDF5
+// objects, slice by slice of hash space; each slice is one commit, written into
+// free space and published by replacing one page. Nothing that a committed root
+// reaches is overwritten, so a kill or a power cut leaves the root before or the
+// root after, and the log has what the root lacks.
+//
+//	read:   fresh table → frozen table → View (directory → bucket → set of values)
+//	write:  admit → log (group commit) → fresh table → acknowledged
+//	later:  fresh becomes frozen → slices → commits → the log's tail moves
+//
+// # Terms
+//
+//	key, value    identifiers, type E
+//	bucket        the keys whose hashes share a prefix; a row of entries and a tail
+//	entry         one key with up to four values, or the id of its spilled set
+//	spilled set   the values of a key that has, or had, more than four
+//	frame         the log records of one batch; it is replayed whole or not at all
+//	root, View    one committed state of the tree, immutable
+//	slot          one of two pages that name the newest two roots
+//	pin           a reader's claim on a View: its space is not used again
+//
+// # Concurrency
+//
+// All methods of Store are safe for use by many goroutines. Readers take no
+// lock: they load one atomic pointer {fresh, frozen, View}. One process has the
+// file open for writing; others read it with Options.ReadOnly and Refresh.
+//
+// Order of locks: closing → checkpointing → admission → the log's. The log's
+// and the checkpoint's are held across syncs, the others never.
+package cidstore

@@ -1,0 +1,328 @@
+package fuzz
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/keys"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// Config says where a machine's store lives and how it is made.
+type Config struct {
+	// Dir is a directory of the operating system; "": a file system in memory,
+	// which can lose its power, fill up and fail.
+	Dir string
+	// Seed of what the store draws at random.
+	Seed uint64
+	// Options of the first opening. FS, Clock and Rand are the machine's; so is
+	// GCInterval: no goroutines, the same calls each time.
+	Options cidstore.Options
+	// Tune has the last word on the options of each opening; nil: nothing to say.
+	Tune func(*cidstore.Options)
+}
+
+// Machine runs steps on a store and on its model. Not safe for concurrent use.
+type Machine struct {
+	// Did counts the steps done, by name.
+	Did map[string]int
+	// Steps holds the names of the steps done, in order, for a report.
+	Steps []string
+	// Near are keys whose hashes begin alike: more than small buckets tell apart.
+	Near []E
+
+	config  Config
+	path    string
+	disk    *crashfs.FS // nil: Config.Dir
+	trace   *crashfs.Trace
+	faults  *errfs.FS
+	fs      vfs.FS
+	clock   time.Time
+	opens   uint64
+	options cidstore.Options
+
+	store     *cidstore.Store
+	model     Model
+	snapshots []held
+	readers   []follower
+
+	base Model  // what the recording began with
+	past [][]Op // batches issued since
+	kept int    // of them, that may not be lost
+}
+
+// held is an open snapshot and what it must answer.
+type held struct {
+	view  *cidstore.Snapshot
+	model Model
+}
+
+// follower is a read-only store and what it must answer until its next Refresh.
+type follower struct {
+	store *cidstore.Store
+	model Model
+}
+
+// Marks in the trace of the file system: numbers of batches since the recording began.
+type (
+	issued    int // so many were begun
+	durable   int // so many may not be lost
+	withdrawn int // the last one was refused: it is none of so many
+)
+
+// seedPattern begins what a new store draws at random, so that the machine knows
+// the seed of its hashes.
+const seedPattern = 0x9e3779b97f4a7c15
+
+// New opens a new store.
+func New(config Config) (*Machine, error) {
+	m := &Machine{
+		Did: make(map[string]int), config: config, model: make(Model), base: make(Model),
+		options: config.Options, clock: time.Unix(1_700_000_000, 0),
+	}
+	m.Near = NearKeys()
+	if config.Dir == "" {
+		m.path = "db/store.h5"
+		m.use(crashfs.New(crashfs.Options{FileLimit: 32 << 20}))
+	} else {
+		m.path = filepath.Join(config.Dir, "store.h5")
+		m.faults = errfs.New(vfs.OS())
+		m.fs = m.faults
+	}
+	return m, m.open()
+}
+
+// use makes disk the machine's, as it is now, and records what happens to it.
+func (m *Machine) use(disk *crashfs.FS) {
+	m.disk = disk
+	m.faults = errfs.New(disk)
+	m.fs = m.faults
+	m.record()
+}
+
+// forget makes the present contents those that the past begins with.
+func (m *Machine) forget() { m.base, m.past, m.kept = m.model.Clone(), nil, 0 }
+
+// record is forget, and power cuts do not go back behind now.
+func (m *Machine) record() {
+	m.forget()
+	if m.disk != nil {
+		m.trace = m.disk.Record()
+	}
+}
+
+func (m *Machine) mark(note any) {
+	if m.disk != nil {
+		m.disk.Mark(note)
+	}
+}
+
+// secured notes that everything issued may not be lost any more.
+func (m *Machine) secured() {
+	m.kept = len(m.past)
+	m.mark(durable(m.kept))
+}
+
+// randomness is what the store reads as random bytes during one opening.
+func (m *Machine) randomness() io.Reader {
+	m.opens++
+	seed := m.config.Seed<<32 + m.opens
+	if info, err := m.fs.Stat(m.path); err == nil && info.Size > 0 {
+		return seeded(seed)
+	}
+	return Patterned(seed)
+}
+
+func seeded(seed uint64) io.Reader {
+	var s [32]byte
+	binary.LittleEndian.PutUint64(s[:], seed)
+	return rand.NewChaCha8(s)
+}
+
+// Patterned is the random source of a new store that hashes as NearKeys wants.
+func Patterned(seed uint64) io.Reader { return io.MultiReader(&pattern{left: 64}, seeded(seed)) }
+
+// pattern gives the two words {seedPattern, seedPattern} over and over.
+type pattern struct{ left int }
+
+func (p *pattern) Read(b []byte) (int, error) {
+	if p.left == 0 {
+		return 0, io.EOF
+	}
+	var word [8]byte
+	binary.LittleEndian.PutUint64(word[:], seedPattern)
+	n := min(len(b), p.left)
+	for i := range n {
+		b[i] = word[(64-p.left+i)%8]
+	}
+	p.left -= n
+	return n, nil
+}
+
+// NearKeys are keys whose hashes in stores of Patterned have their first 14 bits
+// in common: far more than a directory of small buckets tells apart.
+var NearKeys = sync.OnceValue(func() (near []E) {
+	hasher := keys.NewHasher([2]uint64{seedPattern, seedPattern})
+	for i := uint64(0); len(near) < 40; i++ {
+		if key := (E{High: 1 << 40, Low: i}); hasher.Hash(key)>>50 == 0x1555 {
+			near = append(near, key)
+		}
+	}
+	return near
+})
+
+// choices are the options of the next opening.
+func (m *Machine) choices() *cidstore.Options {
+	o := m.options
+	o.FS, o.Rand, o.GCInterval = m.fs, m.randomness(), -1
+	o.Clock = func() time.Time {
+		m.clock = m.clock.Add(time.Millisecond)
+		return m.clock
+	}
+	if m.config.Tune != nil {
+		m.config.Tune(&o)
+	}
+	return &o
+}
+
+// readOnly are the options of a reader beside the writer.
+func (m *Machine) readOnly() *cidstore.Options {
+	o := m.choices()
+	o.ReadOnly = true
+	return o
+}
+
+func (m *Machine) open() error {
+	s, err := cidstore.Open(m.path, m.choices())
+	if err != nil {
+		return err
+	}
+	m.store = s
+	return nil
+}
+
+// Apply makes a batch on the store and on the model.
+func (m *Machine) Apply(ops ...Op) error {
+	m.past = append(m.past, ops)
+	m.mark(issued(len(m.past)))
+	if err := m.write(ops); err != nil {
+		return fmt.Errorf("batch of %d: %w", len(ops), err)
+	}
+	m.model.Apply(ops)
+	if m.options.Durability == cidstore.Sync {
+		m.secured()
+	}
+	return nil
+}
+
+// write makes a batch on the store, a single operation by its own method.
+func (m *Machine) write(ops []Op) error {
+	if len(ops) != 1 {
+		return m.store.Apply(BatchOf(ops))
+	}
+	switch o := ops[0]; o.Kind {
+	case Insert:
+		return m.store.Insert(o.Key, o.Value)
+	case DeleteValue:
+		return m.store.DeleteValue(o.Key, o.Value)
+	default:
+		return m.store.Delete(o.Key)
+	}
+}
+
+// maxHeldSteps bounds how long a snapshot or reader is open: what it sees is space
+// that is not used again, and the disk is small.
+const maxHeldSteps = 64
+
+// Step runs one step of the source's choice.
+func (m *Machine) Step(c Source) error {
+	if len(m.Steps)%maxHeldSteps == maxHeldSteps-1 {
+		if err := m.endReaders(); err != nil {
+			return err
+		}
+	}
+	n := c.Choose("step", totalWeight)
+	for _, s := range steps {
+		if n -= s.weight; n < 0 {
+			m.Steps = append(m.Steps, s.name)
+			if s.onDisk && m.disk != nil || s.inMemory && m.disk == nil {
+				return nil
+			}
+			m.Did[s.name]++
+			if err := s.run(m, c); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+// endReaders compares and closes snapshots and readers.
+func (m *Machine) endReaders() error {
+	for _, h := range m.snapshots {
+		if err := CompareAll(h.view, h.model); err != nil {
+			return fmt.Errorf("snapshot: %w", err)
+		}
+		if err := h.view.Close(); err != nil {
+			return fmt.Errorf("snapshot: %w", err)
+		}
+	}
+	for _, f := range m.readers {
+		if err := CompareStore(f.store, f.model); err != nil {
+			return fmt.Errorf("reader: %w", err)
+		}
+		if err := f.store.Close(); err != nil {
+			return fmt.Errorf("reader: %w", err)
+		}
+	}
+	m.snapshots, m.readers = nil, nil
+	return nil
+}
+
+// Finish compares everything, before and after a last reopening, and closes.
+func (m *Machine) Finish() error {
+	if err := m.endReaders(); err != nil {
+		return err
+	}
+	for range 2 {
+		if err := CompareStore(m.store, m.model); err != nil {
+			return fmt.Errorf("at the end: %w", err)
+		}
+		if err := Sound(m.store); err != nil {
+			return fmt.Errorf("at the end: %w", err)
+		}
+		if err := m.store.Close(); err != nil {
+			return fmt.Errorf("close: %w", err)
+		}
+		if err := m.open(); err != nil {
+			return fmt.Errorf("reopen: %w", err)
+		}
+	}
+	return m.store.Close()
+}
+
+// Abandon lets go of all that is open, whatever state it is in.
+func (m *Machine) Abandon() {
+	if m.disk != nil {
+		m.disk.Crash()
+	}
+	var errs []error
+	for _, h := range m.snapshots {
+		errs = append(errs, h.view.Close())
+	}
+	for _, f := range m.readers {
+		errs = append(errs, f.store.Close())
+	}
+	_ = errors.Join(append(errs, m.store.Close())...) // there is no power: every error is expected
+	m.snapshots, m.readers = nil, nil
+}

@@ -1,0 +1,121 @@
+package fuzz
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cidstore/cidstore"
+)
+
+// E is a 128-bit identifier.
+type E = cidstore.E
+
+// Model is what a store must hold: for each key the set of its values, never an
+// empty one.
+type Model map[E]map[E]struct{}
+
+// Insert puts value into the set of key.
+func (m Model) Insert(key, value E) {
+	if m[key] == nil {
+		m[key] = make(map[E]struct{})
+	}
+	m[key][value] = struct{}{}
+}
+
+// Delete takes away all values of key.
+func (m Model) Delete(key E) { delete(m, key) }
+
+// DeleteValue takes value out of the set of key.
+func (m Model) DeleteValue(key, value E) {
+	delete(m[key], value)
+	if len(m[key]) == 0 {
+		delete(m, key)
+	}
+}
+
+// Has tells whether value is in the set of key.
+func (m Model) Has(key, value E) bool {
+	_, ok := m[key][value]
+	return ok
+}
+
+// Values returns the set of key, ascending; nil if it is empty.
+func (m Model) Values(key E) []E { return slices.SortedFunc(maps.Keys(m[key]), E.Compare) }
+
+// Pairs is the number of (key, value) pairs.
+func (m Model) Pairs() (n int) {
+	for _, values := range m {
+		n += len(values)
+	}
+	return n
+}
+
+// Clone returns a copy that shares nothing.
+func (m Model) Clone() Model {
+	c := make(Model, len(m))
+	for key, values := range m {
+		c[key] = maps.Clone(values)
+	}
+	return c
+}
+
+// Equal tells whether both hold the same pairs.
+func (m Model) Equal(o Model) bool {
+	return maps.EqualFunc(m, o, func(a, b map[E]struct{}) bool { return maps.Equal(a, b) })
+}
+
+// Op is one operation of a batch.
+type Op struct {
+	Kind       OpKind
+	Key, Value E // Value counts in Insert and DeleteValue
+}
+
+// OpKind is what an Op does.
+type OpKind uint8
+
+const (
+	Insert OpKind = iota
+	DeleteValue
+	Delete
+)
+
+func (o Op) String() string {
+	switch o.Kind {
+	case Insert:
+		return fmt.Sprintf("insert(%v, %v)", o.Key, o.Value)
+	case DeleteValue:
+		return fmt.Sprintf("delete(%v, %v)", o.Key, o.Value)
+	}
+	return fmt.Sprintf("delete(%v)", o.Key)
+}
+
+// Apply makes operations in order.
+func (m Model) Apply(ops []Op) {
+	for _, o := range ops {
+		switch o.Kind {
+		case Insert:
+			m.Insert(o.Key, o.Value)
+		case DeleteValue:
+			m.DeleteValue(o.Key, o.Value)
+		case Delete:
+			m.Delete(o.Key)
+		}
+	}
+}
+
+// BatchOf makes a batch of operations.
+func BatchOf(ops []Op) *cidstore.Batch {
+	b := new(cidstore.Batch)
+	for _, o := range ops {
+		switch o.Kind {
+		case Insert:
+			b.Insert(o.Key, o.Value)
+		case DeleteValue:
+			b.DeleteValue(o.Key, o.Value)
+		case Delete:
+			b.Delete(o.Key)
+		}
+	}
+	return b
+}

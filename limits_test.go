@@ -1,0 +1,138 @@
+package cidstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cidstore/cidstore"
+)
+
+func batchOf(first, n int) *cidstore.Batch {
+	var b cidstore.Batch
+	for i := range n {
+		b.Insert(cidstore.FromUint64(uint64(first+i)), cidstore.FromUint64(uint64(i)))
+	}
+	return &b
+}
+
+// TestBatchAtTheLimit: the largest batch that a log takes is a third of it, and
+// one operation more is refused before anything is logged.
+func TestBatchAtTheLimit(t *testing.T) {
+	for _, walBytes := range []int64{1, 100_000, 1 << 20, 13 << 20} {
+		t.Run(fmt.Sprint(walBytes), func(t *testing.T) {
+			if testing.Short() && walBytes > 1<<20 {
+				t.Skip("takes seconds")
+			}
+			s, path := fresh(t, &cidstore.Options{WALBytes: walBytes})
+			lo, hi := 1, 1<<20 // lo fits
+			for lo+1 < hi {
+				mid := (lo + hi) / 2
+				err := s.Apply(batchOf(0, mid))
+				switch {
+				case err == nil:
+					lo = mid
+				case errors.Is(err, cidstore.ErrTooLarge):
+					hi = mid
+				default:
+					t.Fatal(err)
+				}
+			}
+			for round := range 8 { // a lap of nothing else
+				must(t, s.Apply(batchOf(round*lo, lo)))
+			}
+			if err := s.Apply(batchOf(0, lo+1)); !errors.Is(err, cidstore.ErrTooLarge) {
+				t.Errorf("%d operations: %v", lo+1, err)
+			}
+			if limit := int(max(walBytes, 64<<10) / 64 / 3); lo > limit || lo < limit-64-1 {
+				t.Errorf("%d operations fit, want about %d", lo, limit)
+			}
+			must(t, s.Close())
+			s = open(t, path, nil)
+			if _, values, err := s.Len(context.Background()); err != nil || values < uint64(8*lo) {
+				t.Errorf("%d values, %v", values, err)
+			}
+			mustBeWhole(t, s)
+			must(t, s.Close())
+		})
+	}
+}
+
+// TestBatchOverTheMemoryBudget: one that is larger than all of the budget gets its
+// turn among small ones that never end.
+func TestBatchOverTheMemoryBudget(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	for _, budget := range []int64{1, 200, 8 << 10} {
+		for _, interval := range []string{"background", "inline"} {
+			t.Run(fmt.Sprint(budget, interval), func(t *testing.T) {
+				o := &cidstore.Options{WALBytes: 256 << 10, MemoryBudget: budget, SplitThreshold: 8}
+				if interval == "inline" {
+					o.GCInterval = -1
+				}
+				s, _ := fresh(t, o)
+				var stop atomic.Bool
+				var group sync.WaitGroup
+				for g := range 3 {
+					group.Go(func() {
+						for i := 0; !stop.Load(); i++ {
+							if err := s.Insert(cidstore.E{High: uint64(g + 1), Low: uint64(i % 100)}, cidstore.FromUint64(uint64(i%7))); err != nil {
+								t.Error(err)
+								return
+							}
+						}
+					})
+				}
+				soon(t, "large batches among small ones", func() {
+					for round := range 5 {
+						must(t, s.Apply(batchOf(round*1000, 1000)))
+					}
+				})
+				stop.Store(true)
+				group.Wait()
+				mustBeWhole(t, s)
+			})
+		}
+	}
+}
+
+// TestBackupOfPendingOperations: more of them than one batch of the copy's small
+// log takes.
+func TestBackupOfPendingOperations(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s.h5")
+	o := &cidstore.Options{WALBytes: 64 << 10, GCInterval: -1}
+	w := open(t, path, &cidstore.Options{WALBytes: 1 << 20, GCInterval: -1})
+	must(t, w.Apply(batchOf(0, 3000)))
+	o.ReadOnly = true
+	r := open(t, path, o)
+	must(t, r.Backup(context.Background(), filepath.Join(dir, "b.h5")))
+	must(t, r.Close())
+	must(t, w.Close())
+	s := open(t, filepath.Join(dir, "b.h5"), nil)
+	if keys, _, err := s.Len(context.Background()); keys != 3000 || err != nil {
+		t.Errorf("the copy has %d keys, %v; want 3000", keys, err)
+	}
+	must(t, s.Close())
+}
+
+// TestWorkingDirectoryMoves: a store opened by a relative path stays the same file
+// when the process goes elsewhere.
+func TestWorkingDirectoryMoves(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := open(t, "s.h5", nil)
+	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
+	t.Chdir(t.TempDir())
+	must(t, s.Checkpoint(context.Background()))
+	must(t, s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
+	must(t, s.Close())
+	if _, err := os.Stat("s.h5"); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,354 @@
+package cidstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/directory"
+	"github.com/cidstore/cidstore/gc"
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/keys"
+	"github.com/cidstore/cidstore/valueset"
+	"github.com/cidstore/cidstore/vfs"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// Open opens the store at path, and makes it if there is no file or an empty one.
+// nil options mean the defaults. It never migrates and never overwrites a file
+// that is not a store. See the errors for what can be wrong with a file.
+func Open(path string, options *Options) (*Store, error) {
+	opts, err := options.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if !opts.ReadOnly {
+		if err := createIfAbsent(path, &opts); err != nil {
+			return nil, fmt.Errorf("open %s: %w", path, err)
+		}
+	}
+	s, err := open(path, opts)
+	for tries := 1; errors.Is(err, ErrReplaced) && tries < 100; tries++ {
+		s, err = open(path, opts) // another file came while this one was waited for
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	if !opts.ReadOnly {
+		if err := removeLeftover(path, &opts); err != nil && !errors.Is(err, ErrLocked) {
+			s.event("error", "operation", "remove leftover", "error", err)
+		}
+	}
+	return s, nil
+}
+
+func open(path string, opts Options) (*Store, error) {
+	file, info, err := openFile(path, &opts)
+	if err != nil {
+		return nil, err
+	}
+	tree, report, err := openTree(file, &opts)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	s := &Store{opts: opts, path: absolute(path, &opts), info: info, vfile: file, file: tree}
+	s.recovery.fromTree(report)
+	err = s.notReplaced()
+	if err == nil {
+		err = s.load()
+	}
+	if err != nil {
+		return nil, errors.Join(err, tree.Close(), file.Close())
+	}
+	s.start()
+	if !opts.ReadOnly && s.checkpointDue() {
+		if err := s.afterWrite(); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	if opts.Verify == VerifyOpen {
+		if err := s.verifyAll(); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	return s, nil
+}
+
+// absolute is the path that stays the same file's when the process moves to
+// another directory.
+func absolute(path string, opts *Options) string {
+	if opts.FS == vfs.OS() {
+		if full, err := filepath.Abs(path); err == nil {
+			return full
+		}
+	}
+	return path
+}
+
+// openFile opens the file at path and judges where it lies.
+func openFile(path string, opts *Options) (vfs.File, vfs.Info, error) {
+	if info, err := opts.FS.Stat(path); err != nil {
+		return nil, info, err
+	} else if info.Mode.IsDir() {
+		return nil, info, fmt.Errorf("%w: it is a directory", ErrNotCIDStore)
+	}
+	flag := os.O_RDWR
+	if opts.ReadOnly {
+		flag = os.O_RDONLY
+	}
+	file, err := opts.FS.OpenFile(path, flag, 0)
+	if err != nil {
+		return nil, vfs.Info{}, readOnlyFileSystem(err)
+	}
+	info, err := file.Info()
+	switch {
+	case err != nil:
+	case info.ReadOnly && !opts.ReadOnly:
+		err = fmt.Errorf("file system is mounted read-only: %w", ErrReadOnly)
+	case info.Network && !opts.ReadOnly && !opts.AllowUnsafeFS:
+		err = fmt.Errorf("file system %q may not keep locks and syncs; copy the file to a local disk, or set AllowUnsafeFS", info.FileSystem)
+	}
+	if err != nil {
+		return nil, info, errors.Join(err, file.Close())
+	}
+	return file, info, nil
+}
+
+// readOnlyFileSystem makes ErrReadOnly of what the system says of a file system
+// that is mounted so.
+func readOnlyFileSystem(err error) error {
+	if vfs.IsReadOnlyFS(err) {
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return err
+}
+
+// lockPoll is how often a locked file is tried again within LockTimeout.
+const lockPoll = 10 * time.Millisecond
+
+// trimPatience is how long a reader waits at least: a writer keeps others out for
+// the moment in which it makes the file shorter.
+const trimPatience = time.Second
+
+// openTree takes the locks, waiting for them as long as the options say, and
+// opens the HDF5 tree.
+func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, error) {
+	patience := opts.LockTimeout
+	if opts.ReadOnly {
+		patience = max(patience, trimPatience)
+	}
+	options := hdf5io.Options{ReadOnly: opts.ReadOnly, NoMmap: opts.NoMmap, GrowStep: opts.growBytes, Quarantine: opts.quarantine}
+	for waited := time.Duration(0); ; waited += lockPoll {
+		tree, report, err := hdf5io.Open(file, options)
+		if !errors.Is(err, vfs.ErrLockHeld) {
+			return tree, report, err
+		}
+		if waited >= patience {
+			return nil, report, fmt.Errorf("%w%s", ErrLocked, lockHolder(file))
+		}
+		time.Sleep(lockPoll)
+	}
+}
+
+// lockHolder names the process that wrote the newest slot: the one that has the
+// file open, as far as the file can tell.
+func lockHolder(file vfs.File) string {
+	p, err := hdf5io.ReadPayload(file)
+	if err != nil {
+		return ""
+	}
+	info, err := file.Info()
+	if err != nil {
+		return ""
+	}
+	r, err := parseRecord(p, info.Size)
+	if err != nil || r.writerPID == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" by process %d since %s", r.writerPID, time.Unix(0, int64(r.writerSince)).UTC().Format(time.RFC3339))
+}
+
+// openView makes the handles that read a root.
+func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*view, error) {
+	v := &view{View: root, record: r, directory: d, hasher: keys.NewHasher(r.hashSeed)}
+	verify := bucket.FirstTouch
+	if s.opts.Verify == VerifyAlways {
+		verify = bucket.Always
+	}
+	var err error
+	v.buckets, err = bucket.NewTable(root, bucket.NewGeometry(int(r.splitThreshold)), root.UUID(), v.hasher, verify)
+	if err != nil {
+		return nil, err
+	}
+	v.sets, err = valueset.NewTable(root, root.UUID(), verify == bucket.Always)
+	return v, err
+}
+
+// loadView reads the record and the directory of the file's newest root.
+func (s *Store) loadView(root *hdf5io.View) (*view, error) {
+	r, err := parseRecord(root.Payload(), root.EndOfFile())
+	if err != nil {
+		return nil, err
+	}
+	var v *view
+	err = guard(func() error {
+		d, err := openDirectory(root, &r)
+		if err != nil {
+			return err
+		}
+		v, err = s.openView(root, r, d)
+		return err
+	})
+	return v, err
+}
+
+// createIfAbsent makes a store at path unless there is a file with something in
+// it. Others who make it are waited for as for a lock.
+func createIfAbsent(path string, opts *Options) error {
+	for waited := time.Duration(0); ; waited += lockPoll {
+		info, err := opts.FS.Stat(path)
+		if err == nil && (info.Size > 0 || info.Mode.IsDir()) {
+			return nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		err = create(path, opts)
+		if !errors.Is(err, ErrLocked) || waited >= opts.LockTimeout {
+			return err
+		}
+		time.Sleep(lockPoll)
+	}
+}
+
+// create makes a store at path, unless another opener was faster.
+func create(path string, opts *Options) error {
+	file, err := newTemporary(path, opts)
+	if err != nil {
+		return err
+	}
+	info, err := file.Info()
+	if err == nil {
+		err = format(file, opts)
+	}
+	err = errors.Join(err, file.Close())
+	if there, statErr := opts.FS.Stat(path); err == nil && statErr == nil && there.Size > 0 {
+		return removeLeftover(path, opts)
+	}
+	if err == nil {
+		err = giveName(path, info, opts)
+	}
+	if err != nil && !errors.Is(err, ErrLocked) {
+		err = errors.Join(err, removeLeftover(path, opts))
+	}
+	return err
+}
+
+// format writes an empty store into an empty file: the objects in one commit, the
+// first bucket, which has no row, in the next.
+func format(file vfs.File, opts *Options) (err error) {
+	var uuid [16]byte
+	r, err := newRecord(opts, &uuid)
+	if err != nil {
+		return err
+	}
+	tree, err := hdf5io.Create(file, hdf5io.Options{UUID: uuid, GrowStep: opts.growBytes, Quarantine: opts.quarantine}, r.append(nil), func(tx *hdf5io.Tx) error {
+		return createObjects(tx, &r, uuid)
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	tx, err := tree.Begin()
+	if err != nil {
+		return err
+	}
+	if err = firstBucket(tx, &r); err == nil {
+		_, err = tx.Commit(r.append(nil))
+	}
+	if err != nil {
+		tx.Abort()
+		return err
+	}
+	return tree.Settle()
+}
+
+// newRecord makes the record of an empty store.
+func newRecord(opts *Options, uuid *[16]byte) (record, error) {
+	r := record{
+		numBuckets: 1, splitThreshold: uint32(opts.SplitThreshold), walBlock: uint32(opts.blockBytes),
+		walSize: uint64(opts.startBytes),
+		created: uint64(opts.Clock().UnixNano()), clean: true,
+	}
+	var epoch wal.Epoch
+	random := make([]byte, 16+32+16+32+4)
+	if _, err := io.ReadFull(opts.Rand, random); err != nil {
+		return r, fmt.Errorf("random bytes: %w", err)
+	}
+	copy(uuid[:], random)
+	copy(r.salt[:], random[16:])
+	r.hashSeed = [2]uint64{le.Uint64(random[48:]), le.Uint64(random[56:])}
+	copy(epoch.Anchor[:], random[64:])
+	epoch.Number = 1 + uint64(le.Uint32(random[96:]))
+	epoch.First, epoch.End = wal.FirstSequence(opts.blockBytes), wal.NoEnd
+	r.epochs = []wal.Epoch{epoch}
+	r.lastApplied, r.watermark = epoch.First-1, epoch.First-1
+	r.walFirst = epoch.First
+	r.keyCheck = wal.KeyCheck(logKey(opts, &r), *uuid)
+	return r, nil
+}
+
+// logKey is the key of the log's HMAC chain.
+func logKey(opts *Options, r *record) []byte {
+	if opts.WALKey == nil {
+		return r.salt[:]
+	}
+	return wal.DeriveKey(opts.WALKey, r.salt[:])
+}
+
+// createObjects makes the groups and datasets of an empty store.
+func createObjects(tx *hdf5io.Tx, r *record, uuid [16]byte) error {
+	if err := createConfig(tx, r, uuid); err != nil {
+		return err
+	}
+	if err := bucket.CreateDatasets(tx, bucket.NewGeometry(int(r.splitThreshold))); err != nil {
+		return err
+	}
+	if err := valueset.CreateDatasets(tx); err != nil {
+		return err
+	}
+	if err := gc.CreateDatasets(tx); err != nil {
+		return err
+	}
+	address, err := createRing(tx, int64(r.walSize))
+	r.walAddress = uint64(address)
+	return err
+}
+
+// firstBucket makes bucket 0 and the directory that leads to it.
+func firstBucket(tx *hdf5io.Tx, r *record) error {
+	commit := tx.NextCommit()
+	table, err := bucket.NewTable(tx.Base(), bucket.NewGeometry(int(r.splitThreshold)), tx.Base().UUID(), keys.NewHasher(r.hashSeed), bucket.FirstTouch)
+	if err != nil {
+		return err
+	}
+	w, err := bucket.NewWriter(tx, table, int64(r.created))
+	if err != nil {
+		return err
+	}
+	if err := w.Rewrite(0, 0, 0, commit, nil, 0, false); err != nil {
+		return err
+	}
+	if err := w.Flush(r.numBuckets); err != nil {
+		return err
+	}
+	if err := directory.New(commit).Edit().Store(tx); err != nil {
+		return err
+	}
+	return writeConfig(tx, r, commit)
+}

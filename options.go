@@ -1,0 +1,164 @@
+package cidstore
+
+import (
+	"crypto/rand"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// Durability says when a write is safe from a power cut.
+type Durability int
+
+const (
+	// Sync: a write is durable when it returns.
+	Sync Durability = iota
+	// Async: a write is durable within FlushInterval, or after Store.Sync.
+	// Close loses nothing.
+	Async
+)
+
+// VerifyMode says when checksums of stored rows are verified.
+type VerifyMode int
+
+const (
+	// VerifyFirstTouch verifies a row when it is first read, an entry each time.
+	VerifyFirstTouch VerifyMode = iota
+	// VerifyAlways verifies a row at each read.
+	VerifyAlways
+	// VerifyOpen reads and verifies everything in Open, as Check does.
+	VerifyOpen
+)
+
+// Options are the choices of one opening. nil and zero fields mean the defaults.
+type Options struct {
+	// ReadOnly opens without changing a byte of the file; see Refresh.
+	ReadOnly bool
+	// Durability of writes; default Sync.
+	Durability Durability
+	// FlushInterval bounds how long an Async write stays volatile; default 10 ms.
+	FlushInterval time.Duration
+	// WALBytes is the size up to which the log inside the file grows, at least
+	// 16 blocks of it; default 64 MiB. A new store starts with at most 4 MiB.
+	WALBytes int64
+	// MemoryBudget bounds the operations in memory that are not in the tree yet,
+	// in bytes; default 256 MiB.
+	MemoryBudget int64
+	// SplitThreshold is the most entries of a bucket: 8, 12 or 16 to 1,024, fixed
+	// when the store is made; default 128.
+	SplitThreshold int
+	// WALKey is the secret of the log's HMAC chain. nil: a random key kept in the
+	// file, which detects damage but no forger.
+	WALKey []byte
+	// GCInterval is the time between runs of background maintenance; default
+	// 60 s. Negative: no goroutines at all, checkpoints run in the write that
+	// fills the table, and Async flushes at the first write after FlushInterval.
+	GCInterval time.Duration
+	// Logger takes structured events; nil discards them.
+	Logger *slog.Logger
+	// Verify says when stored rows are verified; default VerifyFirstTouch.
+	Verify VerifyMode
+	// LockTimeout is how long Open waits for another writer; default 0.
+	LockTimeout time.Duration
+	// NoMmap reads with ReadAt instead of a mapping.
+	NoMmap bool
+	// Salvage, with ReadOnly, opens what a file with a damaged log still gives.
+	Salvage bool
+	// AllowUnsafeFS opens for writing on network and unknown file systems too.
+	AllowUnsafeFS bool
+	// Clock tells the time; nil: time.Now. It orders nothing.
+	Clock func() time.Time
+	// Rand gives random bytes; nil: crypto/rand.
+	Rand io.Reader
+	// FS is the file system; nil: the operating system's.
+	FS vfs.FS
+
+	// emptyLog opens a store with another log key for reading, if it was closed
+	// cleanly: there is nothing in its log that the key is needed for.
+	emptyLog bool
+
+	// What follows is the geometry, set by tests to make everything small: the
+	// log's block and the size that it starts with, the steps in which the file
+	// grows, the largest slice of a checkpoint, and for how many commits freed space
+	// is not used again (negative: none). 0: defaults.
+	blockBytes int
+	startBytes int64
+	growBytes  int64
+	sliceBytes int64
+	quarantine int
+}
+
+const (
+	defaultWALBytes     = 64 << 20
+	startWALBytes       = 4 << 20
+	defaultMemoryBudget = 256 << 20
+	defaultThreshold    = 128
+	minThreshold        = 8
+	maxThreshold        = 1024
+	defaultBlock        = 4096
+	minRingBlocks       = 16
+	maxWALBytes         = 1 << 40
+	maxSliceBytes       = 64 << 20
+)
+
+// withDefaults returns a copy with every zero field filled in, or says which
+// field makes no sense.
+func (o *Options) withDefaults() (Options, error) {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	switch {
+	case c.FlushInterval < 0:
+		return c, invalidf("Options.FlushInterval is %v, want 0 or more", c.FlushInterval)
+	case c.WALBytes < 0 || c.WALBytes > maxWALBytes:
+		return c, invalidf("Options.WALBytes is %d, want 0 to %d", c.WALBytes, int64(maxWALBytes))
+	case c.MemoryBudget < 0:
+		return c, invalidf("Options.MemoryBudget is %d, want 0 or more", c.MemoryBudget)
+	case c.SplitThreshold != 0 && (c.SplitThreshold < minThreshold || c.SplitThreshold > maxThreshold || bucket.NewGeometry(c.SplitThreshold).Check() != nil):
+		return c, invalidf("Options.SplitThreshold is %d, want 8, 12 or 16 to %d", c.SplitThreshold, maxThreshold)
+	case c.LockTimeout < 0:
+		return c, invalidf("Options.LockTimeout is %v, want 0 or more", c.LockTimeout)
+	case c.Durability != Sync && c.Durability != Async:
+		return c, invalidf("Options.Durability is %d, want Sync or Async", c.Durability)
+	case c.Verify < VerifyFirstTouch || c.Verify > VerifyOpen:
+		return c, invalidf("Options.Verify is %d, want VerifyFirstTouch, VerifyAlways or VerifyOpen", c.Verify)
+	case c.Salvage && !c.ReadOnly:
+		return c, invalidf("Options.Salvage needs Options.ReadOnly")
+	}
+	setDefault(&c.FlushInterval, 10*time.Millisecond)
+	setDefault(&c.WALBytes, defaultWALBytes)
+	setDefault(&c.MemoryBudget, defaultMemoryBudget)
+	setDefault(&c.SplitThreshold, defaultThreshold)
+	setDefault(&c.GCInterval, time.Minute)
+	setDefault(&c.blockBytes, defaultBlock)
+	setDefault(&c.startBytes, startWALBytes)
+	setDefault(&c.sliceBytes, maxSliceBytes)
+	c.WALBytes = max(roundUp(c.WALBytes, int64(c.blockBytes)), minRingBlocks*int64(c.blockBytes))
+	c.startBytes = min(c.startBytes, c.WALBytes)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	if c.FS == nil {
+		c.FS = vfs.OS()
+	}
+	return c, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }

@@ -1,0 +1,495 @@
+package cidstore
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/directory"
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/keys"
+	"github.com/cidstore/cidstore/valueset"
+	"github.com/cidstore/cidstore/vfs"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// view is one committed root with the handles to read it. Immutable.
+type view struct {
+	*hdf5io.View
+	record    record
+	directory *directory.Directory
+	buckets   *bucket.Table
+	sets      *valueset.Table
+	hasher    keys.Hasher
+}
+
+// state is what readers see: replaced as a whole, never changed.
+type state struct {
+	fresh  *table // takes what is written now
+	frozen *table // is being merged into the tree; nil: no checkpoint is under way
+	view   *view
+}
+
+// reader reads one state up to one sequence: a consistent moment.
+type reader struct {
+	*state
+	visible uint64    // of the fresh table
+	gate    *Snapshot // nil: a single read, which pins the View by itself
+}
+
+// acquire pins the present state for reading: two uncontended atomics. The View
+// is pinned first and the pointer loaded again, so that a View whose space is
+// being freed is never entered.
+func (s *Store) acquire() (reader, hdf5io.Pin, error) {
+	for {
+		st := s.state.Load()
+		if st == nil {
+			return reader{}, 0, ErrClosed
+		}
+		pin := st.view.Pin()
+		if s.state.Load() == st {
+			return reader{state: st, visible: st.fresh.visible.Load()}, pin, nil
+		}
+		st.view.Unpin(pin)
+	}
+}
+
+// guard runs a read of the mapping; a fault there (the file was cut short by
+// somebody) becomes ErrIO.
+func guard(read func() error) error {
+	err := vfs.Guard(read)
+	if err != nil && errors.As(err, new(*vfs.FaultError)) {
+		return fmt.Errorf("%w: %w", ErrIO, err)
+	}
+	return err
+}
+
+// stored is what the tree holds of one key.
+type stored struct {
+	entry   bucket.Entry
+	set     valueset.Stored
+	found   bool
+	spilled bool
+}
+
+func (r reader) stored(hash uint64, key E) (stored, error) {
+	p := r.view.directory.Find(hash)
+	e, found, err := r.view.buckets.Find(p.Bucket, hash, key)
+	if err != nil || !found {
+		return stored{}, err
+	}
+	id, spilled := e.Spilled()
+	if !spilled {
+		return stored{entry: e, found: true}, nil
+	}
+	set, err := r.view.sets.Open(id, key)
+	return stored{set: set, found: true, spilled: true}, err
+}
+
+func (d *stored) count() uint64 {
+	switch {
+	case !d.found:
+		return 0
+	case d.spilled:
+		return d.set.Count()
+	}
+	return uint64(d.entry.Count())
+}
+
+func (d *stored) has(v E) (bool, error) {
+	switch {
+	case !d.found:
+		return false, nil
+	case d.spilled:
+		return d.set.Has(v)
+	}
+	return d.entry.Has(v), nil
+}
+
+func (d *stored) append(dst []E) ([]E, error) {
+	switch {
+	case !d.found:
+		return dst, nil
+	case d.spilled:
+		return d.set.Append(dst)
+	}
+	return d.entry.AppendValues(dst), nil
+}
+
+// each yields the values from `from` on, ascending.
+func (d *stored) each(from E, yield func(E) (bool, error)) error {
+	if d.spilled {
+		return d.set.Each(from, yield)
+	}
+	var few [promotionThreshold]E
+	values, err := d.append(few[:0])
+	if err != nil {
+		return err
+	}
+	for _, v := range values {
+		if v.Compare(from) < 0 {
+			continue
+		}
+		if more, err := yield(v); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// pending returns the newest operation on key in each table that the tree lacks.
+func (r reader) pending(hash uint64, key E) (fresh, frozen *op) {
+	fresh = r.fresh.newest(hash, key, r.visible)
+	if r.frozen != nil && !r.inTree(hash) {
+		frozen = r.frozen.newest(hash, key, ^uint64(0))
+	}
+	return fresh, frozen
+}
+
+// inTree tells whether the frozen table's operations on keys of this hash are in
+// the View already: a slice of the checkpoint has passed them.
+func (r reader) inTree(hash uint64) bool { return hash < r.view.record.sliceHash }
+
+// overlay is what pending operations make of a key: for each value they name,
+// whether it is in the set after them.
+type overlay struct {
+	cleared bool // a Delete: what the tree holds does not count
+	count   int
+	few     [8]outcome
+	many    map[E]bool // in use when there are more than few
+}
+
+type outcome struct {
+	value E
+	live  bool
+}
+
+// overlay evaluates the chains, newest operation first: of each value the newest
+// word counts, and nothing before a Delete does.
+func (r reader) overlay(o *overlay, fresh, frozen *op) {
+	if r.walk(o, r.fresh, fresh) {
+		r.walk(o, r.frozen, frozen)
+	}
+}
+
+func (r reader) walk(o *overlay, t *table, from *op) (further bool) {
+	for p := from; p != nil; p = t.before(p) {
+		switch p.code {
+		case wal.Delete:
+			o.cleared = true
+			return false
+		case wal.Insert:
+			o.note(p.value, true)
+		case wal.DeleteValue:
+			o.note(p.value, false)
+		}
+	}
+	return true
+}
+
+// note records the fate of v unless a newer operation has.
+func (o *overlay) note(v E, live bool) {
+	if _, known := o.find(v); known {
+		return
+	}
+	if o.many == nil && o.count < len(o.few) {
+		o.few[o.count] = outcome{v, live}
+		o.count++
+		return
+	}
+	if o.many == nil {
+		o.many = make(map[E]bool, 4*len(o.few))
+		for _, f := range o.few {
+			o.many[f.value] = f.live
+		}
+	}
+	o.many[v] = live
+	o.count = len(o.many)
+}
+
+func (o *overlay) find(v E) (live, known bool) {
+	if o.many != nil {
+		live, known = o.many[v]
+		return live, known
+	}
+	for i := range o.few[:o.count] {
+		if o.few[i].value == v {
+			return o.few[i].live, true
+		}
+	}
+	return false, false
+}
+
+func (o *overlay) each(yield func(outcome) error) error {
+	if o.many == nil {
+		for _, f := range o.few[:o.count] {
+			if err := yield(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for v, live := range o.many {
+		if err := yield(outcome{v, live}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// appendLive appends the values that the overlay says are in the set.
+func (o *overlay) appendLive(dst []E) []E {
+	o.each(func(f outcome) error {
+		if f.live {
+			dst = append(dst, f.value)
+		}
+		return nil
+	})
+	return dst
+}
+
+func (r reader) appendLookup(dst []E, key E) ([]E, error) {
+	hash := r.view.hasher.Hash(key)
+	fresh, frozen := r.pending(hash, key)
+	if fresh == nil && frozen == nil {
+		d, err := r.stored(hash, key)
+		if err != nil {
+			return dst, err
+		}
+		return d.append(dst)
+	}
+	return r.appendMerged(dst, hash, key, fresh, frozen)
+}
+
+func (r reader) appendMerged(dst []E, hash uint64, key E, fresh, frozen *op) ([]E, error) {
+	var o overlay
+	r.overlay(&o, fresh, frozen)
+	start := len(dst)
+	if !o.cleared {
+		d, err := r.stored(hash, key)
+		if err != nil {
+			return dst, err
+		}
+		if dst, err = d.append(dst); err != nil {
+			return dst[:start], err
+		}
+		kept := start
+		for _, v := range dst[start:] {
+			if _, known := o.find(v); !known {
+				dst[kept] = v
+				kept++
+			}
+		}
+		dst = dst[:kept]
+	}
+	dst = o.appendLive(dst)
+	slices.SortFunc(dst[start:], E.Compare)
+	return dst, nil
+}
+
+func (r reader) has(key, value E) (bool, error) {
+	hash := r.view.hasher.Hash(key)
+	fresh, frozen := r.pending(hash, key)
+	for _, chain := range [2]struct {
+		t *table
+		p *op
+	}{{r.fresh, fresh}, {r.frozen, frozen}} {
+		for p := chain.p; p != nil; p = chain.t.before(p) {
+			switch {
+			case p.code == wal.Delete:
+				return false, nil
+			case p.value == value:
+				return p.code == wal.Insert, nil
+			}
+		}
+	}
+	d, err := r.stored(hash, key)
+	if err != nil {
+		return false, err
+	}
+	return d.has(value)
+}
+
+func (r reader) count(key E) (uint64, error) {
+	hash := r.view.hasher.Hash(key)
+	fresh, frozen := r.pending(hash, key)
+	var o overlay
+	if fresh != nil || frozen != nil {
+		r.overlay(&o, fresh, frozen)
+	}
+	var d stored
+	if !o.cleared {
+		var err error
+		if d, err = r.stored(hash, key); err != nil {
+			return 0, err
+		}
+	}
+	n := d.count()
+	err := o.each(func(f outcome) error {
+		was, err := d.has(f.value)
+		switch {
+		case err != nil:
+			return err
+		case was && !f.live:
+			n--
+		case !was && f.live:
+			n++
+		}
+		return nil
+	})
+	return n, err
+}
+
+// valuesPerStep values are read under one guard, so that a caller's code never
+// runs inside it.
+const valuesPerStep = 1024
+
+// values streams the set of key, ascending.
+func (r reader) values(key E, yield func(E) bool) error {
+	hash := r.view.hasher.Hash(key)
+	fresh, frozen := r.pending(hash, key)
+	var o overlay
+	if fresh != nil || frozen != nil {
+		r.overlay(&o, fresh, frozen)
+	}
+	var d stored
+	if !o.cleared {
+		if err := r.guard(func() (err error) { d, err = r.stored(hash, key); return err }); err != nil {
+			return err
+		}
+	}
+	added := o.appendLive(nil)
+	slices.SortFunc(added, E.Compare)
+
+	from, step := E{}, make([]E, 0, min(valuesPerStep, d.count()+1))
+	for more := d.found; more; {
+		step = step[:0]
+		err := r.guard(func() error {
+			return d.each(from, func(v E) (bool, error) {
+				step = append(step, v)
+				return len(step) < cap(step), nil
+			})
+		})
+		if err != nil {
+			return err
+		}
+		more = len(step) == cap(step)
+		for _, v := range step {
+			if _, known := o.find(v); known {
+				continue
+			}
+			for len(added) > 0 && added[0].Compare(v) < 0 {
+				if !yield(added[0]) {
+					return nil
+				}
+				added = added[1:]
+			}
+			if !yield(v) {
+				return nil
+			}
+		}
+		if more {
+			var last bool
+			if from, last = successor(step[len(step)-1]); last {
+				break
+			}
+		}
+	}
+	for _, v := range added {
+		if !yield(v) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// successor is the next larger identifier; last: there is none.
+func successor(v E) (next E, last bool) {
+	next = E{High: v.High, Low: v.Low + 1}
+	if next.Low == 0 {
+		next.High++
+		last = next.High == 0
+	}
+	return next, last
+}
+
+// Lookup returns all values of key, ascending, without duplicates; nil, nil when
+// there is none.
+func (s *Store) Lookup(key E) ([]E, error) { return nilIfEmpty(s.AppendLookup(nil, key)) }
+
+// nilIfEmpty forgets the room of values that pending operations took away.
+func nilIfEmpty(values []E, err error) ([]E, error) {
+	if len(values) == 0 {
+		return nil, err
+	}
+	return values, err
+}
+
+// AppendLookup appends all values of key to dst, ascending. It does not allocate
+// when dst has room and the key has no more than eight pending values.
+func (s *Store) AppendLookup(dst []E, key E) (out []E, err error) {
+	r, pin, err := s.acquire()
+	if err != nil {
+		return dst, err
+	}
+	defer r.view.Unpin(pin)
+	out = dst
+	err = guard(func() (err error) { out, err = r.appendLookup(dst, key); return err })
+	return out, err
+}
+
+// Values streams the values of key, ascending, from one consistent moment. An
+// error ends it, with the zero value.
+func (s *Store) Values(key E) iter.Seq2[E, error] {
+	return func(yield func(E, error) bool) {
+		v, err := s.Snapshot()
+		if err != nil {
+			yield(E{}, err)
+			return
+		}
+		defer v.Close()
+		if err := v.values(key, func(value E) bool { return yield(value, nil) }); err != nil {
+			yield(E{}, ofStore(err))
+		}
+	}
+}
+
+// ofStore is the error of a method of Store whose own snapshot Close has ended.
+func ofStore(err error) error {
+	if errors.Is(err, ErrSnapshotExpired) {
+		return ErrClosed
+	}
+	return err
+}
+
+// Has tells whether value is in the set of key.
+func (s *Store) Has(key, value E) (ok bool, err error) {
+	r, pin, err := s.acquire()
+	if err != nil {
+		return false, err
+	}
+	defer r.view.Unpin(pin)
+	err = guard(func() (err error) { ok, err = r.has(key, value); return err })
+	return ok, err
+}
+
+// HasKey tells whether key has any value.
+func (s *Store) HasKey(key E) (bool, error) {
+	n, err := s.Count(key)
+	return n > 0, err
+}
+
+// Count is the number of values of key, exact; stored values are not read unless
+// pending operations name them.
+func (s *Store) Count(key E) (int, error) {
+	r, pin, err := s.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer r.view.Unpin(pin)
+	var n uint64
+	err = guard(func() (err error) { n, err = r.count(key); return err })
+	return int(n), err
+}

@@ -1,0 +1,204 @@
+package cidstore
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// The store record: the payload of a commit slot.
+//
+// FORMAT.md: store record
+//
+//	offset  size  field               meaning
+//	     0     4  version             1, the file's format version
+//	     4     4  flags               bit 0: closed cleanly
+//	     8     8  last_applied        every operation up to this sequence is in the tree
+//	    16     8  slice_through       a checkpoint is under way: operations up to here …
+//	    24     8  slice_hash          … whose key's hash is below this are in the tree too
+//	    32     8  watermark           highest sequence known to be durable
+//	    40     8  num_keys
+//	    48     8  num_values
+//	    56     8  num_buckets         rows of /buckets/state
+//	    64     8  num_sets            rows of /values/state
+//	    72     8  free_set            1 + first unused set id; 0: none
+//	    80     8  next_node           first node number never used
+//	    88     8  num_tombstones
+//	    96     8  wal_address
+//	   104     8  wal_size            bytes
+//	   112     8  wal_first           first sequence that lies in /wal
+//	   120     8  wal_old_address     0: there is no /wal_old
+//	   128     8  wal_old_size
+//	   136     8  num_deletions       rows of /deletion_log
+//	   144     4  global_depth        bits
+//	   148     4  split_threshold
+//	   152     4  promotion_threshold
+//	   156     4  wal_block           bytes
+//	   160    16  key_check
+//	   176    32  hmac_salt
+//	   208    16  hash_seed           two u64
+//	   224     8  writer_pid          for people
+//	   232     8  writer_since        ns since 1970, for people
+//	   240     4  epoch_count
+//	   244     4  reserved
+//	   248   448  epochs              8 epoch records, oldest first
+//	   696     8  created             ns since 1970
+const (
+	recVersion, recFlags                              = 0, 4
+	recLastApplied, recSliceThrough, recSliceHash     = 8, 16, 24
+	recWatermark, recNumKeys, recNumValues            = 32, 40, 48
+	recNumBuckets, recNumSets, recFreeSet             = 56, 64, 72
+	recNextNode, recNumTombstones                     = 80, 88
+	recWALAddress, recWALSize, recWALFirst            = 96, 104, 112
+	recOldAddress, recOldSize, recNumDeletions        = 120, 128, 136
+	recGlobalDepth, recSplitThreshold, recPromotion   = 144, 148, 152
+	recWALBlock, recKeyCheck, recSalt, recHashSeed    = 156, 160, 176, 208
+	recWriterPID, recWriterSince                      = 224, 232
+	recEpochCount, recReserved, recEpochs, recCreated = 240, 244, 248, 696
+
+	recordSize = 704
+
+	promotionThreshold = 4
+	maxEpochs          = 8
+	epochSize          = 56
+	flagClean          = 1
+)
+
+var _ [recordSize]byte = [recCreated + 8]byte{}
+var _ [recCreated]byte = [recEpochs + maxEpochs*epochSize]byte{}
+
+var le = binary.LittleEndian
+
+// record is the store record: what the store itself must know of a root before
+// it trusts anything else.
+type record struct {
+	clean                                bool
+	lastApplied, sliceThrough, sliceHash uint64
+	watermark                            uint64
+	numKeys, numValues, numBuckets       uint64
+	numSets, freeSet, nextNode           uint64
+	numTombstones, numDeletions          uint64
+	walAddress, walSize, walFirst        uint64
+	oldAddress, oldSize                  uint64
+	globalDepth, splitThreshold          uint32
+	walBlock                             uint32
+	keyCheck                             [16]byte
+	salt                                 [32]byte
+	hashSeed                             [2]uint64
+	writerPID, writerSince, created      uint64
+	epochs                               []wal.Epoch
+}
+
+// append encodes r behind dst.
+func (r *record) append(dst []byte) []byte {
+	p := make([]byte, recordSize)
+	le.PutUint32(p[recVersion:], FormatVersion)
+	if r.clean {
+		le.PutUint32(p[recFlags:], flagClean)
+	}
+	for _, f := range r.words() {
+		le.PutUint64(p[f.offset:], *f.word)
+	}
+	le.PutUint32(p[recGlobalDepth:], r.globalDepth)
+	le.PutUint32(p[recSplitThreshold:], r.splitThreshold)
+	le.PutUint32(p[recPromotion:], promotionThreshold)
+	le.PutUint32(p[recWALBlock:], r.walBlock)
+	copy(p[recKeyCheck:], r.keyCheck[:])
+	copy(p[recSalt:], r.salt[:])
+	le.PutUint32(p[recEpochCount:], uint32(len(r.epochs)))
+	at := p[recEpochs:recEpochs]
+	for _, e := range r.epochs {
+		at = wal.AppendEpoch(at, e)
+	}
+	return append(dst, p...)
+}
+
+// words lists the fields of eight bytes with their places: one list for the
+// encoder and the decoder.
+func (r *record) words() []struct {
+	offset int
+	word   *uint64
+} {
+	return []struct {
+		offset int
+		word   *uint64
+	}{
+		{recLastApplied, &r.lastApplied}, {recSliceThrough, &r.sliceThrough}, {recSliceHash, &r.sliceHash},
+		{recWatermark, &r.watermark}, {recNumKeys, &r.numKeys}, {recNumValues, &r.numValues},
+		{recNumBuckets, &r.numBuckets}, {recNumSets, &r.numSets}, {recFreeSet, &r.freeSet},
+		{recNextNode, &r.nextNode}, {recNumTombstones, &r.numTombstones}, {recNumDeletions, &r.numDeletions},
+		{recWALAddress, &r.walAddress}, {recWALSize, &r.walSize}, {recWALFirst, &r.walFirst},
+		{recOldAddress, &r.oldAddress}, {recOldSize, &r.oldSize},
+		{recHashSeed, &r.hashSeed[0]}, {recHashSeed + 8, &r.hashSeed[1]},
+		{recWriterPID, &r.writerPID}, {recWriterSince, &r.writerSince}, {recCreated, &r.created},
+	}
+}
+
+// parseRecord decodes the payload of a slot and judges its ranges; size is the
+// length of the file that it describes.
+func parseRecord(p []byte, size int64) (record, error) {
+	var r record
+	bad := func(offset int, format string, args ...any) (record, error) {
+		return r, corrupt.Errorf("store record", int64(offset), format, args...)
+	}
+	if len(p) < 4 {
+		return bad(0, "%d bytes, want %d", len(p), recordSize)
+	}
+	if v := le.Uint32(p); v != FormatVersion {
+		return r, fmt.Errorf("store record: version %d, want %d: %w", v, FormatVersion, ErrFormatVersion)
+	}
+	if len(p) != recordSize {
+		return bad(0, "%d bytes, want %d", len(p), recordSize)
+	}
+	for _, f := range r.words() {
+		*f.word = le.Uint64(p[f.offset:])
+	}
+	r.clean = le.Uint32(p[recFlags:])&flagClean != 0
+	r.globalDepth = le.Uint32(p[recGlobalDepth:])
+	r.splitThreshold = le.Uint32(p[recSplitThreshold:])
+	r.walBlock = le.Uint32(p[recWALBlock:])
+	copy(r.keyCheck[:], p[recKeyCheck:])
+	copy(r.salt[:], p[recSalt:])
+
+	inFile := func(address, length uint64) bool {
+		return address <= uint64(size) && length <= uint64(size)-address
+	}
+	block := uint64(r.walBlock)
+	count := le.Uint32(p[recEpochCount:])
+	switch {
+	case le.Uint32(p[recFlags:])&^flagClean != 0:
+		return bad(recFlags, "flags %#x, want 0 or 1", le.Uint32(p[recFlags:]))
+	case le.Uint32(p[recReserved:]) != 0:
+		return bad(recReserved, "reserved bytes are not zero")
+	case r.globalDepth > 40:
+		return bad(recGlobalDepth, "global depth %d, want 0 to 40", r.globalDepth)
+	case r.splitThreshold < minThreshold || r.splitThreshold > maxThreshold || bucket.NewGeometry(int(r.splitThreshold)).Check() != nil:
+		return bad(recSplitThreshold, "split threshold %d, want 8, 12 or 16 to %d", r.splitThreshold, maxThreshold)
+	case le.Uint32(p[recPromotion:]) != promotionThreshold:
+		return bad(recPromotion, "promotion threshold %d, want %d", le.Uint32(p[recPromotion:]), promotionThreshold)
+	case block < 512 || block > 1<<20 || block&(block-1) != 0:
+		return bad(recWALBlock, "log block of %d bytes, want a power of two from 512 to 1 MiB", block)
+	case r.walSize == 0 || r.walSize%block != 0 || !inFile(r.walAddress, r.walSize):
+		return bad(recWALAddress, "log at %#x of %d bytes in a file of %d", r.walAddress, r.walSize, size)
+	case r.oldSize%block != 0 || (r.oldAddress == 0) != (r.oldSize == 0) || !inFile(r.oldAddress, r.oldSize):
+		return bad(recOldAddress, "old log at %#x of %d bytes in a file of %d", r.oldAddress, r.oldSize, size)
+	case r.numBuckets == 0 || r.numBuckets >= 1<<32:
+		return bad(recNumBuckets, "%d buckets, want 1 to 2^32-1", r.numBuckets)
+	case r.sliceThrough != 0 && r.sliceThrough < r.lastApplied:
+		return bad(recSliceThrough, "slice through %d lies before last applied %d", r.sliceThrough, r.lastApplied)
+	case count == 0 || count > maxEpochs:
+		return bad(recEpochCount, "%d epochs, want 1 to %d", count, maxEpochs)
+	}
+	for i := range int(count) {
+		at := recEpochs + i*epochSize
+		e, err := wal.ParseEpoch(p[at : at+epochSize])
+		if err != nil {
+			return bad(at, "epoch %d: %w", i, err)
+		}
+		r.epochs = append(r.epochs, e)
+	}
+	return r, nil
+}

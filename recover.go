@@ -1,0 +1,245 @@
+package cidstore
+
+import (
+	"context"
+	"crypto/subtle"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/vfs"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// RecoveryReport says what Open found and did.
+type RecoveryReport struct {
+	Slot             int    // the commit slot used: 0 or 1
+	Commit           uint64 // number of its root
+	FellBack         bool   // the newest slot's root was damaged, the older one is in use
+	SuperblockMended bool   // the HDF5 superblock was written again from the slot
+	Clean            bool   // the store was closed; nothing in the log was unapplied
+
+	FramesReplayed     int    // whole batches taken from the log
+	OperationsReplayed int    // their operations
+	RewrittenFrames    int    // of those, batches that were not known to be durable and were logged anew
+	TornAt             uint64 // first sequence of a torn tail; 0: there was none
+	TornRecords        int    // whole records of it that belong to no whole batch, dropped
+	Salvaged           error  // Options.Salvage: the damage that was read past
+}
+
+func (r *RecoveryReport) fromTree(o hdf5io.OpenReport) {
+	r.Slot, r.Commit, r.FellBack, r.SuperblockMended = o.Slot, o.Commit, o.FellBack, o.SuperblockMended
+}
+
+// Recovery tells what Open found in the file.
+func (s *Store) Recovery() RecoveryReport { return s.recovery }
+
+// load reads the newest root and the log behind it, and begins a life of the log
+// if the store is writable.
+func (s *Store) load() error {
+	v, err := s.loadView(s.file.View())
+	if err != nil {
+		return err
+	}
+	// Fixed when the file was made, whatever this opener says.
+	s.opts.blockBytes, s.opts.SplitThreshold = int(v.record.walBlock), int(v.record.splitThreshold)
+	uuid := v.UUID()
+	check := wal.KeyCheck(logKey(&s.opts, &v.record), uuid)
+	if subtle.ConstantTimeCompare(check[:], v.record.keyCheck[:]) != 1 {
+		if !s.opts.emptyLog || !v.record.clean {
+			return ErrWALKey
+		}
+		s.state.Store(&state{fresh: newTable(0), view: v})
+		v.Adopted()
+		return nil
+	}
+	var late [][]wal.Op
+	if s.opts.ReadOnly {
+		s.recovery.Salvaged, err = s.follow(v)
+	} else {
+		var st *state
+		if st, late, err = s.replay(v); err == nil {
+			s.show(st)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s.recovery.FramesReplayed, s.recovery.OperationsReplayed = s.replayed.Frames, s.replayed.Ops
+	s.recovery.TornAt, s.recovery.TornRecords = s.replayed.TornAt, s.replayed.Discarded
+	s.recovery.Clean = v.record.clean && s.recovery.FramesReplayed == 0
+	s.lastTime.Store(max(s.replayed.Nanos, int64(v.record.created)))
+	if s.opts.ReadOnly {
+		return nil
+	}
+	return s.beginLife(late)
+}
+
+// logConfig is the log as a root names it.
+func (s *Store) logConfig(v *view) wal.Config {
+	r := &v.record
+	c := wal.Config{
+		UUID: v.UUID(), Key: logKey(&s.opts, r), Block: int(r.walBlock), Now: s.now,
+		Ring: wal.Ring{Storage: s.file.Region(int64(r.walAddress), int64(r.walSize)), First: r.walFirst},
+	}
+	if r.oldAddress != 0 {
+		c.Old = wal.Ring{Storage: s.file.Region(int64(r.oldAddress), int64(r.oldSize))}
+	}
+	return c
+}
+
+// replay reads every whole frame that v does not hold into tables. Those that a
+// slice of an interrupted checkpoint holds are left out: nothing is applied twice.
+// late are the frames that may stand in the page cache alone. With an error st is
+// what was read before it.
+func (s *Store) replay(v *view) (st *state, late [][]wal.Op, err error) {
+	st = &state{fresh: newTable(0), view: v}
+	r := &v.record
+	if r.sliceThrough != 0 {
+		st.frozen = newTable(0)
+		s.frozenThrough = wal.Mark{}
+	}
+	report, err := wal.Scan(s.logConfig(v), r.epochs, r.lastApplied, r.watermark, func(f wal.Frame) error {
+		if f.Last == r.sliceThrough {
+			s.frozenThrough = wal.Mark{Sequence: f.Last, MAC: f.MAC, Epoch: f.Epoch}
+		}
+		if f.PastWatermark {
+			late = append(late, append([]wal.Op(nil), f.Ops...))
+		}
+		for i, o := range f.Ops {
+			if !changes(o.Code) {
+				continue
+			}
+			hash, sequence := v.hasher.Hash(o.Key), f.First+uint64(i)
+			switch {
+			case sequence > r.sliceThrough:
+				st.fresh.add(hash, sequence, o)
+			case hash >= r.sliceHash:
+				st.frozen.add(hash, sequence, o)
+			}
+		}
+		return nil
+	})
+	s.replayed = report
+	if err == nil && r.sliceThrough != 0 && s.frozenThrough.Sequence != r.sliceThrough {
+		err = corrupt.Errorf("log", -1, "no batch ends at sequence %d, through which a checkpoint is under way", r.sliceThrough)
+	}
+	st.fresh.publish(report.End.Sequence)
+	if st.frozen != nil {
+		st.frozen.publish(r.sliceThrough)
+	}
+	return st, late, err
+}
+
+// show lets readers see st. checkpointing is held, or Open is not over.
+func (s *Store) show(st *state) {
+	s.state.Store(st)
+	st.view.Adopted()
+}
+
+// changes tells whether an operation changes a set; summaries do not.
+func changes(c wal.Opcode) bool {
+	return c == wal.Insert || c == wal.Delete || c == wal.DeleteValue
+}
+
+// apply puts the operations of a durable (Async: accepted) frame into the fresh
+// table, and then makes all of them visible at once. The log's leader calls it.
+func (s *Store) apply(first uint64, ops []wal.Op) {
+	st := s.state.Load()
+	for i, o := range ops {
+		if changes(o.Code) {
+			st.fresh.add(st.view.hasher.Hash(o.Key), first+uint64(i), o)
+		}
+	}
+	st.fresh.publish(first + uint64(len(ops)) - 1)
+}
+
+// beginLife makes a new epoch of the log durable in both slots before the first
+// append, so that no record of an earlier life can pass for one of this. Frames
+// that may stand in the page cache alone are written again first; the steps are
+// those of package wal, How a life begins.
+func (s *Store) beginLife(late [][]wal.Op) error {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	v := s.state.Load().view
+	s.olderApplied.Store(v.record.lastApplied)
+	if len(v.record.epochs) > maxEpochs-1 || !s.fits(late) {
+		if err := s.checkpointAll(context.Background()); err != nil {
+			return err
+		}
+		late = nil
+		v = s.state.Load().view
+	}
+	old := v.record.epochs
+	epoch := wal.Epoch{Number: old[len(old)-1].Number + 1, First: s.replayed.Next, End: wal.NoEnd}
+	old = slices.DeleteFunc(slices.Clone(old), func(e wal.Epoch) bool { return e.End == e.First }) // numbers used up
+	if _, err := io.ReadFull(s.opts.Rand, epoch.Anchor[:]); err != nil {
+		return fmt.Errorf("random bytes: %w", err)
+	}
+	end := s.replayed.End.Sequence + 1
+	if len(late) > 0 {
+		end = max(s.replayed.Watermark, v.record.lastApplied) + 1
+		reserved := epoch
+		reserved.End = epoch.First
+		if err := s.commitEpochs(append(slices.Clone(old), reserved)); err != nil {
+			return err
+		}
+	}
+	var earlier []wal.Epoch
+	for _, e := range old {
+		e.End = min(e.End, end)
+		if e.End > v.record.lastApplied+1 {
+			earlier = append(earlier, e)
+		}
+	}
+	c := s.logConfig(v)
+	c.Earlier, c.After = earlier, s.replayed.Nanos
+	log := wal.New(c, epoch, s.replayed.Next, s.replayed.Watermark, v.record.lastApplied+1)
+	for _, ops := range late { // they are in the tables already
+		if _, err := log.AppendAsync(ops); err != nil {
+			return err
+		}
+	}
+	if err := log.Flush(); err != nil {
+		return err
+	}
+	log.SetApply(s.apply)
+	s.log = log
+	s.recovery.RewrittenFrames = len(late)
+	return s.commitEpochs(append(earlier, epoch))
+}
+
+// fits tells whether the frames to be logged again have room in the ring.
+func (s *Store) fits(late [][]wal.Op) bool {
+	r := &s.state.Load().view.record
+	need := int64(0)
+	for _, ops := range late {
+		need += wal.RecordsFor(len(ops), int(r.walBlock))
+	}
+	tail := max(r.lastApplied+1, r.walFirst)
+	used := s.replayed.Next - min(tail-tail%(uint64(r.walBlock)/wal.RecordSize), s.replayed.Next)
+	return need <= int64(r.walSize/wal.RecordSize)-int64(used)
+}
+
+// commitEpochs commits a root that differs in the log's epochs alone, into both slots.
+func (s *Store) commitEpochs(epochs []wal.Epoch) error {
+	tx, err := s.file.Begin()
+	if err != nil {
+		return err
+	}
+	st := s.state.Load()
+	m, err := newMerge(s, tx, st.view)
+	if err != nil {
+		tx.Abort()
+		return err
+	}
+	m.record.clean = false
+	m.record.epochs = epochs
+	m.record.writerPID, m.record.writerSince = uint64(vfs.ProcessID()), uint64(s.now())
+	if err := s.commit(tx, m, st.frozen); err != nil {
+		return err
+	}
+	return s.settle()
+}

@@ -1,0 +1,109 @@
+package cidstore
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+// Refresh makes what the writer has acknowledged so far visible to a read-only
+// store. It never blocks the writer. Snapshots stay as they are. ErrReplaced:
+// the path names another file now; what was visible stays so.
+func (s *Store) Refresh() error {
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	switch {
+	case s.closed:
+		return ErrClosed
+	case !s.opts.ReadOnly:
+		return nil
+	}
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	return s.refresh()
+}
+
+// refresh is Refresh; closing and checkpointing are held.
+func (s *Store) refresh() error {
+	if s.opts.emptyLog {
+		return nil
+	}
+	if err := s.notReplaced(); err != nil {
+		return err
+	}
+	before := s.replayed
+	v, err := s.newestView()
+	if err == nil {
+		_, err = s.follow(v)
+	}
+	if err != nil {
+		s.replayed = before
+		return fmt.Errorf("refresh: %w", err)
+	}
+	return nil
+}
+
+// newestView adopts the newest root.
+func (s *Store) newestView() (*view, error) {
+	if _, err := s.file.Refresh(); err != nil {
+		return nil, err
+	}
+	return s.loadView(s.file.View())
+}
+
+// followTries bounds how often a writer may overwrite the log while it is read.
+const followTries = 100
+
+// follow shows v and the log behind it to readers, while a writer may be at work.
+// What it writes during the scan can make a whole log look damaged (a record is
+// read before it is written, one far behind it after), and what it overwrites can
+// make a long log look short. So a scan counts if the older slot's root, which the
+// log's tail follows, has not passed v's meanwhile, and an error counts if
+// another scan comes no further. salvaged is the damage that Options.Salvage
+// reads past.
+func (s *Store) follow(v *view) (salvaged, err error) {
+	reached := uint64(0)
+	for range followTries {
+		st, late, damage := s.replay(v)
+		lapped, err := s.lapped(v)
+		switch {
+		case err != nil:
+			return nil, err
+		case lapped:
+		case damage != nil && (s.replayed.End.Sequence > reached || reached == 0):
+			reached = max(s.replayed.End.Sequence, 1)
+		case damage != nil && !s.opts.Salvage:
+			return nil, damage
+		default:
+			// What this reader shows must not be taken back by a power cut.
+			if len(late) > 0 {
+				if err := s.file.SyncForReading(); err != nil {
+					return nil, err
+				}
+			}
+			s.show(st)
+			return damage, nil
+		}
+		if v, err = s.newestView(); err != nil {
+			return nil, errors.Join(damage, err)
+		}
+	}
+	return nil, fmt.Errorf("the log was overwritten %d times while it was read", followTries)
+}
+
+// lapped tells whether a writer may have overwritten log records that v lacks.
+func (s *Store) lapped(v *view) (bool, error) {
+	payloads, err := s.file.Payloads()
+	if err != nil {
+		return false, err
+	}
+	tail := uint64(math.MaxUint64)
+	for _, p := range payloads {
+		r, err := parseRecord(p, math.MaxInt64)
+		if err != nil {
+			return false, err
+		}
+		tail = min(tail, r.lastApplied)
+	}
+	return tail > v.record.lastApplied, nil
+}

@@ -1,0 +1,123 @@
+package cidstore_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"testing"
+
+	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// A hookFS is the system's files, with a hook that each read comes by first.
+type hookFS struct {
+	vfs.FS
+	before func(off int64, n int)
+}
+
+func (f *hookFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	file, err := f.FS.OpenFile(name, flag, perm)
+	return &hookFile{file, f}, err
+}
+
+type hookFile struct {
+	vfs.File
+	fs *hookFS
+}
+
+func (f *hookFile) ReadAt(p []byte, off int64) (int, error) {
+	if f.fs.before != nil {
+		f.fs.before(off, len(p))
+	}
+	return f.File.ReadAt(p, off)
+}
+
+// TestWriterBetweenTwoReads: a reader opens, or refreshes, and at one of its reads,
+// each in turn, stands still while a writer writes one batch, goes round its log
+// several times, or is closed and opened again. What the reader shows then is no
+// older than what was there when it began, and whole.
+func TestWriterBetweenTwoReads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	for what, batches := range map[string]int{"a batch": 0, "half a lap": 3, "laps": 17, "another life": -1} {
+		for _, opening := range []bool{false, true} {
+			t.Run(what, func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "s.h5")
+				writer := &cidstore.Options{WALBytes: 64 << 10, SplitThreshold: 8, GCInterval: -1}
+				w := open(t, path, writer)
+				n := uint64(0)
+				put := func() {
+					n++
+					var b cidstore.Batch
+					setGroup(&b, n)
+					must(t, w.Apply(&b))
+				}
+				put()
+				hook := &hookFS{FS: vfs.OS()}
+				var r *cidstore.Store
+				start := func() (err error) {
+					if opening {
+						r, err = cidstore.Open(path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: hook})
+						return err
+					}
+					return r.Refresh()
+				}
+				if !opening {
+					var err error
+					r, err = cidstore.Open(path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: hook})
+					must(t, err)
+				}
+				turns := 0
+				for turn := 0; ; turn++ {
+					reads := 0
+					hook.before = func(int64, int) {
+						if reads++; reads != turn+1 {
+							return
+						}
+						put()
+						for range batches {
+							put()
+						}
+						if batches < 0 {
+							must(t, w.Close())
+							w = open(t, path, writer)
+							put()
+						}
+					}
+					put()
+					began := n
+					err := start()
+					hook.before = nil
+					if errors.Is(err, cidstore.ErrLocked) {
+						t.Fatal(err)
+					}
+					must(t, err)
+					v, err := r.Snapshot()
+					must(t, err)
+					if got := groupValue(t, v); got < began {
+						t.Fatalf("read %d: batch %d is shown, batch %d was acknowledged before", turn, got, began)
+					}
+					must(t, v.Close())
+					if opening {
+						must(t, r.Close())
+					}
+					if reads <= turn {
+						break
+					}
+					turns++
+				}
+				if turns < 3 {
+					t.Errorf("%d turns", turns)
+				}
+				if !opening {
+					must(t, r.Close())
+				}
+				must(t, w.Checkpoint(context.Background()))
+				must(t, w.Close())
+			})
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package cidstore
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/vfs"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// liveLog is a store that was killed with batches in its log, and where they lie.
+type liveLog struct {
+	*scenario
+	disk   *crashfs.FS
+	frames []liveFrame
+	record record
+	before int // batches that the tree holds
+}
+
+// liveFrame is a frame of the log; batch: it has operations that change something.
+type liveFrame struct {
+	wal.Frame
+	batch bool
+}
+
+func newLiveLog(t *testing.T) *liveLog {
+	l := &liveLog{scenario: newScenario(t, crashSeed(t), func(o *Options) { o.WALBytes = 256 * 512 })}
+	for range 3 { // lives, so that there are ended epochs
+		l.open()
+		for range 7 {
+			l.apply(l.randomOps()...)
+		}
+		l.kill()
+	}
+	l.disk = l.fs.Copy()
+	s, err := l.openReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := s.state.Load().view
+	l.record = v.record
+	_, err = wal.Scan(s.logConfig(v), l.record.epochs, l.record.lastApplied, l.record.watermark, func(f wal.Frame) error {
+		l.frames = append(l.frames, liveFrame{f, len(f.Ops) > 0 && changes(f.Ops[0].Code)})
+		return nil
+	})
+	if err = errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	l.before = len(l.batches)
+	for _, f := range l.frames {
+		if f.batch {
+			l.before--
+		}
+	}
+	if l.before < 0 || len(l.batches)-l.before < 10 || l.endsAt(len(l.batches)) != nil {
+		t.Fatalf("%d of %d batches are in the tree, %v", l.before, len(l.batches), l.endsAt(len(l.batches)))
+	}
+	if l.record.oldAddress != 0 {
+		t.Fatal("there is a /wal_old: the places below are wrong")
+	}
+	return l
+}
+
+// kill ends the process: nothing more is written, the locks go.
+func (c *scenario) kill() {
+	c.store.file.Close()
+	c.store.vfile.Close()
+	c.store = nil
+}
+
+func (l *liveLog) openReader(tune func(*Options)) (*Store, error) {
+	o := l.options(l.disk)
+	o.ReadOnly = true
+	if tune != nil {
+		tune(o)
+	}
+	return Open(crashPath, o)
+}
+
+// flip changes one bit of a log record.
+func (l *liveLog) flip(sequence uint64, bit int) {
+	l.t.Helper()
+	f, err := l.disk.OpenFile(crashPath, vfs.ReadWrite, 0)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer f.Close()
+	at := int64(l.record.walAddress + sequence%(l.record.walSize/wal.RecordSize)*wal.RecordSize + uint64(bit/8))
+	var p [1]byte
+	if _, err := f.ReadAt(p[:], at); err != nil {
+		l.t.Fatal(err)
+	}
+	p[0] ^= 1 << (bit % 8)
+	if err := f.WriteAt(p[:], at); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// TestCrashRottenLog flips bits of every record of a live log. At or below the
+// highest watermark the record was durable: Open refuses and names it, and a
+// salvage is told so. Behind it the record is the torn end of the log: what
+// stands before is there.
+func TestCrashRottenLog(t *testing.T) {
+	l := newLiveLog(t)
+	bits := 16
+	if shortCampaign() {
+		bits = 1
+	}
+	random := rand.New(rand.NewPCG(uint64(len(l.frames)), 3))
+	refused, torn, whole := 0, 0, l.before
+	for _, f := range l.frames {
+		for sequence := f.First; sequence <= f.Last; sequence++ {
+			for range bits {
+				bit := random.IntN(8 * wal.RecordSize)
+				l.flip(sequence, bit)
+				var err error
+				if f.PastWatermark {
+					torn++
+					err = l.endsAt(whole)
+				} else {
+					refused++
+					err = l.refused(sequence)
+				}
+				if err != nil {
+					t.Fatalf("bit %d of record %d in a frame of %d to %d, past the watermark: %v: %v", bit, sequence, f.First, f.Last, f.PastWatermark, err)
+				}
+				l.flip(sequence, bit)
+			}
+		}
+		if f.batch {
+			whole++
+		}
+	}
+	if whole != len(l.batches) {
+		t.Errorf("the log has %d batches, want %d", whole, len(l.batches))
+	}
+	t.Logf("%d frames, %d flips refused, %d at the torn end", len(l.frames), refused, torn)
+	if refused == 0 || torn == 0 {
+		t.Fatal("not both sides of the watermark were looked at")
+	}
+}
+
+// refused: neither a reader nor a writer opens the log, the record is named, and
+// the file is left as it is.
+func (l *liveLog) refused(sequence uint64) error {
+	before := fileBytes(l.t, l.disk)
+	name := fmt.Sprintf("record %d", sequence)
+	for _, open := range []func() (*Store, error){
+		func() (*Store, error) { return l.openReader(nil) },
+		func() (*Store, error) { return Open(crashPath, l.options(l.disk)) },
+	} {
+		s, err := open()
+		if err == nil {
+			return errors.Join(errors.New("opened"), s.Close())
+		}
+		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrTampered) || !strings.Contains(err.Error(), name) {
+			return fmt.Errorf("refused without %q: %w", name, err)
+		}
+	}
+	if string(before) != string(fileBytes(l.t, l.disk)) {
+		return errors.New("the file was changed")
+	}
+	s, err := l.openReader(func(o *Options) { o.Salvage = true })
+	if err != nil {
+		return fmt.Errorf("salvage: %w", err)
+	}
+	p, err := printOf(s)
+	known := false
+	for n := l.before; n < len(l.prints); n++ {
+		known = known || l.prints[n] == p
+	}
+	if err == nil && !known || s.Recovery().Salvaged == nil {
+		err = fmt.Errorf("salvage: %d pairs, those of no number of batches; damage %w", p.pairs, s.Recovery().Salvaged)
+	}
+	return errors.Join(err, s.Close())
+}
+
+// endsAt: the store opens and holds so many batches.
+func (l *liveLog) endsAt(batches int) error {
+	s, err := l.openReader(nil)
+	if err != nil {
+		return err
+	}
+	p, err := printOf(s)
+	if err == nil && p != l.prints[batches] {
+		err = fmt.Errorf("%d pairs, want %d, those of %d batches", p.pairs, l.prints[batches].pairs, batches)
+	}
+	return errors.Join(err, s.Close())
+}

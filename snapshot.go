@@ -1,0 +1,232 @@
+package cidstore
+
+import (
+	"cmp"
+	"iter"
+	"slices"
+	"sync"
+
+	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/hdf5io"
+)
+
+// Snapshot is a consistent, immutable view of the store. It never blocks the
+// writer, but what it reaches is not freed until Close. Safe for concurrent use.
+type Snapshot struct {
+	reader
+	store *Store
+	pin   hdf5io.Pin
+
+	// mu is held for reading around each read of the file, never around a
+	// caller's code, and for writing by Close. It guards over.
+	mu   sync.RWMutex
+	over error // why reads refuse: ErrClosed or ErrSnapshotExpired
+
+	errMu sync.Mutex // guards err
+	err   error
+}
+
+// Snapshot returns a view of everything acknowledged so far. Close it.
+func (s *Store) Snapshot() (*Snapshot, error) {
+	r, pin, err := s.acquire()
+	if err != nil {
+		return nil, err
+	}
+	v := &Snapshot{reader: r, store: s, pin: pin}
+	v.gate = v
+	s.snapshots.Store(v, struct{}{})
+	if s.state.Load() == nil { // Close may have looked for snapshots before this one
+		_ = v.Close() // or it has seen it: the same
+		return nil, ErrClosed
+	}
+	return v, nil
+}
+
+// Close lets the snapshot go; loops under way end with ErrClosed. A second Close
+// returns ErrClosed.
+func (v *Snapshot) Close() error { return v.end(ErrClosed) }
+
+func (v *Snapshot) end(why error) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.over != nil {
+		return v.over
+	}
+	v.over = why
+	v.view.Unpin(v.pin)
+	v.store.snapshots.Delete(v)
+	return nil
+}
+
+// guard runs one read of the file: inside the snapshot's gate, if it has one, and
+// with faults of the mapping (the file was cut short by somebody) made ErrIO.
+func (r reader) guard(read func() error) error {
+	if r.gate != nil {
+		r.gate.mu.RLock()
+		defer r.gate.mu.RUnlock()
+		if r.gate.over != nil {
+			return r.gate.over
+		}
+	}
+	return guard(read)
+}
+
+// fail keeps the first error of any loop, for Err.
+func (v *Snapshot) fail(err error) {
+	v.errMu.Lock()
+	defer v.errMu.Unlock()
+	if v.err == nil {
+		v.err = err
+	}
+}
+
+// Err is the first error of any loop over the snapshot; nil if there was none.
+func (v *Snapshot) Err() error {
+	v.errMu.Lock()
+	defer v.errMu.Unlock()
+	return v.err
+}
+
+// Lookup is Store.Lookup as of the snapshot.
+func (v *Snapshot) Lookup(key E) ([]E, error) { return nilIfEmpty(v.AppendLookup(nil, key)) }
+
+// AppendLookup is Store.AppendLookup as of the snapshot.
+func (v *Snapshot) AppendLookup(dst []E, key E) (out []E, err error) {
+	out = dst
+	err = v.guard(func() (err error) { out, err = v.appendLookup(dst, key); return err })
+	return out, err
+}
+
+// Values is Store.Values as of the snapshot.
+func (v *Snapshot) Values(key E) iter.Seq2[E, error] {
+	return func(yield func(E, error) bool) {
+		if err := v.values(key, func(value E) bool { return yield(value, nil) }); err != nil {
+			yield(E{}, err)
+		}
+	}
+}
+
+// Has is Store.Has as of the snapshot.
+func (v *Snapshot) Has(key, value E) (ok bool, err error) {
+	err = v.guard(func() (err error) { ok, err = v.has(key, value); return err })
+	return ok, err
+}
+
+// HasKey is Store.HasKey as of the snapshot.
+func (v *Snapshot) HasKey(key E) (bool, error) {
+	n, err := v.Count(key)
+	return n > 0, err
+}
+
+// Count is Store.Count as of the snapshot.
+func (v *Snapshot) Count(key E) (n int, err error) {
+	err = v.guard(func() error {
+		c, err := v.count(key)
+		n = int(c)
+		return err
+	})
+	return n, err
+}
+
+// All yields every (key, value) pair once: keys in order of their hashes, the
+// values of a key ascending. See Err after the loop.
+func (v *Snapshot) All() iter.Seq2[E, E] {
+	return func(yield func(E, E) bool) {
+		v.loop(func(m *member) (bool, error) {
+			if m.pending || m.item.Spilled {
+				more := true
+				err := v.values(m.item.Key, func(value E) bool { more = yield(m.item.Key, value); return more })
+				return more, err
+			}
+			for _, value := range m.item.Values[:m.item.Count] {
+				if !yield(m.item.Key, value) {
+					return false, nil
+				}
+			}
+			return true, nil
+		})
+	}
+}
+
+// Keys yields every key that has a value, once, in order of hashes. See Err
+// after the loop.
+func (v *Snapshot) Keys() iter.Seq[E] {
+	return func(yield func(E) bool) {
+		v.loop(func(m *member) (bool, error) {
+			if m.pending {
+				if n, err := v.Count(m.item.Key); err != nil || n == 0 {
+					return true, err
+				}
+			}
+			return yield(m.item.Key), nil
+		})
+	}
+}
+
+func (v *Snapshot) loop(visit func(*member) (bool, error)) {
+	if err := v.members(visit); err != nil {
+		v.fail(err)
+	}
+}
+
+// member is one key of a walk: as the tree has it, or with pending operations,
+// which then decide.
+type member struct {
+	item    bucket.Item
+	pending bool
+}
+
+// members walks every key of the tree and of the tables, in order of (hash, key).
+func (r reader) members(visit func(*member) (bool, error)) error {
+	touched := r.touchedKeys()
+	var items []bucket.Item
+	for run := range r.view.directory.All() {
+		err := r.guard(func() (err error) {
+			items, err = r.view.buckets.Items(items[:0], run.Pointer.Bucket)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for i := range items {
+			for len(touched) > 0 && bucket.Less(&touched[0], &items[i]) {
+				if more, err := visit(&member{touched[0], true}); err != nil || !more {
+					return err
+				}
+				touched = touched[1:]
+			}
+			m := member{item: items[i]}
+			if len(touched) > 0 && touched[0].Key == items[i].Key {
+				m.pending = true
+				touched = touched[1:]
+			}
+			if more, err := visit(&m); err != nil || !more {
+				return err
+			}
+		}
+	}
+	for i := range touched {
+		if more, err := visit(&member{touched[i], true}); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// touchedKeys lists the keys with operations that the tree lacks, in order of
+// (hash, key), each once.
+func (r reader) touchedKeys() []bucket.Item {
+	var keys []bucket.Item
+	r.fresh.all(r.visible, func(o *op) { keys = append(keys, bucket.Item{Hash: o.hash, Key: o.key}) })
+	if r.frozen != nil {
+		r.frozen.all(^uint64(0), func(o *op) {
+			if !r.inTree(o.hash) {
+				keys = append(keys, bucket.Item{Hash: o.hash, Key: o.key})
+			}
+		})
+	}
+	slices.SortFunc(keys, func(a, b bucket.Item) int {
+		return cmp.Or(cmp.Compare(a.Hash, b.Hash), a.Key.Compare(b.Key))
+	})
+	return slices.CompactFunc(keys, func(a, b bucket.Item) bool { return a.Key == b.Key })
+}

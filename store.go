@@ -1,0 +1,268 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cidstore/cidstore/directory"
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/vfs"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// Store is an open database. All methods are safe for concurrent use.
+type Store struct {
+	opts  Options
+	path  string
+	info  vfs.Info // of the open file: device and inode
+	vfile vfs.File
+	file  *hdf5io.File
+	log   *wal.Log // nil when read-only
+
+	// state is what readers see. Only the holder of checkpointing replaces it,
+	// rotation inside the log's pause; nil after Close.
+	state atomic.Pointer[state]
+
+	closing sync.RWMutex // held for reading by every write; guards closed
+	closed  bool
+
+	// checkpointing is held for the length of a checkpoint, and by whatever else
+	// commits a root. It guards the fields below.
+	checkpointing sync.Mutex
+	frozenThrough wal.Mark // end of the frozen table's last frame
+	settled       bool     // both slots name the present root
+
+	admission    admission
+	olderApplied atomic.Uint64 // last_applied of the older slot
+
+	auditing  sync.Mutex // one audit at a time; guards opts.Rand once Open is over
+	snapshots sync.Map   // *Snapshot → struct{}, the open ones
+	metrics   counters
+	recovery  RecoveryReport
+	replayed  wal.ScanReport // what Open found in the log
+	failure   atomic.Pointer[error]
+	lastTime  atomic.Int64 // ns since 1970; time never goes back
+	lastFlush atomic.Int64
+
+	kick       chan struct{} // a checkpoint is due
+	stop       chan struct{}
+	background sync.WaitGroup
+}
+
+// now is the clock's time in ns since 1970, never less than before.
+func (s *Store) now() int64 {
+	t := s.opts.Clock().UnixNano()
+	for {
+		last := s.lastTime.Load()
+		if t <= last {
+			return last
+		}
+		if s.lastTime.CompareAndSwap(last, t) {
+			return t
+		}
+	}
+}
+
+// fail keeps the first failure of a write or sync.
+func (s *Store) fail(err error) {
+	if s.failure.CompareAndSwap(nil, &err) {
+		s.event("error", "error", err)
+	}
+}
+
+// Failed is why the store takes no more writes; nil as long as it does.
+func (s *Store) Failed() error {
+	p := s.failure.Load()
+	switch {
+	case p == nil:
+		return nil
+	case errors.Is(*p, ErrPoisoned):
+		return *p
+	}
+	return fmt.Errorf("%w: %w", ErrPoisoned, *p)
+}
+
+// start runs the goroutines of a writable store. stopBackground ends them.
+func (s *Store) start() {
+	s.kick, s.stop = make(chan struct{}, 1), make(chan struct{})
+	if s.opts.ReadOnly || s.opts.GCInterval < 0 {
+		return
+	}
+	s.background.Go(s.runCheckpoints)
+	if s.opts.Durability == Async {
+		s.background.Go(s.runFlushes)
+	}
+}
+
+func (s *Store) stopBackground() {
+	close(s.stop)
+	s.background.Wait()
+}
+
+func (s *Store) runCheckpoints() {
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-s.kick:
+			s.checkpointIfDue()
+		}
+	}
+}
+
+func (s *Store) runFlushes() {
+	ticker := time.NewTicker(s.opts.FlushInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-ticker.C:
+			if s.Failed() == nil {
+				_ = s.flush() // a failure poisons the store and is told to the next caller
+			}
+		}
+	}
+}
+
+// Close puts everything into the tree, syncs, gives free space at the end of the
+// file back, and unlocks. The locks go even when that fails; what the log holds
+// is then found by the next Open. A second Close returns ErrClosed.
+func (s *Store) Close() error {
+	s.closing.Lock()
+	if s.closed {
+		s.closing.Unlock()
+		return ErrClosed
+	}
+	s.closed = true
+	s.closing.Unlock()
+
+	s.stopBackground()
+	var err error
+	if !s.opts.ReadOnly {
+		err = s.closeWriter()
+	}
+	s.state.Store(nil) // first: a Snapshot that is taken now sees that, or is seen here
+	s.snapshots.Range(func(v, _ any) bool {
+		_ = v.(*Snapshot).end(ErrSnapshotExpired) // closed by its owner meanwhile: the same
+		return true
+	})
+	s.file.Drain()
+	return errors.Join(err, s.file.Close(), s.vfile.Close())
+}
+
+// closeWriter makes the root alone exact. It takes nothing that Open would need.
+func (s *Store) closeWriter() error {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	if err := s.Failed(); err != nil {
+		return err
+	}
+	if err := s.checkpointAll(context.Background()); err != nil {
+		return err
+	}
+	if err := s.commitClean(); err != nil {
+		return err
+	}
+	if err := s.file.Trim(3 * s.smallestSlice()); err != nil {
+		return s.writeFailed(err)
+	}
+	return nil
+}
+
+// commitClean writes the last root of a life, in both slots.
+func (s *Store) commitClean() error {
+	tx, err := s.file.Begin()
+	if err != nil {
+		return err
+	}
+	m, err := newMerge(s, tx, s.state.Load().view)
+	if err != nil {
+		tx.Abort()
+		return err
+	}
+	m.record.clean = true
+	if _, err := m.dropOldRing(tx); err != nil {
+		tx.Abort()
+		return err
+	}
+	if err := s.commit(tx, m, nil); err != nil {
+		return s.writeFailed(err)
+	}
+	return s.settle()
+}
+
+// notReplaced tells whether the path still names the open file.
+func (s *Store) notReplaced() error {
+	info, err := s.opts.FS.Stat(s.path)
+	if err != nil {
+		return fmt.Errorf("%s: %w: %w", s.path, ErrReplaced, err)
+	}
+	if info.Device != s.info.Device || info.Inode != s.info.Inode {
+		return fmt.Errorf("%s: %w", s.path, ErrReplaced)
+	}
+	return nil
+}
+
+// DirectoryMode is a form of the directory: "attribute", "dataset" or "sharded".
+type DirectoryMode = directory.Mode
+
+// DirectoryMode tells in which form the directory is stored; "" after Close.
+func (s *Store) DirectoryMode() DirectoryMode {
+	st := s.state.Load()
+	if st == nil {
+		return ""
+	}
+	return st.view.directory.Mode()
+}
+
+// Len is the number of keys and of (key, value) pairs, exact as of one moment
+// between call and return. A writable store checkpoints first if operations
+// wait; a read-only one looks at each key that they touch.
+func (s *Store) Len(ctx context.Context) (keys, values uint64, err error) {
+	if !s.opts.ReadOnly {
+		if err := s.Checkpoint(ctx); err != nil && !errors.Is(err, ErrPoisoned) && !errors.Is(err, ErrNoSpace) {
+			return 0, 0, err
+		}
+	}
+	v, err := s.Snapshot()
+	if err != nil {
+		return 0, 0, err
+	}
+	defer v.Close()
+	keys, values, err = v.len(ctx)
+	return keys, values, ofStore(err)
+}
+
+// len counts the tree's root and corrects it by the keys with pending operations.
+func (v *Snapshot) len(ctx context.Context) (keys, values uint64, err error) {
+	keys, values = v.view.record.numKeys, v.view.record.numValues
+	for i, item := range v.touchedKeys() {
+		if i%1024 == 0 && ctx.Err() != nil {
+			return 0, 0, ctx.Err()
+		}
+		err := v.guard(func() error {
+			d, err := v.stored(item.Hash, item.Key)
+			if err != nil {
+				return err
+			}
+			after, err := v.count(item.Key)
+			values += after - d.count()
+			if d.found {
+				keys--
+			}
+			if after > 0 {
+				keys++
+			}
+			return err
+		})
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	return keys, values, nil
+}

@@ -1,0 +1,92 @@
+package cidstore_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/cidstore/cidstore"
+)
+
+func open(t *testing.T, path string, o *cidstore.Options) *cidstore.Store {
+	t.Helper()
+	s, err := cidstore.Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func mustBeWhole(t *testing.T, s *cidstore.Store) {
+	t.Helper()
+	report, err := s.Check(context.Background())
+	if err != nil {
+		for _, d := range report.Defects {
+			t.Errorf("defect: %v", d)
+		}
+		t.Fatal(err)
+	}
+}
+
+func TestInsertLookupReopen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	s := open(t, path, nil)
+	want := map[cidstore.E][]cidstore.E{}
+	var b cidstore.Batch
+	for i := range 20000 {
+		k, v := cidstore.FromString(fmt.Sprint("k", i%7000)), cidstore.FromString(fmt.Sprint("v", i))
+		b.Insert(k, v)
+		want[k] = append(want[k], v)
+		if b.Len() == 1000 {
+			if err := s.Apply(&b); err != nil {
+				t.Fatal(err)
+			}
+			b.Reset()
+		}
+	}
+	big := cidstore.FromUint64(7)
+	for i := range 3000 {
+		b.Insert(big, cidstore.FromUint64(uint64(i)))
+		want[big] = append(want[big], cidstore.FromUint64(uint64(i)))
+	}
+	if err := s.Apply(&b); err != nil {
+		t.Fatal(err)
+	}
+	compare := func(s *cidstore.Store, when string) {
+		t.Helper()
+		for k, values := range want {
+			slices.SortFunc(values, cidstore.E.Compare)
+			got, err := s.Lookup(k)
+			if err != nil || !slices.Equal(got, values) {
+				t.Fatalf("%s: Lookup(%v) = %d values, %v; want %d", when, k, len(got), err, len(values))
+			}
+		}
+		if got, err := s.Lookup(cidstore.FromString("absent")); got != nil || err != nil {
+			t.Fatalf("%s: absent key: %v, %v", when, got, err)
+		}
+		keys, values, err := s.Len(context.Background())
+		if err != nil || keys != uint64(len(want)) || values != 23000 {
+			t.Fatalf("%s: Len = %d, %d, %v; want %d, 23000", when, keys, values, err, len(want))
+		}
+	}
+	compare(s, "pending")
+	if err := s.Checkpoint(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	compare(s, "checkpointed")
+	mustBeWhole(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path, nil)
+	compare(s, "reopened")
+	mustBeWhole(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != cidstore.ErrClosed {
+		t.Fatalf("second Close: %v", err)
+	}
+}

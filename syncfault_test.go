@@ -1,0 +1,259 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/pprof"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/vfs"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// watchdog ends the whole test program, with the stacks of all goroutines, if the
+// function that it returns is not called in time: a hang is a failure with a place.
+func watchdog(name string, limit time.Duration) (stop func()) {
+	timer := time.AfterFunc(limit, func() {
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+		panic(fmt.Sprintf("%s has not ended within %v", name, limit))
+	})
+	return func() { timer.Stop() }
+}
+
+const (
+	hangLimit  = time.Minute
+	backupPath = "db/backup.h5"
+)
+
+// try writes one batch and notes what became of it.
+func (c *scenario) try(ops ...wal.Op) error {
+	n := len(c.batches)
+	c.batches = append(c.batches, ops)
+	c.model.apply(ops)
+	c.prints = append(c.prints, c.model.print())
+	c.fs.Mark(issued(n))
+	if err := c.store.Apply(&Batch{ops: ops}); err != nil {
+		return err
+	}
+	c.acked = n + 1
+	c.fs.Mark(acked(n))
+	return nil
+}
+
+// randomOps are a few operations on few keys, one of them a key of many values.
+func (c *scenario) randomOps() (ops []wal.Op) {
+	for range 3 + c.random.IntN(8) {
+		k, v := c.random.Uint64N(60), c.random.Uint64N(9)
+		switch c.random.IntN(6) {
+		case 0:
+			ops = append(ops, del(k))
+		case 1:
+			ops = append(ops, delv(k, v))
+		case 2:
+			ops = append(ops, ins(1, c.random.Uint64()))
+		default:
+			ops = append(ops, ins(k, v))
+		}
+	}
+	return ops
+}
+
+// work makes a store on f, writes, checkpoints, reads, copies, closes and opens
+// again, and ends at the first error. c.store is nil when nothing is open.
+func (c *scenario) work(f vfs.FS) (err error) {
+	for life := range 2 {
+		if c.store, err = Open(crashPath, c.options(f)); err != nil {
+			return fmt.Errorf("open: %w", err)
+		}
+		for i := range 14 {
+			if err := c.try(c.randomOps()...); err != nil {
+				return fmt.Errorf("apply: %w", err)
+			}
+			if i%4 == 3 {
+				if err := c.store.Checkpoint(context.Background()); err != nil {
+					return err
+				}
+			}
+		}
+		if p, err := printOf(c.store); err != nil {
+			return fmt.Errorf("read: %w", err)
+		} else if p != c.model.print() {
+			return fmt.Errorf("life %d: %d pairs, want %d", life, p.pairs, c.model.print().pairs)
+		}
+		if life == 0 {
+			if err := c.store.Backup(context.Background(), backupPath); err != nil {
+				return fmt.Errorf("backup: %w", err)
+			}
+			c.copied = true
+		}
+		s := c.store
+		c.store = nil
+		if err := s.Close(); err != nil {
+			return fmt.Errorf("close: %w", err)
+		}
+	}
+	return nil
+}
+
+// abandon closes the store of a run that failed; its locks must go.
+func (c *scenario) abandon() {
+	if c.store != nil {
+		_ = c.store.Close() // a poisoned store says so again
+		c.store = nil
+	}
+}
+
+// countCalls runs work once and returns how many calls of some kinds it makes.
+func countCalls(t *testing.T, seed uint64, ops errfs.Op) int {
+	t.Helper()
+	c := newScenario(t, seed, noQuarantine)
+	disk := errfs.New(c.fs)
+	count := disk.Add(errfs.Rule{Ops: ops})
+	if err := c.work(disk); err != nil {
+		t.Fatal(err)
+	}
+	return count.Matched()
+}
+
+// TestFaultSync lets each sync of a run fail once, in each of the ways that file
+// systems have: the error is told, nothing is written after it, and neither the
+// next opener, who finds a cache that lies, nor a power cut before or behind him
+// loses what was acknowledged.
+func TestFaultSync(t *testing.T) {
+	seed := crashSeed(t)
+	syncs := countCalls(t, seed, errfs.WriteSync|errfs.Datasync|errfs.Sync)
+	step := 1
+	if shortCampaign() {
+		step = 9
+	}
+	for name, mode := range map[string]crashfs.SyncFailure{"keep": crashfs.FailKeep, "revert": crashfs.FailRevert, "lost": crashfs.FailLost} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			runs, images := 0, 0
+			for nth := int(seed) % step; nth < syncs; nth += step {
+				stop := watchdog(fmt.Sprintf("sync %d failed: the run", nth), hangLimit)
+				n, err := failOneSync(t, seed, mode, nth)
+				stop()
+				if err != nil {
+					t.Fatalf("sync %d of %d: %v", nth, syncs, err)
+				}
+				runs, images = runs+1, images+n
+			}
+			t.Logf("%d runs, %d images", runs, images)
+			if runs == 0 || images == 0 {
+				t.Fatal("no sync failed")
+			}
+		})
+	}
+}
+
+func failOneSync(t *testing.T, seed uint64, mode crashfs.SyncFailure, nth int) (images int, err error) {
+	c := newScenario(t, seed, noQuarantine)
+	trace := c.fs.Record()
+	c.fs.FailSync(mode, nth, 1)
+	worked := c.work(c.fs)
+	switch {
+	case worked == nil:
+		return 0, errors.New("nobody was told")
+	case !errors.Is(worked, crashfs.ErrSync):
+		return 0, fmt.Errorf("the cause is not told: %w", worked)
+	}
+	failed := trace.Len()
+	if err := c.refuses(worked, trace); err != nil {
+		return 0, err
+	}
+	before := *c // what the crashed openers below are held against
+	before.batches, before.prints = slices.Clone(c.batches), slices.Clone(c.prints)
+	if err := c.restart(); err != nil {
+		return 0, fmt.Errorf("restart without a power cut: %w", err)
+	}
+	restarted := trace.Len()
+	for range 2 {
+		if err := c.try(c.randomOps()...); err != nil {
+			return 0, fmt.Errorf("write after the restart: %w", err)
+		}
+	}
+	if err := c.store.Checkpoint(context.Background()); err != nil {
+		return 0, err
+	}
+	trace.Stop()
+	c.abandon()
+	for _, part := range []struct {
+		model    *scenario
+		from, to int
+	}{{&before, failed, restarted - 1}, {c, restarted, 0}} {
+		e := trace.Enumerate(crashfs.Plan{Seed: seed + uint64(nth), PerCut: 1, From: part.from, To: part.to})
+		for image := range e.Images() {
+			images++
+			// Where the batch that failed was seen to be absent it stays so: its mark is
+			// that of the batch that took its number.
+			ack, issue := window(image.Marks)
+			if err := part.model.recovered(image.FS(), ack, min(issue, len(part.model.batches)), false); err != nil {
+				return images, fmt.Errorf("%v: %w", image, err)
+			}
+		}
+	}
+	return images, nil
+}
+
+// refuses shows that a store whose sync failed takes no writes, issues none, and
+// still reads what was acknowledged.
+func (c *scenario) refuses(worked error, trace *crashfs.Trace) error {
+	defer c.abandon()
+	if c.store == nil || c.store.Failed() == nil && strings.HasPrefix(worked.Error(), "backup:") {
+		return nil // nothing is open, or the copy in the making is what failed
+	}
+	calls := trace.Len()
+	for what, write := range map[string]func() error{
+		"Insert":     func() error { return c.store.Insert(E{}, E{}) },
+		"Sync":       func() error { return c.store.Sync() },
+		"Checkpoint": func() error { return c.store.Checkpoint(context.Background()) },
+	} {
+		if err := write(); !errors.Is(err, ErrPoisoned) || !errors.Is(err, crashfs.ErrSync) {
+			return fmt.Errorf("%s after a failed sync: %v", what, err)
+		}
+	}
+	p, err := printOf(c.store)
+	if err != nil || p != c.prints[c.acked] && p != c.prints[len(c.batches)] {
+		return fmt.Errorf("read after a failed sync: %d pairs, %w", p.pairs, err)
+	}
+	if err := c.store.Close(); !errors.Is(err, ErrPoisoned) {
+		return fmt.Errorf("close after a failed sync: %v", err)
+	}
+	c.store = nil
+	if n := trace.Len(); n != calls {
+		return fmt.Errorf("%d calls wrote to the disk after a failed sync", n-calls)
+	}
+	return nil
+}
+
+// restart opens the store again, finds out what became of the batch that failed,
+// and takes that for the truth from here on.
+func (c *scenario) restart() error {
+	s, err := Open(crashPath, c.options(c.fs))
+	if err != nil {
+		return err
+	}
+	c.store = s
+	n, err := c.stateOf(s, c.acked, len(c.batches))
+	if err != nil {
+		return err
+	}
+	c.batches, c.prints, c.acked = c.batches[:n], c.prints[:n+1], n
+	c.model = contents{}
+	for _, ops := range c.batches {
+		c.model.apply(ops)
+	}
+	if n > 0 {
+		c.fs.Mark(acked(n - 1))
+	}
+	c.fs.Mark(issued(n - 1))
+	return nil
+}

@@ -1,0 +1,306 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cidstore/cidstore/wal"
+)
+
+// Insert puts value into the set of key. It is durable when it returns, unless
+// Options.Durability is Async. Inserting what is there has no effect.
+func (s *Store) Insert(key, value E) error {
+	return s.one(wal.Op{Code: wal.Insert, Key: key, Value: value})
+}
+
+// Delete takes away all values of key; an absent key is no error.
+func (s *Store) Delete(key E) error { return s.one(wal.Op{Code: wal.Delete, Key: key}) }
+
+// DeleteValue takes value out of the set of key; an absent one is no error.
+func (s *Store) DeleteValue(key, value E) error {
+	return s.one(wal.Op{Code: wal.DeleteValue, Key: key, Value: value})
+}
+
+// Apply makes the operations of b as one, in order: all of them are seen and
+// survive, or none. ErrTooLarge: more than a third of Options.WALBytes.
+func (s *Store) Apply(b *Batch) error { return s.write(b.ops) }
+
+// singles keeps the one-element slices of single operations.
+var singles = sync.Pool{New: func() any { return new([1]wal.Op) }}
+
+func (s *Store) one(o wal.Op) error {
+	ops := singles.Get().(*[1]wal.Op)
+	ops[0] = o
+	err := s.write(ops[:])
+	singles.Put(ops)
+	return err
+}
+
+func (s *Store) write(ops []wal.Op) error {
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if err := s.writable(); err != nil || len(ops) == 0 {
+		return err
+	}
+	claim, err := s.admit(ops)
+	if err != nil {
+		return err
+	}
+	if s.opts.Durability == Async {
+		_, err = s.log.AppendAsync(ops)
+	} else {
+		_, err = s.log.Append(ops)
+	}
+	s.release(claim)
+	if err != nil {
+		return s.poisoned(err)
+	}
+	return s.afterWrite()
+}
+
+// writable tells why the store takes no writes, if it does not. closing is held.
+func (s *Store) writable() error {
+	switch {
+	case s.closed:
+		return ErrClosed
+	case s.opts.ReadOnly:
+		return fmt.Errorf("write: %w", ErrReadOnly)
+	}
+	return s.Failed()
+}
+
+// Sync makes everything accepted so far durable in the log. With Sync
+// durability it already is.
+func (s *Store) Sync() error {
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if err := s.writable(); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
+func (s *Store) flush() error {
+	s.lastFlush.Store(s.now())
+	if err := s.log.Flush(); err != nil {
+		return s.poisoned(err)
+	}
+	return nil
+}
+
+// poisoned makes every later write refuse: after a failed write or sync nobody
+// knows what the disk holds until the store is opened again.
+func (s *Store) poisoned(err error) error {
+	s.file.Poison(err)
+	s.log.Poison(err)
+	s.fail(err)
+	return s.Failed()
+}
+
+// claim is room that a write has been promised and has not used yet.
+type claim struct {
+	records int64 // of the ring
+	ops     int64 // of memory and of the tree's space
+}
+
+// admission keeps the promises to writers under way.
+type admission struct {
+	mu      sync.Mutex // guards the fields below
+	claimed claim
+	covered int64 // pending operations whose growth the free space covers
+}
+
+// admit waits until a write of these operations has room: in the ring, in
+// memory, and in the tree's free space. Every wait ends: in room, ErrNoSpace,
+// ErrPoisoned or ErrClosed.
+func (s *Store) admit(ops []wal.Op) (claim, error) {
+	want := claim{wal.RecordsFor(len(ops), s.opts.blockBytes), int64(len(ops))}
+	if most := max(s.opts.WALBytes/wal.RecordSize/3, s.log.Largest()); want.records > most {
+		return claim{}, fmt.Errorf("batch of %d operations: %w: %d records with their end, a third of the log is %d",
+			len(ops), ErrTooLarge, want.records, most)
+	}
+	deletes, spared := onlyDeletes(ops), false
+	for {
+		s.admission.mu.Lock()
+		short := s.shortOf(want)
+		if short == enough {
+			s.admission.claimed.records += want.records
+			s.admission.claimed.ops += want.ops
+		}
+		s.admission.mu.Unlock()
+		if short == enough {
+			err := s.cover(deletes)
+			if err == nil {
+				return want, nil
+			}
+			s.release(want)
+			if spared || !errors.Is(err, ErrNoSpace) {
+				return claim{}, err
+			}
+			spared = true
+			if err := s.spare(); err != nil {
+				return claim{}, err
+			}
+			continue
+		}
+		s.metrics.waits.Add(1)
+		if err := s.makeRoom(want); err != nil {
+			return claim{}, err
+		}
+	}
+}
+
+func onlyDeletes(ops []wal.Op) bool {
+	for i := range ops {
+		if ops[i].Code == wal.Insert {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Store) release(c claim) {
+	s.admission.mu.Lock()
+	defer s.admission.mu.Unlock()
+	s.admission.claimed.records -= c.records
+	s.admission.claimed.ops -= c.ops
+}
+
+// shortage says what a write has to wait for.
+type shortage int
+
+const (
+	enough shortage = iota
+	ringShort
+	memoryShort
+)
+
+// shortOf tells what is missing for want. admission.mu is held.
+func (s *Store) shortOf(want claim) shortage {
+	c := s.admission.claimed
+	if s.log.Room()-c.records < want.records || want.records > s.log.Largest() {
+		return ringShort
+	}
+	pending, need := s.pendingOps()+c.ops, want.ops*opBytes
+	if need > s.opts.MemoryBudget {
+		need = s.opts.MemoryBudget / 2 // it would wait for ever for the moment when nobody else writes
+	}
+	if pending > 0 && pending*opBytes+need > s.opts.MemoryBudget {
+		return memoryShort
+	}
+	return enough
+}
+
+// pendingOps is the number of operations in memory that are not in the tree.
+func (s *Store) pendingOps() int64 {
+	st := s.state.Load()
+	n := int64(st.fresh.count.Load())
+	if st.frozen != nil {
+		n += int64(st.frozen.count.Load())
+	}
+	return n
+}
+
+// cover grows the file, before a write is logged, until the free space covers
+// what the pending operations can add to the tree and a reserve of slices. Deletes
+// may use the reserve down to two slices.
+func (s *Store) cover(deletes bool) error {
+	s.admission.mu.Lock()
+	defer s.admission.mu.Unlock()
+	pending := s.pendingOps() + s.admission.claimed.ops
+	if pending <= s.admission.covered {
+		return nil
+	}
+	ahead := pending + pending/8 + 64
+	if err := s.file.Reserve(s.growth(ahead) + 3*s.smallestSlice()); err == nil {
+		s.admission.covered = ahead
+		return nil
+	}
+	slices := int64(3)
+	if deletes {
+		slices = 2
+	}
+	err := s.file.Reserve(s.growth(pending) + slices*s.smallestSlice())
+	if err == nil {
+		s.admission.covered = pending
+		return nil
+	}
+	if deletes && s.file.Space().Free >= slices*s.smallestSlice() {
+		return nil // deletes add next to nothing to the tree
+	}
+	return fmt.Errorf("write: %w", err)
+}
+
+// spare gives a write that finds the disk full all the space there is: what waits
+// goes into the tree, where it needs no cover, and the older slot, which holds on
+// to what the tree no longer uses, is written over.
+func (s *Store) spare() error {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	if err := s.Failed(); err != nil {
+		return err
+	}
+	if s.logEnd() != s.state.Load().view.record.lastApplied {
+		if err := s.checkpointAll(context.Background()); err != nil && !errors.Is(err, ErrNoSpace) {
+			return err
+		}
+	}
+	if s.settled {
+		return nil
+	}
+	return s.settle()
+}
+
+// growth estimates what n pending operations add to the tree, in bytes: each an
+// entry with a more row or its share of a spilled one, and for each bucket that
+// they touch a tail, or the last chunk of a row, with its index record. Sets that
+// move to a larger class can take more; a checkpoint that finds too little room
+// stops between two slices with ErrNoSpace, and the log keeps the rest.
+func (s *Store) growth(n int64) int64 {
+	const perOp, perBucket = 128, 16*48 + 256
+	buckets := int64(s.state.Load().view.record.numBuckets)
+	chunk := min(int64(s.opts.SplitThreshold), 16)
+	return n*perOp + min(n, buckets)*perBucket*chunk/16
+}
+
+// smallestSlice is the least space that a checkpoint can work with: half the
+// ring that the store started with, 16 KiB to 2 MiB.
+func (s *Store) smallestSlice() int64 {
+	return min(max(s.opts.startBytes/2, 16<<10), 2<<20)
+}
+
+// afterWrite starts a checkpoint when enough waits for one.
+func (s *Store) afterWrite() error {
+	inline := s.opts.GCInterval < 0
+	if inline && s.opts.Durability == Async && s.now()-s.lastFlush.Load() >= int64(s.opts.FlushInterval) {
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	if !s.checkpointDue() {
+		return nil
+	}
+	if inline {
+		s.checkpointIfDue()
+		return nil
+	}
+	select {
+	case s.kick <- struct{}{}:
+	default: // one is asked for already
+	}
+	return nil
+}
+
+// checkpointDue: the records or the memory since the last checkpoint fill a third.
+func (s *Store) checkpointDue() bool {
+	st := s.state.Load()
+	if st == nil {
+		return false
+	}
+	applied := max(st.view.record.lastApplied, st.view.record.sliceThrough)
+	ring := st.view.record.walSize / wal.RecordSize
+	return s.log.Next()-1-min(applied, s.log.Next()-1) >= ring/3 ||
+		st.fresh.bytes() >= s.opts.MemoryBudget/3
+}
