@@ -1,0 +1,48 @@
+# CIDStore: make alone lists the targets.
+
+GO ?= go
+
+.DEFAULT_GOAL := help
+.PHONY: help lint test race fuzz crash bench cross qemu interop demo check
+
+help: ## this list
+	@echo "Targets:"
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-9s %s\n", $$1, $$2 }'
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags 'invariants seedbug' ./...
+	$(GO) tool staticcheck ./...
+
+test: ## every test, with the foreign programs that are compared with (TESTFLAGS=-v and the like)
+	scripts/oracles
+	$(GO) test -timeout 30m $(TESTFLAGS) ./...
+
+race: ## every test under the race detector, with the invariants of debug builds
+	$(GO) test -timeout 30m -race -tags invariants $(TESTFLAGS) ./...
+
+fuzz: ## each native fuzz target for FUZZTIME, 20s by default; stops at the first failure
+	scripts/fuzz
+
+crash: ## crash, fault and kill campaigns; SHORT=1: the short ones; SEEDBUG=name: with that bug, which must be caught
+	scripts/crash
+
+bench: ## the figures of docs/BENCHMARKS.md; PAIRS=1e7: the large ones. Nothing else should run
+	scripts/bench
+
+cross: ## builds for every supported system without cgo
+	scripts/cross
+
+qemu: ## tests of the file format on big-endian and 32-bit machines, emulated
+	scripts/qemu
+
+interop: ## files against cidstore.py, h5py, pandas, the HDF5 tools and h5wasm; all of these must be there
+	scripts/interop
+
+demo: ## builds the program and shows on WordNet, checking each step, that a kill loses nothing; leaves dist/demo
+	scripts/demo
+
+check: lint test race ## what to run before a commit: lint, test, race, and short crash and fuzz runs
+	SHORT=1 scripts/crash
+	FUZZTIME=2s scripts/fuzz

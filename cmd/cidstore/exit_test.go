@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cidstore/cidstore"
+)
+
+// TestExitCodes holds every error of the store to its exit code, and to a sentence
+// in one line that says what to do.
+func TestExitCodes(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		code int
+	}{
+		{nil, exitOK},
+		{errNegative, exitNegative},
+		{usageError{errors.New("x")}, exitUsage},
+		{cidstore.ErrWALKey, exitUsage},
+		{cidstore.ErrCorrupt, exitCorrupt},
+		{cidstore.ErrTruncated, exitCorrupt},
+		{cidstore.ErrForeignEdit, exitCorrupt},
+		{cidstore.ErrTampered, exitCorrupt},
+		{cidstore.ErrNotCIDStore, exitCorrupt},
+		{cidstore.ErrLocked, exitLocked},
+		{cidstore.ErrIO, exitIO},
+		{cidstore.ErrNoSpace, exitIO},
+		{cidstore.ErrSpacePinned, exitIO},
+		{cidstore.ErrPoisoned, exitIO},
+		{cidstore.ErrReadOnly, exitIO},
+		{cidstore.ErrReplaced, exitIO},
+		{fs.ErrExist, exitIO},
+		{&os.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}, exitIO},
+		{&os.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, exitIO},
+		{&os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, exitIO},
+		{errors.New("anything else"), exitIO},
+		{cidstore.ErrFormatVersion, exitVersion},
+		{stoppedError{os.Interrupt}, 130},
+		{stoppedError{syscall.SIGTERM}, 143},
+	} {
+		if got := exitCode(test.err); got != test.code {
+			t.Errorf("%v: exit code %d, want %d", test.err, got, test.code)
+		}
+		if test.err == nil || test.code <= exitUsage && test.err != cidstore.ErrWALKey || test.code > exitSignal {
+			continue
+		}
+		wrapped := errors.Join(fmt.Errorf("open x: %w", test.err), errors.New("second"))
+		if got := exitCode(wrapped); got != test.code {
+			t.Errorf("%v, wrapped: exit code %d, want %d", test.err, got, test.code)
+		}
+		text := sentence(wrapped)
+		if strings.Contains(text, "\n") {
+			t.Errorf("more than one line: %s", text)
+		}
+		if known := classOf(test.err).is != nil; known && !strings.HasSuffix(text, classOf(test.err).hint) {
+			t.Errorf("%s does not say what to do", text)
+		}
+	}
+}

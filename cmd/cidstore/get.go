@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+
+	"github.com/cidstore/cidstore"
+	"github.com/spf13/cobra"
+)
+
+func (p *program) getCommand() *cobra.Command {
+	var resolve string
+	c := &cobra.Command{
+		Use:   "get STORE KEY...",
+		Short: "Print the values of keys",
+		Long: `Get prints the values of the keys, one a line, ascending; with --json one object a
+key. Nothing is printed and the exit code is 1 when all keys are absent.
+
+An identifier does not remember the name that it was made of. --resolve reads a TSV
+or CSV file, packed or not, and prints in place of an identifier the field of that
+file, in any column, whose UUIDv5 it is.`,
+		Args: arguments(2, many),
+		RunE: func(c *cobra.Command, args []string) error {
+			return p.withStore(args[0], reading, func(s *cidstore.Store) error {
+				return p.get(c.Context(), s, args[1:], resolve)
+			})
+		},
+	}
+	c.Flags().StringVar(&resolve, "resolve", "", "`file` with the names to print, as import reads it")
+	return c
+}
+
+func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, resolve string) error {
+	view, err := s.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	var names map[cidstore.E]string
+	if resolve != "" {
+		if names, err = wantedNames(view, keys); err != nil {
+			return err
+		}
+		if err := findNames(ctx, resolve, names); err != nil {
+			return err
+		}
+	}
+	sets := setWriter{out: p.out}
+	found := false
+	for _, text := range keys {
+		key := identifier(text)
+		if p.json {
+			if err := sets.begin(key); err != nil {
+				return err
+			}
+		}
+		for value, err := range view.Values(key) {
+			if err == nil {
+				found = true
+				err = p.printValue(&sets, key, value, names[value])
+			}
+			if err == nil && ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	if err := sets.end(); err != nil {
+		return err
+	}
+	if !found {
+		return errNegative
+	}
+	return nil
+}
+
+func (p *program) printValue(sets *setWriter, key, value cidstore.E, name string) error {
+	if p.json {
+		if name != "" {
+			sets.names = append(sets.names, named{value, name})
+		}
+		return sets.add(key, value)
+	}
+	if name == "" {
+		name = value.String()
+	}
+	_, err := p.out.WriteString(name + "\n")
+	return err
+}

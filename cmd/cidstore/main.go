@@ -1,0 +1,128 @@
+// Command cidstore makes, fills, reads, checks and copies CIDStore files. See
+// cidstore --help, and exit.go for what its exit codes mean.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run is the program without the exit, which skips deferred calls.
+func run(args []string) int {
+	ctx, stop := untilSignal(context.Background())
+	defer stop()
+	p := &program{in: os.Stdin, out: bufio.NewWriterSize(os.Stdout, 64<<10), messages: os.Stderr}
+	root := p.root()
+	root.SetArgs(args)
+	root.SetOut(p.out)
+	command, err := root.ExecuteContextC(ctx)
+	switch {
+	case err != nil && !p.started:
+		err = usageError{err}
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		err = context.Cause(ctx)
+	}
+	if flushErr := p.out.Flush(); flushErr != nil && err == nil {
+		err = fmt.Errorf("standard output: %w", flushErr)
+	}
+	if err != nil && !errors.Is(err, errNegative) {
+		text := sentence(err)
+		if isUsage(err) {
+			text += "; see " + command.CommandPath() + " --help"
+		}
+		fmt.Fprintf(os.Stderr, "cidstore: %s\n", text)
+	}
+	return exitCode(err)
+}
+
+// untilSignal returns a context that the first SIGINT or SIGTERM ends, with the
+// signal as its cause. A second one kills, as if nobody had asked for signals.
+func untilSignal(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case s := <-signals:
+			signal.Stop(signals)
+			cancel(stoppedError{s})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { signal.Stop(signals); cancel(nil) }
+}
+
+// program is what the commands share: the standard streams and the flags that
+// every command has.
+type program struct {
+	in       io.Reader
+	out      *bufio.Writer // results; flushed by run
+	messages *os.File      // progress, messages and errors
+	started  bool          // the command line made sense: a command runs
+
+	json          bool
+	quiet         bool
+	keyFile       string
+	allowUnsafeFS bool
+}
+
+func (p *program) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "cidstore",
+		Short: "Sets of 128-bit identifiers by 128-bit identifiers, in one crash-safe HDF5 file",
+		Long: `cidstore maps identifiers of 128 bits to sets of such identifiers, in one file
+that survives kills and power cuts, and that every HDF5 tool can read.
+
+A KEY or VALUE is an identifier: 32 hexadecimal digits, a UUID, or 0x and up to 32
+digits. Any other text is a name and stands for its UUIDv5 in the DNS namespace.
+
+Results go to standard output, progress and messages to standard error. Exit codes:
+0 done, 1 negative answer, 2 wrong usage, 3 corrupt file, 4 locked by another
+process, 5 failed input or output or full disk, 6 other format version, 130 and 143
+stopped by SIGINT and SIGTERM.`,
+		Example: `  cidstore import words.h5 wordnet-words.tsv.gz
+  cidstore get words.h5 dog --resolve wordnet-words.tsv.gz`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(*cobra.Command, []string) error { return usageError{errors.New("no command given")} },
+		PersistentPreRun: func(*cobra.Command, []string) {
+			p.started = true
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.BoolVar(&p.json, "json", false, "print results as JSON, one object a line")
+	flags.BoolVarP(&p.quiet, "quiet", "q", false, "no progress and no messages, errors alone")
+	flags.StringVar(&p.keyFile, "wal-key-file", "", "`file` whose bytes, all of them, are the secret of the log's HMAC chain")
+	flags.BoolVar(&p.allowUnsafeFS, "allow-unsafe-fs", false, "write on network and unknown file systems too, which may lose data")
+	root.AddCommand(p.importCommand(), p.exportCommand(), p.putCommand(), p.getCommand(), p.delCommand(),
+		p.countCommand(), p.statCommand(), p.checkCommand(), p.backupCommand(), p.restoreCommand(), p.versionCommand())
+	return root
+}
+
+// note prints a message for people.
+func (p *program) note(format string, args ...any) {
+	if !p.quiet {
+		fmt.Fprintf(p.messages, format+"\n", args...)
+	}
+}
+
+// result prints a result: as JSON, or else in words.
+func (p *program) result(object any, format string, args ...any) error {
+	if p.json {
+		return json.NewEncoder(p.out).Encode(object)
+	}
+	_, err := fmt.Fprintf(p.out, format+"\n", args...)
+	return err
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"github.com/cidstore/cidstore"
+	"github.com/spf13/cobra"
+)
+
+// changed is what put and del answer.
+type changed struct {
+	Key     cidstore.E `json:"key"`
+	New     *int       `json:"new,omitempty"`
+	Deleted *int       `json:"deleted,omitempty"`
+	Values  int        `json:"values"` // of the key, now
+}
+
+func (p *program) putCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "put STORE KEY VALUE...",
+		Short: "Add values to a key",
+		Long: `Put adds the values to the set of the key, all of them or none, and prints how many
+are new. A value that is there already stays there once.`,
+		Args: arguments(3, many),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return p.withStore(args[0], making, func(s *cidstore.Store) error { return p.put(s, args[1], args[2:]) })
+		},
+	}
+}
+
+func (p *program) put(s *cidstore.Store, name string, values []string) error {
+	key := identifier(name)
+	var b cidstore.Batch
+	for _, v := range values {
+		b.Insert(key, identifier(v))
+	}
+	before, after, err := applyAndCount(s, &b, key)
+	if err != nil {
+		return err
+	}
+	added := after - before
+	return p.result(changed{Key: key, New: &added, Values: after}, "%d new", added)
+}
+
+// applyAndCount returns the number of values of key before and after the batch.
+func applyAndCount(s *cidstore.Store, b *cidstore.Batch, key cidstore.E) (before, after int, err error) {
+	if before, err = s.Count(key); err != nil {
+		return 0, 0, err
+	}
+	if err = s.Apply(b); err != nil {
+		return 0, 0, err
+	}
+	after, err = s.Count(key)
+	return before, after, err
+}

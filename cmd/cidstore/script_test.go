@@ -1,0 +1,295 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cidstore/cidstore"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"cidstore": main})
+}
+
+// TestScripts runs testdata/script, one behaviour a script.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Values[holderKey{}] = new(holder)
+			return nil
+		},
+		Condition: func(condition string) (bool, error) {
+			if condition == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", condition)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":   scriptExits,
+			"write":   scriptWrite,
+			"numbers": scriptNumbers,
+			"long":    scriptLong,
+			"halve":   scriptHalve,
+			"damage":  scriptDamage,
+			"newer":   scriptNewer,
+			"hold":    scriptHold,
+			"end":     scriptEnd,
+			"killed":  scriptKilled,
+		},
+	})
+}
+
+// need ends a script that uses a command wrongly.
+func need(ts *testscript.TestScript, neg bool, args []string, n int, usage string) {
+	if neg || len(args) < n {
+		ts.Fatalf("usage: %s", usage)
+	}
+}
+
+// scriptExits runs a program and holds it to its exit code.
+func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "exits CODE PROGRAM ARG…")
+	err := ts.Exec(args[1], args[2:]...)
+	if got := codeOf(err); strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit code %d, want %s: %v", got, args[0], err)
+	}
+}
+
+// codeOf is the exit code, or -1 if a signal ended the process or it did not run.
+func codeOf(err error) int {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	return -1
+}
+
+// scriptWrite writes text with the escapes of Go, so that scripts can hold any byte.
+func scriptWrite(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "write FILE TEXT")
+	text, err := strconv.Unquote(`"` + args[1] + `"`)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o666))
+}
+
+// scriptNumbers writes N distinct pairs.
+func scriptNumbers(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "numbers FILE N")
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), numbers(0, n), 0o666))
+}
+
+func numbers(from, to int) []byte {
+	var text bytes.Buffer
+	for i := from; i < to; i++ {
+		fmt.Fprintf(&text, "key %d\tvalue %d\n", i/3, i)
+	}
+	return text.Bytes()
+}
+
+// scriptLong writes a line of N bytes between two good ones.
+func scriptLong(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "long FILE N")
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	text := "a\t1\nlong\t" + strings.Repeat("x", n-len("long\t")) + "\nb\t2\n"
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o666))
+}
+
+// scriptHalve cuts a file in the middle.
+func scriptHalve(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "halve FILE")
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()/2))
+}
+
+// scriptDamage flips a bit in every copy that the file has of an identifier.
+func scriptDamage(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "damage FILE NAME")
+	id := identifier(args[1]).AppendHDF5(nil)
+	edit(ts, args[0], func(data []byte) int {
+		count := 0
+		for at := 0; ; count++ {
+			next := bytes.Index(data[at:], id)
+			if next < 0 {
+				return count
+			}
+			at += next
+			data[at] ^= 1
+		}
+	})
+}
+
+// edit changes a file; the change says in how many places.
+func edit(ts *testscript.TestScript, name string, change func([]byte) int) {
+	path := ts.MkAbs(name)
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	if change(data) == 0 {
+		ts.Fatalf("nothing to change in %s", name)
+	}
+	ts.Check(os.WriteFile(path, data, 0o666))
+}
+
+// scriptNewer makes a store one of the next format version: in the record of both
+// commit slots, with a good checksum (docs/FORMAT.md, sections 2 and 3).
+func scriptNewer(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "newer FILE")
+	edit(ts, args[0], func(data []byte) int {
+		for _, slot := range [][]byte{data[4096:8192], data[8192:12288]} {
+			version := slot[192:196]
+			binary.LittleEndian.PutUint32(version, binary.LittleEndian.Uint32(version)+1)
+			sum := crc32.Checksum(slot[:4092], crc32.MakeTable(crc32.Castagnoli))
+			binary.LittleEndian.PutUint32(slot[4092:], sum)
+		}
+		return 2
+	})
+}
+
+// acknowledged is a line of import --progress-json.
+type acknowledged struct {
+	Line  int
+	Pairs int
+}
+
+// holder is an import that has stored one batch and waits for more input.
+type holder struct {
+	cmd   *exec.Cmd
+	input io.WriteCloser
+	out   *bytes.Buffer
+}
+
+// holderKey finds the holder of a script among its values.
+type holderKey struct{}
+
+// scriptHold starts an import from a pipe that stays open, waits until the first
+// batch is acknowledged, and sets $HOLDER to the process.
+func scriptHold(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "hold STORE")
+	h := &holder{cmd: exec.Command("cidstore", "import", "--progress-json", ts.MkAbs(args[0]), "-"), out: new(bytes.Buffer)}
+	var err error
+	h.input, err = h.cmd.StdinPipe()
+	ts.Check(err)
+	progress, err := h.cmd.StderrPipe()
+	ts.Check(err)
+	h.cmd.Stdout = h.out
+	ts.Check(h.cmd.Start())
+	ts.Defer(func() { h.input.Close(); h.cmd.Process.Kill(); h.cmd.Wait() })
+	_, err = h.input.Write(numbers(0, batchPairs+10))
+	ts.Check(err)
+	line, err := bufio.NewReader(progress).ReadBytes('\n')
+	ts.Check(err)
+	var first acknowledged
+	ts.Check(json.Unmarshal(line, &first))
+	if first.Pairs != batchPairs {
+		ts.Fatalf("%d pairs acknowledged, want %d", first.Pairs, batchPairs)
+	}
+	ts.Setenv("HOLDER", strconv.Itoa(h.cmd.Process.Pid))
+	*ts.Value(holderKey{}).(*holder) = *h
+}
+
+// scriptEnd ends what hold started, by a signal or by the end of its input, and
+// holds it to its exit code; -1 for a kill.
+func scriptEnd(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "end INPUT|INT|TERM|KILL CODE")
+	h := ts.Value(holderKey{}).(*holder)
+	signals := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill}
+	if args[0] == "INPUT" {
+		ts.Check(h.input.Close())
+	} else {
+		ts.Check(h.cmd.Process.Signal(signals[args[0]]))
+	}
+	if got := codeOf(h.cmd.Wait()); strconv.Itoa(got) != args[1] {
+		ts.Fatalf("exit code %d, want %s", got, args[1])
+	}
+	fmt.Fprint(ts.Stdout(), h.out)
+}
+
+// scriptKilled imports FILE, kills the import with SIGKILL when it has acknowledged
+// some batches, and compares the store with the file: every acknowledged line is
+// there, and what else is there is the one batch that was under way, whole.
+func scriptKilled(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 3, "killed STORE FILE BATCHES")
+	store, file := ts.MkAbs(args[0]), ts.MkAbs(args[1])
+	batches, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	safe := killImport(ts, store, file, batches)
+
+	lines := strings.Split(strings.TrimSuffix(ts.ReadFile(file), "\n"), "\n")
+	present := readStore(ts, store)
+	under := 0 // lines of the store behind the acknowledged ones
+	for i, line := range lines {
+		key, value, _ := strings.Cut(line, "\t")
+		there := present[[2]cidstore.E{identifier(key), identifier(value)}]
+		switch {
+		case i < safe && !there:
+			ts.Fatalf("line %d was acknowledged and is lost", i+1)
+		case i >= safe && there && under != i-safe:
+			ts.Fatalf("line %d is there and line %d is not", i+1, safe+under+1)
+		case i >= safe && there:
+			under++
+		}
+	}
+	if under != 0 && under != batchPairs {
+		ts.Fatalf("%d lines of the batch under way are there, want none or %d", under, batchPairs)
+	}
+	ts.Logf("killed after %d acknowledged lines; %d more are there", safe, under)
+}
+
+// killImport returns how many lines were acknowledged.
+func killImport(ts *testscript.TestScript, store, file string, batches int) (lines int) {
+	cmd := exec.Command("cidstore", "import", "--progress-json", store, file)
+	progress, err := cmd.StderrPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	for acks := json.NewDecoder(progress); ; batches-- {
+		if batches == 0 {
+			ts.Check(cmd.Process.Kill())
+		}
+		var a acknowledged
+		if err := acks.Decode(&a); err != nil {
+			break // the pipe ends with the process
+		}
+		lines = a.Line
+	}
+	if err := cmd.Wait(); err == nil || codeOf(err) != -1 {
+		ts.Fatalf("the import ended before it was killed: %v", err)
+	}
+	return lines
+}
+
+func readStore(ts *testscript.TestScript, path string) map[[2]cidstore.E]bool {
+	s, err := cidstore.Open(path, &cidstore.Options{ReadOnly: true})
+	ts.Check(err)
+	defer s.Close()
+	view, err := s.Snapshot()
+	ts.Check(err)
+	defer view.Close()
+	pairs := make(map[[2]cidstore.E]bool)
+	for key, value := range view.All() {
+		pairs[[2]cidstore.E{key, value}] = true
+	}
+	ts.Check(view.Err())
+	return pairs
+}

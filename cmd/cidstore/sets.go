@@ -1,0 +1,72 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+
+	"github.com/cidstore/cidstore"
+)
+
+// setWriter writes sets as JSON, one object a key, {"key": …, "values": […]},
+// without holding a set in memory: it may have millions of values. Values that have
+// a name are followed by one more field, "names": {value: name}.
+type setWriter struct {
+	out   *bufio.Writer
+	key   cidstore.E
+	open  bool // an object has been begun
+	count int  // of its values
+	names []named
+}
+
+type named struct {
+	value cidstore.E
+	name  string
+}
+
+// begin starts the object of a key, after the end of the one before.
+func (w *setWriter) begin(key cidstore.E) error {
+	if err := w.end(); err != nil {
+		return err
+	}
+	w.open, w.key, w.count, w.names = true, key, 0, w.names[:0]
+	_, err := w.out.WriteString(`{"key":"` + key.String() + `","values":[`)
+	return err
+}
+
+// add writes a value; values of the same key must follow each other.
+func (w *setWriter) add(key, value cidstore.E) error {
+	if !w.open || w.key != key {
+		if err := w.begin(key); err != nil {
+			return err
+		}
+	}
+	if w.count++; w.count > 1 {
+		if err := w.out.WriteByte(','); err != nil {
+			return err
+		}
+	}
+	_, err := w.out.WriteString(`"` + value.String() + `"`)
+	return err
+}
+
+// end finishes the object under way, if there is one.
+func (w *setWriter) end() error {
+	if !w.open {
+		return nil
+	}
+	w.open = false
+	tail := "]}\n"
+	if len(w.names) > 0 {
+		names := make(map[cidstore.E]string, len(w.names))
+		for _, n := range w.names {
+			names[n.value] = n.name
+		}
+		text, err := json.Marshal(names)
+		if err != nil {
+			return err
+		}
+		tail = `],"names":` + string(text) + "}\n"
+	}
+	_, err := w.out.WriteString(tail)
+	return err
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/cidstore/cidstore"
+	"github.com/spf13/cobra"
+)
+
+// figure is one line of stat: its name is that of the JSON field, with its unit.
+type figure struct {
+	name  string
+	value any
+}
+
+func (p *program) statCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "stat STORE",
+		Short: "Print figures of the file and the store",
+		Args:  arguments(1, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return p.withStore(args[0], reading, func(s *cidstore.Store) error { return p.stat(c.Context(), args[0], s) })
+		},
+	}
+}
+
+func (p *program) stat(ctx context.Context, path string, s *cidstore.Store) error {
+	list, err := figures(ctx, path, s)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		object := make(map[string]any, len(list))
+		for _, f := range list {
+			object[f.name] = f.value
+		}
+		return p.result(object, "")
+	}
+	for _, f := range list {
+		if err := p.result(nil, "%-18s %v", f.name, f.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func figures(ctx context.Context, path string, s *cidstore.Store) ([]figure, error) {
+	keys, values, err := s.Len(ctx)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	m, r := s.Metrics(), s.Recovery()
+	return []figure{
+		{"keys", keys},
+		{"values", values},
+		{"spilled_sets", m.SpilledSets},
+		{"tombstones", m.Tombstones},
+		{"buckets", m.BucketCount},
+		{"directory_size", m.DirectorySize},
+		{"directory_mode", s.DirectoryMode()},
+		{"format_version", cidstore.FormatVersion},
+		{"file_bytes", info.Size()},
+		{"log_bytes", m.WALBytes},
+		{"commit", r.Commit},
+		{"closed_cleanly", r.Clean},
+		{"pending_batches", r.FramesReplayed}, // whole batches that only the log has
+		{"corrected_masks", m.CorrectedMasks},
+	}, nil
+}

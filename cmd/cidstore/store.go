@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+
+	"github.com/cidstore/cidstore"
+)
+
+// maxKeyBytes bounds the file of --wal-key-file: a longer one is some other file.
+const maxKeyBytes = 64 << 10
+
+// access is what a command does with the store.
+type access int
+
+const (
+	reading   access = iota // the file must be there; not a byte of it changes
+	salvaging               // the same, and a damaged log is read past
+	changing                // the file must be there
+	making                  // the file is made if it is absent or empty
+)
+
+// withStore opens the store at path, does the work, and closes it.
+func (p *program) withStore(path string, how access, work func(*cidstore.Store) error) error {
+	options, err := p.options()
+	if err != nil {
+		return err
+	}
+	options.ReadOnly = how == reading || how == salvaging
+	options.Salvage = how == salvaging
+	if err := checkPath(path, how); err != nil {
+		return err
+	}
+	s, err := cidstore.Open(path, options)
+	if err != nil {
+		return err
+	}
+	err = work(s)
+	if closeErr := s.Close(); closeErr != nil {
+		// Said first, because it is the graver one; a negative answer is none.
+		err = fmt.Errorf("close %s: %w", path, closeErr)
+	}
+	return err
+}
+
+// options of every opening, as the flags have them.
+func (p *program) options() (*cidstore.Options, error) {
+	key, err := p.walKey()
+	return &cidstore.Options{WALKey: key, AllowUnsafeFS: p.allowUnsafeFS}, err
+}
+
+// checkPath refuses what Open would make a store of, or explain less well.
+func checkPath(path string, how access) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && how == making:
+		return nil // Open says what it thinks of the folder
+	case err != nil:
+		return &os.PathError{Op: "open", Path: path, Err: errors.Unwrap(err)}
+	case info.IsDir():
+		return &os.PathError{Op: "open", Path: path, Err: syscall.EISDIR}
+	case info.Size() == 0 && info.Mode().IsRegular() && how != making:
+		return fmt.Errorf("open %s: %w: it is empty", path, cidstore.ErrNotCIDStore)
+	}
+	return nil
+}
+
+// walKey reads the secret of --wal-key-file; nil if none was given.
+func (p *program) walKey() ([]byte, error) {
+	if p.keyFile == "" {
+		return nil, nil
+	}
+	file, err := os.Open(p.keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("--wal-key-file: %w", err)
+	}
+	defer file.Close()
+	key, err := io.ReadAll(io.LimitReader(file, maxKeyBytes+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("--wal-key-file: %w", err)
+	case len(key) == 0:
+		return nil, usageError{fmt.Errorf("--wal-key-file: %s is empty", p.keyFile)}
+	case len(key) > maxKeyBytes:
+		return nil, usageError{fmt.Errorf("--wal-key-file: %s has more than %d bytes", p.keyFile, maxKeyBytes)}
+	}
+	return key, nil
+}
+
+// identifier is the meaning of a KEY or VALUE: itself where it is written as an
+// identifier, else the UUIDv5 of the name.
+func identifier(text string) cidstore.E {
+	if e, err := cidstore.Parse(text); err == nil {
+		return e
+	}
+	return cidstore.FromString(text)
+}

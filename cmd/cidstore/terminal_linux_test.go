@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// openTerminal returns the two ends of a pseudo-terminal of 120 columns.
+func openTerminal(t *testing.T) (control, terminal *os.File) {
+	t.Helper()
+	control, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminals here: %v", err)
+	}
+	t.Cleanup(func() { control.Close() })
+	fd := int(control.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 25, Col: 120}); err != nil {
+		t.Fatal(err)
+	}
+	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	return control, terminal
+}
+
+// onTerminal runs cidstore with standard error on a terminal, and returns what it
+// showed there.
+func onTerminal(t *testing.T, stdin io.Reader, args ...string) (shown, stdout string) {
+	t.Helper()
+	control, terminal := openTerminal(t)
+	var out bytes.Buffer
+	cmd := exec.Command("cidstore", args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, terminal
+	read := make(chan string)
+	go func() {
+		text, _ := io.ReadAll(control) // ends with EIO when the terminal is closed
+		read <- string(text)
+	}()
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %v", args, err)
+	}
+	terminal.Close()
+	return <-read, out.String()
+}
+
+// slowly delivers text in parts with pauses, so that a bar is seen to move.
+type slowly struct{ parts [][]byte }
+
+func (s *slowly) Read(p []byte) (int, error) {
+	if len(s.parts) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, s.parts[0])
+	if s.parts[0] = s.parts[0][n:]; len(s.parts[0]) == 0 {
+		s.parts = s.parts[1:]
+		time.Sleep(150 * time.Millisecond)
+	}
+	return n, nil
+}
+
+func TestBarOnTerminal(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "pairs.tsv")
+	if err := os.WriteFile(file, numbers(0, 60000), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	want := regexp.MustCompile(`[0-9,]+ pairs, [0-9,]+ pairs/s +[0-9]+% +\|.*\|.*\[[0-9]+s:[0-9a-z]+\]`)
+	shown, stdout := onTerminal(t, nil, "import", filepath.Join(dir, "a.h5"), file)
+	if !want.MatchString(shown) {
+		t.Errorf("no bar with pairs, their rate and the time left:\n%q", shown)
+	}
+	if stdout != "60000 pairs read, 60000 new, 0 rejected\n" {
+		t.Errorf("result %q", stdout)
+	}
+
+	spinner := regexp.MustCompile(`[1-9][0-9,]+ pairs, [0-9,]+ pairs/s`)
+	slow := &slowly{[][]byte{numbers(0, 5000), numbers(5000, 10000)}}
+	if shown, _ = onTerminal(t, slow, "import", filepath.Join(dir, "b.h5"), "-"); !spinner.MatchString(shown) {
+		t.Errorf("no spinner with pairs and their rate:\n%q", shown)
+	}
+
+	if shown, _ = onTerminal(t, nil, "import", "--quiet", filepath.Join(dir, "c.h5"), file); shown != "" {
+		t.Errorf("--quiet shows %q", shown)
+	}
+}

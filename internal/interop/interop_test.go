@@ -1,0 +1,327 @@
+// Package interop holds files that the store writes against foreign readers:
+// python/cidstore.py, h5py with pandas, the HDF5 tools, and h5wasm, which is
+// HDF5 2.0. It has tests alone; an oracle that is missing skips its part.
+package interop
+
+import (
+	"bufio"
+	"compress/gzip"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/internal/oracle"
+)
+
+// full runs the large stores and the long loops too; scripts/interop sets it.
+var full = os.Getenv("CIDSTORE_INTEROP_FULL") == "1"
+
+// limit is for one run of a foreign program, on a busy machine.
+const limit = 5 * time.Minute
+
+type pair [2]cidstore.E
+
+func comparePairs(a, b pair) int {
+	if c := a[0].Compare(b[0]); c != 0 {
+		return c
+	}
+	return a[1].Compare(b[1])
+}
+
+// sample is a store that is made in some way.
+type sample struct {
+	name    string
+	options cidstore.Options
+	large   bool // made in full runs alone
+	small   bool // h5dump prints all of it
+	live    bool // stays open when its file is copied: the log has what the tree has not
+	fill    func(*testing.T, *cidstore.Store)
+}
+
+// tiny makes the log small: most of an empty store would be a log of zeros.
+var tiny = cidstore.Options{WALBytes: 64 << 10, GCInterval: -1}
+
+var samples = []sample{
+	{name: "empty", options: tiny, small: true, fill: func(*testing.T, *cidstore.Store) {}},
+	{name: "one pair", options: tiny, small: true, fill: func(t *testing.T, s *cidstore.Store) {
+		put(t, s, slices.Values([]pair{{cidstore.FromString("hello"), {High: 1 << 63, Low: 0}}}))
+	}},
+	{name: "wordnet", large: true, fill: wordnet},
+	{name: "a key with 1,000,000 values", large: true, fill: func(t *testing.T, s *cidstore.Store) {
+		put(t, s, func(yield func(pair) bool) {
+			for i := range uint64(1_000_000) {
+				if !yield(pair{cidstore.FromString("large"), {High: i % 7 << 61, Low: i}}) {
+					return
+				}
+			}
+		})
+	}},
+	{name: "2,000 keys in buckets of 8", options: cidstore.Options{SplitThreshold: 8, WALBytes: 64 << 10, GCInterval: -1},
+		small: true, fill: func(t *testing.T, s *cidstore.Store) { put(t, s, numbered(2000, 3)) }},
+	{name: "deletes and tombstones", options: tiny, small: true, fill: deletes},
+	{name: "log not replayed", options: cidstore.Options{WALBytes: 1 << 20}, live: true, fill: unreplayed},
+	{name: "log alone", options: tiny, small: true, live: true, fill: func(t *testing.T, s *cidstore.Store) { put(t, s, numbered(10, 2)) }},
+}
+
+// numbered yields keys with 1 to most values each.
+func numbered(keys, most uint64) func(func(pair) bool) {
+	return func(yield func(pair) bool) {
+		for k := range keys {
+			for v := range 1 + k%most {
+				if !yield(pair{cidstore.FromUint64(k), {High: k, Low: v << 60}}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// put inserts pairs in batches.
+func put(t *testing.T, s *cidstore.Store, pairs func(func(pair) bool)) {
+	t.Helper()
+	var b cidstore.Batch
+	apply := func() {
+		if err := s.Apply(&b); err != nil {
+			t.Fatal(err)
+		}
+		b.Reset()
+	}
+	for p := range pairs {
+		if b.Insert(p[0], p[1]); b.Len() == 100 {
+			apply()
+		}
+	}
+	apply()
+}
+
+// wordnet inserts the pairs of examples/wordnet/*.gz; where they are absent,
+// 200,000 of that shape: words of 1.4 synsets on average, and relations of synsets.
+func wordnet(t *testing.T, s *cidstore.Store) {
+	root, err := oracle.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(root, "examples", "wordnet", "*.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		put(t, s, columns(t, name))
+	}
+	if len(files) > 0 {
+		return
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	put(t, s, func(yield func(pair) bool) {
+		for i := range 200_000 {
+			p := pair{cidstore.FromString(fmt.Sprint("word ", i*5/7)), cidstore.FromUint64(random.Uint64N(90_000))}
+			if i%2 == 1 { // a few synsets have most of the relations
+				p[0] = cidstore.FromUint64(uint64(random.ExpFloat64() * 3000))
+			}
+			if !yield(p) {
+				return
+			}
+		}
+	})
+}
+
+// columns yields the first two columns of a TSV file under gzip, as names.
+func columns(t *testing.T, name string) func(func(pair) bool) {
+	return func(yield func(pair) bool) {
+		file, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		unzipped, err := gzip.NewReader(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(unzipped)
+		for lines.Scan() {
+			fields := strings.Split(lines.Text(), "\t")
+			if len(fields) >= 2 && !yield(pair{cidstore.FromString(fields[0]), cidstore.FromString(fields[1])}) {
+				return
+			}
+		}
+		if lines.Err() != nil {
+			t.Fatal(lines.Err())
+		}
+	}
+}
+
+// deletes leaves keys deleted whole, values deleted from inline and spilled
+// sets, tombstones in a row and in a tree, and all that in tails too.
+func deletes(t *testing.T, s *cidstore.Store) {
+	put(t, s, numbered(100, 9))
+	put(t, s, func(yield func(pair) bool) {
+		for i := range uint64(3000) {
+			if !yield(pair{cidstore.FromString("tree"), cidstore.FromUint64(i)}) {
+				return
+			}
+		}
+	})
+	for step := range uint64(3) {
+		if err := s.Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for k := step; k < 100; k += 7 + step {
+			var err error
+			if k%2 == 0 {
+				err = s.Delete(cidstore.FromUint64(k))
+			} else {
+				err = s.DeleteValue(cidstore.FromUint64(k), cidstore.E{High: k, Low: k % 9 << 60})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range uint64(100) {
+			if err := s.DeleteValue(cidstore.FromString("tree"), cidstore.FromUint64(i*29+step)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// unreplayed leaves operations of every kind in the log, over a tree.
+func unreplayed(t *testing.T, s *cidstore.Store) {
+	deletes(t, s)
+	put(t, s, numbered(3000, 7))
+	if err := s.Delete(cidstore.FromUint64(2999)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// build makes the sample's file; want is what the store itself says it holds.
+func build(t *testing.T, c sample) (path string, want []pair) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "store.h5")
+	s, err := cidstore.Open(path, &c.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.fill(t, s)
+	if c.live {
+		path = copied(t, path)
+	}
+	want = pairsOf(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path, want
+}
+
+// copied returns a copy of a file, as kill -9 would leave it now.
+func copied(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(t.TempDir(), "copy.h5")
+	if err := os.WriteFile(to, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// pairsOf returns the pairs of a snapshot, ascending.
+func pairsOf(t *testing.T, s *cidstore.Store) []pair {
+	t.Helper()
+	v, err := s.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	var pairs []pair
+	for key, value := range v.All() {
+		pairs = append(pairs, pair{key, value})
+	}
+	if v.Err() != nil {
+		t.Fatal(v.Err())
+	}
+	slices.SortFunc(pairs, comparePairs)
+	return pairs
+}
+
+// reader returns python/cidstore.py.
+func reader(t *testing.T) string {
+	t.Helper()
+	root, err := oracle.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(root, "python", "cidstore.py")
+	if _, err := os.Stat(path); err != nil { // the test's cached result depends on it from now on
+		t.Fatal(err)
+	}
+	return path
+}
+
+// parsePairs reads the lines that cidstore.py prints.
+func parsePairs(t *testing.T, text string) []pair {
+	t.Helper()
+	var pairs []pair
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		k, err := cidstore.Parse(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := cidstore.Parse(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pairs = append(pairs, pair{k, v})
+	}
+	slices.SortFunc(pairs, comparePairs)
+	return pairs
+}
+
+func samePairs(t *testing.T, what string, got, want []pair) {
+	t.Helper()
+	if slices.Equal(got, want) {
+		return
+	}
+	at := 0
+	for at < min(len(got), len(want)) && got[at] == want[at] {
+		at++
+	}
+	t.Errorf("%s: %d pairs, want %d; the first difference is at %d: %v, want %v",
+		what, len(got), len(want), at, got[at:min(at+1, len(got))], want[at:min(at+1, len(want))])
+}
+
+// run runs a foreign program that must succeed without a word on stderr.
+func run(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	start := time.Now()
+	out, errout, err := oracle.Run(t, limit, program, args...)
+	if err != nil || errout != "" || strings.Contains(out, "HDF5-DIAG") {
+		t.Fatalf("%s %.200q: %v\n%.2000s", filepath.Base(program), args, err, errout)
+	}
+	t.Logf("%s %.60q: %s, %d bytes", filepath.Base(program), args, time.Since(start).Round(time.Millisecond), len(out))
+	return out
+}
+
+func TestForeignReadersReadEveryKindOfStore(t *testing.T) {
+	for _, c := range samples {
+		t.Run(c.name, func(t *testing.T) {
+			if c.large && !full {
+				t.Skip("a large store: scripts/interop makes it")
+			}
+			path, want := build(t, c)
+			t.Run("python", func(t *testing.T) { checkPython(t, path, want) })
+			t.Run("pandas", func(t *testing.T) { checkPandas(t, path, want) })
+			t.Run("tools", func(t *testing.T) { checkTools(t, path, c.small) })
+			t.Run("repack", func(t *testing.T) { checkRepack(t, path, c.small, want) })
+			t.Run("h5wasm", func(t *testing.T) { checkH5wasm(t, path) })
+		})
+	}
+}

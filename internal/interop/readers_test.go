@@ -1,0 +1,173 @@
+package interop
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/internal/oracle"
+)
+
+// lookUp prints the pairs of the keys that it is given, by get.
+const lookUp = `
+import sys
+sys.path.insert(0, sys.argv[1])
+import cidstore
+with cidstore.open(sys.argv[2]) as store:
+    for key in sys.argv[3:]:
+        values = store.get(int(key, 16))
+        assert values == sorted(values)
+        for value in values:
+            print("%s\t%032x" % (key, value))
+`
+
+func checkPython(t *testing.T, path string, want []pair) {
+	python := oracle.H5py(t)
+	samePairs(t, "cidstore.py", parsePairs(t, run(t, python, reader(t), path)), want)
+
+	// Some keys by name, and two that are in no store.
+	asked := []cidstore.E{{High: 1 << 63, Low: 1}, {High: 1, Low: 2}}
+	for i := range 30 {
+		if len(want) > 0 {
+			asked = append(asked, want[i*(len(want)-1)/30][0])
+		}
+	}
+	slices.SortFunc(asked, cidstore.E.Compare)
+	asked = slices.Compact(asked)
+	args := []string{"-c", lookUp, filepath.Dir(reader(t)), path}
+	for _, key := range asked {
+		args = append(args, key.String())
+	}
+	wanted := slices.DeleteFunc(slices.Clone(want), func(p pair) bool {
+		_, found := slices.BinarySearchFunc(asked, p[0], cidstore.E.Compare)
+		return !found
+	})
+	samePairs(t, "get", parsePairs(t, run(t, python, args...)), wanted)
+}
+
+// frames reads the entries as anybody would, by columns, and to_dataframe.
+const frames = `
+import sys
+sys.path.insert(0, sys.argv[1])
+import cidstore, h5py, pandas
+with h5py.File(sys.argv[2], "r") as f:
+    entries, state = f["buckets/entries"], pandas.DataFrame({n: f["buckets/state"][n] for n in ("sorted_count", "flags")})
+    rows = [pandas.DataFrame(entries[i][:n]) for i, n in enumerate(state["sorted_count"]) if n][:50]
+    frame = pandas.concat(rows) if rows else pandas.DataFrame(entries[0:0].reshape(-1))
+    assert list(frame.columns) == ["key_high", "key_low", "value_high", "value_low", "state_mask", "flags", "more",
+                                   "value_count", "version", "crc32c"], frame.columns
+    assert all(str(frame[c].dtype) == "uint64" for c in frame.columns[:4]) and (frame["crc32c"] > 0).all()
+    assert (state["flags"] & 1 == 1).any()
+    for name in ("buckets/entries", "buckets/more", "values/class_6", "values/nodes", "wal", "deletion_log"):
+        assert f[name].attrs["description"] and f[name].attrs["units"], name
+with cidstore.open(sys.argv[2]) as store:
+    frame = store.to_dataframe()
+    assert [str(t) for t in frame.dtypes] == ["uint64"] * 4, frame.dtypes
+    print(len(frame), len(frame.drop_duplicates()), store.config["format_version"])
+`
+
+func checkPandas(t *testing.T, path string, want []pair) {
+	python := oracle.Python(t, "h5py", "numpy", "pandas")
+	out := run(t, python, "-c", frames, filepath.Dir(reader(t)), path)
+	if wanted := fmt.Sprintf("%d %d 1\n", len(want), len(want)); out != wanted {
+		t.Errorf("to_dataframe: %q, want %q", out, wanted)
+	}
+}
+
+func checkTools(t *testing.T, path string, small bool) {
+	header := run(t, oracle.H5dump(t), "-H", path)
+	for _, name := range []string{`GROUP "config"`, `ATTRIBUTE "hash_seed"`, `DATASET "entries"`, `DATASET "class_1024"`, `DATASET "wal"`} {
+		if !strings.Contains(header, name) {
+			t.Errorf("h5dump -H: no %s", name)
+		}
+	}
+	if small {
+		if all := run(t, oracle.H5dump(t), path); len(all) <= len(header) {
+			t.Errorf("h5dump: %d bytes, h5dump -H %d", len(all), len(header))
+		}
+	}
+	if list := run(t, oracle.H5ls(t), "-r", path); !strings.Contains(list, "/buckets/state") {
+		t.Errorf("h5ls: no /buckets/state in\n%s", list)
+	}
+	// What HDF5 cannot account for is ours: the slots, the chunk maps, the free
+	// space. It is counted, and it never exceeds the file.
+	stat := run(t, oracle.H5stat(t), path)
+	if figure(t, stat, "Total # of objects with attributes") == 0 || figure(t, stat, "Max. # of attributes to objects") < 20 {
+		t.Errorf("h5stat sees no attributes:\n%s", stat)
+	}
+	unaccounted, total := figure(t, stat, "Unaccounted space"), figure(t, stat, "Total space")
+	if unaccounted < 2*4096 || unaccounted > total {
+		t.Errorf("h5stat: %d bytes unaccounted of %d", unaccounted, total)
+	}
+}
+
+// figure returns the number behind a name in what h5stat prints.
+func figure(t *testing.T, stat, name string) int {
+	t.Helper()
+	match := regexp.MustCompile(regexp.QuoteMeta(name) + `: (\d+)`).FindStringSubmatch(stat)
+	if match == nil {
+		t.Fatalf("h5stat says no %q:\n%s", name, stat)
+	}
+	n, err := strconv.Atoi(match[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// checkRepack copies the file by HDF5, object by object: what the copy has not,
+// HDF5 did not see.
+func checkRepack(t *testing.T, path string, small bool, want []pair) {
+	repack, diff, stat := oracle.H5repack(t), oracle.H5diff(t), oracle.H5stat(t)
+	packed := filepath.Join(t.TempDir(), "packed.h5")
+	run(t, repack, path, packed)
+	objects := []string{""} // all
+	if !small {
+		objects = []string{"/buckets/state", "/values/state"}
+	}
+	for _, object := range objects {
+		for line := range strings.Lines(run(t, diff, slices.DeleteFunc([]string{"-c", path, packed, object}, isEmpty)...)) {
+			if !strings.Contains(line, "is an empty dataset") {
+				t.Errorf("h5diff %s: %s", object, line)
+			}
+		}
+	}
+	const attributes = "Total # of objects with attributes"
+	if a, b := figure(t, run(t, stat, path), attributes), figure(t, run(t, stat, packed), attributes); a != b || a == 0 {
+		t.Errorf("%d attributes, %d after h5repack", a, b)
+	}
+	samePairs(t, "cidstore.py on the repacked file", parsePairs(t, run(t, oracle.H5py(t), reader(t), packed)), want)
+}
+
+func isEmpty(s string) bool { return s == "" }
+
+// wasm prints what HDF5 2.0 sees of /config and how many entries it reads.
+const wasm = `
+const h5 = await import(process.argv[1]); await h5.ready;
+const f = new h5.File(process.argv[2], "r");
+const a = f.get("/config").attrs;
+console.log(Object.keys(a).length, a.format_version.value, a.hash_seed.value.length, a.file_uuid.value.length, a.split_threshold.value);
+const state = f.get("/buckets/state"), entries = f.get("/buckets/entries");
+let read = 0;
+for (let bucket = 0; bucket < Math.min(20, state.shape[0]); bucket++)
+  read += entries.slice([[bucket, bucket + 1], []]).length;
+console.log(read, Math.min(20, state.shape[0]) * entries.shape[1]);
+f.close();
+`
+
+func checkH5wasm(t *testing.T, path string) {
+	node, module := oracle.H5wasm(t)
+	out := run(t, node, "--input-type=module", "-e", wasm, module, path)
+	var attributes, version, seed, uuid, threshold, read, want int
+	if _, err := fmt.Sscan(out, &attributes, &version, &seed, &uuid, &threshold, &read, &want); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if attributes < 20 || version != 1 || seed != 2 || uuid != 16 || threshold < 8 || read != want || read == 0 {
+		t.Errorf("h5wasm: %s", out)
+	}
+}

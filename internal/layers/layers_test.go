@@ -1,0 +1,268 @@
+// Package layers holds the module to its layers: which package may import which,
+// and which may speak to the operating system. It has tests alone.
+package layers
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/cidstore/cidstore"
+
+// rows: a package imports only packages of rows above its own.
+var rows = []string{
+	"internal/invariants internal/corrupt internal/seedbug internal/oracle internal/layers internal/formatdoc",
+	"keys ecc vfs",
+	"hdf5io internal/errfs internal/crashfs",
+	"bucket directory",
+	"valueset",
+	"wal gc",
+	".",
+	"metrics fuzz internal/interop",
+	"cmd/cidstore examples/wordnet",
+}
+
+// testOnly are packages that tests import, and fuzz, which is one, and nobody else.
+var testOnly = []string{"internal/oracle", "internal/errfs", "internal/crashfs"}
+
+// blind have no business with packages that their row would allow.
+var blind = map[string]string{
+	"ecc":              "internal/invariants internal/corrupt internal/seedbug",
+	"keys":             "internal/invariants internal/corrupt internal/seedbug",
+	"hdf5io":           "keys ecc",
+	"internal/errfs":   "keys ecc",
+	"internal/crashfs": "keys ecc",
+	"directory":        "ecc",
+	"wal":              "ecc bucket directory valueset",
+	"fuzz":             "hdf5io bucket directory valueset wal gc",
+	"cmd/cidstore":     "hdf5io bucket directory valueset wal gc",
+	"metrics":          "hdf5io bucket directory valueset wal gc",
+}
+
+// outside are the imports from other modules, each used in one place that can be
+// pointed at; a path stands for all below it. unsafe is one of them.
+var outside = map[string]string{
+	"keys":             "github.com/google/uuid github.com/dchest/siphash",
+	"vfs":              "golang.org/x/sys unsafe",
+	"hdf5io":           "unsafe", // the address of a stack variable chooses a pin counter
+	"metrics":          "github.com/prometheus/client_golang",
+	"fuzz":             "pgregory.net/rapid",
+	"cmd/cidstore":     "github.com/spf13/cobra github.com/schollz/progressbar golang.org/x/term golang.org/x/sys",
+	"examples/wordnet": "",
+}
+
+// goPackage is what go list tells of a package.
+type goPackage struct {
+	Dir, ImportPath                   string
+	GoFiles, IgnoredGoFiles, CgoFiles []string
+	Imports                           []string
+}
+
+// name is the package's path in the module, "." for the root.
+func (p goPackage) name() string {
+	if p.ImportPath == module {
+		return "."
+	}
+	return strings.TrimPrefix(p.ImportPath, module+"/")
+}
+
+// sources are its files without tests, those of other systems and tags too.
+func (p goPackage) sources() []string {
+	var paths []string
+	for _, file := range slices.Concat(p.GoFiles, p.IgnoredGoFiles) {
+		if !strings.HasSuffix(file, "_test.go") {
+			paths = append(paths, filepath.Join(p.Dir, file))
+		}
+	}
+	return paths
+}
+
+// listPackages asks go list for every package of the module.
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-e", "-json=Dir,ImportPath,GoFiles,IgnoredGoFiles,CgoFiles,Imports", "./...")
+	cmd.Dir = filepath.Join("..", "..")
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v: %s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var packages []goPackage
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		packages = append(packages, p)
+	}
+	if len(packages) < 5 {
+		t.Fatalf("go list names %d packages", len(packages))
+	}
+	return packages
+}
+
+// importsOf returns the imports of a package on every system and with every
+// build tag: what go list says of this system, and those in the other files.
+func importsOf(p goPackage) ([]string, error) {
+	imports := slices.Clone(p.Imports)
+	for _, path := range p.sources() {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return nil, err
+		}
+		for _, spec := range file.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return nil, err
+			}
+			imports = append(imports, imported)
+		}
+	}
+	slices.Sort(imports)
+	return slices.Compact(imports), nil
+}
+
+// rowOf returns the index of a package's row.
+func rowOf(name string) (int, bool) {
+	for i, row := range rows {
+		if slices.Contains(strings.Fields(row), name) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// judge says what is wrong with one package importing one path, "" if nothing.
+func judge(importer, imported string) string {
+	if imported == "C" {
+		return "cgo"
+	}
+	isRoot := imported == module
+	if !isRoot && !strings.HasPrefix(imported, module+"/") {
+		return judgeOutside(importer, imported)
+	}
+	name := "."
+	if !isRoot {
+		name = strings.TrimPrefix(imported, module+"/")
+	}
+	own, known := rowOf(importer)
+	if !known {
+		return "has no row"
+	}
+	row, known := rowOf(name)
+	switch {
+	case !known:
+		return "imports " + name + ", which has no row"
+	case row >= own:
+		return fmt.Sprintf("of row %d imports %s of row %d", own, name, row)
+	case slices.Contains(testOnly, name) && importer != "fuzz":
+		return "imports " + name + ", which is for tests"
+	case slices.Contains(strings.Fields(blind[importer]), name):
+		return "must not know " + name
+	}
+	return ""
+}
+
+// judgeOutside judges an import that is not of this module.
+func judgeOutside(importer, imported string) string {
+	first, _, _ := strings.Cut(imported, "/")
+	if !strings.Contains(first, ".") && imported != "unsafe" {
+		return "" // the standard library
+	}
+	for _, allowed := range strings.Fields(outside[importer]) {
+		if imported == allowed || strings.HasPrefix(imported, allowed+"/") {
+			return ""
+		}
+	}
+	return "imports " + imported + ", which is not its business"
+}
+
+func TestLayers(t *testing.T) {
+	for _, p := range listPackages(t) {
+		if _, known := rowOf(p.name()); !known {
+			t.Errorf("%s has no row", p.name())
+		}
+		if len(p.CgoFiles) > 0 {
+			t.Errorf("%s uses cgo: %v", p.name(), p.CgoFiles)
+		}
+		imports, err := importsOf(p)
+		if err != nil {
+			t.Errorf("%s: %v", p.name(), err)
+		}
+		for _, imported := range imports {
+			if fault := judge(p.name(), imported); fault != "" {
+				t.Errorf("%s %s", p.name(), fault)
+			}
+		}
+	}
+}
+
+// TestJudge shows that the rules bite.
+func TestJudge(t *testing.T) {
+	for _, c := range []struct {
+		importer, imported string
+		allowed            bool
+	}{
+		{"bucket", module + "/keys", true},
+		{"keys", module + "/bucket", false},
+		{"bucket", module + "/directory", false},
+		{"bucket", module, false},
+		{"metrics", module, true},
+		{"cmd/cidstore", module + "/hdf5io", false},
+		{"hdf5io", module + "/keys", false},
+		{"hdf5io", module + "/internal/crashfs", false},
+		{"bucket", module + "/internal/errfs", false},
+		{"fuzz", module + "/internal/crashfs", true},
+		{"bucket", module + "/nowhere", false},
+		{"nowhere", module + "/keys", false},
+		{"hdf5io", "encoding/binary", true},
+		{"hdf5io", "C", false},
+		{"bucket", "unsafe", false},
+		{"vfs", "golang.org/x/sys/unix", true},
+		{"vfs", "golang.org/x/system", false},
+		{"wal", "golang.org/x/sys/unix", false},
+		{".", "github.com/prometheus/client_golang/prometheus", false},
+		{"metrics", "github.com/prometheus/client_golang/prometheus", true},
+	} {
+		if fault := judge(c.importer, c.imported); (fault == "") != c.allowed {
+			t.Errorf("%s importing %s: %q, allowed %t", c.importer, c.imported, fault, c.allowed)
+		}
+	}
+}
+
+func TestEveryRuleIsOfAKnownPackage(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, name := range strings.Fields(strings.Join(rows, " ")) {
+		if seen[name] {
+			t.Errorf("%s is in two rows", name)
+		}
+		seen[name] = true
+	}
+	names := slices.Clone(testOnly)
+	for name, others := range blind {
+		names = append(append(names, name), strings.Fields(others)...)
+	}
+	for name := range outside {
+		names = append(names, name)
+	}
+	for _, name := range names {
+		if !seen[name] {
+			t.Errorf("a rule names %s, which has no row", name)
+		}
+	}
+}

@@ -1,0 +1,497 @@
+"""Tests of cidstore.py on files that h5py writes here by docs/FORMAT.md, with a CRC32C and a SipHash of their own."""
+import os
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+import uuid
+
+import h5py
+import numpy as np
+
+import cidstore
+
+FILE_UUID, SEED = bytes(range(16)), (0x0706050403020100, 0x0F0E0D0C0B0A0908)
+S, THRESHOLD, COMMIT_NO, RING, BLOCK = 16, 32, 9, 256, 8  # RING and BLOCK in records
+MASKS = [0x00, 0x87, 0x1E, 0xB4, 0xFF]  # of 0 to 4 values
+INSERT, DELETE, TXN_COMMIT, DELETE_VALUE, PAD, SPLIT = 1, 2, 4, 6, 9, 10
+M64 = (1 << 64) - 1
+
+
+def table_entry(value):
+    for _ in range(8):
+        value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
+    return value
+
+
+TABLE = [table_entry(i) for i in range(256)]
+
+
+def crc(data, *seeds):
+    state = 0xFFFFFFFF
+    for byte in b"".join((FILE_UUID, *(struct.pack("<Q", s) for s in seeds), data) if seeds else (data,)):
+        state = TABLE[(state ^ byte) & 255] ^ (state >> 8)
+    return state ^ 0xFFFFFFFF
+
+
+def siphash(message, k0=SEED[0], k1=SEED[1]):
+    v = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
+
+    def rotate(x, bits):
+        return ((x << bits) | (x >> (64 - bits))) & M64
+
+    def sip_round():
+        for a, b, bits, turn in ((0, 1, 13, 32), (2, 3, 16, 0), (0, 3, 21, 0), (2, 1, 17, 32)):
+            v[a] = (v[a] + v[b]) & M64
+            v[b] = rotate(v[b], bits) ^ v[a]
+            v[a] = rotate(v[a], turn)
+
+    for word in (*struct.unpack("<QQ", message), 16 << 56):
+        v[3] ^= word
+        sip_round(), sip_round()
+        v[0] ^= word
+    v[2] ^= 0xFF
+    for _ in range(4):
+        sip_round()
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+def place(key):
+    return siphash(key.to_bytes(16, "big"))
+
+
+def words(*numbers):
+    return b"".join(struct.pack("<QQ", n >> 64, n & M64) for n in numbers)
+
+
+def compound(*fields):
+    return np.dtype([(n, t) for names, t in fields for n in names.split()])
+
+
+ENTRY = compound(("key_high key_low value_high value_low", "<u8"), ("state_mask flags", "u1"), ("more", "<u2"),
+                 ("value_count version crc32c", "<u4"))
+MORE = compound(("value_1_high value_1_low value_2_high value_2_low value_3_high value_3_low", "<u8"))
+STATE = compound(("prefix row_address commit created tail_address tail_commit last_compacted", "<u8"),
+                 ("entry_count sorted_count crc32c tail_crc32c", "<u4"), ("entry_chunks more_chunks tail_count tail_more", "<u2"),
+                 ("next", "<u4"), ("local_depth flags", "u1"), ("reserved", "<u2"), ("tail_tags", ("u1", 16)))
+SET = compound(("owner_high owner_low row row_address commit count tombstone_count sorted_count", "<u8"), ("crc32c", "<u4"),
+               ("class depth", "<u2"))
+ID = compound(("high low", "<u8"))
+RECORD = compound(("version_op flags", "u1"), ("reserved", "<u2"), ("checksum", "<u4"), ("nanos", "<u8"), ("seq shard_id", "<u4"),
+                  ("key_high key_low value_high value_low watermark", "<u8"))
+EPOCH = compound(("epoch first end", "<u8"), ("anchor", ("u1", 32)))
+POINTER = compound(("bucket_id", "<u4"), ("ref", "<u8"))
+
+
+class Builder:
+    """Collects buckets, sets and log records, then writes them as a file."""
+
+    def __init__(self, depth=2):
+        self.depth, self.rows, self.tails, self.next = depth, {}, {}, {}
+        self.sets, self.chunks, self.nodes = [], {}, 0
+        self.records = {"wal": {}, "wal_old": {}}
+        self.model = {}  # key → set of values, the log not counted
+        self.config = dict(last_applied=0, slice_through=0, slice_hash=0, wal_first=0)
+        self.epochs = [(1, BLOCK, M64)]
+
+    def put(self, key, values, tail=False, dead=(), overflow=0):
+        """An entry of key; no values: deleted, in a tail."""
+        bucket = place(key) >> (64 - self.depth) if self.depth else 0
+        self.model[key] = set(values)
+        (self.tails if tail else self.rows).setdefault(overflow or bucket, []).append((key, sorted(values), dead))
+        if overflow:
+            self.next[bucket] = overflow
+
+    def extent(self, bucket, items, commit, name):
+        """Writes a row or a tail; returns its numbers of entry and more chunks."""
+        entries, more = b"", b""
+        for key, values, dead in sorted(items, key=lambda item: (place(item[0]), item[0])):
+            n, rest, number = len(values), b"", 0
+            if n > 4 or dead:
+                body = words(key) + struct.pack("<QQBBHII", 0, self.spill(key, values, dead), 0, 0, 0, 0, 7)
+            else:
+                if n > 1:
+                    rest, number = words(*values[1:]).ljust(48, b"\0"), len(more) // 48 + 1
+                body = words(key, values[0] if n else 0) + struct.pack("<BBHII", MASKS[n], n == 0, number, n, 7)
+            entries += body + struct.pack("<I", crc(body + rest, bucket, commit))
+            more += rest
+        self.store("/buckets/" + (name or "entries"), bucket, entries, S * 48)
+        self.store("/buckets/" + (name and "tail_") + "more", bucket, more, S * 48)
+        return -(-len(entries) // (S * 48)), -(-len(more) // (S * 48))
+
+    def store(self, name, row, data, size):
+        for i in range(0, len(data), size):
+            self.chunks[name, row, i // size] = data[i:i + size].ljust(size, b"\0")
+
+    def spill(self, key, values, dead):
+        number, state = len(self.sets), np.zeros((), SET)
+        self.sets.append(state)
+        state["owner_high"], state["owner_low"], state["commit"] = key >> 64, key & M64, 5
+        state["count"] = state["sorted_count"] = len(values)
+        if len(values) > 1024:
+            state["class"], (state["row"], state["crc32c"], state["depth"]) = 65535, self.tree(values)
+        else:
+            size = next(n for n in (6, 8, 12, 1024) if n >= len(values) + len(dead))
+            row = words(*values, *sorted(dead)).ljust(size * 16, b"\0")
+            self.store("/values/class_%d" % size, number, row, size * 16)
+            state["class"], state["row"], state["crc32c"], state["tombstone_count"] = size, number, crc(row, number, 5), len(dead)
+        return number
+
+    def tree(self, values, fan=4):
+        """Writes a tree with few children a node; returns root, checksum, depth."""
+        level, depth = [(words(*values[i:i + 256]), values[i], len(values[i:i + 256])) for i in range(0, len(values), 256)], 0
+        while True:
+            root, up = len(level) == 1, []
+            for data, first, count in level:
+                self.nodes += 1
+                self.store("/values/nodes", self.nodes - 1, data, 4096)
+                check = crc(data.ljust(4096, b"\0"), self.nodes - 1, 5)
+                up.append((words(first) + struct.pack("<QQQQQII", self.nodes - 1, 4096, count, 0, 5, check, 0), first, count))
+            if root:
+                return self.nodes - 1, check, depth
+            level = [(b"".join(u[0] for u in up[i:i + fan]), up[i][1], sum(u[2] for u in up[i:i + fan])) for i in range(0, len(up), fan)]
+            depth += 1
+
+    def log(self, at, *ops, epoch=1, ring="wal", watermark=0, whole=True, pads=0):
+        """A frame from sequence at on; returns the sequence behind it."""
+        records = [*ops, *[(PAD, 0, 0)] * pads, *[(TXN_COMMIT, 1, 2)] * whole]
+        for s, (op, key, value) in enumerate(records, at):
+            commit = op == TXN_COMMIT
+            head = struct.pack("<BBH", op | (s // RING % 4) << 6, 0, 0)
+            rest = struct.pack("<QII", 1, 0, len(records) if commit else 0) + words(key, value) + struct.pack("<Q", watermark if commit else 0)
+            self.records[ring][s % RING] = head + struct.pack("<I", crc(head + bytes(4) + rest, epoch, s)) + rest
+        return at + len(records)
+
+    def write(self, path, directory="attribute"):
+        buckets = max([1 << self.depth, *(n + 1 for n in self.next.values())])
+        states = np.zeros(buckets, STATE)
+        bases = np.arange(buckets, dtype=np.uint64)
+        for base, b in sorted(self.next.items()):
+            bases[b] = bases[base]
+        states["prefix"] = bases << np.uint64(64 - self.depth) if self.depth else 0
+        states["flags"] = np.where(bases == np.arange(buckets), 1, 3)
+        states["created"], states["local_depth"] = 3, self.depth
+        for b, overflow in self.next.items():
+            states[b]["next"] = overflow
+        for b in {*self.rows, *self.tails}:
+            for name, items, commit in (("", self.rows.get(b), 4), ("tail", self.tails.get(b), 6)):
+                if items:
+                    sizes = self.extent(b, items, commit, name)
+                    fields = "tail_count tail_address tail_commit - tail_more" if name else "sorted_count row_address commit entry_chunks more_chunks"
+                    for field, value in zip(fields.split(), (len(items), 4096, commit, *sizes)):
+                        if field != "-":
+                            states[b][field] = value
+        with h5py.File(path, "w", libver="latest") as f:
+            pointers = np.array([(i, 3) for i in range(1 << self.depth)], POINTER)
+            self.attributes(f, pointers if directory == "attribute" else None)
+            if directory == "dataset":
+                f.create_dataset("directory", data=pointers, chunks=(1000,), fletcher32=True)
+            if directory == "shards":
+                for at in range(0, len(pointers), 100000):
+                    f.create_dataset("directory/shard_%05d" % (at // 100000), data=pointers[at:at + 100000], chunks=(1000,))
+            f.create_dataset("buckets/state", data=states, chunks=(64,), maxshape=(None,), fletcher32=True)
+            f.create_dataset("values/state", data=np.array(self.sets, SET), chunks=(64,), maxshape=(None,), fletcher32=True)
+            for name, of, width in (("entries", ENTRY, THRESHOLD), ("more", MORE, THRESHOLD), ("tail", ENTRY, S), ("tail_more", MORE, S)):
+                f.create_dataset("buckets/" + name, (buckets, width), of, chunks=(1, S), maxshape=(None, width))
+            for name, width in (("class_6", 6), ("class_8", 8), ("class_12", 12), ("class_1024", 1024), ("nodes", 256)):
+                rows = self.nodes if name == "nodes" else len(self.sets)
+                f.create_dataset("values/" + name, (rows, width), ID, chunks=(1, width), maxshape=(None, width))
+            for (name, row, number), data in self.chunks.items():
+                f[name].id.write_direct_chunk((row, number * f[name].chunks[1]), data)
+            for name, records in self.records.items():
+                if name == "wal" or records:
+                    f[name] = np.frombuffer(b"".join(records.get(i, bytes(64)) for i in range(RING)), RECORD)
+        return path
+
+    def attributes(self, f, pointers):
+        a = f.create_group("config", track_order=True).attrs
+        epochs = np.zeros(8, EPOCH)
+        for i, e in enumerate(self.epochs):
+            epochs[i]["epoch"], epochs[i]["first"], epochs[i]["end"] = e
+        a["format_version"], a["creator"], a["epochs"] = np.uint32(1), "a test", epochs
+        a["file_uuid"], a["hash_seed"] = np.frombuffer(FILE_UUID, "u1"), np.array(SEED, "<u8")
+        a["global_depth"], a["num_buckets"], a["commit"] = np.uint8(self.depth), np.uint64(4), np.uint64(COMMIT_NO)
+        for name, value in self.config.items():
+            a[name] = np.uint64(value)
+        if pointers is not None:
+            a["directory"] = pointers
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "store.h5")
+
+    def check(self, builder, want=None, **how):
+        """What the reader gives is want, by default what the builder was given."""
+        want = builder.model if want is None else want
+        want = {k: sorted(v) for k, v in want.items() if v}
+        with cidstore.open(builder.write(self.path, **how)) as store:
+            self.assertEqual(sorted(store.pairs()), sorted((k, v) for k in want for v in want[k]))
+            for key in {*builder.model, *want, 12345, 0, (1 << 128) - 1}:
+                self.assertEqual(store.get(key), want.get(key, []))
+
+    def refuses(self, text, read=lambda store: list(store.pairs())):
+        with self.assertRaisesRegex(ValueError, text) as caught:
+            with cidstore.open(self.path) as store:
+                read(store)
+        self.assertIn(self.path, str(caught.exception))
+
+
+def inline(depth=2, keys=90):
+    """Keys of one to four values, high bits and zero among them."""
+    b, r = Builder(depth), random.Random(1)
+    for i in range(keys):
+        b.put(r.getrandbits(128) if i else 0, {r.getrandbits(128) if j else i << 60 for j in range(i % 4 + 1)})
+    return b
+
+
+class Tree(Case):
+    def test_vectors(self):
+        self.assertEqual(crc(b"123456789"), 0xE3069283)
+        self.assertEqual(siphash(bytes(range(16)), *SEED), 0x3F2ACC7F57C29BDB)
+        keys = [random.Random(2).getrandbits(128) for _ in range(50)]
+        array = np.array([(k >> 64, k & M64) for k in keys], np.uint64)
+        self.assertEqual(cidstore.siphash(SEED, array).tolist(), [place(k) for k in keys])
+        for n in (0, 50):
+            big = np.arange(n, dtype=np.uint64) + np.uint64(1 << 63)  # no float holds all of these
+            got = cidstore.crc32c(list(FILE_UUID), np.arange(n), big, array[:n].astype("<u8").view(np.uint8))
+            self.assertEqual(got.tolist(), [crc(words(k), i, (1 << 63) + i) for i, k in enumerate(keys[:n])])
+
+    def test_empty(self):
+        self.check(Builder(0))
+        self.check(Builder(2))
+
+    def test_inline(self):
+        self.check(inline())
+
+    def test_directory_forms(self):
+        self.check(inline(11), directory="dataset")
+        self.check(inline(17, 5), directory="shards")
+
+    def test_names(self):
+        b, hello = Builder(), uuid.UUID("9342d47a-1bab-5709-9869-c840b2eac501")
+        b.put(hello.int, {1, 2})
+        with cidstore.open(b.write(self.path)) as store:
+            for key in ("hello", hello, hello.int):
+                self.assertEqual(store.get(key), [1, 2])
+            for key in (-1, 1 << 128):
+                self.assertRaises(ValueError, store.get, key)
+
+    def test_tail_supersedes(self):
+        b = inline(keys=40)
+        for i, key in enumerate(list(b.model)[:20]):
+            b.put(key, [] if i % 3 == 0 else range(i, i + i % 4 + 1), tail=True)
+        b.put(77, {1 << 127, 3}, tail=True)
+        self.check(b)
+
+    def test_overflow(self):
+        b = Builder(0)
+        for i in range(70):
+            b.put(i * i, range(i, i + i % 3 + 1), overflow=i // THRESHOLD)
+        b.next = {0: 1, 1: 2}
+        self.check(b)
+
+    def test_spilled(self):
+        b, r = inline(keys=20), random.Random(3)
+        for n in (5, 6, 8, 900, 1025, 5000):
+            b.put(n, {r.getrandbits(128) for _ in range(n)})
+        b.put(1, {1, 2, 3, 4, 5}, dead={6, 7})
+        b.put(2, {9}, dead={1, 2, 3})
+        self.check(b)
+
+    def test_wrong_bit_of_a_mask(self):
+        self.check(inline(0, 1))
+        with h5py.File(self.path, "r+") as f:
+            row = f["buckets/entries"][0]
+            row[0]["state_mask"] = 0x87 ^ 1
+            f["buckets/entries"][0] = row
+        self.refuses("/buckets/entries: row 0: bad checksum")
+
+    def test_damage(self):
+        b = Builder(1)
+        for key, n in ((1, 1), (2, 3), (3, 6), (4, 2000)):
+            b.put(key, range(n))
+        b.put(5, {1}, tail=True)
+        for name, row, _ in list(b.write(self.path) and b.chunks):
+            if name.startswith("/buckets") or name.startswith("/values"):
+                with h5py.File(self.path, "r+") as f:
+                    good = f[name].id.read_direct_chunk((row, 0))[1]
+                    f[name].id.write_direct_chunk((row, 0), bytes([good[0] ^ 1]) + good[1:])
+                self.refuses("/(buckets|values)/[a-z_0-9]+: row %d: bad checksum" % row)
+                with h5py.File(self.path, "r+") as f:
+                    f[name].id.write_direct_chunk((row, 0), good)
+        for name in ("/buckets/state", "/values/state"):
+            with h5py.File(self.path, "r+") as f:
+                good = f[name].id.read_direct_chunk((0,))[1]
+                f[name].id.write_direct_chunk((0,), bytes([good[0] ^ 1]) + good[1:])
+            self.refuses("Fletcher32")
+            with h5py.File(self.path, "r+") as f:
+                f[name].id.write_direct_chunk((0,), good)
+        for name in ("values/class_6", "buckets/state"):
+            with h5py.File(self.path, "r+") as f:
+                del f[name]
+            self.refuses("'%s' doesn't exist" % name.split("/")[1])
+
+    def test_lost_chunk(self):
+        b = inline()
+        b.chunks.clear()
+        b.write(self.path)
+        with h5py.File(self.path, "r+") as f:
+            del f["buckets/more"]
+            f.create_dataset("buckets/more", (4, THRESHOLD), MORE, chunks=(1, S))
+        self.refuses("/buckets/entries: row 0: bad checksum")
+
+    def test_wrong_bucket(self):
+        b = inline()
+        b.write(self.path)
+        with h5py.File(self.path, "r+") as f:
+            states = f["buckets/state"][:]
+            states["prefix"] ^= np.uint64(1 << 63)
+            f["buckets/state"][:] = states
+        self.refuses("/buckets/state: row %d: .* not what belongs there" % (place(0) >> 62), lambda store: store.get(0))
+
+    def test_not_ours(self):
+        for content in (b"", b"text", os.urandom(10000)):
+            with open(self.path, "wb") as f:
+                f.write(content)
+            self.refuses("file signature not found")
+        with h5py.File(self.path, "w") as f:
+            f["x"] = 1
+        self.refuses("/config: this reader knows no format_version None")
+        self.assertRaises(FileNotFoundError, cidstore.open, self.path + "x")
+
+    def test_newer_format(self):
+        Builder().write(self.path)
+        with h5py.File(self.path, "r+") as f:
+            f["config"].attrs["format_version"] = np.uint32(2)
+        self.refuses("/config: this reader knows no format_version 2")
+
+    def test_config_and_dataframe(self):
+        b = inline()
+        with cidstore.open(b.write(self.path)) as store:
+            self.assertEqual([store.config[n] for n in ("creator", "commit", "file_uuid", "hash_seed")],
+                             ["a test", COMMIT_NO, list(FILE_UUID), list(SEED)])
+            try:
+                import pandas  # noqa: F401
+            except ImportError:
+                self.skipTest("no pandas")
+            frame = store.to_dataframe()
+            self.assertEqual([str(t) for t in frame.dtypes], ["uint64"] * 4)
+            rows = [(a << 64 | b, c << 64 | d) for a, b, c, d in frame.to_numpy().tolist()]
+            self.assertEqual(sorted(rows), sorted(store.pairs()))
+
+    def test_pin(self):
+        if sys.platform != "linux":
+            self.skipTest("pins are of Linux")
+        import fcntl
+        Builder().write(self.path)
+        probe = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 1 << 61, 1 << 60, 0)
+        with open(self.path, "rb") as f:
+            def held():
+                kind, _, start, length, _ = struct.unpack("hhqqi4x", fcntl.fcntl(f, 36, probe))
+                return (start - (1 << 61), length) if kind != fcntl.F_UNLCK else None
+            self.assertIsNone(held())
+            with cidstore.open(self.path), cidstore.open(self.path):
+                self.assertEqual(held(), (COMMIT_NO, 1))
+            self.assertIsNone(held())
+
+    def test_program(self):
+        b = inline()
+        b.write(self.path)
+        run = [sys.executable, cidstore.__file__, self.path]
+        lines = subprocess.run(run, check=True, stdout=subprocess.PIPE).stdout.decode().splitlines()
+        self.assertEqual(sorted(lines), sorted("%032x\t%032x" % (k, v) for k in b.model for v in b.model[k]))
+        bad = subprocess.run(run[:2] + [self.path + "x"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual((bad.returncode, bad.stdout, bad.stderr.count(b"\n")), (1, b"", 1))
+
+
+class Log(Case):
+    def expect(self, b, *ops):
+        model = {k: set(v) for k, v in b.model.items()}
+        for op, key, value in ops:
+            if op == INSERT:
+                model.setdefault(key, set()).add(value)
+            elif op == DELETE:
+                model.pop(key, None)
+            else:
+                model.get(key, set()).discard(value)
+        self.check(b, model)
+
+    def test_operations_apply_in_order(self):
+        b = inline(keys=30)
+        b.put(1, range(6))
+        some, r = list(b.model), random.Random(4)
+        ops = [(r.choice((INSERT, INSERT, DELETE, DELETE_VALUE)), r.choice(some + [1, 8, 9]), r.randrange(8)) for _ in range(150)]
+        at = b.log(BLOCK, *ops[:70])
+        at = b.log(at, *ops[70:71])
+        at = b.log(at, (SPLIT, 0, 3))
+        b.log(at, *ops[71:], pads=5)
+        self.expect(b, *ops)
+
+    def test_applied_and_torn(self):
+        b, ops = inline(keys=5), [(INSERT, 7, 1), (INSERT, 7, 2), (DELETE, 0, 0)]
+        b.config["last_applied"] = b.log(BLOCK, (INSERT, 7, 99)) - 1
+        at = b.log(b.config["last_applied"] + 1, *ops)
+        at = b.log(at, (INSERT, 7, 3), (INSERT, 7, 4), whole=False)
+        b.log(at + 1, (INSERT, 7, 5))
+        self.expect(b, *ops)
+
+    def test_laps_and_stale_records(self):
+        b = inline(keys=5)
+        b.config["last_applied"] = 5 * RING - 4
+        b.log(4 * RING + 3, (INSERT, 7, 98), (INSERT, 7, 99))
+        b.log(5 * RING + 3, (INSERT, 7, 97), epoch=2)
+        b.log(5 * RING - 3, (INSERT, 7, 1), (INSERT, 7, 2), (INSERT, 7, 3), (INSERT, 7, 4))
+        self.expect(b, *[(INSERT, 7, i) for i in (1, 2, 3, 4)])
+
+    def test_epochs_and_old_ring(self):
+        b = inline(keys=5)
+        b.config.update(last_applied=RING + 9, wal_first=2 * RING)
+        b.epochs = [(1, BLOCK, RING + 8), (2, RING + 8, 2 * RING - 8), (4, 2 * RING - 8, 2 * RING + 16), (5, 2 * RING + 16, M64)]
+        b.log(RING + 8, (INSERT, 6, 66), epoch=2, ring="wal_old")
+        at = b.log(RING + 10, (INSERT, 7, 1), (INSERT, 7, 2), pads=RING - 21, epoch=2, ring="wal_old")
+        self.assertEqual(at, 2 * RING - 8)
+        at = b.log(at, (INSERT, 7, 3), (DELETE_VALUE, 7, 1), pads=5, epoch=4, ring="wal_old")
+        self.assertEqual(at, 2 * RING)
+        b.log(at, (INSERT, 7, 4), pads=14, epoch=4)
+        b.log(2 * RING + 16, (INSERT, 7, 5), epoch=5)
+        self.expect(b, *[(INSERT, 7, i) for i in (2, 3, 4, 5)])
+
+    def test_slices(self):
+        keys = sorted(range(100, 120), key=place)
+        b = Builder()
+        b.config.update(slice_hash=place(keys[10]))
+        for key in keys[:10]:
+            b.put(key, {2})
+        ops = [op for key in keys for op in ((INSERT, key, 1), (INSERT, key, 2), (DELETE_VALUE, key, 1))]
+        b.config["slice_through"] = b.log(BLOCK, *ops) - 1
+        later = [(INSERT, keys[0], 1), (INSERT, keys[15], 1), (DELETE, keys[1], 0), (DELETE, keys[16], 0)]
+        b.log(b.config["slice_through"] + 1, *later)
+        self.expect(b, *ops[30:], *later)
+
+    def test_acknowledged_damage(self):
+        b = inline(keys=5)
+        at = b.log(BLOCK, (INSERT, 7, 1), pads=6)
+        b.log(at, (INSERT, 7, 2), pads=6)
+        b.log(at + 8, (INSERT, 7, 3), watermark=at + 7)
+        del b.records["wal"][at + 1]
+        b.write(self.path)
+        self.refuses("epoch 1: acknowledged log record %d: bad checksum" % (at + 1))
+        b.epochs = [(1, BLOCK, at + 8), (2, at + 8, M64)]
+        b.write(self.path)
+        self.refuses("epoch 1: acknowledged log record %d: bad checksum" % (at + 1))
+
+    def test_unknown_opcode(self):
+        for ops in ([(3, 0, 0)], [(5, 0, 0)], [(INSERT, 1, 2), (63, 0, 0)]):
+            b = inline(keys=5)
+            b.log(BLOCK, *ops)
+            b.write(self.path)
+            self.refuses("unknown opcode of log record %d" % (BLOCK + len(ops) - 1))
+
+
+if __name__ == "__main__":
+    unittest.main()
