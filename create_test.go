@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/vfs"
 )
 
 // TestManyMakeOneStore: of those who open a path where nothing is, each gets the
@@ -54,6 +55,36 @@ func TestManyMakeOneStore(t *testing.T) {
 		}
 		must(t, s.Close())
 	}
+}
+
+// thief takes temporary files away from their makers, as another opener may that
+// finds one between two locks of it.
+type thief struct {
+	vfs.FS
+	left int
+}
+
+func (f *thief) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	if strings.HasSuffix(name, ".cidstore-new") && flag&os.O_CREATE == 0 && f.left > 0 {
+		f.left--
+		if err := os.Remove(name); err != nil {
+			return nil, err
+		}
+	}
+	return f.FS.OpenFile(name, flag, perm)
+}
+
+// TestMakerLosesItsFile: whose temporary file another opener took for a leftover
+// has met a lock, and makes the store again if there is time.
+func TestMakerLosesItsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	_, err := cidstore.Open(path, &cidstore.Options{FS: &thief{vfs.OS(), 1}})
+	if !errors.Is(err, cidstore.ErrLocked) {
+		t.Errorf("without time: %v", err)
+	}
+	s := open(t, path, &cidstore.Options{FS: &thief{vfs.OS(), 3}, LockTimeout: time.Minute})
+	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
+	must(t, s.Close())
 }
 
 // TestLeftovers: what a killed maker, backup or restore has left is removed by the

@@ -91,7 +91,11 @@ func removeLeftover(path string, opts *Options) error {
 // path's temporary name to path.
 func giveName(path string, info vfs.Info, opts *Options) error {
 	name := path + temporarySuffix
+	taken := fmt.Errorf("%w: %s was taken for a leftover", ErrLocked, name)
 	file, err := opts.FS.OpenFile(name, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return taken
+	}
 	if err != nil {
 		return err
 	}
@@ -102,7 +106,7 @@ func giveName(path string, info vfs.Info, opts *Options) error {
 	}
 	switch {
 	case errors.Is(err, vfs.ErrLockHeld) || err == nil && !ours:
-		return fmt.Errorf("%w: %s was taken for a leftover", ErrLocked, name)
+		return taken
 	case err != nil:
 		return err
 	}
