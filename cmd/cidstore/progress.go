@@ -87,10 +87,10 @@ func (b *bar) update(_ string, _ int64, pairs uint64, bytes int64) {
 		bytes = max(min(bytes, b.total-1), 0)
 	}
 	rate := float64(pairs) / max(time.Since(b.start).Seconds(), 0.001)
-	// Errors of drawing are of no consequence. Describe draws at each update, Set64
-	// at each percent alone.
-	_ = b.bar.Set64(bytes)
+	// The words first: of two draws in a row only one is shown. Errors of drawing
+	// are of no consequence.
 	b.bar.Describe(fmt.Sprintf("%s pairs, %s pairs/s", grouped(pairs), grouped(uint64(rate))))
+	_ = b.bar.Set64(bytes)
 }
 
 func (b *bar) finish() {

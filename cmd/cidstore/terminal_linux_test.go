@@ -92,7 +92,7 @@ func TestBarOnTerminal(t *testing.T) {
 	}
 
 	spinner := regexp.MustCompile(`[1-9][0-9,]+ pairs, [0-9,]+ pairs/s`)
-	slow := &slowly{[][]byte{numbers(0, 5000), numbers(5000, 10000)}}
+	slow := &slowly{[][]byte{numbers(0, 5000), numbers(5000, 10000), numbers(10000, 15000)}}
 	if shown, _ = onTerminal(t, slow, "import", filepath.Join(dir, "b.h5"), "-"); !spinner.MatchString(shown) {
 		t.Errorf("no spinner with pairs and their rate:\n%q", shown)
 	}
