@@ -7,8 +7,12 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// writeUnit is how much is written to the file at once.
-const writeUnit = 1 << 20
+// writeUnit is how much is written to the file at once: from one multiple of it
+// to the next, where the run is that long. A system with large pages in its cache
+// makes them as large as the writes that bring new space in, and maps a page of
+// 2 MiB by one entry of its tables: readers of a large file miss that entry much
+// less often than one of 512 (docs/DECISIONS.md, 4).
+const writeUnit = 2 << 20
 
 // runWriter places bytes, one behind the other, in runs of free space that it
 // takes from the pool.
@@ -133,18 +137,35 @@ func (w *runWriter) abandon() {
 
 // write puts p at address, in space that alloc returned.
 func (w *runWriter) write(address uint64, p []byte) error {
-	if len(w.buffer) > 0 && !w.fits(address, len(p)) {
-		if err := w.flush(); err != nil {
-			return err
+	for len(p) > 0 {
+		if len(w.buffer) > 0 && !w.fits(address) {
+			if err := w.flush(); err != nil {
+				return err
+			}
 		}
+		if len(w.buffer) == 0 {
+			w.bufferAt = address
+		}
+		n := int(min(uint64(len(p)), w.unitEnd()-address))
+		w.fill(int(address-w.bufferAt), p[:n])
+		address, p = address+uint64(n), p[n:]
 	}
-	if len(p) >= writeUnit {
-		return w.writeOut(p, address)
+	return nil
+}
+
+// unitEnd is the end of the unit that the buffer lies in.
+func (w *runWriter) unitEnd() uint64 { return w.bufferAt&^(writeUnit-1) + writeUnit }
+
+// fits tells whether bytes at address can go into the buffer.
+func (w *runWriter) fits(address uint64) bool {
+	if address < w.bufferAt || address >= w.unitEnd() {
+		return false
 	}
-	if len(w.buffer) == 0 {
-		w.bufferAt = address
-	}
-	at := int(address - w.bufferAt)
+	return address <= w.bufferAt+uint64(len(w.buffer)) || w.bufferAt >= w.owned
+}
+
+// fill copies p to place at of the buffer.
+func (w *runWriter) fill(at int, p []byte) {
 	if need := at + len(p); need > len(w.buffer) {
 		if cap(w.buffer) < writeUnit {
 			w.buffer = append(make([]byte, 0, writeUnit), w.buffer...)
@@ -156,15 +177,6 @@ func (w *runWriter) write(address uint64, p []byte) error {
 		}
 	}
 	copy(w.buffer[at:], p)
-	return nil
-}
-
-// fits tells whether n bytes at address can go into the buffer.
-func (w *runWriter) fits(address uint64, n int) bool {
-	if n >= writeUnit || address < w.bufferAt || address-w.bufferAt > uint64(writeUnit-n) {
-		return false
-	}
-	return address <= w.bufferAt+uint64(len(w.buffer)) || w.bufferAt >= w.owned
 }
 
 // flush writes the buffer to the file.
