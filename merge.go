@@ -66,7 +66,7 @@ func (m *merge) run(tx *hdf5io.Tx, ops []op, limit int64) (rest []op, err error)
 
 // bucket merges the operations on one bucket, all of them.
 func (m *merge) bucket(ops []op) (rest []op, err error) {
-	id := m.base.directory.Find(ops[0].hash).Bucket
+	id := m.base.directory.Bucket(ops[0].hash)
 	st, err := m.base.buckets.State(id)
 	if err != nil {
 		return ops, err

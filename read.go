@@ -75,8 +75,7 @@ type stored struct {
 }
 
 func (r reader) stored(hash uint64, key E) (stored, error) {
-	p := r.view.directory.Find(hash)
-	e, found, err := r.view.buckets.Find(p.Bucket, hash, key)
+	e, found, err := r.view.buckets.Find(r.view.directory.Bucket(hash), hash, key)
 	if err != nil || !found {
 		return stored{}, err
 	}

@@ -10,10 +10,8 @@ import (
 
 // pointersOf makes the pages of a list of buckets.
 func pointersOf(ids ...uint32) []page {
-	var p page
-	for _, id := range ids {
-		p = append(p, Pointer{Bucket: id})
-	}
+	p := newPage(uint64(len(ids)))
+	copy(p.buckets, ids)
 	return []page{p}
 }
 
@@ -40,7 +38,7 @@ func TestRuns(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	differ := []page{{{0, 1}, {0, 2}}} // one bucket, two refs: two runs
+	differ := []page{{[]uint32{0, 0}, []uint64{1, 2}}} // one bucket, two refs: two runs
 	if err := checkRuns(differ, 2, 1); !errors.Is(err, corrupt.Err) {
 		t.Errorf("two refs: %v", err)
 	}

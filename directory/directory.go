@@ -2,13 +2,14 @@ package directory
 
 import (
 	"iter"
+	"slices"
 )
 
 // MaxDepth bounds the depth, in bits: bucket ids have 32 bits, and a directory
 // has up to 64 times as many pointers as buckets.
 const MaxDepth = 38
 
-// Pointers are kept in pages, the unit that versions share: 16 KiB each.
+// Pointers are kept in pages, the unit that versions share: 12 KiB each.
 const (
 	pageBits     = 10
 	pagePointers = 1 << pageBits
@@ -70,8 +71,28 @@ func (o Options) limits() Limits {
 }
 
 // page is up to pagePointers pointers, all of them in every page but that of a
-// directory smaller than a page. Pages of a Directory never change.
-type page []Pointer
+// directory smaller than a page. Bucket ids stand by themselves: lookups need
+// nothing else, and four bytes a pointer stay in a near cache where twelve do not.
+// Pages of a Directory never change.
+type page struct {
+	buckets []uint32
+	refs    []uint64
+}
+
+func newPage(n uint64) page { return page{make([]uint32, n), make([]uint64, n)} }
+
+func (p page) len() uint64              { return uint64(len(p.buckets)) }
+func (p page) at(i uint64) Pointer      { return Pointer{p.buckets[i], p.refs[i]} }
+func (p page) set(i uint64, to Pointer) { p.buckets[i], p.refs[i] = to.Bucket, to.Ref }
+func (p page) clone() page              { return page{slices.Clone(p.buckets), slices.Clone(p.refs)} }
+
+// same tells whether p and q are one page, and not two that are equal.
+func (p page) same(q page) bool { return &p.buckets[0] == &q.buckets[0] }
+
+// pointerAt is pointer i of all that pages hold.
+func pointerAt(pages []page, i uint64) Pointer {
+	return pages[i>>pageBits].at(i & (pagePointers - 1))
+}
 
 // Directory is one version of the pointers; immutable.
 type Directory struct {
@@ -93,7 +114,7 @@ type stored struct {
 // New returns the directory of a new store: depth 0, one pointer, to bucket 0.
 // ref is the commit that creates that bucket.
 func New(ref uint64, options ...Options) *Directory {
-	return newDirectory(0, []page{{{Bucket: 0, Ref: ref}}}, stored{}, chosen(options).limits())
+	return newDirectory(0, []page{{[]uint32{0}, []uint64{ref}}}, stored{}, chosen(options).limits())
 }
 
 // chosen is the last of the options given, or the zero value.
@@ -124,12 +145,15 @@ func (d *Directory) Mode() Mode {
 }
 
 // At returns pointer i, of Len.
-func (d *Directory) At(i int) Pointer { return d.pages[i>>pageBits][i&(pagePointers-1)] }
+func (d *Directory) At(i int) Pointer { return pointerAt(d.pages, uint64(i)) }
 
 // Find returns the pointer of a hash.
-func (d *Directory) Find(hash uint64) Pointer {
+func (d *Directory) Find(hash uint64) Pointer { return pointerAt(d.pages, hash>>d.shift) }
+
+// Bucket is Find for those who need the bucket alone.
+func (d *Directory) Bucket(hash uint64) uint32 {
 	i := hash >> d.shift
-	return d.pages[i>>pageBits][i&(pagePointers-1)]
+	return d.pages[i>>pageBits].buckets[i&(pagePointers-1)]
 }
 
 // Run is the part of the directory that points to one bucket.
@@ -148,7 +172,7 @@ func (d *Directory) Run(hash uint64) Run { return runAt(d.pages, d.depth, hash) 
 // runAt finds the run of a hash by halving: as long as the first and the last
 // pointer of an aligned stretch are equal, all between them are (I2, I3).
 func runAt(pages []page, depth int, hash uint64) Run {
-	at := func(i uint64) Pointer { return pages[i>>pageBits][i&(pagePointers-1)] }
+	at := func(i uint64) Pointer { return pointerAt(pages, i) }
 	i := hash >> uint(64-depth)
 	p := at(i)
 	run := 0 // log2 of its length

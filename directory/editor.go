@@ -26,8 +26,7 @@ func (e *Editor) Depth() int { return e.depth }
 
 // Find returns the pointer of a hash as edited so far.
 func (e *Editor) Find(hash uint64) Pointer {
-	i := hash >> uint(64-e.depth)
-	return e.pages[i>>pageBits][i&(pagePointers-1)]
+	return pointerAt(e.pages, hash>>uint(64-e.depth))
 }
 
 // Run returns the run that holds a hash as edited so far.
@@ -69,7 +68,7 @@ func (e *Editor) Halve() bool {
 	if e.depth == 0 {
 		return false
 	}
-	at := func(i uint64) Pointer { return e.pages[i>>pageBits][i&(pagePointers-1)] }
+	at := func(i uint64) Pointer { return pointerAt(e.pages, i) }
 	half := uint64(1) << (e.depth - 1)
 	for i := range half {
 		if at(2*i) != at(2*i+1) {
@@ -88,7 +87,7 @@ func (e *Editor) Done() *Directory {
 
 func (e *Editor) double() {
 	old := e.pages
-	e.rebuild(e.depth+1, func(i uint64) Pointer { return old[i>>(pageBits+1)][i>>1&(pagePointers-1)] })
+	e.rebuild(e.depth+1, func(i uint64) Pointer { return pointerAt(old, i>>1) })
 }
 
 // rebuild replaces all pointers by those that at gives for the new depth.
@@ -96,9 +95,9 @@ func (e *Editor) rebuild(depth int, at func(i uint64) Pointer) {
 	n := uint64(1) << depth
 	pages := make([]page, 0, (n+pagePointers-1)>>pageBits)
 	for first := uint64(0); first < n; first += pagePointers {
-		p := make(page, min(n-first, pagePointers))
-		for i := range p {
-			p[i] = at(first + uint64(i))
+		p := newPage(min(n-first, pagePointers))
+		for i := range p.len() {
+			p.set(i, at(first+i))
 		}
 		pages = append(pages, p)
 	}
@@ -113,9 +112,9 @@ func (e *Editor) set(first, n uint64, p Pointer) {
 	for i := first; i < first+n; i++ {
 		k := i >> pageBits
 		if !e.owned[k] {
-			e.pages[k], e.owned[k] = slices.Clone(e.pages[k]), true
+			e.pages[k], e.owned[k] = e.pages[k].clone(), true
 		}
-		e.pages[k][i&(pagePointers-1)] = p
+		e.pages[k].set(i&(pagePointers-1), p)
 	}
 }
 

@@ -132,10 +132,9 @@ func (l *loader) readDataset(name string) (chunk, size uint64, err error) {
 func (l *loader) add(b []byte) {
 	for ; len(b) >= pointerSize; b = b[pointerSize:] {
 		if l.got&(pagePointers-1) == 0 {
-			l.pages = append(l.pages, make(page, 0, min(l.want-l.got, pagePointers)))
+			l.pages = append(l.pages, newPage(min(l.want-l.got, pagePointers)))
 		}
-		last := len(l.pages) - 1
-		l.pages[last] = append(l.pages[last], parsePointer(b))
+		l.pages[l.got>>pageBits].set(l.got&(pagePointers-1), parsePointer(b))
 		l.got++
 	}
 }
@@ -144,9 +143,9 @@ func (l *loader) add(b []byte) {
 func checkRuns(pages []page, n, buckets uint64) error {
 	seen := newIDSet(buckets, n)
 	for first := uint64(0); first < n; {
-		p := pages[first>>pageBits][first&(pagePointers-1)]
+		p := pointerAt(pages, first)
 		end := first + 1
-		for end < n && pages[end>>pageBits][end&(pagePointers-1)] == p {
+		for end < n && pointerAt(pages, end) == p {
 			end++
 		}
 		length := end - first

@@ -228,10 +228,10 @@ func (s *stored) holds(pages []page, first, n uint64) bool {
 	}
 	for i := first; i < first+n; {
 		k, j := i>>pageBits, i&(pagePointers-1)
-		step := min(uint64(len(pages[k]))-j, first+n-i)
-		if &pages[k][0] != &s.pages[k][0] { // not the very same page
+		step := min(pages[k].len()-j, first+n-i)
+		if !pages[k].same(s.pages[k]) {
 			for m := j; m < j+step; m++ {
-				if pages[k][m] != s.pages[k][m] {
+				if pages[k].at(m) != s.pages[k].at(m) {
 					return false
 				}
 			}
@@ -244,7 +244,7 @@ func (s *stored) holds(pages []page, first, n uint64) bool {
 // appendPointers appends the n pointers from first on, as they lie in a file.
 func appendPointers(dst []byte, pages []page, first, n uint64) []byte {
 	for i := first; i < first+n; i++ {
-		dst = pages[i>>pageBits][i&(pagePointers-1)].append(dst)
+		dst = pointerAt(pages, i).append(dst)
 	}
 	return dst
 }
