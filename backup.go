@@ -17,8 +17,8 @@ import (
 // The copy is a store by itself, verified before it gets its name; an existing
 // file at path is an error.
 func (s *Store) Backup(ctx context.Context, path string) error {
-	if !s.opts.ReadOnly {
-		if err := s.Checkpoint(ctx); err != nil {
+	if !s.opts.ReadOnly { // a store that can no longer write is read as it is: that is when a copy is wanted
+		if err := s.Checkpoint(ctx); err != nil && !errors.Is(err, ErrPoisoned) && !errors.Is(err, ErrNoSpace) {
 			return fmt.Errorf("backup: %w", err)
 		}
 	}
@@ -27,12 +27,13 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 		return err
 	}
 	defer v.Close()
+	path = vfs.Target(s.opts.FS, path)
 	if _, err := s.opts.FS.Stat(path); err == nil {
 		return fmt.Errorf("backup: %s: %w", path, fs.ErrExist)
 	}
 	opts := s.opts
 	opts.ReadOnly, opts.Salvage, opts.Durability, opts.AllowUnsafeFS = false, false, Async, true
-	err = makeWhole(ctx, path, opts, func(dst vfs.File) error { return v.copyTo(ctx, dst) }, v.replayInto)
+	err = makeWhole(ctx, path, s.info.Mode, opts, func(dst vfs.File) error { return v.copyTo(ctx, dst) }, v.replayInto)
 	if err != nil {
 		return fmt.Errorf("backup to %s: %w", path, ofStore(err))
 	}
@@ -99,19 +100,23 @@ func RestoreWith(ctx context.Context, backup, path string, options *Options) err
 		return err
 	}
 	opts.ReadOnly, opts.Salvage = false, false
-	src, _, err := openFile(backup, &Options{ReadOnly: true, FS: opts.FS})
+	src, info, err := openFile(backup, &Options{ReadOnly: true, FS: opts.FS})
 	if err != nil {
 		return fmt.Errorf("restore %s: %w", backup, err)
 	}
 	defer src.Close()
+	path = vfs.Target(opts.FS, path)
 	target, err := lockTarget(path, &opts)
 	if err != nil {
 		return fmt.Errorf("restore to %s: %w", path, err)
 	}
 	if target != nil {
 		defer target.Close()
+		if info, err = target.Info(); err != nil {
+			return fmt.Errorf("restore to %s: %w", path, err)
+		}
 	}
-	err = makeWhole(ctx, path, opts, func(dst vfs.File) error { return copyFile(ctx, dst, src) }, nil)
+	err = makeWhole(ctx, path, info.Mode, opts, func(dst vfs.File) error { return copyFile(ctx, dst, src) }, nil)
 	if err != nil {
 		return fmt.Errorf("restore %s: %w", backup, err)
 	}
@@ -161,9 +166,9 @@ func copyFile(ctx context.Context, dst, src vfs.File) error {
 // makeWhole lets fill write a store under a temporary name, opens it (its log is
 // replayed), lets change make its changes, verifies all of it, and gives it its
 // name. Whatever fails, path stays as it was.
-func makeWhole(ctx context.Context, path string, opts Options, fill func(vfs.File) error, change func(*Store) error) error {
+func makeWhole(ctx context.Context, path string, like fs.FileMode, opts Options, fill func(vfs.File) error, change func(*Store) error) error {
 	opts.GCInterval = -1
-	file, err := newTemporary(path, &opts)
+	file, err := newTemporary(path, like, &opts)
 	if err != nil {
 		return err
 	}

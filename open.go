@@ -27,8 +27,9 @@ func Open(path string, options *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	target := vfs.Target(opts.FS, path)
 	if !opts.ReadOnly {
-		if err := createIfAbsent(path, &opts); err != nil {
+		if err := createIfAbsent(target, &opts); err != nil {
 			return nil, fmt.Errorf("open %s: %w", path, err)
 		}
 	}
@@ -40,7 +41,7 @@ func Open(path string, options *Options) (*Store, error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	if !opts.ReadOnly {
-		if err := removeLeftover(path, &opts); err != nil && !errors.Is(err, ErrLocked) {
+		if err := removeLeftover(target, &opts); err != nil && !errors.Is(err, ErrLocked) {
 			s.event("error", "operation", "remove leftover", "error", err)
 		}
 	}
@@ -96,6 +97,8 @@ func openFile(path string, opts *Options) (vfs.File, vfs.Info, error) {
 		return nil, info, err
 	} else if info.Mode.IsDir() {
 		return nil, info, fmt.Errorf("%w: it is a directory", ErrNotCIDStore)
+	} else if !info.Mode.IsRegular() { // opening a pipe would wait for its other end
+		return nil, info, fmt.Errorf("%w: it is not a regular file", ErrNotCIDStore)
 	}
 	flag := os.O_RDWR
 	if opts.ReadOnly {
@@ -212,13 +215,17 @@ func (s *Store) loadView(root *hdf5io.View) (*view, error) {
 func createIfAbsent(path string, opts *Options) error {
 	for waited := time.Duration(0); ; waited += lockPoll {
 		info, err := opts.FS.Stat(path)
-		if err == nil && (info.Size > 0 || info.Mode.IsDir()) {
-			return nil
+		if err == nil && (info.Size > 0 || !info.Mode.IsRegular()) {
+			return nil // a device or a pipe is none to be replaced: openFile says what it is
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		err = create(path, opts)
+		mode := newFileMode
+		if err == nil {
+			mode = info.Mode
+		}
+		err = create(path, mode, opts)
 		if !errors.Is(err, ErrLocked) || waited >= opts.LockTimeout {
 			return err
 		}
@@ -226,9 +233,12 @@ func createIfAbsent(path string, opts *Options) error {
 	}
 }
 
+// newFileMode is for files that take nobody's place; the umask narrows it.
+const newFileMode fs.FileMode = 0o666
+
 // create makes a store at path, unless another opener was faster.
-func create(path string, opts *Options) error {
-	file, err := newTemporary(path, opts)
+func create(path string, mode fs.FileMode, opts *Options) error {
+	file, err := newTemporary(path, mode, opts)
 	if err != nil {
 		return err
 	}

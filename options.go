@@ -1,9 +1,11 @@
 package cidstore
 
 import (
+	"bytes"
 	"crypto/rand"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/cidstore/cidstore/bucket"
@@ -126,6 +128,8 @@ func (o *Options) withDefaults() (Options, error) {
 		return c, invalidf("Options.Durability is %d, want Sync or Async", c.Durability)
 	case c.Verify < VerifyFirstTouch || c.Verify > VerifyOpen:
 		return c, invalidf("Options.Verify is %d, want VerifyFirstTouch, VerifyAlways or VerifyOpen", c.Verify)
+	case c.WALKey != nil && len(c.WALKey) == 0:
+		return c, invalidf("Options.WALKey is empty, want a secret, or nil for a key in the file")
 	case c.Salvage && !c.ReadOnly:
 		return c, invalidf("Options.Salvage needs Options.ReadOnly")
 	}
@@ -139,6 +143,7 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&c.sliceBytes, maxSliceBytes)
 	c.WALBytes = max(roundUp(c.WALBytes, int64(c.blockBytes)), minRingBlocks*int64(c.blockBytes))
 	c.startBytes = min(c.startBytes, c.WALBytes)
+	c.WALKey = bytes.Clone(c.WALKey)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -147,11 +152,25 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.Rand == nil {
 		c.Rand = rand.Reader
+	} else if _, locked := c.Rand.(*lockedReader); !locked {
+		c.Rand = &lockedReader{in: c.Rand}
 	}
 	if c.FS == nil {
 		c.FS = vfs.OS()
 	}
 	return c, nil
+}
+
+// lockedReader lets a store and the copies that it makes draw from one Rand.
+type lockedReader struct {
+	mu sync.Mutex // guards in
+	in io.Reader
+}
+
+func (r *lockedReader) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.in.Read(p)
 }
 
 func setDefault[T comparable](field *T, value T) {

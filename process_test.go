@@ -333,7 +333,9 @@ func TestReadersOpenALiveStore(t *testing.T) {
 }
 
 // TestH5pyOpensALiveStore: the file reaches beyond the end that the superblock
-// names, so a program that opens it between two commits finds all it needs.
+// names, so a program that opens it between two commits is never told that it is
+// cut short. One that is slower than two commits may find other things there by
+// then: it holds no pin, and is told so by an error.
 func TestH5pyOpensALiveStore(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -344,18 +346,24 @@ func TestH5pyOpensALiveStore(t *testing.T) {
 	writer := spawn(t, path, "writer", "")
 	const script = `
 import sys, time, h5py
-end, opened = time.time() + float(sys.argv[2]), 0
+end, opened, overtaken = time.time() + float(sys.argv[2]), 0, 0
 while time.time() < end:
-    with h5py.File(sys.argv[1], "r") as f:
-        f["/config"].attrs["commit"]
-        list(f)
-    opened += 1
-print(opened)
+    try:
+        with h5py.File(sys.argv[1], "r") as f:
+            f["/config"].attrs["commit"]
+            list(f)
+        opened += 1
+    except (OSError, KeyError, RuntimeError) as e:
+        if "truncated" in str(e):
+            raise
+        overtaken += 1
+assert opened > 0
+print(opened, overtaken)
 `
 	out, errout, err := oracle.Run(t, time.Minute, python, "-c", script, path, fmt.Sprint(processTime(t, 3*time.Second).Seconds()))
 	if err != nil {
 		t.Errorf("%v\n%s", err, errout)
 	}
 	writer.end()
-	t.Logf("%s openings by h5py", strings.TrimSpace(out))
+	t.Logf("openings by h5py, and those that the writer overtook: %s", strings.TrimSpace(out))
 }

@@ -54,41 +54,49 @@ func (s *Store) newestView() (*view, error) {
 // followTries bounds how often a writer may overwrite the log while it is read.
 const followTries = 100
 
-// follow shows v and the log behind it to readers, while a writer may be at work.
+// follow shows v, or a newer root, and the log behind it to readers.
+func (s *Store) follow(v *view) (salvaged, err error) {
+	st, salvaged, err := s.readBehind(v)
+	if err == nil {
+		s.show(st)
+	}
+	return salvaged, err
+}
+
+// readBehind reads the log behind v, while a writer may be at work.
 // What it writes during the scan can make a whole log look damaged (a record is
 // read before it is written, one far behind it after), and what it overwrites can
 // make a long log look short. So a scan counts if the older slot's root, which the
 // log's tail follows, has not passed v's meanwhile, and an error counts if
 // another scan comes no further. salvaged is the damage that Options.Salvage
 // reads past.
-func (s *Store) follow(v *view) (salvaged, err error) {
+func (s *Store) readBehind(v *view) (st *state, salvaged, err error) {
 	reached := uint64(0)
 	for range followTries {
 		st, late, damage := s.replay(v)
 		lapped, err := s.lapped(v)
 		switch {
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		case lapped:
 		case damage != nil && (s.replayed.End.Sequence > reached || reached == 0):
 			reached = max(s.replayed.End.Sequence, 1)
 		case damage != nil && !s.opts.Salvage:
-			return nil, damage
+			return nil, nil, damage
 		default:
 			// What this reader shows must not be taken back by a power cut.
 			if len(late) > 0 {
 				if err := s.file.SyncForReading(); err != nil {
-					return nil, err
+					return nil, nil, err
 				}
 			}
-			s.show(st)
-			return damage, nil
+			return st, damage, nil
 		}
 		if v, err = s.newestView(); err != nil {
-			return nil, errors.Join(damage, err)
+			return nil, nil, errors.Join(damage, err)
 		}
 	}
-	return nil, fmt.Errorf("the log was overwritten %d times while it was read", followTries)
+	return nil, nil, fmt.Errorf("the log was overwritten %d times while it was read", followTries)
 }
 
 // lapped tells whether a writer may have overwritten log records that v lacks.

@@ -121,3 +121,39 @@ func TestWriterBetweenTwoReads(t *testing.T) {
 		}
 	}
 }
+
+// TestReaderChecksWhatItShows: Check and AuditWAL of a reader read the writer's
+// log as it is, and show nothing of it that Refresh has not.
+func TestReaderChecksWhatItShows(t *testing.T) {
+	ctx := context.Background()
+	w, path := fresh(t, nil)
+	must(t, w.Insert(cidstore.E{}, cidstore.E{}))
+	r := open(t, path, &cidstore.Options{ReadOnly: true})
+	must(t, w.Insert(cidstore.E{}, cidstore.E{Low: 1}))
+	count := func(when string, want int) {
+		t.Helper()
+		if n, err := r.Count(cidstore.E{}); n != want || err != nil {
+			t.Errorf("%s: %d values, %v, want %d", when, n, err, want)
+		}
+	}
+	report, err := r.Check(ctx)
+	must(t, err)
+	if report.LogFrames == 0 {
+		t.Error("Check has read no batch of the log")
+	}
+	count("after Check", 1)
+	must(t, r.AuditWAL(0))
+	count("after AuditWAL", 1)
+	must(t, r.Refresh())
+	count("after Refresh", 2)
+
+	must(t, w.Checkpoint(ctx)) // the reader's root is no longer the newest
+	must(t, w.Insert(cidstore.E{}, cidstore.E{Low: 2}))
+	_, err = r.Check(ctx)
+	must(t, err)
+	count("after a commit and Check", 2)
+	must(t, r.Refresh())
+	count("after a commit and Refresh", 3)
+	must(t, r.Close())
+	must(t, w.Close())
+}

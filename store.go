@@ -39,14 +39,14 @@ type Store struct {
 	admission    admission
 	olderApplied atomic.Uint64 // last_applied of the older slot
 
-	auditing  sync.Mutex // one audit at a time; guards opts.Rand once Open is over
+	auditing  sync.Mutex // one audit at a time
 	snapshots sync.Map   // *Snapshot → struct{}, the open ones
 	metrics   counters
 	recovery  RecoveryReport
 	replayed  wal.ScanReport // what Open found in the log
 	failure   atomic.Pointer[error]
 	lastTime  atomic.Int64 // ns since 1970; time never goes back
-	lastFlush atomic.Int64
+	lastFlush atomic.Int64 // by the clock as it is, which may be set back
 
 	kick       chan struct{} // a checkpoint is due
 	stop       chan struct{}
@@ -152,6 +152,9 @@ func (s *Store) Close() error {
 		return true
 	})
 	s.file.Drain()
+	if !s.opts.ReadOnly && err == nil { // now: Trim makes roots of its own, which readers do not know
+		err = s.file.Trim(3 * s.smallestSlice())
+	}
 	return errors.Join(err, s.file.Close(), s.vfile.Close())
 }
 
@@ -162,16 +165,13 @@ func (s *Store) closeWriter() error {
 	if err := s.Failed(); err != nil {
 		return err
 	}
+	if err := s.flush(); err != nil { // of Async writes: the log keeps them, whatever becomes of the checkpoint
+		return err
+	}
 	if err := s.checkpointAll(context.Background()); err != nil {
 		return err
 	}
-	if err := s.commitClean(); err != nil {
-		return err
-	}
-	if err := s.file.Trim(3 * s.smallestSlice()); err != nil {
-		return s.writeFailed(err)
-	}
-	return nil
+	return s.commitClean()
 }
 
 // commitClean writes the last root of a life, in both slots.

@@ -185,11 +185,17 @@ func failOneSync(t *testing.T, seed uint64, mode crashfs.SyncFailure, nth int) (
 	}
 	trace.Stop()
 	c.abandon()
+	// The opener who finds a cache that lies is in the most danger: many images of
+	// each call of it.
+	many := 1
+	if mode == crashfs.FailLost {
+		many = 30
+	}
 	for _, part := range []struct {
-		model    *scenario
-		from, to int
-	}{{&before, failed, restarted - 1}, {c, restarted, 0}} {
-		e := trace.Enumerate(crashfs.Plan{Seed: seed + uint64(nth), PerCut: 1, From: part.from, To: part.to})
+		model            *scenario
+		from, to, perCut int
+	}{{&before, failed, restarted - 1, many}, {c, restarted, 0, 1}} {
+		e := trace.Enumerate(crashfs.Plan{Seed: seed + uint64(nth), PerCut: part.perCut, From: part.from, To: part.to})
 		for image := range e.Images() {
 			images++
 			// Where the batch that failed was seen to be absent it stays so: its mark is

@@ -18,11 +18,12 @@ import (
 // The suffix is not one that people give.
 const temporarySuffix = ".cidstore-new"
 
-// newTemporary makes an empty file under path's temporary name, and locks it.
-func newTemporary(path string, opts *Options) (vfs.File, error) {
+// newTemporary makes an empty file under path's temporary name, and locks it. Others
+// may do with it what they may do with the file of the mode like.
+func newTemporary(path string, like fs.FileMode, opts *Options) (vfs.File, error) {
 	name := path + temporarySuffix
 	for range 100 { // each round another opener has got ahead
-		file, err := opts.FS.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+		file, err := opts.FS.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, like.Perm())
 		if errors.Is(err, fs.ErrExist) {
 			if err := removeLeftover(path, opts); err != nil {
 				return nil, err

@@ -25,7 +25,12 @@ func (s *Store) DeleteValue(key, value E) error {
 
 // Apply makes the operations of b as one, in order: all of them are seen and
 // survive, or none. ErrTooLarge: more than a third of Options.WALBytes.
-func (s *Store) Apply(b *Batch) error { return s.write(b.ops) }
+func (s *Store) Apply(b *Batch) error {
+	if b == nil {
+		b = new(Batch)
+	}
+	return s.write(b.ops)
+}
 
 // singles keeps the one-element slices of single operations.
 var singles = sync.Pool{New: func() any { return new([1]wal.Op) }}
@@ -83,7 +88,7 @@ func (s *Store) Sync() error {
 }
 
 func (s *Store) flush() error {
-	s.lastFlush.Store(s.now())
+	s.lastFlush.Store(s.opts.Clock().UnixNano())
 	if err := s.log.Flush(); err != nil {
 		return s.poisoned(err)
 	}
@@ -94,7 +99,9 @@ func (s *Store) flush() error {
 // knows what the disk holds until the store is opened again.
 func (s *Store) poisoned(err error) error {
 	s.file.Poison(err)
-	s.log.Poison(err)
+	if s.log != nil { // Open may be recovering yet
+		s.log.Poison(err)
+	}
 	s.fail(err)
 	return s.Failed()
 }
@@ -274,7 +281,7 @@ func (s *Store) smallestSlice() int64 {
 // afterWrite starts a checkpoint when enough waits for one.
 func (s *Store) afterWrite() error {
 	inline := s.opts.GCInterval < 0
-	if inline && s.opts.Durability == Async && s.now()-s.lastFlush.Load() >= int64(s.opts.FlushInterval) {
+	if inline && s.opts.Durability == Async && s.flushDue() {
 		if err := s.flush(); err != nil {
 			return err
 		}
@@ -291,6 +298,12 @@ func (s *Store) afterWrite() error {
 	default: // one is asked for already
 	}
 	return nil
+}
+
+// flushDue: FlushInterval has passed, or the clock was set back and nobody knows.
+func (s *Store) flushDue() bool {
+	passed := s.opts.Clock().UnixNano() - s.lastFlush.Load()
+	return passed < 0 || passed >= int64(s.opts.FlushInterval)
 }
 
 // checkpointDue: the records or the memory since the last checkpoint fill a third.

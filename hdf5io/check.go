@@ -101,8 +101,8 @@ func (c *checker) slots() {
 	f := c.view.file
 	f.slotMu.Lock()
 	defer f.slotMu.Unlock()
-	if f.view.Load() != c.view || f.options.ReadOnly {
-		return // other slots are another writer's, who may be at them now
+	if f.view.Load() != c.view || f.options.ReadOnly || f.Failed() != nil {
+		return // they are another writer's, who may be at them now, or those of a commit that failed
 	}
 	pair, err := readSlots(f.file)
 	c.defect(err)

@@ -141,7 +141,7 @@ func (f *File) open(report *OpenReport) (err error) {
 		return err
 	}
 	f.uuid = v.slot.uuid
-	if err := f.mendSuperblock(v.slot, pair, report); err != nil {
+	if err := f.confirm(v.slot, pair, report); err != nil {
 		if f.options.ReadOnly {
 			f.unpin(v.slot.commit)
 		}
@@ -356,9 +356,13 @@ func (f *File) foreignSuperblock(pair slotPair) error {
 	}
 }
 
-// mendSuperblock writes the superblock of the root in use again where it is damaged, or
-// the other slot's (the process ended between slot and superblock).
-func (f *File) mendSuperblock(s *commitSlot, pair slotPair, report *OpenReport) error {
+// confirm makes sure that the disk has what names the root in use. After a failed
+// sync the cache may hold a slot and a superblock that the disk has not, and take
+// them for written: an opener who believes them goes on to write over the other
+// slot, the only one that is durable. So both are written again first. The
+// superblock is also mended that way where it is damaged or the other slot's (the
+// process ended between slot and superblock).
+func (f *File) confirm(s *commitSlot, pair slotPair, report *OpenReport) error {
 	if err := f.foreignSuperblock(pair); err != nil {
 		return err
 	}
@@ -366,17 +370,22 @@ func (f *File) mendSuperblock(s *commitSlot, pair slotPair, report *OpenReport) 
 	if err := f.readAt(p, 0); err != nil {
 		return err
 	}
-	if [superblockSize]byte(p) == s.superblock {
-		return nil
-	}
-	report.SuperblockStale = true
+	report.SuperblockStale = [superblockSize]byte(p) != s.superblock
 	if f.options.ReadOnly {
 		return nil
+	}
+	// A crash in here may tear the slot: the root of the other must be as good. A
+	// slot without such a twin was read from the disk, for it took a crash or rot to
+	// spoil the twin.
+	if pair.slots[1-report.Slot] != nil && !report.FellBack {
+		if err := f.file.WriteSync(s.append(nil), slotOffset(report.Slot)); err != nil {
+			return f.Poison(fmt.Errorf("write commit slot %d: %w", report.Slot, err))
+		}
 	}
 	if err := f.writeSuperblock(s); err != nil {
 		return err
 	}
-	report.SuperblockMended = true
+	report.SuperblockMended = report.SuperblockStale
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 )
 
@@ -43,6 +44,30 @@ func (osFS) Remove(name string) error { return os.Remove(name) }
 func (osFS) Stat(name string) (Info, error) {
 	info, err := statPath(name)
 	return info, pathError("stat", name, err)
+}
+
+// maxLinks is how many symbolic links may lead to a file.
+const maxLinks = 40
+
+// Target is the name of the file that name leads to by symbolic links, which need
+// not be there yet. Whoever puts a file in the place of another by its name needs it;
+// on other file systems than the machine's it is name itself.
+func Target(on FS, name string) string {
+	if on != OS() {
+		return name
+	}
+	target := name
+	for range maxLinks {
+		next, err := os.Readlink(target)
+		if err != nil { // no link
+			return target
+		}
+		if !filepath.IsAbs(next) {
+			next = filepath.Join(filepath.Dir(target), next)
+		}
+		target = next
+	}
+	return name // a circle: whoever opens it is told
 }
 
 func (osFS) SyncDir(dir string) error { return noSpace(syncDir(dir)) }

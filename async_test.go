@@ -1,0 +1,116 @@
+package cidstore
+
+import (
+	"errors"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// TestAsyncFlushesWhenTheClockIsSetBack: without goroutines the first write after
+// FlushInterval flushes, though the clock says that less than no time has passed.
+func TestAsyncFlushesWhenTheClockIsSetBack(t *testing.T) {
+	disk := crashfs.New(crashfs.Options{FileLimit: 8 << 20})
+	now := time.Unix(1_700_000_000, 0) // an hour fast, until somebody sets it right
+	o := smallOptions(disk)
+	o.Durability, o.FlushInterval, o.Clock = Async, 10*time.Millisecond, func() time.Time { return now }
+	s, err := Open(crashPath, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Insert(FromUint64(0), FromUint64(0)); err != nil {
+		t.Fatal(err)
+	}
+	trace := disk.Record()
+	now = now.Add(-time.Hour)
+	for i := range uint64(100) {
+		now = now.Add(30 * time.Second) // 50 minutes in all
+		if err := s.Insert(FromUint64(1), FromUint64(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trace.Stop()
+	s, err = Open(crashPath, smallOptions(trace.Crash(1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Count(FromUint64(1)); err != nil || n < 99 {
+		t.Errorf("%d of 100 writes survive the power cut, %v; want all but the last", n, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAsyncCloseOnAFullDisk: what was accepted is in the log after Close, though
+// the checkpoint of Close has no room.
+func TestAsyncCloseOnAFullDisk(t *testing.T) {
+	disk := errfs.New(crashfs.New(crashfs.Options{FileLimit: 8 << 20}))
+	o := smallOptions(disk)
+	o.Durability, o.FlushInterval = Async, time.Hour
+	s, err := Open(crashPath, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(20) {
+		if err := s.Insert(FromUint64(i), FromUint64(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disk.Add(errfs.Rule{Ops: errfs.Write | errfs.Allocate, Nth: 1, Forever: true, Err: vfs.ErrNoSpace})
+	if err := s.Checkpoint(t.Context()); !errors.Is(err, ErrNoSpace) { // it leaves a frozen table
+		t.Fatal(err)
+	}
+	if err := s.Insert(FromUint64(1), FromUint64(424242)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); !errors.Is(err, ErrNoSpace) {
+		t.Fatal(err)
+	}
+	disk.Clear()
+	s = openOn(t, disk)
+	if ok, err := s.Has(FromUint64(1), FromUint64(424242)); err != nil || !ok {
+		t.Errorf("what was accepted before Close: %t, %v", ok, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRandIsShared: Options.Rand, which need not be safe for concurrent use, is
+// drawn from by copies in the making and by audits. For the race detector.
+func TestRandIsShared(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(filepath.Join(dir, "s.h5"), &Options{WALBytes: 64 << 10, Rand: rand.NewChaCha8([32]byte{1})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Insert(FromUint64(1), FromUint64(1)); err != nil {
+		t.Fatal(err)
+	}
+	var g sync.WaitGroup
+	for _, name := range []string{"a.h5", "b.h5"} {
+		g.Go(func() {
+			if err := s.Backup(t.Context(), filepath.Join(dir, name)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	g.Go(func() {
+		for range 50 {
+			if err := s.AuditWAL(1); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	g.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,133 @@
+package cidstore
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// trimHook calls shared when the whole-file lock becomes shared again: Close has
+// cut the file by then.
+type trimHook struct {
+	vfs.FS
+	shared func()
+}
+
+type trimHookFile struct {
+	vfs.File
+	fs    *trimHook
+	alone bool
+}
+
+func (h *trimHook) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := h.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &trimHookFile{File: f, fs: h}, nil
+}
+
+func (f *trimHookFile) TryLock(l vfs.Lock) error {
+	if l.Whole && f.alone && !l.Exclusive && f.fs.shared != nil {
+		f.fs.shared()
+	}
+	f.alone = l.Whole && l.Exclusive
+	return f.File.TryLock(l)
+}
+
+// TestLookupWhileCloseTrims: Close waits for a reader that has come until the
+// last moment, or the reader comes too late; the mapping is not taken from under it.
+func TestLookupWhileCloseTrims(t *testing.T) {
+	hook := &trimHook{FS: vfs.OS()}
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, SplitThreshold: 16, FS: hook})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const values = 250
+	for i := range uint64(values) {
+		if err := s.Insert(FromUint64(1000), FromUint64(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var closed atomic.Bool
+	done := make(chan struct{})
+	hook.shared = func() {
+		hook.shared = nil
+		r, pin, err := s.acquire() // what Lookup does first
+		if err != nil {
+			if !errors.Is(err, ErrClosed) {
+				t.Error(err)
+			}
+			close(done)
+			return
+		}
+		go func() {
+			defer close(done)
+			time.Sleep(100 * time.Millisecond) // nobody runs this goroutine for a while
+			if closed.Load() {
+				t.Error("Close has returned while a reader holds its View")
+			}
+			var got []E
+			err := guard(func() (err error) { got, err = r.appendLookup(nil, FromUint64(1000)); return err })
+			r.view.Unpin(pin)
+			if err != nil || len(got) != values {
+				t.Errorf("lookup: %d values, %v", len(got), err)
+			}
+		}()
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	closed.Store(true)
+	if hook.shared != nil {
+		t.Fatal("Close has not trimmed the file")
+	}
+	<-done
+}
+
+// TestPoisonedStoreReads: after a failed sync the file is as it was, and all that
+// reads it still works: Check, and a copy, which is what one wants then.
+func TestPoisonedStoreReads(t *testing.T) {
+	disk := crashfs.New(crashfs.Options{FileLimit: 8 << 20})
+	s, err := Open(crashPath, smallOptions(disk))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Insert(FromUint64(1), FromUint64(1)); err != nil {
+		t.Fatal(err)
+	}
+	disk.FailSync(crashfs.FailKeep, 2, 1) // the superblock's
+	if err := s.Checkpoint(t.Context()); !errors.Is(err, ErrPoisoned) {
+		t.Fatal(err)
+	}
+	if _, err := s.Check(t.Context()); err != nil {
+		t.Errorf("Check: %v", err)
+	}
+	if err := s.Backup(t.Context(), backupPath); err != nil {
+		t.Errorf("Backup: %v", err)
+	}
+	if err := s.Close(); !errors.Is(err, ErrPoisoned) {
+		t.Fatal(err)
+	}
+	o := smallOptions(disk)
+	o.ReadOnly = true
+	s, err = Open(backupPath, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := s.Has(FromUint64(1), FromUint64(1)); !ok || err != nil {
+		t.Errorf("the copy has the pair: %t, %v", ok, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,83 @@
+package cidstore
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
+)
+
+// TestFaultRecovery lets each write and sync of an Open that recovers fail in turn,
+// from then on: an error, no panic, and the next opener finds everything. The last
+// batch is logged anew in the first case, and does not fit a second time in the
+// other, so that Open checkpoints it.
+func TestFaultRecovery(t *testing.T) {
+	for name, operations := range map[string]uint64{"logged anew": 3, "checkpointed": 160} {
+		t.Run(name, func(t *testing.T) {
+			failed := 0
+			for nth := 1; ; nth++ {
+				disk := errfs.New(crashfs.New(crashfs.Options{FileLimit: 8 << 20}))
+				s := openOn(t, disk)
+				for round := range uint64(2) {
+					var b Batch
+					for i := range operations {
+						b.Insert(FromUint64(i), FromUint64(i+round))
+					}
+					if err := s.Apply(&b); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want, err := printOf(s)
+				if err != nil {
+					t.Fatal(err)
+				}
+				kill(s)
+				fault := disk.Add(errfs.Rule{Ops: errfs.Syncs | errfs.Write, Nth: nth, Forever: true})
+				recovered, err := Open(crashPath, smallOptions(disk))
+				disk.Clear()
+				if fault.Failed() > 0 {
+					failed++
+					if err == nil {
+						kill(recovered) // a fault that may be ignored, as of a hint
+					} else if !errors.Is(err, errfs.ErrIO) {
+						t.Fatalf("call %d: %v", nth, err)
+					}
+				} else if err != nil {
+					t.Fatal(err)
+				} else if err := recovered.Close(); err != nil {
+					t.Fatal(err)
+				}
+				s = openOn(t, disk)
+				if got, err := printOf(s); err != nil || got != want {
+					t.Fatalf("call %d: %d pairs, %v, want %d", nth, got.pairs, err, want.pairs)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if fault.Failed() == 0 {
+					break
+				}
+			}
+			if failed < 4 {
+				t.Fatalf("%d calls failed", failed)
+			}
+			t.Logf("%d calls failed in turn", failed)
+		})
+	}
+}
+
+func openOn(t *testing.T, disk *errfs.FS) *Store {
+	t.Helper()
+	s, err := Open(crashPath, smallOptions(disk))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// kill lets go of a store's file as the end of its process does.
+func kill(s *Store) {
+	_ = s.file.Close()
+	_ = s.vfile.Close()
+}
