@@ -369,7 +369,7 @@ func (s *Store) makeRoom(want claim) error {
 		return err
 	}
 	s.admission.mu.Lock()
-	short, claimed := s.shortOf(want), s.admission.claimed.records
+	short, claimed, seen := s.shortOf(want), s.admission.claimed.records, s.admission.releases
 	s.admission.mu.Unlock()
 	if short == enough {
 		return nil // somebody made it while this one waited
@@ -385,8 +385,9 @@ func (s *Store) makeRoom(want claim) error {
 	if s.olderApplied.Load() != s.state.Load().view.record.lastApplied {
 		return s.settle()
 	}
-	if claimed > 0 {
-		return nil // others had the room, and have used it or are about to
+	if claimed > 0 { // others had the room, and are about to use it
+		s.admission.awaitRelease(seen)
+		return nil
 	}
 	return fmt.Errorf("log of %d bytes has no room for %d records: %w",
 		s.state.Load().view.record.walSize, want.records, ErrNoSpace)

@@ -102,6 +102,48 @@ func TestBatchOverTheMemoryBudget(t *testing.T) {
 	}
 }
 
+// TestWaitersSleep: a write that waits for others' room is woken when there is
+// some, and does not ask again and again.
+func TestWaitersSleep(t *testing.T) {
+	s, _ := fresh(t, &cidstore.Options{WALBytes: 64 << 10, MemoryBudget: 1, Durability: cidstore.Async})
+	const writers, each = 12, 80
+	var group sync.WaitGroup
+	for g := range writers {
+		group.Go(func() {
+			for i := range each {
+				if err := s.Insert(cidstore.E{High: uint64(g), Low: uint64(i)}, cidstore.E{}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	soon(t, "writers who wait for each other", group.Wait)
+	if waits := s.Metrics().Waits; waits == 0 || waits > 10*writers*each {
+		t.Errorf("%d writes waited %d times", writers*each, waits)
+	}
+}
+
+// TestReopenedWithLessMemory: an opener takes what the log holds, and says by how
+// much that is more than its budget.
+func TestReopenedWithLessMemory(t *testing.T) {
+	w, path := fresh(t, &cidstore.Options{GCInterval: -1})
+	must(t, w.Apply(batchOf(0, 3000)))
+	for _, c := range []struct {
+		budget int64
+		over   bool
+	}{{0, false}, {64 << 10, true}} {
+		r := open(t, path, &cidstore.Options{ReadOnly: true, MemoryBudget: c.budget})
+		if over := r.Recovery().OverBudget; over > 0 != c.over || over > 1<<20 {
+			t.Errorf("budget %d: over by %d", c.budget, over)
+		}
+		if keys, _, err := r.Len(context.Background()); keys != 3000 || err != nil {
+			t.Errorf("budget %d: %d keys, %v", c.budget, keys, err)
+		}
+		must(t, r.Close())
+	}
+}
+
 // TestBackupOfPendingOperations: more of them than one batch of the copy's small
 // log takes.
 func TestBackupOfPendingOperations(t *testing.T) {

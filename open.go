@@ -58,6 +58,7 @@ func open(path string, opts Options) (*Store, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	s := &Store{opts: opts, path: absolute(path, &opts), info: info, vfile: file, file: tree}
+	s.admission.released.L = &s.admission.mu
 	s.recovery.fromTree(report)
 	err = s.notReplaced()
 	if err == nil {

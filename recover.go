@@ -23,6 +23,7 @@ type RecoveryReport struct {
 
 	FramesReplayed     int    // whole batches taken from the log
 	OperationsReplayed int    // their operations
+	OverBudget         int64  // bytes of memory that these take beyond Options.MemoryBudget, until they are in the tree
 	RewrittenFrames    int    // of those, batches that were not known to be durable and were logged anew
 	TornAt             uint64 // first sequence of a torn tail; 0: there was none
 	TornRecords        int    // whole records of it that belong to no whole batch, dropped
@@ -68,6 +69,7 @@ func (s *Store) load() error {
 		return err
 	}
 	s.recovery.FramesReplayed, s.recovery.OperationsReplayed = s.replayed.Frames, s.replayed.Ops
+	s.recovery.OverBudget = max(0, s.pendingOps()*opBytes-s.opts.MemoryBudget)
 	s.recovery.TornAt, s.recovery.TornRecords = s.replayed.TornAt, s.replayed.Discarded
 	s.recovery.Clean = v.record.clean && s.recovery.FramesReplayed == 0
 	s.lastTime.Store(max(s.replayed.Nanos, int64(v.record.created)))

@@ -114,9 +114,11 @@ type claim struct {
 
 // admission keeps the promises to writers under way.
 type admission struct {
-	mu      sync.Mutex // guards the fields below
-	claimed claim
-	covered int64 // pending operations whose growth the free space covers
+	mu       sync.Mutex // guards the fields below
+	claimed  claim
+	covered  int64     // pending operations whose growth the free space covers
+	releases uint64    // claims given back so far
+	released sync.Cond // with mu: releases has grown
 }
 
 // admit waits until a write of these operations has room: in the ring, in
@@ -173,6 +175,18 @@ func (s *Store) release(c claim) {
 	defer s.admission.mu.Unlock()
 	s.admission.claimed.records -= c.records
 	s.admission.claimed.ops -= c.ops
+	s.admission.releases++
+	s.admission.released.Broadcast()
+}
+
+// awaitRelease waits until a claim is given back that was held when seen was read.
+// Those who hold one wait for nothing but the disk.
+func (a *admission) awaitRelease(seen uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.releases == seen && a.claimed.records > 0 {
+		a.released.Wait()
+	}
 }
 
 // shortage says what a write has to wait for.
