@@ -9,6 +9,7 @@ A store is the file as it was when it was opened: its tree, and over that the op
 held against its checksums; a pin (Linux) keeps a writer from reusing what is read. A store is for one thread."""
 import contextlib
 import io
+import operator
 import struct
 import sys
 import uuid
@@ -91,6 +92,8 @@ class Store(contextlib.AbstractContextManager):
             self._file = h5py.File(self._raw, "r")  # by descriptor: HDF5 would share a root that it has open already
             attributes = self._file["config"].attrs if "config" in self._file else {}
             config = self.config = {name: np.asarray(value).tolist() for name, value in attributes.items()}
+            if "commit" not in config:
+                raise ValueError("an HDF5 file that cidstore did not make: it has no /config with a commit")
             if config.get("format_version") != FORMAT_VERSION:
                 raise ValueError("/config: this reader knows no format_version %s" % config.get("format_version"))
             if sys.platform == "linux":
@@ -184,7 +187,10 @@ class Store(contextlib.AbstractContextManager):
 
     def get(self, key):
         """All values of key, ascending ints, [] when absent. key: int, uuid.UUID, or str, which stands for its UUIDv5."""
-        key = uuid.uuid5(uuid.NAMESPACE_DNS, key) if isinstance(key, str) else uuid.UUID(int=int(key))
+        if isinstance(key, str):
+            key = uuid.uuid5(uuid.NAMESPACE_DNS, key)
+        elif not isinstance(key, uuid.UUID):
+            key = uuid.UUID(int=operator.index(key))
         key = np.frombuffer(key.bytes, ">u8").astype(np.uint64)
         place, parts = siphash(self.config["hash_seed"], key[None]), []
         bucket = int(self._directory[int(place[0]) >> 64 - self.config["global_depth"]]["bucket_id"])
