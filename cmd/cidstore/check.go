@@ -18,6 +18,9 @@ type verdict struct {
 	Sets        uint64   `json:"sets"`
 	Chunks      uint64   `json:"chunks"`
 	LogBatches  int      `json:"log_batches"`
+	FellBack    bool     `json:"fell_back"` // this and the torn ones as RecoveryReport has them
+	TornAt      uint64   `json:"torn_at"`
+	TornRecords int      `json:"torn_records"`
 	DefectCount int      `json:"defect_count"`
 	Defects     []string `json:"defects"` // the first thousand
 }
@@ -28,7 +31,9 @@ func (p *program) checkCommand() *cobra.Command {
 		Short: "Read everything and verify every checksum and invariant",
 		Long: `Check reads the whole file and prints every defect that it finds, one a line, and a
 verdict. It repairs nothing and changes nothing, and may run beside a writer. The
-exit code is 3 if there is a defect.`,
+exit code is 3 if there is a defect. What opening gets over is no defect but a note
+on standard error: a torn end of the log, or a damaged newest root, in place of which
+the one before it is read.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error { return p.check(c.Context(), args[0]) },
 	}
@@ -36,34 +41,37 @@ exit code is 3 if there is a defect.`,
 
 func (p *program) check(ctx context.Context, path string) error {
 	judged := false
+	var found cidstore.RecoveryReport
 	err := p.withStore(path, salvaging, func(s *cidstore.Store) error {
-		judged = true
+		judged, found = true, s.Recovery()
+		p.noteOpening(found)
 		report, err := s.Check(ctx)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err == nil {
 			// A damaged log was read past to see the rest.
-			err = s.Recovery().Salvaged
+			err = found.Salvaged
 		}
-		return errors.Join(p.printVerdict(path, report, err), err)
+		return errors.Join(p.printVerdict(path, report, found, err), err)
 	})
-	if !judged && err != nil && exitCode(err) == exitCorrupt {
-		return errors.Join(p.printVerdict(path, &cidstore.CheckReport{}, err), err)
+	if !judged && exitCode(err) == exitCorrupt && !errors.Is(err, errForeign) {
+		return errors.Join(p.printVerdict(path, &cidstore.CheckReport{}, found, err), err)
 	}
 	return err
 }
 
-func (p *program) printVerdict(path string, r *cidstore.CheckReport, err error) error {
-	v := verdict{"ok", r.Keys, r.Values, r.Buckets, r.Sets, r.Chunks, r.LogFrames, r.DefectCount, []string{}}
+func (p *program) printVerdict(path string, r *cidstore.CheckReport, found cidstore.RecoveryReport, err error) error {
+	v := verdict{"ok", r.Keys, r.Values, r.Buckets, r.Sets, r.Chunks, r.LogFrames,
+		found.FellBack, found.TornAt, found.TornRecords, r.DefectCount, []string{}}
 	for _, defect := range r.Defects {
-		v.Defects = append(v.Defects, defect.Error())
+		v.Defects = append(v.Defects, oneLine(defect))
 	}
 	if err != nil {
 		v.Verdict = "corrupt"
 	}
 	if err != nil && len(v.Defects) == 0 {
-		v.DefectCount, v.Defects = 1, []string{err.Error()}
+		v.DefectCount, v.Defects = 1, []string{oneLine(err)}
 	}
 	if p.json {
 		return p.result(v, "")

@@ -62,7 +62,8 @@ type class struct {
 // several: a full disk before all failures of input and output.
 var classes = []class{
 	{isUsage, exitUsage, ""}, // run names the command's --help
-	{is(cidstore.ErrWALKey), exitUsage, "give the file of the secret that the store was made with by --wal-key-file"},
+	{isA[outputError], exitIO, "make room where standard output goes; the store is not harmed"},
+	{is(cidstore.ErrWALKey), exitUsage, "give the file of the secret that the store was made with by --wal-key-file, or leave it out where there was none"},
 	{is(cidstore.ErrLocked), exitLocked, "wait until that process has ended, or read only"},
 	{is(cidstore.ErrFormatVersion), exitVersion, "use the release of cidstore that wrote the file"},
 	{is(cidstore.ErrSpacePinned), exitIO, "end the processes that read the file, then run this again"},
@@ -77,7 +78,8 @@ var classes = []class{
 	{is(cidstore.ErrReadOnly), exitIO, "copy the file to where it can be written"},
 	{is(cidstore.ErrIO), exitIO, "look after the disk, then see what else is damaged by cidstore check"},
 	{is(fs.ErrExist), exitIO, "choose another name, or remove the file first"},
-	{is(fs.ErrNotExist), exitIO, "check the path; its folder must exist, and import and put make the file"},
+	{isNoStore, exitIO, "check the path; its folder must exist, and import and put make the file"},
+	{is(fs.ErrNotExist), exitIO, "check the path"},
 	{is(fs.ErrPermission), exitIO, "check the permissions of the file and its folder"},
 	{is(syscall.EISDIR), exitIO, "name a file, not a folder"},
 }
@@ -86,10 +88,16 @@ func is(target error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, target) }
 }
 
-func isUsage(err error) bool {
-	var usage usageError
-	return errors.As(err, &usage)
+// isA tells whether there is an error of type E in err.
+func isA[E error](err error) bool {
+	var e E
+	return errors.As(err, &e)
 }
+
+func isUsage(err error) bool { return isA[usageError](err) }
+
+// isNoStore: what does not exist is STORE or its folder, not another file.
+func isNoStore(err error) bool { return isA[openError](err) && errors.Is(err, fs.ErrNotExist) }
 
 func isNoSpace(err error) bool {
 	return errors.Is(err, cidstore.ErrNoSpace) || errors.Is(err, syscall.ENOSPC)
@@ -125,10 +133,19 @@ func exitCode(err error) int {
 
 // sentence is the error in one line, and what to do about it.
 func sentence(err error) string {
-	text := strings.TrimSpace(err.Error())
-	text = strings.ReplaceAll(text, "\n", "; ")
+	text := oneLine(err)
 	if hint := classOf(err).hint; hint != "" {
 		text += "; " + hint
+	}
+	return text
+}
+
+// oneLine is the error in one line. Where the store and the system both say what
+// failed on which file, it says so once.
+func oneLine(err error) string {
+	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	if what, rest, _ := strings.Cut(text, ": "); strings.HasPrefix(rest, what+": ") {
+		return rest
 	}
 	return text
 }

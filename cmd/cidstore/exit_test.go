@@ -36,6 +36,9 @@ func TestExitCodes(t *testing.T) {
 		{cidstore.ErrReadOnly, exitIO},
 		{cidstore.ErrReplaced, exitIO},
 		{fs.ErrExist, exitIO},
+		{outputError{syscall.ENOSPC}, exitIO},
+		{openError{fs.ErrNotExist}, exitIO},
+		{errForeign, exitCorrupt},
 		{&os.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}, exitIO},
 		{&os.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, exitIO},
 		{&os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, exitIO},
@@ -60,6 +63,25 @@ func TestExitCodes(t *testing.T) {
 		}
 		if known := classOf(test.err).is != nil; known && !strings.HasSuffix(text, classOf(test.err).hint) {
 			t.Errorf("%s does not say what to do", text)
+		}
+	}
+}
+
+// TestOneLine: the operation and the file are said once.
+func TestOneLine(t *testing.T) {
+	denied := &os.PathError{Op: "open", Path: "s.h5", Err: syscall.EACCES}
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{denied, "open s.h5: permission denied"},
+		{fmt.Errorf("open s.h5: %w", denied), "open s.h5: permission denied"},
+		{fmt.Errorf("close s.h5: %w", denied), "close s.h5: open s.h5: permission denied"},
+		{errors.Join(denied, errors.New("second")), "open s.h5: permission denied; second"},
+		{errors.New("plain"), "plain"},
+	} {
+		if got := oneLine(test.err); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
 		}
 	}
 }

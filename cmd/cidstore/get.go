@@ -13,7 +13,7 @@ func (p *program) getCommand() *cobra.Command {
 		Use:   "get STORE KEY...",
 		Short: "Print the values of keys",
 		Long: `Get prints the values of the keys, one a line, ascending; with --json one object a
-key. Nothing is printed and the exit code is 1 when all keys are absent.
+key. An absent key prints nothing; the exit code is 1 when all are absent.
 
 An identifier does not remember the name that it was made of. --resolve reads a TSV
 or CSV file, packed or not, and prints in place of an identifier the field of that
@@ -48,11 +48,6 @@ func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, res
 	found := false
 	for _, text := range keys {
 		key := identifier(text)
-		if p.json {
-			if err := sets.begin(key); err != nil {
-				return err
-			}
-		}
 		for value, err := range view.Values(key) {
 			if err == nil {
 				found = true
@@ -65,9 +60,9 @@ func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, res
 				return err
 			}
 		}
-	}
-	if err := sets.end(); err != nil {
-		return err
+		if err := sets.end(); err != nil {
+			return err
+		}
 	}
 	if !found {
 		return errNegative
@@ -77,10 +72,11 @@ func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, res
 
 func (p *program) printValue(sets *setWriter, key, value cidstore.E, name string) error {
 	if p.json {
+		err := sets.add(key, value)
 		if name != "" {
 			sets.names = append(sets.names, named{value, name})
 		}
-		return sets.add(key, value)
+		return err
 	}
 	if name == "" {
 		name = value.String()

@@ -32,9 +32,9 @@ their name.
 A file named .csv or .tsv (before .gz) is one. Any other input is CSV if its first
 line has a comma and no tab, else TSV. TSV knows no quoting; CSV has that of
 RFC 4180, but a quoted field ends on its line. Lines end in LF or CRLF, a byte order
-mark at the start is dropped. A line that is too short, has an empty key or value,
-is not valid UTF-8 or is longer than %d bytes is rejected, counted, and no reason to
-stop; the exit code is 1 if there were lines and all were rejected.
+mark at the start is dropped. A line that is blank, too short, has an empty key or
+value, is not valid UTF-8 or is longer than %d bytes is rejected, counted, and no
+reason to stop; the exit code is 1 if there were lines and all were rejected.
 
 Pairs are stored in batches of %d; each is durable, whole, before the next. After a
 kill or a failure the same import can be run again: a pair is stored once.`, maxLine, batchPairs),

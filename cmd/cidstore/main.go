@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -22,10 +23,9 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
-	p := &program{in: os.Stdin, out: bufio.NewWriterSize(os.Stdout, 64<<10), messages: os.Stderr}
+	p := &program{in: os.Stdin, out: bufio.NewWriterSize(output{os.Stdout}, 64<<10), messages: os.Stderr}
 	root := p.root()
 	root.SetArgs(args)
-	root.SetOut(p.out)
 	command, err := root.ExecuteContextC(ctx)
 	switch {
 	case err != nil && !p.started:
@@ -34,7 +34,7 @@ func run(args []string) int {
 		err = context.Cause(ctx)
 	}
 	if flushErr := p.out.Flush(); flushErr != nil && err == nil {
-		err = fmt.Errorf("standard output: %w", flushErr)
+		err = flushErr
 	}
 	if err != nil && !errors.Is(err, errNegative) {
 		text := sentence(err)
@@ -97,10 +97,15 @@ stopped by SIGINT and SIGTERM.`,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE:          func(*cobra.Command, []string) error { return usageError{errors.New("no command given")} },
-		PersistentPreRun: func(*cobra.Command, []string) {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
 			p.started = true
+			return namedFiles(c)
 		},
+		Version: versionLine(),
 	}
+	root.SetOut(p.out)
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, "print the version of cidstore")
 	flags := root.PersistentFlags()
 	flags.BoolVar(&p.json, "json", false, "print results as JSON, one object a line")
 	flags.BoolVarP(&p.quiet, "quiet", "q", false, "no progress and no messages, errors alone")
@@ -108,7 +113,56 @@ stopped by SIGINT and SIGTERM.`,
 	flags.BoolVar(&p.allowUnsafeFS, "allow-unsafe-fs", false, "write on network and unknown file systems too, which may lose data")
 	root.AddCommand(p.importCommand(), p.exportCommand(), p.putCommand(), p.getCommand(), p.delCommand(),
 		p.countCommand(), p.statCommand(), p.checkCommand(), p.backupCommand(), p.restoreCommand(), p.versionCommand())
+	refuseUnknown(root)
 	return root
+}
+
+// namedFiles refuses a flag for a file that is given without one, as by
+// --wal-key-file="$UNSET": it would count as not given.
+func namedFiles(c *cobra.Command) error {
+	for _, name := range []string{"wal-key-file", "resolve"} {
+		if flag := c.Flag(name); flag != nil && flag.Changed && flag.Value.String() == "" {
+			return usageError{fmt.Errorf("--%s: no file is named", name)}
+		}
+	}
+	return nil
+}
+
+// refuseUnknown makes wrong usage of an unknown command behind help and completion,
+// which cobra answers with help.
+func refuseUnknown(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args = func(_ *cobra.Command, args []string) error {
+				if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+					return fmt.Errorf("help: unknown command %q", strings.Join(args, " "))
+				}
+				return nil
+			}
+		case "completion":
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() } // so that its arguments count
+		}
+	}
+}
+
+// outputError is a failed write to standard output: no failure of the store.
+type outputError struct{ error }
+
+func (e outputError) Error() string { return "standard output: " + e.error.Error() }
+func (e outputError) Unwrap() error { return e.error }
+
+// output is standard output.
+type output struct{ file *os.File }
+
+func (o output) Write(p []byte) (int, error) {
+	n, err := o.file.Write(p)
+	if err != nil {
+		err = outputError{err}
+	}
+	return n, err
 }
 
 // note prints a message for people.

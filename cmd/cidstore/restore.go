@@ -25,6 +25,9 @@ process has open for writing.`,
 				return err
 			}
 			if err := cidstore.RestoreWith(c.Context(), args[0], args[1], options); err != nil {
+				if foreign(args[0], err) {
+					err = fmt.Errorf("restore %s: %w", args[0], errForeign)
+				}
 				return err
 			}
 			return p.reportCopy("restored", args[1])

@@ -41,16 +41,19 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", condition)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   scriptExits,
-			"write":   scriptWrite,
-			"numbers": scriptNumbers,
-			"long":    scriptLong,
-			"halve":   scriptHalve,
-			"damage":  scriptDamage,
-			"newer":   scriptNewer,
-			"hold":    scriptHold,
-			"end":     scriptEnd,
-			"killed":  scriptKilled,
+			"exits":    scriptExits,
+			"write":    scriptWrite,
+			"numbers":  scriptNumbers,
+			"long":     scriptLong,
+			"halve":    scriptHalve,
+			"damage":   scriptDamage,
+			"newer":    scriptNewer,
+			"foreign":  scriptForeign,
+			"unslot":   scriptUnslot,
+			"rootless": scriptRootless,
+			"hold":     scriptHold,
+			"end":      scriptEnd,
+			"killed":   scriptKilled,
 		},
 	})
 }
@@ -160,10 +163,46 @@ func scriptNewer(ts *testscript.TestScript, neg bool, args []string) {
 		for _, slot := range [][]byte{data[4096:8192], data[8192:12288]} {
 			version := slot[192:196]
 			binary.LittleEndian.PutUint32(version, binary.LittleEndian.Uint32(version)+1)
-			sum := crc32.Checksum(slot[:4092], crc32.MakeTable(crc32.Castagnoli))
-			binary.LittleEndian.PutUint32(slot[4092:], sum)
+			seal(slot)
 		}
 		return 2
+	})
+}
+
+// seal gives a commit slot its checksum.
+func seal(slot []byte) {
+	sum := crc32.Checksum(slot[:4092], crc32.MakeTable(crc32.Castagnoli))
+	binary.LittleEndian.PutUint32(slot[4092:], sum)
+}
+
+// scriptForeign writes a file that begins as HDF5 does, and has nothing else.
+func scriptForeign(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "foreign FILE")
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), append([]byte("\x89HDF\r\n\x1a\n"), make([]byte, 20000)...), 0o666))
+}
+
+// scriptUnslot damages both commit slots.
+func scriptUnslot(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "unslot FILE")
+	edit(ts, args[0], func(data []byte) int {
+		data[4096+200] ^= 1
+		data[8192+200] ^= 1
+		return 2
+	})
+}
+
+// scriptRootless makes the newest root one that does not validate: in its commit
+// slot, with a good checksum, the one of the free map is wrong.
+func scriptRootless(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "rootless FILE")
+	edit(ts, args[0], func(data []byte) int {
+		newest, other := data[4096:8192], data[8192:12288]
+		if binary.LittleEndian.Uint64(other[32:]) > binary.LittleEndian.Uint64(newest[32:]) {
+			newest = other
+		}
+		newest[120] ^= 1
+		seal(newest)
+		return 1
 	})
 }
 

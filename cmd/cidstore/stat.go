@@ -18,7 +18,9 @@ func (p *program) statCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stat STORE",
 		Short: "Print figures of the file and the store",
-		Args:  arguments(1, 1),
+		Long: `Stat prints figures of the file and the store. What opening gets over is a note on
+standard error, as with check.`,
+		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return p.withStore(args[0], reading, func(s *cidstore.Store) error { return p.stat(c.Context(), args[0], s) })
 		},
@@ -26,6 +28,7 @@ func (p *program) statCommand() *cobra.Command {
 }
 
 func (p *program) stat(ctx context.Context, path string, s *cidstore.Store) error {
+	p.noteOpening(s.Recovery())
 	list, err := figures(ctx, path, s)
 	if err != nil {
 		return err
@@ -70,5 +73,8 @@ func figures(ctx context.Context, path string, s *cidstore.Store) ([]figure, err
 		{"closed_cleanly", r.Clean},
 		{"pending_batches", r.FramesReplayed}, // whole batches that only the log has
 		{"corrected_masks", m.CorrectedMasks},
+		{"fell_back", r.FellBack}, // these as RecoveryReport has them
+		{"torn_at", r.TornAt},
+		{"torn_records", r.TornRecords},
 	}, nil
 }

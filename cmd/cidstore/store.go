@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -31,12 +32,9 @@ func (p *program) withStore(path string, how access, work func(*cidstore.Store) 
 	}
 	options.ReadOnly = how == reading || how == salvaging
 	options.Salvage = how == salvaging
-	if err := checkPath(path, how); err != nil {
-		return err
-	}
-	s, err := cidstore.Open(path, options)
+	s, err := openStore(path, how, options)
 	if err != nil {
-		return err
+		return openError{err}
 	}
 	err = work(s)
 	if closeErr := s.Close(); closeErr != nil {
@@ -44,6 +42,51 @@ func (p *program) withStore(path string, how access, work func(*cidstore.Store) 
 		err = fmt.Errorf("close %s: %w", path, closeErr)
 	}
 	return err
+}
+
+// openError is a failure to open STORE.
+type openError struct{ error }
+
+func (e openError) Unwrap() error { return e.error }
+
+func openStore(path string, how access, options *cidstore.Options) (*cidstore.Store, error) {
+	if err := checkPath(path, how); err != nil {
+		return nil, err
+	}
+	s, err := cidstore.Open(path, options)
+	if foreign(path, err) {
+		err = fmt.Errorf("open %s: %w", path, errForeign)
+	}
+	return s, err
+}
+
+// errForeign is said of an HDF5 file with nothing of a store in it, in place of what
+// a store would have there.
+var errForeign = fmt.Errorf("%w: an HDF5 file that cidstore did not make, it has no commit slot", cidstore.ErrNotCIDStore)
+
+// foreign tells whether that is what is wrong with the file at path, which the
+// store has refused with err.
+func foreign(path string, err error) bool {
+	if !errors.Is(err, cidstore.ErrNotCIDStore) {
+		return false
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	head, _ := io.ReadAll(io.LimitReader(file, 12<<10)) // superblock and both slots
+	return bytes.HasPrefix(head, []byte("\x89HDF\r\n\x1a\n")) && !bytes.Contains(head, []byte("CIDSLOT"))
+}
+
+// noteOpening tells what opening the store for reading got over.
+func (p *program) noteOpening(r cidstore.RecoveryReport) {
+	if r.FellBack {
+		p.note("note: the newest root is damaged; the one of commit %d is read in its place", r.Commit)
+	}
+	if r.TornAt > 0 {
+		p.note("note: the log is torn at sequence %d; %d whole records from there on are of no whole batch and are left out", r.TornAt, r.TornRecords)
+	}
 }
 
 // options of every opening, as the flags have them.

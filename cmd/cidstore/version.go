@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"runtime"
 
 	"github.com/cidstore/cidstore"
@@ -19,7 +20,11 @@ func (p *program) versionCommand() *cobra.Command {
 				OS      string `json:"os"`
 				Arch    string `json:"arch"`
 			}{cidstore.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH},
-				"cidstore %s %s %s/%s", cidstore.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				"%s", versionLine())
 		},
 	}
+}
+
+func versionLine() string {
+	return fmt.Sprintf("cidstore %s %s %s/%s", cidstore.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
