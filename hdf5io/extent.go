@@ -79,7 +79,7 @@ func sumExtents(list []extent) (bytes uint64) {
 // A run is what a Tx takes at once to place things in, one behind the other.
 const (
 	longRun = 1 << 20 // bytes from which a run is as good as any longer one
-	takeRun = 4 << 20 // bytes that a Tx takes of a longer extent
+	takeRun = 32 << 20 // bytes that a Tx takes of a longer extent: many units of writing, for the last one is cut short
 
 	longClass  = 14 // class of extents from longRun on: log2 of longRun / extentUnit
 	numClasses = longClass + 1
@@ -173,11 +173,23 @@ func (p *pool) take(least, most uint64) (extent, bool) {
 		}
 		for k := len(class) - 1; k >= len(class)-limit; k-- {
 			if whole := p.list[class[k]].sectors(); whole.size >= least {
-				return p.cut(c, k, extent{whole.start, min(whole.size, most)}), true
+				return p.cut(c, k, extent{whole.start, runSize(whole, least, most)}), true
 			}
 		}
 	}
 	return extent{}, false
+}
+
+// runSize is how much of e a run takes. Of a longer extent it ends with a unit of
+// writing, so that the next one is written in whole units.
+func runSize(e extent, least, most uint64) uint64 {
+	if e.size <= most {
+		return e.size
+	}
+	if end := (e.start + most) &^ (writeUnit - 1); end >= e.start+least {
+		return end - e.start
+	}
+	return most
 }
 
 // cut takes e, which are sectors of the extent at place k of class c, the first of them.
