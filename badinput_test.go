@@ -403,7 +403,7 @@ func TestNonsenseOptions(t *testing.T) {
 		}
 	}
 	for _, o := range []cidstore.Options{
-		{WALBytes: 1 << 62}, {SplitThreshold: 7}, {SplitThreshold: 9}, {SplitThreshold: 1025}, {SplitThreshold: 1 << 30},
+		{WALBytes: 1 << 62}, {SplitThreshold: 1}, {SplitThreshold: 1025}, {SplitThreshold: 1 << 30},
 		{Durability: -1}, {Verify: -1},
 	} {
 		if _, err := cidstore.Open(path, &o); err == nil {

@@ -36,6 +36,9 @@ func smallOptions(f vfs.FS) *Options {
 	}
 }
 
+// buckets5 makes buckets that hold less than one chunk, and split often.
+func buckets5(o *Options) { o.SplitThreshold = 5 }
+
 // noQuarantine uses freed space again as soon as no slot and no reader reaches it.
 func noQuarantine(o *Options) { o.quarantine = -1 }
 
@@ -205,6 +208,20 @@ var crashWorkloads = []struct {
 			var ops []wal.Op
 			for range 1 + c.random.IntN(8) {
 				ops = append(ops, ins(c.random.Uint64N(400), c.random.Uint64N(3)))
+			}
+			c.apply(ops...)
+		}
+		c.close()
+	}},
+	{"buckets of 5", buckets5, func(c *scenario) {
+		c.open()
+		for i := range uint64(50) {
+			var ops []wal.Op
+			for range 1 + c.random.IntN(8) {
+				ops = append(ops, ins(c.random.Uint64N(300), c.random.Uint64N(7)))
+			}
+			if i%3 == 2 {
+				ops = append(ops, del(c.random.Uint64N(300)), delv(i, 1), ins(7, i))
 			}
 			c.apply(ops...)
 		}
@@ -392,7 +409,7 @@ func crashBudget(t *testing.T) int {
 		return n
 	}
 	if shortCampaign() {
-		return 1_600
+		return 1_800
 	}
 	return 30_000
 }

@@ -25,7 +25,7 @@ func TestProgramsInSlices(t *testing.T) {
 			Seed: uint64(c.Choose("seed", 1000)),
 			Options: cidstore.Options{
 				WALBytes:       64 << 10,
-				SplitThreshold: []int{8, 16, 32}[c.Choose("split threshold", 3)],
+				SplitThreshold: []int{3, 8, 16, 32}[c.Choose("split threshold", 4)],
 				Durability:     cidstore.Durability(c.Choose("durability", 2)),
 			},
 		})

@@ -49,8 +49,8 @@ type Options struct {
 	// MemoryBudget bounds the operations in memory that are not in the tree yet,
 	// in bytes; default 256 MiB.
 	MemoryBudget int64
-	// SplitThreshold is the most entries of a bucket: 8, 12 or 16 to 1,024, fixed
-	// when the store is made; default 128.
+	// SplitThreshold is the most entries of a bucket, 2 to 1,024, fixed when the
+	// store is made; default 128.
 	SplitThreshold int
 	// WALKey is the secret of the log's HMAC chain. nil: a random key kept in the
 	// file, which detects damage but no forger.
@@ -98,7 +98,6 @@ const (
 	startWALBytes       = 4 << 20
 	defaultMemoryBudget = 256 << 20
 	defaultThreshold    = 128
-	minThreshold        = 8
 	maxThreshold        = 1024
 	defaultBlock        = 4096
 	minRingBlocks       = 16
@@ -120,8 +119,8 @@ func (o *Options) withDefaults() (Options, error) {
 		return c, invalidf("Options.WALBytes is %d, want 0 to %d", c.WALBytes, int64(maxWALBytes))
 	case c.MemoryBudget < 0:
 		return c, invalidf("Options.MemoryBudget is %d, want 0 or more", c.MemoryBudget)
-	case c.SplitThreshold != 0 && (c.SplitThreshold < minThreshold || c.SplitThreshold > maxThreshold || bucket.NewGeometry(c.SplitThreshold).Check() != nil):
-		return c, invalidf("Options.SplitThreshold is %d, want 8, 12 or 16 to %d", c.SplitThreshold, maxThreshold)
+	case c.SplitThreshold != 0 && (c.SplitThreshold < bucket.MinThreshold || c.SplitThreshold > maxThreshold):
+		return c, invalidf("Options.SplitThreshold is %d, want %d to %d", c.SplitThreshold, bucket.MinThreshold, maxThreshold)
 	case c.LockTimeout < 0:
 		return c, invalidf("Options.LockTimeout is %v, want 0 or more", c.LockTimeout)
 	case c.Durability != Sync && c.Durability != Async:

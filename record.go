@@ -34,7 +34,7 @@ import (
 //	   128     8  wal_old_size
 //	   136     8  num_deletions       rows of /deletion_log
 //	   144     4  global_depth        bits
-//	   148     4  split_threshold
+//	   148     4  split_threshold     most live keys of a bucket, 2 to 1,024
 //	   152     4  promotion_threshold
 //	   156     4  wal_block           bytes
 //	   160    16  key_check
@@ -175,8 +175,8 @@ func parseRecord(p []byte, size int64) (record, error) {
 		return bad(recReserved, "reserved bytes are not zero")
 	case r.globalDepth > 40:
 		return bad(recGlobalDepth, "global depth %d, want 0 to 40", r.globalDepth)
-	case r.splitThreshold < minThreshold || r.splitThreshold > maxThreshold || bucket.NewGeometry(int(r.splitThreshold)).Check() != nil:
-		return bad(recSplitThreshold, "split threshold %d, want 8, 12 or 16 to %d", r.splitThreshold, maxThreshold)
+	case r.splitThreshold < bucket.MinThreshold || r.splitThreshold > maxThreshold:
+		return bad(recSplitThreshold, "split threshold %d, want %d to %d", r.splitThreshold, bucket.MinThreshold, maxThreshold)
 	case le.Uint32(p[recPromotion:]) != promotionThreshold:
 		return bad(recPromotion, "promotion threshold %d, want %d", le.Uint32(p[recPromotion:]), promotionThreshold)
 	case block < 512 || block > 1<<20 || block&(block-1) != 0:

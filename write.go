@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -276,13 +277,16 @@ func (s *Store) spare() error {
 
 // growth estimates what n pending operations add to the tree, in bytes: each an
 // entry with a more row or its share of a spilled one, and for each bucket that
-// they touch a tail, or the last chunk of a row, with its index record. Sets that
-// move to a larger class can take more; a checkpoint that finds too little room
-// stops between two slices with ErrNoSpace, and the log keeps the rest.
+// they touch a tail, or the last chunk of a row, with its index record. Of
+// buckets with fewer than eight keys, many are new: an operation's share of their
+// chunks and of the deep directory that they need is larger. Sets that move to a
+// larger class can take more; a checkpoint that finds too little room stops
+// between two slices with ErrNoSpace, and the log keeps the rest.
 func (s *Store) growth(n int64) int64 {
-	const perOp, perBucket = 128, 16*48 + 256
+	const perBucket = 16*48 + 256
+	perOp := max(128, 1024/int64(s.opts.SplitThreshold))
 	buckets := int64(s.state.Load().view.record.numBuckets)
-	chunk := min(int64(s.opts.SplitThreshold), 16)
+	chunk := int64(bucket.NewGeometry(s.opts.SplitThreshold).Chunk)
 	return n*perOp + min(n, buckets)*perBucket*chunk/16
 }
 

@@ -17,13 +17,18 @@ import (
 
 func TestGeometry(t *testing.T) {
 	for threshold, want := range map[int]string{
-		128: "", 8: "", 4: "", 12: "", 16: "", 100: "", 17: "", MaxThreshold: "",
-		0: "want 4 to", 3: "want 4 to", -1: "want 4 to", MaxThreshold + 1: "want 4 to",
-		6: "multiple of 4", 15: "multiple of 4",
+		128: "", 8: "", 4: "", 12: "", 16: "", 100: "", 17: "", MaxThreshold: "", 2: "", 3: "", 15: "",
+		0: "want 2 to", 1: "want 2 to", -1: "want 2 to", MaxThreshold + 1: "want 2 to",
 	} {
 		err := NewGeometry(threshold).Check()
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("threshold %d: %v, want %q", threshold, err, want)
+		}
+	}
+	for threshold := MinThreshold; threshold <= 1024; threshold++ {
+		g := NewGeometry(threshold)
+		if g.chunkBytes()%alignment != 0 || g.Chunk < min(threshold, MaxChunk) || g.Chunk > MaxChunk || g.Chunk >= threshold+4 || g.columns() < uint64(g.Chunk) {
+			t.Errorf("threshold %d: chunks of %d entries", threshold, g.Chunk)
 		}
 	}
 	if (Geometry{128, 8}).Check() == nil {
@@ -39,7 +44,7 @@ func TestEmptyBucketHasNothing(t *testing.T) {
 
 // A bucket takes the tail form and the row form in turn; both read the same.
 func TestTailAndRowReadTheSame(t *testing.T) {
-	for _, threshold := range []int{8, 16, 20, 128} {
+	for _, threshold := range []int{2, 3, 5, 8, 15, 16, 20, 128} {
 		t.Run(fmt.Sprint(threshold), func(t *testing.T) {
 			w := newWorld(t, threshold)
 			all := w.items(threshold)
@@ -211,7 +216,7 @@ func TestSplitPartsJoin(t *testing.T) {
 
 // Any sequence of updates, folds and reopens is a map of items.
 func TestUpdatesEqualModel(t *testing.T) {
-	for _, threshold := range []int{8, 24, 128} {
+	for _, threshold := range []int{2, 5, 8, 24, 128} {
 		t.Run(fmt.Sprint(threshold), rapid.MakeCheck(func(rt *rapid.T) {
 			w := newWorld(t, threshold)
 			model := map[uint64]Item{}
@@ -235,7 +240,7 @@ func TestUpdatesEqualModel(t *testing.T) {
 // step makes one update, drawn by rt, of bucket 0 and of the model.
 func (w *world) step(rt *rapid.T, model map[uint64]Item) {
 	most := rapid.SampledFrom([]int{1, 4, w.g.Threshold}).Draw(rt, "most")
-	numbers := rapid.SliceOfNDistinct(rapid.Uint64Range(1, uint64(w.g.Threshold)*5/4), 1, most, rapid.ID[uint64]).Draw(rt, "keys")
+	numbers := rapid.SliceOfNDistinct(rapid.Uint64Range(1, uint64(w.g.Threshold)*5/4+2), 1, most, rapid.ID[uint64]).Draw(rt, "keys")
 	changes := make([]Item, len(numbers))
 	next := maps.Clone(model)
 	for i, n := range numbers {

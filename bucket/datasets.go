@@ -40,12 +40,12 @@ func (f *datasetForm) dims(rows uint64) []uint64 {
 // datasetForms lists the five datasets, the states first.
 func datasetForms(g Geometry) [5]datasetForm {
 	entry, more := entryType(), moreType()
-	threshold, chunk := uint64(g.Threshold), []uint32{1, uint32(g.Chunk)}
+	chunk := []uint32{1, uint32(g.Chunk)}
 	return [5]datasetForm{
 		{statePath, "where each bucket's row and tail lie, and their checksums", "addresses: bytes; local_depth: bits; last_compacted: ns since 1970",
 			stateType(), 0, []uint32{PageStates}, true},
-		{entriesPath, "sorted hash entries of each bucket", "value_count: values", entry, threshold, chunk, false},
-		{morePath, "values 2 to 4 of the entries that have them", "identifiers", more, threshold, chunk, false},
+		{entriesPath, "sorted hash entries of each bucket", "value_count: values", entry, g.columns(), chunk, false},
+		{morePath, "values 2 to 4 of the entries that have them", "identifiers", more, g.columns(), chunk, false},
 		{tailPath, "later hash entries of each bucket, superseding the sorted ones", "value_count: values", entry, uint64(g.Chunk), chunk, false},
 		{tailMorePath, "values 2 to 4 of the tail's entries that have them", "identifiers", more, uint64(g.Chunk), chunk, false},
 	}

@@ -49,9 +49,10 @@ const (
 
 	// MaxChunk bounds the entries of a chunk, and so of a tail: one tag each.
 	MaxChunk = 16
-	// MinThreshold and MaxThreshold bound a Geometry: a row's chunks are placed
-	// one behind the other, and the number of a more row fits 16 bits.
-	MinThreshold, MaxThreshold = 4, 32768
+	// MinThreshold and MaxThreshold bound a Geometry. With one key a bucket, the
+	// directory would always be as deep as it may be and still leave one key or more
+	// of a hundred to overflow rows; the number of a more row fits 16 bits.
+	MinThreshold, MaxThreshold = 2, 32768
 
 	// PageStates is the number of states in one chunk of /buckets/state.
 	PageStates = 64
@@ -64,29 +65,30 @@ var _ [StateSize]byte = [offTags + MaxChunk]byte{}
 // Geometry is the shape of a file's rows; it never changes in a file.
 type Geometry struct {
 	Threshold int // most live keys of a bucket
-	Chunk     int // entries, and more rows, of a chunk: min(16, Threshold)
+	Chunk     int // entries, and more rows, of a chunk: 4, 8, 12 or 16
 }
 
-// NewGeometry returns the shape for a split threshold.
+// NewGeometry returns the shape for a split threshold: a row of up to 16 entries
+// is one chunk. The chunks of an extent lie one behind the other; as each has a
+// multiple of 4 entries, all begin at multiples of 64 bytes.
 func NewGeometry(threshold int) Geometry {
-	return Geometry{Threshold: threshold, Chunk: min(MaxChunk, threshold)}
+	return Geometry{Threshold: threshold, Chunk: min(MaxChunk, (threshold+3)/4*4)}
 }
 
-// Check tells why a file cannot have this shape: a threshold outside
-// MinThreshold to MaxThreshold, or below 16 and not a multiple of 4, so that
-// chunks would not begin at multiples of 64 bytes.
+// Check tells why a file cannot have this shape.
 func (g Geometry) Check() error {
 	if g.Threshold < MinThreshold || g.Threshold > MaxThreshold {
 		return fmt.Errorf("split threshold %d, want %d to %d", g.Threshold, MinThreshold, MaxThreshold)
 	}
-	if g != NewGeometry(g.Threshold) {
-		return fmt.Errorf("%d entries a chunk, want %d", g.Chunk, min(MaxChunk, g.Threshold))
-	}
-	if g.chunkBytes()%alignment != 0 {
-		return fmt.Errorf("split threshold %d, want a multiple of 4 or more than 16", g.Threshold)
+	if want := NewGeometry(g.Threshold); g != want {
+		return fmt.Errorf("%d entries a chunk, want %d", g.Chunk, want.Chunk)
 	}
 	return nil
 }
+
+// columns is how many entries, and more rows, the datasets have for a row: HDF5
+// allows no chunk that is larger than its dataset can be.
+func (g Geometry) columns() uint64 { return uint64(max(g.Threshold, g.Chunk)) }
 
 func (g Geometry) chunkBytes() int { return g.Chunk * EntrySize }
 

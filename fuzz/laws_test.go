@@ -21,7 +21,7 @@ type plan struct {
 func drawPlan(c fuzz.Source) plan {
 	return plan{
 		options: cidstore.Options{
-			SplitThreshold: []int{8, 12, 16, 128, 1024}[c.Choose("split threshold", 5)],
+			SplitThreshold: []int{2, 5, 8, 12, 16, 128, 1024}[c.Choose("split threshold", 7)],
 			WALBytes:       []int64{64 << 10, 1 << 20}[c.Choose("log", 2)],
 			MemoryBudget:   []int64{0, 1, 16 << 10}[c.Choose("budget", 3)],
 			Durability:     cidstore.Durability(c.Choose("durability", 2)),

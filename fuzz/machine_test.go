@@ -18,7 +18,7 @@ func (d drawn) Choose(what string, n int) int { return rapid.IntRange(0, n-1).Dr
 func firstOptions(c fuzz.Source) cidstore.Options {
 	return cidstore.Options{
 		WALBytes:       64 << 10,
-		SplitThreshold: []int{8, 16, 128}[c.Choose("split threshold", 3)],
+		SplitThreshold: []int{3, 8, 16, 128}[c.Choose("split threshold", 4)],
 		Durability:     cidstore.Durability(c.Choose("durability", 2)),
 		WALKey:         [][]byte{nil, []byte("secret")}[c.Choose("log key", 2)],
 		NoMmap:         c.Choose("no mapping", 3) == 1,

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import unittest
 import uuid
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -193,7 +194,8 @@ class Builder:
                     f.create_dataset("directory/shard_%05d" % (at // 100000), data=pointers[at:at + 100000], chunks=(1000,))
             f.create_dataset("buckets/state", data=states, chunks=(64,), maxshape=(None,), fletcher32=True)
             f.create_dataset("values/state", data=np.array(self.sets, SET), chunks=(64,), maxshape=(None,), fletcher32=True)
-            for name, of, width in (("entries", ENTRY, THRESHOLD), ("more", MORE, THRESHOLD), ("tail", ENTRY, S), ("tail_more", MORE, S)):
+            row = max(S, THRESHOLD)
+            for name, of, width in (("entries", ENTRY, row), ("more", MORE, row), ("tail", ENTRY, S), ("tail_more", MORE, S)):
                 f.create_dataset("buckets/" + name, (buckets, width), of, chunks=(1, S), maxshape=(None, width))
             for name, width in (("class_6", 6), ("class_8", 8), ("class_12", 12), ("class_1024", 1024), ("nodes", 256)):
                 rows = self.nodes if name == "nodes" else len(self.sets)
@@ -291,12 +293,17 @@ class Tree(Case):
         b.put(77, {1 << 127, 3}, tail=True)
         self.check(b)
 
-    def test_overflow(self):
+    def test_overflow(self, keys=70):
         b = Builder(0)
-        for i in range(70):
+        for i in range(keys):
             b.put(i * i, range(i, i + i % 3 + 1), overflow=i // THRESHOLD)
-        b.next = {0: 1, 1: 2}
+        b.next = {i: i + 1 for i in range((keys - 1) // THRESHOLD)}
         self.check(b)
+
+    def test_small_thresholds(self):
+        for threshold, s in (3, 4), (10, 12):
+            with mock.patch.dict(globals(), THRESHOLD=threshold, S=s):
+                self.test_overflow(3 * threshold)
 
     def test_spilled(self):
         b, r = inline(keys=20), random.Random(3)

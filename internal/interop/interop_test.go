@@ -64,6 +64,8 @@ var samples = []sample{
 	}},
 	{name: "2,000 keys in buckets of 8", options: cidstore.Options{SplitThreshold: 8, WALBytes: 64 << 10, GCInterval: -1},
 		small: true, fill: func(t *testing.T, s *cidstore.Store) { put(t, s, numbered(2000, 3)) }},
+	{name: "buckets of 3", options: cidstore.Options{SplitThreshold: 3, WALBytes: 64 << 10, GCInterval: -1}, small: true, fill: deletes},
+	{name: "buckets of 10", options: cidstore.Options{SplitThreshold: 10, WALBytes: 64 << 10, GCInterval: -1}, small: true, fill: deletes},
 	{name: "deletes and tombstones", options: tiny, small: true, fill: deletes},
 	{name: "log not replayed", options: cidstore.Options{WALBytes: 1 << 20}, live: true, fill: unreplayed},
 	{name: "log alone", options: tiny, small: true, live: true, fill: func(t *testing.T, s *cidstore.Store) { put(t, s, numbered(10, 2)) }},

@@ -1,0 +1,101 @@
+package cidstore
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/cidstore/cidstore/wal"
+)
+
+// TestEveryThreshold: a store with any legal split threshold is the map that the
+// operations make, and its buckets hold no more keys than the threshold says.
+func TestEveryThreshold(t *testing.T) {
+	for _, threshold := range []int{0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 15, 16, 17, 100, 1000, 1024} {
+		t.Run(fmt.Sprint(threshold), func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "s.h5")
+			model := contents{}
+			s, err := Open(path, &Options{SplitThreshold: threshold, GCInterval: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ops := range thresholdBatches() {
+				model.apply(ops)
+				if err := s.Apply(&Batch{ops: ops}); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Checkpoint(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				mustHold(t, s, model)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			// The threshold is the file's: what another opening asks for does not count.
+			if s, err = Open(path, &Options{SplitThreshold: 64, GCInterval: -1}); err != nil {
+				t.Fatal(err)
+			}
+			mustHold(t, s, model)
+			if want := uint32(threshold); want != 0 && s.state.Load().view.record.splitThreshold != want {
+				t.Errorf("threshold %d after reopening, want %d", s.state.Load().view.record.splitThreshold, want)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// thresholdBatches make 3,000 keys of 1, 3, 5 and 40 values, delete some keys and
+// values, and then change a few keys of many buckets, as a tail would take them.
+func thresholdBatches() [][]wal.Op {
+	var fill, deletes, few []wal.Op
+	for k := range uint64(3000) {
+		for v := range []uint64{1, 3, 5, 40}[k%4] {
+			fill = append(fill, ins(k, v))
+		}
+		switch k % 7 {
+		case 0:
+			deletes = append(deletes, del(k))
+		case 3:
+			deletes = append(deletes, delv(k, 0), delv(k, 2))
+		case 5:
+			deletes = append(deletes, ins(k+10_000, k))
+		}
+		if k%50 < 3 {
+			few = append(few, ins(k, 99), del(k+3), ins(k+20_000, k))
+		}
+	}
+	return [][]wal.Op{fill[:len(fill)/2], fill[len(fill)/2:], deletes, few}
+}
+
+// mustHold checks a store after a checkpoint: contents, defects, keys of each bucket.
+func mustHold(t *testing.T, s *Store, model contents) {
+	t.Helper()
+	if report, err := s.Check(t.Context()); err != nil {
+		t.Fatalf("%v; all: %v", err, report.Defects)
+	}
+	if p, err := printOf(s); err != nil || p != model.print() {
+		t.Fatalf("%d pairs, %v; want %d", p.pairs, err, model.print().pairs)
+	}
+	v := s.state.Load().view
+	threshold, chained := int(v.record.splitThreshold), 0
+	for id := range uint32(v.record.numBuckets) {
+		st, err := v.buckets.State(id)
+		if err != nil || st.Overflow {
+			continue // not in use: Check has told what is wrong, if anything is
+		}
+		items, err := v.buckets.Items(nil, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Next != 0 {
+			chained++
+		} else if len(items) > threshold {
+			t.Errorf("bucket %d has %d keys, limit %d", id, len(items), threshold)
+		}
+	}
+	t.Logf("threshold %d: %d buckets, %d of them with overflow rows, depth %d", threshold, v.record.numBuckets, chained, v.record.globalDepth)
+}
