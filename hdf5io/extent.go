@@ -78,7 +78,7 @@ func sumExtents(list []extent) (bytes uint64) {
 
 // A run is what a Tx takes at once to place things in, one behind the other.
 const (
-	longRun = 1 << 20 // bytes from which a run is as good as any longer one
+	longRun = 1 << 20  // bytes from which a run is as good as any longer one
 	takeRun = 32 << 20 // bytes that a Tx takes of a longer extent: many units of writing, for the last one is cut short
 
 	longClass  = 14 // class of extents from longRun on: log2 of longRun / extentUnit
