@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -431,4 +432,90 @@ func (g *failures) Go(f func() error) {
 func (g *failures) Wait() error {
 	g.WaitGroup.Wait()
 	return errors.Join(g.errs...)
+}
+
+// TestDeletesOnAFullDisk fills a disk with a store of one value a key, and deletes
+// key after key: little of the space that is free then is in long pieces, and what
+// a delete writes must fit the short ones. After that there is room again.
+func TestDeletesOnAFullDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	for _, c := range []struct {
+		name          string
+		first, second int64 // WALBytes before and after reopening; second 0: it stays open
+		disk          int64
+	}{
+		{"small log", 64 << 10, 0, 8 << 20},
+		{"reopened with a larger log", 64 << 10, 64 << 20, 8 << 20},
+		{"larger disk", 1 << 20, 0, 16 << 20},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			disk := crashfs.New(crashfs.Options{FileLimit: 32 << 20})
+			open := func(walBytes int64) *Store {
+				t.Helper()
+				s, err := Open(crashPath, &Options{FS: disk, GCInterval: -1, WALBytes: walBytes, Rand: rand.NewChaCha8([32]byte{7})})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+			key := func(i int) E { return FromUint64(uint64(i) * 0x9e3779b97f4a7c15) }
+			const step = 20 // keys a batch
+			s := open(c.first)
+			disk.SetCapacity(c.disk)
+			n := 0
+			for {
+				var b Batch
+				for i := range step {
+					b.Insert(key(n+i), E{})
+				}
+				if err := s.Apply(&b); errors.Is(err, ErrNoSpace) {
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				n += step
+			}
+			if c.second != 0 {
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				s = open(c.second)
+			}
+			deleted := 0
+			for deleted < n {
+				var b Batch
+				for i := range step {
+					b.Delete(key(deleted + i))
+				}
+				if err := s.Apply(&b); err != nil {
+					t.Errorf("after %d of %d deletes: %v", deleted, n, err)
+					break
+				}
+				deleted += step
+			}
+			t.Logf("%d of %d keys deleted: %+v", deleted, n, s.file.Space())
+			if err := s.Checkpoint(t.Context()); err != nil {
+				t.Errorf("Checkpoint: %v", err)
+			}
+			if err := s.Insert(key(0), E{}); err != nil {
+				t.Errorf("Insert after the deletes: %v", err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = open(c.first)
+			if keys, _, err := s.Len(t.Context()); keys != 1 || err != nil {
+				t.Errorf("%d keys, %v; want 1", keys, err)
+			}
+			if _, err := s.Check(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
 }

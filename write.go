@@ -249,10 +249,11 @@ func (s *Store) cover(deletes bool) error {
 		s.admission.covered = pending
 		return nil
 	}
-	if deletes && s.file.Space().Free >= slices*s.smallestSlice() {
-		return nil // deletes add next to nothing to the tree
+	// Deletes make rows shorter, which then fit into gaps too short to count as free.
+	if space := s.file.Space(); deletes && space.Free >= s.smallestSlice() && space.Free+space.Shards >= slices*s.smallestSlice() {
+		return nil
 	}
-	return fmt.Errorf("write: %w", err)
+	return s.writeFailed(fmt.Errorf("write: %w", err))
 }
 
 // spare gives a write that finds the disk full all the space there is: what waits
@@ -291,9 +292,14 @@ func (s *Store) growth(n int64) int64 {
 }
 
 // smallestSlice is the least space that a checkpoint can work with: half the
-// ring that the store started with, 16 KiB to 2 MiB.
+// ring that the store started with, 16 KiB to 2 MiB. An opener who would start with
+// a larger one keeps no larger reserve.
 func (s *Store) smallestSlice() int64 {
-	return min(max(s.opts.startBytes/2, 16<<10), 2<<20)
+	ring := s.opts.startBytes
+	if st := s.state.Load(); st != nil {
+		ring = min(ring, int64(st.view.record.walSize))
+	}
+	return min(max(ring/2, 16<<10), 2<<20)
 }
 
 // afterWrite starts a checkpoint when enough waits for one.

@@ -78,8 +78,10 @@ func (w *Writer) Update(id uint32, changes []Item) (over []Item, err error) {
 	if w.tailItems, err = w.base.tailItems(w.tailItems[:0], id, &s, page); err != nil {
 		return nil, fmt.Errorf("bucket: update: %w", err)
 	}
-	if done, err := w.updateTail(id, &s, page, changes); done || err != nil {
-		return nil, err
+	if !w.tx.Tight() { // a full disk has no room for tails: they come on top of the row
+		if done, err := w.updateTail(id, &s, page, changes); done || err != nil {
+			return nil, err
+		}
 	}
 	w.union = overlay(w.union[:0], w.tailItems, changes)
 	if done, err := w.spliceRow(id, &s, page, w.union); done || err != nil {

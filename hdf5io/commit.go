@@ -366,10 +366,13 @@ func (tx *Tx) freeMap(freed []extent) (p []byte, end uint64, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	// All at once: a reader of an old root may hold the space of hundreds of commits.
+	free = slices.Clone(free)
 	for _, b := range s.limbo {
-		if free, err = mergeExtents(free, b.extents); err != nil {
-			return nil, 0, err
-		}
+		free = append(free, b.extents...)
+	}
+	if free, err = sortExtents(free); err != nil {
+		return nil, 0, err
 	}
 	if _, err := mergeExtents(free, freed); err != nil {
 		return nil, 0, err

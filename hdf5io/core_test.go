@@ -231,3 +231,31 @@ func TestCommitAndReopen(t *testing.T) {
 		checkRound(t, commitRound(t, again, 20), 20)
 	}
 }
+
+// TestPoolFits: on a full disk the shortest of the extents that are long enough is
+// found, behind however many that are not, and no more of it is taken than a run.
+func TestPoolFits(t *testing.T) {
+	var p pool
+	var list []extent
+	at := uint64(dataStart)
+	for range 40 {
+		list = append(list, extent{at, 8704})
+		at += 16 << 10
+	}
+	list = append(list, extent{at, 15 << 10}, extent{at + 32<<10, 1 << 20})
+	if err := p.putAll(list); err != nil {
+		t.Fatal(err)
+	}
+	if e, ok := p.fit(12 << 10); !ok || e != (extent{at, 12 << 10}) {
+		t.Errorf("12 KiB: %+v, %t", e, ok)
+	}
+	if e, ok := p.fit(1000); !ok || e.size != 3<<10 {
+		t.Errorf("1,000 bytes: %+v, %t, want what is left of the 15 KiB", e, ok)
+	}
+	if e, ok := p.fit(600 << 10); !ok || e.size != 600<<10 {
+		t.Errorf("600 KiB: %+v, %t", e, ok)
+	}
+	if e, ok := p.fit(600 << 10); ok {
+		t.Errorf("600 KiB of 424: %+v", e)
+	}
+}

@@ -81,14 +81,16 @@ const (
 	longRun = 1 << 20  // bytes from which a run is as good as any longer one
 	takeRun = 32 << 20 // bytes that a Tx takes of a longer extent: many units of writing, for the last one is cut short
 
+	fitRun = 8 << 10 // the same on a full disk
+
 	longClass  = 14 // class of extents from longRun on: log2 of longRun / extentUnit
 	numClasses = longClass + 1
 	// scanLimit bounds how many extents that may be too short are looked at before a
 	// larger one, or growth, is taken instead.
 	scanLimit = 32
-	// minUsable is the shortest extent that counts as usable: whatever is
-	// placed, but for the largest value sets and the free map, fits.
-	minUsable = 8 << 10
+	// minUsable is the shortest extent that counts as usable: whatever is placed, but
+	// for the largest value sets and the free map of a large file, fits.
+	minUsable = 16 << 10
 )
 
 const _ = uint(longRun - extentUnit<<longClass) // the class is that of longRun,
@@ -174,6 +176,23 @@ func (p *pool) take(least, most uint64) (extent, bool) {
 		for k := len(class) - 1; k >= len(class)-limit; k-- {
 			if whole := p.list[class[k]].sectors(); whole.size >= least {
 				return p.cut(c, k, extent{whole.start, runSize(whole, least, most)}), true
+			}
+		}
+	}
+	return extent{}, false
+}
+
+// fit is take for a disk that is full: of the extents that are long enough it cuts
+// one of the shortest, so that small things go into small gaps, and long extents are
+// there for those that need them. At most fitRun bytes: what follows should find a
+// gap of its own size.
+func (p *pool) fit(least uint64) (extent, bool) {
+	least = (least + sectorSize - 1) &^ (sectorSize - 1)
+	for c := classOf(least); c <= longClass; c++ {
+		class := p.classes[c]
+		for k := len(class) - 1; k >= 0; k-- {
+			if whole := p.list[class[k]].sectors(); whole.size >= least {
+				return p.cut(c, k, extent{whole.start, min(whole.size, max(fitRun, least))}), true
 			}
 		}
 	}

@@ -86,7 +86,12 @@ func (w *runWriter) next(size uint64) error {
 	var e extent
 	found := false
 	lacking := func() uint64 {
-		if e, found = s.pool.take(size, takeRun); found {
+		if s.tight() {
+			e, found = s.pool.fit(size)
+		} else {
+			e, found = s.pool.take(size, takeRun)
+		}
+		if found {
 			return 0
 		}
 		return size + sectorSize // the file may end within a sector

@@ -19,6 +19,7 @@ type space struct {
 	size  uint64 // of the file, as far as we allocated it
 	// unsynced: the file grew, and no Sync has followed.
 	unsynced bool
+	full     bool // the last growth met a full disk
 
 	slots [2]uint64 // commit that each slot names; 0: none that is valid
 	// views are those that readers may hold, oldest first; the last is the newest.
@@ -39,7 +40,7 @@ type limboBatch struct {
 // Space says how the bytes of the file are used, as the writer sees it.
 type Space struct {
 	Size   int64 // of the file
-	Free   int64 // usable by the next Tx without growth: extents of 8 KiB and more
+	Free   int64 // usable by the next Tx without growth: extents of 16 KiB and more
 	Shards int64 // free, but in shorter extents
 	Limbo  int64 // freed, waiting for the older slot or the quarantine
 	Pinned int64 // freed, held by readers of old roots
@@ -167,6 +168,10 @@ func (f *File) reclaim(yield bool) error {
 	return nil
 }
 
+// tight tells whether the disk is full and little of the file is free: then space
+// is used sparingly, and not fast. mu is held.
+func (s *space) tight() bool { return s.full && s.pool.usable < s.size/4 }
+
 // Reserve sees to it that the next Tx finds at least n bytes of usable space, and
 // grows the file if it must. ErrNoSpace, or ErrSpacePinned if readers of old
 // roots hold what would suffice. Safe while a Tx runs, which may use it up.
@@ -239,9 +244,10 @@ func (f *File) grow(n uint64) error {
 		if err == nil {
 			s.pool.put(extent{max(s.size, dataStart), s.size + step - max(s.size, dataStart)})
 			s.size += step
-			s.unsynced = true
+			s.unsynced, s.full = true, false
 			return nil
 		}
+		s.full = true
 		if !errors.Is(err, vfs.ErrNoSpace) {
 			return f.Poison(fmt.Errorf("grow the file to %d bytes: %w", s.size+step, err))
 		}

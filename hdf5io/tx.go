@@ -73,6 +73,14 @@ func (tx *Tx) NextCommit() uint64 { return tx.number }
 // Placed is how many bytes have been placed so far, paddings included.
 func (tx *Tx) Placed() int64 { return int64(tx.writer.placed) }
 
+// Tight tells whether the disk is full and little of the file is free: then what is
+// small is better than what is fast.
+func (tx *Tx) Tight() bool {
+	tx.file.space.mu.Lock()
+	defer tx.file.space.mu.Unlock()
+	return tx.file.space.tight()
+}
+
 // Abort ends the Tx without effect: everything placed is free again. After
 // Commit, or a second time, it does nothing.
 func (tx *Tx) Abort() {
