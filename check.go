@@ -139,7 +139,9 @@ func (c *check) tree() error {
 	}
 	c.unusedSets()
 	c.deletions()
-	c.counts()
+	if c.ctx.Err() == nil {
+		c.counts()
+	}
 	return nil
 }
 
@@ -192,15 +194,18 @@ func (c *check) bucket(prefix uint64, depth uint8, id uint32, ref uint64) {
 // ones, and that no chunk of /values belongs to nobody.
 func (c *check) unusedSets() {
 	r := &c.view.record
-	unused := c.view.sets.CheckUnused(r.numSets, r.freeSet, c.report.add)
-	if got := unused + uint64(len(c.sets)); got != r.numSets {
+	unused := c.view.sets.CheckUnused(c.ctx, r.numSets, r.freeSet, c.report.add)
+	if got := unused + uint64(len(c.sets)); got != r.numSets && c.ctx.Err() == nil {
 		c.report.add(corrupt.Errorf("set states", -1, "%d ids are unused or named by a key, want %d", got, r.numSets))
 	}
 	chunks := uint64(0)
 	for _, path := range valueset.Paths() {
 		d, err := c.view.Dataset(path)
 		if err == nil {
-			err = d.Walk(nil, func(hdf5io.Chunk) (bool, error) { chunks++; return true, nil })
+			err = d.Walk(nil, func(hdf5io.Chunk) (bool, error) { chunks++; return true, c.ctx.Err() })
+		}
+		if c.ctx.Err() != nil {
+			return // told by Check itself
 		}
 		if err != nil {
 			c.report.add(err)
@@ -216,7 +221,7 @@ func (c *check) deletions() {
 	r := &c.view.record
 	err := gc.Open(c.view.View, r.numDeletions).Scan(func(uint64, gc.Record) bool {
 		c.report.Deletions++
-		return true
+		return c.ctx.Err() == nil
 	})
 	if err != nil {
 		c.report.add(err)

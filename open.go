@@ -196,6 +196,9 @@ func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*
 // loadView reads the record and the directory of the file's newest root.
 func (s *Store) loadView(root *hdf5io.View) (*view, error) {
 	r, err := parseRecord(root.Payload(), root.EndOfFile())
+	if err == nil {
+		err = r.agrees(root)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/wal"
 )
@@ -65,6 +66,8 @@ const (
 	maxEpochs          = 8
 	epochSize          = 56
 	flagClean          = 1
+
+	firstExtent, extentUnit = 12288, 64 // where extents may lie: FORMAT.md, section 1
 )
 
 var _ [recordSize]byte = [recCreated + 8]byte{}
@@ -164,7 +167,7 @@ func parseRecord(p []byte, size int64) (record, error) {
 	copy(r.salt[:], p[recSalt:])
 
 	inFile := func(address, length uint64) bool {
-		return address <= uint64(size) && length <= uint64(size)-address
+		return address >= firstExtent && address%extentUnit == 0 && address <= uint64(size) && length <= uint64(size)-address
 	}
 	block := uint64(r.walBlock)
 	count := le.Uint32(p[recEpochCount:])
@@ -182,13 +185,19 @@ func parseRecord(p []byte, size int64) (record, error) {
 	case block < 512 || block > 1<<20 || block&(block-1) != 0:
 		return bad(recWALBlock, "log block of %d bytes, want a power of two from 512 to 1 MiB", block)
 	case r.walSize == 0 || r.walSize%block != 0 || !inFile(r.walAddress, r.walSize):
-		return bad(recWALAddress, "log at %#x of %d bytes in a file of %d", r.walAddress, r.walSize, size)
-	case r.oldSize%block != 0 || (r.oldAddress == 0) != (r.oldSize == 0) || !inFile(r.oldAddress, r.oldSize):
-		return bad(recOldAddress, "old log at %#x of %d bytes in a file of %d", r.oldAddress, r.oldSize, size)
+		return bad(recWALAddress, "log at %#x of %d bytes, want whole blocks at a multiple of %d from %d in a file of %d",
+			r.walAddress, r.walSize, extentUnit, firstExtent, size)
+	case r.oldSize%block != 0 || (r.oldAddress == 0) != (r.oldSize == 0) || r.oldSize != 0 && !inFile(r.oldAddress, r.oldSize):
+		return bad(recOldAddress, "old log at %#x of %d bytes, want zeros, or whole blocks at a multiple of %d from %d in a file of %d",
+			r.oldAddress, r.oldSize, extentUnit, firstExtent, size)
 	case r.numBuckets == 0 || r.numBuckets >= 1<<32:
 		return bad(recNumBuckets, "%d buckets, want 1 to 2^32-1", r.numBuckets)
+	case r.freeSet > r.numSets:
+		return bad(recFreeSet, "first unused set %d, want 0 to %d", r.freeSet, r.numSets)
 	case r.sliceThrough != 0 && r.sliceThrough < r.lastApplied:
 		return bad(recSliceThrough, "slice through %d lies before last applied %d", r.sliceThrough, r.lastApplied)
+	case r.sliceThrough == 0 && r.sliceHash != 0:
+		return bad(recSliceHash, "slice hash %#x, want 0 as no slice is under way", r.sliceHash)
 	case count == 0 || count > maxEpochs:
 		return bad(recEpochCount, "%d epochs, want 1 to %d", count, maxEpochs)
 	}
@@ -201,4 +210,52 @@ func parseRecord(p []byte, size int64) (record, error) {
 		r.epochs = append(r.epochs, e)
 	}
 	return r, nil
+}
+
+// agrees holds the counts and places in r against the datasets that they are of:
+// what a record asks for, in memory, time or place, is bounded by what is there.
+func (r *record) agrees(root *hdf5io.View) error {
+	for _, f := range []struct {
+		offset     int
+		name, path string
+		rows       uint64
+		mapped     bool // the dataset has a chunk map, whose length is held against the file's size
+	}{
+		{recNumBuckets, "num_buckets", "/buckets/state", r.numBuckets, true},
+		{recNumSets, "num_sets", "/values/state", r.numSets, true},
+		{recNextNode, "next_node", "/values/nodes", r.nextNode, false},
+		{recNumDeletions, "num_deletions", "/deletion_log", r.numDeletions, false},
+	} {
+		bad := func(format string, args ...any) error {
+			return corrupt.Errorf("store record", int64(f.offset), "%s %d: %w", f.name, f.rows, fmt.Errorf(format, args...))
+		}
+		d, err := root.Dataset(f.path)
+		if err != nil {
+			return bad("%w", err)
+		}
+		dims, chunk := d.Dims(), d.ChunkDims()
+		if len(dims) == 0 || dims[0] != f.rows {
+			return bad("%s has dimensions %d", f.path, dims)
+		}
+		if f.mapped && (len(chunk) == 0 || f.rows > uint64(chunk[0])*d.Pages()) {
+			return bad("%s has %d chunks of %d", f.path, d.Pages(), chunk)
+		}
+	}
+	for _, f := range []struct {
+		offset        int
+		name, path    string
+		address, size uint64
+	}{
+		{recWALAddress, "wal_address", ringPath, r.walAddress, r.walSize},
+		{recOldAddress, "wal_old_address", oldRingPath, r.oldAddress, r.oldSize},
+	} {
+		var address, size int64 // zeros where there is no such dataset
+		if d, err := root.Dataset(f.path); err == nil {
+			address, size = d.Extent()
+		}
+		if uint64(address) != f.address || uint64(size) != f.size {
+			return corrupt.Errorf("store record", int64(f.offset), "%s %#x and size %d, but %s has %#x and %d", f.name, f.address, f.size, f.path, address, size)
+		}
+	}
+	return nil
 }

@@ -128,6 +128,9 @@ func (s *Store) replay(v *view) (st *state, late [][]wal.Op, err error) {
 	if err == nil && r.sliceThrough != 0 && s.frozenThrough.Sequence != r.sliceThrough {
 		err = corrupt.Errorf("log", -1, "no batch ends at sequence %d, through which a checkpoint is under way", r.sliceThrough)
 	}
+	if err == nil && report.Next < r.walFirst {
+		err = corrupt.Errorf("store record", recWALFirst, "wal_first %d, but the log ends at sequence %d", r.walFirst, report.End.Sequence)
+	}
 	st.fresh.publish(report.End.Sequence)
 	if st.frozen != nil {
 		st.frozen.publish(r.sliceThrough)

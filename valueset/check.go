@@ -1,6 +1,7 @@
 package valueset
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/cidstore/cidstore/hdf5io"
@@ -148,9 +149,12 @@ func (c *checker) leaf(n *child, b []byte, lowest, next *keys.E) error {
 
 // CheckUnused follows the chain of unused set ids, which begins at freeSet - 1
 // (0: there are none), and compares it with the states of all numSets ids. It
-// reports every defect and returns how many ids are unused.
-func (t *Table) CheckUnused(numSets, freeSet uint64, report func(error)) (unused uint64) {
+// reports every defect and returns how many ids are unused; when ctx ends, so does it.
+func (t *Table) CheckUnused(ctx context.Context, numSets, freeSet uint64, report func(error)) (unused uint64) {
 	for set := range numSets {
+		if set%pageRows == 0 && ctx.Err() != nil {
+			return unused
+		}
 		_, used, err := t.Owner(set)
 		switch {
 		case err != nil:
@@ -161,6 +165,9 @@ func (t *Table) CheckUnused(numSets, freeSet uint64, report func(error)) (unused
 	}
 	chained := uint64(0)
 	for next := freeSet; next != 0; chained++ {
+		if chained%pageRows == 0 && ctx.Err() != nil {
+			return unused
+		}
 		if next > numSets || chained > unused {
 			report(setError(next-1, 0, "in the chain of unused sets, of which there are %d of %d", unused, numSets))
 			return unused

@@ -154,7 +154,7 @@ func (w *world) check() {
 	if int64(tombstones) != w.tombstones {
 		w.t.Fatalf("%d tombstones, writers counted %d", tombstones, w.tombstones)
 	}
-	if unused := table.CheckUnused(w.numSets, w.freeSet, func(err error) { w.t.Fatal(err) }); unused != w.numSets-spilled {
+	if unused := table.CheckUnused(context.Background(), w.numSets, w.freeSet, func(err error) { w.t.Fatal(err) }); unused != w.numSets-spilled {
 		w.t.Fatalf("%d unused sets of %d with %d keys", unused, w.numSets, spilled)
 	}
 	w.checkOwned(owned)

@@ -1,6 +1,7 @@
 package valueset
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"testing"
@@ -131,7 +132,7 @@ func TestBrokenChain(t *testing.T) {
 		}
 		tx.Abort()
 		var defects int
-		w.table().CheckUnused(w.numSets, freeSet, func(err error) {
+		w.table().CheckUnused(context.Background(), w.numSets, freeSet, func(err error) {
 			if !errors.Is(err, corrupt.Err) {
 				t.Error(err)
 			}
@@ -140,6 +141,22 @@ func TestBrokenChain(t *testing.T) {
 		if defects == 0 {
 			t.Errorf("chain from %d: not seen", freeSet)
 		}
+	}
+}
+
+// TestCheckUnusedEnds: with its context, however many ids there are said to be.
+func TestCheckUnusedEnds(t *testing.T) {
+	w := damaged(t)
+	defer w.close()
+	ctx, cancel := context.WithCancel(context.Background())
+	reported := 0
+	w.table().CheckUnused(ctx, 1<<62, 0, func(error) {
+		if reported++; reported == 1000 {
+			cancel()
+		}
+	})
+	if reported > 1000+pageRows {
+		t.Errorf("%d reports after the end of the context", reported-1000)
 	}
 }
 

@@ -1,0 +1,187 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/vfs"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// recordFields are the fields of eight bytes of a store record that says refused
+// of those whose value the rest of the file tells too: Open takes no other.
+var recordFields = []struct {
+	name    string
+	offset  int
+	refused bool
+}{
+	{"last_applied", recLastApplied, false}, {"slice_through", recSliceThrough, true}, {"slice_hash", recSliceHash, true},
+	{"watermark", recWatermark, false}, {"num_keys", recNumKeys, false}, {"num_values", recNumValues, false},
+	{"num_buckets", recNumBuckets, true}, {"num_sets", recNumSets, true}, {"free_set", recFreeSet, false},
+	{"next_node", recNextNode, true}, {"num_tombstones", recNumTombstones, false}, {"num_deletions", recNumDeletions, true},
+	{"wal_address", recWALAddress, true}, {"wal_size", recWALSize, true}, {"wal_first", recWALFirst, false},
+	{"wal_old_address", recOldAddress, true}, {"wal_old_size", recOldSize, true},
+	{"hash_seed 0", recHashSeed, false}, {"hash_seed 1", recHashSeed + 8, false},
+	{"writer_pid", recWriterPID, false}, {"writer_since", recWriterSince, false}, {"created", recCreated, false},
+	{"epoch", recEpochs, false}, {"first", recEpochs + 8, false}, {"end", recEpochs + 16, false},
+}
+
+// forgeries are what a field may be forged to.
+var forgeries = []uint64{0, 1, 1 << 31, 1<<32 - 1, 1 << 40, 1 << 62, 1 << 63, 1<<64 - 1}
+
+// forgedImages are stores that hold every structure: one that was closed, and
+// one that was killed with /wal_old and batches in the log.
+func forgedImages(t *testing.T) map[string]*crashfs.FS {
+	closed := newScenario(t, 1, growingRing)
+	closed.fillStructures()
+	if err := closed.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	killed := newScenario(t, 2, growingRing)
+	killed.fillStructures()
+	if killed.store.state.Load().view.record.oldAddress == 0 {
+		t.Fatal("there is no /wal_old")
+	}
+	killed.kill()
+	return map[string]*crashfs.FS{"closed": closed.fs, "killed": killed.fs}
+}
+
+// fillStructures makes buckets, sets of every form, unused set ids, tombstones and
+// deletions, until the log has just grown.
+func (c *scenario) fillStructures() {
+	c.open()
+	for i := range uint64(50) {
+		c.apply(ins(i, i), ins(i+100, i))
+	}
+	for i := range uint64(1100) {
+		c.apply(ins(1, i), ins(2+i%3, i%40))
+	}
+	c.apply(del(2), delv(1, 7), delv(3, 5))
+	if err := c.store.Checkpoint(context.Background()); err != nil {
+		c.t.Fatal(err)
+	}
+	c.store.checkpointing.Lock()
+	_, err := c.store.growRing(2 * int64(c.store.state.Load().view.record.walSize))
+	c.store.checkpointing.Unlock()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.apply(ins(200, 1), delv(1, 8))
+	r := c.store.state.Load().view.record
+	if r.numSets < 3 || r.freeSet == 0 || r.nextNode == 0 || r.numTombstones == 0 || r.numDeletions == 0 || r.numBuckets < 8 {
+		c.t.Fatalf("the store lacks a structure: %+v", r)
+	}
+}
+
+// forgeRecord changes eight bytes of the record in both slots, with the checksums
+// to it, and tells whether they were others.
+func forgeRecord(t *testing.T, disk *crashfs.FS, offset int, value uint64) (changed bool) {
+	t.Helper()
+	f, err := disk.OpenFile(crashPath, vfs.ReadWrite, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, slot := range []int64{4096, 8192} {
+		p := make([]byte, 4096)
+		if _, err := f.ReadAt(p, slot); err != nil {
+			t.Fatal(err)
+		}
+		changed = changed || le.Uint64(p[192+offset:]) != value
+		le.PutUint64(p[192+offset:], value)
+		le.PutUint32(p[4092:], crc32.Checksum(p[:4092], crc32.MakeTable(crc32.Castagnoli)))
+		if err := f.WriteAt(p, slot); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return changed
+}
+
+// sentinels are all errors that callers can match.
+var sentinels = []error{
+	ErrClosed, ErrReadOnly, ErrLocked, ErrNotCIDStore, ErrFormatVersion, ErrCorrupt, ErrTampered, ErrWALKey,
+	ErrPoisoned, ErrIO, ErrNoSpace, ErrTooLarge, ErrSnapshotExpired, ErrReplaced,
+}
+
+// typed fails the test if err matches no sentinel.
+func typed(t *testing.T, what string, err error) {
+	t.Helper()
+	if err != nil && !slices.ContainsFunc(sentinels, func(s error) bool { return errors.Is(err, s) }) {
+		t.Errorf("%s: %v matches no sentinel", what, err)
+	}
+}
+
+// TestForgedRecord: a store record whose checksum is right and one of whose
+// fields is not makes reading and writing fail, with an error that has a name, or
+// does no harm; nothing loops, panics or allocates without bound.
+func TestForgedRecord(t *testing.T) {
+	for name, image := range forgedImages(t) {
+		for _, field := range recordFields {
+			t.Run(name+"/"+field.name, func(t *testing.T) {
+				for _, value := range forgeries {
+					disk := image.Copy()
+					if !forgeRecord(t, disk, field.offset, value) {
+						continue
+					}
+					stop := watchdog(fmt.Sprintf("%s %s = %d", name, field.name, value), hangLimit)
+					var before, after runtime.MemStats
+					runtime.ReadMemStats(&before)
+					readForged(t, disk.Copy(), value, field.refused)
+					writeForged(t, disk, value)
+					runtime.ReadMemStats(&after)
+					if used := after.TotalAlloc - before.TotalAlloc; used > 96<<20 {
+						t.Errorf("%d: %d bytes allocated", value, used)
+					}
+					stop()
+				}
+			})
+		}
+	}
+}
+
+// readForged opens the store for reading and reads all of it.
+func readForged(t *testing.T, disk *crashfs.FS, value uint64, refused bool) {
+	t.Helper()
+	o := smallOptions(disk)
+	o.ReadOnly = true
+	s, err := Open(crashPath, o)
+	typed(t, fmt.Sprintf("%d: open for reading", value), err)
+	if err == nil && refused {
+		t.Errorf("%d: opened for reading", value)
+	}
+	if err != nil {
+		return
+	}
+	_, err = printOf(s)
+	typed(t, fmt.Sprintf("%d: read", value), err)
+	_, err = s.Check(context.Background())
+	typed(t, fmt.Sprintf("%d: check", value), err)
+	typed(t, fmt.Sprintf("%d: close", value), s.Close())
+}
+
+// writeForged opens the store for writing and uses every counter of the record.
+func writeForged(t *testing.T, disk *crashfs.FS, value uint64) {
+	t.Helper()
+	o := smallOptions(disk)
+	growingRing(o)
+	s, err := Open(crashPath, o)
+	typed(t, fmt.Sprintf("%d: open for writing", value), err)
+	if err != nil {
+		return
+	}
+	ops := []wal.Op{delv(1, 9), del(3)}
+	for i := range uint64(12) { // new buckets, a new set, and nodes of a tree
+		ops = append(ops, ins(1000+i, i), ins(1000, i), ins(1, 2000+i))
+	}
+	typed(t, fmt.Sprintf("%d: write", value), s.Apply(&Batch{ops: ops}))
+	typed(t, fmt.Sprintf("%d: checkpoint", value), s.Checkpoint(context.Background()))
+	_, err = s.Check(context.Background())
+	typed(t, fmt.Sprintf("%d: check", value), err)
+	typed(t, fmt.Sprintf("%d: close", value), s.Close())
+}
