@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
@@ -21,14 +22,17 @@ type CheckStats struct {
 // Check reads every structure of the root from the file and reports all that is
 // wrong: headers, indexes (checksums, order, counts, bounds), chunk maps and their
 // chunks, filters; and whether used, free and freed extents cover the file, each
-// byte once. Of the newest View it looks at slots and superblock too. Data of
-// chunks without filter and map are the caller's to judge. It changes
-// nothing. The View is pinned. The error is the context's, or the first defect.
+// byte once. A reader looks at slots and superblock too, a writer if the View is
+// the newest; that the newest root was no good when this one was opened is a defect. Data of chunks without filter and map are the caller's to judge. It
+// changes nothing. The View is pinned. The error is the context's, or the first defect.
 //
 // Memory: 24 bytes for each extent that does not continue the one before it.
 func (v *View) Check(ctx context.Context, report func(error)) (CheckStats, error) {
 	c := checker{ctx: ctx, view: v, report: report}
-	c.slots()
+	if v.fellBack != nil {
+		c.defect(fmt.Errorf("the newest root, which the next commit replaces: %w", v.fellBack))
+	}
+	c.head()
 	v.root.walk("/", func(path string, o *object) error {
 		c.object(path, o)
 		return ctx.Err()
@@ -96,13 +100,18 @@ func (c *checker) use(address, size uint64) {
 	c.used = append(c.used, e)
 }
 
-// slots judges what is written in place, if the View is the newest.
-func (c *checker) slots() {
+// head judges what lies before the first extent: superblock, zeros, slots. All but
+// the zeros is written in place.
+func (c *checker) head() {
 	f := c.view.file
+	if f.options.ReadOnly {
+		c.othersHead()
+		return
+	}
 	f.slotMu.Lock()
 	defer f.slotMu.Unlock()
-	if f.view.Load() != c.view || f.options.ReadOnly || f.Failed() != nil {
-		return // they are another writer's, who may be at them now, or those of a commit that failed
+	if f.view.Load() != c.view || f.Failed() != nil {
+		return // of a newer root, or of a commit that failed
 	}
 	pair, err := readSlots(f.file)
 	c.defect(err)
@@ -116,12 +125,76 @@ func (c *checker) slots() {
 	if s := pair.slots[f.slot]; s != nil && (s.commit != c.view.slot.commit || s.generation != f.generation) {
 		c.defect(corrupt.Errorf("commit slot", slotOffset(f.slot), "commit %d of generation %d, want %d of %d", s.commit, s.generation, c.view.slot.commit, f.generation))
 	}
-	p := make([]byte, superblockSize)
+	p := make([]byte, firstSlot)
 	if err := f.readAt(p, 0); err != nil {
 		c.defect(err)
-	} else if !bytes.Equal(p, c.view.slot.superblock[:]) {
-		c.defect(corrupt.Errorf("superblock", 0, "% x, want % x", p, c.view.slot.superblock))
+		return
 	}
+	if !bytes.Equal(p[:superblockSize], c.view.slot.superblock[:]) {
+		c.defect(corrupt.Errorf("superblock", 0, "% x, want % x", p[:superblockSize], c.view.slot.superblock))
+	}
+	c.defect(notZero(p))
+}
+
+// notZero tells of bytes between superblock and slots.
+func notZero(p []byte) error {
+	for i, b := range p[superblockSize:] {
+		if b != 0 {
+			return corrupt.Errorf("space behind the superblock", int64(superblockSize+i), "%#02x, want 0; the next open for writing mends it", b)
+		}
+	}
+	return nil
+}
+
+// A writer elsewhere may be at slots and superblock while they are read: what is a
+// defect each time, the same bytes in the same place, is one. A write is over long
+// before that; between two writes of a commit there is nothing to report.
+const (
+	headLooks = 4
+	headPause = 10 * time.Millisecond
+)
+
+func (c *checker) othersHead() {
+	defects := c.view.file.headDefects()
+	for look := 1; look < headLooks && len(defects) > 0; look++ {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-time.After(headPause):
+		}
+		again := c.view.file.headDefects()
+		defects = slices.DeleteFunc(defects, func(d error) bool {
+			return !slices.ContainsFunc(again, func(e error) bool { return e.Error() == d.Error() })
+		})
+	}
+	for _, d := range defects {
+		c.defect(d)
+	}
+}
+
+// headDefects is what seems wrong with the head at one look.
+func (f *File) headDefects() (defects []error) {
+	pair, err := readSlots(f.file)
+	if err != nil {
+		defects = append(defects, err)
+	}
+	for i, err := range pair.errs {
+		if err != nil {
+			defects = append(defects, fmt.Errorf("slot %d, which the next commit mends: %w", i, err))
+		}
+	}
+	p := make([]byte, firstSlot)
+	if err := f.readAt(p, 0); err != nil {
+		return append(defects, err)
+	}
+	named := func(s *commitSlot) bool { return s != nil && bytes.Equal(s.superblock[:], p[:superblockSize]) }
+	if !slices.ContainsFunc(pair.slots[:], named) {
+		defects = append(defects, corrupt.Errorf("superblock", 0, "% x is not that of a valid slot; the next open for writing mends it", p[:superblockSize]))
+	}
+	if err := notZero(p); err != nil {
+		defects = append(defects, err)
+	}
+	return defects
 }
 
 // stored compares bytes of the tree with those in the file.

@@ -1,6 +1,7 @@
 package hdf5io
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ type OpenReport struct {
 	SlotValid          [2]bool // by itself: magic, version, checksum, fields
 	FellBack           bool    // the newest slot's root did not validate: the older one is in use
 	FellBackFrom       error   // why it did not
-	SuperblockStale    bool    // the superblock is not the root's: torn, or of the other slot
+	SuperblockStale    bool    // the superblock, or a zero behind it, is not the root's: torn, or of the other slot
 	SuperblockMended   bool    // and was written again
 	Unreached          int64   // bytes of the file that the root does not reach
 	UnreachedHeld      bool    // readers of old roots keep them from being used, for now
@@ -206,6 +207,7 @@ func (f *File) findRoot(report *OpenReport) (*View, *freeMap, slotPair, error) {
 		if err != nil {
 			return nil, nil, pair, fmt.Errorf("root of commit %d: %w", pair.slots[newest].commit, err)
 		}
+		v.fellBack = report.FellBackFrom
 		report.Generation, report.Commit = v.slot.generation, v.slot.commit
 		return v, free, pair, nil
 	}
@@ -361,16 +363,18 @@ func (f *File) foreignSuperblock(pair slotPair) error {
 // them for written: an opener who believes them goes on to write over the other
 // slot, the only one that is durable. So both are written again first. The
 // superblock is also mended that way where it is damaged or the other slot's (the
-// process ended between slot and superblock).
+// process ended between slot and superblock), with the zeros behind it: a power cut
+// can leave anything in the sector that was written.
 func (f *File) confirm(s *commitSlot, pair slotPair, report *OpenReport) error {
 	if err := f.foreignSuperblock(pair); err != nil {
 		return err
 	}
-	p := make([]byte, superblockSize)
+	p, want := make([]byte, firstSlot), make([]byte, firstSlot)
+	copy(want, s.superblock[:])
 	if err := f.readAt(p, 0); err != nil {
 		return err
 	}
-	report.SuperblockStale = [superblockSize]byte(p) != s.superblock
+	report.SuperblockStale = !bytes.Equal(p, want)
 	if f.options.ReadOnly {
 		return nil
 	}
@@ -382,8 +386,8 @@ func (f *File) confirm(s *commitSlot, pair slotPair, report *OpenReport) error {
 			return f.Poison(fmt.Errorf("write commit slot %d: %w", report.Slot, err))
 		}
 	}
-	if err := f.writeSuperblock(s); err != nil {
-		return err
+	if err := f.file.WriteSync(want, 0); err != nil {
+		return f.Poison(fmt.Errorf("write superblock: %w", err))
 	}
 	report.SuperblockMended = report.SuperblockStale
 	return nil

@@ -23,6 +23,7 @@ type View struct {
 	datasets map[string]*Dataset
 	groups   map[string]*object
 	maps     [2]*chunkMap
+	fellBack error // why Open did not take the newer root; nil: this was the newest
 
 	pins [pinCounters]pinCounter
 }
