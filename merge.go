@@ -26,11 +26,11 @@ type merge struct {
 
 	record    record // becomes the new root's
 	deletions []gc.Record
-	owner     E                     // key under way
-	onRemove  func(v E, whole bool) // removed, made once
-	changes   []bucket.Item         // of the bucket under way
-	spare     []uint32              // overflow rows of it that may be used again
-	next      uint64                // hash behind the last bucket merged; 0: the end of hash space
+	ops       []op                               // of the key under way
+	onRemove  func(v E, whole bool, ordinal int) // removed, made once
+	changes   []bucket.Item                      // of the bucket under way
+	spare     []uint32                           // overflow rows of it that may be used again
+	next      uint64                             // hash behind the last bucket merged; 0: the end of hash space
 	done      structure
 	placed    int64
 }
@@ -112,7 +112,7 @@ func (m *merge) key(id uint32, ops []op) error {
 	if err != nil {
 		return err
 	}
-	m.owner = first.key
+	m.ops = ops
 	set.OnRemove(m.onRemove)
 	for i := range ops {
 		o := &ops[i]
@@ -150,12 +150,14 @@ func (m *merge) key(id uint32, ops []op) error {
 	return nil
 }
 
-// removed notes one deletion, for the deletion log.
-func (m *merge) removed(v E, whole bool) {
+// removed notes one deletion, for the deletion log, as of the time of its
+// operation: whenever the checkpoint runs, the log says the same.
+func (m *merge) removed(v E, whole bool, ordinal int) {
 	if whole {
 		v = E{}
 	}
-	m.deletions = append(m.deletions, gc.Record{Key: m.owner, Value: v, Timestamp: float64(m.now) / 1e9, Whole: whole})
+	o := &m.ops[ordinal]
+	m.deletions = append(m.deletions, gc.Record{Key: o.key, Value: v, Timestamp: float64(o.nanos) / 1e9, Whole: whole})
 }
 
 // load makes the set of values that the tree holds for key.

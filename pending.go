@@ -27,12 +27,14 @@ type table struct {
 	keys    int           // distinct keys; the adder's
 }
 
-// op is one operation. Operations of one key are chained, newest first.
+// op is one operation: 64 bytes, a line of the cache. Operations of one key are
+// chained, newest first.
 type op struct {
 	hash     uint64
 	key      E
 	value    E
 	sequence uint64
+	nanos    int64  // time of the frame, ns since 1970
 	previous uint32 // 1 + number of the key's operation before, or 0
 	code     wal.Opcode
 }
@@ -78,7 +80,7 @@ func (t *table) at(n uint32) *op {
 
 // add puts one operation in. Only the adder calls it, in order of sequence; it
 // is seen once publish has been called for its frame.
-func (t *table) add(hash, sequence uint64, o wal.Op) {
+func (t *table) add(hash, sequence uint64, nanos int64, o wal.Op) {
 	n := t.count.Load()
 	blocks := *t.blocks.Load()
 	if n/opsPerBlock == uint32(len(blocks)) {
@@ -95,7 +97,7 @@ func (t *table) add(hash, sequence uint64, o wal.Op) {
 		t.keys++
 	}
 	blocks[n/opsPerBlock][n%opsPerBlock] = op{
-		hash: hash, key: o.Key, value: o.Value, sequence: sequence, previous: previous, code: o.Code,
+		hash: hash, key: o.Key, value: o.Value, sequence: sequence, nanos: nanos, previous: previous, code: o.Code,
 	}
 	t.count.Store(n + 1)
 	slot.Store(hash&^math.MaxUint32 | uint64(n+1)) // publishes the op to readers

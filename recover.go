@@ -56,7 +56,7 @@ func (s *Store) load() error {
 		v.Adopted()
 		return nil
 	}
-	var late [][]wal.Op
+	var late []wal.Frame
 	if s.opts.ReadOnly {
 		s.recovery.Salvaged, err = s.follow(v)
 	} else {
@@ -96,7 +96,7 @@ func (s *Store) logConfig(v *view) wal.Config {
 // slice of an interrupted checkpoint holds are left out: nothing is applied twice.
 // late are the frames that may stand in the page cache alone. With an error st is
 // what was read before it.
-func (s *Store) replay(v *view) (st *state, late [][]wal.Op, err error) {
+func (s *Store) replay(v *view) (st *state, late []wal.Frame, err error) {
 	st = &state{fresh: newTable(0), view: v}
 	r := &v.record
 	if r.sliceThrough != 0 {
@@ -108,7 +108,9 @@ func (s *Store) replay(v *view) (st *state, late [][]wal.Op, err error) {
 			s.frozenThrough = wal.Mark{Sequence: f.Last, MAC: f.MAC, Epoch: f.Epoch}
 		}
 		if f.PastWatermark {
-			late = append(late, append([]wal.Op(nil), f.Ops...))
+			kept := f
+			kept.Ops = slices.Clone(f.Ops)
+			late = append(late, kept)
 		}
 		for i, o := range f.Ops {
 			if !changes(o.Code) {
@@ -117,9 +119,9 @@ func (s *Store) replay(v *view) (st *state, late [][]wal.Op, err error) {
 			hash, sequence := v.hasher.Hash(o.Key), f.First+uint64(i)
 			switch {
 			case sequence > r.sliceThrough:
-				st.fresh.add(hash, sequence, o)
+				st.fresh.add(hash, sequence, f.Nanos, o)
 			case hash >= r.sliceHash:
-				st.frozen.add(hash, sequence, o)
+				st.frozen.add(hash, sequence, f.Nanos, o)
 			}
 		}
 		return nil
@@ -151,11 +153,11 @@ func changes(c wal.Opcode) bool {
 
 // apply puts the operations of a durable (Async: accepted) frame into the fresh
 // table, and then makes all of them visible at once. The log's leader calls it.
-func (s *Store) apply(first uint64, ops []wal.Op) {
+func (s *Store) apply(first uint64, nanos int64, ops []wal.Op) {
 	st := s.state.Load()
 	for i, o := range ops {
 		if changes(o.Code) {
-			st.fresh.add(st.view.hasher.Hash(o.Key), first+uint64(i), o)
+			st.fresh.add(st.view.hasher.Hash(o.Key), first+uint64(i), nanos, o)
 		}
 	}
 	st.fresh.publish(first + uint64(len(ops)) - 1)
@@ -163,9 +165,9 @@ func (s *Store) apply(first uint64, ops []wal.Op) {
 
 // beginLife makes a new epoch of the log durable in both slots before the first
 // append, so that no record of an earlier life can pass for one of this. Frames
-// that may stand in the page cache alone are written again first; the steps are
-// those of package wal, How a life begins.
-func (s *Store) beginLife(late [][]wal.Op) error {
+// that may stand in the page cache alone are written again first, as of the time
+// that they had; the steps are those of package wal, How a life begins.
+func (s *Store) beginLife(late []wal.Frame) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	v := s.state.Load().view
@@ -201,15 +203,27 @@ func (s *Store) beginLife(late [][]wal.Op) error {
 	}
 	c := s.logConfig(v)
 	c.Earlier, c.After = earlier, s.replayed.Nanos
+	var again *wal.Frame // is written again
+	if len(late) > 0 {
+		c.After = late[0].Nanos - 1
+		c.Now = func() int64 {
+			if again != nil {
+				return again.Nanos
+			}
+			return s.now()
+		}
+	}
 	log := wal.New(c, epoch, s.replayed.Next, s.replayed.Watermark, v.record.lastApplied+1)
-	for _, ops := range late { // they are in the tables already
-		if _, err := log.AppendAsync(ops); err != nil {
+	for i := range late { // they are in the tables already
+		again = &late[i]
+		if _, err := log.AppendAsync(again.Ops); err != nil {
 			return err
 		}
 	}
 	if err := log.Flush(); err != nil {
 		return err
 	}
+	again = nil
 	log.SetApply(s.apply)
 	s.log = log
 	s.recovery.RewrittenFrames = len(late)
@@ -217,11 +231,11 @@ func (s *Store) beginLife(late [][]wal.Op) error {
 }
 
 // fits tells whether the frames to be logged again have room in the ring.
-func (s *Store) fits(late [][]wal.Op) bool {
+func (s *Store) fits(late []wal.Frame) bool {
 	r := &s.state.Load().view.record
 	need := int64(0)
-	for _, ops := range late {
-		need += wal.RecordsFor(len(ops), int(r.walBlock))
+	for _, f := range late {
+		need += wal.RecordsFor(len(f.Ops), int(r.walBlock))
 	}
 	tail := max(r.lastApplied+1, r.walFirst)
 	used := s.replayed.Next - min(tail-tail%(uint64(r.walBlock)/wal.RecordSize), s.replayed.Next)

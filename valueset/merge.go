@@ -102,7 +102,7 @@ func (m *merger) apply(st status, e *edit) status {
 		return st
 	}
 	if m.report {
-		m.set.removed(e.value, false)
+		m.set.removed(e.value, false, e.ordinal())
 	}
 	return isDead
 }

@@ -31,10 +31,11 @@ type Set struct {
 	w        *Writer
 	key      keys.E
 	form     form
-	onRemove func(v keys.E, whole bool)
+	onRemove func(v keys.E, whole bool, ordinal int)
 	err      error  // the first failed read of a method that returns none; Save returns it
 	changed  bool   // since the file's version
 	was      uint64 // live values before
+	ordinal  int    // of the operation under way, from 0; -1 before the first
 
 	// What the file has: Save replaces or frees it.
 	spilled bool
@@ -57,7 +58,7 @@ type Set struct {
 }
 
 // edit is one operation on one value of a tree. Edits are sorted by value, then
-// by order, which are the upper bits of op.
+// by the operation's ordinal, which are the upper bits of op.
 type edit struct {
 	value keys.E
 	op    uint64
@@ -72,21 +73,25 @@ const (
 
 func (e *edit) kind() uint64 { return e.op & (1<<opBits - 1) }
 
+func (e *edit) ordinal() int { return int(e.op >> opBits) }
+
 func (s *Set) edit(v keys.E, kind uint64) {
-	s.edits = append(s.edits, edit{v, uint64(len(s.edits))<<opBits | kind})
+	s.edits = append(s.edits, edit{v, uint64(s.ordinal)<<opBits | kind})
 	s.changed = true
 }
 
 // OnRemove sets a function that is called for each value that was live and is
 // deleted, and once, with whole and a zero value, for a Clear of a key that had
-// values. Calls come in the order of operations, but for a tree: there those of
-// single values may come in Save, in order of their values, each as often as
-// the value was deleted. f must not use the Set.
-func (s *Set) OnRemove(f func(v keys.E, whole bool)) { s.onRemove = f }
+// values; ordinal says by which operation: calls of Add, Remove, Clear, Promote,
+// Demote and Compact are counted from 0. Calls of f come in the order of
+// operations, but for a tree: there those of single values may come in Save, in
+// order of their values, each as often as the value was deleted. f must not use
+// the Set.
+func (s *Set) OnRemove(f func(v keys.E, whole bool, ordinal int)) { s.onRemove = f }
 
-func (s *Set) removed(v keys.E, whole bool) {
+func (s *Set) removed(v keys.E, whole bool, ordinal int) {
 	if s.onRemove != nil {
-		s.onRemove(v, whole)
+		s.onRemove(v, whole, ordinal)
 	}
 }
 
@@ -142,6 +147,7 @@ func (s *Set) Values() ([]keys.E, error) {
 // Add puts v into the set. The fifth live value of an inline set promotes it; a
 // tombstone of v is revived.
 func (s *Set) Add(v keys.E) error {
+	s.ordinal++
 	if s.form == formTree {
 		return s.addToTree(v)
 	}
@@ -184,6 +190,7 @@ func (s *Set) addToTree(v keys.E) error {
 // Remove takes v out of the set: in a spilled set it leaves a tombstone. With
 // the last live value the set is gone, tombstones too.
 func (s *Set) Remove(v keys.E) error {
+	s.ordinal++
 	if s.form == formTree {
 		return s.removeFromTree(v)
 	}
@@ -191,7 +198,7 @@ func (s *Set) Remove(v keys.E) error {
 	if !found {
 		return nil
 	}
-	s.removed(v, false)
+	s.removed(v, false, s.ordinal)
 	if len(s.live) == 1 {
 		s.empty()
 		return nil
@@ -216,7 +223,7 @@ func (s *Set) removeFromTree(v keys.E) error {
 		if err != nil || st != isLive {
 			return err
 		}
-		s.removed(v, false)
+		s.removed(v, false, s.ordinal)
 		if s.lives == 1 {
 			s.empty()
 			return nil
@@ -232,6 +239,7 @@ func (s *Set) removeFromTree(v keys.E) error {
 
 // Clear deletes the key: all values and tombstones.
 func (s *Set) Clear() error {
+	s.ordinal++
 	if s.form == formEmpty {
 		return nil
 	}
@@ -240,7 +248,7 @@ func (s *Set) Clear() error {
 			return err
 		}
 	}
-	s.removed(keys.E{}, true)
+	s.removed(keys.E{}, true, s.ordinal)
 	s.empty()
 	return nil
 }
@@ -260,6 +268,7 @@ func (s *Set) dropEdits() {
 
 // Promote makes an inline set a spilled one. A set without values stays away.
 func (s *Set) Promote() error {
+	s.ordinal++
 	if s.form == formInline {
 		s.promote()
 	}
@@ -274,6 +283,7 @@ func (s *Set) promote() {
 // Demote makes a spilled set of up to Inline live values an inline one, without
 // its tombstones; it tells whether it did.
 func (s *Set) Demote() (bool, error) {
+	s.ordinal++
 	if !s.IsSpilled() {
 		return false, nil
 	}
@@ -298,6 +308,7 @@ func (s *Set) Demote() (bool, error) {
 
 // Compact drops the tombstones.
 func (s *Set) Compact() error {
+	s.ordinal++
 	if s.form != formTree {
 		if len(s.dead) > 0 {
 			s.dead, s.changed = s.dead[:0], true
@@ -366,7 +377,7 @@ func (s *Set) resolve() error {
 			if s.lives == 1 {
 				return errors.New("value set: an inexact set became empty")
 			}
-			s.removed(e.value, false)
+			s.removed(e.value, false, e.ordinal())
 			s.lives--
 			s.deads++
 			s.known[e.value] = isDead

@@ -1,6 +1,7 @@
 package valueset
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -202,12 +203,14 @@ type model struct {
 	spilled bool
 	live    map[keys.E]bool
 	dead    map[keys.E]bool
+	ordinal int // of the next operation on the Set
 	removed []removal
 }
 
 type removal struct {
-	value keys.E
-	whole bool
+	value   keys.E
+	whole   bool
+	ordinal int
 }
 
 func newModel() *model { return &model{live: map[keys.E]bool{}, dead: map[keys.E]bool{}} }
@@ -231,7 +234,7 @@ func (m *model) remove(v keys.E) {
 	if !m.live[v] {
 		return
 	}
-	m.removed = append(m.removed, removal{v, false})
+	m.removed = append(m.removed, removal{v, false, m.ordinal})
 	delete(m.live, v)
 	if m.spilled {
 		m.dead[v] = true
@@ -243,7 +246,7 @@ func (m *model) remove(v keys.E) {
 
 func (m *model) clear() {
 	if len(m.live) > 0 {
-		m.removed = append(m.removed, removal{keys.E{}, true})
+		m.removed = append(m.removed, removal{keys.E{}, true, m.ordinal})
 	}
 	m.reset()
 }
@@ -280,16 +283,16 @@ func (w *world) tested(t fataler, writer *Writer, key keys.E) *tested {
 		w.models[key] = newModel()
 	}
 	x := &tested{t: t, s: w.set(writer, key), m: w.models[key]}
-	x.m.removed = nil
-	x.s.OnRemove(func(v keys.E, whole bool) { x.removed = append(x.removed, removal{v, whole}) })
+	x.m.ordinal, x.m.removed = 0, nil
+	x.s.OnRemove(func(v keys.E, whole bool, ordinal int) { x.removed = append(x.removed, removal{v, whole, ordinal}) })
 	return x
 }
 
-func (x *tested) add(v keys.E)    { must(x.t, x.s.Add(v)); x.m.add(v) }
-func (x *tested) remove(v keys.E) { must(x.t, x.s.Remove(v)); x.m.remove(v) }
-func (x *tested) clear()          { must(x.t, x.s.Clear()); x.m.clear() }
-func (x *tested) promote()        { must(x.t, x.s.Promote()); x.m.promote() }
-func (x *tested) compact()        { must(x.t, x.s.Compact()); x.m.compact() }
+func (x *tested) add(v keys.E)    { must(x.t, x.s.Add(v)); x.m.add(v); x.m.ordinal++ }
+func (x *tested) remove(v keys.E) { must(x.t, x.s.Remove(v)); x.m.remove(v); x.m.ordinal++ }
+func (x *tested) clear()          { must(x.t, x.s.Clear()); x.m.clear(); x.m.ordinal++ }
+func (x *tested) promote()        { must(x.t, x.s.Promote()); x.m.promote(); x.m.ordinal++ }
+func (x *tested) compact()        { must(x.t, x.s.Compact()); x.m.compact(); x.m.ordinal++ }
 
 func (x *tested) demote() {
 	x.t.Helper()
@@ -298,6 +301,7 @@ func (x *tested) demote() {
 	if did != x.m.demote() {
 		x.t.Fatalf("demote: %v", did)
 	}
+	x.m.ordinal++
 }
 
 // look compares what the set tells in the midst of its operations.
@@ -324,11 +328,11 @@ func (x *tested) saved(ordered bool) {
 	x.t.Helper()
 	want := x.m.removed
 	if !ordered {
-		byValue := func(a, b removal) int { return a.value.Compare(b.value) }
+		byValue := func(a, b removal) int { return cmp.Or(a.value.Compare(b.value), cmp.Compare(a.ordinal, b.ordinal)) }
 		slices.SortStableFunc(want, byValue)
 		slices.SortStableFunc(x.removed, byValue)
 	}
 	if !slices.Equal(x.removed, want) {
-		x.t.Fatalf("%d values reported as removed, want %d", len(x.removed), len(want))
+		x.t.Fatalf("%d values reported as removed, or by another operation; want %d", len(x.removed), len(want))
 	}
 }

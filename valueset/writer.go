@@ -107,7 +107,7 @@ func (w *Writer) Empty(key keys.E) *Set {
 	} else {
 		s = new(Set)
 	}
-	*s = Set{w: w, key: key, live: s.live[:0], dead: s.dead[:0], edits: s.edits[:0]}
+	*s = Set{w: w, key: key, ordinal: -1, live: s.live[:0], dead: s.dead[:0], edits: s.edits[:0]}
 	return s
 }
 

@@ -6,6 +6,7 @@ import "fmt"
 type request struct {
 	ops   []Op
 	first uint64
+	nanos int64
 	last  uint64
 	err   error
 	wake  chan signal
@@ -79,7 +80,7 @@ func (l *Log) lead(self *request) {
 			r.err = err
 		}
 		if r.err == nil && l.apply != nil && len(r.ops) > 0 {
-			l.apply(r.first, r.ops)
+			l.apply(r.first, r.nanos, r.ops)
 		}
 	}
 	if err == nil {
@@ -148,7 +149,7 @@ func (l *Log) encodeTaken() {
 		if r == last {
 			pads = l.enc.pads(l.enc.next - l.enc.first + uint64(len(r.ops)) + 1)
 		}
-		r.first = l.enc.frame(r.ops, pads, watermark)
+		r.first, r.nanos = l.enc.frame(r.ops, pads, watermark)
 		r.last = l.enc.mark.Sequence
 	}
 }
@@ -167,10 +168,10 @@ func (l *Log) AppendAsync(ops []Op) (last uint64, err error) {
 		l.order.Unlock()
 		return 0, err
 	}
-	first := l.enc.frame(ops, 0, l.Watermark())
+	first, nanos := l.enc.frame(ops, 0, l.Watermark())
 	last = l.enc.mark.Sequence
 	if l.apply != nil && len(ops) > 0 {
-		l.apply(first, ops)
+		l.apply(first, nanos, ops)
 	}
 	l.publish()
 	full := len(l.enc.group) >= groupBytes

@@ -49,7 +49,8 @@
 //     ScanReport.Next) behind the present one, which stays open, in place of
 //     one that an earlier attempt left there, and make both slots durable. The
 //     number is now used up.
-//  3. New with that epoch; Append the operations of those frames again.
+//  3. New with that epoch; Append the operations of those frames again, with
+//     Config.Now at the time that each had.
 //  4. End the old epoch at the watermark + 1 and open the new one (End = NoEnd);
 //     make both slots durable. Without frames past the watermark this is the
 //     first step after Scan, and New follows it.

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 )
 
@@ -42,9 +43,12 @@ func (e *encoder) start(c *Config, epoch Epoch, next uint64) {
 // pads returns how many records behind the nth of the group fill its last block.
 func (e *encoder) pads(n uint64) uint64 { return (e.blockRecords - n%e.blockRecords) % e.blockRecords }
 
+// frameNanos is the time of a frame whose TXN_COMMIT says nanos.
+func frameNanos(nanos uint64) int64 { return int64(min(nanos, math.MaxInt64)) }
+
 // frame adds a frame to the group, its pads before its TXN_COMMIT, and returns
-// the sequence of its first record.
-func (e *encoder) frame(ops []Op, pads, watermark uint64) (first uint64) {
+// the sequence of its first record and its time.
+func (e *encoder) frame(ops []Op, pads, watermark uint64) (first uint64, nanos int64) {
 	first = e.next
 	count := uint64(len(ops)) + pads + 1
 	start := len(e.group)
@@ -68,8 +72,9 @@ func (e *encoder) frame(ops []Op, pads, watermark uint64) (first uint64) {
 		e.next++
 		at += RecordSize
 	}
+	nanos = frameNanos(e.nanos)
 	e.commit(start, at, uint32(count), watermark)
-	return first
+	return first, nanos
 }
 
 // commit ends the frame whose first byte in the group is start, with a

@@ -50,7 +50,7 @@ func TestConcurrentUse(t *testing.T) {
 	var applied []Op
 	var truncated atomic.Int64 // operations that are not in the log any more
 	var nextFirst uint64
-	l.SetApply(func(first uint64, ops []Op) {
+	l.SetApply(func(first uint64, _ int64, ops []Op) {
 		if first < nextFirst {
 			t.Errorf("applied sequence %d after %d", first, nextFirst)
 		}

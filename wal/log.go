@@ -3,7 +3,6 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 )
@@ -20,7 +19,6 @@ var (
 )
 
 const (
-	maxNanos = math.MaxInt64 // of a Frame
 	// groupBytes is how much waits before AppendAsync flushes by itself, and how
 	// much one write of Append takes before it leaves the rest to the next.
 	groupBytes = 1 << 20
@@ -45,7 +43,7 @@ type Stats struct {
 type Log struct {
 	config Config  // but for the rings, which mu guards
 	epochs []Epoch // Config.Earlier and the present one
-	apply  func(first uint64, ops []Op)
+	apply  func(first uint64, nanos int64, ops []Op)
 
 	write sync.Mutex // held while the ring is written
 	spare []byte     // guarded by write: the group buffer not in use
@@ -111,11 +109,11 @@ func checkLife(c *Config, epochs []Epoch, next, watermark, tail uint64) error {
 }
 
 // SetApply sets what applies the operations of a frame. It is called with the
-// sequence of the first, in the order of sequences, never concurrently with
-// itself: by Append after the frame is durable, by AppendAsync at once. It must
+// sequence of the first and the frame's time (Frame.Nanos, the same that Scan will
+// give), in the order of sequences, never concurrently with itself: by Append after the frame is durable, by AppendAsync at once. It must
 // not call Append, AppendAsync, Flush or Pause, nor keep ops. To be called before
 // the first append.
-func (l *Log) SetApply(apply func(first uint64, ops []Op)) { l.apply = apply }
+func (l *Log) SetApply(apply func(first uint64, nanos int64, ops []Op)) { l.apply = apply }
 
 // Pause waits until no append is under way, makes everything accepted durable,
 // and keeps appends waiting until resume is called. The caller may use all

@@ -10,7 +10,11 @@ func TestAppendedFramesAreScanned(t *testing.T) {
 	c := testConfig(newMemory(64 * 8))
 	l, e := newLog(c)
 	var applied []Op
-	l.SetApply(func(_ uint64, ops []Op) { applied = append(applied, ops...) })
+	var times []int64
+	l.SetApply(func(_ uint64, nanos int64, ops []Op) {
+		applied = append(applied, ops...)
+		times = append(times, nanos)
+	})
 	var want []Op
 	for i := range 20 {
 		ops := someOps(i%9, uint64(i))
@@ -29,6 +33,12 @@ func TestAppendedFramesAreScanned(t *testing.T) {
 	if !slices.Equal(operations(frames), want) {
 		t.Error("scanned operations are not the appended ones")
 	}
+	frames = slices.DeleteFunc(frames, func(f Frame) bool { return len(f.Ops) == 0 })
+	for i, f := range frames {
+		if times[i] != f.Nanos {
+			t.Errorf("frame %d was applied as of %d, and scanned as of %d", i, times[i], f.Nanos)
+		}
+	}
 	if report.End != l.Mark() || report.Next != l.Next() || report.TornAt != 0 || report.Frames != 20 {
 		t.Errorf("report %+v, want end %v and next %d", report, l.Mark(), l.Next())
 	}
@@ -43,7 +53,7 @@ func TestAsyncIsDurableAfterFlush(t *testing.T) {
 	c := testConfig(m)
 	l, e := newLog(c)
 	var applied, want []Op
-	l.SetApply(func(_ uint64, ops []Op) { applied = append(applied, ops...) })
+	l.SetApply(func(_ uint64, _ int64, ops []Op) { applied = append(applied, ops...) })
 	for round := range 5 {
 		for i := range 7 {
 			ops := someOps(1+i, uint64(round*10+i))
@@ -97,7 +107,7 @@ func TestFailedWritePoisons(t *testing.T) {
 	m.fail = 3
 	l, _ := newLog(testConfig(m))
 	applied := 0
-	l.SetApply(func(_ uint64, ops []Op) { applied += len(ops) })
+	l.SetApply(func(_ uint64, _ int64, ops []Op) { applied += len(ops) })
 	for range 2 {
 		_, err := l.Append(someOps(2, 1))
 		must(t, err)

@@ -139,7 +139,7 @@ func (p *program) config() Config {
 	}
 }
 
-func (p *program) apply(_ uint64, ops []Op) { p.applied = append(p.applied, ops...) }
+func (p *program) apply(_ uint64, _ int64, ops []Op) { p.applied = append(p.applied, ops...) }
 
 // newOps returns operations that no frame had before.
 func (p *program) newOps() []Op {

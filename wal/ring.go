@@ -34,7 +34,8 @@ type Config struct {
 	// Log. Scan does not read it.
 	Earlier []Epoch
 	// After is a hybrid time (ns since 1970) that no new record goes behind:
-	// ScanReport.Nanos.
+	// ScanReport.Nanos; or, so that frames that are written again keep their times,
+	// just before that of the first of them.
 	After int64
 }
 

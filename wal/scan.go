@@ -217,7 +217,7 @@ func (f *frameScan) end(commit []byte, sequence uint64) error {
 		Epoch:     f.epoch,
 		MAC:       f.chain.sum,
 		Watermark: binary.LittleEndian.Uint64(commit[offWatermark:]),
-		Nanos:     int64(min(binary.LittleEndian.Uint64(commit[offNanos:]), maxNanos)),
+		Nanos:     frameNanos(binary.LittleEndian.Uint64(commit[offNanos:])),
 	}
 	f.hold(frame)
 	f.report.End = Mark{sequence, frame.MAC, f.epoch}
