@@ -409,3 +409,31 @@ func BenchmarkOneKey(b *testing.B) {
 		closeBench(b, s)
 	}
 }
+
+// BenchmarkHotKey writes 20,000 values of one key, none of which a checkpoint
+// takes, and asks for all there is to ask after each.
+func BenchmarkHotKey(b *testing.B) {
+	const values = 20_000
+	key := cidstore.FromString("hot key")
+	for b.Loop() {
+		s := openBench(b, filepath.Join(benchDir(b), "s.h5"), &cidstore.Options{Durability: cidstore.Async, WALBytes: 64 << 20})
+		start := time.Now()
+		for i := range uint64(values) {
+			if err := s.Insert(key, benchValue(i)); err != nil {
+				b.Fatal(err)
+			}
+			n, err := s.Count(key)
+			if err != nil || uint64(n) != i+1 {
+				b.Fatal(n, err)
+			}
+			if ok, err := s.Has(key, benchMiss(i)); err != nil || ok {
+				b.Fatal(ok, err)
+			}
+			if ok, err := s.HasKey(key); err != nil || !ok {
+				b.Fatal(ok, err)
+			}
+		}
+		b.ReportMetric(float64(time.Since(start))/values, "ns/round")
+		closeBench(b, s)
+	}
+}

@@ -36,6 +36,7 @@ type op struct {
 	sequence uint64
 	nanos    int64  // time of the frame, ns since 1970
 	previous uint32 // 1 + number of the key's operation before, or 0
+	depth    uint16 // of the chain: operations from the last Delete on, or MaxUint16 if there are more
 	code     wal.Opcode
 }
 
@@ -92,12 +93,17 @@ func (t *table) add(hash, sequence uint64, nanos int64, o wal.Op) {
 		t.growHeads()
 	}
 	slot := t.slot(t.heads.Load(), hash, o.Key)
-	previous := uint32(slot.Load())
-	if previous == 0 {
+	previous, depth := uint32(slot.Load()), uint16(1)
+	switch {
+	case previous == 0:
 		t.keys++
+	case o.Code != wal.Delete:
+		depth = t.at(previous).depth
+		depth += min(1, math.MaxUint16-depth)
 	}
 	blocks[n/opsPerBlock][n%opsPerBlock] = op{
-		hash: hash, key: o.Key, value: o.Value, sequence: sequence, nanos: nanos, previous: previous, code: o.Code,
+		hash: hash, key: o.Key, value: o.Value, sequence: sequence, nanos: nanos,
+		previous: previous, depth: depth, code: o.Code,
 	}
 	t.count.Store(n + 1)
 	slot.Store(hash&^math.MaxUint32 | uint64(n+1)) // publishes the op to readers

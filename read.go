@@ -30,12 +30,14 @@ type state struct {
 	fresh  *table // takes what is written now
 	frozen *table // is being merged into the tree; nil: no checkpoint is under way
 	view   *view
+	memos  memos
 }
 
 // reader reads one state up to one sequence: a consistent moment.
 type reader struct {
 	*state
 	visible uint64    // of the fresh table
+	memos   *memos    // of the state, or of gate
 	gate    *Snapshot // nil: a single read, which pins the View by itself
 }
 
@@ -50,7 +52,7 @@ func (s *Store) acquire() (reader, hdf5io.Pin, error) {
 		}
 		pin := st.view.Pin()
 		if s.state.Load() == st {
-			return reader{state: st, visible: st.fresh.visible.Load()}, pin, nil
+			return reader{state: st, visible: st.fresh.visible.Load(), memos: &st.memos}, pin, nil
 		}
 		st.view.Unpin(pin)
 	}
@@ -263,8 +265,13 @@ func (r reader) appendLookup(dst []E, key E) ([]E, error) {
 }
 
 func (r reader) appendMerged(dst []E, hash uint64, key E, fresh, frozen *op) ([]E, error) {
-	var o overlay
-	r.overlay(&o, fresh, frozen)
+	o := new(overlay)
+	if m := r.memo(key, fresh, frozen); m != nil {
+		defer m.mu.Unlock()
+		o = &m.overlay
+	} else {
+		r.overlay(o, fresh, frozen)
+	}
 	start := len(dst)
 	if !o.cleared {
 		d, err := r.stored(hash, key)
@@ -291,18 +298,16 @@ func (r reader) appendMerged(dst []E, hash uint64, key E, fresh, frozen *op) ([]
 func (r reader) has(key, value E) (bool, error) {
 	hash := r.view.hasher.Hash(key)
 	fresh, frozen := r.pending(hash, key)
-	for _, chain := range [2]struct {
-		t *table
-		p *op
-	}{{r.fresh, fresh}, {r.frozen, frozen}} {
-		for p := chain.p; p != nil; p = chain.t.before(p) {
-			switch {
-			case p.code == wal.Delete:
-				return false, nil
-			case p.value == value:
-				return p.code == wal.Insert, nil
-			}
-		}
+	live, known := false, false
+	if m := r.memo(key, fresh, frozen); m != nil {
+		live, known = m.find(value)
+		known = known || m.cleared
+		m.mu.Unlock()
+	} else {
+		live, known = r.outcome(value, fresh, frozen)
+	}
+	if known {
+		return live, nil
 	}
 	d, err := r.stored(hash, key)
 	if err != nil {
@@ -311,9 +316,52 @@ func (r reader) has(key, value E) (bool, error) {
 	return d.has(value)
 }
 
+// chain is the operations of a table on one key, from one of them back.
+type chain struct {
+	table  *table
+	newest *op
+}
+
+// outcome is what the chains make of one value; known: it does not depend on what
+// the tree holds.
+func (r reader) outcome(v E, fresh, frozen *op) (live, known bool) {
+	for _, c := range [...]chain{{r.fresh, fresh}, {r.frozen, frozen}} {
+		for p := c.newest; p != nil; p = c.table.before(p) {
+			switch {
+			case p.code == wal.Delete:
+				return false, true
+			case p.value == v:
+				return p.code == wal.Insert, true
+			}
+		}
+	}
+	return false, false
+}
+
+// hasKey knows it from the newest operation, but for a delete of a value.
+func (r reader) hasKey(key E) (bool, error) {
+	newest, frozen := r.pending(r.view.hasher.Hash(key), key)
+	if newest == nil {
+		newest = frozen
+	}
+	if newest != nil && newest.code != wal.DeleteValue {
+		return newest.code == wal.Insert, nil
+	}
+	n, err := r.count(key)
+	return n > 0, err
+}
+
 func (r reader) count(key E) (uint64, error) {
 	hash := r.view.hasher.Hash(key)
 	fresh, frozen := r.pending(hash, key)
+	if m := r.memo(key, fresh, frozen); m != nil {
+		defer m.mu.Unlock()
+		d, err := r.stored(hash, key)
+		if err != nil {
+			return 0, err
+		}
+		return m.size(&d)
+	}
 	var o overlay
 	if fresh != nil || frozen != nil {
 		r.overlay(&o, fresh, frozen)
@@ -475,9 +523,14 @@ func (s *Store) Has(key, value E) (ok bool, err error) {
 }
 
 // HasKey tells whether key has any value.
-func (s *Store) HasKey(key E) (bool, error) {
-	n, err := s.Count(key)
-	return n > 0, err
+func (s *Store) HasKey(key E) (ok bool, err error) {
+	r, pin, err := s.acquire()
+	if err != nil {
+		return false, err
+	}
+	defer r.view.Unpin(pin)
+	err = guard(func() (err error) { ok, err = r.hasKey(key); return err })
+	return ok, err
 }
 
 // Count is the number of values of key, exact; stored values are not read unless

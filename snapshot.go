@@ -34,6 +34,7 @@ func (s *Store) Snapshot() (*Snapshot, error) {
 	}
 	v := &Snapshot{reader: r, store: s, pin: pin}
 	v.gate = v
+	v.memos = new(memos) // those of the state may be of newer operations
 	s.snapshots.Store(v, struct{}{})
 	if s.state.Load() == nil { // Close may have looked for snapshots before this one
 		_ = v.Close() // or it has seen it: the same
@@ -113,9 +114,9 @@ func (v *Snapshot) Has(key, value E) (ok bool, err error) {
 }
 
 // HasKey is Store.HasKey as of the snapshot.
-func (v *Snapshot) HasKey(key E) (bool, error) {
-	n, err := v.Count(key)
-	return n > 0, err
+func (v *Snapshot) HasKey(key E) (ok bool, err error) {
+	err = v.guard(func() (err error) { ok, err = v.hasKey(key); return err })
+	return ok, err
 }
 
 // Count is Store.Count as of the snapshot.
@@ -154,7 +155,7 @@ func (v *Snapshot) Keys() iter.Seq[E] {
 	return func(yield func(E) bool) {
 		v.loop(func(m *member) (bool, error) {
 			if m.pending {
-				if n, err := v.Count(m.item.Key); err != nil || n == 0 {
+				if has, err := v.HasKey(m.item.Key); err != nil || !has {
 					return true, err
 				}
 			}

@@ -1,0 +1,271 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+)
+
+// someSlices is a context that is over after so many slices of a checkpoint.
+type someSlices struct {
+	context.Context
+	left int
+}
+
+func (c *someSlices) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestMemoLaw: keys with more pending operations than a read walks answer as the
+// walk and as the model do, now and in snapshots of older moments, whatever
+// checkpoints, whole or in parts, have put into the tree between.
+func TestMemoLaw(t *testing.T) {
+	memos := 0
+	rapid.Check(t, func(t *rapid.T) {
+		o := smallOptions(crashfs.New(crashfs.Options{FileLimit: 16 << 20}))
+		o.WALBytes = 256 << 10
+		s, err := Open(crashPath, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		l := &memoLaw{store: s, model: contents{}}
+		defer func() {
+			for _, m := range l.moments {
+				_ = m.snapshot.Close()
+			}
+		}()
+		for key := range uint64(200) { // so that a checkpoint has slices
+			l.insert(t, E{High: 1, Low: key}, 1)
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"insert": func(t *rapid.T) { l.insert(t, l.key(t), rapid.IntRange(1, 300).Draw(t, "values")) },
+			"toggle": func(t *rapid.T) {
+				key, value := l.key(t), l.value(t)
+				var b Batch
+				for range rapid.IntRange(1, 100).Draw(t, "times") {
+					b.DeleteValue(key, value)
+					b.Insert(key, value)
+				}
+				l.apply(t, &b)
+			},
+			"delete values": func(t *rapid.T) {
+				var b Batch
+				key := l.key(t)
+				for range rapid.IntRange(1, 100).Draw(t, "values") {
+					b.DeleteValue(key, l.value(t))
+				}
+				l.apply(t, &b)
+			},
+			"delete": func(t *rapid.T) {
+				var b Batch
+				b.Delete(l.key(t))
+				l.apply(t, &b)
+			},
+			"snapshot": func(t *rapid.T) {
+				v, err := s.Snapshot()
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.moments = append(l.moments, moment{v, l.model.clone()})
+				if len(l.moments) > 3 {
+					_ = l.moments[0].snapshot.Close()
+					l.moments = l.moments[1:]
+				}
+			},
+			"checkpoint": func(t *rapid.T) {
+				slices := rapid.IntRange(0, 20).Draw(t, "slices")
+				if err := s.Checkpoint(&someSlices{context.Background(), slices}); err != nil && !errors.Is(err, context.Canceled) {
+					t.Fatal(err)
+				}
+			},
+			"read": func(t *rapid.T) {
+				key := l.key(t)
+				r, pin, err := s.acquire()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.view.Unpin(pin)
+				l.compare(t, r, l.model, key)
+				for _, m := range l.moments {
+					l.compare(t, m.snapshot.reader, m.model, key)
+				}
+				memos += len(r.memos.keys)
+			},
+		})
+	})
+	if memos == 0 {
+		t.Error("no read made a memo")
+	}
+}
+
+type memoLaw struct {
+	store   *Store
+	model   contents
+	moments []moment
+}
+
+// moment is a snapshot and what it must show.
+type moment struct {
+	snapshot *Snapshot
+	model    contents
+}
+
+func (c contents) clone() contents {
+	d := contents{}
+	for key, values := range c {
+		d[key] = maps.Clone(values)
+	}
+	return d
+}
+
+func (l *memoLaw) key(t *rapid.T) E {
+	return E{High: 2, Low: rapid.Uint64Range(0, 2).Draw(t, "key")}
+}
+
+func (l *memoLaw) value(t *rapid.T) E { return E{Low: rapid.Uint64Range(0, 400).Draw(t, "value")} }
+
+func (l *memoLaw) insert(t *rapid.T, key E, values int) {
+	var b Batch
+	first := l.value(t).Low
+	for i := range uint64(values) {
+		b.Insert(key, E{Low: (first + i) % 400})
+	}
+	l.apply(t, &b)
+}
+
+func (l *memoLaw) apply(t *rapid.T, b *Batch) {
+	l.model.apply(b.ops)
+	if err := l.store.Apply(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// compare asks r everything about key, by the memo if it has one; then it walks.
+func (l *memoLaw) compare(t *rapid.T, r reader, model contents, key E) {
+	want := slices.SortedFunc(maps.Keys(model[key]), E.Compare)
+	has, err := r.hasKey(key)
+	if err != nil || has != (len(want) > 0) {
+		t.Fatalf("hasKey = %t, %v; want %d values", has, err, len(want))
+	}
+	if n, err := r.count(key); err != nil || n != uint64(len(want)) {
+		t.Fatalf("count = %d, %v; want %d", n, err, len(want))
+	}
+	if got, err := r.appendLookup(nil, key); err != nil || !slices.Equal(got, want) {
+		t.Fatalf("lookup: %d values, %v; want %d", len(got), err, len(want))
+	}
+	fresh, frozen := r.pending(r.view.hasher.Hash(key), key)
+	for low := range uint64(410) {
+		v := E{Low: low}
+		if got, err := r.has(key, v); err != nil || got != model[key][v] {
+			t.Fatalf("has %d: %t, %v", low, got, err)
+		}
+	}
+	m := r.memo(key, fresh, frozen)
+	if m == nil {
+		return
+	}
+	defer m.mu.Unlock()
+	var walked overlay
+	r.overlay(&walked, fresh, frozen)
+	seen := 0
+	walked.each(func(f outcome) error {
+		if live, known := m.find(f.value); !known || live != f.live {
+			t.Fatalf("value %v: %t, %t by the memo, %t by the walk", f.value, live, known, f.live)
+		}
+		seen++
+		return nil
+	})
+	if m.cleared != walked.cleared || len(m.many) != seen {
+		t.Fatalf("memo: cleared %t, %d values; walk: %t, %d", m.cleared, len(m.many), walked.cleared, seen)
+	}
+}
+
+// TestMemoOfANewerMoment: a reader that began before the memo's last operation
+// does not see it.
+func TestMemoOfANewerMoment(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	key := E{Low: 1}
+	insert := func(first, n uint64) {
+		var b Batch
+		for i := range n {
+			b.Insert(key, E{Low: first + i})
+		}
+		if err := s.Apply(&b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	insert(0, 2*longChain)
+	old, pin, err := s.acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.view.Unpin(pin)
+	insert(2*longChain, 1)
+	for range 2 {
+		if n, err := s.Count(key); n != 2*longChain+1 || err != nil {
+			t.Errorf("count %d, %v", n, err)
+		}
+		if n, err := old.count(key); n != 2*longChain || err != nil {
+			t.Errorf("count of before %d, %v", n, err)
+		}
+		if has, err := old.has(key, E{Low: 2 * longChain}); has || err != nil {
+			t.Errorf("has of before %t, %v", has, err)
+		}
+	}
+}
+
+// TestReadersShareAMemo: while one goroutine writes, others read one key by its
+// memo; each sees a number of values that there was.
+func TestReadersShareAMemo(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{Durability: Async})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	key, n := E{Low: 1}, uint64(3000)
+	var readers sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			for last := 0; last < int(n); {
+				count, err := s.Count(key)
+				if err != nil || count < last {
+					t.Errorf("%d values after %d, %v", count, last, err)
+					return
+				}
+				last = count
+				if has, err := s.Has(key, E{Low: uint64(max(last, 1) - 1)}); err != nil || last > 0 && !has {
+					t.Errorf("value %d: %t, %v", last-1, has, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range n {
+		if err := s.Insert(key, E{Low: i}); err != nil {
+			t.Error(err)
+			break
+		}
+		if i%1000 == 500 {
+			if err := s.Checkpoint(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	readers.Wait()
+}
