@@ -106,7 +106,7 @@ func (c *checker) tree(n *child, level int, lowest, next *keys.E) {
 		}
 		return
 	}
-	kids, err := inner(b).children(n, nil)
+	kids, err := inner(b).children(n)
 	if err != nil {
 		c.report(err)
 		return

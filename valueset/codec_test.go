@@ -181,7 +181,7 @@ func FuzzNode(f *testing.F) {
 		b := make([]byte, nodeSize)
 		copy(b, data)
 		c.count, c.tombs = count, tombs
-		kids, err := inner(b).children(&c, nil)
+		kids, err := inner(b).children(&c)
 		if err == nil {
 			var again []byte
 			for i := range kids {

@@ -128,7 +128,7 @@ func (m *merger) below(c *child, level int, edits []edit) error {
 		m.leaf(b, c.count, c.tombs, edits)
 		return nil
 	}
-	kids, err := inner(b).children(c, nil)
+	kids, err := inner(b).children(c)
 	if err != nil {
 		return err
 	}

@@ -104,16 +104,29 @@ func (n inner) find(v keys.E, used int) int {
 	return lo - 1
 }
 
-// children decodes and judges all records: order, places, and that their counts
-// make up those of the node itself, c.
-func (n inner) children(c *child, dst []child) ([]child, error) {
-	used, first := n.len(), len(dst)
+// children decodes and judges all records.
+func (n inner) children(c *child) ([]child, error) {
+	used, err := n.judge(c)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]child, used)
+	for i := range list {
+		list[i] = n.child(i)
+	}
+	return list, nil
+}
+
+// judge tells how many records are used, if all are as they must be: order,
+// places, and that their counts make up those of the node itself, c.
+func (n inner) judge(c *child) (used int, err error) {
+	used = n.len()
 	if used == 0 {
-		return nil, c.bad("inner node without children")
+		return 0, c.bad("inner node without children")
 	}
 	for _, b := range n[used*childSize:] {
 		if b != 0 {
-			return nil, c.bad("bytes behind its %d children, want zeros", used)
+			return 0, c.bad("bytes behind its %d children, want zeros", used)
 		}
 	}
 	count, tombs := c.count, c.tombs // what is left for the children to come
@@ -121,21 +134,20 @@ func (n inner) children(c *child, dst []child) ([]child, error) {
 		k := n.child(i)
 		switch {
 		case k.at == 0 || k.at%extentUnit != 0 || k.commit > c.commit:
-			return nil, c.bad("child %d at address %#x, of commit %d; want a multiple of %d and at most %d", i, k.at, k.commit, extentUnit, c.commit)
+			return 0, c.bad("child %d at address %#x, of commit %d; want a multiple of %d and at most %d", i, k.at, k.commit, extentUnit, c.commit)
 		case binary.LittleEndian.Uint32(n[i*childSize+offChildReserved:]) != 0:
-			return nil, c.bad("child %d: reserved bytes are not zero", i)
-		case i > 0 && !less(dst[first+i-1].separator, k.separator):
-			return nil, c.bad("separator %v of child %d is not above the one before", k.separator, i)
+			return 0, c.bad("child %d: reserved bytes are not zero", i)
+		case i > 0 && !less(n.separator(i-1), k.separator):
+			return 0, c.bad("separator %v of child %d is not above the one before", k.separator, i)
 		case k.count > count || k.tombs > tombs || k.count == 0 && k.tombs == 0:
-			return nil, c.bad("child %d with %d values and %d tombstones: the node has %d and %d", i, k.count, k.tombs, c.count, c.tombs)
+			return 0, c.bad("child %d with %d values and %d tombstones: the node has %d and %d", i, k.count, k.tombs, c.count, c.tombs)
 		}
 		count, tombs = count-k.count, tombs-k.tombs
-		dst = append(dst, k)
 	}
 	if count != 0 || tombs != 0 {
-		return nil, c.bad("children hold %d values and %d tombstones fewer than the node's %d and %d", count, tombs, c.count, c.tombs)
+		return 0, c.bad("children hold %d values and %d tombstones fewer than the node's %d and %d", count, tombs, c.count, c.tombs)
 	}
-	return dst, nil
+	return used, nil
 }
 
 // values is sorted values as they lie in a row or leaf.

@@ -267,12 +267,15 @@ func (s Stored) walk(c *child, level int, from keys.E, visit func(values) (bool,
 	if level == 0 {
 		return visitFrom(b, c.count, c.tombs, from, visit)
 	}
-	kids, err := inner(b).children(c, nil)
+	n := inner(b)
+	used, err := n.judge(c)
 	if err != nil {
 		return false, err
 	}
-	for i := inner(b).find(from, len(kids)); i < len(kids); i++ {
-		if more, err = s.walk(&kids[i], level-1, from, visit); err != nil || !more {
+	var kid child // one for all: declared in the loop, each would be on the heap
+	for i := n.find(from, used); i < used; i++ {
+		kid = n.child(i)
+		if more, err = s.walk(&kid, level-1, from, visit); err != nil || !more {
 			return false, err
 		}
 	}

@@ -61,7 +61,7 @@ func (t *treeEdit) children(dst []child, c *child, level int, edits []edit, righ
 	if err != nil {
 		return dst, false, err
 	}
-	kids, err := inner(b).children(c, nil)
+	kids, err := inner(b).children(c)
 	if err != nil {
 		return dst, false, err
 	}

@@ -309,7 +309,7 @@ func (w *Writer) dropTree(s Stored, c *child, level int) error {
 		if err != nil {
 			return err
 		}
-		kids, err := inner(b).children(c, nil)
+		kids, err := inner(b).children(c)
 		if err != nil {
 			return err
 		}
