@@ -109,12 +109,17 @@ func (d *stored) has(v E) (bool, error) {
 	return d.entry.Has(v), nil
 }
 
+// append appends all values, or none and an error.
 func (d *stored) append(dst []E) ([]E, error) {
 	switch {
 	case !d.found:
 		return dst, nil
 	case d.spilled:
-		return d.set.Append(dst)
+		all, err := d.set.Append(dst)
+		if err != nil {
+			return dst, err
+		}
+		return all, nil
 	}
 	return d.entry.AppendValues(dst), nil
 }
@@ -279,7 +284,7 @@ func (r reader) appendMerged(dst []E, hash uint64, key E, fresh, frozen *op) ([]
 			return dst, err
 		}
 		if dst, err = d.append(dst); err != nil {
-			return dst[:start], err
+			return dst, err
 		}
 		kept := start
 		for _, v := range dst[start:] {
@@ -474,8 +479,9 @@ func nilIfEmpty(values []E, err error) ([]E, error) {
 	return values, err
 }
 
-// AppendLookup appends all values of key to dst, ascending. It does not allocate
-// when dst has room and the key has no more than eight pending values.
+// AppendLookup appends all values of key to dst, ascending; with an error it
+// returns dst as it was. It does not allocate when dst has room and the key has no
+// more than eight pending values.
 func (s *Store) AppendLookup(dst []E, key E) (out []E, err error) {
 	r, pin, err := s.acquire()
 	if err != nil {

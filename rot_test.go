@@ -1,9 +1,13 @@
 package cidstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -190,4 +194,62 @@ func (l *liveLog) endsAt(batches int) error {
 		err = fmt.Errorf("%d pairs, want %d, those of %d batches", p.pairs, l.prints[batches].pairs, batches)
 	}
 	return errors.Join(err, s.Close())
+}
+
+// TestReadOfARottenLeaf: what a read says of a set of which one leaf of three is
+// damaged. What it returns with the error is no part of the set.
+func TestReadOfARottenLeaf(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	key := E{High: 1, Low: 1}
+	o := &Options{GCInterval: -1}
+	s, err := Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b Batch
+	for i := range uint64(3000) {
+		b.Insert(key, E{Low: i})
+	}
+	if err := errors.Join(s.Apply(&b), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[bytes.Index(data, E{Low: 1001}.AppendHDF5(E{Low: 1000}.AppendHDF5(nil)))] ^= 1
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(path, o); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	v, err := s.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	given := []E{{Low: 7}}
+	reads := func(when string) {
+		t.Helper()
+		for name, read := range map[string]func() ([]E, error){
+			"Store.AppendLookup":    func() ([]E, error) { return s.AppendLookup(given, key) },
+			"Snapshot.AppendLookup": func() ([]E, error) { return v.AppendLookup(given, key) },
+		} {
+			if got, err := read(); !errors.Is(err, ErrCorrupt) || !slices.Equal(got, given) {
+				t.Errorf("%s, %s: %d values, %v; want what was given, and ErrCorrupt", when, name, len(got), err)
+			}
+		}
+		for name, read := range map[string]func(E) ([]E, error){"Store.Lookup": s.Lookup, "Snapshot.Lookup": v.Lookup} {
+			if got, err := read(key); !errors.Is(err, ErrCorrupt) || got != nil {
+				t.Errorf("%s, %s: %d values, %v; want none, and ErrCorrupt", when, name, len(got), err)
+			}
+		}
+	}
+	reads("at rest")
+	if err := s.Insert(key, E{High: 9}); err != nil {
+		t.Fatal(err)
+	}
+	reads("with one value pending")
 }
