@@ -252,4 +252,14 @@ func TestReadOfARottenLeaf(t *testing.T) {
 		t.Fatal(err)
 	}
 	reads("with one value pending")
+
+	var told error
+	for _, err := range v.Values(key) {
+		if told = err; err != nil && !errors.Is(v.Err(), ErrCorrupt) {
+			t.Errorf("in the loop: Err is %v, want %v", v.Err(), err)
+		}
+	}
+	if !errors.Is(told, ErrCorrupt) || v.Err() != told {
+		t.Errorf("the loop ended with %v, Err is %v", told, v.Err())
+	}
 }

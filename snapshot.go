@@ -102,6 +102,7 @@ func (v *Snapshot) AppendLookup(dst []E, key E) (out []E, err error) {
 func (v *Snapshot) Values(key E) iter.Seq2[E, error] {
 	return func(yield func(E, error) bool) {
 		if err := v.values(key, func(value E) bool { return yield(value, nil) }); err != nil {
+			v.fail(err)
 			yield(E{}, err)
 		}
 	}
