@@ -165,3 +165,62 @@ func TestLoopsCallBack(t *testing.T) {
 		}
 	})
 }
+
+// TestCloseInsideALoop: a loop that goes on after its snapshot was closed is given
+// nothing more, though it has read already what would come next.
+func TestCloseInsideALoop(t *testing.T) {
+	s, _ := fresh(t, &cidstore.Options{GCInterval: -1})
+	many := cidstore.FromUint64(100)
+	fill := func(first uint64) {
+		for i := range uint64(10) {
+			must(t, s.Insert(cidstore.FromUint64(first+i), cidstore.E{}))
+			must(t, s.Insert(many, cidstore.FromUint64(first+i)))
+			must(t, s.Insert(cidstore.FromUint64(101), cidstore.FromUint64(i%3)))
+		}
+	}
+	loops := map[string]func(v *cidstore.Snapshot, step func()){
+		"All": func(v *cidstore.Snapshot, step func()) {
+			for range v.All() {
+				step()
+			}
+		},
+		"Keys": func(v *cidstore.Snapshot, step func()) {
+			for range v.Keys() {
+				step()
+			}
+		},
+		"Values": func(v *cidstore.Snapshot, step func()) {
+			for _, err := range v.Values(many) {
+				if err == nil {
+					step()
+				} else if !errors.Is(err, cidstore.ErrClosed) {
+					t.Errorf("Values: %v", err)
+				}
+			}
+		},
+	}
+	closeInside := func(when string) {
+		t.Helper()
+		for name, loop := range loops {
+			for at := 1; at < 10; at++ {
+				v, err := s.Snapshot()
+				must(t, err)
+				steps := 0
+				loop(v, func() {
+					if steps++; steps == at {
+						must(t, v.Close())
+					}
+				})
+				if steps != at || !errors.Is(v.Err(), cidstore.ErrClosed) {
+					t.Errorf("%s, %s: %d steps, closed in step %d; Err is %v", when, name, steps, at, v.Err())
+				}
+			}
+		}
+	}
+	fill(0)
+	closeInside("pending")
+	must(t, s.Checkpoint(context.Background()))
+	closeInside("at rest")
+	fill(5)
+	closeInside("both")
+}

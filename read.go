@@ -433,13 +433,13 @@ func (r reader) values(key E, yield func(E) bool) error {
 				continue
 			}
 			for len(added) > 0 && added[0].Compare(v) < 0 {
-				if !yield(added[0]) {
-					return nil
+				if more, err := r.goesOn(yield(added[0])); !more {
+					return err
 				}
 				added = added[1:]
 			}
-			if !yield(v) {
-				return nil
+			if more, err := r.goesOn(yield(v)); !more {
+				return err
 			}
 		}
 		if more {
@@ -450,8 +450,8 @@ func (r reader) values(key E, yield func(E) bool) error {
 		}
 	}
 	for _, v := range added {
-		if !yield(v) {
-			return nil
+		if more, err := r.goesOn(yield(v)); !more {
+			return err
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/hdf5io"
@@ -18,9 +19,9 @@ type Snapshot struct {
 	pin   hdf5io.Pin
 
 	// mu is held for reading around each read of the file, never around a
-	// caller's code, and for writing by Close. It guards over.
+	// caller's code, and for writing by Close, which sets over.
 	mu   sync.RWMutex
-	over error // why reads refuse: ErrClosed or ErrSnapshotExpired
+	over atomic.Pointer[error] // why reads refuse: ErrClosed or ErrSnapshotExpired
 
 	errMu sync.Mutex // guards err
 	err   error
@@ -50,10 +51,10 @@ func (v *Snapshot) Close() error { return v.end(ErrClosed) }
 func (v *Snapshot) end(why error) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.over != nil {
-		return v.over
+	if err := v.ended(); err != nil {
+		return err
 	}
-	v.over = why
+	v.over.Store(&why)
 	v.view.Unpin(v.pin)
 	v.store.snapshots.Delete(v)
 	return nil
@@ -65,11 +66,30 @@ func (r reader) guard(read func() error) error {
 	if r.gate != nil {
 		r.gate.mu.RLock()
 		defer r.gate.mu.RUnlock()
-		if r.gate.over != nil {
-			return r.gate.over
+		if err := r.gate.ended(); err != nil {
+			return err
 		}
 	}
 	return guard(read)
+}
+
+// ended is why reads refuse, or nil.
+func (v *Snapshot) ended() error {
+	if why := v.over.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
+// goesOn tells whether a loop goes on after a yield that returned more: not when
+// the yield has closed the snapshot, though there may be items that were read
+// before.
+func (r reader) goesOn(more bool) (bool, error) {
+	if !more || r.gate == nil {
+		return more, nil
+	}
+	err := r.gate.ended()
+	return err == nil, err
 }
 
 // fail keeps the first error of any loop, for Err.
@@ -141,8 +161,8 @@ func (v *Snapshot) All() iter.Seq2[E, E] {
 				return more, err
 			}
 			for _, value := range m.item.Values[:m.item.Count] {
-				if !yield(m.item.Key, value) {
-					return false, nil
+				if more, err := v.goesOn(yield(m.item.Key, value)); !more {
+					return false, err
 				}
 			}
 			return true, nil
@@ -160,7 +180,7 @@ func (v *Snapshot) Keys() iter.Seq[E] {
 					return true, err
 				}
 			}
-			return yield(m.item.Key), nil
+			return v.goesOn(yield(m.item.Key))
 		})
 	}
 }
