@@ -249,8 +249,9 @@ func (s *Store) cover(deletes bool) error {
 		s.admission.covered = pending
 		return nil
 	}
-	// Deletes make rows shorter, which then fit into gaps too short to count as free.
-	if space := s.file.Space(); deletes && space.Free >= s.smallestSlice() && space.Free+space.Shards >= slices*s.smallestSlice() {
+	// Deletes make rows shorter, which fit into gaps too short to count as free; only
+	// the free map and the like need longer ones.
+	if space := s.file.Space(); deletes && space.Free >= leastSlice && space.Free+space.Shards >= slices*s.smallestSlice() {
 		return nil
 	}
 	return s.writeFailed(fmt.Errorf("write: %w", err))
@@ -299,8 +300,14 @@ func (s *Store) smallestSlice() int64 {
 	if st := s.state.Load(); st != nil {
 		ring = min(ring, int64(st.view.record.walSize))
 	}
-	return min(max(ring/2, 16<<10), 2<<20)
+	return min(max(ring/2, leastSlice), mostSlice)
 }
+
+// Bounds of smallestSlice, bytes.
+const (
+	leastSlice = 16 << 10
+	mostSlice  = 2 << 20
+)
 
 // afterWrite starts a checkpoint when enough waits for one.
 func (s *Store) afterWrite() error {
