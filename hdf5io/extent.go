@@ -82,6 +82,10 @@ const (
 	takeRun = 32 << 20 // bytes that a Tx takes of a longer extent: many units of writing, for the last one is cut short
 
 	fitRun = 8 << 10 // the same on a full disk
+	// leastFit is the smallest thing for which a fitting gap is looked for then. A gap
+	// that something smaller leaves is too short, without the sectors at its edges, for
+	// the like of it: such things are better put behind each other.
+	leastFit = 2 << 10
 
 	longClass  = 14 // class of extents from longRun on: log2 of longRun / extentUnit
 	numClasses = longClass + 1
@@ -183,7 +187,7 @@ func (p *pool) take(least, most uint64) (extent, bool) {
 }
 
 // fit is take for a disk that is full: of the extents that are long enough it cuts
-// one of the shortest, so that small things go into small gaps, and long extents are
+// one of the shortest, so that short things go into short gaps, and long extents are
 // there for those that need them. At most fitRun bytes: what follows should find a
 // gap of its own size.
 func (p *pool) fit(least uint64) (extent, bool) {

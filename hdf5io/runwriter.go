@@ -86,7 +86,7 @@ func (w *runWriter) next(size uint64) error {
 	var e extent
 	found := false
 	lacking := func() uint64 {
-		if s.tight() {
+		if s.tight() && size >= leastFit {
 			e, found = s.pool.fit(size)
 		} else {
 			e, found = s.pool.take(size, takeRun)
