@@ -31,9 +31,10 @@ func (p *program) checkCommand() *cobra.Command {
 		Short: "Read everything and verify every checksum and invariant",
 		Long: `Check reads the whole file and prints every defect that it finds, one a line, and a
 verdict. It repairs nothing and changes nothing, and may run beside a writer. The
-exit code is 3 if there is a defect. What opening gets over is no defect but a note
-on standard error: a torn end of the log, or a damaged newest root, in place of which
-the one before it is read.`,
+exit code is 3 if there is a defect. What opening gets over is told in a note on
+standard error: a torn end of the log, which a power cut may leave and is no defect,
+or a damaged newest root, which is one, and in place of which the one before it is
+read.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error { return p.check(c.Context(), args[0]) },
 	}

@@ -79,7 +79,7 @@ func (s *slowly) Read(p []byte) (int, error) {
 func TestBarOnTerminal(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "pairs.tsv")
-	if err := os.WriteFile(file, numbers(0, 60000), 0o666); err != nil {
+	if err := os.WriteFile(file, numbers(0, 400000), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	want := regexp.MustCompile(`[0-9,]+ pairs, [0-9,]+ pairs/s +[0-9]+% +\|.*\|.*\[[0-9]+s:[0-9a-z]+\]`)
@@ -87,7 +87,7 @@ func TestBarOnTerminal(t *testing.T) {
 	if !want.MatchString(shown) {
 		t.Errorf("no bar with pairs, their rate and the time left:\n%q", shown)
 	}
-	if stdout != "60000 pairs read, 60000 new, 0 rejected\n" {
+	if stdout != "400000 pairs read, 400000 new, 0 rejected\n" {
 		t.Errorf("result %q", stdout)
 	}
 
