@@ -233,33 +233,41 @@ func fileBytes(t *testing.T, disk *crashfs.FS) []byte {
 }
 
 // TestFaultGrowth: a file that cannot grow for another reason than a full disk
-// poisons the store, not its file alone: no later write is taken.
+// poisons the store, not its file alone: no later write is taken, and no delete
+// passes for one that a full disk has room for.
 func TestFaultGrowth(t *testing.T) {
-	for _, durability := range []Durability{Sync, Async} {
-		disk := errfs.New(crashfs.New(crashfs.Options{FileLimit: 8 << 20}))
-		o := smallOptions(disk)
-		o.Durability, o.WALBytes = durability, 1<<20
-		s, err := Open(crashPath, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		disk.Add(errfs.Rule{Ops: errfs.Allocate, Nth: 3})
-		for i := uint64(0); err == nil; {
-			var b Batch // larger than what the writes before it have had covered
-			for range 300 {
-				b.Insert(FromUint64(i), E{})
-				i++
-			}
-			err = s.Apply(&b)
-		}
-		if !errors.Is(err, ErrPoisoned) || !errors.Is(err, errfs.ErrIO) {
-			t.Errorf("durability %d: %v", durability, err)
-		}
-		if err := s.Delete(E{}); !errors.Is(err, ErrPoisoned) {
-			t.Errorf("durability %d: Delete afterwards: %v", durability, err)
-		}
-		if err := s.Close(); !errors.Is(err, ErrPoisoned) {
-			t.Errorf("durability %d: Close: %v", durability, err)
+	for name, write := range map[string]func(*Batch, E){
+		"inserts": func(b *Batch, k E) { b.Insert(k, E{}) },
+		"deletes": (*Batch).Delete,
+	} {
+		for _, durability := range []Durability{Sync, Async} {
+			t.Run(fmt.Sprint(name, durability), func(t *testing.T) {
+				disk := errfs.New(crashfs.New(crashfs.Options{FileLimit: 8 << 20}))
+				o := smallOptions(disk)
+				o.Durability, o.WALBytes = durability, 1<<20
+				s, err := Open(crashPath, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				fault := disk.Add(errfs.Rule{Ops: errfs.Allocate, Nth: 3})
+				for i := uint64(0); err == nil && fault.Failed() == 0; {
+					var b Batch // larger than what the writes before it have had covered
+					for range 300 {
+						write(&b, FromUint64(i))
+						i++
+					}
+					err = s.Apply(&b)
+				}
+				if !errors.Is(err, ErrPoisoned) || !errors.Is(err, errfs.ErrIO) {
+					t.Errorf("the write that needed the growth: %v", err)
+				}
+				if err := s.Delete(E{}); !errors.Is(err, ErrPoisoned) {
+					t.Errorf("Delete afterwards: %v", err)
+				}
+				if err := s.Close(); !errors.Is(err, ErrPoisoned) {
+					t.Errorf("Close: %v", err)
+				}
+			})
 		}
 	}
 }
