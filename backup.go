@@ -15,7 +15,8 @@ import (
 // Backup writes a consistent copy of the store to path while it is in use:
 // everything acknowledged before the call, and of what comes later whole batches.
 // The copy is a store by itself, verified before it gets its name; an existing
-// file at path is an error.
+// file at path is an error, an empty one too. It has the access of the store as
+// Restore says.
 func (s *Store) Backup(ctx context.Context, path string) error {
 	if !s.opts.ReadOnly { // a store that can no longer write is read as it is: that is when a copy is wanted
 		if err := s.Checkpoint(ctx); err != nil && !errors.Is(err, ErrPoisoned) && !errors.Is(err, ErrNoSpace) {
@@ -33,7 +34,7 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 	}
 	opts := s.opts
 	opts.ReadOnly, opts.Salvage, opts.Durability, opts.AllowUnsafeFS = false, false, Async, true
-	err = makeWhole(ctx, path, s.info.Mode, opts, func(dst vfs.File) error { return v.copyTo(ctx, dst) }, v.replayInto)
+	err = makeWhole(ctx, path, s.vfile, opts, func(dst vfs.File) error { return v.copyTo(ctx, dst) }, v.replayInto)
 	if err != nil {
 		return fmt.Errorf("backup to %s: %w", path, ofStore(err))
 	}
@@ -88,19 +89,37 @@ func (v *Snapshot) replayInto(dst *Store) error {
 // Restore makes the store at path from a backup: copied to a temporary file next
 // to it, its log replayed, verified, and only then renamed. A bad backup leaves
 // path alone, and so does a store at path that somebody has open for writing.
+//
+// The new file has the owner, the group, the permissions and, on Linux, the access
+// control list of the one in whose place it comes, or else of the backup, as far as
+// the caller may give them to it. Other extended attributes are not kept, and other
+// names of the old file (hard links) stay names of that. A symbolic link at path
+// stays, and the file that it leads to is replaced.
+//
+// Where no file can be renamed to path, because it is a mount point or its directory
+// takes no new file, and a file is there, the backup is verified first and then
+// written into that file, which nobody may have open meanwhile, nor the backup. It
+// keeps all its attributes and names. If that is interrupted the file is no store
+// (ErrHalfMade) until a restore to it is done.
 func Restore(ctx context.Context, backup, path string) error {
 	return RestoreWith(ctx, backup, path, nil)
 }
 
 // RestoreWith is Restore with options: the log key, without which only a backup
-// whose log is empty can be restored, and the file system.
+// whose log is empty can be restored, the file system, and the Logger, which is told
+// "access not kept" if that was not permitted.
 func RestoreWith(ctx context.Context, backup, path string, options *Options) error {
 	opts, err := options.withDefaults()
 	if err != nil {
 		return err
 	}
 	opts.ReadOnly, opts.Salvage = false, false
-	src, info, err := openFile(backup, &Options{ReadOnly: true, FS: opts.FS})
+	src, _, err := openFile(backup, &Options{ReadOnly: true, FS: opts.FS})
+	if err == nil {
+		if err = isWhole(src); err != nil {
+			err = errors.Join(err, src.Close())
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("restore %s: %w", backup, err)
 	}
@@ -110,15 +129,66 @@ func RestoreWith(ctx context.Context, backup, path string, options *Options) err
 	if err != nil {
 		return fmt.Errorf("restore to %s: %w", path, err)
 	}
+	like := src
 	if target != nil {
 		defer target.Close()
-		if info, err = target.Info(); err != nil {
-			return fmt.Errorf("restore to %s: %w", path, err)
+		like = target
+	}
+	err = makeWhole(ctx, path, like, opts, func(dst vfs.File) error { return copyFile(ctx, dst, src) }, nil)
+	if mustBeInPlace(err) && target != nil {
+		if err = restoreInPlace(ctx, backup, src, target, opts); err != nil {
+			err = fmt.Errorf("to %s: %w", path, err)
 		}
 	}
-	err = makeWhole(ctx, path, info.Mode, opts, func(dst vfs.File) error { return copyFile(ctx, dst, src) }, nil)
 	if err != nil {
 		return fmt.Errorf("restore %s: %w", backup, err)
+	}
+	return nil
+}
+
+// restoreInPlace copies the backup, which is open as src, into target.
+func restoreInPlace(ctx context.Context, backup string, src, target vfs.File, opts Options) error {
+	if err := lockPlace(target); err != nil {
+		return err
+	}
+	reading := opts
+	reading.ReadOnly, reading.GCInterval = true, -1
+	if err := verifyWhole(ctx, backup, reading, nil); err != nil {
+		return err
+	}
+	// Whoever wrote the backup while it is copied would spoil the copy.
+	if err := src.TryLock(vfs.Lock{Whole: true, Exclusive: true}); err != nil {
+		if errors.Is(err, vfs.ErrLockHeld) {
+			err = fmt.Errorf("%w: the backup is open elsewhere", ErrLocked)
+		}
+		return err
+	}
+	info, err := src.Info()
+	if err != nil {
+		return err
+	}
+	if err := makeRoom(target, info.Size); err != nil {
+		return err
+	}
+	m := mark{restoration, absolute(backup, &opts)}
+	return writeInPlace(target, m, func(p *placed) error {
+		err := p.Allocate(0, info.Size)
+		if err == nil {
+			err = copyFile(ctx, p, src)
+		}
+		return err
+	})
+}
+
+// makeRoom finds out whether the disk has room for size bytes before a file with
+// something in it is written over. An empty one is marked first: zeros are no store.
+func makeRoom(file vfs.File, size int64) error {
+	info, err := file.Info()
+	if err != nil || info.Size == 0 {
+		return err
+	}
+	if err := file.Allocate(0, size); err != nil {
+		return errors.Join(err, file.Truncate(info.Size))
 	}
 	return nil
 }
@@ -130,7 +200,7 @@ func lockTarget(path string, opts *Options) (vfs.File, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, readOnlyFileSystem(err)
 	}
 	if err := hdf5io.LockWriter(file); err != nil {
 		if errors.Is(err, vfs.ErrLockHeld) {
@@ -165,8 +235,8 @@ func copyFile(ctx context.Context, dst, src vfs.File) error {
 
 // makeWhole lets fill write a store under a temporary name, opens it (its log is
 // replayed), lets change make its changes, verifies all of it, and gives it its
-// name. Whatever fails, path stays as it was.
-func makeWhole(ctx context.Context, path string, like fs.FileMode, opts Options, fill func(vfs.File) error, change func(*Store) error) error {
+// name and the access of the file like. Whatever fails, path stays as it was.
+func makeWhole(ctx context.Context, path string, like vfs.File, opts Options, fill func(vfs.File) error, change func(*Store) error) error {
 	opts.GCInterval = -1
 	file, err := newTemporary(path, like, &opts)
 	if err != nil {
@@ -178,7 +248,7 @@ func makeWhole(ctx context.Context, path string, like fs.FileMode, opts Options,
 	}
 	err = errors.Join(err, file.Close())
 	if err == nil {
-		err = verifyWhole(ctx, path+temporarySuffix, opts, change)
+		err = verifyWhole(ctx, temporaryName(path), opts, change)
 	}
 	if err == nil {
 		err = giveName(path, info, &opts)

@@ -20,6 +20,10 @@ var (
 	ErrLocked = errors.New("store is locked")
 	// ErrNotCIDStore: not an HDF5 file, or one without our layout.
 	ErrNotCIDStore = hdf5io.ErrNotOurs
+	// ErrHalfMade: a store was being made, or restored, in this very file, where no
+	// other can take its name, and that was interrupted; the text says what to do.
+	// Also matches ErrNotCIDStore.
+	ErrHalfMade = fmt.Errorf("%w: it is half made", ErrNotCIDStore)
 	// ErrFormatVersion: a newer format, or an older one that must be migrated.
 	ErrFormatVersion = hdf5io.ErrVersion
 	// ErrCorrupt: bytes of the file are not what they must be; the text names the

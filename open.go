@@ -19,9 +19,10 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// Open opens the store at path, and makes it if there is no file or an empty one.
-// nil options mean the defaults. It never migrates and never overwrites a file
-// that is not a store. See the errors for what can be wrong with a file.
+// Open opens the store at path, and makes it if there is no file or an empty one;
+// it keeps the access to an empty one as Restore does. nil options mean the
+// defaults. It never migrates and never overwrites a file that is not a store. See
+// the errors for what can be wrong with a file.
 func Open(path string, options *Options) (*Store, error) {
 	opts, err := options.withDefaults()
 	if err != nil {
@@ -29,12 +30,20 @@ func Open(path string, options *Options) (*Store, error) {
 	}
 	target := vfs.Target(opts.FS, path)
 	if !opts.ReadOnly {
-		if err := createIfAbsent(target, &opts); err != nil {
+		if err := createIfAbsent(target, &opts, false); err != nil {
 			return nil, fmt.Errorf("open %s: %w", path, err)
 		}
 	}
 	s, err := open(path, opts)
-	for tries := 1; errors.Is(err, ErrReplaced) && tries < 100; tries++ {
+	for tries := 1; tries < 100; tries++ {
+		if errors.Is(err, errHalfCreated) && !opts.ReadOnly {
+			if err = createIfAbsent(target, &opts, true); err == nil {
+				err = ErrReplaced // by a whole one
+			}
+		}
+		if !errors.Is(err, ErrReplaced) {
+			break
+		}
 		s, err = open(path, opts) // another file came while this one was waited for
 	}
 	if err != nil {
@@ -140,7 +149,8 @@ const lockPoll = 10 * time.Millisecond
 const trimPatience = time.Second
 
 // openTree takes the locks, waiting for them as long as the options say, and
-// opens the HDF5 tree.
+// opens the HDF5 tree. The shared lock comes first: from then on nobody begins to
+// write the file in place.
 func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, error) {
 	patience := opts.LockTimeout
 	if opts.ReadOnly {
@@ -148,7 +158,15 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 	}
 	options := hdf5io.Options{ReadOnly: opts.ReadOnly, NoMmap: opts.NoMmap, GrowStep: opts.growBytes, Quarantine: opts.quarantine}
 	for waited := time.Duration(0); ; waited += lockPoll {
-		tree, report, err := hdf5io.Open(file, options)
+		var tree *hdf5io.File
+		var report hdf5io.OpenReport
+		err := file.TryLock(vfs.Lock{Whole: true})
+		if err == nil {
+			err = isWhole(file)
+		}
+		if err == nil {
+			tree, report, err = hdf5io.Open(file, options)
+		}
 		if !errors.Is(err, vfs.ErrLockHeld) {
 			return tree, report, err
 		}
@@ -157,6 +175,15 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 		}
 		time.Sleep(lockPoll)
 	}
+}
+
+// isWhole is an error that matches ErrHalfMade if file is half made.
+func isWhole(file vfs.File) error {
+	h, err := readMarks(file)
+	if err != nil {
+		return err
+	}
+	return h.err()
 }
 
 // lockHolder names the process that wrote the newest slot: the one that has the
@@ -215,21 +242,25 @@ func (s *Store) loadView(root *hdf5io.View) (*view, error) {
 }
 
 // createIfAbsent makes a store at path unless there is a file with something in
-// it. Others who make it are waited for as for a lock.
-func createIfAbsent(path string, opts *Options) error {
+// it; halfMade: or one that was begun in place. Others who make it are waited for as
+// for a lock.
+func createIfAbsent(path string, opts *Options, halfMade bool) error {
 	for waited := time.Duration(0); ; waited += lockPoll {
 		info, err := opts.FS.Stat(path)
-		if err == nil && (info.Size > 0 || !info.Mode.IsRegular()) {
+		if err == nil && (info.Size > 0 && !halfMade || !info.Mode.IsRegular()) {
 			return nil // a device or a pipe is none to be replaced: openFile says what it is
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		mode := newFileMode
-		if err == nil {
-			mode = info.Mode
+		switch {
+		case err != nil:
+			err = create(path, nil, opts)
+		case halfMade:
+			err = createInPlace(path, opts)
+		default:
+			err = createInEmpty(path, opts)
 		}
-		err = create(path, mode, opts)
 		if !errors.Is(err, ErrLocked) || waited >= opts.LockTimeout {
 			return err
 		}
@@ -240,9 +271,25 @@ func createIfAbsent(path string, opts *Options) error {
 // newFileMode is for files that take nobody's place; the umask narrows it.
 const newFileMode fs.FileMode = 0o666
 
-// create makes a store at path, unless another opener was faster.
-func create(path string, mode fs.FileMode, opts *Options) error {
-	file, err := newTemporary(path, mode, opts)
+// createInEmpty makes a store in the place of the empty file at path.
+func createInEmpty(path string, opts *Options) error {
+	empty, err := opts.FS.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return readOnlyFileSystem(err)
+	}
+	if err = create(path, empty, opts); mustBeInPlace(err) {
+		err = createInPlace(path, opts)
+	}
+	return err
+}
+
+// create makes a store at path, unless another opener was faster. It has the access
+// of the file like, which it closes, if that is not nil.
+func create(path string, like vfs.File, opts *Options) error {
+	file, err := newTemporary(path, like, opts)
+	if like != nil {
+		_ = like.Close() // nothing was written to it; some systems replace no open file
+	}
 	if err != nil {
 		return err
 	}

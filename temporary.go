@@ -1,6 +1,7 @@
 package cidstore
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,23 +19,66 @@ import (
 // The suffix is not one that people give.
 const temporarySuffix = ".cidstore-new"
 
+// longestName is the length of a file's name that every local file system takes,
+// in bytes: most take 255, eCryptfs 143.
+const longestName = 143
+
+// temporaryName is path with the suffix. Where that is too long a digest stands for
+// the name: it is the same for each who makes that store, and no other store's.
+func temporaryName(path string) string {
+	dir, name := filepath.Split(path)
+	if len(name)+len(temporarySuffix) > longestName {
+		digest := sha256.Sum256([]byte(name))
+		name = fmt.Sprintf("%x", digest[:16])
+	}
+	return dir + name + temporarySuffix
+}
+
+// inPlaceError is why a store cannot be made under another name first: its
+// directory takes no file, or no other file can get its name.
+type inPlaceError struct{ error }
+
+func (e inPlaceError) Unwrap() error { return e.error }
+
+// mustBeInPlace reports whether err is an inPlaceError.
+func mustBeInPlace(err error) bool {
+	var e inPlaceError
+	return errors.As(err, &e)
+}
+
 // newTemporary makes an empty file under path's temporary name, and locks it. Others
-// may do with it what they may do with the file of the mode like.
-func newTemporary(path string, like fs.FileMode, opts *Options) (vfs.File, error) {
-	name := path + temporarySuffix
+// may do with it what they may do with the file like; nil: with a new one.
+func newTemporary(path string, like vfs.File, opts *Options) (vfs.File, error) {
+	name, mode := temporaryName(path), newFileMode
+	if like != nil {
+		info, err := like.Info()
+		if err != nil {
+			return nil, err
+		}
+		mode = info.Mode.Perm()
+		if opts.FS == vfs.OS() {
+			mode = 0o600 // until it has its owner
+		}
+	}
 	for range 100 { // each round another opener has got ahead
-		file, err := opts.FS.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, like.Perm())
+		file, err := opts.FS.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 		if errors.Is(err, fs.ErrExist) {
 			if err := removeLeftover(path, opts); err != nil {
 				return nil, err
 			}
 			continue
 		}
+		if errors.Is(err, fs.ErrPermission) || vfs.IsReadOnlyFS(err) {
+			return nil, inPlaceError{readOnlyFileSystem(err)}
+		}
 		if err != nil {
-			return nil, readOnlyFileSystem(err)
+			return nil, err
 		}
 		ours, err := lockNamed(file, name, opts)
 		if err == nil && ours {
+			if like != nil {
+				copyAccess(file, like, path, opts)
+			}
 			return file, nil
 		}
 		if err := errors.Join(err, file.Close()); err != nil && !errors.Is(err, vfs.ErrLockHeld) {
@@ -44,7 +88,15 @@ func newTemporary(path string, like fs.FileMode, opts *Options) (vfs.File, error
 	return nil, fmt.Errorf("%w: others keep making it", ErrLocked)
 }
 
-// lockNamed locks file for writing, and tells whether it has the name still: from
+// copyAccess gives the file that will be at path the owner and the permissions of
+// like. What may not be kept is told to the Logger.
+func copyAccess(file, like vfs.File, path string, opts *Options) {
+	if err := vfs.CopyAccess(file, like); err != nil {
+		opts.Logger.Warn("access not kept", "path", path, "error", err)
+	}
+}
+
+// lockNamed locks file for writing, and reports whether it has the name still: from
 // then on nobody takes that away.
 func lockNamed(file vfs.File, name string, opts *Options) (bool, error) {
 	if err := hdf5io.LockWriter(file); err != nil {
@@ -57,7 +109,7 @@ func lockNamed(file vfs.File, name string, opts *Options) (bool, error) {
 	return hasName(info, name, opts)
 }
 
-// hasName tells whether name is that of the file with this info.
+// hasName reports whether name is that of the file with this info.
 func hasName(info vfs.Info, name string, opts *Options) (bool, error) {
 	named, err := opts.FS.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -67,14 +119,27 @@ func hasName(info vfs.Info, name string, opts *Options) (bool, error) {
 }
 
 // removeLeftover removes what a crash left under path's temporary name. ErrLocked:
-// somebody is making it now.
+// somebody is making it now. What nobody can have left there is an error that says
+// what it is.
 func removeLeftover(path string, opts *Options) error {
-	name := path + temporarySuffix
-	file, err := opts.FS.OpenFile(name, os.O_RDWR, 0)
+	name := temporaryName(path)
+	kind, err := vfs.Kind(opts.FS, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
+		return err
+	}
+	if !kind.IsRegular() {
+		return inTheWay(name, kindName(kind), fs.ErrExist)
+	}
+	file, err := opts.FS.OpenFile(name, os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		return inTheWay(name, "a file that you may not open", err)
+	case err != nil:
 		return err
 	}
 	defer file.Close()
@@ -85,13 +150,37 @@ func removeLeftover(path string, opts *Options) error {
 	case err != nil || !ours:
 		return err
 	}
-	return opts.FS.Remove(name)
+	err = opts.FS.Remove(name)
+	if errors.Is(err, fs.ErrPermission) {
+		err = inTheWay(name, "a file that you may not remove", err)
+	}
+	return err
+}
+
+// inTheWay says what stands under a temporary name and cannot be removed.
+func inTheWay(name, what string, err error) error {
+	return fmt.Errorf("%q is in the way of the file that is made first, it is %s: %w", name, what, err)
+}
+
+// kindName is a word for what is not a regular file.
+func kindName(kind fs.FileMode) string {
+	switch kind.Type() {
+	case fs.ModeDir:
+		return "a directory"
+	case fs.ModeSymlink:
+		return "a symbolic link"
+	case fs.ModeNamedPipe:
+		return "a named pipe"
+	case fs.ModeSocket:
+		return "a socket"
+	}
+	return "a device"
 }
 
 // giveName renames the file with this info, which is whole and durable, from
 // path's temporary name to path.
 func giveName(path string, info vfs.Info, opts *Options) error {
-	name := path + temporarySuffix
+	name := temporaryName(path)
 	taken := fmt.Errorf("%w: %s was taken for a leftover", ErrLocked, name)
 	file, err := opts.FS.OpenFile(name, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -112,6 +201,9 @@ func giveName(path string, info vfs.Info, opts *Options) error {
 		return err
 	}
 	if err := opts.FS.Rename(name, path); err != nil {
+		if vfs.IsMountPoint(err) {
+			err = inPlaceError{err}
+		}
 		return err
 	}
 	return opts.FS.SyncDir(filepath.Dir(path))

@@ -71,6 +71,7 @@ var classes = []class{
 	{is(cidstore.ErrTruncated), exitCorrupt, "the file was cut short: copy it again, or restore a backup"},
 	{is(cidstore.ErrForeignEdit), exitCorrupt, "another program changed the file: restore a backup"},
 	{is(cidstore.ErrTampered), exitCorrupt, "do not trust this file: restore a backup"},
+	{is(cidstore.ErrHalfMade), exitCorrupt, ""}, // the text says what to do
 	{is(cidstore.ErrNotCIDStore), exitCorrupt, "name a file that cidstore made, or a new one for import and put"},
 	{is(cidstore.ErrCorrupt), exitCorrupt, "see all that is wrong by cidstore check, and restore a backup"},
 	{is(cidstore.ErrReplaced), exitIO, "run this again on the file that is there now"},
