@@ -519,7 +519,7 @@ func (c *scenario) survivesOn(disk *crashfs.FS, ack, issue int, seed uint64, dee
 }
 
 // recovered opens the store on a disk and checks it; further: writes to it too.
-func (c *scenario) recovered(disk *crashfs.FS, ack, issue int, further bool) error {
+func (c *scenario) recovered(disk vfs.FS, ack, issue int, further bool) error {
 	if _, err := disk.Stat(crashPath); errors.Is(err, fs.ErrNotExist) && ack == 0 && !further {
 		return nil
 	}

@@ -1,0 +1,250 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// Ways in which a file cannot be made under another name first.
+var placements = []struct {
+	name string
+	rule errfs.Rule
+}{
+	{"mounted", errfs.Rule{Ops: errfs.Rename, Nth: 1, Forever: true, Err: syscall.EBUSY}},
+	{"other file system", errfs.Rule{Ops: errfs.Rename, Nth: 1, Forever: true, Err: syscall.EXDEV}},
+	{"folder not writable", errfs.Rule{Ops: errfs.Open, Path: temporarySuffix, Nth: 1, Forever: true, Err: fs.ErrPermission}},
+	{"folder read-only", errfs.Rule{Ops: errfs.Open, Path: temporarySuffix, Nth: 1, Forever: true, Err: syscall.EROFS}},
+}
+
+// pinned is a disk on which the files stay in their place.
+func pinned(disk vfs.FS, rule errfs.Rule) vfs.FS {
+	f := errfs.New(disk)
+	f.Add(rule)
+	return f
+}
+
+func putFile(t *testing.T, disk vfs.FS, path string, content []byte) {
+	t.Helper()
+	f, err := disk.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = errors.Join(f.WriteAt(content, 0), f.Sync(), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+const earlyPath = "db/early.h5"
+
+func perCut() int {
+	if shortCampaign() {
+		return 6
+	}
+	return 60
+}
+
+// stateOfPlace says what a reader finds in the file at path: the number of batches,
+// or -1 for an empty file and -2 for one that says that it is half made.
+func (c *scenario) stateOfPlace(disk vfs.FS, path string) (batches int, err error) {
+	if info, err := disk.Stat(path); err != nil || info.Size == 0 {
+		return -1, err
+	}
+	o := c.options(disk)
+	o.ReadOnly = true
+	s, err := Open(path, o)
+	if errors.Is(err, ErrHalfMade) {
+		if !errors.Is(err, ErrNotCIDStore) || !strings.Contains(err.Error(), "was interrupted") {
+			return 0, fmt.Errorf("of a half-made file it is said: %w", err)
+		}
+		return -2, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	p, err := printOf(s)
+	if err = errors.Join(err, s.Close()); err != nil {
+		return 0, err
+	}
+	for n := range c.prints {
+		if c.prints[n] == p {
+			batches = n
+		}
+	}
+	if c.prints[batches] != p {
+		return 0, fmt.Errorf("%d pairs, which the store never had", p.pairs)
+	}
+	return batches, nil
+}
+
+// TestCrashCreateInPlace cuts the power at every call of the making of a store in an
+// empty file that stays in its place. What is left is empty, half made and says so,
+// or whole; the next Open for writing has a whole store.
+func TestCrashCreateInPlace(t *testing.T) {
+	seed := crashSeed(t)
+	for _, place := range placements {
+		t.Run(strings.ReplaceAll(place.name, " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			c := newScenario(t, seed, nil)
+			putFile(t, c.fs, crashPath, nil)
+			trace := c.fs.Record()
+			s, err := Open(crashPath, c.options(pinned(c.fs, place.rule)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.fs.Mark("made")
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			trace.Stop()
+			seen := map[int]int{}
+			for image := range trace.Enumerate(crashfs.Plan{Seed: seed, PerCut: perCut()}).Images() {
+				disk := pinned(image.FS(), place.rule)
+				found, err := c.stateOfPlace(disk, crashPath)
+				if err == nil && found < 0 && len(image.Marks) > 0 {
+					err = errors.New("the store that was made is gone")
+				}
+				if err == nil {
+					err = c.recovered(disk, 0, 0, true)
+				}
+				if err != nil {
+					t.Fatalf("%v: found %d: %v", image, found, err)
+				}
+				seen[found]++
+			}
+			t.Logf("%d calls; empty %d, half made %d, whole %d", trace.Len(), seen[-1], seen[-2], seen[0])
+			if seen[-1] == 0 || seen[-2] == 0 || seen[0] == 0 {
+				t.Error("some of the states were never left")
+			}
+		})
+	}
+}
+
+// TestCrashRestoreInPlace cuts the power at every call of a restore to a file that
+// stays in its place. What is left is what was there, or half made and says so, or
+// the backup; the restore run again has the backup.
+func TestCrashRestoreInPlace(t *testing.T) {
+	seed := crashSeed(t)
+	for _, place := range placements {
+		for _, target := range []string{"longer", "shorter", "empty", "half made", "half created"} {
+			t.Run(strings.ReplaceAll(place.name+" "+target, " ", "-"), func(t *testing.T) {
+				t.Parallel()
+				c := newScenario(t, seed, noQuarantine)
+				had := c.prepareRestore(target, place.rule)
+				trace := c.fs.Record()
+				if err := RestoreWith(context.Background(), backupPath, crashPath, c.options(pinned(c.fs, place.rule))); err != nil {
+					t.Fatal(err)
+				}
+				c.fs.Mark(restoreDone)
+				trace.Stop()
+				seen := map[int]int{}
+				for image := range trace.Enumerate(crashfs.Plan{Seed: seed, PerCut: perCut()}).Images() {
+					found, err := c.restoredInPlace(image, place.rule, had)
+					if err != nil {
+						t.Fatalf("%v: found %d: %v", image, found, err)
+					}
+					seen[found]++
+				}
+				t.Logf("%d calls; batches (-1 empty, -2 half made): %v", trace.Len(), seen)
+				if seen[had] == 0 || seen[-2] == 0 || seen[batchesCopied] == 0 {
+					t.Error("some of the states were never left")
+				}
+			})
+		}
+	}
+}
+
+// prepareRestore makes a backup of batchesCopied batches and a target, and returns
+// what stateOfPlace finds in the target.
+func (c *scenario) prepareRestore(target string, rule errfs.Rule) (had int) {
+	c.t.Helper()
+	c.open()
+	for range 40 {
+		if len(c.batches) == 3 {
+			c.backUp(earlyPath)
+		}
+		if len(c.batches) == batchesCopied {
+			c.backUp(backupPath)
+		}
+		c.apply(c.randomOps()...)
+	}
+	c.close()
+	had = len(c.batches)
+	switch target {
+	case "shorter":
+		if err := c.fs.Rename(earlyPath, crashPath); err != nil {
+			c.t.Fatal(err)
+		}
+		return 3
+	case "empty":
+		c.remove()
+		putFile(c.t, c.fs, crashPath, nil)
+		return -1
+	case "half made", "half created":
+		disk := errfs.New(pinned(c.fs, rule))
+		disk.Add(errfs.Rule{Ops: errfs.Sync, Path: crashPath, Nth: 1, Forever: true})
+		var err error
+		if target == "half made" {
+			err = RestoreWith(context.Background(), backupPath, crashPath, c.options(disk))
+		} else {
+			c.remove()
+			putFile(c.t, c.fs, crashPath, nil)
+			disk.Clear()
+			disk.Add(errfs.Rule{Ops: errfs.Datasync | errfs.Sync, Path: crashPath, Nth: 2, Forever: true})
+			_, err = Open(crashPath, c.options(disk))
+		}
+		if !errors.Is(err, errfs.ErrIO) {
+			c.t.Fatalf("to be interrupted: %v", err)
+		}
+		return -2
+	}
+	return had
+}
+
+func (c *scenario) backUp(path string) {
+	c.t.Helper()
+	if err := c.store.Backup(context.Background(), path); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *scenario) remove() {
+	c.t.Helper()
+	if err := c.fs.Remove(crashPath); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// restoredInPlace holds an image of a restore against what may be left, then runs
+// the restore again.
+func (c *scenario) restoredInPlace(image *crashfs.Image, rule errfs.Rule, had int) (found int, err error) {
+	found, err = c.stateOfPlace(pinned(image.FS(), rule), crashPath)
+	done := len(image.Marks) > 0
+	switch {
+	case err != nil:
+		return found, err
+	case done && found != batchesCopied:
+		return found, errors.New("the restore that was done is gone")
+	case found != had && found != -2 && found != batchesCopied:
+		return found, errors.New("that was never there")
+	}
+	if found >= 0 { // what is whole can be written
+		if err := c.recovered(pinned(image.FS(), rule), found, found, true); err != nil {
+			return found, err
+		}
+	}
+	disk := image.FS()
+	if err := RestoreWith(context.Background(), backupPath, crashPath, c.options(pinned(disk, rule))); err != nil {
+		return found, fmt.Errorf("again: %w", err)
+	}
+	return found, errors.Join(c.holds(disk, crashPath, batchesCopied), c.holds(disk, backupPath, batchesCopied))
+}
