@@ -181,10 +181,14 @@ func restoreInPlace(ctx context.Context, backup string, src, target vfs.File, op
 }
 
 // makeRoom finds out whether the disk has room for size bytes before a file with
-// something in it is written over. An empty one is marked first: zeros are no store.
+// something in it is written over. An empty one, or one that was only begun, is
+// marked first: of zeros nobody could tell what they are.
 func makeRoom(file vfs.File, size int64) error {
 	info, err := file.Info()
 	if err != nil || info.Size == 0 {
+		return err
+	}
+	if h, err := readMarks(file); err != nil || h.begun {
 		return err
 	}
 	if err := file.Allocate(0, size); err != nil {

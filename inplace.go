@@ -195,7 +195,9 @@ func writeInPlace(file vfs.File, m mark, fill func(*placed) error) error {
 	return nil
 }
 
-// setMarks makes both marks durable. One that is whole stays until the other is.
+// setMarks makes both marks durable, the second one first. Where an interrupted
+// attempt has left the first whole it stays until the second is; where not, nothing
+// but marks was written yet.
 func setMarks(file vfs.File, m mark) error {
 	info, err := file.Info()
 	if err != nil {
@@ -209,15 +211,7 @@ func setMarks(file vfs.File, m mark) error {
 			return err
 		}
 	}
-	h, err := readMarks(file)
-	if err != nil {
-		return err
-	}
-	order := [2]int64{1, 0}
-	if h.whole[1] && !h.whole[0] {
-		order = [2]int64{0, 1}
-	}
-	for _, i := range order {
+	for _, i := range [2]int64{1, 0} {
 		if err := file.WriteSync(m.append(nil), i*markSize); err != nil {
 			return err
 		}
