@@ -273,3 +273,115 @@ func (c *scenario) restoreInterruptedAgain(first *crashfs.Image, rule errfs.Rule
 	}
 	return images, nil
 }
+
+// TestFullDiskInPlace: where the disk is too small for the backup a store that is
+// there stays; what is written into an empty file is half made, and is completed once
+// there is room.
+func TestFullDiskInPlace(t *testing.T) {
+	for _, place := range placements {
+		for _, target := range []string{"shorter", "empty", "create"} {
+			t.Run(strings.ReplaceAll(place.name+" "+target, " ", "-"), func(t *testing.T) {
+				c := newScenario(t, 1, noQuarantine)
+				had, want := -1, batchesCopied
+				run := func() error {
+					return RestoreWith(context.Background(), backupPath, crashPath, c.options(pinned(c.fs, place.rule)))
+				}
+				if target == "create" {
+					want = 0
+					putFile(t, c.fs, crashPath, nil)
+					run = func() error {
+						s, err := Open(crashPath, c.options(pinned(c.fs, place.rule)))
+						if err == nil {
+							err = s.Close()
+						}
+						return err
+					}
+				} else {
+					had = c.prepareRestore(target, place.rule)
+				}
+				fulls := 0
+				for room := int64(4096); ; room += 4096 { // a capacity of 0 is none
+					disk := c.fs.Copy()
+					c.fs, disk = disk, c.fs
+					c.fs.SetCapacity(usedBy(t, c.fs, crashPath, backupPath, earlyPath) + room)
+					err := run()
+					c.fs.SetCapacity(0)
+					if err != nil {
+						fulls++
+						if !errors.Is(err, ErrNoSpace) {
+							t.Fatalf("room for %d bytes: %v", room, err)
+						}
+						if found, err := c.stateOfPlace(c.fs, crashPath); err != nil || found != had && (found != -2 || had >= 0) {
+							t.Fatalf("room for %d bytes: found %d, %v, want %d", room, found, err, had)
+						}
+						if err := run(); err != nil {
+							t.Fatalf("room for %d bytes, then for all: %v", room, err)
+						}
+					}
+					if found, err := c.stateOfPlace(c.fs, crashPath); err != nil || found != want {
+						t.Fatalf("room for %d bytes, at last: found %d, %v", room, found, err)
+					}
+					c.fs = disk
+					if err == nil {
+						break
+					}
+				}
+				if fulls < 5 {
+					t.Errorf("the disk was full %d times", fulls)
+				}
+			})
+		}
+	}
+}
+
+// usedBy is the space that files take, those that are there.
+func usedBy(t *testing.T, disk *crashfs.FS, paths ...string) (bytes int64) {
+	t.Helper()
+	for _, path := range paths {
+		info, err := disk.Stat(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		bytes += info.Allocated
+	}
+	return bytes
+}
+
+// TestFaultInPlace lets every call that changes or syncs anything fail in turn, once,
+// while a store is restored in place: what is left says what it is, and the same
+// restore completes it.
+func TestFaultInPlace(t *testing.T) {
+	for _, place := range placements {
+		for _, target := range []string{"longer", "empty"} {
+			t.Run(strings.ReplaceAll(place.name+" "+target, " ", "-"), func(t *testing.T) {
+				c := newScenario(t, 1, noQuarantine)
+				had := c.prepareRestore(target, place.rule)
+				for nth := 1; ; nth++ {
+					disk := c.fs.Copy()
+					faulty := errfs.New(pinned(disk, place.rule))
+					fault := faulty.Add(errfs.Rule{Ops: errfs.Changes | errfs.Syncs, Path: crashPath, Nth: nth, Partial: 700})
+					err := RestoreWith(context.Background(), backupPath, crashPath, c.options(faulty))
+					if fault.Failed() == 0 {
+						if err != nil || nth < 8 {
+							t.Fatalf("nothing failed after %d calls: %v", nth-1, err)
+						}
+						break
+					}
+					if !errors.Is(err, errfs.ErrIO) {
+						t.Fatalf("call %d failed: %v", nth, err)
+					}
+					found, err := c.stateOfPlace(pinned(disk, place.rule), crashPath)
+					if err != nil || found != had && found != -2 && found != batchesCopied {
+						t.Fatalf("call %d failed: found %d, %v", nth, found, err)
+					}
+					if err := RestoreWith(context.Background(), backupPath, crashPath, c.options(pinned(disk, place.rule))); err != nil {
+						t.Fatalf("call %d failed, then none: %v", nth, err)
+					}
+					if err := c.holds(disk, crashPath, batchesCopied); err != nil {
+						t.Fatalf("call %d failed, then none: %v", nth, err)
+					}
+				}
+			})
+		}
+	}
+}
