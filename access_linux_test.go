@@ -232,10 +232,17 @@ func TestObstacleOfSomebodyElse(t *testing.T) {
 	}
 }
 
-// TestFolderThatTakesNoFile: where the caller may write the file and not its
-// directory, the store is made, and restored, in the file.
+// TestFolderThatTakesNoFile: where the caller may write the file and may not put another
+// in its place, the store is made, and restored, in the file.
 func TestFolderThatTakesNoFile(t *testing.T) {
 	needRoot(t)
+	for name, m := range map[string]fs.FileMode{"not writable": 0o755, "sticky": 0o777 | fs.ModeSticky} {
+		t.Run(name, func(t *testing.T) { inFolder(t, m) })
+	}
+}
+
+// inFolder makes and restores a store in a file in a folder of that mode.
+func inFolder(t *testing.T, folder fs.FileMode) {
 	ctx := context.Background()
 	dir := openFolder(t)
 	path, other, backup := filepath.Join(dir, "s.h5"), filepath.Join(dir, "o.h5"), filepath.Join(dir, "b.h5")
@@ -248,7 +255,7 @@ func TestFolderThatTakesNoFile(t *testing.T) {
 	must(t, os.WriteFile(path, nil, 0o666))
 	is := access{1000, 1000, 0o666}
 	give(t, path, is)
-	must(t, os.Chmod(dir, 0o755))
+	must(t, os.Chmod(dir, folder))
 	for _, want := range []bool{false, true} {
 		var err error
 		asUser(t, 1001, 1001, func() {
@@ -268,7 +275,7 @@ func TestFolderThatTakesNoFile(t *testing.T) {
 	}
 	var err error
 	asUser(t, 1001, 1001, func() { err = cidstore.Restore(ctx, backup, filepath.Join(dir, "new.h5")) })
-	if !errors.Is(err, fs.ErrPermission) {
+	if folder&0o002 == 0 && !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("a new file in that folder: %v", err)
 	}
 	must(t, os.Chmod(path, 0o644))

@@ -201,7 +201,7 @@ func giveName(path string, info vfs.Info, opts *Options) error {
 		return err
 	}
 	if err := opts.FS.Rename(name, path); err != nil {
-		if vfs.IsMountPoint(err) {
+		if vfs.IsMountPoint(err) || errors.Is(err, fs.ErrPermission) { // a sticky directory, for one
 			err = inPlaceError{err}
 		}
 		return err

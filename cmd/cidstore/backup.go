@@ -19,7 +19,8 @@ func (p *program) backupCommand() *cobra.Command {
 		Short: "Copy a store that may be in use, and verify the copy",
 		Long: `Backup writes a consistent copy of the store: everything that was acknowledged
 before, while another process may go on writing. The copy is a store of its own. It
-is verified before it gets its name; a file that is there already is an error.`,
+is verified before it gets its name; a file that is there already is an error. It
+belongs to those to whom the store belongs, or a note says that it cannot.`,
 		Args: arguments(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			err := p.withStore(args[0], reading, func(s *cidstore.Store) error { return s.Backup(c.Context(), args[1]) })

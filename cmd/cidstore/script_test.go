@@ -51,6 +51,7 @@ func TestScripts(t *testing.T) {
 			"foreign":  scriptForeign,
 			"unslot":   scriptUnslot,
 			"rootless": scriptRootless,
+			"halfmade": scriptHalfMade,
 			"hold":     scriptHold,
 			"end":      scriptEnd,
 			"killed":   scriptKilled,
@@ -202,6 +203,19 @@ func scriptRootless(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		newest[120] ^= 1
 		seal(newest)
+		return 1
+	})
+}
+
+// scriptHalfMade writes the first mark of a restore in place (docs/CRASH.md, section 6).
+func scriptHalfMade(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "halfmade FILE")
+	edit(ts, args[0], func(data []byte) int {
+		mark := data[:512]
+		clear(mark)
+		copy(mark, "CIDHALF1\x02")
+		binary.LittleEndian.PutUint16(mark[10:], uint16(copy(mark[12:], "/backups/dog.h5")))
+		binary.LittleEndian.PutUint32(mark[508:], crc32.Checksum(mark[:508], crc32.MakeTable(crc32.Castagnoli)))
 		return 1
 	})
 }

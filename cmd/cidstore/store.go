@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"syscall"
 
@@ -92,7 +93,7 @@ func (p *program) noteOpening(r cidstore.RecoveryReport) {
 // options of every opening, as the flags have them.
 func (p *program) options() (*cidstore.Options, error) {
 	key, err := p.walKey()
-	return &cidstore.Options{WALKey: key, AllowUnsafeFS: p.allowUnsafeFS}, err
+	return &cidstore.Options{WALKey: key, AllowUnsafeFS: p.allowUnsafeFS, Logger: slog.New(notes{p})}, err
 }
 
 // checkPath refuses what Open would make a store of, or explain less well.
