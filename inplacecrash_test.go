@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/internal/errfs"
@@ -382,6 +385,47 @@ func TestFaultInPlace(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// TestManyMakeOneStoreInPlace: of those who open an empty file that stays in its place,
+// each who has time gets the store, and the others are told that it is locked.
+func TestManyMakeOneStoreInPlace(t *testing.T) {
+	for _, place := range placements {
+		for range 5 {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "s.h5")
+			putFile(t, vfs.OS(), path, nil)
+			var group sync.WaitGroup
+			for g := range uint64(6) {
+				group.Go(func() {
+					o := &Options{WALBytes: 64 << 10, LockTimeout: time.Duration(g%2) * time.Minute, FS: pinned(vfs.OS(), place.rule)}
+					s, err := Open(path, o)
+					if err == nil {
+						err = errors.Join(s.Insert(FromUint64(g), E{}), s.Close())
+					}
+					if err != nil && (g%2 == 1 || !errors.Is(err, ErrLocked)) {
+						t.Errorf("opener %d: %v", g, err)
+					}
+				})
+			}
+			group.Wait()
+			s, err := Open(path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for g := uint64(1); g < 6; g += 2 {
+				if ok, err := s.HasKey(FromUint64(g)); !ok || err != nil {
+					t.Errorf("what opener %d has written: %t, %v", g, ok, err)
+				}
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
+				t.Errorf("%v are left, %v", names, err)
+			}
 		}
 	}
 }
