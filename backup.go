@@ -134,7 +134,7 @@ func lockTarget(path string, opts *Options) (vfs.File, error) {
 	}
 	if err := hdf5io.LockWriter(file); err != nil {
 		if errors.Is(err, vfs.ErrLockHeld) {
-			err = fmt.Errorf("%w%s", ErrLocked, lockHolder(file))
+			err = lockedBy(file, opts)
 		}
 		return nil, errors.Join(err, file.Close())
 	}

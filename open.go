@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -147,34 +148,41 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 		patience = max(patience, trimPatience)
 	}
 	options := hdf5io.Options{ReadOnly: opts.ReadOnly, NoMmap: opts.NoMmap, GrowStep: opts.growBytes, Quarantine: opts.quarantine}
-	for waited := time.Duration(0); ; waited += lockPoll {
+	for begun := time.Now(); ; {
 		tree, report, err := hdf5io.Open(file, options)
 		if !errors.Is(err, vfs.ErrLockHeld) {
 			return tree, report, err
 		}
-		if waited >= patience {
-			return nil, report, fmt.Errorf("%w%s", ErrLocked, lockHolder(file))
+		if time.Since(begun) >= patience {
+			return nil, report, lockedBy(file, opts)
 		}
 		time.Sleep(lockPoll)
 	}
 }
 
-// lockHolder names the process that wrote the newest slot: the one that has the
-// file open, as far as the file can tell.
-func lockHolder(file vfs.File) string {
-	p, err := hdf5io.ReadPayload(file)
-	if err != nil {
-		return ""
-	}
+// lockedBy is ErrLocked with the process that keeps others out of the file, as far
+// as the system says who that is. The newest slot says who wrote last, and since
+// when: it is asked about first, and is not believed by itself.
+func lockedBy(file vfs.File, opts *Options) error {
 	info, err := file.Info()
 	if err != nil {
-		return ""
+		return fmt.Errorf("%w by another program", ErrLocked)
 	}
-	r, err := parseRecord(p, info.Size)
-	if err != nil || r.writerPID == 0 {
-		return ""
+	writer, since := 0, ""
+	if p, err := hdf5io.ReadPayload(file); err == nil {
+		if r, err := parseRecord(p, info.Size); err == nil && r.writerPID <= math.MaxInt32 {
+			writer = int(r.writerPID)
+			since = " since " + time.Unix(0, int64(r.writerSince)).UTC().Format(time.RFC3339)
+		}
 	}
-	return fmt.Sprintf(" by process %d since %s", r.writerPID, time.Unix(0, int64(r.writerSince)).UTC().Format(time.RFC3339))
+	switch pid := hdf5io.Holder(info, opts.ReadOnly, writer); {
+	case pid == 0:
+		return fmt.Errorf("%w by another program", ErrLocked)
+	case pid == writer && !opts.ReadOnly:
+		return fmt.Errorf("%w by process %d%s", ErrLocked, pid, since)
+	default:
+		return fmt.Errorf("%w by process %d", ErrLocked, pid)
+	}
 }
 
 // openView makes the handles that read a root.
@@ -217,7 +225,7 @@ func (s *Store) loadView(root *hdf5io.View) (*view, error) {
 // createIfAbsent makes a store at path unless there is a file with something in
 // it. Others who make it are waited for as for a lock.
 func createIfAbsent(path string, opts *Options) error {
-	for waited := time.Duration(0); ; waited += lockPoll {
+	for begun := time.Now(); ; {
 		info, err := opts.FS.Stat(path)
 		if err == nil && (info.Size > 0 || !info.Mode.IsRegular()) {
 			return nil // a device or a pipe is none to be replaced: openFile says what it is
@@ -230,7 +238,7 @@ func createIfAbsent(path string, opts *Options) error {
 			mode = info.Mode
 		}
 		err = create(path, mode, opts)
-		if !errors.Is(err, ErrLocked) || waited >= opts.LockTimeout {
+		if !errors.Is(err, ErrLocked) || time.Since(begun) >= opts.LockTimeout {
 			return err
 		}
 		time.Sleep(lockPoll)
