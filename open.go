@@ -68,6 +68,7 @@ func open(path string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, tree.Close(), file.Close())
 	}
+	s.noteOpen()
 	s.start()
 	if !opts.ReadOnly && s.checkpointDue() {
 		if err := s.afterWrite(); err != nil {
@@ -198,6 +199,7 @@ func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*
 		return nil, err
 	}
 	v.sets, err = valueset.NewTable(root, root.UUID(), verify == bucket.Always)
+	s.noteGrowth(root.EndOfFile(), int64(r.walSize))
 	return v, err
 }
 
