@@ -149,12 +149,12 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 		patience = max(patience, trimPatience)
 	}
 	options := hdf5io.Options{ReadOnly: opts.ReadOnly, NoMmap: opts.NoMmap, GrowStep: opts.growBytes, Quarantine: opts.quarantine}
-	for begun := time.Now(); ; {
+	for waited := time.Duration(0); ; waited += lockPoll {
 		tree, report, err := hdf5io.Open(file, options)
 		if !errors.Is(err, vfs.ErrLockHeld) {
 			return tree, report, err
 		}
-		if time.Since(begun) >= patience {
+		if waited >= patience {
 			return nil, report, lockedBy(file, opts)
 		}
 		time.Sleep(lockPoll)
@@ -176,7 +176,11 @@ func lockedBy(file vfs.File, opts *Options) error {
 			since = " since " + time.Unix(0, int64(r.writerSince)).UTC().Format(time.RFC3339)
 		}
 	}
-	switch pid := hdf5io.Holder(info, opts.ReadOnly, writer); {
+	pid := hdf5io.Holder(info, opts.ReadOnly, writer)
+	if pid == 0 && opts.FS != vfs.OS() && writer == vfs.ProcessID() {
+		pid = writer // a file system inside this process, which /proc does not know
+	}
+	switch {
 	case pid == 0:
 		return fmt.Errorf("%w by another program", ErrLocked)
 	case pid == writer && !opts.ReadOnly:
@@ -227,7 +231,7 @@ func (s *Store) loadView(root *hdf5io.View) (*view, error) {
 // createIfAbsent makes a store at path unless there is a file with something in
 // it. Others who make it are waited for as for a lock.
 func createIfAbsent(path string, opts *Options) error {
-	for begun := time.Now(); ; {
+	for waited := time.Duration(0); ; waited += lockPoll {
 		info, err := opts.FS.Stat(path)
 		if err == nil && (info.Size > 0 || !info.Mode.IsRegular()) {
 			return nil // a device or a pipe is none to be replaced: openFile says what it is
@@ -240,7 +244,7 @@ func createIfAbsent(path string, opts *Options) error {
 			mode = info.Mode
 		}
 		err = create(path, mode, opts)
-		if !errors.Is(err, ErrLocked) || time.Since(begun) >= opts.LockTimeout {
+		if !errors.Is(err, ErrLocked) || waited >= opts.LockTimeout {
 			return err
 		}
 		time.Sleep(lockPoll)
