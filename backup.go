@@ -148,7 +148,7 @@ func RestoreWith(ctx context.Context, backup, path string, options *Options) err
 
 // restoreInPlace copies the backup, which is open as src, into target.
 func restoreInPlace(ctx context.Context, backup string, src, target vfs.File, opts Options) error {
-	if err := lockPlace(target); err != nil {
+	if err := lockPlace(target, &opts); err != nil {
 		return err
 	}
 	reading := opts
@@ -208,7 +208,7 @@ func lockTarget(path string, opts *Options) (vfs.File, error) {
 	}
 	if err := hdf5io.LockWriter(file); err != nil {
 		if errors.Is(err, vfs.ErrLockHeld) {
-			err = fmt.Errorf("%w%s", ErrLocked, lockHolder(file))
+			err = lockedBy(file, opts)
 		}
 		return nil, errors.Join(err, file.Close())
 	}

@@ -403,18 +403,32 @@ func TestNonsenseOptions(t *testing.T) {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
-	for _, o := range []cidstore.Options{
-		{WALBytes: 1 << 62}, {SplitThreshold: 1}, {SplitThreshold: 1025}, {SplitThreshold: 1 << 30},
-		{Durability: -1}, {Verify: -1},
+	for text, o := range map[string]cidstore.Options{
+		"Options.FlushInterval is -1ns, want more than 0, or 0 for the default":           {FlushInterval: -1},
+		"Options.WALBytes is 1, want 65536 to 1099511627776, or 0 for the default":        {WALBytes: 1},
+		"Options.WALBytes is 65535, want 65536 to":                                        {WALBytes: 65535},
+		"Options.WALBytes is 1099511627777, want 65536 to 1099511627776":                  {WALBytes: 1<<40 + 1},
+		"Options.WALBytes is 4611686018427387904, want":                                   {WALBytes: 1 << 62},
+		"Options.MemoryBudget is -1, want 1 to 9223372036854775807, or 0 for the default": {MemoryBudget: -1},
+		"Options.SplitThreshold is 1, want 2 to 1024, or 0 for the default":               {SplitThreshold: 1},
+		"Options.SplitThreshold is 1025, want 2 to 1024":                                  {SplitThreshold: 1025},
+		"Options.Durability is -1, want Sync (0) or Async (1)":                            {Durability: -1},
+		"Options.Verify is -1, want VerifyFirstTouch (0)":                                 {Verify: -1},
+		"Options.LockTimeout is -1s, want 0 or more":                                      {LockTimeout: -time.Second},
+		"Options.Salvage is true, want false, or ReadOnly with it":                        {Salvage: true},
 	} {
-		if _, err := cidstore.Open(path, &o); err == nil {
-			t.Errorf("%+v: it opened", o)
+		if _, err := cidstore.Open(path, &o); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("error %v, want %q", err, text)
 		}
+	}
+	both := cidstore.Options{WALBytes: 1, SplitThreshold: 1}
+	if _, err := cidstore.Open(path, &both); err == nil || !strings.Contains(err.Error(), "WALBytes is 1,") || !strings.Contains(err.Error(), "SplitThreshold is 1,") {
+		t.Errorf("two fields are wrong: %v", err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a store was made: %v", err)
 	}
-	for _, o := range []*cidstore.Options{nil, {}, {WALBytes: 1}, {MemoryBudget: 1}, {SplitThreshold: 1024}, {FlushInterval: 1, Durability: cidstore.Async}} {
+	for _, o := range []*cidstore.Options{nil, {}, {WALBytes: 64 << 10}, {WALBytes: 64<<10 + 1}, {MemoryBudget: 1}, {SplitThreshold: 1024}, {FlushInterval: 1, Durability: cidstore.Async}} {
 		at := filepath.Join(t.TempDir(), "s.h5")
 		s := open(t, at, o)
 		for i := range uint64(50) {

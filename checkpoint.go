@@ -103,6 +103,7 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	st := s.state.Load()
 	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough}
 	c.sort(st.view.record.sliceHash)
+	ends := c.begins()
 	limit := s.opts.sliceBytes
 	for last := false; !last; {
 		if err := ctx.Err(); err != nil {
@@ -123,6 +124,7 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 		}
 	}
 	s.metrics.checkpoints.Add(1)
+	ends()
 	return s.summarize(c.done)
 }
 

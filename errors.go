@@ -16,7 +16,8 @@ var (
 	ErrClosed = errors.New("store is closed")
 	// ErrReadOnly: the store was opened for reading, or the file system is mounted so.
 	ErrReadOnly = hdf5io.ErrReadOnly
-	// ErrLocked: another opener writes the file; the text names its process.
+	// ErrLocked: another opener writes the file; the text names its process where
+	// that is known: on Linux, if it is this user's and in the same container.
 	ErrLocked = errors.New("store is locked")
 	// ErrNotCIDStore: not an HDF5 file, or one without our layout.
 	ErrNotCIDStore = hdf5io.ErrNotOurs

@@ -31,7 +31,7 @@ var faultKinds = []struct {
 	{"allocate and truncate", errfs.Allocate | errfs.Truncate, 0, true, false},
 	{"sync", errfs.Datasync | errfs.Sync, 0, true, false},
 	{"lock", errfs.TryLock | errfs.ProbeLock | errfs.Unlock, 0, false, false},
-	{"map", errfs.Map, 0, false, false},
+	{"map", errfs.Map, 0, false, true},   // so does it here
 	{"view", errfs.View, 0, false, true}, // ReadAt serves instead
 	{"close", errfs.Close, 0, false, false},
 	{"read", errfs.Read, 100, false, false},

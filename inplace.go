@@ -136,13 +136,13 @@ func readMarks(file vfs.File) (h halfMade, err error) {
 
 // lockPlace takes the file for one who writes it in place: no reader may have it
 // open either, for a mapping shows what is written.
-func lockPlace(file vfs.File) error {
+func lockPlace(file vfs.File, opts *Options) error {
 	err := hdf5io.LockWriter(file)
 	if err == nil {
 		err = file.TryLock(vfs.Lock{Whole: true, Exclusive: true})
 	}
 	if errors.Is(err, vfs.ErrLockHeld) {
-		return fmt.Errorf("%w%s: it must be written in place, and nobody may have it open", ErrLocked, lockHolder(file))
+		return fmt.Errorf("%w: it must be written in place, and nobody may have it open", lockedBy(file, opts))
 	}
 	return err
 }
@@ -155,7 +155,7 @@ func createInPlace(path string, opts *Options) error {
 		return readOnlyFileSystem(err)
 	}
 	defer file.Close()
-	if err := lockPlace(file); err != nil {
+	if err := lockPlace(file, opts); err != nil {
 		return err
 	}
 	info, err := file.Info()

@@ -55,6 +55,9 @@ type counters struct {
 // count adds what a commit did to the structure.
 func (s *Store) count(done structure) {
 	s.metrics.splits.Add(done.splits)
+	if done.splits > 0 {
+		s.note(slog.LevelDebug, "split", "count", done.splits)
+	}
 	s.metrics.merges.Add(done.merges)
 	s.metrics.promotions.Add(done.promotions)
 	s.metrics.demotions.Add(done.demotions)
@@ -131,5 +134,5 @@ func (s *Store) event(event string, args ...any) {
 			}
 		}
 	}
-	s.opts.Logger.Log(context.Background(), level, event, args...)
+	s.opts.Logger.Log(context.Background(), level, event, append([]any{"path", s.path}, args...)...)
 }

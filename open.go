@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -76,6 +77,7 @@ func open(path string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, tree.Close(), file.Close())
 	}
+	s.noteOpen()
 	s.start()
 	if !opts.ReadOnly && s.checkpointDue() {
 		if err := s.afterWrite(); err != nil {
@@ -171,7 +173,7 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 			return tree, report, err
 		}
 		if waited >= patience {
-			return nil, report, fmt.Errorf("%w%s", ErrLocked, lockHolder(file))
+			return nil, report, lockedBy(file, opts)
 		}
 		time.Sleep(lockPoll)
 	}
@@ -186,22 +188,33 @@ func isWhole(file vfs.File) error {
 	return h.err()
 }
 
-// lockHolder names the process that wrote the newest slot: the one that has the
-// file open, as far as the file can tell.
-func lockHolder(file vfs.File) string {
-	p, err := hdf5io.ReadPayload(file)
-	if err != nil {
-		return ""
-	}
+// lockedBy is ErrLocked with the process that keeps others out of the file, as far
+// as the system says who that is. The newest slot says who wrote last, and since
+// when: it is asked about first, and is not believed by itself.
+func lockedBy(file vfs.File, opts *Options) error {
 	info, err := file.Info()
 	if err != nil {
-		return ""
+		return fmt.Errorf("%w by another program", ErrLocked)
 	}
-	r, err := parseRecord(p, info.Size)
-	if err != nil || r.writerPID == 0 {
-		return ""
+	writer, since := 0, ""
+	if p, err := hdf5io.ReadPayload(file); err == nil {
+		if r, err := parseRecord(p, info.Size); err == nil && r.writerPID <= math.MaxInt32 {
+			writer = int(r.writerPID)
+			since = " since " + time.Unix(0, int64(r.writerSince)).UTC().Format(time.RFC3339)
+		}
 	}
-	return fmt.Sprintf(" by process %d since %s", r.writerPID, time.Unix(0, int64(r.writerSince)).UTC().Format(time.RFC3339))
+	pid := hdf5io.Holder(info, opts.ReadOnly, writer)
+	if pid == 0 && opts.FS != vfs.OS() && writer == vfs.ProcessID() {
+		pid = writer // a file system inside this process, which /proc does not know
+	}
+	switch {
+	case pid == 0:
+		return fmt.Errorf("%w by another program", ErrLocked)
+	case pid == writer && !opts.ReadOnly:
+		return fmt.Errorf("%w by process %d%s", ErrLocked, pid, since)
+	default:
+		return fmt.Errorf("%w by process %d", ErrLocked, pid)
+	}
 }
 
 // openView makes the handles that read a root.
@@ -217,6 +230,7 @@ func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*
 		return nil, err
 	}
 	v.sets, err = valueset.NewTable(root, root.UUID(), verify == bucket.Always)
+	s.noteGrowth(root.EndOfFile(), int64(r.walSize))
 	return v, err
 }
 

@@ -3,8 +3,11 @@ package cidstore
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -43,11 +46,11 @@ type Options struct {
 	Durability Durability
 	// FlushInterval bounds how long an Async write stays volatile; default 10 ms.
 	FlushInterval time.Duration
-	// WALBytes is the size up to which the log inside the file grows, at least
-	// 16 blocks of it; default 64 MiB. A new store starts with at most 4 MiB.
+	// WALBytes is the size up to which the log inside the file grows, in bytes,
+	// 64 KiB to 1 TiB; default 64 MiB. A new store starts with at most 4 MiB.
 	WALBytes int64
 	// MemoryBudget bounds the operations in memory that are not in the tree yet,
-	// in bytes; default 256 MiB.
+	// in bytes, 1 or more; default 256 MiB.
 	MemoryBudget int64
 	// SplitThreshold is the most entries of a bucket, 2 to 1,024, fixed when the
 	// store is made; default 128.
@@ -59,7 +62,21 @@ type Options struct {
 	// 60 s. Negative: no goroutines at all, checkpoints run in the write that
 	// fills the table, and Async flushes at the first write after FlushInterval.
 	GCInterval time.Duration
-	// Logger takes structured events; nil discards them.
+	// Logger takes structured events; nil discards them. Each has the attribute
+	// path, and those in brackets; sizes are in bytes, counts are of the event
+	// alone. Names stay as they are:
+	//
+	//	open              Info   the store is open [read_only, commit, slot, fell_back, superblock_mended, clean, frames, operations, torn_at, torn_records, keys, values, file_bytes, log_bytes]: see RecoveryReport
+	//	checkpoint begin  Debug  operations are about to go into the tree [operations]
+	//	checkpoint end    Info   they are there [operations, commits, bytes, splits, merges, promotions, demotions, compactions]
+	//	split             Debug  a commit has split buckets [count]
+	//	grow file         Debug  a root has a longer file than the one before [from, to]
+	//	grow log          Info   and a longer log [from, to]
+	//	close             Info   Close has ended [keys, values, file_bytes; error, if it failed]
+	//	error             Error  a failure that no caller is told, or that ends writing [error; operation]
+	//
+	// Recovery may checkpoint and grow the file before open. Whoever works calls the
+	// handler, with locks held: it must not call the Store.
 	Logger *slog.Logger
 	// Verify says when stored rows are verified; default VerifyFirstTouch.
 	Verify VerifyMode
@@ -105,6 +122,29 @@ const (
 	maxSliceBytes       = 64 << 20
 )
 
+// check names every field that makes no sense, with its value and what it may be.
+func (o *Options) check() error {
+	var errs []error
+	want := func(ok bool, field string, value any, wanted string) {
+		if !ok {
+			errs = append(errs, invalidf("Options.%s is %v, want %s", field, value, wanted))
+		}
+	}
+	within := func(field string, value, least, most int64) {
+		want(value == 0 || value >= least && value <= most, field, value, fmt.Sprintf("%d to %d, or 0 for the default", least, most))
+	}
+	want(o.Durability == Sync || o.Durability == Async, "Durability", int(o.Durability), "Sync (0) or Async (1)")
+	want(o.FlushInterval >= 0, "FlushInterval", o.FlushInterval, "more than 0, or 0 for the default")
+	within("WALBytes", o.WALBytes, minRingBlocks*int64(o.blockBytes), maxWALBytes)
+	within("MemoryBudget", o.MemoryBudget, 1, math.MaxInt64)
+	within("SplitThreshold", int64(o.SplitThreshold), bucket.MinThreshold, maxThreshold)
+	want(o.WALKey == nil || len(o.WALKey) > 0, "WALKey", "empty", "a secret, or nil for a key in the file")
+	want(o.Verify >= VerifyFirstTouch && o.Verify <= VerifyOpen, "Verify", int(o.Verify), "VerifyFirstTouch (0), VerifyAlways (1) or VerifyOpen (2)")
+	want(o.LockTimeout >= 0, "LockTimeout", o.LockTimeout, "0 or more")
+	want(!o.Salvage || o.ReadOnly, "Salvage", o.Salvage, "false, or ReadOnly with it")
+	return errors.Join(errs...)
+}
+
 // withDefaults returns a copy with every zero field filled in, or says which
 // field makes no sense.
 func (o *Options) withDefaults() (Options, error) {
@@ -112,35 +152,18 @@ func (o *Options) withDefaults() (Options, error) {
 	if o != nil {
 		c = *o
 	}
-	switch {
-	case c.FlushInterval < 0:
-		return c, invalidf("Options.FlushInterval is %v, want 0 or more", c.FlushInterval)
-	case c.WALBytes < 0 || c.WALBytes > maxWALBytes:
-		return c, invalidf("Options.WALBytes is %d, want 0 to %d", c.WALBytes, int64(maxWALBytes))
-	case c.MemoryBudget < 0:
-		return c, invalidf("Options.MemoryBudget is %d, want 0 or more", c.MemoryBudget)
-	case c.SplitThreshold != 0 && (c.SplitThreshold < bucket.MinThreshold || c.SplitThreshold > maxThreshold):
-		return c, invalidf("Options.SplitThreshold is %d, want %d to %d", c.SplitThreshold, bucket.MinThreshold, maxThreshold)
-	case c.LockTimeout < 0:
-		return c, invalidf("Options.LockTimeout is %v, want 0 or more", c.LockTimeout)
-	case c.Durability != Sync && c.Durability != Async:
-		return c, invalidf("Options.Durability is %d, want Sync or Async", c.Durability)
-	case c.Verify < VerifyFirstTouch || c.Verify > VerifyOpen:
-		return c, invalidf("Options.Verify is %d, want VerifyFirstTouch, VerifyAlways or VerifyOpen", c.Verify)
-	case c.WALKey != nil && len(c.WALKey) == 0:
-		return c, invalidf("Options.WALKey is empty, want a secret, or nil for a key in the file")
-	case c.Salvage && !c.ReadOnly:
-		return c, invalidf("Options.Salvage needs Options.ReadOnly")
+	setDefault(&c.blockBytes, defaultBlock)
+	if err := c.check(); err != nil {
+		return c, err
 	}
 	setDefault(&c.FlushInterval, 10*time.Millisecond)
 	setDefault(&c.WALBytes, defaultWALBytes)
 	setDefault(&c.MemoryBudget, defaultMemoryBudget)
 	setDefault(&c.SplitThreshold, defaultThreshold)
 	setDefault(&c.GCInterval, time.Minute)
-	setDefault(&c.blockBytes, defaultBlock)
 	setDefault(&c.startBytes, startWALBytes)
 	setDefault(&c.sliceBytes, maxSliceBytes)
-	c.WALBytes = max(roundUp(c.WALBytes, int64(c.blockBytes)), minRingBlocks*int64(c.blockBytes))
+	c.WALBytes = roundUp(c.WALBytes, int64(c.blockBytes))
 	c.startBytes = min(c.startBytes, c.WALBytes)
 	c.WALKey = bytes.Clone(c.WALKey)
 	if c.Logger == nil {

@@ -45,6 +45,8 @@ type Store struct {
 	recovery  RecoveryReport
 	replayed  wal.ScanReport // what Open found in the log
 	failure   atomic.Pointer[error]
+	fileBytes atomic.Int64 // of the newest root that was loaded or committed
+	logBytes  atomic.Int64
 	lastTime  atomic.Int64 // ns since 1970; time never goes back
 	lastFlush atomic.Int64 // by the clock as it is, which may be set back
 
@@ -146,6 +148,7 @@ func (s *Store) Close() error {
 	if !s.opts.ReadOnly {
 		err = s.closeWriter()
 	}
+	last := s.state.Load().view.record
 	s.state.Store(nil) // first: a Snapshot that is taken now sees that, or is seen here
 	s.snapshots.Range(func(v, _ any) bool {
 		_ = v.(*Snapshot).end(ErrSnapshotExpired) // closed by its owner meanwhile: the same
@@ -155,7 +158,9 @@ func (s *Store) Close() error {
 	if !s.opts.ReadOnly && err == nil { // now: Trim makes roots of its own, which readers do not know
 		err = s.file.Trim(3 * s.smallestSlice())
 	}
-	return errors.Join(err, s.file.Close(), s.vfile.Close())
+	err = errors.Join(err, s.file.Close(), s.vfile.Close())
+	s.noteClose(&last, err)
+	return err
 }
 
 // closeWriter makes the root alone exact. It takes nothing that Open would need.

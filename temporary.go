@@ -146,7 +146,7 @@ func removeLeftover(path string, opts *Options) error {
 	ours, err := lockNamed(file, name, opts)
 	switch {
 	case errors.Is(err, vfs.ErrLockHeld):
-		return fmt.Errorf("%w: %s is being made", ErrLocked, name)
+		return fmt.Errorf("%s is being made: %w", name, lockedBy(file, opts))
 	case err != nil || !ours:
 		return err
 	}

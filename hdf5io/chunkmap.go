@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/internal/seedbug"
@@ -152,11 +153,12 @@ type Page struct {
 	number, address, commit uint64
 	size, crc               uint32
 
-	// ready is set after data, and data never changes afterwards: who sees ready
-	// may read data. mu is held by the one that sets both.
-	ready atomic.Bool
+	// bytes is the first byte of the data; nil: not verified yet. The data never
+	// changes, but bytes moves from one window on the file to the next. mu is held
+	// by whoever sets bytes, and before it n.
+	bytes atomic.Pointer[byte]
 	mu    sync.Mutex
-	data  []byte // without the Fletcher32
+	n     int // bytes of data, without the Fletcher32
 
 	marks [2]atomic.Uint64
 }
@@ -166,7 +168,7 @@ const PageMarks = 128
 
 // Data returns the chunk's bytes, without its filter. They are valid while a
 // View that holds the page is pinned, and must not be changed.
-func (p *Page) Data() []byte { return p.data }
+func (p *Page) Data() []byte { return unsafe.Slice(p.bytes.Load(), p.n) }
 
 // Mark sets mark i, 0 to 127. Marks are the caller's: they say something of the
 // page's bytes that stays true as long as the bytes do. Safe for concurrent use.
@@ -205,15 +207,15 @@ func (p *Page) verify(v *View) ([]byte, error) {
 func (p *Page) load(v *View, dataSize int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ready.Load() {
+	if p.bytes.Load() != nil {
 		return nil
 	}
 	stored, err := p.verify(v)
 	if err != nil {
 		return err
 	}
-	p.data = stored[:dataSize:dataSize]
-	p.ready.Store(true)
+	p.n = dataSize
+	p.bytes.Store(unsafe.SliceData(v.file.newest(p, stored)))
 	return nil
 }
 

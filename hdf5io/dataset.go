@@ -177,7 +177,7 @@ func (d *Dataset) Page(i uint64) (*Page, error) {
 		return nil, d.notMapped()
 	}
 	p := d.pages.page(i)
-	if p == nil || p.ready.Load() {
+	if p == nil || p.bytes.Load() != nil {
 		return p, nil
 	}
 	if err := p.load(d.view, d.size); err != nil {

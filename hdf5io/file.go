@@ -68,9 +68,6 @@ const (
 	maxGrowStep       = 64 << 20 // of the proportional growth
 	growUnit          = 4096
 	defaultQuarantine = 2
-
-	// mapReserve is the address space set aside for the file to grow in.
-	mapReserve = 1 << 40
 )
 
 // File is an open file. Any number of goroutines may read its Views, and use
@@ -78,8 +75,8 @@ const (
 type File struct {
 	file    vfs.File
 	options Options
-	mapping vfs.Mapping // nil: read with ReadAt
-	alone   bool        // no byte locks here: nobody else has the file open
+	window  atomic.Pointer[window] // the newest; nil: read with ReadAt
+	alone   bool                   // no byte locks here: nobody else has the file open
 	uuid    [16]byte
 
 	view   atomic.Pointer[View] // the newest
@@ -166,11 +163,8 @@ func (f *File) Close() error {
 
 // release undoes open, as far as it got.
 func (f *File) release() error {
-	var err error
-	if f.mapping != nil {
-		err = f.mapping.Close()
-	}
 	f.space.mu.Lock()
+	err := closeWindows(f.space.views, nil)
 	for _, v := range f.space.views {
 		if f.options.ReadOnly {
 			f.unpin(v.slot.commit)
@@ -179,22 +173,6 @@ func (f *File) release() error {
 	f.space.mu.Unlock()
 	f.unlock()
 	return err
-}
-
-// mapFile maps the file unless the options or the system say no.
-func (f *File) mapFile() error {
-	if f.options.NoMmap {
-		return nil
-	}
-	m, err := f.file.Map(mapReserve)
-	if errors.Is(err, vfs.ErrNoMap) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("map the file: %w", err)
-	}
-	f.mapping = m
-	return nil
 }
 
 // Create formats the empty file and returns it, open for writing; build makes its
@@ -239,9 +217,6 @@ func (f *File) create(payload []byte, build func(*Tx) error) error {
 	}
 	if info.Size != 0 {
 		return fmt.Errorf("the file has %d bytes, want none", info.Size)
-	}
-	if err := f.mapFile(); err != nil {
-		return err
 	}
 	f.space.mu.Lock()
 	err = f.grow(dataStart)

@@ -24,6 +24,17 @@ var (
 	lockWriter    = vfs.Lock{Offset: writerByte, Length: 1, Exclusive: true}
 )
 
+// Holder returns the number of the process that keeps an opener out, for reading
+// or for writing; 0: it cannot be told. See vfs.LockHolder.
+func Holder(info vfs.Info, readOnly bool, likely int) int {
+	if !readOnly {
+		if pid := vfs.LockHolder(info, lockWriter, likely); pid != 0 {
+			return pid
+		}
+	}
+	return vfs.LockHolder(info, lockShared, likely)
+}
+
 func pinLock(commit uint64) vfs.Lock {
 	return vfs.Lock{Offset: pinBase + int64(commit), Length: 1}
 }

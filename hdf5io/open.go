@@ -153,12 +153,6 @@ func (f *File) open(report *OpenReport) (err error) {
 	if err := f.openSpace(v.slot, free, pair, report); err != nil {
 		return err
 	}
-	if err := f.mapFile(); err != nil {
-		if f.options.ReadOnly {
-			f.unpin(v.slot.commit)
-		}
-		return err
-	}
 	f.publish(v)
 	v.Adopted()
 	if f.options.ReadOnly {

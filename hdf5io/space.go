@@ -109,6 +109,7 @@ func (f *File) dropViews() {
 		if f.options.ReadOnly {
 			f.unpin(s.views[0].slot.commit)
 		}
+		_ = closeWindows(s.views[:1], s.views[1].window) // if it fails, address space is lost and no more
 		s.views[0] = nil
 		s.views = s.views[1:]
 	}

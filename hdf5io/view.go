@@ -20,6 +20,7 @@ type View struct {
 	// data is the mapped file as far as the View may look; shorter or empty where the
 	// file is not mapped.
 	data     []byte
+	window   *window // that data is of, or an older one; nil: the file is not mapped
 	datasets map[string]*Dataset
 	groups   map[string]*object
 	maps     [2]*chunkMap
@@ -161,11 +162,7 @@ func (v *View) complete() {
 			v.maps[i] = new(chunkMap)
 		}
 	}
-	if m := v.file.mapping; m != nil {
-		// Where less address space could be set aside than the file has by now,
-		// the View reads with ReadAt.
-		v.data, _ = m.View(0, int64(v.slot.endOfFile))
-	}
+	v.file.mapView(v)
 }
 
 // publish makes v the newest View. What v's commit freed stays until its caller says

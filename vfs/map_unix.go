@@ -3,6 +3,7 @@
 package vfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"math"
@@ -12,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unixMapping is one reservation over the file, made once: pages past the end
-// of the file become readable as the file grows.
+// unixMapping is one reservation over the file: pages past the end of the file
+// become readable as the file grows.
 type unixMapping struct {
 	f    *osFile
 	data []byte
@@ -42,21 +43,37 @@ func (f *osFile) Map(reserve int64) (Mapping, error) {
 		reserve = min(reserve, max(least, reserve32))
 	}
 	for {
-		m := &unixMapping{f: f}
-		err := f.control("map", func(fd uintptr) (err error) {
-			m.data, err = unix.Mmap(int(fd), 0, int(reserve), unix.PROT_READ, unix.MAP_SHARED|mapNoReserve)
-			return err
-		})
+		m, err := f.mapReserve(reserve)
 		if err == nil {
 			m.size.Store(min(size, reserve))
 			return m, nil
 		}
-		if reserve == least {
+		if reserve <= least {
 			return nil, &fs.PathError{Op: "map", Path: f.Name(), Err: noMapError{err}}
 		}
 		reserve = max(reserve/2/page*page, least)
 	}
 }
+
+// mapReserve sets reserve bytes of address space aside, if the process may have
+// as much.
+func (f *osFile) mapReserve(reserve int64) (*unixMapping, error) {
+	if !mappings.take(reserve) {
+		return nil, errAddressSpace
+	}
+	m := &unixMapping{f: f}
+	err := f.control("map", func(fd uintptr) (err error) {
+		m.data, err = unix.Mmap(int(fd), 0, int(reserve), unix.PROT_READ, unix.MAP_SHARED|mapNoReserve)
+		return err
+	})
+	if err != nil {
+		mappings.give(reserve)
+	}
+	return m, err
+}
+
+// errAddressSpace: the mappings of the process have taken what they may.
+var errAddressSpace = errors.New("the mapped files of this process take too much address space")
 
 // noMapError keeps the system's reason.
 type noMapError struct{ err error }
@@ -103,5 +120,9 @@ func (m *unixMapping) Close() error {
 	}
 	data := m.data
 	m.data = nil
-	return pathError("unmap", m.f.Name(), unix.Munmap(data))
+	err := unix.Munmap(data)
+	if err == nil {
+		mappings.give(int64(len(data)))
+	}
+	return pathError("unmap", m.f.Name(), err)
 }

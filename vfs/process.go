@@ -9,6 +9,12 @@ import (
 // ProcessID is the number of this process, for people who look for the holder of a lock.
 func ProcessID() int { return os.Getpid() }
 
+// LockHolder returns the number of a living process that keeps others from taking l
+// on the file with this info; 0: nobody can be named. It asks for likely first.
+// Processes that this one may not look at, of other users or outside its
+// container, are not named, and only Linux names any.
+func LockHolder(info Info, l Lock, likely int) int { return lockHolder(info, l, likely) }
+
 // IsReadOnlyFS tells whether err says that a file system is mounted read-only.
 func IsReadOnlyFS(err error) bool { return errors.Is(err, syscall.EROFS) }
 

@@ -64,6 +64,8 @@ type File interface {
 	// in bytes; the file may grow within it and is seen through the same Mapping.
 	// ErrNoMap: this file cannot be mapped, read with ReadAt. Where the address
 	// space is short less may be set aside, but never less than the file's size.
+	// All mappings of a process together get a part of its address space, and
+	// ErrNoMap when that is used up.
 	Map(reserve int64) (Mapping, error)
 	// TryLock takes l without waiting; ErrLockHeld: somebody else has it. Taking
 	// a lock again in the other mode converts it. The conversion of a whole-file

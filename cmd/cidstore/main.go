@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -75,6 +76,8 @@ type program struct {
 	quiet         bool
 	keyFile       string
 	allowUnsafeFS bool
+	wait          time.Duration   // for a lock
+	stopped       <-chan struct{} // closed by a signal
 }
 
 func (p *program) root() *cobra.Command {
@@ -90,7 +93,11 @@ digits. Any other text is a name and stands for its UUIDv5 in the DNS namespace.
 Results go to standard output, progress and messages to standard error. Exit codes:
 0 done, 1 negative answer, 2 wrong usage, 3 corrupt file, 4 locked by another
 process, 5 failed input or output or full disk, 6 other format version, 130 and 143
-stopped by SIGINT and SIGTERM.`,
+stopped by SIGINT and SIGTERM.
+
+One process at a time writes a store. A command that finds it locked waits for up to
+--wait, so that short commands, put and del, can run side by side; restore, which
+replaces the file, fails at once.`,
 		Example: `  cidstore import words.h5 wordnet-words.tsv.gz
   cidstore get words.h5 dog --resolve wordnet-words.tsv.gz`,
 		SilenceErrors: true,
@@ -98,7 +105,10 @@ stopped by SIGINT and SIGTERM.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(*cobra.Command, []string) error { return usageError{errors.New("no command given")} },
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
-			p.started = true
+			p.started, p.stopped = true, c.Context().Done()
+			if p.wait < 0 {
+				return usageError{fmt.Errorf("--wait: %v, want 0 or more", p.wait)}
+			}
 			return namedFiles(c)
 		},
 		Version: versionLine(),
@@ -111,6 +121,7 @@ stopped by SIGINT and SIGTERM.`,
 	flags.BoolVarP(&p.quiet, "quiet", "q", false, "no progress and no messages, errors alone")
 	flags.StringVar(&p.keyFile, "wal-key-file", "", "`file` whose bytes, all of them, are the secret of the log's HMAC chain")
 	flags.BoolVar(&p.allowUnsafeFS, "allow-unsafe-fs", false, "write on network and unknown file systems too, which may lose data")
+	flags.DurationVar(&p.wait, "wait", defaultWait, "how long to wait for a STORE that another process has locked, as 500ms or 1m; 0 fails at once")
 	root.AddCommand(p.importCommand(), p.exportCommand(), p.putCommand(), p.getCommand(), p.delCommand(),
 		p.countCommand(), p.statCommand(), p.checkCommand(), p.backupCommand(), p.restoreCommand(), p.versionCommand())
 	refuseUnknown(root)

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/cidstore/cidstore"
 )
@@ -33,7 +35,7 @@ func (p *program) withStore(path string, how access, work func(*cidstore.Store) 
 	}
 	options.ReadOnly = how == reading || how == salvaging
 	options.Salvage = how == salvaging
-	s, err := openStore(path, how, options)
+	s, err := p.openStore(path, how, options)
 	if err != nil {
 		return openError{err}
 	}
@@ -50,15 +52,40 @@ type openError struct{ error }
 
 func (e openError) Unwrap() error { return e.error }
 
-func openStore(path string, how access, options *cidstore.Options) (*cidstore.Store, error) {
+func (p *program) openStore(path string, how access, options *cidstore.Options) (*cidstore.Store, error) {
 	if err := checkPath(path, how); err != nil {
 		return nil, err
 	}
-	s, err := cidstore.Open(path, options)
+	s, err := p.openWhenFree(path, options)
 	if foreign(path, err) {
 		err = fmt.Errorf("open %s: %w", path, errForeign)
 	}
 	return s, err
+}
+
+const (
+	// defaultWait is what short commands need to get past each other.
+	defaultWait = 2 * time.Second
+	// waitStep is how long a signal goes unnoticed while a lock is waited for.
+	waitStep = 100 * time.Millisecond
+)
+
+// openWhenFree opens the store, and waits for its lock as long as --wait says, or
+// until a signal ends the program.
+func (p *program) openWhenFree(path string, options *cidstore.Options) (*cidstore.Store, error) {
+	for begun := time.Now(); ; {
+		left := p.wait - time.Since(begun)
+		options.LockTimeout = max(0, min(left, waitStep))
+		s, err := cidstore.Open(path, options)
+		if left <= waitStep || !errors.Is(err, cidstore.ErrLocked) {
+			return s, err
+		}
+		select {
+		case <-p.stopped:
+			return nil, context.Canceled
+		default:
+		}
+	}
 }
 
 // errForeign is said of an HDF5 file with nothing of a store in it, in place of what

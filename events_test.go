@@ -1,0 +1,117 @@
+package cidstore
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// recorder keeps the events that it gets.
+type recorder struct {
+	mu     sync.Mutex // guards events
+	least  slog.Level
+	events []slog.Record
+}
+
+func (r *recorder) Enabled(_ context.Context, l slog.Level) bool { return l >= r.least }
+func (r *recorder) WithAttrs([]slog.Attr) slog.Handler           { return r }
+func (r *recorder) WithGroup(string) slog.Handler                { return r }
+func (r *recorder) Handle(_ context.Context, e slog.Record) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e.Clone())
+	return nil
+}
+
+// take returns the events since the last call by name, and their names in order.
+func (r *recorder) take() (byName map[string]map[string]slog.Value, names []string, levels map[string]slog.Level) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	byName, levels = map[string]map[string]slog.Value{}, map[string]slog.Level{}
+	for _, e := range r.events {
+		attributes := map[string]slog.Value{}
+		e.Attrs(func(a slog.Attr) bool { attributes[a.Key] = a.Value; return true })
+		byName[e.Message], levels[e.Message] = attributes, e.Level
+		names = append(names, e.Message)
+	}
+	r.events = nil
+	return byName, names, levels
+}
+
+// TestLoggerFollowsALife: a life that opens, recovers, checkpoints, splits, grows
+// and closes tells all of it, with figures.
+func TestLoggerFollowsALife(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	r := &recorder{least: slog.LevelDebug}
+	o := Options{
+		Logger: slog.New(r), GCInterval: -1, WALBytes: 1 << 20, SplitThreshold: 4,
+		startBytes: 64 << 10, growBytes: 4096, sliceBytes: 16 << 10,
+	}
+	first, err := Open(path, &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Insert(FromUint64(1), FromUint64(2)); err != nil {
+		t.Fatal(err)
+	}
+	// The life ends without Close: what it wrote is in the log alone.
+	first.file.Close()
+	first.vfile.Close()
+	r.take()
+
+	s, err := Open(path, &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, _, levels := r.take()
+	open := events["open"]
+	if open == nil || levels["open"] != slog.LevelInfo || open["clean"].Any() != false || open["frames"].Any() != int64(1) ||
+		open["operations"].Any() != int64(1) || open["path"].String() != path || open["log_bytes"].Any() != uint64(64<<10) {
+		t.Errorf("open: %v", events)
+	}
+	for i := range uint64(2000) {
+		if err := s.Insert(FromUint64(i), FromUint64(i+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Checkpoint(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	events, names, levels := r.take()
+	for name, level := range map[string]slog.Level{
+		"checkpoint begin": slog.LevelDebug, "checkpoint end": slog.LevelInfo, "split": slog.LevelDebug,
+		"grow file": slog.LevelDebug, "grow log": slog.LevelInfo,
+	} {
+		if !slices.Contains(names, name) || levels[name] != level {
+			t.Errorf("%s at %v, want it at %v; events %v", name, levels[name], level, names)
+		}
+	}
+	end := events["checkpoint end"]
+	if events["checkpoint begin"]["operations"].Any() != end["operations"].Any() || end["bytes"].Uint64() == 0 || end["commits"].Uint64() == 0 {
+		t.Errorf("begin %v, end %v", events["checkpoint begin"], end)
+	}
+	for _, name := range []string{"grow file", "grow log"} {
+		if events[name]["from"].Int64() >= events[name]["to"].Int64() {
+			t.Errorf("%s: %v", name, events[name])
+		}
+	}
+	keys, values := s.state.Load().view.record.numKeys, s.state.Load().view.record.numValues
+	r.least = slog.LevelInfo
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	events, names, _ = r.take()
+	if slices.Contains(names, "checkpoint begin") {
+		t.Errorf("Debug events at Info: %v", names)
+	}
+	last := events["close"]
+	if names[len(names)-1] != "close" || last["keys"].Any() != keys || last["values"].Any() != values || last["file_bytes"].Int64() == 0 {
+		t.Errorf("close: %v, events %v", last, names)
+	}
+	if _, failed := last["error"]; failed {
+		t.Errorf("close: %v", last)
+	}
+}

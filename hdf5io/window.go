@@ -1,0 +1,115 @@
+package hdf5io
+
+import (
+	"unsafe"
+
+	"github.com/cidstore/cidstore/vfs"
+)
+
+const (
+	// leastWindow is the address space set aside for a small file, in bytes.
+	leastWindow = 16 << 20
+	// windowRoom is how many times the size of the file is set aside.
+	windowRoom = 2
+)
+
+// window is one mapping of the file. When the file outgrows it, the next View
+// gets a larger one. Views are dropped in the order of their commits, and none has
+// an older window than the View before it, so a window is closed when the
+// last View that has it is dropped: what that View's readers, or earlier ones,
+// were given is then used by nobody.
+type window struct {
+	mapping vfs.Mapping
+	data    []byte // what the first View through it sees; it covers all that older windows do
+}
+
+// mapView lets v see the file through the present window, or through a new one
+// where the file has outgrown that. Where no address space can be had v sees as
+// much as the View before it, and reads the rest with ReadAt.
+func (f *File) mapView(v *View) {
+	if f.options.NoMmap {
+		return
+	}
+	size := int64(v.slot.endOfFile)
+	now := f.window.Load()
+	if now != nil {
+		v.window = now
+		var err error
+		if v.data, err = now.mapping.View(0, size); err == nil {
+			return
+		}
+	}
+	w, err := f.openWindow(size)
+	if err != nil {
+		if now != nil {
+			before := f.view.Load().data
+			v.data = before[:min(int64(len(before)), size)]
+		}
+		return
+	}
+	v.window, v.data = w, w.data
+	f.window.Store(w)
+	for _, m := range v.maps {
+		m.show(w.data)
+	}
+}
+
+// openWindow maps the file, the first size bytes of which must be seen.
+func (f *File) openWindow(size int64) (*window, error) {
+	m, err := f.file.Map(max(leastWindow, size*windowRoom))
+	if err != nil {
+		return nil, err
+	}
+	data, err := m.View(0, size)
+	if err != nil {
+		_ = m.Close() // nobody has seen it
+		return nil, err
+	}
+	return &window{m, data}, nil
+}
+
+// closeWindows closes the windows of views, which nobody reads any more, but for
+// the window kept.
+func closeWindows(views []*View, kept *window) (err error) {
+	for i, v := range views {
+		if v.window == nil || v.window == kept || i+1 < len(views) && views[i+1].window == v.window {
+			continue
+		}
+		if closeErr := v.window.mapping.Close(); err == nil {
+			err = closeErr
+		}
+	}
+	return err
+}
+
+// show lets the pages that have been loaded show their bytes in data, the newest
+// window. A page that is being loaded looks for that window itself.
+func (m *chunkMap) show(data []byte) {
+	for _, leaf := range m.leaves {
+		if leaf == nil {
+			continue
+		}
+		for _, p := range leaf {
+			if p != nil {
+				p.show(data)
+			}
+		}
+	}
+}
+
+func (p *Page) show(data []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bytes.Load() != nil && p.address+uint64(p.size) <= uint64(len(data)) {
+		p.bytes.Store(unsafe.SliceData(data[p.address:]))
+	}
+}
+
+// newest returns the bytes of p in the newest window; where that does not have
+// them, stored.
+func (f *File) newest(p *Page, stored []byte) []byte {
+	if w := f.window.Load(); w != nil && p.address+uint64(p.size) <= uint64(len(w.data)) {
+		return w.data[p.address:][:p.size:p.size]
+	}
+	return stored
+}
