@@ -2,11 +2,13 @@ package cidstore_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -153,10 +155,26 @@ func patch(t *testing.T, path string, offset int, word uint32) {
 }
 
 func TestOpenNewerVersion(t *testing.T) {
-	const slotVersion, storeVersion = 8, 192 // offsets in a slot
-	for _, offset := range []int{slotVersion, storeVersion} {
+	for offset, version := range map[int]uint32{8: 2, 192: cidstore.FormatVersion + 1} { // of the slot, of the store record in it
 		path := smallFile(t, 10)
-		patch(t, path, offset, 2)
+		patch(t, path, offset, version)
+		refused(t, path, cidstore.ErrFormatVersion)
+	}
+}
+
+// TestOpenOlderVersion: files of format 1, as that version made them: empty, closed
+// with 100 keys, and killed with 400 and a log to be replayed.
+func TestOpenOlderVersion(t *testing.T) {
+	for _, name := range []string{"empty", "small", "killed"} {
+		packed, err := os.Open(filepath.Join("testdata", "format1", name+".h5.gz"))
+		must(t, err)
+		defer packed.Close()
+		r, err := gzip.NewReader(packed)
+		must(t, err)
+		p, err := io.ReadAll(r)
+		must(t, err)
+		path := filepath.Join(t.TempDir(), name+".h5")
+		must(t, os.WriteFile(path, p, 0o666))
 		refused(t, path, cidstore.ErrFormatVersion)
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
+	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/wal"
 )
@@ -86,6 +88,8 @@ type checkpoint struct {
 	frozen  *table
 	through wal.Mark
 	ops     []op // what is left of a copy of the frozen operations, by (hash, key, sequence)
+	folds   stretch
+	keep    bool // there is no room to fold any group: all goes into runs
 	done    structure
 }
 
@@ -103,6 +107,7 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	st := s.state.Load()
 	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough}
 	c.sort(st.view.record.sliceHash)
+	c.plan(st.view)
 	ends := c.begins()
 	limit := s.opts.sliceBytes
 	for last := false; !last; {
@@ -113,12 +118,14 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 		last, err = c.slice(limit)
 		switch {
 		case err == nil:
-		case errors.Is(err, ErrNoSpace) && limit > s.smallestSlice():
-			limit = max(limit/4, s.smallestSlice())
+		case errors.Is(err, ErrNoSpace) && limit > leastSlice:
+			limit = max(limit/4, leastSlice)
 		case errors.Is(err, ErrNoSpace) && !s.settled:
 			if err := s.settle(); err != nil {
 				return err
 			}
+		case errors.Is(err, ErrNoSpace) && !c.keep:
+			c.keep = true
 		default:
 			return s.writeFailed(fmt.Errorf("checkpoint: %w", err))
 		}
@@ -199,7 +206,66 @@ func (c *checkpoint) groupEqualHashes() {
 	}
 }
 
-// slice merges operations from the front of c.ops, bucket by bucket, until about
+// waitingShare is the part of the keys that may wait in runs to be folded into
+// groups. A group is folded once for about twice its share, so that an entry is
+// written 1 / (2 × waitingShare) times more: 2.5 times; what has been folded goes on
+// taking space in its run until the last group of the run is.
+const waitingShare = 0.2
+
+// tightShare is waitingShare where the disk is full: space is dearer than time.
+const tightShare = 0.02
+
+// plan decides which groups are folded by this checkpoint: in turn, as many as it
+// takes for no more entries to wait after it than may.
+func (c *checkpoint) plan(v *view) {
+	c.folds = stretch{start: v.record.foldHash}
+	waiting, runs := v.buckets.Waiting()
+	share := waitingShare
+	if c.store.file.Tight() {
+		share = tightShare
+	}
+	excess := float64(waiting) + float64(len(c.ops)) - share*float64(v.record.numKeys)
+	if runs > manyRuns { // each read looks into all of them
+		excess = max(excess, float64(waiting)*float64(runs-manyRuns)/manyRuns)
+	}
+	for run := range v.directory.From(c.folds.start) {
+		if excess <= 0 {
+			return
+		}
+		excess -= float64(c.takes(v, run))
+		c.folds.size = run.Last() + 1 - c.folds.start
+	}
+	for run := range v.directory.All() {
+		if excess <= 0 || run.Prefix >= c.folds.start {
+			break
+		}
+		excess -= float64(c.takes(v, run))
+		c.folds.size = run.Last() + 1 - c.folds.start
+	}
+	c.folds.all = c.folds.size == 0 // once around
+}
+
+// manyRuns is a number of runs that reads do not like to look into.
+const manyRuns = 40
+
+// takes is about how many entries wait for a group, the operations of this
+// checkpoint included.
+func (c *checkpoint) takes(v *view, run directory.Run) int {
+	low, _ := slices.BinarySearchFunc(c.ops, run.Prefix, compareHash)
+	end := len(c.ops)
+	if last := run.Last(); last < math.MaxUint64 {
+		end, _ = slices.BinarySearchFunc(c.ops, last+1, compareHash)
+	}
+	st, err := v.buckets.State(run.Pointer.Bucket)
+	if err != nil {
+		return end - low // whoever folds the group reports it
+	}
+	return end - low + v.buckets.WaitingFor(&st, run.Last())
+}
+
+func compareHash(o op, hash uint64) int { return cmp.Compare(o.hash, hash) }
+
+// slice merges operations from the front of c.ops, group by group, until about
 // limit bytes are placed, and commits. last: the table is in the tree.
 func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	s := c.store
@@ -214,16 +280,21 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	m, err := newMerge(s, tx, base)
 	rest := c.ops
 	if err == nil {
-		rest, err = m.run(tx, c.ops, limit)
+		if s.file.Tight() {
+			limit = min(limit, tx.Longest()/2) // so that the new run is one piece
+		}
+		m.folds, m.keep = c.folds, c.keep
+		rest, err = m.run(c.ops, limit)
 	}
 	if err != nil {
 		tx.Abort()
 		return false, err
 	}
 	r := &m.record
-	last = len(rest) == 0
+	last = m.end
 	if last {
 		r.lastApplied, r.sliceThrough, r.sliceHash = c.through.Sequence, 0, 0
+		r.foldHash = c.folds.start + c.folds.size
 		r.epochs = wal.TrimEpochs(r.epochs, c.through)
 	} else {
 		r.sliceThrough, r.sliceHash = c.through.Sequence, m.next
@@ -246,6 +317,9 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	c.ops = rest
 	c.done.add(m.done)
 	s.count(m.done)
+	if m.cleared > 0 {
+		s.LogEvent("gc", "deletions", m.cleared)
+	}
 	return last, nil
 }
 

@@ -14,7 +14,7 @@ const (
 	// Version is the version of this module.
 	Version = "0.1.0"
 	// FormatVersion is the version of the file format that this module writes.
-	FormatVersion = 1
+	FormatVersion = 2
 )
 
 // described makes the two attributes that every dataset carries.
@@ -53,7 +53,7 @@ func createConfig(tx *hdf5io.Tx, r *record, uuid [16]byte) error {
 	created := binary.LittleEndian.AppendUint64(nil, math.Float64bits(float64(r.created)/1e9))
 	for _, a := range []hdf5io.Attribute{
 		u32Attribute("format_version", FormatVersion),
-		textAttribute("version_string", "1"),
+		textAttribute("version_string", "2"),
 		textAttribute("creator", "cidstore "+Version),
 		{Name: "created_timestamp", Type: hdf5io.Float64(), Data: created},
 		bytesAttribute("file_uuid", uuid[:]),
@@ -75,6 +75,7 @@ func createConfig(tx *hdf5io.Tx, r *record, uuid [16]byte) error {
 func writeConfig(tx *hdf5io.Tx, r *record, commit uint64) error {
 	for _, a := range []hdf5io.Attribute{
 		{Name: "global_depth", Type: hdf5io.Uint(1), Data: []byte{byte(r.globalDepth)}},
+		u64Attribute("num_groups", r.numGroups),
 		u64Attribute("num_buckets", r.numBuckets),
 		u64Attribute("num_keys", r.numKeys),
 		u64Attribute("num_values", r.numValues),
@@ -111,5 +112,5 @@ func epochsAttribute(epochs []wal.Epoch) hdf5io.Attribute {
 
 // openDirectory loads the directory of a root.
 func openDirectory(root *hdf5io.View, r *record) (*directory.Directory, error) {
-	return directory.Load(root, int(r.globalDepth), r.numBuckets)
+	return directory.Load(root, int(r.globalDepth), r.numGroups)
 }

@@ -13,18 +13,22 @@
 // a table in memory, the fresh one; then it is acknowledged. A checkpoint turns
 // the fresh table into the frozen one and merges it into the tree of HDF5
 // objects, slice by slice of hash space; each slice is one commit, written into
-// free space and published by replacing one page. Nothing that a committed root
+// free space and published by replacing one page. It adds to the entries of most
+// groups a part of a new run, and folds some groups in turn: so an entry is
+// written about three times in its life, however large the store is. Nothing that a committed root
 // reaches is overwritten, so a kill or a power cut leaves the root before or the
 // root after, and the log has what the root lacks.
 //
-//	read:   fresh table → frozen table → View (directory → bucket → set of values)
+//	read:   fresh table → frozen table → View (directory → runs, group → set of values)
 //	write:  admit → log (group commit) → fresh table → acknowledged
 //	later:  fresh becomes frozen → slices → commits → the log's tail moves
 //
 // # Terms
 //
 //	key, value    identifiers, type E
-//	bucket        the keys whose hashes share a prefix; a row of entries and a tail
+//	bucket        the keys whose hashes share a prefix, sorted
+//	group         up to 64 neighbouring buckets; the directory points to groups
+//	run           entries of one commit that wait to be folded into their groups
 //	entry         one key with up to four values, or the id of its spilled set
 //	spilled set   the values of a key that has, or had, more than four
 //	frame         the log records of one batch; it is replayed whole or not at all

@@ -13,32 +13,37 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// merge is one slice of a checkpoint: a run of operations in order of hashes
-// merged into the buckets, sets and directory of one transaction.
+// merge is what one transaction makes of the tree: of a slice of a checkpoint,
+// operations in order of hashes, merged into the groups, runs, sets and directory.
 type merge struct {
+	file      *hdf5io.File
+	tx        *hdf5io.Tx
 	base      *view
 	buckets   *bucket.Writer
 	sets      *valueset.Writer
 	directory *directory.Editor
 	commit    uint64 // number of the commit under way
 	now       int64
-	threshold int
+	geometry  bucket.Geometry
+	folds     stretch // the groups that are folded, whatever happens to them
+	keep      bool    // no group is folded
 
 	record    record // becomes the new root's
 	deletions []gc.Record
 	ops       []op                               // of the key under way
 	onRemove  func(v E, whole bool, ordinal int) // removed, made once
-	changes   []bucket.Item                      // of the bucket under way
-	spare     []uint32                           // overflow rows of it that may be used again
-	next      uint64                             // hash behind the last bucket merged; 0: the end of hash space
+	changes   []bucket.Item                      // of the group under way
+	next      uint64                             // hash after the last group merged
+	end       bool                               // that was the last hash
 	done      structure
+	cleared   uint64 // rows of the deletion log that were cleared
 	placed    int64
 }
 
 func newMerge(s *Store, tx *hdf5io.Tx, base *view) (*merge, error) {
 	m := &merge{
-		base: base, commit: tx.NextCommit(), now: s.now(), record: base.record,
-		threshold: int(base.record.splitThreshold), directory: base.directory.Edit(),
+		file: s.file, tx: tx, base: base, commit: tx.NextCommit(), now: s.now(), record: base.record,
+		geometry: base.buckets.Geometry(), directory: base.directory.Edit(),
 		next: base.record.sliceHash,
 	}
 	m.onRemove = m.removed
@@ -50,30 +55,56 @@ func newMerge(s *Store, tx *hdf5io.Tx, base *view) (*merge, error) {
 	return m, err
 }
 
-// run merges ops from the front, whole buckets at a time, until about limit
-// bytes are placed, and returns the rest.
-func (m *merge) run(tx *hdf5io.Tx, ops []op, limit int64) (rest []op, err error) {
+// run merges ops from the front, whole groups at a time, and folds groups, until
+// about limit bytes are placed. It returns the rest of ops; m.end: all is done.
+func (m *merge) run(ops []op, limit int64) (rest []op, err error) {
 	err = guard(func() error {
-		for len(ops) > 0 && tx.Placed() < limit {
-			if ops, err = m.bucket(ops); err != nil {
-				return err
+		if m.next == 0 {
+			m.buckets.Absorb(len(ops))
+		}
+		for m.buckets.Placed() < limit {
+			hash, ok := m.nextHash(ops)
+			if !ok {
+				m.end = true
+				break
+			}
+			if ops, err = m.group(hash, ops); err != nil || m.end {
+				break
 			}
 		}
-		return nil
+		if err != nil {
+			return err
+		}
+		return m.buckets.Passed(m.next, m.end)
 	})
 	return ops, err
 }
 
-// bucket merges the operations on one bucket, all of them.
-func (m *merge) bucket(ops []op) (rest []op, err error) {
-	id := m.base.directory.Bucket(ops[0].hash)
+// nextHash is the lowest hash from m.next on at which there is something to do.
+func (m *merge) nextHash(ops []op) (hash uint64, ok bool) {
+	if hash, ok = m.buckets.Next(m.next); !ok {
+		hash = ^uint64(0)
+	}
+	if len(ops) > 0 {
+		hash, ok = min(hash, ops[0].hash), true
+	}
+	if next, found := m.folds.next(m.next); found && !m.keep {
+		hash, ok = min(hash, next), true
+	}
+	return hash, ok
+}
+
+// group merges the operations on the group of a hash, all of them.
+func (m *merge) group(hash uint64, ops []op) (rest []op, err error) {
+	r := m.base.directory.Run(hash)
+	id := r.Pointer.Bucket
 	st, err := m.base.buckets.State(id)
 	if err != nil {
 		return ops, err
 	}
-	if !st.Covers(ops[0].hash) {
-		return ops, corrupt.Errorf(fmt.Sprintf("state of bucket %d", id), -1,
-			"prefix %#x of %d bits does not cover hash %#x", st.Prefix, st.LocalDepth, ops[0].hash)
+	if st.Prefix != r.Prefix || st.LocalDepth != r.Depth {
+		return ops, corrupt.Errorf(fmt.Sprintf("group %d", id), -1,
+			"prefix %#x of %d bits, the directory says %#x of %d", st.Prefix, st.LocalDepth, r.Prefix, r.Depth)
 	}
 	m.changes = m.changes[:0]
 	for len(ops) > 0 && st.Covers(ops[0].hash) {
@@ -86,18 +117,61 @@ func (m *merge) bucket(ops []op) (rest []op, err error) {
 		}
 		ops = ops[n:]
 	}
-	m.next = 0
-	if st.LocalDepth > 0 {
-		m.next = st.Prefix + 1<<(64-st.LocalDepth)
+	m.next = r.Last() + 1
+	m.end = m.next == 0
+	if !m.keep && (m.folds.holds(r.Prefix) || m.crowded(&st, r)) {
+		if folded, err := m.fold(id, st); folded || err != nil {
+			return ops, err
+		}
 	}
+	return ops, m.buckets.Keep(&st, m.changes)
+}
+
+// crowded reports whether as many entries wait for a group as it has: then it is
+// folded whether or not it is its turn.
+func (m *merge) crowded(st *bucket.State, r directory.Run) bool {
 	if len(m.changes) == 0 {
-		return ops, nil
+		return false
 	}
-	over, err := m.buckets.Update(id, m.changes)
-	if err != nil || over == nil {
-		return ops, err
+	waiting := m.base.buckets.WaitingFor(st, r.Last())
+	return waiting+len(m.changes) >= int(st.Entries)
+}
+
+// fold writes a group with all that waits for it. folded: false where no group can
+// hold it, because too many hashes are alike; its entries go on waiting.
+func (m *merge) fold(id uint32, st bucket.State) (folded bool, err error) {
+	items, err := m.buckets.Fold(id, m.changes)
+	if err != nil || !m.divisible(items, st.LocalDepth) {
+		return false, err
 	}
-	return ops, m.split(id, st, over)
+	if err := m.buckets.Consume(&st); err != nil {
+		return false, err
+	}
+	before := m.record.numBuckets
+	m.record.numBuckets -= uint64(st.Buckets())
+	if err := m.place(id, st, items); err != nil {
+		return false, err
+	}
+	if after := m.record.numBuckets; after > before {
+		m.done.splits += after - before
+	} else {
+		m.done.merges += before - after
+	}
+	return true, nil
+}
+
+// mostDepth bounds the depth that a group may have because of what it holds: a
+// directory of 2^22 pointers is 50 MB.
+const mostDepth = 22
+
+// divisible reports whether items can be spread over groups that hold them.
+func (m *merge) divisible(items []bucket.Item, depth uint8) bool {
+	for i := m.geometry.Capacity; i < len(items); i++ {
+		if first := items[i-m.geometry.Capacity].Hash; (first^items[i].Hash)>>(64-max(mostDepth, depth)) == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // key evaluates the operations on one key in their order, as if each had been
@@ -108,7 +182,11 @@ func (m *merge) key(id uint32, ops []op) error {
 	if err != nil {
 		return err
 	}
-	set, was, version, err := m.load(first.key, first.hash, entry, found)
+	before := bucket.Item{Hash: first.hash, Key: first.key, Deleted: true}
+	if found {
+		before = entry.Item(first.hash)
+	}
+	set, was, err := m.load(&before)
 	if err != nil {
 		return err
 	}
@@ -136,17 +214,14 @@ func (m *merge) key(id uint32, ops []op) error {
 	if found {
 		m.record.numKeys--
 	}
-	item := bucket.Item{Hash: first.hash, Key: first.key, Version: version + 1}
+	item := bucket.Item{Hash: first.hash, Key: first.key, Deleted: after.Live == 0}
 	if after.Live > 0 {
 		m.record.numKeys++
 		item.Values, item.Count, item.Spilled, item.Set = after.Values, after.Count, after.Spilled, after.Set
-	} else {
-		if !found {
-			return nil
-		}
-		item.Deleted = true
 	}
-	m.changes = append(m.changes, item)
+	if item != before {
+		m.changes = append(m.changes, item)
+	}
 	return nil
 }
 
@@ -160,97 +235,53 @@ func (m *merge) removed(v E, whole bool, ordinal int) {
 	m.deletions = append(m.deletions, gc.Record{Key: o.key, Value: v, Timestamp: float64(o.nanos) / 1e9, Whole: whole})
 }
 
-// load makes the set of values that the tree holds for key.
-func (m *merge) load(key E, hash uint64, entry bucket.Entry, found bool) (set *valueset.Set, live uint64, version uint32, err error) {
-	if !found {
-		return m.sets.Empty(key), 0, 0, nil
+// load makes the set of values that the tree holds for a key.
+func (m *merge) load(item *bucket.Item) (set *valueset.Set, live uint64, err error) {
+	switch {
+	case item.Deleted:
+		return m.sets.Empty(item.Key), 0, nil
+	case !item.Spilled:
+		return m.sets.Inline(item.Key, item.Values[:item.Count]), uint64(item.Count), nil
 	}
-	item := entry.Item(hash)
-	if !item.Spilled {
-		return m.sets.Inline(key, item.Values[:item.Count]), uint64(item.Count), item.Version, nil
-	}
-	set, err = m.sets.Spilled(key, item.Set)
+	set, err = m.sets.Spilled(item.Key, item.Set)
 	if err != nil {
-		return nil, 0, 0, err
+		return nil, 0, err
 	}
-	return set, set.Count(), item.Version, nil
+	return set, set.Count(), nil
 }
 
-// split spreads the keys of a bucket that holds too many over buckets that do
-// not. Overflow rows that it had are used again or given back.
-func (m *merge) split(id uint32, st bucket.State, items []bucket.Item) error {
-	m.spare = m.spare[:0]
-	for next := st.Next; next != 0; {
-		o, err := m.base.buckets.State(next)
-		if err != nil {
-			return err
-		}
-		m.spare = append(m.spare, next)
-		next = o.Next
+// place writes items as group id, or splits it until every part fits.
+func (m *merge) place(id uint32, st bucket.State, items []bucket.Item) error {
+	var fits bool
+	st.BucketBits, fits = m.geometry.Fits(items, st.LocalDepth)
+	deepest := int(st.LocalDepth) >= m.deepest()
+	if (fits || deepest && len(items) <= m.geometry.Capacity) && (deepest || !m.cramped(items)) {
+		m.record.numBuckets += uint64(st.Buckets())
+		return m.buckets.Rewrite(id, st, items)
 	}
-	if err := m.place(id, st.Prefix, st.LocalDepth, st.Created, items); err != nil {
+	left, right := bucket.Split(items, st.LocalDepth)
+	other := uint32(m.record.numGroups)
+	m.record.numGroups++
+	m.directory.Split(st.Prefix, st.LocalDepth, directory.Pointer{Bucket: other, Ref: m.commit})
+	upper := bucket.State{Prefix: st.Prefix | 1<<(63-st.LocalDepth), LocalDepth: st.LocalDepth + 1, Created: m.commit}
+	st.LocalDepth++
+	if err := m.place(id, st, left); err != nil {
 		return err
 	}
-	for _, unused := range m.spare {
-		if err := m.buckets.Release(unused); err != nil {
-			return err
-		}
-	}
-	return nil
+	return m.place(other, upper, right)
 }
 
-// place writes items as bucket id, or splits it until every part fits.
-func (m *merge) place(id uint32, prefix uint64, depth uint8, created uint64, items []bucket.Item) error {
-	if len(items) <= m.threshold {
-		return m.buckets.Rewrite(id, prefix, depth, created, items, 0, false)
-	}
-	if int(depth) >= m.deepest() {
-		return m.chain(id, prefix, depth, created, items)
-	}
-	left, right := bucket.Split(items, depth)
-	other := m.newBucket()
-	m.directory.Split(prefix, depth, directory.Pointer{Bucket: other, Ref: m.commit})
-	m.done.splits++
-	if err := m.place(id, prefix, depth+1, created, left); err != nil {
-		return err
-	}
-	return m.place(other, prefix|1<<(63-depth), depth+1, m.commit, right)
+// cramped reports whether a full disk has no room for the row of a group in one
+// piece. Then two smaller groups are better, as long as their pages take little.
+func (m *merge) cramped(items []bucket.Item) bool {
+	return len(items) > m.geometry.Capacity/8 && m.file.Tight() && m.tx.Longest() < int64(m.geometry.RowBytes(items))
 }
 
 // deepest bounds the depth of the directory, so that keys with equal hashes (or
-// chosen by somebody who knows the seed) cannot make it grow without end.
+// chosen by somebody who knows the seed) cannot make it grow without end. A group
+// that is over its capacity may be deeper: see divisible.
 func (m *merge) deepest() int {
-	return min(bits.Len64(m.record.numBuckets)-1+6, 40)
-}
-
-// chain writes items as a bucket with overflow rows.
-func (m *merge) chain(id uint32, prefix uint64, depth uint8, created uint64, items []bucket.Item) error {
-	overflow := false
-	for {
-		part, rest := items, []bucket.Item(nil)
-		next := uint32(0)
-		if len(items) > m.threshold {
-			part, rest = items[:m.threshold], items[m.threshold:]
-			if n := len(m.spare); n > 0 {
-				next, m.spare = m.spare[n-1], m.spare[:n-1]
-			} else {
-				next = m.newBucket()
-			}
-		}
-		if err := m.buckets.Rewrite(id, prefix, depth, created, part, next, overflow); err != nil {
-			return err
-		}
-		if next == 0 {
-			return nil
-		}
-		id, created, items, overflow = next, m.commit, rest, true
-	}
-}
-
-func (m *merge) newBucket() uint32 {
-	id := uint32(m.record.numBuckets)
-	m.record.numBuckets++
-	return id
+	return min(bits.Len64(m.record.numGroups)-1+6, directory.MaxDepth)
 }
 
 // flush writes what the merge has gathered into the transaction, and completes
@@ -263,20 +294,58 @@ func (m *merge) flush(tx *hdf5io.Tx) error {
 	did := m.sets.Stats()
 	m.record.numTombstones += uint64(did.Tombstones)
 	m.done.promotions, m.done.demotions, m.done.compactions = did.Promotions, did.Demotions, did.Compactions
-	if err := m.buckets.Flush(m.record.numBuckets); err != nil {
+	if err := m.buckets.Flush(m.record.numGroups); err != nil {
 		return err
 	}
 	m.record.globalDepth = uint32(m.directory.Depth())
 	if err := m.directory.Store(tx); err != nil {
 		return err
 	}
-	if len(m.deletions) > 0 {
-		rows, err := gc.Open(m.base.View, m.record.numDeletions).Append(tx, m.deletions)
-		if err != nil {
-			return err
-		}
-		m.record.numDeletions = rows
+	if err := m.logDeletions(); err != nil {
+		return err
 	}
 	m.placed = tx.Placed()
 	return nil
+}
+
+// logDeletions adds to the deletion log. Its rows are handled: the commit that
+// wrote one freed all that the deletion left behind. So they go when there are more
+// than the log may hold, and at once where the disk is full.
+func (m *merge) logDeletions() (err error) {
+	log, rows := gc.Open(m.base.View, m.record.numDeletions), m.record.numDeletions
+	most := max(leastDeletions, (48*m.record.numKeys+16*m.record.numValues)/50/gc.RecordSize)
+	if rows+uint64(len(m.deletions)) > most || rows > 0 && m.file.Tight() {
+		m.cleared = rows
+		if m.record.numDeletions, err = log.Clear(m.tx, rows); err != nil {
+			return err
+		}
+	}
+	if len(m.deletions) > 0 {
+		m.record.numDeletions, err = log.Append(m.tx, m.deletions)
+	}
+	return err
+}
+
+// leastDeletions is how many rows the deletion log may hold, 4 MiB, or 2 % of the
+// live bytes if that is more.
+const leastDeletions = 4 << 20 / gc.RecordSize
+
+// stretch is a part of the circle of hashes: size of them from start on, or all.
+type stretch struct {
+	start, size uint64
+	all         bool
+}
+
+// holds reports whether a hash is in the stretch.
+func (s stretch) holds(hash uint64) bool { return s.all || hash-s.start < s.size }
+
+// next is the lowest hash of the stretch that is not below hash.
+func (s stretch) next(hash uint64) (uint64, bool) {
+	switch {
+	case s.holds(hash):
+		return hash, true
+	case s.size > 0 && s.start >= hash:
+		return s.start, true
+	}
+	return 0, false
 }

@@ -219,13 +219,17 @@ func lockedBy(file vfs.File, opts *Options) error {
 
 // openView makes the handles that read a root.
 func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*view, error) {
+	var known *bucket.Table
+	if st := s.state.Load(); st != nil {
+		known = st.view.buckets
+	}
 	v := &view{View: root, record: r, directory: d, hasher: keys.NewHasher(r.hashSeed)}
 	verify := bucket.FirstTouch
 	if s.opts.Verify == VerifyAlways {
 		verify = bucket.Always
 	}
 	var err error
-	v.buckets, err = bucket.NewTable(root, bucket.NewGeometry(int(r.splitThreshold)), root.UUID(), v.hasher, verify)
+	v.buckets, err = bucket.NewTable(root, bucket.NewGeometry(int(r.splitThreshold)), root.UUID(), v.hasher, verify, known)
 	if err != nil {
 		return nil, err
 	}
@@ -325,7 +329,7 @@ func create(path string, like vfs.File, opts *Options) error {
 }
 
 // format writes an empty store into an empty file: the objects in one commit, the
-// first bucket, which has no row, in the next.
+// first group, which has no row, in the next.
 func format(file vfs.File, opts *Options) (err error) {
 	var uuid [16]byte
 	r, err := newRecord(opts, &uuid)
@@ -343,7 +347,7 @@ func format(file vfs.File, opts *Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err = firstBucket(tx, &r); err == nil {
+	if err = firstGroup(tx, &r); err == nil {
 		_, err = tx.Commit(r.append(nil))
 	}
 	if err != nil {
@@ -356,7 +360,7 @@ func format(file vfs.File, opts *Options) (err error) {
 // newRecord makes the record of an empty store.
 func newRecord(opts *Options, uuid *[16]byte) (record, error) {
 	r := record{
-		numBuckets: 1, splitThreshold: uint32(opts.SplitThreshold), walBlock: uint32(opts.blockBytes),
+		numGroups: 1, numBuckets: 1, splitThreshold: uint32(opts.SplitThreshold), walBlock: uint32(opts.blockBytes),
 		walSize: uint64(opts.startBytes),
 		created: uint64(opts.Clock().UnixNano()), clean: true,
 	}
@@ -405,10 +409,10 @@ func createObjects(tx *hdf5io.Tx, r *record, uuid [16]byte) error {
 	return err
 }
 
-// firstBucket makes bucket 0 and the directory that leads to it.
-func firstBucket(tx *hdf5io.Tx, r *record) error {
+// firstGroup makes group 0 and the directory that leads to it.
+func firstGroup(tx *hdf5io.Tx, r *record) error {
 	commit := tx.NextCommit()
-	table, err := bucket.NewTable(tx.Base(), bucket.NewGeometry(int(r.splitThreshold)), tx.Base().UUID(), keys.NewHasher(r.hashSeed), bucket.FirstTouch)
+	table, err := bucket.NewTable(tx.Base(), bucket.NewGeometry(int(r.splitThreshold)), tx.Base().UUID(), keys.NewHasher(r.hashSeed), bucket.FirstTouch, nil)
 	if err != nil {
 		return err
 	}
@@ -416,10 +420,10 @@ func firstBucket(tx *hdf5io.Tx, r *record) error {
 	if err != nil {
 		return err
 	}
-	if err := w.Rewrite(0, 0, 0, commit, nil, 0, false); err != nil {
+	if err := w.Rewrite(0, bucket.State{Created: commit}, nil); err != nil {
 		return err
 	}
-	if err := w.Flush(r.numBuckets); err != nil {
+	if err := w.Flush(r.numGroups); err != nil {
 		return err
 	}
 	if err := directory.New(commit).Edit().Store(tx); err != nil {

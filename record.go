@@ -15,7 +15,7 @@ import (
 // FORMAT.md: store record
 //
 //	offset  size  field               meaning
-//	     0     4  version             1, the file's format version
+//	     0     4  version             2, the file's format version
 //	     4     4  flags               bit 0: closed cleanly
 //	     8     8  last_applied        every operation up to this sequence is in the tree
 //	    16     8  slice_through       a checkpoint is under way: operations up to here …
@@ -23,7 +23,7 @@ import (
 //	    32     8  watermark           highest sequence known to be durable
 //	    40     8  num_keys
 //	    48     8  num_values
-//	    56     8  num_buckets         rows of /buckets/state
+//	    56     8  num_buckets         of all groups
 //	    64     8  num_sets            rows of /values/state
 //	    72     8  free_set            1 + first unused set id; 0: none
 //	    80     8  next_node           first node number never used
@@ -47,6 +47,9 @@ import (
 //	   244     4  reserved
 //	   248   448  epochs              8 epoch records, oldest first
 //	   696     8  created             ns since 1970
+//	   704     8  num_groups          elements of /buckets/state
+//	   712     8  fold_hash           where the next folding of groups begins
+//	   720    16  reserved_2          0
 const (
 	recVersion, recFlags                              = 0, 4
 	recLastApplied, recSliceThrough, recSliceHash     = 8, 16, 24
@@ -59,8 +62,9 @@ const (
 	recWALBlock, recKeyCheck, recSalt, recHashSeed    = 156, 160, 176, 208
 	recWriterPID, recWriterSince                      = 224, 232
 	recEpochCount, recReserved, recEpochs, recCreated = 240, 244, 248, 696
+	recNumGroups, recFoldHash, recReserved2           = 704, 712, 720
 
-	recordSize = 704
+	recordSize = 736
 
 	promotionThreshold = 4
 	maxEpochs          = 8
@@ -70,7 +74,8 @@ const (
 	firstExtent, extentUnit = 12288, 64 // where extents may lie: FORMAT.md, section 1
 )
 
-var _ [recordSize]byte = [recCreated + 8]byte{}
+var _ [recordSize]byte = [recReserved2 + 16]byte{}
+var _ [recNumGroups]byte = [recCreated + 8]byte{}
 var _ [recCreated]byte = [recEpochs + maxEpochs*epochSize]byte{}
 
 var le = binary.LittleEndian
@@ -92,6 +97,7 @@ type record struct {
 	salt                                 [32]byte
 	hashSeed                             [2]uint64
 	writerPID, writerSince, created      uint64
+	numGroups, foldHash                  uint64
 	epochs                               []wal.Epoch
 }
 
@@ -137,6 +143,7 @@ func (r *record) words() []struct {
 		{recOldAddress, &r.oldAddress}, {recOldSize, &r.oldSize},
 		{recHashSeed, &r.hashSeed[0]}, {recHashSeed + 8, &r.hashSeed[1]},
 		{recWriterPID, &r.writerPID}, {recWriterSince, &r.writerSince}, {recCreated, &r.created},
+		{recNumGroups, &r.numGroups}, {recFoldHash, &r.foldHash},
 	}
 }
 
@@ -174,7 +181,7 @@ func parseRecord(p []byte, size int64) (record, error) {
 	switch {
 	case le.Uint32(p[recFlags:])&^flagClean != 0:
 		return bad(recFlags, "flags %#x, want 0 or 1", le.Uint32(p[recFlags:]))
-	case le.Uint32(p[recReserved:]) != 0:
+	case le.Uint32(p[recReserved:]) != 0 || le.Uint64(p[recReserved2:]) != 0 || le.Uint64(p[recReserved2+8:]) != 0:
 		return bad(recReserved, "reserved bytes are not zero")
 	case r.globalDepth > 40:
 		return bad(recGlobalDepth, "global depth %d, want 0 to 40", r.globalDepth)
@@ -190,8 +197,10 @@ func parseRecord(p []byte, size int64) (record, error) {
 	case r.oldSize%block != 0 || (r.oldAddress == 0) != (r.oldSize == 0) || r.oldSize != 0 && !inFile(r.oldAddress, r.oldSize):
 		return bad(recOldAddress, "old log at %#x of %d bytes, want zeros, or whole blocks at a multiple of %d from %d in a file of %d",
 			r.oldAddress, r.oldSize, extentUnit, firstExtent, size)
-	case r.numBuckets == 0 || r.numBuckets >= 1<<32:
-		return bad(recNumBuckets, "%d buckets, want 1 to 2^32-1", r.numBuckets)
+	case r.numGroups == 0 || r.numGroups >= 1<<32:
+		return bad(recNumGroups, "%d groups, want 1 to 2^32-1", r.numGroups)
+	case r.numBuckets < r.numGroups || r.numBuckets/64 > r.numGroups:
+		return bad(recNumBuckets, "%d buckets in %d groups, want 1 to 64 in each", r.numBuckets, r.numGroups)
 	case r.freeSet > r.numSets:
 		return bad(recFreeSet, "first unused set %d, want 0 to %d", r.freeSet, r.numSets)
 	case r.sliceThrough != 0 && r.sliceThrough < r.lastApplied:
@@ -221,7 +230,7 @@ func (r *record) agrees(root *hdf5io.View) error {
 		rows       uint64
 		mapped     bool // the dataset has a chunk map, whose length is held against the file's size
 	}{
-		{recNumBuckets, "num_buckets", "/buckets/state", r.numBuckets, true},
+		{recNumGroups, "num_groups", "/buckets/state", r.numGroups, true},
 		{recNumSets, "num_sets", "/values/state", r.numSets, true},
 		{recNextNode, "next_node", "/values/nodes", r.nextNode, false},
 		{recNumDeletions, "num_deletions", "/deletion_log", r.numDeletions, false},

@@ -236,7 +236,7 @@ func (s *Store) cover(deletes bool) error {
 		return nil
 	}
 	ahead := pending + pending/8 + 64
-	if err := s.file.Reserve(s.growth(ahead) + 3*s.smallestSlice()); err == nil {
+	if err := s.file.ReservePieces(s.growth(ahead)+3*s.smallestSlice(), 4, s.foldBytes()); err == nil {
 		s.admission.covered = ahead
 		return nil
 	}
@@ -244,7 +244,7 @@ func (s *Store) cover(deletes bool) error {
 	if deletes {
 		slices = 2
 	}
-	err := s.file.Reserve(s.growth(pending) + slices*s.smallestSlice())
+	err := s.file.ReservePieces(s.growth(pending)+slices*s.smallestSlice(), int(slices)+1, s.foldBytes())
 	if err == nil {
 		s.admission.covered = pending
 		return nil
@@ -278,18 +278,23 @@ func (s *Store) spare() error {
 }
 
 // growth estimates what n pending operations add to the tree, in bytes: each an
-// entry with a more row or its share of a spilled one, and for each bucket that
-// they touch a tail, or the last chunk of a row, with its index record. Of
-// buckets with fewer than eight keys, many are new: an operation's share of their
-// chunks and of the deep directory that they need is larger. Sets that move to a
-// larger class can take more; a checkpoint that finds too little room stops
-// between two slices with ErrNoSpace, and the log keeps the rest.
-func (s *Store) growth(n int64) int64 {
-	const perBucket = 16*48 + 256
-	perOp := max(128, 1024/int64(s.opts.SplitThreshold))
-	buckets := int64(s.state.Load().view.record.numBuckets)
-	chunk := int64(bucket.NewGeometry(s.opts.SplitThreshold).Chunk)
-	return n*perOp + min(n, buckets)*perBucket*chunk/16
+// entry of a run, with a more row or its share of a spilled one, and its share of
+// the larger groups that it makes. Sets that move to a larger class can take more;
+// a checkpoint that finds too little room stops between two slices with
+// ErrNoSpace, and the log keeps the rest.
+func (s *Store) growth(n int64) int64 { return n*256 + 16<<10 }
+
+// foldBytes is about the most that writing a group again takes: the least that a
+// checkpoint can fold at once. A commit that does so frees as much, two commits later.
+func (s *Store) foldBytes() int64 {
+	r := &s.state.Load().view.record
+	g := bucket.NewGeometry(int(r.splitThreshold))
+	keys := r.numKeys + uint64(s.pendingOps())
+	entries := min(2*keys/r.numGroups+64, uint64(g.Capacity))
+	if r.numValues > r.numKeys {
+		entries *= 2 // and more rows
+	}
+	return int64(entries) * bucket.EntrySize
 }
 
 // smallestSlice is the least space that a checkpoint can work with: half the

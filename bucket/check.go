@@ -3,156 +3,214 @@ package bucket
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
-// Check reads a whole bucket, its tail and its chain, and reports everything
-// that is wrong: pages, checksums of extents and of each entry, masks, order,
-// prefix, duplicates, tags, numbering of more rows, unused bytes, counts, and
-// where the HDF5 index says that its chunks lie. It repairs nothing and marks
-// nothing that is wrong. It returns the number of live keys and of inline values
-// found good, and the items whose values are in a set.
-func (t *Table) Check(id uint32, report func(error)) (keyCount, values uint64, spilled []Item) {
-	var s State
-	page, err := t.head(id, &s)
+// Checker reads all groups and runs of a Table and reports everything that is
+// wrong. It repairs nothing and marks nothing that is wrong. It is for one
+// goroutine.
+type Checker struct {
+	t      *Table
+	report func(error)
+	rows   []rowPlace // by group id; of those that were checked
+	counts []uint64   // for each run, the entries that count for the groups checked
+	broken bool       // something could not be read: counts are not compared
+}
+
+// rowPlace is where a group's row must lie according to its page.
+type rowPlace struct {
+	address        uint64
+	entries, mores uint32 // chunks
+	checked        bool
+}
+
+// NewChecker returns a Checker that calls report with each defect.
+func (t *Table) NewChecker(report func(error)) *Checker {
+	return &Checker{t: t, report: report, rows: make([]rowPlace, t.groups), counts: make([]uint64, len(t.runs))}
+}
+
+// Group checks a group: its page, the checksums of its buckets and of each entry,
+// masks, order, hashes, tags, numbering of more rows, unused bytes. It returns the
+// number of live keys and of inline values found good, those that runs hold for the
+// group included, and the items whose values are in a set.
+func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
+	t := c.t
+	pg, p, err := t.page(id)
 	if err != nil {
-		report(err)
+		c.add(err)
 		return 0, 0, nil
 	}
-	c := checker{t: t, report: report}
-	tail := c.extent(nil, id, &s, page, true)
-	items := c.extent(nil, id, &s, page, false)
-	live := merge(nil, items, tail)
-	if !c.damaged && uint64(len(live)) != uint64(s.EntryCount) {
-		report(corrupt.Errorf(stateName(id), -1, "%d live keys, found %d", s.EntryCount, len(live)))
+	s := p.state()
+	g := t.geometry
+	if c.rows[id].checked {
+		c.add(corrupt.Errorf(groupName(id), -1, "it is reached twice"))
+		return 0, 0, nil
 	}
-	c.index(id, &s)
-	at := id
-	for way := (chain{anchor: id}); s.Next != 0; {
-		if page, err = t.follow(&way, &at, &s); err != nil {
-			report(err)
-			break
+	c.rows[id] = rowPlace{s.RowAddress, uint32(g.chunks(int(s.Entries))), uint32(g.chunks(int(s.Mores))), true}
+	for i := range s.Buckets() {
+		var x part
+		if err := t.bucket(&x, id, pg, p, i, true); err != nil {
+			c.add(err)
+			continue
 		}
-		before := len(live)
-		live = c.extent(live, at, &s, page, false)
-		if n := len(live) - before; !c.damaged && n != int(s.EntryCount) {
-			report(corrupt.Errorf(stateName(at), -1, "%d live keys, found %d", s.EntryCount, n))
-		}
-		c.index(at, &s)
+		b := p.span(i)
+		c.part(&x, p.tags(g)[b.first*tagSize:b.end*tagSize], uint(s.LocalDepth+s.BucketBits))
 	}
-	for i := range live {
-		values += uint64(live[i].Count)
-		if live[i].Spilled {
-			spilled = append(spilled, live[i])
+	c.unused(id, &s)
+	items, err := t.Items(nil, id)
+	if err != nil {
+		c.broken = true // told by part, or by Runs
+	}
+	for i := range t.runs {
+		n, err := t.countIn(&t.runs[i], &s)
+		if err != nil {
+			c.broken = true
+		}
+		c.counts[i] += uint64(n)
+	}
+	for i := range items {
+		values += uint64(items[i].Count)
+		if items[i].Spilled {
+			spilled = append(spilled, items[i])
 		}
 	}
-	return uint64(len(live)), values, spilled
+	return uint64(len(items)), values, spilled
 }
 
-// checker is the state of one Check.
-type checker struct {
-	t       *Table
-	report  func(error)
-	damaged bool // an entry could not be read: counts are not held against states
+func (c *Checker) add(err error) {
+	c.broken = true
+	c.report(err)
 }
 
-// extent checks a row or a tail and appends its good items to dst; all of dst
-// and those must ascend.
-func (c *checker) extent(dst []Item, id uint32, s *State, page *hdf5io.Page, tail bool) []Item {
-	t := c.t
-	load := t.rowOf
-	if tail {
-		load = t.tailOf
-	}
-	if tail && s.TailCount == 0 || !tail && s.SortedCount == 0 {
-		return dst
-	}
-	var x extent
-	if err := load(&x, id, s, page, true); err != nil {
-		c.report(err)
-		c.damaged = true
-		return dst
-	}
-	if x.got != x.want {
-		c.report(x.damage())
+// part checks one bucket or slot whose tags are of the bits after shared ones.
+func (c *Checker) part(x *part, tags []byte, shared uint) {
+	if x.trust == isBad {
+		c.add(x.damage())
 	} else {
 		x.trust = wasGood // so that each entry's own checksum is looked at
 	}
-	seed, rows := t.seal.seed(x.id, x.commit), 0
+	rows, before := 0, Item{}
 	for i := range x.count {
-		e, err := t.entry(&x, i, seed)
+		e, err := c.t.entry(x, i)
 		if err != nil {
-			c.report(err)
-			c.damaged = true
+			c.add(err)
 			continue
 		}
 		if e.more != nil {
 			rows++
 			if number := int(binary.LittleEndian.Uint16(e.raw[offMore:])); number != rows {
-				c.report(x.entryError(i, "more row number %d, want %d", number-1, rows-1))
+				c.add(x.entryError(i, "more row number %d, want %d", number-1, rows-1))
 			}
 		}
-		it := e.Item(t.hasher.Hash(e.Key()))
-		if !s.Covers(it.Hash) {
-			c.report(x.entryError(i, "hash %#x, want prefix %#x of %d bits", it.Hash, s.Prefix, s.LocalDepth))
+		it := e.Item(c.t.hasher.Hash(e.Key()))
+		if tag := binary.LittleEndian.Uint16(tags[i*tagSize:]); tag != tagOf(it.Hash, shared) {
+			c.add(x.entryError(i, "tag %#04x, want %#04x", tag, tagOf(it.Hash, shared)))
 		}
-		if tail && s.TailTags[i] != byte(it.Hash) {
-			c.report(x.entryError(i, "tag %#02x, want %#02x", s.TailTags[i], byte(it.Hash)))
+		if i > 0 && !Less(&before, &it) {
+			c.add(x.entryError(i, "key %v is not above the one before, %v", it.Key, before.Key))
 		}
-		if n := len(dst); n > 0 && !Less(&dst[n-1], &it) {
-			c.report(x.entryError(i, "key %v is not above the one before, %v", it.Key, dst[n-1].Key))
-		}
-		dst = append(dst, it)
+		before = it
 	}
-	if !c.damaged {
-		c.unused(&x, rows)
-	}
-	return dst
-}
-
-// unused checks what lies behind the entries and behind the more rows.
-func (c *checker) unused(x *extent, rows int) {
-	if want := c.t.geometry.chunks(rows) * c.t.geometry.chunkBytes(); len(x.mores) != want {
-		c.report(corrupt.Errorf(x.name(), int64(x.address), "%d bytes of more rows, want %d", len(x.mores), want))
-	}
-	entries := x.bytes[:len(x.bytes)-len(x.mores)]
-	if !allZero(entries[x.count*EntrySize:]) || !allZero(x.mores[min(rows*MoreSize, len(x.mores)):]) {
-		c.report(corrupt.Errorf(x.name(), int64(x.address), "unused slots are not zero"))
+	if !c.broken && rows*MoreSize != len(x.mores) {
+		c.add(corrupt.Errorf(x.name(), int64(x.address), "%d bytes of more rows, want %d", len(x.mores), rows*MoreSize))
 	}
 }
 
-// index checks that the HDF5 index names the bucket's chunks, all and no others,
-// where they lie: what other tools read, and what the space of a row hangs on.
-func (c *checker) index(id uint32, s *State) {
+// unused checks what lies after the entries and after the more rows of a group.
+func (c *Checker) unused(id uint32, s *State) {
 	g := c.t.geometry
-	chunkBytes := uint64(g.chunkBytes())
-	most := g.chunks(g.Threshold)
-	parts := [4]struct {
-		address      uint64
-		chunks, most int
-	}{
-		{s.RowAddress, int(s.EntryChunks), most},
-		{s.RowAddress + uint64(s.EntryChunks)*chunkBytes, int(s.MoreChunks), most},
-		{s.TailAddress, int(min(s.TailCount, 1)), 1},
-		{s.TailAddress + chunkBytes, int(s.TailMore), 1},
+	at := int64(s.RowAddress)
+	for _, n := range [...]int{int(s.Entries), int(s.Mores)} {
+		size := g.chunks(n) * g.chunkBytes()
+		p, err := c.t.view.Bytes(at+int64(n*EntrySize), size-n*EntrySize)
+		if err != nil {
+			c.add(fmt.Errorf("row of %s: %w", groupName(id), err))
+		} else if !allZero(p) {
+			c.add(corrupt.Errorf("row of "+groupName(id), at, "unused slots are not zero"))
+		}
+		at += int64(size)
 	}
-	for i, part := range parts {
-		d := c.t.data[i]
-		for n := range part.most {
-			chunk, found, err := d.Find(uint64(id), uint64(n))
-			at := part.address + uint64(n)*chunkBytes
-			switch {
-			case err != nil:
-				c.report(fmt.Errorf("chunk [%d %d] of %s: %w", id, n, d.Path(), err))
-			case found != (n < part.chunks):
-				c.report(corrupt.Errorf(fmt.Sprintf("chunk [%d %d] of %s", id, n, d.Path()), -1,
-					"in the index: %t, want %t", found, n < part.chunks))
-			case found && (chunk.Address != at || uint64(chunk.Size) != chunkBytes):
-				c.report(corrupt.Errorf(fmt.Sprintf("chunk [%d %d] of %s", id, n, d.Path()), int64(at),
-					"the index has %d bytes at %#x, want %d", chunk.Size, chunk.Address, chunkBytes))
-			}
+}
+
+// Finish checks the runs, and that the HDF5 index names the chunks of the groups
+// that were checked, and no others, where they lie: what other tools read, and what
+// the space of a row hangs on.
+func (c *Checker) Finish() {
+	for i := range c.t.runs {
+		c.run(i)
+	}
+	for i, d := range c.t.data {
+		c.index(d, i == 1)
+	}
+}
+
+func (c *Checker) run(i int) {
+	t, r := c.t, &c.t.runs[i]
+	if r.err != nil {
+		c.add(r.err)
+		return
+	}
+	for _, d := range r.datasets() {
+		made, err := t.view.Dataset(d.path)
+		if err != nil {
+			c.add(fmt.Errorf("%s: %w", r.name(), err))
+			continue
+		}
+		at, _ := made.Extent()
+		want := map[string]uint64{"entries": r.entriesAt, "tags": r.tagsAt, "index": r.indexAt, "more": r.moresAt}[d.kind]
+		if !slices.Equal(made.Dims(), []uint64{d.count}) || !made.Type().Equal(d.element) || uint64(at) != want {
+			c.add(corrupt.Errorf("dataset "+d.path, at, "%v of %v, want %d at %#x", made.Dims(), made.Type(), d.count, want))
+		}
+	}
+	for number := range int(r.slots) {
+		var x part
+		if err := t.slot(&x, r, number, true); err != nil {
+			c.add(err)
+			continue
+		}
+		c.part(&x, x.tags, uint(64-min(r.shift, 64)))
+	}
+	if !c.broken && c.counts[i] != uint64(r.live) {
+		c.report(corrupt.Errorf(r.name(), -1, "%d live entries, found %d", r.live, c.counts[i]))
+	}
+}
+
+// index compares the chunks of a dataset with where rows lie.
+func (c *Checker) index(d *hdf5io.Dataset, mores bool) {
+	g := c.t.geometry
+	stride, size := g.stride(), uint64(g.chunkBytes())
+	found := make([]uint32, len(c.rows))
+	err := d.Walk(nil, func(chunk hdf5io.Chunk) (bool, error) {
+		id, n := chunk.Coord[0]/stride, chunk.Coord[0]%stride
+		if id >= uint64(len(c.rows)) {
+			return false, corrupt.Errorf(fmt.Sprintf("chunk %d of %s", chunk.Coord[0], d.Path()), -1, "there are %d groups", len(c.rows))
+		}
+		row := &c.rows[id]
+		at, chunks := row.address, row.entries
+		if mores {
+			at, chunks = at+uint64(row.entries)*size, row.mores
+		}
+		found[id]++
+		if n >= uint64(chunks) || chunk.Address != at+n*size {
+			c.report(corrupt.Errorf(fmt.Sprintf("chunk %d of %s", chunk.Coord[0], d.Path()), int64(chunk.Address),
+				"the page of group %d has %d chunks from %#x", id, chunks, at))
+		}
+		return true, nil
+	})
+	if err != nil {
+		c.add(err)
+		return
+	}
+	for id := range c.rows {
+		want := c.rows[id].entries
+		if mores {
+			want = c.rows[id].mores
+		}
+		if c.rows[id].checked && found[id] != want {
+			c.report(corrupt.Errorf(fmt.Sprintf("%s of group %d", d.Path(), id), -1, "%d chunks in the index, want %d", found[id], want))
 		}
 	}
 }

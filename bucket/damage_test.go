@@ -2,246 +2,191 @@ package bucket
 
 import (
 	"errors"
-	"slices"
+	"math/rand/v2"
 	"testing"
 
-	"github.com/cidstore/cidstore/ecc"
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
-	"github.com/cidstore/cidstore/internal/invariants"
-	"github.com/cidstore/cidstore/keys"
 )
 
-// damaged is a file of one bucket, some bytes of which a test flips, and the
-// only right answers about it.
-type damaged struct {
-	*world
-	items  []Item // all that the bucket has
-	absent []Item // keys that it has not
-}
-
-// newDamaged makes a bucket with a row of 20 entries and, with tail, 6 more in a
-// tail, two of which are deletions of the row's.
-func newDamaged(t *testing.T, tail bool) *damaged {
-	w := newWorld(t, 24)
-	all := w.items(24)
-	w.change(func(writer *Writer) { must(t, writer.Rewrite(0, 0, 0, 1, all[:20], 0, false)) })
-	d := &damaged{world: w, items: all[:20]}
-	if tail {
-		w.update(0, append(slices.Clone(all[20:]), w.item(all[3].Key.Low, 0), w.item(all[9].Key.Low, 0))...)
-		d.absent = append(d.absent, all[3], all[9])
-		d.items = slices.Concat(all[:3], all[4:9], all[10:])
-	}
-	for n := range uint64(20) {
-		d.absent = append(d.absent, w.item(n+1000, 1))
-	}
-	return d
-}
-
-// answers asks for everything and fails at any answer that is wrong: right ones
-// and corrupt errors pass. It returns how many were corrupt.
-func (d *damaged) answers(table *Table, where string, bit int64) (refused int) {
-	d.t.Helper()
-	ask := func(it *Item, want bool) {
-		e, found, err := table.Find(0, it.Hash, it.Key)
-		switch {
-		case err != nil && !found && errors.Is(err, corrupt.Err):
-			refused++
-		case err != nil || found != want || found && !same(e.Item(it.Hash), *it):
-			d.t.Fatalf("%s, bit %d: key %v: %v, %t, %v", where, bit, it.Key, e, found, err)
-		}
-	}
-	for i := range d.items {
-		ask(&d.items[i], true)
-	}
-	for i := range d.absent {
-		ask(&d.absent[i], false)
-	}
-	items, err := table.Items(nil, 0)
-	switch {
-	case err != nil && len(items) == 0 && errors.Is(err, corrupt.Err):
-	case err != nil || !slices.EqualFunc(items, d.items, same):
-		d.t.Fatalf("%s, bit %d: items %v, %v", where, bit, items, err)
-	}
-	return refused
-}
-
-// flip turns one bit of the file over.
-func (d *damaged) flip(bit int64) {
-	d.t.Helper()
-	var b [1]byte
-	_, err := d.raw.ReadAt(b[:], bit/8)
-	must(d.t, err)
-	b[0] ^= 1 << (bit % 8)
-	must(d.t, d.raw.WriteAt(b[:], bit/8))
-}
-
-// defects counts what Check finds.
-func (d *damaged) defects(table *Table) (n int) {
-	table.Check(0, func(err error) {
-		d.t.Helper()
-		if n++; !errors.Is(err, corrupt.Err) {
-			d.t.Fatalf("check: %v, want a corrupt error", err)
-		}
-	})
-	return n
-}
-
-// Every bit of a row and of a tail, one at a time: no wrong answer, Check sees
-// it, a mask is corrected, and what the flip did not touch is still served.
-func TestFlipEveryBitOfRowAndTail(t *testing.T) {
-	for _, tail := range []bool{false, true} {
-		d := newDamaged(t, tail)
-		s, err := d.table.State(0)
-		must(t, err)
-		where, address, size, count := "row", s.RowAddress, int(s.EntryChunks+s.MoreChunks)*d.g.chunkBytes(), int(s.SortedCount)
-		if tail {
-			where, address, size, count = "tail", s.TailAddress, int(1+s.TailMore)*d.g.chunkBytes(), int(s.TailCount)
-		}
-		table := d.open(Always)
-		step := int64(1)
-		if testing.Short() || invariants.Enabled {
-			step = 17
-		}
-		for bit := int64(0); bit < int64(size)*8; bit += step {
-			d.flip(int64(address)*8 + bit)
-			corrected, _ := table.Counters()
-			refused := d.answers(table, where, bit)
-			slot, field := int(bit/8)/EntrySize, int(bit/8)%EntrySize
-			after, _ := table.Counters()
-			if mask := field == offMask && slot < count; mask && (refused > 0 || after == corrected) {
-				t.Fatalf("%s, bit %d of the mask of entry %d: %d refused, corrected %d", where, bit%8, slot, refused, after-corrected)
-			}
-			if most := 1 + len(d.absent); refused > most {
-				t.Fatalf("%s, bit %d: %d answers refused, want at most %d", where, bit, refused, most)
-			}
-			if d.defects(table) == 0 {
-				t.Fatalf("%s, bit %d: Check finds nothing", where, bit)
-			}
-			d.flip(int64(address)*8 + bit)
-		}
-		if d.answers(table, where, -1) != 0 || d.defects(table) != 0 {
-			t.Fatal("all bits are back, and something is still refused")
-		}
-	}
-}
-
-// The same by first touch, where a verified row is marked.
-func TestFlippedBitsByFirstTouch(t *testing.T) {
-	d := newDamaged(t, true)
-	s, err := d.table.State(0)
-	must(t, err)
-	for _, address := range []uint64{s.RowAddress, s.TailAddress} {
-		for bit := int64(0); bit < 48*8*4; bit += 13 {
-			d.flip(int64(address)*8 + bit)
-			d.reopen()
-			d.answers(d.table, "first touch", bit)
-			d.answers(d.table, "second touch", bit)
-			d.flip(int64(address)*8 + bit)
-		}
-	}
-}
-
-// Every bit of the page that holds the states.
-func TestFlipEveryBitOfState(t *testing.T) {
-	d := newDamaged(t, true)
-	page, err := d.table.page(0)
-	must(t, err)
-	at := d.find(page.Data()[:StateSize])
-	table := d.open(Always)
-	for bit := range int64(StateSize) * 8 {
-		d.flip(at*8 + bit)
-		if refused := d.answers(table, "state", bit); refused != len(d.items)+len(d.absent) {
-			t.Fatalf("bit %d: %d answers refused, want all", bit, refused)
-		}
-		d.flip(at*8 + bit)
-	}
-}
-
-// find returns the offset of bytes in the file.
-func (d *damaged) find(p []byte) int64 {
-	size := int(d.file.View().EndOfFile())
-	all := make([]byte, size)
-	_, err := d.raw.ReadAt(all, 0)
-	must(d.t, err)
-	for i := 0; i+len(p) <= size; i += 64 {
-		if slices.Equal(all[i:i+len(p)], p) {
-			return int64(i)
-		}
-	}
-	d.t.Fatal("not in the file")
-	return 0
-}
-
-// A row that is another bucket's, or of another commit, or gone, is seen even
-// though it is whole in itself.
-func TestStaleAndMisplacedRowsAreCorrupt(t *testing.T) {
+// damaged is a world with a few groups and two runs over them.
+func damaged(t *testing.T) *world {
 	w := newWorld(t, 8)
-	a, b := w.items(16)[:8], w.items(16)[8:]
-	w.rows, w.heads[1] = 2, true
-	w.change(func(writer *Writer) {
-		must(t, writer.Rewrite(0, 0, 0, 1, a, 0, false))
-		must(t, writer.Rewrite(1, 0, 0, 1, b, 0, false))
+	r := rand.New(rand.NewPCG(7, 8))
+	w.commit(w.changes(r, 120, 150), false, 0, func(*State) bool { return true })
+	w.commit(w.changes(r, 30, 150), false, 0, func(*State) bool { return false })
+	w.commit(w.changes(r, 20, 150), false, 0, func(*State) bool { return false })
+	w.holds()
+	return w
+}
+
+// TestFlipEveryBit: of rows, pages and runs. Each read is right or an error, and
+// Check finds the damage.
+func TestFlipEveryBit(t *testing.T) {
+	w := damaged(t)
+	for _, e := range w.places() {
+		b := make([]byte, e.size)
+		_, err := w.raw.ReadAt(b, e.at)
+		must(t, err)
+		for bit := 0; bit < 8*len(b); bit += 1 + bit%3 {
+			b[bit/8] ^= 1 << (bit % 8)
+			must(t, w.raw.WriteAt(b[bit/8:bit/8+1], e.at+int64(bit/8)))
+			w.survives(e.name, bit)
+			b[bit/8] ^= 1 << (bit % 8)
+			must(t, w.raw.WriteAt(b[bit/8:bit/8+1], e.at+int64(bit/8)))
+		}
+	}
+	w.open(FirstTouch, false)
+	w.holds()
+}
+
+type place struct {
+	name     string
+	at, size int64
+}
+
+// places are where the bytes of the groups and runs lie.
+func (w *world) places() (list []place) {
+	for _, id := range w.groups[:2] {
+		s, err := w.table.State(id)
+		must(w.t, err)
+		size := (w.g.chunks(int(s.Entries)) + w.g.chunks(int(s.Mores))) * w.g.chunkBytes()
+		list = append(list, place{groupName(id), int64(s.RowAddress), int64(size)})
+	}
+	for i := range w.table.runs {
+		r := &w.table.runs[i]
+		list = append(list,
+			place{"entries", int64(r.entriesAt), int64(r.entries) * EntrySize}, place{"more", int64(r.moresAt), int64(r.mores) * MoreSize},
+			place{"tags", int64(r.tagsAt), int64(r.entries) * tagSize}, place{"index", int64(r.indexAt), int64(r.slots+1) * slotSize})
+	}
+	return list
+}
+
+func (w *world) survives(name string, bit int) {
+	w.t.Helper()
+	table, err := NewTable(w.file.View(), w.g, w.uuid, w.hasher, FirstTouch, nil)
+	must(w.t, err)
+	w.table = table
+	for _, p := range []*hdf5io.Dataset{table.states} { // what was verified is looked at again
+		for i := range p.Pages() {
+			if _, err := p.PageAgain(i); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	}
+	table.verify = Always
+	for key, want := range w.model {
+		e, found, err := table.Find(w.groupOf(want.Hash), want.Hash, key)
+		if err == nil && (!found || e.Item(want.Hash) != want) {
+			w.t.Fatalf("%s, bit %d: key %v is wrong or absent (found %v), want %+v", name, bit, key, found, want)
+		}
+		if err != nil && !errors.Is(err, corrupt.Err) {
+			w.t.Fatalf("%s, bit %d: %v", name, bit, err)
+		}
+	}
+	defects := 0
+	checker := table.NewChecker(func(err error) {
+		if defects++; !errors.Is(err, corrupt.Err) {
+			w.t.Fatalf("%s, bit %d: %v", name, bit, err)
+		}
 	})
+	for _, id := range w.groups {
+		items, _ := table.Items(nil, id)
+		for _, it := range items {
+			if it != w.model[it.Key] {
+				w.t.Fatalf("%s, bit %d: item %+v, want %+v", name, bit, it, w.model[it.Key])
+			}
+		}
+		checker.Group(id)
+	}
+	checker.Finish()
+	if corrected, _ := table.Counters(); defects == 0 && corrected == 0 {
+		w.t.Fatalf("%s, bit %d: Check finds nothing", name, bit)
+	}
+}
+
+// TestWriterRefusesDamage: what cannot be verified is neither folded nor taken in.
+func TestWriterRefusesDamage(t *testing.T) {
+	w := damaged(t)
 	s, err := w.table.State(0)
 	must(t, err)
-	other, err := w.table.State(1)
+	must(t, w.raw.WriteAt([]byte{0xff, 0xff, 0xff}, int64(s.RowAddress)))
+	w.open(FirstTouch, false)
+	tx, err := w.file.Begin()
 	must(t, err)
-	chunk := make([]byte, int(other.EntryChunks+other.MoreChunks)*w.g.chunkBytes())
-	for name, from := range map[string]uint64{"bucket 1's": other.RowAddress, "zeros": 0} {
-		clear(chunk)
-		if from != 0 {
-			_, err = w.raw.ReadAt(chunk, int64(from))
-			must(t, err)
-		}
-		must(t, w.raw.WriteAt(chunk, int64(s.RowAddress)))
-		for _, it := range append(slices.Clone(a), b...) {
-			if _, found, err := w.open(Always).Find(0, it.Hash, it.Key); found || !errors.Is(err, corrupt.Err) {
-				t.Fatalf("row is %s: key %v: %t, %v", name, it.Key, found, err)
-			}
-		}
+	defer tx.Abort()
+	writer, err := NewWriter(tx, w.table, 3)
+	must(t, err)
+	if _, err := writer.Fold(0, nil); !errors.Is(err, corrupt.Err) {
+		t.Errorf("fold of a damaged group: %v", err)
+	}
+	if err := writer.Rewrite(0, State{}, make([]Item, w.g.Capacity+1)); !errors.Is(err, ErrCapacity) {
+		t.Errorf("too many items: %v", err)
 	}
 }
 
-// Exhaustive: every mask that an entry can have, with every pattern of flipped
-// bits. One bit is corrected, and nothing else is taken for a mask.
-func TestMaskCorrectionNeedsChecksum(t *testing.T) {
-	table, err := NewTable(nil, NewGeometry(16), [16]byte{1}, keys.Hasher{}, FirstTouch)
-	must(t, err)
-	seed := table.seal.seed(3, 9)
-	for n := range 6 {
-		w := &world{g: table.geometry, hasher: table.hasher}
-		it := w.item(7, n)
-		data, _ := table.seal.appendExtent(nil, table.geometry, []Item{it}, seed)
-		good := data[offMask]
-		for pattern := range 256 {
-			data[offMask] = good ^ byte(pattern)
-			x := extent{bytes: data, mores: data[table.geometry.chunkBytes():], count: 1, id: 3, commit: 9, tail: true}
-			before, _ := table.Counters()
-			e, err := table.entry(&x, 0, seed)
-			after, _ := table.Counters()
-			ones := 0
-			for p := pattern; p > 0; p &= p - 1 {
-				ones++
+// FuzzPage: no page makes check panic, and none that passes leads outside.
+func FuzzPage(f *testing.F) {
+	g := NewGeometry(4)
+	w := newWorld(f, 4)
+	w.commit(w.changes(rand.New(rand.NewPCG(1, 2)), 40, 50), false, 0, func(*State) bool { return true })
+	_, p, err := w.table.page(0)
+	must(f, err)
+	f.Add([]byte(p))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) != g.pageSize() {
+			return
+		}
+		const end = 1 << 20
+		p := page(b)
+		if err := p.check(3, g, end); err != nil {
+			if !errors.Is(err, corrupt.Err) {
+				t.Fatal(err)
 			}
-			switch {
-			case ones <= 1 && (err != nil || e.Item(it.Hash) != it || after-before != uint64(ones)):
-				t.Errorf("%d values, pattern %#02x: %v, %v, corrected %d", n, pattern, e, err, after-before)
-			case ones > 1 && (!errors.Is(err, corrupt.Err) || after != before):
-				t.Errorf("%d values, pattern %#02x: %v, %v, want a corrupt error", n, pattern, e, err)
+			return
+		}
+		s := p.state()
+		if size := uint64(g.chunks(int(s.Entries))+g.chunks(int(s.Mores))) * uint64(g.chunkBytes()); s.RowAddress+size > end {
+			t.Fatalf("row of %d bytes at %#x", size, s.RowAddress)
+		}
+		for i := range s.Buckets() {
+			b := p.span(i)
+			if b.first > b.end || b.end > int(s.Entries) || b.firstMore > b.endMore || b.endMore > int(s.Mores) {
+				t.Fatalf("bucket %d is %+v", i, b)
+			}
+			lowerTag(p.tags(g)[b.first*tagSize:b.end*tagSize], b.end-b.first, 7)
+		}
+	})
+}
+
+// FuzzRun: no run record or index makes check panic, and none that passes leads
+// outside.
+func FuzzRun(f *testing.F) {
+	w := newWorld(f, 4)
+	w.commit(w.changes(rand.New(rand.NewPCG(1, 2)), 40, 50), false, 0, func(*State) bool { return false })
+	r := &w.table.runs[0]
+	f.Add(r.append(nil), r.index)
+	f.Fuzz(func(t *testing.T, record, index []byte) {
+		if len(record) != runRecordSize {
+			return
+		}
+		const end = 1 << 20
+		r := parseRun(record)
+		if err := r.check(record, nil, 100, end); err != nil {
+			return
+		}
+		if uint64(len(index)) != (uint64(r.slots)+1)*slotSize || r.checkIndex(index) != nil {
+			return
+		}
+		r.body = &body{index: index}
+		for _, hash := range []uint64{r.low, r.high, r.low/2 + r.high/2} {
+			i := r.slot(hash)
+			if i < 0 || i >= int(r.slots) {
+				t.Fatalf("slot %d of %d", i, r.slots)
+			}
+			if s := r.span(i); s.first > s.end || s.end > int(r.entries) || s.endMore > int(r.mores) {
+				t.Fatalf("slot %d is %+v", i, s)
 			}
 		}
-	}
-	// The remaining code words are no entry's, whatever their checksum says.
-	it := (&world{}).item(7, 2)
-	for code := range uint8(16) {
-		data, _ := table.seal.appendExtent(nil, table.geometry, []Item{it}, seed)
-		data[offMask] = ecc.Encode(code)
-		more := data[table.geometry.chunkBytes():]
-		sum := table.seal.entrySum(seed, data[:EntrySize], more[:MoreSize])
-		data[offEntryCRC], data[offEntryCRC+1], data[offEntryCRC+2], data[offEntryCRC+3] = byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24)
-		x := extent{bytes: data, mores: more, count: 1, id: 3, commit: 9}
-		if _, err := table.entry(&x, 0, seed); (err == nil) != (code == 3) {
-			t.Errorf("data %#x for two values: %v", code, err)
-		}
-	}
+	})
 }

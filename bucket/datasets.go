@@ -7,15 +7,13 @@ import (
 )
 
 const (
-	groupPath    = "/buckets"
-	statePath    = groupPath + "/state"
-	entriesPath  = groupPath + "/entries"
-	morePath     = groupPath + "/more"
-	tailPath     = groupPath + "/tail"
-	tailMorePath = groupPath + "/tail_more"
+	groupPath   = "/buckets"
+	statePath   = groupPath + "/state"
+	entriesPath = groupPath + "/entries"
+	morePath    = groupPath + "/more"
 
-	// maxBuckets: a bucket id has 32 bits.
-	maxBuckets = 1 << 32
+	// maxGroups: a group id has 32 bits.
+	maxGroups = 1 << 32
 
 	unlimited = ^uint64(0) // a maximum dimension
 )
@@ -24,44 +22,39 @@ const (
 type datasetForm struct {
 	path, description, units string
 	element                  hdf5io.Datatype
-	columns                  uint64 // second dimension; 0: there is one only
-	chunk                    []uint32
+	perGroup                 uint64 // elements of a group
+	chunk                    uint32
 	paged                    bool // Fletcher32 and chunk map 0
 }
 
-// dims are the dimensions for a number of buckets.
-func (f *datasetForm) dims(rows uint64) []uint64 {
-	if f.columns == 0 {
-		return []uint64{rows}
-	}
-	return []uint64{rows, f.columns}
-}
-
-// datasetForms lists the five datasets, the states first.
-func datasetForms(g Geometry) [5]datasetForm {
-	entry, more := entryType(), moreType()
-	chunk := []uint32{1, uint32(g.Chunk)}
-	return [5]datasetForm{
-		{statePath, "where each bucket's row and tail lie, and their checksums", "addresses: bytes; local_depth: bits; last_compacted: ns since 1970",
-			stateType(), 0, []uint32{PageStates}, true},
-		{entriesPath, "sorted hash entries of each bucket", "value_count: values", entry, g.columns(), chunk, false},
-		{morePath, "values 2 to 4 of the entries that have them", "identifiers", more, g.columns(), chunk, false},
-		{tailPath, "later hash entries of each bucket, superseding the sorted ones", "value_count: values", entry, uint64(g.Chunk), chunk, false},
-		{tailMorePath, "values 2 to 4 of the tail's entries that have them", "identifiers", more, uint64(g.Chunk), chunk, false},
+// datasetForms lists the three datasets, the pages first. They have one dimension
+// each: what table readers open.
+func datasetForms(g Geometry) [3]datasetForm {
+	capacity := uint64(g.Capacity)
+	return [3]datasetForm{
+		{statePath, "the page of each group: where its row lies, its buckets, their checksums and tags",
+			"addresses: bytes; depth, bits: bits; folded: ns since 1970", pageType(g), 1, 1, true},
+		{entriesPath, fmt.Sprintf("hash entries: those of group g begin at %d g", capacity), "value_count: values",
+			entryType(), capacity, uint32(g.Chunk), false},
+		{morePath, fmt.Sprintf("values 2 to 4 of the entries that have them: those of group g begin at %d g", capacity), "identifiers",
+			moreType(), capacity, uint32(g.Chunk), false},
 	}
 }
 
-// CreateDatasets makes the group /buckets and its five datasets, without buckets.
+// CreateDatasets makes the groups /buckets and /runs and the datasets of the
+// first, without groups of entries.
 func CreateDatasets(tx *hdf5io.Tx, g Geometry) error {
 	if err := g.Check(); err != nil {
 		return fmt.Errorf("bucket: %w", err)
 	}
-	if err := tx.CreateGroup(groupPath); err != nil {
-		return fmt.Errorf("bucket: %w", err)
+	for _, path := range []string{groupPath, runsPath} {
+		if err := tx.CreateGroup(path); err != nil {
+			return fmt.Errorf("bucket: %w", err)
+		}
 	}
 	for _, form := range datasetForms(g) {
 		spec := hdf5io.DatasetSpec{
-			Type: form.element, Dims: form.dims(0), MaxDims: form.dims(unlimited), Chunk: form.chunk,
+			Type: form.element, Dims: []uint64{0}, MaxDims: []uint64{unlimited}, Chunk: []uint32{form.chunk},
 			Attributes: []hdf5io.Attribute{text("description", form.description), text("units", form.units)},
 		}
 		if form.paged {
@@ -78,20 +71,20 @@ func text(name, value string) hdf5io.Attribute {
 	return hdf5io.Attribute{Name: name, Type: hdf5io.String(len(value)), Data: []byte(value)}
 }
 
-func field(name string, offset uint32, of hdf5io.Datatype) hdf5io.Field {
-	return hdf5io.Field{Name: name, Offset: offset, Type: of}
+func field(name string, offset int, t hdf5io.Datatype) hdf5io.Field {
+	return hdf5io.Field{Name: name, Offset: uint32(offset), Type: t}
 }
 
 func entryType() hdf5io.Datatype {
-	u8, u16, u32, u64 := hdf5io.Uint(1), hdf5io.Uint(2), hdf5io.Uint(4), hdf5io.Uint(8)
+	u64, u32, u16, u8 := hdf5io.Uint(8), hdf5io.Uint(4), hdf5io.Uint(2), hdf5io.Uint(1)
 	return hdf5io.Compound(EntrySize,
 		field("key_high", offKeyHigh, u64), field("key_low", offKeyLow, u64),
 		field("value_high", offValueHigh, u64), field("value_low", offValueLow, u64),
 		field("state_mask", offMask, u8), field("flags", offFlags, u8), field("more", offMore, u16),
-		field("value_count", offCount, u32), field("version", offVersion, u32), field("crc32c", offEntryCRC, u32))
+		field("value_count", offCount, u32), field("relation", offRelation, u32), field("crc32c", offEntryCRC, u32))
 }
 
-// moreType is flat, as are all compounds: tools show its fields as columns.
+// moreType is flat: tools show its fields as columns.
 func moreType() hdf5io.Datatype {
 	u64 := hdf5io.Uint(8)
 	return hdf5io.Compound(MoreSize,
@@ -100,18 +93,35 @@ func moreType() hdf5io.Datatype {
 		field("value_3_high", offValue3, u64), field("value_3_low", offValue3+8, u64))
 }
 
-func stateType() hdf5io.Datatype {
+func pageType(g Geometry) hdf5io.Datatype {
 	u8, u16, u32, u64 := hdf5io.Uint(1), hdf5io.Uint(2), hdf5io.Uint(4), hdf5io.Uint(8)
-	return hdf5io.Compound(StateSize,
+	bucket := hdf5io.Compound(bucketSize,
+		field("entry_end", offEntryEnd, u16), field("more_end", offMoreEnd, u16), field("crc32c", offBucketCRC, u32))
+	return hdf5io.Compound(uint32(g.pageSize()),
 		field("prefix", offPrefix, u64), field("row_address", offRowAddress, u64),
-		field("commit", offCommit, u64), field("created", offCreated, u64),
-		field("tail_address", offTailAddress, u64), field("tail_commit", offTailCommit, u64),
-		field("last_compacted", offLastCompacted, u64),
-		field("entry_count", offEntryCount, u32), field("sorted_count", offSortedCount, u32),
-		field("crc32c", offRowCRC, u32), field("tail_crc32c", offTailCRC, u32),
-		field("entry_chunks", offEntryChunks, u16), field("more_chunks", offMoreChunks, u16),
-		field("tail_count", offTailCount, u16), field("tail_more", offTailMore, u16),
-		field("next", offNext, u32), field("local_depth", offLocalDepth, u8),
-		field("flags", offStateFlags, u8), field("reserved", offReserved, u16),
-		field("tail_tags", offTags, hdf5io.Array(u8, MaxChunk)))
+		field("commit", offCommit, u64), field("created", offCreated, u64), field("folded", offFolded, u64),
+		field("entry_count", offEntryCount, u32), field("more_count", offMoreCount, u32),
+		field("local_depth", offLocalDepth, u8), field("bucket_bits", offBucketBits, u8), field("flags", offPageFlags, u8),
+		field("padding", offPadding, hdf5io.Array(u8, offReserved-offPadding)),
+		field("reserved", offReserved, hdf5io.Array(u8, pageHeader-offReserved)),
+		field("buckets", pageHeader, hdf5io.Array(bucket, uint32(g.Buckets))),
+		field("tags", pageHeader+g.Buckets*bucketSize, hdf5io.Array(u16, uint32(g.Capacity))))
+}
+
+func runType() hdf5io.Datatype {
+	u64, u32, u8 := hdf5io.Uint(8), hdf5io.Uint(4), hdf5io.Uint(1)
+	return hdf5io.Compound(runRecordSize,
+		field("number", offRunNumber, u64), field("low", offRunLow, u64), field("high", offRunHigh, u64),
+		field("base", offRunBase, u64), field("entries_address", offRunEntries, u64), field("mores_address", offRunMores, u64),
+		field("tags_address", offRunTags, u64), field("index_address", offRunIndex, u64),
+		field("entry_count", offRunEntryCount, u32), field("more_count", offRunMoreCount, u32),
+		field("slot_count", offRunSlots, u32), field("live", offRunLive, u32),
+		field("shift", offRunShift, u32), field("index_crc32c", offRunCRC, u32),
+		field("reserved", offRunReserved, hdf5io.Array(u8, reservedZero)))
+}
+
+func slotType() hdf5io.Datatype {
+	u32 := hdf5io.Uint(4)
+	return hdf5io.Compound(slotSize,
+		field("first", offSlotFirst, u32), field("first_more", offSlotMore, u32), field("crc32c", offSlotCRC, u32))
 }

@@ -1,48 +1,57 @@
-// Package bucket keeps the rows of hash entries: it finds a key in one, merges
-// changes into one, splits one.
+// Package bucket keeps hash entries: it finds the entry of a key, folds changes
+// into the rows of groups, and lets others wait in runs.
 //
 // Terms:
 //
 //   - An item is one key with its values, or with the number of the set that
 //     holds them, in memory. An entry is an item in the file.
-//   - A bucket is the items whose hashes share a prefix of local depth bits.
-//   - A row is a bucket's sorted entries: one extent of chunks of entries, then
-//     chunks of more rows, the values 2 to 4 of those entries that have them.
-//   - A tail is up to one chunk of later entries, an extent of its own. Each
-//     supersedes the row's entry of its key, or says that the key is gone.
-//   - A bucket's state says where its row and its tail lie, in which commits
-//     they were written, and what their checksums are.
-//   - An overflow row is a further row of a bucket that no split can divide.
-//     Nothing but the bucket's chain, the next fields, leads to it.
+//   - A bucket is the entries whose hashes share a prefix, at most as many as the
+//     split threshold.
+//   - A group is up to 64 neighbouring buckets: what the directory points to.
+//   - The row of a group is its sorted entries, one extent: chunks of entries,
+//     then chunks of more rows, the values 2 to 4 of those entries that have them.
+//   - The page of a group says where its row lies and how it is divided into
+//     buckets. It has the checksum of each bucket and the tag of each entry.
+//   - A tag is sixteen bits of a hash, those after the bits that a bucket or a
+//     slot has in common.
+//   - A run is the sorted entries that one commit has added, over many groups. It
+//     is divided into slots of equal parts of hash space.
+//   - To fold a group is to write its row again with all that waits for it in
+//     runs; then none of these entries counts any more.
 //
-// What belongs to one bucket:
+// A lookup asks the runs that are newer than the group, the newest first, and then
+// the row:
 //
-//	/buckets/state   entries of the row, ascending        more rows
-//	┌─────────────┐  ┌───────────────┬───────────────┐    ┌───────────────┐
-//	│ row_address ┼─▶│ S entries     │ S entries     │ ───│ S more rows   │
-//	│ tail_address┼┐ └───────────────┴───────────────┘    └───────────────┘
-//	│ tags        ││ ┌───────────────┬───────────────┐
-//	│ next ─▶ id  │└▶│ S entries     │ S more rows   │  the tail
-//	└─────────────┘  └───────────────┴───────────────┘
+//	page of a group                       row of the group
+//	┌─────────────────────────────┐      ┌──────────┬──────────┬─────┬───────────┐
+//	│ row_address, commit         ┼─────▶│ bucket 0 │ bucket 1 │  …  │ more rows │
+//	│ bucket 0: end, crc │ 1: … │ │      └──────────┴──────────┴─────┴───────────┘
+//	│ tags of all entries         │      run 812   ┌──────┬──────┬──────┬─────────┐
+//	└─────────────────────────────┘                │ slot │ slot │  …   │ tags    │
+//	                                     run 815   └──────┴──────┴──────┴─────────┘
 //
 // Invariants; a Table gives an error that matches corrupt.Err where one fails,
 // and no answer:
 //
-//	B1  Items stand in order of (hash, key), each key once, every hash under
-//	    the bucket's prefix.
-//	B2  A row or tail is what the state says: address, commit, checksum. So a
-//	    stale, lost or misplaced block is seen.
-//	B3  Where the checksum of a row disagrees, entries are judged one by one:
-//	    a good one is served; a key that is not among them is not "absent".
+//	B1  Entries of a row and of a run stand in order of (hash, key), each key
+//	    once; those of a bucket or slot under its prefix.
+//	B2  A page, bucket or slot is what leads to it says: address, commit,
+//	    checksum. So a stale, lost or misplaced block is seen.
+//	B3  Where the checksum of a bucket or slot disagrees, entries are judged one
+//	    by one: a good one is served; a key that is not among them is not "absent".
 //	B4  A mask with one wrong bit is corrected only if the entry's checksum,
 //	    computed with the corrected mask, agrees.
-//	B5  A bucket has at most split_threshold live keys, a tail at most one chunk
-//	    of entries, and a bucket with a chain has no tail anywhere in it.
-//	B6  More rows are numbered in the order of their entries without gaps, and
-//	    slots and more rows that are not used are zero.
+//	B5  A bucket has at most split_threshold entries, except where only a directory
+//	    of more than 64 pointers a group could divide it.
+//	B6  An entry of a run counts for a group if the run's number is above the
+//	    commit of the group's row, and its hash lies in the run's bounds. The
+//	    newest that counts supersedes the others and the row.
+//	B7  The live count of a run is the number of its entries that count; a run
+//	    without any is taken away by the commit that makes it so.
+//	B8  More rows are numbered in the order of their entries without gaps, and
+//	    slots and more rows of a row that are not used are zero.
 //
-// A row that was verified is marked on the page of its state, so that it is
-// verified once for all Views that share the page. An absent key is trusted
-// because its row was verified: rot since then is seen by Check, and by readers
-// that verify always.
+// What was verified is marked, on the pages and runs that Views share, so that it
+// is verified once. An absent key is trusted because its tags were verified: rot
+// since then is seen by Check, and by readers that verify always.
 package bucket

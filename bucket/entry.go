@@ -3,13 +3,13 @@ package bucket
 import (
 	"encoding/binary"
 	"hash/crc32"
-	"slices"
 
 	"github.com/cidstore/cidstore/ecc"
 	"github.com/cidstore/cidstore/keys"
 )
 
-// A hash entry, one element of /buckets/entries and /buckets/tail. Little-endian.
+// A hash entry, one element of /buckets/entries and of the entries of a run.
+// Little-endian.
 //
 // FORMAT.md: hash entry
 //
@@ -19,19 +19,19 @@ import (
 //	    16     8  value_high   slot 0; spilled: 0
 //	    24     8  value_low    slot 0; spilled: the set id
 //	    32     1  state_mask   ecc code of four bits; bit i: slot i holds a value
-//	    33     1  flags        bit 0: DELETED, in tails alone
-//	    34     2  more         1 + number of its more row, or 0
+//	    33     1  flags        bit 0: DELETED, in runs alone
+//	    34     2  more         1 + number of its more row in its bucket or slot, or 0
 //	    36     4  value_count  inline values; 0 when spilled
-//	    40     4  version      +1 at each change
+//	    40     4  relation     0
 //	    44     4  crc32c       of bytes 0 to 43 and the more row
 const (
 	offKeyHigh, offKeyLow, offValueHigh, offValueLow = 0, 8, 16, 24
 	offMask, offFlags, offMore                       = 32, 33, 34
-	offCount, offVersion, offEntryCRC                = 36, 40, 44
+	offCount, offRelation, offEntryCRC               = 36, 40, 44
 	EntrySize                                        = 48
 )
 
-// A more row, one element of /buckets/more and /buckets/tail_more.
+// A more row, one element of /buckets/more and of the more rows of a run.
 //
 // FORMAT.md: more row
 //
@@ -57,19 +57,18 @@ const (
 )
 
 // Item is one key in memory. It has inline values, or it is Spilled and Set
-// holds them, or it is Deleted, in a list of changes or a tail.
+// holds them, or it is Deleted, in a list of changes or a run.
 type Item struct {
 	Hash    uint64
 	Key     keys.E
 	Values  [Inline]keys.E // the first Count ascend
 	Set     uint64         // Spilled: the set's number
-	Version uint32         // +1 at each change; for people
 	Count   uint8          // inline values, 1 to 4; 0 when Spilled or Deleted
 	Spilled bool
 	Deleted bool
 }
 
-// Less is the order of a row: by hash, then by key.
+// Less is the order of rows and runs: by hash, then by key.
 func Less(a, b *Item) bool {
 	return a.Hash < b.Hash || a.Hash == b.Hash && a.Key.Compare(b.Key) < 0
 }
@@ -85,60 +84,36 @@ func newSealer(uuid [16]byte) sealer {
 	return sealer{table, crc32.Checksum(uuid[:], table)}
 }
 
-// seed is the CRC32C of uuid, u64 bucket id and u64 commit. It is worked out a
-// byte at a time, as these bytes stand nowhere in memory: handing a buffer to
-// package crc32 allocates it.
-func (s sealer) seed(id uint32, commit uint64) uint32 {
-	crc, word := ^s.uuid, uint64(id)
+// seed is the CRC32C of uuid, u64 id and u64 commit. It is worked out a byte at a
+// time, as these bytes stand nowhere in memory: handing a buffer to package crc32
+// allocates it.
+func (s sealer) seed(id, commit uint64) uint32 { return s.extend(s.extend(s.uuid, id), commit) }
+
+// extend goes on with a checksum over the eight bytes of a word.
+func (s sealer) extend(crc uint32, word uint64) uint32 {
+	crc = ^crc
 	for range 8 {
 		crc = s.table[byte(crc)^byte(word)] ^ crc>>8
 		word >>= 8
 	}
-	for range 8 {
-		crc = s.table[byte(crc)^byte(commit)] ^ crc>>8
-		commit >>= 8
-	}
 	return ^crc
 }
 
-func (s sealer) sum(p []byte) uint32 { return crc32.Checksum(p, s.table) }
+// partSeed seeds the checksum of a whole bucket or slot: file_uuid, u64 id, u64
+// commit, u64 number.
+func (s sealer) partSeed(o owner, number int) uint32 {
+	return s.extend(s.seed(o.id, o.commit), uint64(number))
+}
+
+// partSum is the checksum of a bucket or slot: its entries, its more rows and, of a
+// slot, its tags.
+func (s sealer) partSum(seed uint32, entries, mores, tags []byte) uint32 {
+	return crc32.Update(crc32.Update(crc32.Update(seed, s.table, entries), s.table, mores), s.table, tags)
+}
 
 // entrySum is the checksum of an entry and its more row, or nil.
 func (s sealer) entrySum(seed uint32, entry, more []byte) uint32 {
-	return crc32.Update(crc32.Update(seed, s.table, entry[:offEntryCRC]), s.table, more)
-}
-
-// appendExtent appends the extent of items, a row or a tail: chunks of entries,
-// then chunks of more rows. items ascend and are at most the threshold.
-func (s sealer) appendExtent(dst []byte, g Geometry, items []Item, seed uint32) (extent []byte, moreChunks int) {
-	rows := 0
-	for i := range items {
-		if items[i].Count > 1 {
-			rows++
-		}
-	}
-	entryChunks := g.chunks(len(items))
-	moreChunks = g.chunks(rows)
-	start, size := len(dst), (entryChunks+moreChunks)*g.chunkBytes()
-	dst = slices.Grow(dst, size)[:start+size]
-	entries := dst[start:]
-	clear(entries)
-	mores := entries[entryChunks*g.chunkBytes():]
-	number := uint16(0)
-	for i := range items {
-		var more []byte
-		if items[i].Count > 1 {
-			more = mores[int(number)*MoreSize:][:MoreSize]
-			number++
-			putEntry(entries, &items[i], number)
-			putMore(more, &items[i])
-		} else {
-			putEntry(entries, &items[i], 0)
-		}
-		binary.LittleEndian.PutUint32(entries[offEntryCRC:], s.entrySum(seed, entries[:EntrySize], more))
-		entries = entries[EntrySize:]
-	}
-	return dst, moreChunks
+	return s.partSum(seed, entry[:offEntryCRC], more, nil)
 }
 
 // putEntry writes all of an entry but its checksum over zeros.
@@ -159,7 +134,6 @@ func putEntry(p []byte, it *Item, more uint16) {
 		p[offMask] = byte(ecc.MaskOf(int(it.Count)))
 	}
 	le.PutUint16(p[offMore:], more)
-	le.PutUint32(p[offVersion:], it.Version)
 }
 
 func putMore(p []byte, it *Item) {

@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -10,26 +11,27 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// Verify says how often the bytes of a row are held against its checksum.
+// Verify says how often the bytes of a bucket are held against its checksum.
 type Verify uint8
 
 const (
-	// FirstTouch: when a process first reads the row, and each entry of it when
-	// it is returned.
+	// FirstTouch: when a process first reads the bucket, and each entry of it
+	// when it is returned.
 	FirstTouch Verify = iota
-	// Always: at every read, the page of its state too.
+	// Always: at every read, the group's page too.
 	Always
 )
 
-// Table reads the buckets of one View. It is immutable but for its counters and
-// the marks on the View's pages: any number of goroutines may use it, while the
-// View is pinned. No method takes a lock. Reading mapped bytes may fault: callers
-// that must survive that use vfs.Guard.
+// Table reads the groups and runs of one View. It is immutable except for its
+// counters and the marks of what was verified: any number of goroutines may use it,
+// while the View is pinned. No method takes a lock. Reading mapped bytes may fault:
+// callers that must survive that use vfs.Guard.
 type Table struct {
 	view     *hdf5io.View
 	states   *hdf5io.Dataset
-	data     [4]*hdf5io.Dataset // entries, more, tail, tail_more
-	rows     uint64             // buckets
+	data     [2]*hdf5io.Dataset // entries, more
+	groups   uint64
+	runs     []run // oldest first
 	geometry Geometry
 	hasher   keys.Hasher
 	seal     sealer
@@ -38,10 +40,11 @@ type Table struct {
 	corrected, judged atomic.Uint64
 }
 
-// NewTable returns the Table of a View, after it has held the forms of the five
-// datasets against geometry. A nil View gives a Table without buckets: the base
-// of the Writer that fills a new file.
-func NewTable(view *hdf5io.View, geometry Geometry, uuid [16]byte, hasher keys.Hasher, verify Verify) (*Table, error) {
+// NewTable returns the Table of a View, after it has held the forms of the
+// datasets against geometry. known, or nil, is the Table of an older View of the
+// same file: what it has verified of runs is not verified again. A nil View gives
+// a Table without groups: the base of the Writer that fills a new file.
+func NewTable(view *hdf5io.View, geometry Geometry, uuid [16]byte, hasher keys.Hasher, verify Verify, known *Table) (*Table, error) {
 	if err := geometry.Check(); err != nil {
 		return nil, fmt.Errorf("bucket: %w", err)
 	}
@@ -57,214 +60,290 @@ func NewTable(view *hdf5io.View, geometry Geometry, uuid [16]byte, hasher keys.H
 		if i > 0 {
 			t.data[i-1] = d
 		} else if t.states = d; len(d.Dims()) == 1 {
-			t.rows = d.Dims()[0]
+			t.groups = d.Dims()[0]
 		}
-		dims := form.dims(t.rows)
-		if !slices.Equal(d.Dims(), dims) || !slices.Equal(d.ChunkDims(), form.chunk) || !d.Type().Equal(form.element) {
+		dims := []uint64{t.groups * form.perGroup}
+		if !slices.Equal(d.Dims(), dims) || !slices.Equal(d.ChunkDims(), []uint32{form.chunk}) || !d.Type().Equal(form.element) {
 			return nil, corrupt.Errorf("dataset "+form.path, -1, "%v in chunks of %v of %v, want %v, %v, %v",
 				d.Dims(), d.ChunkDims(), d.Type(), dims, form.chunk, form.element)
 		}
 	}
-	if t.rows > maxBuckets {
-		return nil, corrupt.Errorf("dataset "+statePath, -1, "%d buckets, limit %d", t.rows, uint64(maxBuckets))
+	if t.groups > maxGroups {
+		return nil, corrupt.Errorf("dataset "+statePath, -1, "%d groups, limit %d", t.groups, uint64(maxGroups))
+	}
+	var before []run
+	if known != nil {
+		before = known.runs
+	}
+	var err error
+	if t.runs, err = loadRuns(view, t.seal, before); err != nil {
+		return nil, fmt.Errorf("bucket: %w", err)
 	}
 	return t, nil
 }
 
-// Rows is the number of bucket ids, those not in use included.
-func (t *Table) Rows() uint64 { return t.rows }
+// Groups is the number of group ids.
+func (t *Table) Groups() uint64 { return t.groups }
+
+// Waiting is the number of entries of runs that count: what is not folded into
+// groups yet, and of how many runs they are.
+func (t *Table) Waiting() (entries uint64, runs int) {
+	for i := range t.runs {
+		entries += uint64(t.runs[i].live)
+	}
+	return entries, len(t.runs)
+}
 
 // Geometry is the shape that the Table was made with.
 func (t *Table) Geometry() Geometry { return t.geometry }
 
-// Counters returns how many masks were corrected and how many rows and tails had
-// to be judged entry by entry since the Table was made.
+// Counters returns how many masks were corrected and how many buckets had to be
+// judged entry by entry since the Table was made.
 func (t *Table) Counters() (corrected, judged uint64) {
 	return t.corrected.Load(), t.judged.Load()
 }
 
-// State returns the state of a bucket. One that is not in use is a corrupt
-// error, as nothing should lead to it.
-func (t *Table) State(id uint32) (s State, err error) {
-	_, err = t.state(id, &s)
-	return s, err
-}
-
-// state reads a bucket's state, judged, into the zero State s, and returns the
-// page that holds it.
-func (t *Table) state(id uint32, s *State) (*hdf5io.Page, error) {
-	page, err := t.anyState(id, s)
-	if err == nil && !s.InUse {
-		err = corrupt.Errorf(stateName(id), -1, "not in use")
-	}
-	return page, err
-}
-
-// anyState is state for a bucket that may be not in use.
-func (t *Table) anyState(id uint32, s *State) (*hdf5io.Page, error) {
-	if uint64(id) >= t.rows {
-		return nil, corrupt.Errorf(stateName(id), -1, "there are %d buckets", t.rows)
-	}
-	page, err := t.page(uint64(id) / PageStates)
+// State returns the header of a group's page.
+func (t *Table) State(id uint32) (State, error) {
+	_, p, err := t.page(id)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", stateName(id), err)
+		return State{}, err
 	}
-	if page == nil {
-		return nil, corrupt.Errorf(stateName(id), -1, "no page")
-	}
-	err = parseState(page.Data()[id%PageStates*StateSize:][:StateSize], s)
-	if err == nil && s.InUse {
-		err = s.Check(id, t.geometry, t.rows)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", stateName(id), err)
-	}
-	return page, nil
+	return p.state(), nil
 }
 
-func stateName(id uint32) string { return fmt.Sprintf("state of bucket %d", id) }
+// Fullest is the number of entries of the fullest bucket of a group's row.
+func (t *Table) Fullest(id uint32) (most int, err error) {
+	_, p, err := t.page(id)
+	if err != nil {
+		return 0, err
+	}
+	for i := range 1 << p.bits() {
+		s := p.span(i)
+		most = max(most, s.end-s.first)
+	}
+	return most, nil
+}
 
-// page returns a page of states, verified, or nil if it is absent.
-func (t *Table) page(i uint64) (page *hdf5io.Page, err error) {
+// judgedPage marks a page whose contents have passed check; lower marks are
+// those of buckets.
+const judgedPage = hdf5io.PageMarks - 1
+
+// page returns the page of a group, verified and judged.
+func (t *Table) page(id uint32) (*hdf5io.Page, page, error) {
+	if uint64(id) >= t.groups {
+		return nil, nil, corrupt.Errorf(groupName(id), -1, "there are %d groups", t.groups)
+	}
+	var pg *hdf5io.Page
+	var err error
 	if t.verify == Always {
-		page, err = t.states.PageAgain(i)
+		pg, err = t.states.PageAgain(uint64(id))
 	} else {
-		page, err = t.states.Page(i)
+		pg, err = t.states.Page(uint64(id))
 	}
-	if err == nil && page != nil && len(page.Data()) != PageStates*StateSize {
-		err = corrupt.Errorf("page of bucket states", -1, "%d bytes, want %d", len(page.Data()), PageStates*StateSize)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", groupName(id), err)
 	}
-	return page, err
+	if pg == nil {
+		return nil, nil, corrupt.Errorf(groupName(id), -1, "no page")
+	}
+	p := page(pg.Data())
+	if !pg.Marked(judgedPage) {
+		if len(p) != t.geometry.pageSize() {
+			return nil, nil, corrupt.Errorf(groupName(id), -1, "page of %d bytes, want %d", len(p), t.geometry.pageSize())
+		}
+		if err := p.check(id, t.geometry, t.view.EndOfFile()); err != nil {
+			return nil, nil, err
+		}
+		pg.Mark(judgedPage)
+	}
+	return pg, p, nil
 }
 
-// chain walks a bucket's overflow rows and sees when they form a circle: it
-// keeps one id of the way, renewed at steps 1, 2, 4, 8, …
-type chain struct {
-	anchor      uint32
-	steps, next uint32
+// bucket makes x a bucket of a group. good: its checksum agrees, or did.
+func (t *Table) bucket(x *part, id uint32, pg *hdf5io.Page, p page, number int, again bool) error {
+	x.owner, x.number = owner{uint64(id), p.commit()}, number
+	marked := pg.Marked(number)
+	entries := p.address()
+	mores := entries + uint64(t.geometry.chunks(p.entries())*t.geometry.chunkBytes())
+	good, err := t.load(x, p.span(number), entries, mores, again, marked)
+	if good && !marked {
+		pg.Mark(number)
+	}
+	return err
 }
 
-// follow goes from the state s of row *id, whose Next is not 0, to that row:
-// *id and s become its own.
-func (t *Table) follow(c *chain, id *uint32, s *State) (*hdf5io.Page, error) {
-	if c.steps == c.next {
-		c.anchor, c.next = *id, 2*c.next+1
+// slot makes x a slot of a run.
+func (t *Table) slot(x *part, r *run, number int, again bool) error {
+	x.owner, x.number = owner{runID, r.number}, number
+	s := r.span(number)
+	if x.tags == nil {
+		if err := t.slotTags(x, r, s); err != nil {
+			return err
+		}
 	}
-	c.steps++
-	var n State
-	page, err := t.state(s.Next, &n)
-	switch {
-	case err != nil:
-	case s.Next == c.anchor:
-		err = corrupt.Errorf(stateName(s.Next), -1, "the overflow rows form a circle")
-	case !n.Overflow || n.Prefix != s.Prefix || n.LocalDepth != s.LocalDepth:
-		err = corrupt.Errorf(stateName(s.Next), -1, "overflow %t, prefix %#x of %d bits, want an overflow row of bucket %d with %#x of %d bits",
-			n.Overflow, n.Prefix, n.LocalDepth, *id, s.Prefix, s.LocalDepth)
+	marked := r.marked(number)
+	good, err := t.load(x, s, r.entriesAt, r.moresAt, again, marked)
+	if good && !marked {
+		r.mark(number)
 	}
-	*id, *s = s.Next, n
-	return page, err
+	return err
 }
 
-// Items appends the live items of a bucket, ascending: its row, its tail and its
-// chain. Every one is verified now. A bucket with a damaged entry gives a
-// corrupt error and no item.
+// slotTags reads the tags of a slot, which are not verified by that.
+func (t *Table) slotTags(x *part, r *run, s span) (err error) {
+	if x.tags, err = t.view.Bytes(int64(r.tagsAt)+int64(s.first)*tagSize, (s.end-s.first)*tagSize); err != nil {
+		return fmt.Errorf("%s: %w", r.name(), err)
+	}
+	return nil
+}
+
+// Items appends the live items of a group, ascending: its row, and what runs hold
+// in its place. Every one is verified now. With an error, which matches
+// corrupt.Err where something is damaged, it appends those that are good
+// nevertheless; none of them is wrong, or may be superseded by what could not be
+// read.
 func (t *Table) Items(dst []Item, id uint32) ([]Item, error) {
-	var s State
-	page, err := t.head(id, &s)
+	pg, p, err := t.page(id)
 	if err != nil {
 		return dst, err
 	}
-	var tail [MaxChunk]Item
-	changes, err := t.tailItems(tail[:0], id, &s, page)
+	st := p.state()
+	later, err := t.laterItems(nil, &state{st.Prefix, st.last(), st.Commit}, nil)
 	if err != nil {
-		return dst, err
+		return dst, err // any key of the group may have a later entry
 	}
-	// The rows go behind room for the tail; merging then moves items down only.
 	start := len(dst)
-	dst = append(dst, changes...)
+	dst = append(dst, make([]Item, len(later))...) // merging moves items down only
 	rows := len(dst)
-	if dst, err = t.rowItems(dst, id, &s, page); err != nil {
-		return dst[:start], err
-	}
-	return merge(dst[:start], dst[rows:], changes), nil
+	dst, err = t.rowItems(dst, id, pg, p)
+	return merge(dst[:start], dst[rows:], later), err
 }
 
-// head is state for a bucket that the directory leads to.
-func (t *Table) head(id uint32, s *State) (*hdf5io.Page, error) {
-	page, err := t.state(id, s)
-	if err == nil && s.Overflow {
-		err = corrupt.Errorf(stateName(id), -1, "an overflow row, want a bucket")
-	}
-	return page, err
+// state is what decides which entries of runs count for a group.
+type state struct {
+	low, high uint64
+	commit    uint64
 }
 
-// tailItems appends the items of a bucket's tail, deleted ones too.
-func (t *Table) tailItems(dst []Item, id uint32, s *State, page *hdf5io.Page) ([]Item, error) {
-	if s.TailCount == 0 {
+// rowItems appends the items of a group's row. With an error, the good ones.
+func (t *Table) rowItems(dst []Item, id uint32, pg *hdf5io.Page, p page) ([]Item, error) {
+	if p.entries() == 0 {
 		return dst, nil
 	}
-	var x extent
-	err := t.tailOf(&x, id, s, page, true)
-	if err != nil {
-		return dst, err
+	var damage error
+	start := len(dst)
+	for i := range 1 << p.bits() {
+		var x part
+		err := t.bucket(&x, id, pg, p, i, true)
+		if err == nil {
+			shared := uint(p.depth() + p.bits())
+			low := p.prefix()
+			if p.bits() > 0 {
+				low |= uint64(i) << (64 - shared)
+			}
+			dst, err = t.decode(dst, &x, low, low|^prefixMask(uint8(shared)), start)
+		}
+		damage = errors.Join(damage, err)
+	}
+	return dst, damage
+}
+
+// laterItems appends what runs hold for a group, ascending, of each key the last
+// word, deleted ones too. only: of runs for which it says so; nil: of all.
+func (t *Table) laterItems(dst []Item, s *state, only func(r *run) bool) ([]Item, error) {
+	var list, other []Item
+	for i := range t.runs {
+		r := &t.runs[i]
+		low, high := max(s.low, r.low), min(s.high, r.high)
+		if r.number <= s.commit || low > high || only != nil && !only(r) {
+			continue
+		}
+		start := len(list)
+		if start == 0 {
+			var err error
+			if list, err = t.runItems(list, r, low, high); err != nil {
+				return dst, err
+			}
+			continue
+		}
+		newer, err := t.runItems(nil, r, low, high)
+		if err != nil {
+			return dst, err
+		}
+		other = supersede(other[:0], list, newer)
+		list, other = other, list
+	}
+	return append(dst, list...), nil
+}
+
+// runItems appends the items of a run from low to high.
+func (t *Table) runItems(dst []Item, r *run, low, high uint64) ([]Item, error) {
+	if r.err != nil {
+		return dst, r.err
 	}
 	start := len(dst)
-	if dst, err = t.decode(dst, &x, s, start); err != nil {
-		return dst, err
-	}
-	for i, tag := range s.TailTags[:s.TailCount] {
-		if byte(dst[start+i].Hash) != tag {
-			return dst, x.entryError(i, "hash %#x, tag %#02x", dst[start+i].Hash, tag)
+	for i := r.slot(low); i <= r.slot(high); i++ {
+		s := r.span(i)
+		if s.first == s.end {
+			continue
 		}
-	}
-	return dst, nil
-}
-
-// rowItems appends the items of a bucket's row and of its chain.
-func (t *Table) rowItems(dst []Item, id uint32, s *State, page *hdf5io.Page) ([]Item, error) {
-	start, at := len(dst), *s
-	for way := (chain{anchor: id}); ; {
-		if at.SortedCount > 0 {
-			var x extent
-			err := t.rowOf(&x, id, &at, page, true)
-			if err != nil {
-				return dst, err
-			}
-			if dst, err = t.decode(dst, &x, &at, start); err != nil {
-				return dst, err
-			}
-		}
-		if at.Next == 0 {
-			return dst, nil
-		}
-		var err error
-		if page, err = t.follow(&way, &id, &at); err != nil {
-			return dst, err
-		}
-	}
-}
-
-// decode appends the entries of x. All that dst has from start on must ascend.
-func (t *Table) decode(dst []Item, x *extent, s *State, start int) ([]Item, error) {
-	dst = slices.Grow(dst, x.count)
-	seed := t.seal.seed(x.id, x.commit)
-	for i := range x.count {
-		e, err := t.entry(x, i, seed)
+		var x part
+		err := t.slot(&x, r, i, true)
 		if err != nil {
-			if x.trust == isBad {
-				err = fmt.Errorf("%w; %w", x.damage(), err)
-			}
-			return dst, err
+			return dst[:start], err
+		}
+		from := r.base + uint64(i)<<r.shift
+		if dst, err = t.decode(dst, &x, from, from+(^uint64(0)>>(64-r.shift)), start); err != nil {
+			return dst[:start], err
+		}
+	}
+	items := dst[start:]
+	first, _ := slices.BinarySearchFunc(items, low, compareHash)
+	end := len(items)
+	if high < ^uint64(0) {
+		end, _ = slices.BinarySearchFunc(items, high+1, compareHash)
+	}
+	return append(dst[:start], items[first:end]...), nil
+}
+
+func compareHash(it Item, hash uint64) int {
+	switch {
+	case it.Hash < hash:
+		return -1
+	case it.Hash > hash:
+		return 1
+	}
+	return 0
+}
+
+// decode appends the entries of x, whose hashes are from low to high. All that dst
+// has from start on must ascend. With an error it appends those that are good.
+func (t *Table) decode(dst []Item, x *part, low, high uint64, start int) ([]Item, error) {
+	dst = slices.Grow(dst, x.count)
+	var damage error
+	if x.trust == isBad {
+		damage = x.damage()
+	}
+	for i := range x.count {
+		e, err := t.entry(x, i)
+		if err != nil {
+			damage = errors.Join(damage, err)
+			continue
 		}
 		dst = dst[:len(dst)+1]
-		it := &dst[len(dst)-1]
+		n := len(dst) - 1
+		it := &dst[n]
 		e.fill(it, t.hasher.Hash(e.Key()))
-		if !s.Covers(it.Hash) {
-			return dst, x.entryError(i, "hash %#x, want prefix %#x of %d bits", it.Hash, s.Prefix, s.LocalDepth)
+		switch {
+		case it.Hash < low || it.Hash > high:
+			err = x.entryError(i, "hash %#x, want %#x to %#x", it.Hash, low, high)
+		case n > start && !Less(&dst[n-1], it):
+			err = x.entryError(i, "key %v is not above the one before, %v", it.Key, dst[n-1].Key)
+		default:
+			continue
 		}
-		if n := len(dst); n-1 > start && !Less(&dst[n-2], it) {
-			return dst, x.entryError(i, "key %v is not above the one before, %v", it.Key, dst[n-2].Key)
-		}
+		dst, damage = dst[:n], errors.Join(damage, err)
 	}
-	return dst, nil
+	return dst, damage
 }

@@ -1,8 +1,7 @@
 package bucket
 
 import (
-	"context"
-	"fmt"
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -13,61 +12,49 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// world is a file of buckets, on storage in memory, and how to change it.
+// world is a file of groups and runs, on storage in memory, and the model that it
+// must be equal to.
 type world struct {
-	t       testing.TB
-	g       Geometry
-	uuid    [16]byte
-	hasher  keys.Hasher
-	raw     vfs.File
-	options hdf5io.Options // of reopen
-	file    *hdf5io.File
-	table   *Table
-	rows    uint64
-	now     int64
-	heads   map[uint32]bool // buckets that a directory would lead to
+	t      testing.TB
+	g      Geometry
+	uuid   [16]byte
+	hasher keys.Hasher
+	raw    vfs.File
+	file   *hdf5io.File
+	table  *Table
+	groups []uint32 // by prefix: what a directory would say
+	count  uint64
+	model  map[keys.E]Item
 }
 
-// newWorld makes a file with one empty bucket, 0. Its buckets and its structure
-// are checked when the test ends, unless the test has said that it damages them.
-func newWorld(t testing.TB, threshold int) *world { return newWorldOf(t, threshold, 4<<20) }
-
-// newWorldOf is newWorld for a file of at most so many bytes.
-func newWorldOf(t testing.TB, threshold int, bytes int64) *world {
-	w := &world{t: t, g: NewGeometry(threshold), hasher: keys.NewHasher([2]uint64{1, 2}), rows: 1, now: 1_700_000_000_000_000_000}
+// newWorld makes a file with one empty group, 0.
+func newWorld(t testing.TB, threshold int) *world {
+	w := &world{t: t, g: NewGeometry(threshold), hasher: keys.NewHasher([2]uint64{1, 2}), groups: []uint32{0}, count: 1, model: map[keys.E]Item{}}
 	w.uuid = [16]byte{0xc1, 0xd5, 15: 0x7e}
-	w.heads = map[uint32]bool{0: true}
-	raw, err := crashfs.New(crashfs.Options{FileLimit: bytes}).OpenFile("f", vfs.ReadWrite|vfs.Create, 0o600)
+	var err error
+	w.raw, err = crashfs.New(crashfs.Options{FileLimit: 16 << 20}).OpenFile("f", vfs.ReadWrite|vfs.Create, 0o600)
 	must(t, err)
-	w.raw = raw
-	w.file, err = hdf5io.Create(raw, hdf5io.Options{UUID: w.uuid, GrowStep: 64 << 10}, nil, func(tx *hdf5io.Tx) error {
+	w.file, err = hdf5io.Create(w.raw, hdf5io.Options{UUID: w.uuid, GrowStep: 64 << 10}, nil, func(tx *hdf5io.Tx) error {
 		if err := CreateDatasets(tx, w.g); err != nil {
 			return err
 		}
-		base, err := NewTable(nil, w.g, w.uuid, w.hasher, FirstTouch)
+		base, err := NewTable(nil, w.g, w.uuid, w.hasher, FirstTouch, nil)
 		if err != nil {
 			return err
 		}
-		writer, err := NewWriter(tx, base, w.now)
+		writer, err := NewWriter(tx, base, 1)
 		if err != nil {
 			return err
 		}
-		if err := writer.Rewrite(0, 0, 0, 1, nil, 0, false); err != nil {
+		if err := writer.Rewrite(0, State{Created: 1}, nil); err != nil {
 			return err
 		}
 		return writer.Flush(1)
 	})
 	must(t, err)
-	w.table = w.open(FirstTouch)
-	t.Cleanup(w.close)
+	w.open(FirstTouch, false)
+	t.Cleanup(func() { must(t, w.file.Close()) })
 	return w
-}
-
-func (w *world) close() {
-	if w.file != nil {
-		must(w.t, w.file.Close())
-		w.file = nil
-	}
 }
 
 func must(t testing.TB, err error) {
@@ -77,135 +64,164 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func (w *world) open(verify Verify) *Table {
+// open makes the Table of the newest root; known: as a store that goes on does.
+func (w *world) open(verify Verify, known bool) {
 	w.t.Helper()
-	table, err := NewTable(w.file.View(), w.g, w.uuid, w.hasher, verify)
-	must(w.t, err)
-	return table
-}
-
-// reopen forgets every mark.
-func (w *world) reopen() {
-	w.t.Helper()
-	must(w.t, w.file.Close())
-	file, _, err := hdf5io.Open(w.raw, w.options)
-	must(w.t, err)
-	w.file = file
-	w.table = w.open(FirstTouch)
-}
-
-// change commits one transaction.
-func (w *world) change(f func(*Writer)) {
-	w.t.Helper()
-	tx, err := w.file.Begin()
-	must(w.t, err)
-	defer tx.Abort()
-	writer, err := NewWriter(tx, w.table, w.now)
-	must(w.t, err)
-	f(writer)
-	must(w.t, writer.Flush(w.rows))
-	_, err = tx.Commit(nil)
-	must(w.t, err)
-	w.table = w.open(FirstTouch)
-}
-
-// update commits changes to one bucket, which must have room.
-func (w *world) update(id uint32, changes ...Item) {
-	w.t.Helper()
-	w.change(func(writer *Writer) {
-		over, err := writer.Update(id, sorted(changes))
-		must(w.t, err)
-		if over != nil {
-			w.t.Fatalf("bucket %d is full", id)
-		}
-	})
-}
-
-func sorted(items []Item) []Item {
-	items = slices.Clone(items)
-	slices.SortFunc(items, func(a, b Item) int {
-		switch {
-		case Less(&a, &b):
-			return -1
-		case Less(&b, &a):
-			return 1
-		}
-		return 0
-	})
-	return items
-}
-
-// verify checks everything, and that no defect is found.
-func (w *world) verify() {
-	w.t.Helper()
-	for id := range w.heads {
-		w.table.Check(id, func(err error) { w.t.Helper(); w.t.Errorf("check: %v", err) })
+	var before *Table
+	if known {
+		before = w.table
 	}
-	_, err := w.file.View().Check(context.Background(), func(err error) { w.t.Errorf("check of the file: %v", err) })
+	var err error
+	w.table, err = NewTable(w.file.View(), w.g, w.uuid, w.hasher, verify, before)
 	must(w.t, err)
 }
 
-// item makes an item with n values; n 5 is a spilled one, n 0 a deletion.
-func (w *world) item(key uint64, n int) Item {
-	k := keys.FromUint64(key)
-	it := Item{Key: k, Hash: w.hasher.Hash(k)}
-	switch {
-	case n == 0:
-		it.Deleted = true
-	case n > Inline:
-		it.Spilled, it.Set = true, key*10
-	default:
-		it.Count = uint8(n)
-		for i := range n {
-			it.Values[i] = keys.E{High: key, Low: uint64(i)}
-		}
+func (w *world) item(key keys.E, values ...uint64) Item {
+	it := Item{Hash: w.hasher.Hash(key), Key: key, Count: uint8(len(values)), Deleted: len(values) == 0}
+	for i, v := range values {
+		it.Values[i] = keys.FromUint64(v)
 	}
 	return it
 }
 
-// items makes n items of 1 to 4 values or spilled, keys from 1 on, ascending.
-func (w *world) items(n int) []Item {
-	list := make([]Item, n)
-	for i := range list {
-		list[i] = w.item(uint64(i+1), i%5+1)
-	}
-	return sorted(list)
-}
-
-// same compares all but the version.
-func same(a, b Item) bool {
-	a.Version, b.Version = 0, 0
-	return a == b
-}
-
-// wants looks every item up in bucket id, and some keys that are not there.
-func (w *world) wants(id uint32, want []Item) {
+// commit makes changes in one transaction: groups for which fold says so are
+// folded, the others keep theirs in a run. It stops after stop groups; those
+// behind go on in the next call with the rest.
+func (w *world) commit(changes []Item, absorb bool, stop int, fold func(s *State) bool) (rest []Item) {
 	w.t.Helper()
-	got, err := w.table.Items(nil, id)
+	slices.SortFunc(changes, func(a, b Item) int { return cmp.Or(cmp.Compare(a.Hash, b.Hash), a.Key.Compare(b.Key)) })
+	tx, err := w.file.Begin()
 	must(w.t, err)
-	if !slices.EqualFunc(got, want, same) {
-		w.t.Fatalf("bucket %d has %v, want %v", id, got, want)
+	writer, err := NewWriter(tx, w.table, 2)
+	must(w.t, err)
+	if absorb {
+		writer.Absorb(len(changes))
 	}
-	for i := range want {
-		e, found, err := w.table.Find(id, want[i].Hash, want[i].Key)
-		if err != nil || !found || !same(e.Item(want[i].Hash), want[i]) {
-			w.t.Fatalf("key %v: %v, %t, %v, want %v", want[i].Key, e, found, err, want[i])
+	next, end := uint64(0), false
+	for _, id := range slices.Clone(w.groups) {
+		s, err := w.table.State(id)
+		must(w.t, err)
+		var own []Item
+		for len(changes) > 0 && s.Covers(changes[0].Hash) {
+			own, changes = append(own, changes[0]), changes[1:]
+		}
+		if at, ok := writer.Next(next); len(own) > 0 || ok && s.Covers(at) || fold(&s) {
+			w.group(writer, id, s, own, fold(&s))
+		}
+		next = s.last() + 1
+		end = next == 0
+		if stop--; stop == 0 {
+			break
 		}
 	}
-	s, err := w.table.State(id)
+	must(w.t, writer.Passed(next, end))
+	must(w.t, writer.Flush(w.count))
+	_, err = tx.Commit(nil)
 	must(w.t, err)
-	r := rand.New(rand.NewPCG(1, uint64(id)))
-	for n := 0; n < 20; {
-		k := keys.E{High: 1 << 63, Low: r.Uint64()}
-		if h := w.hasher.Hash(k); s.Covers(h) {
-			n++
-			if _, found, err := w.table.Find(id, h, k); found || err != nil {
-				w.t.Fatalf("absent key %v: %t, %v", k, found, err)
+	w.open(w.table.verify, true)
+	return changes
+}
+
+func (w *world) group(writer *Writer, id uint32, s State, own []Item, fold bool) {
+	w.t.Helper()
+	for _, it := range own {
+		if it.Deleted {
+			delete(w.model, it.Key)
+		} else {
+			w.model[it.Key] = it
+		}
+	}
+	if fold {
+		items, err := writer.Fold(id, own)
+		must(w.t, err)
+		must(w.t, writer.Consume(&s))
+		w.place(writer, id, s, items)
+		return
+	}
+	must(w.t, writer.Keep(&s, own))
+}
+
+// place writes a group, or halves it until its parts fit.
+func (w *world) place(writer *Writer, id uint32, s State, items []Item) {
+	bits, ok := w.g.Fits(items, s.LocalDepth)
+	if ok || s.LocalDepth > 12 && len(items) <= w.g.Capacity {
+		s.BucketBits = bits
+		must(w.t, writer.Rewrite(id, s, items))
+		return
+	}
+	left, right := Split(items, s.LocalDepth)
+	other := uint32(w.count)
+	w.count++
+	w.groups = slices.Insert(w.groups, slices.Index(w.groups, id)+1, other)
+	upper := State{Prefix: s.Prefix | 1<<(63-s.LocalDepth), LocalDepth: s.LocalDepth + 1, Created: 9}
+	s.LocalDepth++
+	w.place(writer, id, s, left)
+	w.place(writer, other, upper, right)
+}
+
+// holds compares all that the file says with the model.
+func (w *world) holds() {
+	w.t.Helper()
+	for key, want := range w.model {
+		e, found, err := w.table.Find(w.groupOf(want.Hash), want.Hash, key)
+		if err != nil || !found || e.Item(want.Hash) != want {
+			w.t.Fatalf("key %v: found %v, %v; want %+v", key, found, err, want)
+		}
+	}
+	seen := 0
+	checker := w.table.NewChecker(func(err error) { w.t.Error(err) })
+	for _, id := range w.groups {
+		items, err := w.table.Items(nil, id)
+		must(w.t, err)
+		for _, it := range items {
+			if it != w.model[it.Key] {
+				w.t.Fatalf("group %d has %+v, want %+v", id, it, w.model[it.Key])
 			}
 		}
+		seen += len(items)
+		if n, _, _ := checker.Group(id); n != uint64(len(items)) {
+			w.t.Fatalf("group %d: %d keys by Check, %d items", id, n, len(items))
+		}
+	}
+	checker.Finish()
+	if seen != len(w.model) {
+		w.t.Fatalf("%d items, want %d", seen, len(w.model))
 	}
 }
 
-func (it Item) String() string {
-	return fmt.Sprintf("{%x %v: %v set %d spilled %t deleted %t v%d}", it.Hash, it.Key, it.Values[:it.Count], it.Set, it.Spilled, it.Deleted, it.Version)
+func (w *world) groupOf(hash uint64) uint32 {
+	for _, id := range w.groups {
+		if s, err := w.table.State(id); err == nil && s.Covers(hash) {
+			return id
+		}
+	}
+	w.t.Fatalf("no group for hash %#x", hash)
+	return 0
+}
+
+// changes makes n changes: new keys, known ones, deletes of both.
+func (w *world) changes(r *rand.Rand, n, space int) []Item {
+	byKey := map[keys.E]Item{}
+	for range n {
+		key := keys.FromUint64(uint64(r.IntN(space)))
+		var values []uint64
+		for v := range uint64(r.IntN(Inline + 1)) {
+			values = append(values, 10*v+uint64(r.IntN(9)))
+		}
+		it := w.item(key, values...)
+		if it.Count == 1 && r.IntN(4) == 0 {
+			it = Item{Hash: it.Hash, Key: key, Spilled: true, Set: uint64(r.IntN(1000))}
+		}
+		if _, known := w.model[key]; it.Deleted && !known {
+			continue // a store writes no delete of what is absent
+		}
+		byKey[key] = it
+	}
+	list := make([]Item, 0, len(byKey))
+	for i := range space { // in one order, whatever that of the map is
+		if it, ok := byKey[keys.FromUint64(uint64(i))]; ok {
+			list = append(list, it)
+		}
+	}
+	return list
 }

@@ -56,12 +56,12 @@ func (l *DeletionLog) Scan(yield func(i uint64, r Record) bool) error {
 		return errors.New("deletion log: scan inside a transaction that changed it")
 	}
 	return l.chunks(0, func(first uint64, data []byte) (bool, error) {
-		for i := 0; i < len(data); i += recordSize {
-			r, err := parseRecord(data[i : i+recordSize])
+		for i := 0; i < len(data); i += RecordSize {
+			r, err := parseRecord(data[i : i+RecordSize])
 			if err != nil {
-				return false, fmt.Errorf("deletion log: row %d: %w", first+uint64(i/recordSize), err)
+				return false, fmt.Errorf("deletion log: row %d: %w", first+uint64(i/RecordSize), err)
 			}
-			if !yield(first+uint64(i/recordSize), r) {
+			if !yield(first+uint64(i/RecordSize), r) {
 				return false, nil
 			}
 		}
@@ -86,10 +86,10 @@ func (l *DeletionLog) chunks(from uint64, visit func(first uint64, data []byte) 
 		if err != nil {
 			return fmt.Errorf("deletion log: chunk %d: %w", first/chunkRows, err)
 		}
-		if len(data) != chunkRows*recordSize {
-			return corrupt.Errorf(logPath, -1, "chunk %d of %d bytes, want %d", first/chunkRows, len(data), chunkRows*recordSize)
+		if len(data) != chunkRows*RecordSize {
+			return corrupt.Errorf(logPath, -1, "chunk %d of %d bytes, want %d", first/chunkRows, len(data), chunkRows*RecordSize)
 		}
-		more, err := visit(first, data[:min(l.rows-first, chunkRows)*recordSize])
+		more, err := visit(first, data[:min(l.rows-first, chunkRows)*RecordSize])
 		if err != nil || !more {
 			return err
 		}
@@ -136,10 +136,10 @@ func (l *DeletionLog) Clear(tx *hdf5io.Tx, through uint64) (newRows uint64, err 
 	w := appender{d: d}
 	err = l.chunks(through, func(first uint64, data []byte) (bool, error) {
 		if first < through {
-			data = data[(through-first)*recordSize:]
+			data = data[(through-first)*RecordSize:]
 		}
-		for ; len(data) > 0; data = data[recordSize:] {
-			row := data[:recordSize]
+		for ; len(data) > 0; data = data[RecordSize:] {
+			row := data[:RecordSize]
 			if err := w.add(func(dst []byte) []byte { return append(dst, row...) }); err != nil {
 				return false, err
 			}
@@ -215,7 +215,7 @@ func (w *appender) flush() error {
 	if len(w.chunk) == 0 {
 		return nil
 	}
-	full := append(make([]byte, 0, chunkRows*recordSize), w.chunk...)
-	_, err := w.d.Write(full[:chunkRows*recordSize], w.rows/chunkRows)
+	full := append(make([]byte, 0, chunkRows*RecordSize), w.chunk...)
+	_, err := w.d.Write(full[:chunkRows*RecordSize], w.rows/chunkRows)
 	return err
 }

@@ -242,7 +242,7 @@ func TestFlipEveryBit(t *testing.T) {
 	_, err = w.raw.ReadAt(b, int64(c.Address))
 	must(t, err)
 	for bit := 0; bit < 8*len(b); bit++ {
-		if bit >= 8*3*recordSize && bit < 8*(len(b)-8) && bit%7 != 0 {
+		if bit >= 8*3*RecordSize && bit < 8*(len(b)-8) && bit%7 != 0 {
 			continue // behind the rows: each seventh
 		}
 		b[bit/8] ^= 1 << (bit % 8)
@@ -277,7 +277,7 @@ func TestRecordGolden(t *testing.T) {
 // TestRecordRefuses: each bit that has no meaning must be zero.
 func TestRecordRefuses(t *testing.T) {
 	whole := record(0).append(nil)
-	for bit := range 8 * recordSize {
+	for bit := range 8 * RecordSize {
 		b := bytes.Clone(whole)
 		b[bit/8] ^= 1 << (bit % 8)
 		_, err := parseRecord(b)
@@ -293,7 +293,7 @@ func FuzzDeletion(f *testing.F) {
 	f.Add(record(0).append(nil))
 	f.Add(record(1).append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) != recordSize {
+		if len(b) != RecordSize {
 			return
 		}
 		r, err := parseRecord(b)

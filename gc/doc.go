@@ -3,5 +3,6 @@
 //
 // A row of the log is a Record: one value of a key, or a whole key. Rows are
 // written by the commit that takes the values out of the tree, so the log and
-// the tree always agree.
+// the tree always agree. That commit also frees what the values held: a row is
+// handled from its beginning, and Clear may drop it when the log is long.
 package gc

@@ -32,15 +32,16 @@ type Record struct {
 const (
 	offKeyHigh, offKeyLow, offValueHigh, offValueLow = 0, 8, 16, 24
 	offTimestamp, offFlags, offReserved              = 32, 40, 44
-	recordSize                                       = 48
+	// RecordSize is the size of a row, in bytes.
+	RecordSize = 48
 
 	flagWhole = 1
 )
 
-var _ [recordSize]byte = [offReserved + 4]byte{}
+var _ [RecordSize]byte = [offReserved + 4]byte{}
 
 func recordType() hdf5io.Datatype {
-	return hdf5io.Compound(recordSize,
+	return hdf5io.Compound(RecordSize,
 		hdf5io.Field{Name: "key_high", Offset: offKeyHigh, Type: hdf5io.Uint(8)},
 		hdf5io.Field{Name: "key_low", Offset: offKeyLow, Type: hdf5io.Uint(8)},
 		hdf5io.Field{Name: "value_high", Offset: offValueHigh, Type: hdf5io.Uint(8)},
@@ -62,7 +63,7 @@ func (r Record) append(dst []byte) []byte {
 	return binary.LittleEndian.AppendUint32(dst, 0)
 }
 
-// parseRecord reads the recordSize bytes of b; what is wrong with them is an
+// parseRecord reads the RecordSize bytes of b; what is wrong with them is an
 // error without a place.
 func parseRecord(b []byte) (Record, error) {
 	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }

@@ -147,6 +147,18 @@ func (p *pool) account(e extent, sign int) {
 	p.usable += usable
 }
 
+// lacksPieces is how many of n pieces of a size find no room in one extent each.
+func (p *pool) lacksPieces(n int, size uint64) int {
+	for c := numClasses - 1; n > 0 && c >= classOf(size); c-- {
+		for _, i := range p.classes[c] {
+			if n -= int(p.list[i].sectors().size / size); n <= 0 {
+				return 0
+			}
+		}
+	}
+	return n
+}
+
 // enter puts entry i of the list into its class.
 func (p *pool) enter(i int) {
 	if whole := p.list[i].sectors(); whole.size > 0 {

@@ -173,18 +173,33 @@ func (f *File) reclaim(yield bool) error {
 // is used sparingly, and not fast. mu is held.
 func (s *space) tight() bool { return s.full && s.pool.usable < s.size/4 }
 
+// Tight reports whether the disk is full and little of the file is free: then what
+// is small is better than what is fast.
+func (f *File) Tight() bool {
+	f.space.mu.Lock()
+	defer f.space.mu.Unlock()
+	return f.space.tight()
+}
+
 // Reserve sees to it that the next Tx finds at least n bytes of usable space, and
 // grows the file if it must. ErrNoSpace, or ErrSpacePinned if readers of old
 // roots hold what would suffice. Safe while a Tx runs, which may use it up.
-func (f *File) Reserve(n int64) error {
+func (f *File) Reserve(n int64) error { return f.ReservePieces(n, 0, 0) }
+
+// ReservePieces is Reserve that also wants room for so many pieces of so many
+// bytes, each in one extent.
+func (f *File) ReservePieces(n int64, pieces int, size int64) error {
 	if err := f.writable(); err != nil {
 		return err
 	}
 	s := &f.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	want := uint64(max(n, 0))
-	return f.makeRoom(func() uint64 { return want - min(want, s.pool.usable) })
+	want, piece := uint64(max(n, 0)), padded(uint64(max(size, 0)))+sectorSize
+	return f.makeRoom(func() uint64 {
+		lack := want - min(want, s.pool.usable)
+		return max(lack, uint64(s.pool.lacksPieces(pieces, piece))*piece)
+	})
 }
 
 // makeRoom lets lacking return 0: by taking from limbo, by growing the file by

@@ -73,12 +73,22 @@ func (tx *Tx) NextCommit() uint64 { return tx.number }
 // Placed is how many bytes have been placed so far, paddings included.
 func (tx *Tx) Placed() int64 { return int64(tx.writer.placed) }
 
-// Tight tells whether the disk is full and little of the file is free: then what is
-// small is better than what is fast.
-func (tx *Tx) Tight() bool {
-	tx.file.space.mu.Lock()
-	defer tx.file.space.mu.Unlock()
-	return tx.file.space.tight()
+// Longest is the size of the longest piece that Place finds room for without
+// growing the file, in bytes.
+func (tx *Tx) Longest() int64 {
+	s := &tx.file.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	longest := tx.writer.run.size
+	for c := numClasses - 1; c >= 0; c-- {
+		for _, i := range s.pool.classes[c] {
+			longest = max(longest, s.pool.list[i].sectors().size)
+		}
+		if longest >= extentUnit<<c {
+			break
+		}
+	}
+	return int64(longest)
 }
 
 // Abort ends the Tx without effect: everything placed is free again. After
@@ -224,6 +234,7 @@ type DatasetSpec struct {
 	Fletcher32 bool     // chunks carry a checksum that HDF5 verifies
 	Map        int      // 1, 2: chunks are named by chunk map 0 or 1 too; one dimension
 	Zero       bool     // contiguous: zeros are written; else the bytes are any
+	Data       []byte   // contiguous: what is written, all of it; nil: see Zero
 	Attributes []Attribute
 }
 
@@ -248,11 +259,14 @@ func (tx *Tx) CreateDataset(path string, spec DatasetSpec) (*TxDataset, error) {
 	if err := d.check(); err != nil {
 		return nil, fmt.Errorf("dataset %s: %w", path, err)
 	}
+	if spec.Data != nil && (d.chunk != nil || uint64(len(spec.Data)) != size) {
+		return nil, fmt.Errorf("dataset %s: %d bytes of data, want %d", path, len(spec.Data), size)
+	}
 	if err := tx.add(path, o); err != nil {
 		return nil, err
 	}
 	if d.chunk == nil {
-		if err := tx.placeContiguous(d, spec.Zero); err != nil {
+		if err := tx.placeContiguous(d, &spec); err != nil {
 			return nil, fmt.Errorf("dataset %s: %w", path, err)
 		}
 	}
@@ -277,18 +291,21 @@ func (tx *Tx) claimMap(o *object, chunkMap int) error {
 	return nil
 }
 
-func (tx *Tx) placeContiguous(d *datasetHeader, zero bool) error {
+func (tx *Tx) placeContiguous(d *datasetHeader, spec *DatasetSpec) error {
 	if d.size == 0 {
 		d.address = undefinedAddress
 		return nil
 	}
 	var err error
-	if d.size >= growUnit {
+	if d.size >= growUnit && spec.Data == nil { // a region, which others write to
 		d.address, err = tx.writer.allocAligned(d.size)
 	} else {
 		d.address, err = tx.writer.alloc(d.size)
 	}
-	if err != nil || !zero {
+	if err == nil && spec.Data != nil {
+		return tx.writer.write(d.address, spec.Data)
+	}
+	if err != nil || !spec.Zero {
 		return err
 	}
 	zeros := make([]byte, min(d.size, writeUnit))

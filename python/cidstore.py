@@ -20,11 +20,12 @@ import h5py
 import numpy as np
 from numpy.lib.recfunctions import structured_to_unstructured as words
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PIN, F_OFD_SETLK = 1 << 61, 37  # a reader of commit n shares the lock of byte PIN + n
 INSERT, DELETE, TXN_COMMIT, DELETE_VALUE = 1, 2, 4, 6
 OPCODES = [INSERT, DELETE, TXN_COMMIT, DELETE_VALUE, 9, 10, 11, 20, 21, 22]  # the others change no pair
 PRESENT, TREE, DELETED = (1 << 64) - 1, 65535, 1  # an epoch's end; a set's class; an entry's flag
+RUN, STEP = 1 << 32, 64  # what stands for a group in the checksums of runs; groups that are read at once
 KEY, VALUE, OWNER = ([name + "_high", name + "_low"] for name in ("key", "value", "owner"))
 CHILD = np.dtype([(name, "<u8") for name in ("separator_high", "separator_low", "row", "address", "count",
                                              "tombstone_count", "commit")] + [("crc32c", "<u4"), ("reserved", "<u4")])
@@ -33,14 +34,23 @@ for _ in range(16):
     CRC_TABLE = (CRC_TABLE >> np.uint32(1)) ^ (CRC_TABLE & np.uint32(1)) * np.uint32(0x82F63B78)
 
 
+def extended(state, rows):
+    """The state of a CRC32C after each row, an even number of bytes."""
+    for pair in np.ascontiguousarray(rows.view("<u2").T):
+        state = CRC_TABLE[(state ^ pair) & np.uint32(0xFFFF)] ^ (state >> np.uint32(16))
+    return state
+
+
+def seeded(file_uuid, numbers, commits):
+    """The state of a CRC32C after file_uuid, a number and a commit, for each pair of those."""
+    start = extended(np.array([0xFFFFFFFF], np.uint32), np.array([file_uuid], np.uint8))
+    seeds = np.stack([numbers.astype("<u8"), commits.astype("<u8")], 1).view(np.uint8)
+    return extended(np.repeat(start, len(seeds)), seeds)
+
+
 def crc32c(file_uuid, numbers, commits, rows):
     """CRC32C of each row, an even number of bytes, seeded with file_uuid, a number and a commit."""
-    seeds = np.stack([numbers.astype("<u8"), commits.astype("<u8")], 1).view(np.uint8)
-    data = np.hstack([np.tile(np.array(file_uuid, np.uint8), (len(rows), 1)), seeds, rows])
-    state = np.full(len(rows), 0xFFFFFFFF, np.uint32)
-    for pair in np.ascontiguousarray(data.view("<u2").T):
-        state = CRC_TABLE[(state ^ pair) & np.uint32(0xFFFF)] ^ (state >> np.uint32(16))
-    return state ^ np.uint32(0xFFFFFFFF)
+    return extended(seeded(file_uuid, numbers, commits), np.ascontiguousarray(rows)) ^ np.uint32(0xFFFFFFFF)
 
 
 def siphash(seed, keys):
@@ -73,6 +83,31 @@ def replay(pairs, codes, operations):
     return rows[change.any(1) & (codes == INSERT) & (time > np.repeat(deleted, counts))]
 
 
+def siphash_one(seed, high, low):
+    """siphash of one key, for which arrays are slow."""
+    mask = (1 << 64) - 1
+    v = [s ^ c for s, c in zip((*seed, *seed), (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573))]
+    high, low = (int.from_bytes(word.to_bytes(8, "big"), "little") for word in (high, low))
+    for word, end, rounds in (high, 0, 2), (low, 0, 2), (16 << 56, 0, 2), (0, 0xFF, 4):
+        v[3] ^= word
+        v[2] ^= end
+        for a, b, n, m in rounds * ((0, 1, 13, 32), (2, 3, 16, 0), (0, 3, 21, 0), (2, 1, 17, 32)):
+            v[a] = v[a] + v[b] & mask
+            v[b] = (v[b] << n & mask | v[b] >> 64 - n) ^ v[a]
+            v[a] = v[a] << m & mask | v[a] >> 64 - m
+        v[0] ^= word
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+def newest(keys):
+    """Where the last row of each key, n × 2 words, stands."""
+    order = np.lexsort(keys.T)  # stable
+    return order[np.append((keys[order[1:]] != keys[order[:-1]]).any(1), True)[:len(order)]]
+
+
+NO_PAIRS = np.zeros((0, 4), np.uint64)
+
+
 def demand(good, what, numbers):
     """ValueError about the first of these numbers that is not good."""
     for number in np.asarray(numbers)[~good][:1]:
@@ -102,7 +137,11 @@ class Store(contextlib.AbstractContextManager):
                     fcntl.fcntl(self._raw, F_OFD_SETLK, pin)
             at = attributes["directory"] if "directory" in attributes else self._file["directory"]
             self._directory = np.concatenate([part[:] for part in (at.values() if isinstance(at, h5py.Group) else [at])])
-            self._buckets, self._set_states = self._file["buckets/state"][:], self._file["values/state"][:]
+            self._states, self._set_states = self._file["buckets/state"], self._file["values/state"][:]
+            self._maps, self._pages = {}, {}
+            self._capacity = len(self._file["buckets/entries"]) // len(self._states)
+            self._runs = [self._run(*record) for record in self._file["runs"].attrs.get("runs", [])]
+            self._more = self._file["buckets/more"].dtype
             self._crc = lambda *seeds_and_rows: crc32c(config["file_uuid"], *seeds_and_rows)
             self._codes, self._operations = map(np.concatenate, zip(*[self._epoch(*e[:3]) for e in config["epochs"]]))
         except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
@@ -139,31 +178,138 @@ class Store(contextlib.AbstractContextManager):
         keep = (keep | (sequence > config["slice_through"])) & np.isin(codes, [INSERT, DELETE, DELETE_VALUE])
         return codes[keep], operations[keep]
 
-    def _pairs(self, *range_and_key):
+    def _named(self, read, *arguments):
         try:
-            return self._decoded(*range_and_key)
+            return read(*arguments)
         except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError("%s: %s" % (self._raw.name, error)) from error
 
-    def _decoded(self, first, last, key=None):
-        """The pairs, n × 4 words, of buckets first to last - 1; of one key alone if it is given."""
-        states, parts = self._buckets[first:last], []
-        for name, tail, count in ("entries", "", states["sorted_count"]), ("tail", "tail_", states["tail_count"]):
-            bucket, slot = np.nonzero(np.arange(count.max()) < count[:, None])
-            entries = self._file["buckets"][name][first:last, :count.max()][bucket, slot]
-            number = np.maximum(entries["more"], 1) - 1
-            more = words(self._file["buckets"][tail + "more"][first:last, :number.max(initial=0) + 1][bucket, number])
-            rows = np.hstack([entries.view(np.uint8).reshape(-1, 48)[:, :44], more.astype("<u8").view(np.uint8)])
-            crcs = [self._crc(first + bucket, states[tail + "commit"][bucket], data) for data in (rows, rows[:, :44])]
-            demand(entries["crc32c"] == np.where(entries["more"], *crcs), "/buckets/%s: row" % name, first + bucket)
-            parts.append((words(entries[KEY]), np.hstack([words(entries[VALUE]), more]), entries))
-        keys, values, entries = map(np.concatenate, zip(*parts))
-        keep = np.lexsort(keys.T)  # stable: a tail's entry stands behind the row's, which it supersedes
-        keep = keep[np.append((keys[keep[1:]] != keys[keep[:-1]]).any(1), True)[:len(keep)]]
-        keep = keep[(entries["flags"][keep] & DELETED == 0) & (key is None or (keys[keep] == key).all(1))]
+    def _mapped(self, name):
+        """A contiguous dataset of a run, in place."""
+        if name not in self._maps:
+            d = self._file[name]
+            self._maps[name] = np.asarray(np.memmap(self._raw, d.dtype, "r", d.id.get_offset(), d.shape))
+        return self._maps[name]
+
+    def _page(self, group):
+        """The page of a group."""
+        if group not in self._pages:
+            self._pages[group] = self._states[group]
+        return self._pages[group]
+
+    def _run(self, number, low, high, base, *rest):
+        """What is needed of a run record: number, lowest and highest hash, base, shift, more rows, index, seed."""
+        seed = seeded(self.config["file_uuid"], np.array([RUN]), np.array([int(number)]))
+        return tuple(map(int, (number, low, high, base, rest[8], rest[5]))) + (self._mapped("runs/index_%d" % number), seed)
+
+    def _entries(self, what, owners, seeds, entries, more):
+        """Keys, values (n × 8 words), entries, all judged. owners and seeds: of each entry; more: its more row, or any."""
+        rows, has = entries.view(np.uint8).reshape(-1, 48)[:, :44], entries["more"] > 0
+        state, more = extended(seeds, np.ascontiguousarray(rows)), words(more) if len(more) else np.zeros((0, 6), np.uint64)
+        state[has] = extended(state[has], np.ascontiguousarray(more[has].astype("<u8")).view(np.uint8))
+        demand(entries["crc32c"] == state ^ np.uint32(0xFFFFFFFF), what, owners)
+        return words(entries[KEY]), np.hstack([words(entries[VALUE]), more]), entries
+
+    def _of_groups(self, first, last):
+        """The entries of the rows of groups first to last - 1."""
+        pages, size = self._states[first:last], self._capacity
+        group, slot = np.nonzero(np.arange(pages["entry_count"].max(initial=0)) < pages["entry_count"][:, None])
+        at = group * size + slot
+        entries = self._file["buckets/entries"][first * size:last * size][at]
+        ends, bits = pages["buckets"]["entry_end"].astype(np.int64), pages["bucket_bits"].astype(np.int64)
+        used = np.arange(ends.shape[1]) < 1 << bits[:, None]
+        counts = np.where(used, np.diff(ends, axis=1, prepend=0), 0)
+        more_ends = pages["buckets"]["more_end"].astype(np.int64)
+        firsts = np.hstack([np.zeros((len(pages), 1), np.int64), more_ends[:, :-1]])
+        number = np.repeat(firsts.ravel(), counts.ravel()) + np.maximum(entries["more"].astype(np.int64), 1) - 1
+        more = self._file["buckets/more"][first * size:last * size] if entries["more"].any() else np.zeros(1, self._more)
+        more = more[(group * size + number) * (entries["more"] > 0)]
+        seeds = seeded(self.config["file_uuid"], np.arange(first, last), pages["commit"])
+        return self._entries("/buckets/entries: group", first + group, seeds[group], entries, more)
+
+    def _of_run(self, run, first, end):
+        """The entries of slots first to end - 1 of a run, and their more rows, as they stand."""
+        number, mores, index = run[0], run[5], run[6]
+        entries = np.array(self._mapped("runs/entries_%d" % number)[int(index["first"][first]):int(index["first"][end])])
+        if not mores:
+            return entries, np.zeros(len(entries), self._more)
+        starts = np.repeat(index["first_more"][first:end].astype(np.int64), np.diff(index["first"][first:end + 1].astype(np.int64)))
+        at = (starts + np.maximum(entries["more"].astype(np.int64), 1) - 1) * (entries["more"] > 0)
+        return entries, self._mapped("runs/more_%d" % number)[at]
+
+    def _groups_of(self, keys):
+        """Hashes of keys, and the groups that they belong to."""
+        hashes = siphash(self.config["hash_seed"], keys)
+        depth = self.config["global_depth"]
+        return hashes, self._directory["bucket_id"][(hashes >> np.uint64(64 - depth)).astype(np.int64) if depth else np.zeros(len(keys), np.int64)]
+
+    def _waiting(self):
+        """What runs hold in place of rows: for each key the newest entry, and the group that it belongs to."""
+        commits, parts = self._commits(), []
+        for run in self._runs:
+            entries, more = self._of_run(run, 0, len(run[6]) - 1)
+            seeds, numbers = np.repeat(run[7], len(entries)), np.full(len(entries), run[0])
+            keys, values, entries = self._entries("/runs: run", numbers, seeds, entries, more)
+            hashes, groups = self._groups_of(keys)
+            counts = (hashes >= np.uint64(run[1])) & (hashes <= np.uint64(run[2])) & (commits[groups] < run[0])
+            parts.append([part[counts] for part in (keys, values, entries, groups)])
+        keys, values, entries, groups = map(np.concatenate, zip(*parts))
+        return [part[newest(keys)] for part in (keys, values, entries, groups)]
+
+    def _commits(self):
+        return np.concatenate([self._states[at:at + STEP]["commit"] for at in range(0, len(self._states), STEP)])
+
+    def _tree(self):
+        """All pairs of the committed tree, n × 4 words, in parts."""
+        waiting = self._waiting() if self._runs else None
+        for first in range(0, len(self._states), STEP):
+            last = min(first + STEP, len(self._states))
+            rows = self._of_groups(first, last)
+            if waiting:
+                own = (waiting[3] >= first) & (waiting[3] < last)
+                later = [part[own] for part in waiting[:3]]
+                alone = ~np.isin(rows[0][:, 1], later[0][:, 1])
+                yield from self._values(*(part[alone] for part in rows))
+                rows = [np.concatenate([a[~alone], b]) for a, b in zip(rows, later)]
+                rows = [part[newest(rows[0])] for part in rows]
+            yield from self._values(*rows)
+
+    def _values(self, keys, values, entries):
+        """The pairs of entries, in parts."""
+        keep = entries["flags"] & DELETED == 0
         keys, values, count = keys[keep], values[keep], entries["value_count"][keep]
-        inline = [np.hstack([keys[count > i], values[count > i, 2 * i:2 * i + 2]]) for i in range(4)]
-        return np.concatenate([*inline, *self._sets(values[count == 0, 1], keys[count == 0])])
+        for i in range(int(count.max(initial=0))):
+            yield np.hstack([keys[count > i], values[count > i, 2 * i:2 * i + 2]])
+        yield from self._sets(values[count == 0, 1], keys[count == 0])
+
+    def _found(self, key):
+        """The pairs of one key in the committed tree. All of its bucket, and of its slots of runs, is judged."""
+        place, depth = siphash_one(self.config["hash_seed"], *map(int, key)), self.config["global_depth"]
+        group = int(self._directory["bucket_id"][place >> 64 - depth])
+        page = self._page(group)
+        demand(np.array([(place ^ int(page["prefix"])) >> 64 - int(page["local_depth"]) == 0]), "/buckets/state: group", [group])
+        parts = [(self._of_bucket(group, page, place), seeded(self.config["file_uuid"], np.array([group]), page["commit"][None]))]
+        for run in self._runs:
+            if run[0] > page["commit"] and run[1] <= place <= run[2]:
+                slot = place - run[3] >> run[4]
+                parts.append((self._of_run(run, slot, slot + 1), run[7]))
+        entries, more = (np.concatenate(part) for part in zip(*(found for found, _ in parts)))
+        seeds = np.concatenate([np.repeat(seed, len(found[0])) for found, seed in parts])
+        found = self._entries("/buckets/entries or /runs: group", np.full(len(entries), group), seeds, entries, more)
+        own = np.flatnonzero((found[0] == key).all(1))[-1:]  # the newest
+        return self._values(*(part[own] for part in found))
+
+    def _of_bucket(self, group, page, place):
+        """The entries of the bucket of a hash, and their more rows, as they stand."""
+        bucket = (place << int(page["local_depth"]) & (1 << 64) - 1) >> 64 - int(page["bucket_bits"])
+        ends = page["buckets"][max(bucket - 1, 0):bucket + 1].tolist()
+        (start, more_start), (end, more_end) = ends[0][:2] if bucket else (0, 0), ends[-1][:2]
+        first = group * self._capacity
+        entries = self._file["buckets/entries"][first + start:first + end]
+        at, more = np.maximum(entries["more"].astype(np.int64), 1) - 1, np.zeros(len(entries), self._more)
+        if more_end > more_start:
+            more = self._file["buckets/more"][first + more_start:first + more_end][at * (entries["more"] > 0)]
+        return entries, more
 
     def _sets(self, ids, owners):
         """The pairs of spilled sets, in parts."""
@@ -192,20 +338,13 @@ class Store(contextlib.AbstractContextManager):
         elif not isinstance(key, uuid.UUID):
             key = uuid.UUID(int=operator.index(key))
         key = np.frombuffer(key.bytes, ">u8").astype(np.uint64)
-        place, parts = siphash(self.config["hash_seed"], key[None]), []
-        bucket = int(self._directory[int(place[0]) >> 64 - self.config["global_depth"]]["bucket_id"])
-        while (bucket or not parts) and len(parts) < len(self._buckets):  # the row, then its overflow rows
-            state = self._buckets[[bucket]]
-            good = (state["prefix"] ^ place) >> np.uint64(64) - state["local_depth"] == 0
-            demand(good, "%s: /buckets/state: row" % self._raw.name, [bucket])
-            parts.append(self._pairs(bucket, bucket + 1, key))
-            bucket = int(state["next"][0])
+        parts = self._named(lambda: list(self._found(key)))
         own = (self._operations[:, :2] == key).all(1)
-        pairs = replay(np.concatenate(parts), self._codes[own], self._operations[own])
+        pairs = replay(np.concatenate([NO_PAIRS, *parts]), self._codes[own], self._operations[own])
         return sorted(high << 64 | low for high, low in pairs[:, 2:].tolist())
 
     def _all_pairs(self):
-        pairs = self._pairs(0, len(self._buckets))
+        pairs = self._named(lambda: np.concatenate([NO_PAIRS, *self._tree()]))
         touched = np.isin(pairs[:, 1], self._operations[:, 1])  # by the log, perhaps
         return np.concatenate([pairs[~touched], replay(pairs[touched], self._codes, self._operations)])
 
@@ -220,6 +359,7 @@ class Store(contextlib.AbstractContextManager):
 
     def close(self, *_):
         """Gives up the pin and the file; again is no error."""
+        self._maps, self._runs = {}, []  # a mapping holds the file open
         for file in filter(None, [self._file, self._raw]):
             file.close()
 

@@ -15,7 +15,8 @@ import numpy as np
 import cidstore
 
 FILE_UUID, SEED = bytes(range(16)), (0x0706050403020100, 0x0F0E0D0C0B0A0908)
-S, THRESHOLD, COMMIT_NO, RING, BLOCK = 16, 32, 9, 256, 8  # RING and BLOCK in records
+S, CAPACITY, BUCKETS, BITS, COMMIT_NO, RING, BLOCK = 32, 256, 8, 2, 9, 256, 8  # RING and BLOCK in records
+RUN = 1 << 32
 MASKS = [0x00, 0x87, 0x1E, 0xB4, 0xFF]  # of 0 to 4 values
 INSERT, DELETE, TXN_COMMIT, DELETE_VALUE, PAD, SPLIT = 1, 2, 4, 6, 9, 10
 M64 = (1 << 64) - 1
@@ -72,11 +73,15 @@ def compound(*fields):
 
 
 ENTRY = compound(("key_high key_low value_high value_low", "<u8"), ("state_mask flags", "u1"), ("more", "<u2"),
-                 ("value_count version crc32c", "<u4"))
+                 ("value_count relation crc32c", "<u4"))
 MORE = compound(("value_1_high value_1_low value_2_high value_2_low value_3_high value_3_low", "<u8"))
-STATE = compound(("prefix row_address commit created tail_address tail_commit last_compacted", "<u8"),
-                 ("entry_count sorted_count crc32c tail_crc32c", "<u4"), ("entry_chunks more_chunks tail_count tail_more", "<u2"),
-                 ("next", "<u4"), ("local_depth flags", "u1"), ("reserved", "<u2"), ("tail_tags", ("u1", 16)))
+BUCKET = compound(("entry_end more_end", "<u2"), ("crc32c", "<u4"))
+PAGE = compound(("prefix row_address commit created folded", "<u8"), ("entry_count more_count", "<u4"),
+                ("local_depth bucket_bits flags", "u1"), ("padding", ("u1", 5)), ("reserved", ("u1", 16)),
+                ("buckets", (BUCKET, BUCKETS)), ("tags", ("<u2", CAPACITY)))
+RUNS = compound(("number low high base entries_address mores_address tags_address index_address", "<u8"),
+                ("entry_count more_count slot_count live shift index_crc32c", "<u4"), ("reserved", ("u1", 16)))
+SLOT = compound(("first first_more crc32c", "<u4"))
 SET = compound(("owner_high owner_low row row_address commit count tombstone_count sorted_count", "<u8"), ("crc32c", "<u4"),
                ("class depth", "<u2"))
 ID = compound(("high low", "<u8"))
@@ -87,40 +92,71 @@ POINTER = compound(("bucket_id", "<u4"), ("ref", "<u8"))
 
 
 class Builder:
-    """Collects buckets, sets and log records, then writes them as a file."""
+    """Collects groups, runs, sets and log records, then writes them as a file."""
 
     def __init__(self, depth=2):
-        self.depth, self.rows, self.tails, self.next = depth, {}, {}, {}
+        self.depth, self.rows, self.runs = depth, {}, {}
         self.sets, self.chunks, self.nodes = [], {}, 0
         self.records = {"wal": {}, "wal_old": {}}
+        self.limits = {}  # run → lowest and highest hash for which it counts
         self.model = {}  # key → set of values, the log not counted
         self.config = dict(last_applied=0, slice_through=0, slice_hash=0, wal_first=0)
         self.epochs = [(1, BLOCK, M64)]
 
-    def put(self, key, values, tail=False, dead=(), overflow=0):
-        """An entry of key; no values: deleted, in a tail."""
-        bucket = place(key) >> (64 - self.depth) if self.depth else 0
+    def put(self, key, values, run=None, dead=()):
+        """An entry of key, of its group or of a run; no values: deleted, in a run."""
         self.model[key] = set(values)
-        (self.tails if tail else self.rows).setdefault(overflow or bucket, []).append((key, sorted(values), dead))
-        if overflow:
-            self.next[bucket] = overflow
+        into = self.rows.setdefault(place(key) >> 64 - self.depth if self.depth else 0, []) if run is None else self.runs.setdefault(run, [])
+        into.append((key, sorted(values), dead))
 
-    def extent(self, bucket, items, commit, name):
-        """Writes a row or a tail; returns its numbers of entry and more chunks."""
-        entries, more = b"", b""
+    def encoded(self, items, owner, commit, part):
+        """Entries and more rows of items, numbered in each part, and the two ends of every part up to the last."""
+        entries, more, ends, before = b"", b"", [], 0
         for key, values, dead in sorted(items, key=lambda item: (place(item[0]), item[0])):
+            while len(ends) < part(place(key)):
+                ends.append((len(entries) // 48, len(more) // 48))
+                before = len(more) // 48
             n, rest, number = len(values), b"", 0
             if n > 4 or dead:
-                body = words(key) + struct.pack("<QQBBHII", 0, self.spill(key, values, dead), 0, 0, 0, 0, 7)
+                body = words(key) + struct.pack("<QQBBHII", 0, self.spill(key, values, dead), 0, 0, 0, 0, 0)
             else:
                 if n > 1:
-                    rest, number = words(*values[1:]).ljust(48, b"\0"), len(more) // 48 + 1
-                body = words(key, values[0] if n else 0) + struct.pack("<BBHII", MASKS[n], n == 0, number, n, 7)
-            entries += body + struct.pack("<I", crc(body + rest, bucket, commit))
+                    rest, number = words(*values[1:]).ljust(48, b"\0"), len(more) // 48 - before + 1
+                body = words(key, values[0] if n else 0) + struct.pack("<BBHII", MASKS[n], n == 0, number, n, 0)
+            entries += body + struct.pack("<I", crc(body + rest, owner, commit))
             more += rest
-        self.store("/buckets/" + (name or "entries"), bucket, entries, S * 48)
-        self.store("/buckets/" + (name and "tail_") + "more", bucket, more, S * 48)
-        return -(-len(entries) // (S * 48)), -(-len(more) // (S * 48))
+        return entries, more, ends + [(len(entries) // 48, len(more) // 48)]
+
+    def group(self, number, items):
+        """Writes the row of a group; returns its page."""
+        page = np.zeros((), PAGE)
+        page["prefix"], page["local_depth"], page["bucket_bits"] = number << 64 - self.depth if self.depth else 0, self.depth, BITS
+        page["flags"], page["created"], page["commit"] = 1, 3, 4
+        entries, more, ends = self.encoded(items, number, 4, lambda h: (h << self.depth & M64) >> 64 - BITS)
+        ends += [ends[-1]] * ((1 << BITS) - len(ends))
+        for i, (end, more_end) in enumerate(ends):
+            page["buckets"][i]["entry_end"], page["buckets"][i]["more_end"] = end, more_end
+        page["entry_count"], page["more_count"] = ends[-1]
+        for name, data in ("entries", entries), ("more", more):
+            for i in range(0, len(data), S * 48):
+                self.chunks["/buckets/" + name, number * CAPACITY // S + i // (S * 48), 0] = data[i:i + S * 48].ljust(S * 48, b"\0")
+        return page
+
+    def write_runs(self, f):
+        """Writes the runs, with slots of 2^61 hashes."""
+        records, shift = [], 61
+        f.create_group("runs")
+        for number, items in sorted(self.runs.items()):
+            entries, more, ends = self.encoded(items, RUN, number, lambda h: h >> shift)
+            ends += [ends[-1]] * (8 - len(ends))
+            index = np.array([(*start, 0) for start in [(0, 0), *ends]], SLOT)
+            for name, data, of in ("entries", entries, ENTRY), ("more", more, MORE), ("index", index.tobytes(), SLOT):
+                if data:
+                    f["runs/%s_%d" % (name, number)] = np.frombuffer(data, of)
+            low, high = self.limits.get(number, (0, M64))
+            records.append((number, low, high, 0, 0, 0, 0, 0, len(items), len(more) // 48, 8, len(items), shift, 0, np.zeros(16, "u1")))
+        if records:
+            f["runs"].attrs["runs"] = np.array(records, RUNS)
 
     def store(self, name, row, data, size):
         for i in range(0, len(data), size):
@@ -166,24 +202,8 @@ class Builder:
         return at + len(records)
 
     def write(self, path, directory="attribute"):
-        buckets = max([1 << self.depth, *(n + 1 for n in self.next.values())])
-        states = np.zeros(buckets, STATE)
-        bases = np.arange(buckets, dtype=np.uint64)
-        for base, b in sorted(self.next.items()):
-            bases[b] = bases[base]
-        states["prefix"] = bases << np.uint64(64 - self.depth) if self.depth else 0
-        states["flags"] = np.where(bases == np.arange(buckets), 1, 3)
-        states["created"], states["local_depth"] = 3, self.depth
-        for b, overflow in self.next.items():
-            states[b]["next"] = overflow
-        for b in {*self.rows, *self.tails}:
-            for name, items, commit in (("", self.rows.get(b), 4), ("tail", self.tails.get(b), 6)):
-                if items:
-                    sizes = self.extent(b, items, commit, name)
-                    fields = "tail_count tail_address tail_commit - tail_more" if name else "sorted_count row_address commit entry_chunks more_chunks"
-                    for field, value in zip(fields.split(), (len(items), 4096, commit, *sizes)):
-                        if field != "-":
-                            states[b][field] = value
+        groups = 1 << self.depth
+        pages = np.array([self.group(g, self.rows.get(g, [])) for g in range(groups)], PAGE)
         with h5py.File(path, "w", libver="latest") as f:
             pointers = np.array([(i, 3) for i in range(1 << self.depth)], POINTER)
             self.attributes(f, pointers if directory == "attribute" else None)
@@ -192,16 +212,17 @@ class Builder:
             if directory == "shards":
                 for at in range(0, len(pointers), 100000):
                     f.create_dataset("directory/shard_%05d" % (at // 100000), data=pointers[at:at + 100000], chunks=(1000,))
-            f.create_dataset("buckets/state", data=states, chunks=(64,), maxshape=(None,), fletcher32=True)
+            f.create_dataset("buckets/state", data=pages, chunks=(1,), maxshape=(None,), fletcher32=True)
+            self.write_runs(f)
             f.create_dataset("values/state", data=np.array(self.sets, SET), chunks=(64,), maxshape=(None,), fletcher32=True)
-            row = max(S, THRESHOLD)
-            for name, of, width in (("entries", ENTRY, row), ("more", MORE, row), ("tail", ENTRY, S), ("tail_more", MORE, S)):
-                f.create_dataset("buckets/" + name, (buckets, width), of, chunks=(1, S), maxshape=(None, width))
+            for name, of in ("entries", ENTRY), ("more", MORE):
+                f.create_dataset("buckets/" + name, (groups * CAPACITY,), of, chunks=(S,), maxshape=(None,))
             for name, width in (("class_6", 6), ("class_8", 8), ("class_12", 12), ("class_1024", 1024), ("nodes", 256)):
                 rows = self.nodes if name == "nodes" else len(self.sets)
                 f.create_dataset("values/" + name, (rows, width), ID, chunks=(1, width), maxshape=(None, width))
             for (name, row, number), data in self.chunks.items():
-                f[name].id.write_direct_chunk((row, number * f[name].chunks[1]), data)
+                at = (row * S,) if name.startswith("/buckets") else (row, number * f[name].chunks[1])
+                f[name].id.write_direct_chunk(at, data)
             for name, records in self.records.items():
                 if name == "wal" or records:
                     f[name] = np.frombuffer(b"".join(records.get(i, bytes(64)) for i in range(RING)), RECORD)
@@ -212,7 +233,7 @@ class Builder:
         epochs = np.zeros(8, EPOCH)
         for i, e in enumerate(self.epochs):
             epochs[i]["epoch"], epochs[i]["first"], epochs[i]["end"] = e
-        a["format_version"], a["creator"], a["epochs"] = np.uint32(1), "a test", epochs
+        a["format_version"], a["creator"], a["epochs"] = np.uint32(2), "a test", epochs
         a["file_uuid"], a["hash_seed"] = np.frombuffer(FILE_UUID, "u1"), np.array(SEED, "<u8")
         a["global_depth"], a["num_buckets"], a["commit"] = np.uint8(self.depth), np.uint64(4), np.uint64(COMMIT_NO)
         for name, value in self.config.items():
@@ -286,24 +307,25 @@ class Tree(Case):
             for key in (1.5, 1.0, np.float64(2), "1".encode(), None, (1,)):
                 self.assertRaises(TypeError, store.get, key)
 
-    def test_tail_supersedes(self):
+    def test_runs_supersede(self):
         b = inline(keys=40)
-        for i, key in enumerate(list(b.model)[:20]):
-            b.put(key, [] if i % 3 == 0 else range(i, i + i % 4 + 1), tail=True)
-        b.put(77, {1 << 127, 3}, tail=True)
+        keys = list(b.model)
+        for run in 5, 8:
+            for i, key in enumerate(keys[run:run + 20]):
+                b.put(key, [] if i % 3 == 0 else range(i, i + i % 4 + 1), run=run)
+        b.put(77, {1 << 127, 3}, run=8)
         self.check(b)
 
-    def test_overflow(self, keys=70):
-        b = Builder(0)
-        for i in range(keys):
-            b.put(i * i, range(i, i + i % 3 + 1), overflow=i // THRESHOLD)
-        b.next = {i: i + 1 for i in range((keys - 1) // THRESHOLD)}
-        self.check(b)
-
-    def test_small_thresholds(self):
-        for threshold, s in (3, 4), (10, 12):
-            with mock.patch.dict(globals(), THRESHOLD=threshold, S=s):
-                self.test_overflow(3 * threshold)
+    def test_runs_that_do_not_count(self):
+        b = inline(keys=40)
+        model, keys = dict(b.model), list(b.model)
+        for i, key in enumerate(keys[:20]):
+            b.put(key, {i}, run=3)  # older than the rows
+        for key in keys:
+            b.put(key, {5, 6}, run=6)  # counts for some hashes alone
+        b.limits[6] = 1 << 62, (1 << 63) - 1
+        model.update((key, {5, 6}) for key in keys if place(key) >> 62 == 1)
+        self.check(b, model)
 
     def test_spilled(self):
         b, r = inline(keys=20), random.Random(3)
@@ -316,24 +338,24 @@ class Tree(Case):
     def test_wrong_bit_of_a_mask(self):
         self.check(inline(0, 1))
         with h5py.File(self.path, "r+") as f:
-            row = f["buckets/entries"][0]
-            row[0]["state_mask"] = 0x87 ^ 1
-            f["buckets/entries"][0] = row
-        self.refuses("/buckets/entries: row 0: bad checksum")
+            entry = f["buckets/entries"][0]
+            entry["state_mask"] = 0x87 ^ 1
+            f["buckets/entries"][0] = entry
+        self.refuses("/buckets/entries: group 0: bad checksum")
+        self.refuses("group 0: bad checksum", lambda store: store.get(0))
 
     def test_damage(self):
         b = Builder(1)
         for key, n in ((1, 1), (2, 3), (3, 6), (4, 2000)):
             b.put(key, range(n))
-        b.put(5, {1}, tail=True)
         for name, row, _ in list(b.write(self.path) and b.chunks):
-            if name.startswith("/buckets") or name.startswith("/values"):
-                with h5py.File(self.path, "r+") as f:
-                    good = f[name].id.read_direct_chunk((row, 0))[1]
-                    f[name].id.write_direct_chunk((row, 0), bytes([good[0] ^ 1]) + good[1:])
-                self.refuses("/(buckets|values)/[a-z_0-9]+: row %d: bad checksum" % row)
-                with h5py.File(self.path, "r+") as f:
-                    f[name].id.write_direct_chunk((row, 0), good)
+            with h5py.File(self.path, "r+") as f:
+                at = (row * S,) if name.startswith("/buckets") else (row, 0)
+                good = f[name].id.read_direct_chunk(at)[1]
+                f[name].id.write_direct_chunk(at, bytes([good[0] ^ 1]) + good[1:])
+            self.refuses("/(buckets|values)/[a-z_0-9]+: (row|group) %d: bad checksum" % (row // (CAPACITY // S) if len(at) == 1 else row))
+            with h5py.File(self.path, "r+") as f:
+                f[name].id.write_direct_chunk(at, good)
         for name in ("/buckets/state", "/values/state"):
             with h5py.File(self.path, "r+") as f:
                 good = f[name].id.read_direct_chunk((0,))[1]
@@ -346,23 +368,34 @@ class Tree(Case):
                 del f[name]
             self.refuses("'%s' doesn't exist" % name.split("/")[1])
 
+    def test_damaged_run(self):
+        b = inline()
+        b.put(5, {1, 2}, run=7)
+        for name in "entries", "more":
+            self.path += name  # what is mapped by an exception's frames stays open
+            with h5py.File(b.write(self.path), "r+") as f:
+                part = f["runs/%s_7" % name][:]
+                part.view("u1")[3] ^= 1
+                f["runs/%s_7" % name][:] = part
+            self.refuses("/runs: run 7: bad checksum")
+            self.refuses("/runs: group %d: bad checksum" % (place(5) >> 62), lambda store: store.get(5))
+
     def test_lost_chunk(self):
         b = inline()
-        b.chunks.clear()
         b.write(self.path)
         with h5py.File(self.path, "r+") as f:
             del f["buckets/more"]
-            f.create_dataset("buckets/more", (4, THRESHOLD), MORE, chunks=(1, S))
-        self.refuses("/buckets/entries: row 0: bad checksum")
+            f.create_dataset("buckets/more", (4 * CAPACITY,), MORE, chunks=(S,))
+        self.refuses("/buckets/entries: group 0: bad checksum")
 
-    def test_wrong_bucket(self):
+    def test_wrong_group(self):
         b = inline()
         b.write(self.path)
         with h5py.File(self.path, "r+") as f:
-            states = f["buckets/state"][:]
-            states["prefix"] ^= np.uint64(1 << 63)
-            f["buckets/state"][:] = states
-        self.refuses("/buckets/state: row %d: .* not what belongs there" % (place(0) >> 62), lambda store: store.get(0))
+            pages = f["buckets/state"][:]
+            pages["prefix"] ^= np.uint64(1 << 63)
+            f["buckets/state"][:] = pages
+        self.refuses("/buckets/state: group %d: .* not what belongs there" % (place(0) >> 62), lambda store: store.get(0))
 
     def test_not_ours(self):
         for content in (b"", b"text", os.urandom(10000)):
@@ -380,8 +413,8 @@ class Tree(Case):
     def test_newer_format(self):
         Builder().write(self.path)
         with h5py.File(self.path, "r+") as f:
-            f["config"].attrs["format_version"] = np.uint32(2)
-        self.refuses("/config: this reader knows no format_version 2")
+            f["config"].attrs["format_version"] = np.uint32(3)
+        self.refuses("/config: this reader knows no format_version 3")
 
     def test_config_and_dataframe(self):
         b = inline()

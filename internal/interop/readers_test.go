@@ -56,13 +56,18 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import cidstore, h5py, pandas
 with h5py.File(sys.argv[2], "r") as f:
-    entries, state = f["buckets/entries"], pandas.DataFrame({n: f["buckets/state"][n] for n in ("sorted_count", "flags")})
-    rows = [pandas.DataFrame(entries[i][:n]) for i, n in enumerate(state["sorted_count"]) if n][:50]
-    frame = pandas.concat(rows) if rows else pandas.DataFrame(entries[0:0].reshape(-1))
+    states = f["buckets/state"]
+    size = len(f["buckets/entries"]) // len(states)
+    count = sum(int(n) for n in states["entry_count"][:50])
+    frame = pandas.DataFrame(f["buckets/entries"][:50 * size])
     assert list(frame.columns) == ["key_high", "key_low", "value_high", "value_low", "state_mask", "flags", "more",
-                                   "value_count", "version", "crc32c"], frame.columns
-    assert all(str(frame[c].dtype) == "uint64" for c in frame.columns[:4]) and (frame["crc32c"] > 0).all()
-    assert (state["flags"] & 1 == 1).any()
+                                   "value_count", "relation", "crc32c"], frame.columns
+    assert all(str(frame[c].dtype) == "uint64" for c in frame.columns[:4])
+    assert (frame["crc32c"] > 0).sum() == count, count
+    assert (states["flags"] == 1).all()
+    for run in f["runs"].attrs.get("runs", []):
+        run = pandas.DataFrame(f["runs/entries_%d" % run["number"]][:])
+        assert (run["crc32c"] > 0).all()
     for name in ("buckets/entries", "buckets/more", "values/class_6", "values/nodes", "wal", "deletion_log"):
         assert f[name].attrs["description"] and f[name].attrs["units"], name
 with cidstore.open(sys.argv[2]) as store:
@@ -74,7 +79,7 @@ with cidstore.open(sys.argv[2]) as store:
 func checkPandas(t *testing.T, path string, want []pair) {
 	python := oracle.Python(t, "h5py", "numpy", "pandas")
 	out := run(t, python, "-c", frames, filepath.Dir(reader(t)), path)
-	if wanted := fmt.Sprintf("%d %d 1\n", len(want), len(want)); out != wanted {
+	if wanted := fmt.Sprintf("%d %d 2\n", len(want), len(want)); out != wanted {
 		t.Errorf("to_dataframe: %q, want %q", out, wanted)
 	}
 }
@@ -154,9 +159,10 @@ const a = f.get("/config").attrs;
 console.log(Object.keys(a).length, a.format_version.value, a.hash_seed.value.length, a.file_uuid.value.length, a.split_threshold.value);
 const state = f.get("/buckets/state"), entries = f.get("/buckets/entries");
 let read = 0;
-for (let bucket = 0; bucket < Math.min(20, state.shape[0]); bucket++)
-  read += entries.slice([[bucket, bucket + 1], []]).length;
-console.log(read, Math.min(20, state.shape[0]) * entries.shape[1]);
+const size = entries.shape[0] / state.shape[0], groups = Math.min(20, state.shape[0]);
+for (let group = 0; group < groups; group++)
+  read += entries.slice([[group * size, (group + 1) * size]]).length;
+console.log(read, groups * size);
 f.close();
 `
 
@@ -167,7 +173,7 @@ func checkH5wasm(t *testing.T, path string) {
 	if _, err := fmt.Sscan(out, &attributes, &version, &seed, &uuid, &threshold, &read, &want); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if attributes < 20 || version != 1 || seed != 2 || uuid != 16 || threshold < 2 || read != want || read == 0 {
+	if attributes < 20 || version != 2 || seed != 2 || uuid != 16 || threshold < 2 || read != want || read == 0 {
 		t.Errorf("h5wasm: %s", out)
 	}
 }

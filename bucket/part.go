@@ -7,12 +7,11 @@ import (
 	"math/bits"
 
 	"github.com/cidstore/cidstore/ecc"
-	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/keys"
 )
 
-// trust is what is known about the bytes of an extent.
+// trust is what is known about the bytes of a part.
 type trust uint8
 
 const (
@@ -24,85 +23,95 @@ const (
 	isBad
 )
 
-// extent is a row or a tail, read in place; valid while its View is pinned.
-type extent struct {
-	bytes, mores []byte // all of it; its chunks of more rows
-	count        int    // entries
-	id           uint32
-	tail         bool
-	trust        trust
-	got, want    uint32 // checksums, where isBad
-	address      uint64
-	commit       uint64
+// owner says what a part is a part of: it seeds the checksums.
+type owner struct {
+	id     uint64 // of the group; runID for a run
+	commit uint64 // in which it was written
 }
 
-func (x *extent) name() string {
-	if x.tail {
-		return fmt.Sprintf("tail of bucket %d", x.id)
+// runID takes the place of a group id in what runs seed their checksums with: no
+// entry of a run can pass for one of a group.
+const runID = 1 << 32
+
+// part is a bucket of a row or a slot of a run, read in place; valid while its
+// View is pinned.
+type part struct {
+	owner
+	number         int    // of the bucket or slot
+	entries, mores []byte // its own
+	tags           []byte // of a slot: they are under its checksum; a bucket's are under its page's
+	count          int    // entries
+	address        uint64 // of its first entry
+	trust          trust
+	got, want      uint32 // checksums, where isBad
+}
+
+func (x *part) name() string {
+	if x.id == runID {
+		return fmt.Sprintf("slot %d of run %d", x.number, x.commit)
 	}
-	return fmt.Sprintf("row of bucket %d", x.id)
+	return fmt.Sprintf("bucket %d of group %d", x.number, x.id)
 }
 
-// damage is the error of an extent whose checksum disagrees.
-func (x *extent) damage() error {
+// damage is the error of a part whose checksum disagrees.
+func (x *part) damage() error {
 	return corrupt.Errorf(x.name(), int64(x.address), "crc32c %#08x, want %#08x", x.got, x.want)
 }
 
-func (x *extent) key(i int) keys.E { return getE(x.bytes[i*EntrySize+offKeyHigh:]) }
+func (x *part) key(i int) keys.E { return getE(x.entries[i*EntrySize+offKeyHigh:]) }
 
-// rowOf makes x a bucket's row; s has passed Check and has one.
-func (t *Table) rowOf(x *extent, id uint32, s *State, page *hdf5io.Page, again bool) error {
-	x.id, x.count, x.address, x.commit, x.want = id, int(s.SortedCount), s.RowAddress, s.Commit, s.CRC
-	return t.load(x, int(s.EntryChunks), int(s.MoreChunks), page, int(id%PageStates), again)
+func (x *part) entryError(i int, format string, args ...any) error {
+	return corrupt.Errorf(x.name(), int64(x.address)+int64(i)*EntrySize, "entry %d: %w", i, fmt.Errorf(format, args...))
 }
 
-// tailOf makes x a bucket's tail; s has passed Check and has one.
-func (t *Table) tailOf(x *extent, id uint32, s *State, page *hdf5io.Page, again bool) error {
-	x.id, x.tail, x.count, x.address, x.commit, x.want = id, true, int(s.TailCount), s.TailAddress, s.TailCommit, s.TailCRC
-	return t.load(x, 1, int(s.TailMore), page, PageStates+int(id%PageStates), again)
+// load reads a part of what lies at entries and mores, addresses in the file. It
+// is verified at first touch or, if again is set or the Table verifies always,
+// now. marked and mark keep what was verified.
+func (t *Table) load(x *part, s span, entries, mores uint64, again bool, marked bool) (good bool, err error) {
+	x.count, x.want = s.end-s.first, s.crc
+	x.address = entries + uint64(s.first)*EntrySize
+	if x.entries, err = t.view.Bytes(int64(x.address), x.count*EntrySize); err != nil {
+		return false, fmt.Errorf("%s: %w", x.name(), err)
+	}
+	if n := s.endMore - s.firstMore; n > 0 {
+		if x.mores, err = t.view.Bytes(int64(mores)+int64(s.firstMore)*MoreSize, n*MoreSize); err != nil {
+			return false, fmt.Errorf("%s: %w", x.name(), err)
+		}
+	}
+	if marked && !again && t.verify == FirstTouch {
+		return true, nil
+	}
+	return t.judge(x), nil
 }
 
-// load reads the extent's bytes and verifies them, at first touch or, if again
-// is set or the Table verifies always, now. What was verified is marked on page.
-func (t *Table) load(x *extent, entryChunks, moreChunks int, page *hdf5io.Page, mark int, again bool) error {
-	chunkBytes := t.geometry.chunkBytes()
-	size := (entryChunks + moreChunks) * chunkBytes
-	if end := t.view.EndOfFile(); int64(x.address) > end-int64(size) {
-		return corrupt.Errorf(x.name(), int64(x.address), "%d bytes, the file's end is at %#x", size, end)
-	}
-	data, err := t.view.Bytes(int64(x.address), size)
-	if err != nil {
-		return fmt.Errorf("%s: %w", x.name(), err)
-	}
-	x.bytes, x.mores = data, data[entryChunks*chunkBytes:]
-	if !again && t.verify == FirstTouch && page.Marked(mark) {
-		return nil
-	}
-	x.got = t.seal.sum(data)
+// judge compares a part's checksum and reports whether it is good: as it stands,
+// or with masks corrected of which one bit each is wrong.
+func (t *Table) judge(x *part) bool {
+	seed := t.seal.partSeed(x.owner, x.number)
+	x.got = t.seal.partSum(seed, x.entries, x.mores, x.tags)
 	switch {
 	case x.got == x.want:
 		x.trust = isGood
-	case t.seal.sum(correctMasks(data, x.count)) == x.want:
-		// Only masks are wrong, one bit each: each is counted when it is returned.
+	case t.seal.partSum(seed, correctMasks(x.entries, x.count), x.mores, x.tags) == x.want:
+		// Each corrected mask is counted when its entry is returned.
 	default:
 		x.trust = isBad
 		t.judged.Add(1)
-		return nil
+		return false
 	}
-	page.Mark(mark)
-	return nil
+	return true
 }
 
-// correctMasks returns a copy of an extent in which every correctable mask of
-// its first count entries is corrected.
-func correctMasks(data []byte, count int) []byte {
-	data = bytes.Clone(data)
+// correctMasks returns a copy of entries in which every correctable mask is
+// corrected.
+func correctMasks(entries []byte, count int) []byte {
+	entries = bytes.Clone(entries)
 	for i := range count {
-		mask := &data[i*EntrySize+offMask]
+		mask := &entries[i*EntrySize+offMask]
 		word, _ := ecc.Mask(*mask).Correct()
 		*mask = byte(word)
 	}
-	return data
+	return entries
 }
 
 // Entry is one key as the file has it. It is valid while its View is pinned; the
@@ -110,13 +119,13 @@ func correctMasks(data []byte, count int) []byte {
 type Entry struct {
 	raw, more []byte // more: nil without a more row
 	count     uint8  // inline values
-	deleted   bool   // of a tail; never handed out
+	deleted   bool   // of a run; never handed out
 }
 
 // entry judges entry i of x and returns it. It does not allocate unless
 // something is wrong.
-func (t *Table) entry(x *extent, i int, seed uint32) (Entry, error) {
-	e := Entry{raw: x.bytes[i*EntrySize:][:EntrySize:EntrySize]}
+func (t *Table) entry(x *part, i int) (Entry, error) {
+	e := Entry{raw: x.entries[i*EntrySize:][:EntrySize:EntrySize]}
 	number := int(binary.LittleEndian.Uint16(e.raw[offMore:]))
 	if number > len(x.mores)/MoreSize {
 		return Entry{}, x.entryError(i, "more row %d of %d", number, len(x.mores)/MoreSize)
@@ -126,6 +135,7 @@ func (t *Table) entry(x *extent, i int, seed uint32) (Entry, error) {
 	}
 	data, status := ecc.Decode(e.raw[offMask])
 	if x.trust != isGood {
+		seed := t.seal.seed(x.id, x.commit)
 		got, want := t.seal.entrySum(seed, e.raw, e.more), binary.LittleEndian.Uint32(e.raw[offEntryCRC:])
 		if status == ecc.Corrected {
 			fixed := bytes.Clone(e.raw)
@@ -143,30 +153,28 @@ func (t *Table) entry(x *extent, i int, seed uint32) (Entry, error) {
 	}
 	e.count = uint8(bits.Len8(data))
 	e.deleted = e.raw[offFlags] == entryDeleted
-	if why := e.shape(data, x.tail); why != "" {
+	if why := e.shape(data, x.id == runID); why != "" {
 		return Entry{}, x.entryError(i, "%s: state mask data %#x, flags %#x, more %d, %d values", why,
 			data, e.raw[offFlags], number, binary.LittleEndian.Uint32(e.raw[offCount:]))
 	}
 	return e, nil
 }
 
-func (x *extent) entryError(i int, format string, args ...any) error {
-	return corrupt.Errorf(x.name(), int64(x.address)+int64(i)*EntrySize, "entry %d: %w", i, fmt.Errorf(format, args...))
-}
-
-// shape tells what is wrong with an entry whose checksum is right, or nothing:
-// only damage that was written with a checksum, or an error of ours, gets here.
-func (e *Entry) shape(data uint8, tail bool) string {
+// shape is what is wrong with an entry whose checksum is right, or nothing: only
+// damage that was written with a checksum, or an error of ours, gets here.
+func (e *Entry) shape(data uint8, run bool) string {
 	le := binary.LittleEndian
 	switch {
 	case e.raw[offFlags]&^entryDeleted != 0:
 		return "unknown flags"
-	case e.deleted && !tail:
+	case e.deleted && !run:
 		return "deleted entry in a row"
 	case data&(data+1) != 0:
 		return "gap between values"
 	case le.Uint32(e.raw[offCount:]) != uint32(e.count):
 		return "value count"
+	case le.Uint32(e.raw[offRelation:]) != 0:
+		return "relation"
 	case (e.more != nil) != (e.count > 1):
 		return "more row"
 	case e.deleted && (e.count != 0 || !allZero(e.raw[offValueHigh:offMask])):
@@ -195,9 +203,6 @@ func (e *Entry) value(i int) keys.E {
 // Key returns the entry's key.
 func (e Entry) Key() keys.E { return getE(e.raw[offKeyHigh:]) }
 
-// Version counts the changes of the key, modulo 2^32.
-func (e Entry) Version() uint32 { return binary.LittleEndian.Uint32(e.raw[offVersion:]) }
-
 // Spilled returns the number of the set that holds the values, if one does.
 func (e Entry) Spilled() (set uint64, ok bool) {
 	if e.count != 0 || e.deleted || e.raw == nil {
@@ -217,7 +222,7 @@ func (e Entry) AppendValues(dst []keys.E) []keys.E {
 	return dst
 }
 
-// Has tells whether v is an inline value.
+// Has reports whether v is an inline value.
 func (e Entry) Has(v keys.E) bool {
 	for i := range int(e.count) {
 		if e.value(i) == v {
@@ -235,7 +240,7 @@ func (e Entry) Item(hash uint64) Item {
 }
 
 func (e *Entry) fill(it *Item, hash uint64) {
-	*it = Item{Hash: hash, Key: e.Key(), Version: e.Version(), Count: e.count, Deleted: e.deleted}
+	*it = Item{Hash: hash, Key: e.Key(), Count: e.count, Deleted: e.deleted}
 	it.Set, it.Spilled = e.Spilled()
 	for i := range int(e.count) {
 		it.Values[i] = e.value(i)

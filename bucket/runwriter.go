@@ -1,0 +1,300 @@
+package bucket
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/seedbug"
+)
+
+// pendingRun gathers the entries of a new run. They are sealed at the end, when it
+// is known how many there are and so how large a slot is.
+type pendingRun struct {
+	hashes         []uint64
+	entries, mores []byte
+	counts         []byte // more rows of each entry: 0 or 1
+}
+
+func (p *pendingRun) size() int64 {
+	return int64(len(p.entries) + len(p.mores) + len(p.hashes)*tagSize)
+}
+
+// Absorb lets the new run take in the newest runs of the base, as long as each is
+// small and not much larger than all that is taken in so far and the expected number
+// of new entries: so that many small commits leave few runs. It is for a Writer that
+// is handed all groups, from the first on; see Passed.
+func (w *Writer) Absorb(expected int) {
+	const small, ratio = 64 << 10, 3
+	total := uint64(expected)
+	for n := len(w.runs); w.absorbed < n; w.absorbed++ {
+		r := &w.runs[n-1-w.absorbed]
+		if uint64(r.entries) > small || uint64(r.live) > ratio*(total+8) || r.err != nil {
+			return
+		}
+		total += uint64(r.live)
+	}
+}
+
+// absorbs reports whether a run of the base is one that the new run takes in.
+func (w *Writer) absorbs(r *run) bool {
+	return w.absorbed > 0 && r.number >= w.runs[len(w.runs)-w.absorbed].number
+}
+
+// Next is the lowest hash from hash on, or above it, at which a run that the new
+// one takes in may have an entry; false: there is none.
+func (w *Writer) Next(hash uint64) (next uint64, ok bool) {
+	for k := len(w.runs) - w.absorbed; k < len(w.runs); k++ {
+		r := &w.base.runs[k]
+		if hash > r.high {
+			continue
+		}
+		for i := r.slot(max(hash, r.low)); i <= r.slot(r.high); i++ {
+			if s := r.span(i); s.first == s.end {
+				continue
+			}
+			at := max(hash, r.low, r.base+uint64(i)<<r.shift)
+			if !ok || at < next {
+				next, ok = at, true
+			}
+			break
+		}
+	}
+	return next, ok
+}
+
+// Keep puts changes on a group, and what the runs taken in hold for it, into the
+// new run. changes ascend, one a key.
+func (w *Writer) Keep(s *State, changes []Item) error {
+	if w.absorbed > 0 {
+		var err error
+		scope := state{s.Prefix, s.last(), s.Commit}
+		if w.later, err = w.base.laterItems(w.later[:0], &scope, w.absorbs); err != nil {
+			return fmt.Errorf("bucket: take in runs: %w", err)
+		}
+		if len(w.later) > 0 {
+			for k := len(w.runs) - w.absorbed; k < len(w.runs); k++ {
+				n, err := w.base.countIn(&w.base.runs[k], s)
+				if err != nil {
+					return fmt.Errorf("bucket: take in runs: %w", err)
+				}
+				w.runs[k].live -= uint32(n)
+			}
+			w.items = supersede(w.items[:0], w.later, changes)
+			changes = w.items
+		}
+	}
+	for i := range changes {
+		w.pending.add(&changes[i])
+	}
+	return nil
+}
+
+func (p *pendingRun) add(it *Item) {
+	p.hashes = append(p.hashes, it.Hash)
+	n := len(p.entries)
+	p.entries = append(p.entries, make([]byte, EntrySize)...)
+	putEntry(p.entries[n:], it, 0)
+	if it.Count <= 1 {
+		p.counts = append(p.counts, 0)
+		return
+	}
+	n = len(p.mores)
+	p.mores = append(p.mores, make([]byte, MoreSize)...)
+	putMore(p.mores[n:], it)
+	p.counts = append(p.counts, 1)
+}
+
+// Passed tells that all groups below a hash have been handed over; end: all of
+// them. What runs that are taken in had there is in the new run or folded.
+func (w *Writer) Passed(hash uint64, end bool) error {
+	for k := len(w.runs) - w.absorbed; k < len(w.runs); k++ {
+		r := &w.runs[k]
+		if !end && hash <= r.high {
+			r.low = max(r.low, hash)
+		} else if r.live != 0 {
+			return corrupt.Errorf(r.name(), -1, "%d live entries are in no group", r.live)
+		}
+	}
+	return nil
+}
+
+// countIn is how many entries of a run count for a group.
+func (t *Table) countIn(r *run, s *State) (int, error) {
+	low, high := max(s.Prefix, r.low), min(s.last(), r.high)
+	if r.number <= s.Commit || low > high {
+		return 0, nil
+	}
+	first, err := t.rank(r, low)
+	if err != nil {
+		return 0, err
+	}
+	if high == r.high {
+		return int(r.entries) - first, nil
+	}
+	end, err := t.rank(r, high+1)
+	return end - first, err
+}
+
+// rank is the number of entries of a run below a hash. Groups mostly begin where a
+// slot does, and else few entries have to be looked at.
+func (t *Table) rank(r *run, hash uint64) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	i := r.slot(hash)
+	s := r.span(i)
+	if hash == r.base+uint64(i)<<r.shift || s.first == s.end {
+		return s.first, nil
+	}
+	var x part
+	if err := t.slot(&x, r, i, false); err != nil {
+		return 0, err
+	}
+	n := s.first + lowerTag(x.tags, x.count, r.tag(hash))
+	for n < s.end && t.hasher.Hash(x.key(n-s.first)) < hash {
+		n++
+	}
+	return n, nil
+}
+
+// flushRuns writes the new run and the records of all.
+func (w *Writer) flushRuns() error {
+	kept := w.runs[:0:0]
+	changed := false
+	for i := range w.runs {
+		r := &w.runs[i]
+		old := &w.base.runs[i]
+		changed = changed || r.live != old.live || r.low != old.low
+		if r.live > 0 && (r.live == old.live || !seedbug.On("run-freed-early")) {
+			kept = append(kept, *r)
+			continue
+		}
+		for _, d := range r.datasets() {
+			if err := w.tx.Remove(d.path); err != nil {
+				return fmt.Errorf("bucket: remove %s: %w", r.name(), err)
+			}
+		}
+	}
+	if len(w.pending.hashes) > 0 {
+		r, err := w.writeRun()
+		if err != nil {
+			return fmt.Errorf("bucket: write run: %w", err)
+		}
+		if !seedbug.On("run-not-named") {
+			kept, changed = append(kept, r), true
+		}
+	}
+	if !changed {
+		return nil
+	}
+	if len(kept) > mostRuns {
+		return fmt.Errorf("bucket: %d runs, limit %d", len(kept), mostRuns)
+	}
+	if len(kept) == 0 {
+		return w.tx.RemoveAttribute(runsPath, runsName)
+	}
+	a := hdf5io.Attribute{Name: runsName, Type: runType(), Dims: []uint64{uint64(len(kept))}}
+	for i := range kept {
+		a.Data = kept[i].append(a.Data)
+	}
+	return w.tx.SetAttribute(runsPath, a)
+}
+
+// runDataset is one of the datasets of a run.
+type runDataset struct {
+	kind    string // first word of its name
+	path    string
+	element hdf5io.Datatype
+	count   uint64
+}
+
+// datasets are those of a run: entries, tags, index, and more rows if it has any.
+func (r *run) datasets() []runDataset {
+	of := func(kind string, element hdf5io.Datatype, count uint64) runDataset {
+		return runDataset{kind, fmt.Sprintf("%s/%s_%d", runsPath, kind, r.number), element, count}
+	}
+	all := []runDataset{
+		of("entries", entryType(), uint64(r.entries)), of("tags", hdf5io.Uint(tagSize), uint64(r.entries)),
+		of("index", slotType(), uint64(r.slots)+1),
+	}
+	if r.mores > 0 {
+		all = append(all, of("more", moreType(), uint64(r.mores)))
+	}
+	return all
+}
+
+// writeRun seals the new run and places its datasets.
+func (w *Writer) writeRun() (run, error) {
+	p := &w.pending
+	n := len(p.hashes)
+	r := run{
+		number: w.commit, low: p.hashes[0], high: p.hashes[n-1], entries: uint32(n), live: uint32(n),
+		mores: uint32(len(p.mores) / MoreSize),
+	}
+	r.shift = shiftFor(r.low, r.high, n)
+	r.base = r.low >> r.shift << r.shift
+	r.slots = uint32(r.slot(r.high)) + 1
+	tags, index := w.sealRun(&r)
+	r.indexCRC = w.base.seal.partSum(w.base.seal.seed(runID, r.number), index, nil, nil)
+	data := [][]byte{p.entries, tags, index, p.mores}
+	at := [...]*uint64{&r.entriesAt, &r.tagsAt, &r.indexAt, &r.moresAt}
+	for i, d := range r.datasets() {
+		made, err := w.tx.CreateDataset(d.path, hdf5io.DatasetSpec{Type: d.element, Dims: []uint64{d.count}, Data: data[i]})
+		if err != nil {
+			return r, err
+		}
+		offset, _ := made.Extent()
+		*at[i] = uint64(offset)
+	}
+	r.body = nil // read by the Table of the new root
+	return r, nil
+}
+
+// sealRun numbers the more rows of a run by slot, seals its entries, and makes its
+// tags and its index.
+func (w *Writer) sealRun(r *run) (tags, index []byte) {
+	p, seal, le := &w.pending, w.base.seal, binary.LittleEndian
+	tags = make([]byte, 0, len(p.hashes)*tagSize)
+	index = make([]byte, 0, (int(r.slots)+1)*slotSize)
+	o := owner{runID, r.number}
+	seed := seal.seed(o.id, o.commit)
+	first, more := 0, 0
+	for number := range int(r.slots) {
+		end, moreEnd := first, more
+		for ; end < len(p.hashes) && r.slot(p.hashes[end]) == number; end++ {
+			e := p.entries[end*EntrySize:][:EntrySize]
+			var row []byte
+			if p.counts[end] > 0 {
+				row = p.mores[moreEnd*MoreSize:][:MoreSize]
+				moreEnd++
+				le.PutUint16(e[offMore:], uint16(moreEnd-more))
+			}
+			le.PutUint32(e[offEntryCRC:], seal.entrySum(seed, e, row))
+			tags = le.AppendUint16(tags, r.tag(p.hashes[end]))
+		}
+		index = le.AppendUint32(index, uint32(first))
+		index = le.AppendUint32(index, uint32(more))
+		index = le.AppendUint32(index, seal.partSum(seal.partSeed(o, number),
+			p.entries[first*EntrySize:end*EntrySize], p.mores[more*MoreSize:moreEnd*MoreSize], tags[first*tagSize:end*tagSize]))
+		first, more = end, moreEnd
+	}
+	index = le.AppendUint32(index, uint32(first))
+	index = le.AppendUint32(index, uint32(more))
+	return tags, le.AppendUint32(index, 0)
+}
+
+// WaitingFor is about how many entries of runs count for a group whose last hash is
+// given: those of slots that lie partly in another group are counted for both.
+func (t *Table) WaitingFor(s *State, last uint64) (n int) {
+	for i := range t.runs {
+		r := &t.runs[i]
+		low, high := max(s.Prefix, r.low), min(last, r.high)
+		if r.number <= s.Commit || low > high || r.err != nil {
+			continue
+		}
+		n += r.span(r.slot(high)).end - r.span(r.slot(low)).first
+	}
+	return n
+}
