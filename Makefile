@@ -32,7 +32,7 @@ bench: ## the figures of docs/BENCHMARKS.md; PAIRS=1e7: the large ones. Nothing 
 	scripts/bench
 
 bench-peers: ## CIDStore beside Pebble, bbolt, Badger, pogreb and SQLite; PEERFLAGS='-n 10000000 -runs 3', -help lists them
-	cd bench && CGO_ENABLED=0 $(GO) run . $(PEERFLAGS)
+	@cd bench && CGO_ENABLED=0 $(GO) run . $(PEERFLAGS)
 
 test-peers: ## vets and tests the module of bench-peers, which is not in test
 	cd bench && CGO_ENABLED=0 $(GO) vet ./... && CGO_ENABLED=0 $(GO) test $(TESTFLAGS) ./...
