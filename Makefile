@@ -3,11 +3,11 @@
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help lint test race fuzz crash bench cross qemu interop demo check
+.PHONY: help lint test race fuzz crash bench bench-peers test-peers cross qemu interop demo check
 
 help: ## this list
 	@echo "Targets:"
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-9s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
@@ -30,6 +30,12 @@ crash: ## crash, fault and kill campaigns; SHORT=1: the short ones; SEEDBUG=name
 
 bench: ## the figures of docs/BENCHMARKS.md; PAIRS=1e7: the large ones. Nothing else should run
 	scripts/bench
+
+bench-peers: ## CIDStore beside Pebble, bbolt, Badger, pogreb and SQLite; PEERFLAGS='-n 10000000 -runs 3', -help lists them
+	@cd bench && CGO_ENABLED=0 $(GO) run . $(PEERFLAGS)
+
+test-peers: ## vets and tests the module of bench-peers, which is not in test
+	cd bench && CGO_ENABLED=0 $(GO) vet ./... && CGO_ENABLED=0 $(GO) test $(TESTFLAGS) ./...
 
 cross: ## builds for every supported system without cgo
 	scripts/cross

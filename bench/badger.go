@@ -1,0 +1,86 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+)
+
+// Badger holds key||value with nothing beside it. Its settings:
+//   - SyncWrites, which is off by default: without it nothing is durable.
+//   - No conflict detection: pairs do not depend on each other.
+//   - No compression, since the data is random, and then no block cache, as its
+//     documentation says; all indexes and Bloom filters in memory.
+//   - Five memtables of 64 MiB, its default.
+//
+// A batch is one transaction.
+type badgerEngine struct{ db *badger.DB }
+
+func openBadger(dir string) (engine, error) {
+	db, err := badger.Open(badger.DefaultOptions(dir).WithSyncWrites(true).WithDetectConflicts(false).
+		WithCompression(options.None).WithBlockCacheSize(0).WithIndexCacheSize(0).
+		WithMemTableSize(memory / 16).WithNumMemtables(5).WithMetricsEnabled(false).WithLogger(nil))
+	if err != nil {
+		return nil, err
+	}
+	return &badgerEngine{db}, nil
+}
+
+func (e *badgerEngine) insert(pairs []pair) error {
+	return e.apply(pairs, func(txn *badger.Txn, k []byte) error { return txn.SetEntry(&badger.Entry{Key: k}) })
+}
+
+func (e *badgerEngine) remove(pairs []pair) error { return e.apply(pairs, (*badger.Txn).Delete) }
+
+func (e *badgerEngine) apply(pairs []pair, op func(*badger.Txn, []byte) error) error {
+	txn := e.db.NewTransaction(true)
+	defer txn.Discard()
+	all := make([]byte, 0, 32*len(pairs)) // Badger keeps the keys until the commit
+	for _, p := range pairs {
+		all = composite(all, p)
+		if err := op(txn, all[len(all)-32:len(all):len(all)]); err != nil {
+			return err
+		}
+	}
+	return txn.Commit()
+}
+
+// removeKey deletes value by value: Badger's DropPrefix stops all writes. More
+// than a transaction can hold are not deleted atomically.
+func (e *badgerEngine) removeKey(key [16]byte) error {
+	values, err := badgerReader(*e).lookup(key, nil)
+	if err != nil {
+		return err
+	}
+	batch := e.db.NewWriteBatch()
+	defer batch.Cancel()
+	for _, v := range values {
+		if err := batch.Delete(composite(nil, pair{key, v})); err != nil {
+			return err
+		}
+	}
+	return batch.Flush()
+}
+
+func (e *badgerEngine) newReader() (reader, error) { return badgerReader(*e), nil }
+func (e *badgerEngine) close() error               { return e.db.Close() }
+
+type badgerReader badgerEngine
+
+func (r badgerReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
+	txn := r.db.NewTransaction(false)
+	defer txn.Discard()
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: key[:]})
+	defer it.Close()
+	for it.Seek(key[:]); it.Valid(); it.Next() {
+		k := it.Item().Key()
+		if len(k) != 32 {
+			return dst, errors.New("badger: a key is not 32 bytes long")
+		}
+		dst = append(dst, [16]byte(k[16:]))
+	}
+	return dst, nil
+}
+
+func (r badgerReader) close() error { return nil }

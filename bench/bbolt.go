@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+
+	"go.etcd.io/bbolt"
+)
+
+// bbolt holds key||value with nothing beside it, in one bucket. Its settings:
+//   - FreelistType map, no sync of the free list and a large first mapping, as etcd
+//     runs it. (The mapping is smaller on 32-bit machines.)
+//   - Batches are sorted, which saves walks down the tree.
+//   - Single pairs of several writers go through a group. bbolt's own db.Batch does
+//     the same but waits a fixed time for more of them.
+//
+// It maps its file and has no cache of its own.
+type boltEngine struct {
+	db *bbolt.DB
+	group
+}
+
+var boltBucket = []byte("pairs")
+
+func openBolt(dir string) (engine, error) {
+	db, err := bbolt.Open(filepath.Join(dir, "bolt.db"), 0o644, &bbolt.Options{
+		FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
+		InitialMmapSize: min(10<<30, 1<<(^uint(0)>>63*4+30)), NoStatistics: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		_, err := tx.CreateBucketIfNotExists(boltBucket)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	e := &boltEngine{db: db}
+	e.write = e.insertBatch
+	return e, nil
+}
+
+func (e *boltEngine) insert(pairs []pair) error {
+	if len(pairs) == 1 {
+		return e.group.insert(pairs[0])
+	}
+	return e.insertBatch(pairs)
+}
+
+func (e *boltEngine) insertBatch(pairs []pair) error {
+	return e.apply(pairs, func(b *bbolt.Bucket, k []byte) error { return b.Put(k, nil) })
+}
+
+func (e *boltEngine) remove(pairs []pair) error {
+	return e.apply(pairs, (*bbolt.Bucket).Delete)
+}
+
+func (e *boltEngine) apply(pairs []pair, op func(*bbolt.Bucket, []byte) error) error {
+	pairs = sorted(pairs)
+	return e.db.Update(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(boltBucket)
+		var k [32]byte
+		for _, p := range pairs {
+			if err := op(bucket, composite(k[:0], p)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (e *boltEngine) removeKey(key [16]byte) error {
+	return e.db.Update(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(boltBucket)
+		var all [][]byte // first, because a cursor skips keys when it deletes
+		c := bucket.Cursor()
+		for k, _ := c.Seek(key[:]); bytes.HasPrefix(k, key[:]); k, _ = c.Next() {
+			all = append(all, bytes.Clone(k))
+		}
+		for _, k := range all {
+			if err := bucket.Delete(k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (e *boltEngine) newReader() (reader, error) { return boltReader{e.db}, nil }
+func (e *boltEngine) close() error               { return e.db.Close() }
+
+type boltReader struct{ db *bbolt.DB }
+
+func (r boltReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
+	tx, err := r.db.Begin(false)
+	if err != nil {
+		return dst, err
+	}
+	defer tx.Rollback()
+	c := tx.Bucket(boltBucket).Cursor()
+	for k, _ := c.Seek(key[:]); bytes.HasPrefix(k, key[:]); k, _ = c.Next() {
+		dst = append(dst, [16]byte(k[16:]))
+	}
+	return dst, nil
+}
+
+func (r boltReader) close() error { return nil }

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"path/filepath"
+
+	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/keys"
+)
+
+// CIDStore runs as it comes, with all defaults: Durability Sync, 256 MiB for
+// operations that are not in the tree yet, a log of up to 64 MiB.
+type cidEngine struct{ store *cidstore.Store }
+
+func openCIDStore(dir string) (engine, error) {
+	store, err := cidstore.Open(filepath.Join(dir, "store.h5"), nil)
+	if err != nil {
+		return nil, err
+	}
+	return &cidEngine{store}, nil
+}
+
+func (e *cidEngine) insert(pairs []pair) error {
+	if len(pairs) == 1 {
+		return e.store.Insert(keys.FromUUID(pairs[0].key), keys.FromUUID(pairs[0].value))
+	}
+	var b cidstore.Batch
+	for _, p := range pairs {
+		b.Insert(keys.FromUUID(p.key), keys.FromUUID(p.value))
+	}
+	return e.store.Apply(&b)
+}
+
+func (e *cidEngine) remove(pairs []pair) error {
+	var b cidstore.Batch
+	for _, p := range pairs {
+		b.DeleteValue(keys.FromUUID(p.key), keys.FromUUID(p.value))
+	}
+	return e.store.Apply(&b)
+}
+
+func (e *cidEngine) removeKey(key [16]byte) error { return e.store.Delete(keys.FromUUID(key)) }
+func (e *cidEngine) newReader() (reader, error)   { return &cidReader{store: e.store}, nil }
+func (e *cidEngine) close() error                 { return e.store.Close() }
+
+type cidReader struct {
+	store *cidstore.Store
+	found []cidstore.E // kept for its room
+}
+
+func (r *cidReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
+	found, err := r.store.AppendLookup(r.found[:0], keys.FromUUID(key))
+	r.found = found
+	for _, v := range found {
+		dst = append(dst, v.Bytes())
+	}
+	return dst, err
+}
+
+func (r *cidReader) close() error { return nil }

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"runtime/debug"
+	"slices"
+	"sync"
+)
+
+// pair is one value of one key.
+type pair struct{ key, value [16]byte }
+
+// engine is a store that maps keys to sets of values. All methods may be called
+// by several goroutines, except close.
+type engine interface {
+	// insert adds the pairs as one batch; a pair that is there already stays as it
+	// is. The whole batch is durable when insert returns. It neither keeps nor
+	// changes the slice.
+	insert(pairs []pair) error
+	// remove takes away these pairs; it promises what insert does.
+	remove(pairs []pair) error
+	// removeKey takes away a key and all its values; it promises what insert does.
+	removeKey(key [16]byte) error
+	// newReader returns a reader for one goroutine.
+	newReader() (reader, error)
+	close() error
+}
+
+// reader looks keys up. Each lookup sees every batch that was acknowledged before it.
+type reader interface {
+	// lookup appends all values of key to dst, in any order.
+	lookup(key [16]byte, dst [][16]byte) ([][16]byte, error)
+	close() error
+}
+
+// peer is an engine that can be chosen by name.
+type peer struct {
+	name, module string
+	// batches reports whether a batch is atomic: there as a whole after a kill, or
+	// not at all.
+	batches bool
+	open    func(dir string) (engine, error)
+}
+
+// peers are all engines, in the order of the table's columns.
+var peers = []peer{
+	{"cidstore", "github.com/cidstore/cidstore", true, openCIDStore},
+	{"pebble", "github.com/cockroachdb/pebble/v2", true, openPebble},
+	{"bbolt", "go.etcd.io/bbolt", true, openBolt},
+	{"badger", "github.com/dgraph-io/badger/v4", true, openBadger},
+	{"pogreb", "github.com/akrylysov/pogreb", false, openPogreb},
+	{"sqlite", "modernc.org/sqlite", true, openSQLite},
+}
+
+// memory is what each engine that has caches and memtables may use for them
+// together, in bytes. Engines that map their files use the page cache instead.
+const memory = 1 << 30
+
+func peerNamed(name string) (peer, bool) {
+	i := slices.IndexFunc(peers, func(p peer) bool { return p.name == name })
+	if i < 0 {
+		return peer{}, false
+	}
+	return peers[i], true
+}
+
+// version returns the version that this program was built with.
+func (p peer) version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, d := range info.Deps {
+			if d.Path == p.module && d.Replace == nil {
+				return d.Version
+			}
+		}
+	}
+	return "this checkout"
+}
+
+// sorted returns a copy in the order of keys, then values. In a B-tree neighbours
+// then share the way down, and all values of a key are together.
+func sorted(pairs []pair) []pair {
+	if len(pairs) < 2 {
+		return pairs
+	}
+	out := slices.Clone(pairs)
+	slices.SortFunc(out, func(a, b pair) int {
+		if c := bytes.Compare(a.key[:], b.key[:]); c != 0 {
+			return c
+		}
+		return bytes.Compare(a.value[:], b.value[:])
+	})
+	return out
+}
+
+// composite appends key and value, 32 bytes: the form of a pair in engines with
+// ordered keys.
+func composite(dst []byte, p pair) []byte { return append(append(dst, p.key[:]...), p.value[:]...) }
+
+// group makes one batch of the single pairs that goroutines insert while another
+// batch is being written. It stands in front of engines that have no such group
+// commit of their own, and costs a lone writer next to nothing.
+type group struct {
+	write  func([]pair) error
+	commit sync.Mutex // held while a batch is written; taken before mu
+	mu     sync.Mutex // guards next
+	next   *waiting   // what the first writer to get commit will write, or nil
+}
+
+// waiting is a batch that is still growing; err may be read after done is closed.
+type waiting struct {
+	pairs []pair
+	done  chan struct{}
+	err   error
+}
+
+func (g *group) insert(p pair) error {
+	g.mu.Lock()
+	w, leader := g.next, g.next == nil
+	if leader {
+		w = &waiting{done: make(chan struct{})}
+		g.next = w
+	}
+	w.pairs = append(w.pairs, p)
+	g.mu.Unlock()
+	if !leader {
+		<-w.done
+		return w.err
+	}
+	g.commit.Lock()
+	defer g.commit.Unlock()
+	g.mu.Lock()
+	g.next = nil
+	g.mu.Unlock()
+	w.err = g.write(w.pairs)
+	close(w.done)
+	return w.err
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/akrylysov/pogreb"
+)
+
+// pogreb holds, for each key, its values one after the other, sorted. A change
+// reads the set, merges, and writes it, once for each key of a batch. Its settings:
+//   - One Sync for each batch; it has no batches, so that a batch is not atomic.
+//     (Sync reaches the newest of its segments alone. They hold 4 GiB.)
+//   - Single pairs of several writers go through a group, to share that Sync.
+//   - Compaction in the background every ten seconds.
+//
+// It maps its files and has no cache of its own.
+type pogrebEngine struct {
+	db *pogreb.DB
+	mu sync.Mutex // held from reading a set to writing it
+	group
+}
+
+func openPogreb(dir string) (engine, error) {
+	pogreb.SetLogger(log.New(io.Discard, "", 0))
+	db, err := pogreb.Open(dir, &pogreb.Options{BackgroundCompactionInterval: 10 * time.Second})
+	if err != nil {
+		return nil, err
+	}
+	e := &pogrebEngine{db: db}
+	e.write = e.insertBatch
+	return e, nil
+}
+
+func (e *pogrebEngine) insert(pairs []pair) error {
+	if len(pairs) == 1 {
+		return e.group.insert(pairs[0])
+	}
+	return e.insertBatch(pairs)
+}
+
+func (e *pogrebEngine) insertBatch(pairs []pair) error { return e.change(pairs, union) }
+func (e *pogrebEngine) remove(pairs []pair) error      { return e.change(pairs, difference) }
+
+// change replaces the set of each key by what op makes of it and the key's pairs.
+func (e *pogrebEngine) change(pairs []pair, op func(set []byte, pairs []pair) []byte) error {
+	pairs = sorted(pairs)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for len(pairs) > 0 {
+		key, n := pairs[0].key, 1
+		for n < len(pairs) && pairs[n].key == key {
+			n++
+		}
+		old, err := e.db.Get(key[:])
+		if err != nil {
+			return err
+		}
+		switch set := op(old, pairs[:n]); {
+		case len(set) == len(old): // nothing new, or nothing gone
+		case len(set) == 0:
+			err = e.db.Delete(key[:])
+		default:
+			err = e.db.Put(key[:], set)
+		}
+		if err != nil {
+			return err
+		}
+		pairs = pairs[n:]
+	}
+	return e.db.Sync()
+}
+
+// union merges sorted pairs into a sorted set.
+func union(set []byte, pairs []pair) []byte {
+	out := make([]byte, 0, len(set)+16*len(pairs))
+	for _, p := range slices.Compact(slices.Clone(pairs)) {
+		below, has := split(set, p.value)
+		out = append(append(out, set[:below]...), p.value[:]...)
+		if has {
+			below += 16
+		}
+		set = set[below:]
+	}
+	return append(out, set...)
+}
+
+// difference takes sorted pairs out of a sorted set.
+func difference(set []byte, pairs []pair) []byte {
+	out := make([]byte, 0, len(set))
+	for _, p := range pairs {
+		below, has := split(set, p.value)
+		out = append(out, set[:below]...)
+		if has {
+			below += 16
+		}
+		set = set[below:]
+	}
+	return append(out, set...)
+}
+
+// split returns how many bytes of a sorted set are values less than v, and
+// whether v is the next.
+func split(set []byte, v [16]byte) (below int, has bool) {
+	low, high := 0, len(set)/16
+	for low < high {
+		mid := (low + high) / 2
+		if bytes.Compare(set[16*mid:16*mid+16], v[:]) < 0 {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return 16 * low, bytes.HasPrefix(set[16*low:], v[:])
+}
+
+func (e *pogrebEngine) removeKey(key [16]byte) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.db.Delete(key[:]); err != nil {
+		return err
+	}
+	return e.db.Sync()
+}
+
+func (e *pogrebEngine) newReader() (reader, error) { return pogrebReader{e.db}, nil }
+func (e *pogrebEngine) close() error               { return e.db.Close() }
+
+type pogrebReader struct{ db *pogreb.DB }
+
+func (r pogrebReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
+	set, err := r.db.Get(key[:])
+	if err != nil {
+		return dst, err
+	}
+	if len(set)%16 != 0 {
+		return dst, errors.New("pogreb: a set is not a multiple of 16 bytes long")
+	}
+	for v := range slices.Chunk(set, 16) {
+		dst = append(dst, [16]byte(v))
+	}
+	return dst, nil
+}
+
+func (r pogrebReader) close() error { return nil }
