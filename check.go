@@ -135,7 +135,8 @@ func (c *check) tree() error {
 	c.report.Objects, c.report.Chunks = stats.Groups+stats.Datasets, stats.Chunks
 	c.report.UsedBytes, c.report.FreeBytes = stats.Used, stats.Free
 	c.sets, c.groups = make(map[uint64]bool), c.view.buckets.NewChecker(c.report.add)
-	c.report.Waiting, c.report.Runs = c.view.buckets.Waiting()
+	c.report.Waiting, _ = c.view.buckets.Waiting()
+	c.report.Runs = c.view.buckets.Runs()
 	for run := range c.view.directory.All() {
 		if err := c.ctx.Err(); err != nil {
 			return nil // told by Check itself

@@ -108,7 +108,7 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough}
 	c.sort(st.view.record.sliceHash)
 	c.plan(st.view)
-	ends := c.begins()
+	ends, began, count := c.begins(), s.opts.Clock(), len(c.ops)
 	limit := s.opts.sliceBytes
 	for last := false; !last; {
 		if err := ctx.Err(); err != nil {
@@ -132,6 +132,14 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	}
 	s.metrics.checkpoints.Add(1)
 	ends()
+	// The other slot holds on to the log that this checkpoint was of: where that is
+	// much of it, it is written too.
+	if uint64(count)*wal.RecordSize >= st.view.record.walSize/8 && !s.settled {
+		if err := s.settle(); err != nil {
+			return err
+		}
+	}
+	s.pacing.took(s.opts.Clock().Sub(began).Nanoseconds(), count)
 	return s.summarize(c.done)
 }
 
@@ -219,14 +227,14 @@ const tightShare = 0.02
 // takes for no more entries to wait after it than may.
 func (c *checkpoint) plan(v *view) {
 	c.folds = stretch{start: v.record.foldHash}
-	waiting, runs := v.buckets.Waiting()
+	waiting, depth := v.buckets.Waiting()
 	share := waitingShare
 	if c.store.file.Tight() {
 		share = tightShare
 	}
 	excess := float64(waiting) + float64(len(c.ops)) - share*float64(v.record.numKeys)
-	if runs > manyRuns { // each read looks into all of them
-		excess = max(excess, float64(waiting)*float64(runs-manyRuns)/manyRuns)
+	if depth > manyRuns { // each read looks into all of them
+		excess = max(excess, float64(waiting)*(depth-manyRuns)/manyRuns)
 	}
 	for run := range v.directory.From(c.folds.start) {
 		if excess <= 0 {
@@ -245,8 +253,8 @@ func (c *checkpoint) plan(v *view) {
 	c.folds.all = c.folds.size == 0 // once around
 }
 
-// manyRuns is a number of runs that reads do not like to look into.
-const manyRuns = 40
+// manyRuns is a number of runs over one hash that reads do not like to look into.
+const manyRuns = 24.0
 
 // takes is about how many entries wait for a group, the operations of this
 // checkpoint included.

@@ -119,7 +119,7 @@ const (
 	defaultBlock        = 4096
 	minRingBlocks       = 16
 	maxWALBytes         = 1 << 40
-	maxSliceBytes       = 64 << 20
+	maxSliceBytes       = 24 << 20
 )
 
 // check names every field that makes no sense, with its value and what it may be.

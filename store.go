@@ -37,6 +37,7 @@ type Store struct {
 	settled       bool     // both slots name the present root
 
 	admission    admission
+	pacing       pacing
 	olderApplied atomic.Uint64 // last_applied of the older slot
 
 	auditing  sync.Mutex // one audit at a time

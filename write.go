@@ -50,6 +50,7 @@ func (s *Store) write(ops []wal.Op) error {
 	if err := s.writable(); err != nil || len(ops) == 0 {
 		return err
 	}
+	s.pace(len(ops))
 	claim, err := s.admit(ops)
 	if err != nil {
 		return err
@@ -282,7 +283,10 @@ func (s *Store) spare() error {
 // the larger groups that it makes. Sets that move to a larger class can take more;
 // a checkpoint that finds too little room stops between two slices with
 // ErrNoSpace, and the log keeps the rest.
-func (s *Store) growth(n int64) int64 { return n*256 + 16<<10 }
+func (s *Store) growth(n int64) int64 { return n*perOperation + 16<<10 }
+
+// perOperation: an entry, a more row, a tag, and a share of what leads to them.
+const perOperation = 112
 
 // foldBytes is about the most that writing a group again takes: the least that a
 // checkpoint can fold at once. A commit that does so frees as much, two commits later.
@@ -342,7 +346,7 @@ func (s *Store) flushDue() bool {
 	return passed < 0 || passed >= int64(s.opts.FlushInterval)
 }
 
-// checkpointDue: the records or the memory since the last checkpoint fill a third.
+// checkpointDue: the records or the memory since the last checkpoint fill their share.
 func (s *Store) checkpointDue() bool {
 	st := s.state.Load()
 	if st == nil {
@@ -350,6 +354,6 @@ func (s *Store) checkpointDue() bool {
 	}
 	applied := max(st.view.record.lastApplied, st.view.record.sliceThrough)
 	ring := st.view.record.walSize / wal.RecordSize
-	return s.log.Next()-1-min(applied, s.log.Next()-1) >= ring/3 ||
-		st.fresh.bytes() >= s.opts.MemoryBudget/3
+	return s.log.Next()-1-min(applied, s.log.Next()-1) >= ring*2/5 ||
+		st.fresh.bytes() >= s.opts.MemoryBudget*2/5
 }

@@ -195,12 +195,6 @@ func (r *run) mark(slot int)        { r.marks[slot/64].Or(1 << (slot % 64)) }
 // tag is that of a hash in its slot.
 func (r *run) tag(hash uint64) uint16 { return tagOf(hash, uint(64-min(r.shift, 64))) }
 
-// counts reports whether the run has the last word on a hash that lies in a group
-// whose row was written in the commit.
-func (r *run) counts(hash, commit uint64) bool {
-	return r.number > commit && hash >= r.low && hash <= r.high
-}
-
 // shiftFor is how many hashes, as a power of two, a slot of a run of n entries
 // from low to high has.
 func shiftFor(low, high uint64, n int) uint32 {

@@ -86,13 +86,17 @@ func NewTable(view *hdf5io.View, geometry Geometry, uuid [16]byte, hasher keys.H
 func (t *Table) Groups() uint64 { return t.groups }
 
 // Waiting is the number of entries of runs that count: what is not folded into
-// groups yet, and of how many runs they are.
-func (t *Table) Waiting() (entries uint64, runs int) {
+// groups yet. depth is how many runs lie over a hash, on average.
+func (t *Table) Waiting() (entries uint64, depth float64) {
 	for i := range t.runs {
 		entries += uint64(t.runs[i].live)
+		depth += float64(t.runs[i].high-t.runs[i].low) / (1 << 64)
 	}
-	return entries, len(t.runs)
+	return entries, depth
 }
+
+// Runs is the number of runs.
+func (t *Table) Runs() int { return len(t.runs) }
 
 // Geometry is the shape that the Table was made with.
 func (t *Table) Geometry() Geometry { return t.geometry }

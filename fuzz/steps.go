@@ -431,12 +431,15 @@ func (m *Machine) backup(Source) error {
 	return errors.Join(err, s.Close(), m.fs.Remove(path))
 }
 
-// dropCopy removes a backup that a power cut left: a name is given to whole ones alone.
+// dropCopy removes a backup that a power cut left: a name is given to whole ones
+// alone. It is opened for writing: the cut may have torn the slot that was written
+// last, which a reader's Check would report.
 func (m *Machine) dropCopy(path string) error {
 	if _, err := m.fs.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	o := m.readOnly()
+	o.ReadOnly, o.GCInterval = false, -1
 	s, err := cidstore.Open(path, o)
 	if err != nil {
 		return fmt.Errorf("a copy that was under way: %w", err)

@@ -1,0 +1,55 @@
+package cidstore
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/cidstore/cidstore/wal"
+)
+
+// pacing slows writers before they meet a full log: a checkpoint gives room back at
+// its end, and without it they would run at full speed and then wait for all of it.
+type pacing struct {
+	cost atomic.Int64 // of an operation in the last checkpoint, in units of ns / 1024
+	owed atomic.Int64 // ns that writers should have slept
+}
+
+const (
+	// paceFrom and paceFull are parts of the log: from the first on writers are
+	// slowed, and from the second on they are no faster than the checkpoint.
+	paceFrom, paceFull = 0.5, 0.8
+	// leastPause is the shortest sleep: shorter ones are saved up.
+	leastPause = int64(time.Millisecond)
+	// mostPause bounds what one write sleeps, whatever the clock has said.
+	mostPause = int64(20 * time.Millisecond)
+)
+
+// took notes how long a checkpoint of so many operations took, in ns.
+func (p *pacing) took(ns int64, operations int) {
+	if ns > 0 && operations > 0 {
+		p.cost.Store(min(ns, int64(time.Hour)) * 1024 / int64(operations))
+	}
+}
+
+// pace makes a writer of n operations wait while a checkpoint is behind: the fuller
+// the log is, or the memory for pending operations, the longer.
+func (s *Store) pace(n int) {
+	st := s.state.Load()
+	if st == nil || st.frozen == nil || s.opts.GCInterval < 0 {
+		return
+	}
+	ring := float64(st.view.record.walSize / wal.RecordSize)
+	full := max(1-float64(s.log.Room())/ring, float64(s.pendingOps()*opBytes)/float64(s.opts.MemoryBudget))
+	if full <= paceFrom {
+		return
+	}
+	share := min((full-paceFrom)/(paceFull-paceFrom), 1)
+	owed := s.pacing.owed.Add(int64(share * float64(s.pacing.cost.Load()) * float64(n) / 1024))
+	if owed < leastPause || !s.pacing.owed.CompareAndSwap(owed, 0) {
+		return
+	}
+	select {
+	case <-s.stop:
+	case <-time.After(time.Duration(min(owed, mostPause))):
+	}
+}
