@@ -120,7 +120,7 @@ stopped by SIGINT and SIGTERM.`,
 // namedFiles refuses a flag for a file that is given without one, as by
 // --wal-key-file="$UNSET": it would count as not given.
 func namedFiles(c *cobra.Command) error {
-	for _, name := range []string{"wal-key-file", "resolve"} {
+	for _, name := range []string{"wal-key-file", "resolve", "rejects"} {
 		if flag := c.Flag(name); flag != nil && flag.Changed && flag.Value.String() == "" {
 			return usageError{fmt.Errorf("--%s: no file is named", name)}
 		}
