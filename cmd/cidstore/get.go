@@ -51,7 +51,7 @@ func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, res
 	sets := setWriter{out: p.out}
 	found := false
 	for _, text := range keys {
-		key := identifier(text)
+		key := cidstore.ParseKey(text)
 		before := "" // each value
 		if len(keys) > 1 {
 			before = printable(text) + "\t"
@@ -82,7 +82,7 @@ func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, res
 // the line that it is printed on.
 func printable(text string) string {
 	if strings.ContainsFunc(text, unicode.IsControl) || text == "" {
-		return identifier(text).String()
+		return cidstore.ParseKey(text).String()
 	}
 	return text
 }

@@ -389,7 +389,7 @@ func FuzzInput(f *testing.F) {
 	})
 }
 
-func TestIdentifier(t *testing.T) {
+func TestParseKey(t *testing.T) {
 	for text, want := range map[string]cidstore.E{
 		"hello":                                cidstore.FromString("hello"),
 		"0x2a":                                 {Low: 42},
@@ -398,7 +398,7 @@ func TestIdentifier(t *testing.T) {
 		"9342d47a-1bab-5709-9869-c840b2eac501": cidstore.FromString("hello"),
 		"9342D47A1BAB57099869C840B2EAC501":     cidstore.FromString("hello"),
 	} {
-		if got := identifier(text); got != want {
+		if got := cidstore.ParseKey(text); got != want {
 			t.Errorf("%q is %v, want %v", text, got, want)
 		}
 	}

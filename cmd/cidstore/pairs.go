@@ -195,13 +195,11 @@ func (r *pairReader) addReject(p *portion, at reject, records records) {
 // identifiers are those of a pair.
 func (r *pairReader) identifiers(texts ...string) (pair [2]cidstore.E, err error) {
 	for n, text := range texts {
-		if pair[n], err = cidstore.Parse(text); err == nil {
-			continue
+		if pair[n] = cidstore.ParseKey(text); r.strictIDs {
+			if _, err := cidstore.Parse(text); err != nil {
+				return pair, err
+			}
 		}
-		if r.strictIDs {
-			return pair, err
-		}
-		pair[n] = cidstore.FromString(text)
 	}
 	return pair, nil
 }

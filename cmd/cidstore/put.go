@@ -48,10 +48,10 @@ func checkPut(key string, values []string) error {
 }
 
 func (p *program) put(s *cidstore.Store, name string, values []string) error {
-	key := identifier(name)
+	key := cidstore.ParseKey(name)
 	var b cidstore.Batch
 	for _, v := range values {
-		b.Insert(key, identifier(v))
+		b.Insert(key, cidstore.ParseKey(v))
 	}
 	before, after, err := applyAndCount(s, &b, key)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 func wantedNames(view *cidstore.Snapshot, keys []string) (map[cidstore.E]string, error) {
 	names := make(map[cidstore.E]string)
 	for _, key := range keys {
-		for value, err := range view.Values(identifier(key)) {
+		for value, err := range view.Values(cidstore.ParseKey(key)) {
 			if err != nil {
 				return nil, err
 			}

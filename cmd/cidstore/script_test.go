@@ -130,7 +130,7 @@ func scriptHalve(ts *testscript.TestScript, neg bool, args []string) {
 // scriptDamage flips a bit in every copy that the file has of an identifier.
 func scriptDamage(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 2, "damage FILE NAME")
-	id := identifier(args[1]).AppendHDF5(nil)
+	id := cidstore.ParseKey(args[1]).AppendHDF5(nil)
 	edit(ts, args[0], func(data []byte) int {
 		count := 0
 		for at := 0; ; count++ {
@@ -294,7 +294,7 @@ func scriptKilled(ts *testscript.TestScript, neg bool, args []string) {
 	under := 0 // lines of the store behind the acknowledged ones
 	for i, line := range lines {
 		key, value, _ := strings.Cut(line, "\t")
-		there := present[[2]cidstore.E{identifier(key), identifier(value)}]
+		there := present[[2]cidstore.E{cidstore.ParseKey(key), cidstore.ParseKey(value)}]
 		switch {
 		case i < safe && !there:
 			ts.Fatalf("line %d was acknowledged and is lost", i+1)
