@@ -27,6 +27,8 @@ type importer struct {
 	pairs     uint64      // read and durable
 	rejected  uint64
 	rejects   []reject
+	warned    uint64
+	warnings  []reject
 	headers   []string // files that seem to have one
 }
 
@@ -69,7 +71,9 @@ dropped. Lines end in LF or CRLF. Any other packing or encoding, binary files, a
 files whose lines end in CR alone are refused in one sentence, exit code 5; of such a
 file nothing is stored.
 
-A key or value is an identifier or a name, as cidstore help says. A record is
+A key or value is an identifier or a name, as cidstore help says. A name that looks like
+a mistyped identifier is stored, with a warning; --strict-ids rejects it, and every
+other name. A record is
 rejected, and the next one read, if it is blank or has too few columns, if its key or
 value is empty, if it has a NUL, a CR without LF, a mark elsewhere or bytes that are
 not UTF-8, or if it is longer than %d bytes (in CSV that ends the import if it has a
@@ -189,6 +193,8 @@ func (i *importer) store(s *cidstore.Store, p *portion) error {
 	for _, r := range p.rejects[:min(len(p.rejects), keptRejects-len(i.rejects))] {
 		i.rejects = append(i.rejects, r.reject)
 	}
+	i.warned += uint64(p.warned)
+	i.warnings = append(i.warnings, p.warnings[:min(len(p.warnings), keptRejects-len(i.warnings))]...)
 	if p.header && len(i.headers) < keptRejects {
 		i.headers = append(i.headers, p.file)
 	}
@@ -213,6 +219,12 @@ func (i *importer) noteRejects() {
 	for _, name := range i.headers {
 		i.note("%s, line 1: looks like a header, and is stored as a pair; --header skips it", name)
 	}
+	for _, w := range i.warnings {
+		i.note("%s, line %d: warning: %s", w.File, w.Line, w.Reason)
+	}
+	if i.warned > 0 {
+		i.note("%s texts look like mistyped identifiers; --strict-ids rejects them", grouped(i.warned))
+	}
 	for _, r := range i.rejects {
 		i.note("%s, line %d: rejected: %s", r.File, r.Line, r.Reason)
 	}
@@ -227,7 +239,8 @@ func (i *importer) report(added uint64) error {
 		New      uint64   `json:"new"`
 		Rejected uint64   `json:"rejected"`
 		Rejects  []reject `json:"rejects"`
-	}{i.pairs, added, i.rejected, i.rejects},
+		Warned   uint64   `json:"warned"`
+	}{i.pairs, added, i.rejected, i.rejects, i.warned},
 		"%d pairs read, %d new, %d rejected", i.pairs, added, i.rejected)
 	if err == nil && i.pairs == 0 && i.rejected > 0 {
 		return errNegative

@@ -20,7 +20,7 @@ const (
 	keptRejects = 10
 )
 
-// reject is a record that has no pair.
+// reject says something of one record: why it has no pair, or what is doubtful in it.
 type reject struct {
 	File   string `json:"file"`
 	Line   int64  `json:"line"`
@@ -45,6 +45,8 @@ type portion struct {
 	rejected  int64
 	rejects   []rejectedText // the first keptRejects of them, or all
 	textBytes int            // of rejects
+	warned    int64          // fields that look like mistyped identifiers
+	warnings  []reject       // the first keptRejects of them
 	header    bool           // the first record of the file looks like one
 
 	encoding *tally // of the file so far; nil after its first portion

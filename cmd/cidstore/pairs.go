@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/keys"
 )
 
 // stdinName stands for standard input among the files.
@@ -172,6 +173,7 @@ func (r *pairReader) addRecord(in *input, number int64, fields []string, why rej
 			return
 		}
 		p.pairs.Insert(pair[0], pair[1])
+		p.warn(at, key, value)
 		p.header = p.header || number == 1 && r.columns.header(fields)
 	})
 	if err == nil && why.error != nil && (why.last || r.strict) {
@@ -189,6 +191,19 @@ func (r *pairReader) addReject(p *portion, at reject, records records) {
 		p.textBytes += len(text)
 	case len(p.rejects) < keptRejects:
 		p.rejects = append(p.rejects, rejectedText{reject: at})
+	}
+}
+
+// warn counts the texts that are taken as names and look like mistyped identifiers.
+func (p *portion) warn(at reject, texts ...string) {
+	for _, text := range texts {
+		if !keys.Resembles(text) {
+			continue
+		}
+		if p.warned++; len(p.warnings) < keptRejects {
+			at.Reason = fmt.Sprintf("%q looks like a mistyped identifier, and is taken as a name", text)
+			p.warnings = append(p.warnings, at)
+		}
 	}
 }
 
