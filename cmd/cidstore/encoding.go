@@ -94,6 +94,10 @@ func (t *tally) judge() error {
 	if t.foreign <= t.utf8 {
 		return nil
 	}
-	return inputError{fmt.Sprintf("line %d is not UTF-8, and %d of the first lines with more than ASCII are not: it is binary, or in another encoding; convert it, as by iconv -f LATIN1 -t UTF-8",
-		t.firstForeign, t.foreign)}
+	more := ""
+	if t.foreign > 1 {
+		more = fmt.Sprintf(", nor are %d more of the first lines", t.foreign-1)
+	}
+	return inputError{fmt.Sprintf("line %d is not UTF-8%s: it is binary, or in another encoding; convert it, as by iconv -f LATIN1 -t UTF-8",
+		t.firstForeign, more)}
 }
