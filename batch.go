@@ -14,8 +14,13 @@ func FromString(s string) E { return keys.FromString(s) }
 // FromUint64 returns the identifier with the given low word.
 func FromUint64(v uint64) E { return keys.FromUint64(v) }
 
-// Parse reads 32 hex digits, a UUID, or 0x with 1 to 32 hex digits.
+// Parse reads 32 hex digits, a UUID (plain, in braces or after urn:uuid:), or 0x
+// with 1 to 32 hex digits.
 func Parse(text string) (E, error) { return keys.Parse(text) }
+
+// ParseKey returns the identifier that a text stands for: itself where Parse
+// accepts it, else the UUIDv5 of the text.
+func ParseKey(text string) E { return keys.ParseKey(text) }
 
 // NewE returns a random identifier (UUIDv4).
 func NewE() E { return keys.New() }

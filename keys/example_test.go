@@ -24,7 +24,7 @@ func ExampleParse() {
 	// Output:
 	// 0000000000000000000000000000002a <nil>
 	// 9342d47a1bab57099869c840b2eac501 <nil>
-	// 00000000000000000000000000000000 keys: "hello" is no identifier: want 32 hexadecimal digits, a UUID, or 0x and 1 to 32 digits
+	// 00000000000000000000000000000000 keys: "hello" is no identifier: want 32 hexadecimal digits, a UUID (plain, in braces or after urn:uuid:), or 0x and 1 to 32 digits
 }
 
 func ExampleNewFrom() {

@@ -157,6 +157,8 @@ func forms(e keys.E) map[string]string {
 		"uuid": u, "upper uuid": strings.ToUpper(u),
 		"0x": "0x" + number(e).Text(16), "0x upper": "0x" + strings.ToUpper(number(e).Text(16)),
 		"0x of 32 digits": "0x" + e.String(),
+		"braces":          "{" + u + "}", "upper braces": "{" + strings.ToUpper(u) + "}",
+		"urn": "urn:uuid:" + u, "upper urn": strings.ToUpper("urn:uuid:" + u),
 	}
 }
 
@@ -188,6 +190,7 @@ func TestNoAllocation(t *testing.T) {
 	for name, f := range map[string]func(){
 		"Parse digits": func() { x, _ := keys.Parse(text); sink += x.Low },
 		"Parse uuid":   func() { x, _ := keys.Parse(uuidText); sink += x.Low },
+		"ParseKey":     func() { sink += keys.ParseKey(uuidText).Low },
 		"Parse 0x":     func() { x, _ := keys.Parse(hexText); sink += x.Low },
 		"Compare":      func() { sink += uint64(e.Compare(o)) },
 		"Bytes":        func() { b := e.Bytes(); sink += uint64(b[0]) },

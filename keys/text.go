@@ -3,11 +3,13 @@ package keys
 import (
 	"encoding/hex"
 	"fmt"
+	"strings"
 )
 
 const (
 	hexDigits  = 2 * Size      // digits of an identifier
 	uuidLength = hexDigits + 4 // 8-4-4-4-12
+	urnPrefix  = "urn:uuid:"   // RFC 9562, section 4
 	errorText  = 64            // bytes of a bad text that an error repeats
 )
 
@@ -37,26 +39,43 @@ func (e *E) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Parse reads an identifier in one of three forms, with digits of either case:
-// the 32 hexadecimal digits of String, the 36 characters 8-4-4-4-12 of a UUID,
-// or 0x followed by 1 to 32 hexadecimal digits. Nothing else is accepted, no
-// space, sign, brace or prefix. The error quotes the text, or the start of it
-// where it is long.
+// Parse reads an identifier in one of these forms, with digits of either case:
+// the 32 hexadecimal digits of String; the 36 characters 8-4-4-4-12 of a UUID,
+// also in braces, or after urn:uuid: in either case; or 0x followed by 1 to 32
+// hexadecimal digits. Nothing else is accepted, no space, sign or other prefix.
+// The error quotes the text, or the start of it where it is long.
 func Parse(text string) (E, error) {
-	var e E
-	ok := false
-	switch {
-	case len(text) > 2 && len(text) <= 2+hexDigits && text[:2] == "0x":
-		e, ok = parseDigits(text[2:])
-	case len(text) == hexDigits:
-		e, ok = parseDigits(text)
-	case len(text) == uuidLength:
-		e, ok = parseUUID(text)
-	}
+	e, ok := parse(text)
 	if !ok {
 		return E{}, parseError(text)
 	}
 	return e, nil
+}
+
+// ParseKey returns the identifier that a text stands for: itself where Parse
+// accepts it, else its UUIDv5, as of a name. Every text has one. Text that may be
+// a mistyped identifier is a name too; Resembles finds it.
+func ParseKey(text string) E {
+	if e, ok := parse(text); ok {
+		return e
+	}
+	return FromString(text)
+}
+
+func parse(text string) (e E, ok bool) {
+	switch {
+	case len(text) > 2 && len(text) <= 2+hexDigits && text[:2] == "0x":
+		return parseDigits(text[2:])
+	case len(text) == hexDigits:
+		return parseDigits(text)
+	case len(text) == uuidLength:
+		return parseUUID(text)
+	case len(text) == 1+uuidLength+1 && text[0] == '{' && text[1+uuidLength] == '}':
+		return parseUUID(text[1 : 1+uuidLength])
+	case len(text) == len(urnPrefix)+uuidLength && strings.EqualFold(text[:len(urnPrefix)], urnPrefix):
+		return parseUUID(text[len(urnPrefix):])
+	}
+	return E{}, false
 }
 
 // parseDigits reads at most 32 hexadecimal digits as a number.
@@ -98,7 +117,7 @@ func parseUUID(text string) (e E, ok bool) {
 }
 
 func parseError(text string) error {
-	const want = "want 32 hexadecimal digits, a UUID, or 0x and 1 to 32 digits"
+	const want = "want 32 hexadecimal digits, a UUID (plain, in braces or after urn:uuid:), or 0x and 1 to 32 digits"
 	if len(text) > errorText {
 		return fmt.Errorf("keys: %q... (%d bytes) is no identifier: %s", text[:errorText], len(text), want)
 	}

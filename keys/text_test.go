@@ -1,16 +1,20 @@
 package keys_test
 
 import (
+	"os"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/cidstore/cidstore/keys"
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
 )
 
 // legal is the promise of Parse, written in another way.
-var legal = regexp.MustCompile(`\A(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|0x[0-9a-fA-F]{1,32})\z`)
+var legal = regexp.MustCompile(`\A(?:[0-9a-fA-F]{32}|(?:(?i:urn:uuid:))?` + hyphened + `|\{` + hyphened + `\}|0x[0-9a-fA-F]{1,32})\z`)
+
+const hyphened = `[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`
 
 func TestParse(t *testing.T) {
 	const digits = "0123456789abcdef0123456789ABCDEF"
@@ -21,6 +25,9 @@ func TestParse(t *testing.T) {
 	}{
 		{"32 digits of both cases", digits, e},
 		{"uuid", "01234567-89ab-cdef-0123-456789ABCDEF", e},
+		{"uuid in braces", "{01234567-89ab-cdef-0123-456789ABCDEF}", e},
+		{"urn", "urn:uuid:01234567-89ab-cdef-0123-456789ABCDEF", e},
+		{"urn of both cases", "uRn:UUID:01234567-89ab-cdef-0123-456789ABCDEF", e},
 		{"0x and one digit", "0x0", keys.E{}},
 		{"0x and 16 digits", "0xffffffffffffffff", keys.FromUint64(1<<64 - 1)},
 		{"0x and 17 digits", "0x10000000000000000", keys.E{High: 1}},
@@ -51,8 +58,19 @@ func TestParseRefuses(t *testing.T) {
 		"0x and a sign":        "0x-1",
 		"0x twice":             "0x0x1",
 		"x inside":             "00x" + digits[3:],
-		"braces":               "{01234567-89ab-cdef-0123-456789abcdef}",
-		"urn":                  "urn:uuid:01234567-89ab-cdef-0123-456789abcdef",
+		"one brace before":     "{01234567-89ab-cdef-0123-456789abcdef",
+		"one brace after":      "01234567-89ab-cdef-0123-456789abcdef}",
+		"braces the wrong way": "}01234567-89ab-cdef-0123-456789abcdef{",
+		"two opening braces":   "{01234567-89ab-cdef-0123-456789abcdef{",
+		"parentheses":          "(01234567-89ab-cdef-0123-456789abcdef)",
+		"quotes":               `"01234567-89ab-cdef-0123-456789abcdef"`,
+		"braces around digits": "{" + digits + "}",
+		"urn and digits":       "urn:uuid:" + digits,
+		"urn and braces":       "urn:uuid:{01234567-89ab-cdef-0123-456789abcdef}",
+		"braces and urn":       "{urn:uuid:01234567-89ab-cdef-0123-456789abcdef}",
+		"another urn":          "urn:guid:01234567-89ab-cdef-0123-456789abcdef",
+		"urn with a long i":    "urn:uu\u0131d:1234567-89ab-cdef-0123-456789abcdef",
+		"uuid:":                "uuid:01234567-89ab-cdef-0123-456789abcdef",
 		"a dash elsewhere":     "0123456-789ab-cdef-0123-456789abcdef",
 		"a dash for a digit":   "01234567-89ab-cdef-0123-45678-abcdef",
 		"36 digits":            digits + "0123",
@@ -82,6 +100,54 @@ func TestParseErrorNamesTheText(t *testing.T) {
 	}
 }
 
+// TestParseKeyOfTheTable reads a table that tests in other languages read too.
+func TestParseKeyOfTheTable(t *testing.T) {
+	table, err := os.ReadFile("testdata/identifiers.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	identifiers, names := 0, 0
+	for line := range strings.Lines(string(table)) {
+		text, want, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		if got := keys.ParseKey(text); got.String() != want {
+			t.Errorf("ParseKey(%q) = %s, want %s", text, got, want)
+		}
+		if legal.MatchString(text) {
+			identifiers++
+		} else {
+			names++
+		}
+	}
+	if identifiers < 20 || names < 20 {
+		t.Errorf("the table has %d identifiers and %d names", identifiers, names)
+	}
+}
+
+func TestResembles(t *testing.T) {
+	const digits, id = "6ba7b8109dad11d180b400c04fd430c8", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+	for _, text := range []string{
+		digits[1:], digits[2:], digits + "0", "0x", "0xZZ", "0X2a", "0x" + digits + "0", "0x 2a", id[1:], id + "0", id[:35] + "g",
+		"{" + id, id + "}", "}" + id + "{", "{" + digits + "}", "(" + id + ")", "[" + id + "]", `"` + id + `"`,
+		"urn:uuid:" + digits, "URN:UUID:" + id[1:], "urn:uuid:", "uuid:" + id, "urn:" + id, "{urn:uuid:" + id + "}",
+		" " + id, id + "\t", digits[:31] + "O", digits[:16] + "-" + digits[16:], digits[:16] + "\u2013" + digits[17:],
+		"\ufeff" + id, strings.ReplaceAll(id, "-", "_"), strings.ReplaceAll(id, "-", " "), strings.ReplaceAll(id, "-", "\u2010"),
+	} {
+		if !keys.Resembles(text) {
+			t.Errorf("%q does not resemble an identifier", text)
+		}
+	}
+	for _, text := range []string{
+		"", "hello", "42", "deadbeef", "x", "{", "}", "{}", "a-b-c-d-e", "urn:isbn:0451450523", strings.Repeat("-", 36),
+		"da39a3ee5e6b4b0d3255bfef95601890afd80709", "0 x", "the quick brown fox jumps over it", "de facto bed-and-breakfast cafe: a decade",
+		"2026-11-27T12:00:00Z", "+49 30 1234567-89", digits + digits, strings.Repeat(" ", 1<<20), "0x" + strings.Repeat("a", 1<<20),
+		digits, id, "0x2a", "{" + id + "}", "urn:uuid:" + id,
+	} {
+		if keys.Resembles(text) {
+			t.Errorf("%.100q resembles an identifier", text)
+		}
+	}
+}
+
 func TestUnmarshalTextKeepsTheValueOnError(t *testing.T) {
 	e := keys.FromUint64(7)
 	if err := e.UnmarshalText([]byte("walrus")); err == nil || e != keys.FromUint64(7) {
@@ -94,7 +160,7 @@ func TestParseAcceptsExactlyItsForms(t *testing.T) {
 		rapid.StringMatching(`(0[xX])?[0-9a-gA-G-]{1,37}`),
 		rapid.Custom(func(t *rapid.T) string { // one byte of a legal text changed
 			all := forms(anyE.Draw(t, "e"))
-			text := []byte(all[rapid.SampledFrom([]string{"digits", "uuid", "0x", "upper uuid"}).Draw(t, "form")])
+			text := []byte(all[rapid.SampledFrom([]string{"digits", "uuid", "0x", "upper uuid", "braces", "urn"}).Draw(t, "form")])
 			text[rapid.IntRange(0, len(text)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
 			return string(text)
 		}),
@@ -105,6 +171,15 @@ func TestParseAcceptsExactlyItsForms(t *testing.T) {
 // checkParse holds Parse against its promise for any text.
 func checkParse(t interface{ Fatalf(string, ...any) }, text string) {
 	e, err := keys.Parse(text)
+	if u, uuidErr := uuid.Parse(text); err == nil && uuidErr == nil && keys.FromUUID(u) != e {
+		t.Fatalf("Parse(%q) = %s, but a UUID reads it as %s", text, e, u)
+	}
+	if want := map[bool]keys.E{true: e, false: keys.FromString(text)}[err == nil]; keys.ParseKey(text) != want {
+		t.Fatalf("ParseKey(%q) = %s, want %s", text, keys.ParseKey(text), want)
+	}
+	if err == nil && keys.Resembles(text) {
+		t.Fatalf("%q is an identifier, and resembles one", text)
+	}
 	if (err == nil) != legal.MatchString(text) {
 		t.Fatalf("Parse(%q) = %s, %v; legal: %t", text, e, err, err != nil)
 	}
@@ -114,7 +189,8 @@ func checkParse(t interface{ Fatalf(string, ...any) }, text string) {
 		}
 		return
 	}
-	digits := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(text, "0x"), "-", ""))
+	digits := strings.TrimPrefix(strings.TrimPrefix(strings.ToLower(text), "urn:uuid:"), "0x")
+	digits = strings.NewReplacer("-", "", "{", "", "}", "").Replace(digits)
 	if want := strings.Repeat("0", 32-len(digits)) + digits; e.String() != want {
 		t.Fatalf("Parse(%q) = %s, want %s", text, e, want)
 	}
@@ -130,7 +206,8 @@ func FuzzParse(f *testing.F) {
 		"", "0x", "0x0", "0xg", "hello", "9342d47a-1bab-5709-9869-c840b2eac501",
 		"9342d47a1bab57099869c840b2eac501", "0X9342d47a1bab57099869c840b2eac501",
 		"0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF", "0x100000000000000000000000000000000",
-		"{9342d47a-1bab-5709-9869-c840b2eac501}", "9342d47a-1bab-5709-9869-c840b2eac50\xff",
+		"{9342d47a-1bab-5709-9869-c840b2eac501}", "urn:uuid:9342d47a-1bab-5709-9869-c840b2eac501",
+		"x9342d47a-1bab-5709-9869-c840b2eac501y", "{9342d47a-1bab-5709-9869-c840b2eac501", "9342d47a-1bab-5709-9869-c840b2eac50\xff",
 	} {
 		f.Add(text)
 	}

@@ -17,7 +17,7 @@ func (p *program) countCommand() *cobra.Command {
 				if len(args) == 1 {
 					return p.countAll(c.Context(), s)
 				}
-				return p.countKey(s, identifier(args[1]))
+				return p.countKey(s, cidstore.ParseKey(args[1]))
 			})
 		},
 	}

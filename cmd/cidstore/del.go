@@ -19,13 +19,13 @@ VALUE it takes away the key with all its values. It prints how many were there.`
 }
 
 func (p *program) del(s *cidstore.Store, name string, values []string) error {
-	key := identifier(name)
+	key := cidstore.ParseKey(name)
 	var b cidstore.Batch
 	if len(values) == 0 {
 		b.Delete(key)
 	}
 	for _, v := range values {
-		b.DeleteValue(key, identifier(v))
+		b.DeleteValue(key, cidstore.ParseKey(v))
 	}
 	before, after, err := applyAndCount(s, &b, key)
 	if err != nil {

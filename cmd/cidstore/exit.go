@@ -51,6 +51,21 @@ type stoppedError struct{ signal os.Signal }
 
 func (e stoppedError) Error() string { return "stopped by a signal: " + e.signal.String() }
 
+// partialError ended an import that had stored some pairs.
+type partialError struct {
+	error
+	stored uint64
+}
+
+func (e partialError) Unwrap() error { return e.error }
+
+func (e partialError) Error() string {
+	if e.stored == 0 {
+		return e.error.Error() + "; nothing is stored"
+	}
+	return fmt.Sprintf("%v; %s pairs are stored, and the same import can be run again", e.error, grouped(e.stored))
+}
+
 // class is what a kind of error means to the caller: an exit code, and what to do.
 type class struct {
 	is   func(error) bool
@@ -119,6 +134,9 @@ func classOf(err error) class {
 func exitCode(err error) int {
 	if err == nil {
 		return exitOK
+	}
+	if partial, ok := err.(partialError); ok {
+		err = partial.error
 	}
 	if stopped, ok := err.(stoppedError); ok {
 		if number, ok := stopped.signal.(syscall.Signal); ok {

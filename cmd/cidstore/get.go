@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"strings"
+	"unicode"
 
 	"github.com/cidstore/cidstore"
 	"github.com/spf13/cobra"
@@ -12,8 +14,10 @@ func (p *program) getCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "get STORE KEY...",
 		Short: "Print the values of keys",
-		Long: `Get prints the values of the keys, one a line, ascending; with --json one object a
-key. An absent key prints nothing; the exit code is 1 when all are absent.
+		Long: `Get prints the values of the keys, one a line, ascending; of several keys with the
+key as it was given and a tab before each value, a form that import reads. With --json
+it prints one object a key. An absent key prints nothing; the exit code is 1 when all
+are absent.
 
 An identifier does not remember the name that it was made of. --resolve reads a TSV
 or CSV file, packed or not, and prints in place of an identifier the field of that
@@ -47,11 +51,15 @@ func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, res
 	sets := setWriter{out: p.out}
 	found := false
 	for _, text := range keys {
-		key := identifier(text)
+		key := cidstore.ParseKey(text)
+		before := "" // each value
+		if len(keys) > 1 {
+			before = printable(text) + "\t"
+		}
 		for value, err := range view.Values(key) {
 			if err == nil {
 				found = true
-				err = p.printValue(&sets, key, value, names[value])
+				err = p.printValue(&sets, before, key, value, names[value])
 			}
 			if err == nil && ctx.Err() != nil {
 				err = context.Cause(ctx)
@@ -70,7 +78,16 @@ func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, res
 	return nil
 }
 
-func (p *program) printValue(sets *setWriter, key, value cidstore.E, name string) error {
+// printable is a KEY as it was given, or its identifier where the text would break
+// the line that it is printed on.
+func printable(text string) string {
+	if strings.ContainsFunc(text, unicode.IsControl) || text == "" {
+		return cidstore.ParseKey(text).String()
+	}
+	return text
+}
+
+func (p *program) printValue(sets *setWriter, before string, key, value cidstore.E, name string) error {
 	if p.json {
 		err := sets.add(key, value)
 		if name != "" {
@@ -81,6 +98,6 @@ func (p *program) printValue(sets *setWriter, key, value cidstore.E, name string
 	if name == "" {
 		name = value.String()
 	}
-	_, err := p.out.WriteString(name + "\n")
+	_, err := p.out.WriteString(before + name + "\n")
 	return err
 }

@@ -4,14 +4,16 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
-	"unicode/utf8"
 
 	"github.com/cidstore/cidstore"
+	"github.com/klauspost/compress/zstd"
 	"pgregory.net/rapid"
 )
 
@@ -52,9 +54,6 @@ func TestLines(t *testing.T) {
 		{"no end", "a\nb", []string{"a", "b"}},
 		{"CR alone is text", "a\rb\n", []string{"a\rb"}},
 		{"one CR goes", "a\r\r\n", []string{"a\r"}},
-		{"byte order mark", "\xef\xbb\xbfa\n", []string{"a"}},
-		{"only the first mark", "\xef\xbb\xbf\xef\xbb\xbfa\n", []string{"\ufeffa"}},
-		{"mark alone", "\xef\xbb\xbf", nil},
 		{"half a mark", "\xef\xbb", []string{"\xef\xbb"}},
 		{"longest", most + "\nb\n", []string{most, "b"}},
 		{"longest, CRLF", most + "\r\nb\n", []string{most, "b"}},
@@ -130,60 +129,220 @@ func TestPackedInputCut(t *testing.T) {
 	}
 }
 
-func TestSeparator(t *testing.T) {
+func TestFormat(t *testing.T) {
 	for _, test := range []struct {
 		name, first string
-		want        separator
+		want        format
 	}{
-		{"a.csv", "x\ty", commas},
-		{"a.CSV.gz", "x\ty", commas},
-		{"a.tsv", "x,y", tabs},
-		{"a.tsv.gz", "x,y", tabs},
-		{"a.txt", "x,y", commas},
-		{"a", "x,y\tz", tabs},
-		{"-", "x", tabs},
-		{"-", "", tabs},
+		{"a.csv", "x\ty", csvFormat},
+		{"a.CSV.gz", "x\ty", csvFormat},
+		{"a.csv.zst", "x\ty", csvFormat},
+		{"a.tsv", "x,y", tsv},
+		{"a.tsv.gz", `{"key":"a"`, tsv},
+		{"a.jsonl", "", jsonLines},
+		{"a.json.zst", "x", jsonLines},
+		{"a.txt", "x,y", csvFormat},
+		{"a", "x,y\tz", tsv},
+		{"-", `{"key":"a","values":[]}`, jsonLines},
+		{"-", `{"keys","b"`, csvFormat},
+		{"-", "x", tsv},
+		{"-", "", tsv},
 	} {
-		if got := separatorOf(test.name, []byte(test.first)); got != test.want {
-			t.Errorf("%s, %q: %q, want %q", test.name, test.first, got, test.want)
+		if got := formatOf(test.name, []byte(test.first)); got != test.want {
+			t.Errorf("%s, %q: %d, want %d", test.name, test.first, got, test.want)
 		}
 	}
 }
 
-func TestSplit(t *testing.T) {
-	for _, test := range []struct {
-		by   separator
-		line string
-		want []string
-		err  error
-	}{
-		{tabs, "", []string{""}, nil},
-		{tabs, "a\tb\tc", []string{"a", "b", "c"}, nil},
-		{tabs, "\t", []string{"", ""}, nil},
-		{tabs, `"a` + "\t" + `b"`, []string{`"a`, `b"`}, nil},
-		{tabs, "a\t\xff", nil, errNotUTF8},
-		{commas, "", []string{""}, nil},
-		{commas, "a,b", []string{"a", "b"}, nil},
-		{commas, `"a","b"`, []string{"a", "b"}, nil},
-		{commas, `"a,b",c`, []string{"a,b", "c"}, nil},
-		{commas, `"a""b",""`, []string{`a"b`, ""}, nil},
-		{commas, `"",""""`, []string{"", `"`}, nil},
-		{commas, `a,"b",`, []string{"a", "b", ""}, nil},
-		{commas, `"a",`, []string{"a", ""}, nil},
-		{commas, `a"b,c`, []string{`a"b`, "c"}, nil},
-		{commas, `"a`, nil, errQuotes},
-		{commas, `"`, nil, errQuotes},
-		{commas, `"a"b,c`, nil, errQuotes},
-		{commas, `a,"b""`, nil, errQuotes},
-	} {
-		s := splitter{by: test.by}
-		fields, err := s.split([]byte(test.line))
-		var got []string
-		for _, f := range fields {
-			got = append(got, string(f))
+// readRecords returns the records, fields joined by "|"; "line N: " and the reason
+// for one that is rejected.
+func readRecords(name string, in io.Reader) (got []string, err error) {
+	records, err := openInput(name, in)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		fields, err := records.next()
+		why, rejected := err.(rejection)
+		switch {
+		case err == io.EOF:
+			return got, nil
+		case rejected:
+			got = append(got, fmt.Sprintf("line %d: %v", records.start(), why))
+			if why.last {
+				return got, why
+			}
+		case err != nil:
+			return got, err
+		default:
+			got = append(got, strings.Join(fields, "|"))
 		}
-		if err != test.err || !slices.Equal(got, test.want) {
-			t.Errorf("%q by %q: %q, %v; want %q, %v", test.line, test.by, got, err, test.want, test.err)
+	}
+}
+
+func TestRecords(t *testing.T) {
+	bare := `line 1: bare " in non-quoted-field (line 1)`
+	for _, test := range []struct {
+		name, in string
+		want     []string
+	}{
+		{"a.tsv", "", nil},
+		{"a.tsv", "a\tb\tc\n", []string{"a|b|c"}},
+		{"a.tsv", "\n\t\n", []string{"", "|"}},
+		{"a.tsv", "\"a\tb\"\n", []string{`"a|b"`}},
+		{"a.tsv", "a\t\xff\nb\tc", []string{"line 1: not valid UTF-8", "b|c"}},
+		{"a.tsv", "\ufeffa\tb\n\ufeff\ufeffc\td\n", []string{"a|b", "c|d"}},
+		{"a.tsv", "a\t\ufeffb\nc\td\n", []string{"line 1: it has a byte order mark that is not at its start", "c|d"}},
+		{"a.tsv", "a\rb\tc\n", []string{"line 1: it has a carriage return without a line feed"}},
+		{"a.tsv", "\xff\xfea\x00\t\x00b\x00\n\x00", []string{"a|b"}},
+		{"a.tsv", "\xfe\xff\x00a\x00\t\x00b", []string{"a|b"}},
+		{"a.tsv", "\xff\xfea\x00\n\x00\x00\xd8\n\x00", []string{"a", "line 2: not valid UTF-16, or it has U+FFFD"}},
+		{"a.tsv", "\xff\xfea\x00\n\x00\xff\xfeb\x00", []string{"a", "b"}},
+		{"a.tsv", "\xff\xfea\x00\n\x00\xfe\xff\x00b", []string{"a", "line 2: it has a byte order mark that is not at its start"}},
+		{"a.csv", "a,b\r\nc,d", []string{"a|b", "c|d"}},
+		{"a.csv", "\n\na,b\n", []string{"", "", "a|b"}},
+		{"a.csv", "k,\"first\nsecond,third\"\nc,d\n", []string{"k|first\nsecond,third", "c|d"}},
+		{"a.csv", "k,\"first\r\n\r\n\ufeff\"\r\nc,d\n", []string{"line 1: it has a byte order mark that is not at its start", "c|d"}},
+		{"a.csv", "k,\"x\n\xe4\n\"\nc,d\n", []string{"line 1: not valid UTF-8", "c|d"}},
+		{"a.csv", `"a ""q"" b",""` + "\n", []string{`a "q" b|`}},
+		{"a.csv", "a,\"open\nb,c\n", []string{`line 1: extraneous or missing " in quoted-field (line 2)`}},
+		{"a.csv", "a, \"first\nb,c\nd\"\n", []string{bare}},
+		{"a.csv", "a\"b,c\nd,e\n", []string{bare}},
+		{"a.csv", "a,b\nc,\"d\"e\nf,g\n", []string{"a|b", `line 2: extraneous or missing " in quoted-field (line 2)`}},
+		{"a.csv", "\ufeff\"a\",b\n\ufeff\"c\",d\n", []string{"a|b", "c|d"}},
+		{"a.csv", "a,b\n" + strings.Repeat("x", maxLine+1) + "\nc,d\n", []string{"a|b", "line 2: line is longer than 1 MiB", "c|d"}},
+		{"a.csv", "a,b\n\"" + strings.Repeat("x", maxLine) + "\nc,d\n", []string{"a|b", "line 2: line is longer than 1 MiB"}},
+		{"a.csv", "a,\"b\n" + strings.Repeat("c,d\n", maxLine), []string{"line 1: " + errLongRecord.Error()}},
+	} {
+		// What comes after a record without an end is never read.
+		got, err := readRecords(test.name, strings.NewReader(test.in))
+		if _, rejected := err.(rejection); err != nil && !rejected || !slices.Equal(got, test.want) {
+			t.Errorf("%s, %.60q: %.200q, %v; want %q", test.name, test.in, got, err, test.want)
+		}
+		slow, _ := readRecords(test.name, iotest.OneByteReader(strings.NewReader(test.in)))
+		if len(test.in) < 100 && !slices.Equal(slow, test.want) {
+			t.Errorf("%s, %q, byte by byte: %q, want %q", test.name, test.in, slow, test.want)
+		}
+	}
+}
+
+func TestJSONRecords(t *testing.T) {
+	for _, test := range []struct {
+		in   string
+		want []string
+	}{
+		{"", nil},
+		{`{"key":"a","values":["b","c"]}` + "\n" + `{"key":"d","values":[]}`, []string{"a|b", "a|c"}},
+		{`{"key":"a","values":["b"],"names":{"b":["x",{"y":1}]}}`, []string{"a|b"}},
+		{"\ufeff" + `{"key":"a\u000ab","values":["ä"]}`, []string{"a\nb|ä"}},
+		{`{"key":"a"}` + "\n" + `{"key":"b","values":["c"]}`, []string{`line 1: an object without "key" and "values"`, "b|c"}},
+		{`{"key":"a","values":["\u0000","b"]}`, []string{"line 1: it has a NUL byte", "a|b"}},
+		{`{"key":"a","values":["\ud800","b"]}`, []string{"line 1: not valid UTF-8", "a|b"}},
+		{"\n" + `{"key":"a","values":["b",1]}`, []string{"a|b", `line 2: JSON as of export: a value is 1, want a string`}},
+		{`{"values":["b"],"key":"a"}`, []string{`line 1: JSON as of export: want "values" that are an array, after "key"`}},
+		{`{"key":"a","key":"b"}`, []string{`line 1: JSON as of export: want one "key" that is a string`}},
+		{`["a"]`, []string{"line 1: JSON as of export: want objects, one a line"}},
+	} {
+		got, err := readRecords("a.json", strings.NewReader(test.in))
+		if _, rejected := err.(rejection); err != nil && !rejected || !slices.Equal(got, test.want) {
+			t.Errorf("%q: %q, %v; want %q", test.in, got, err, test.want)
+		}
+	}
+	whole := `{"key":"a","values":["b","c"]}`
+	for n := 1; n < len(whole); n++ {
+		if got, err := readRecords("a.json", strings.NewReader(whole[:n])); err == nil {
+			t.Errorf("cut at %d: %q and no error", n, got)
+		}
+	}
+	long := io.MultiReader(strings.NewReader(`{"key":"`), io.LimitReader(endless{}, 64<<20))
+	if got, err := readRecords("a.json", long); err == nil || !strings.Contains(err.Error(), errLongString.Error()) {
+		t.Errorf("%d records, %v; want %v", len(got), err, errLongString)
+	}
+}
+
+// TestRefused: each kind of file that is no text is named in one sentence.
+func TestRefused(t *testing.T) {
+	packed := func(text string) string {
+		var out bytes.Buffer
+		w := gzip.NewWriter(&out)
+		if _, err := io.WriteString(w, text); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	for in, want := range map[string]string{
+		"\x89HDF\r\n\x1a\nx":            "HDF5",
+		"PK\x03\x04x":                   "ZIP",
+		"\xfd7zXZ\x00x":                 "xz",
+		"BZh91AY&SYx":                   "bzip2",
+		packed("PK\x03\x04x"):           "ZIP",
+		packed(packed("a\tb\n")):        "packed twice",
+		packed("\xfd7zXZ\x00x"):         "xz",
+		"a\x00\t\x00b\x00\n\x00":        "UTF-16 without a byte order mark",
+		"\x00a\x00\t\x00b\x00\n":        "UTF-16 without a byte order mark",
+		"\xff\xfe\x00\x00a\x00\x00\x00": "UTF-32",
+		"a\tb\rc\td\r":                  "CR alone",
+		"\x7fELF\x02\x01\x01\x00":       "binary",
+		packed("a\tb\n") + "\x00\x00x":  "bytes that are not gzip follow",
+	} {
+		_, err := readRecords("a", strings.NewReader(in))
+		if !isA[inputError](err) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.20q: %v, want %q", in, err, want)
+		}
+	}
+	for _, text := range []string{"BZh", "PK\tx\n", "%PD\tF-\n", "LZIP\ta\n"} {
+		if got, err := readRecords("a.tsv", strings.NewReader(text)); err != nil || len(got) != 1 {
+			t.Errorf("%q: %q, %v; want one record", text, got, err)
+		}
+	}
+	for _, padded := range []string{"\x00", strings.Repeat("\x00", 100000), "\x00\x00" + packed("c\td\n")} {
+		got, err := readRecords("a.tsv", strings.NewReader(packed("a\tb\n")+padded))
+		if err != nil || got[0] != "a|b" {
+			t.Errorf("%d bytes of padding: %q, %v", len(padded), got, err)
+		}
+	}
+}
+
+// TestBomb: what a small packed file unpacks to is not kept.
+func TestBomb(t *testing.T) {
+	for name, pack := range map[string]func(io.Writer) io.WriteCloser{
+		"gzip": func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
+		"zstd": func(w io.Writer) io.WriteCloser {
+			z, err := zstd.NewWriter(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return z
+		},
+	} {
+		var bomb bytes.Buffer
+		w := pack(&bomb)
+		if _, err := io.Copy(w, io.LimitReader(endless{}, 100<<20)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, "\na\tb\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		whole := bomb.Len()
+		cut := bytes.NewReader(bomb.Bytes()[:whole/2])
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		got, err := readRecords("a.tsv", &bomb)
+		runtime.ReadMemStats(&after)
+		if err != nil || !slices.Equal(got, []string{"line 1: line is longer than 1 MiB", "a|b"}) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > 40<<20 {
+			t.Errorf("%s: %d bytes were allocated for a bomb of %d", name, used, whole)
+		}
+		if _, err := readRecords("a.tsv", cut); err == nil || !strings.HasPrefix(err.Error(), name+": ") {
+			t.Errorf("%s, cut short: %v", name, err)
 		}
 	}
 }
@@ -191,59 +350,46 @@ func TestSplit(t *testing.T) {
 // TestQuotedFieldsComeBack: any fields, written as CSV, are read again.
 func TestQuotedFieldsComeBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := rapid.SliceOfN(rapid.StringMatching(`[a," \t€]{0,6}`), 1, 5).Draw(t, "fields")
+		want := rapid.SliceOfN(rapid.StringMatching(`[a," \t€\n]{0,6}`), 1, 5).Draw(t, "fields")
 		quoted := make([]string, len(want))
 		for i, f := range want {
 			quoted[i] = `"` + strings.ReplaceAll(f, `"`, `""`) + `"`
 		}
-		s := splitter{by: commas}
-		fields, err := s.split([]byte(strings.Join(quoted, ",")))
-		if err != nil || len(fields) != len(want) {
-			t.Fatalf("%d fields, %v; want %q", len(fields), err, want)
-		}
-		for i, f := range fields {
-			if string(f) != want[i] {
-				t.Fatalf("field %d is %q, want %q", i, f, want[i])
-			}
+		got, err := readRecords("a.csv", strings.NewReader(strings.Join(quoted, ",")))
+		if err != nil || !slices.Equal(got, []string{strings.Join(want, "|")}) {
+			t.Fatalf("%q, %v; want %q", got, err, want)
 		}
 	})
 }
 
-// FuzzInput: no input makes the reader panic; every line is counted; what passes is
-// UTF-8, and without quotes the fields are the line.
+// FuzzInput: no input makes the reader of any format panic, and what passes is text.
 func FuzzInput(f *testing.F) {
-	for _, seed := range []string{"", "a\tb\n", "\"a\"\",b\n", "\xef\xbb\xbf", "\x1f\x8b\x08\x00", "a\r\n\r\n", "\xff\t\n", ",\n\",\""} {
-		f.Add([]byte(seed), true)
-		f.Add([]byte(seed), false)
+	for _, seed := range []string{"", "a\tb\n", "\"a\"\",b\n", "\xef\xbb\xbf", "\x1f\x8b\x08\x00", "a\r\n\r\n", "\xff\t\n",
+		",\n\",\"", "\xff\xfea\x00", `{"key":"a","values":["b"]}`, "\x28\xb5\x2f\xfd\x04\x00\x01\x00\x00"} {
+		f.Add([]byte(seed))
 	}
-	f.Fuzz(func(t *testing.T, data []byte, comma bool) {
-		s := splitter{by: tabs}
-		if comma {
-			s.by = commas
-		}
-		lines, err := readAll(bytes.NewReader(data))
-		if plain := !bytes.HasPrefix(data, gzipMagic); plain && err != nil {
-			t.Fatal(err)
-		} else if plain && len(lines) > bytes.Count(data, []byte{'\n'})+1 {
-			t.Fatalf("%d lines of %d bytes", len(lines), len(data))
-		}
-		for _, line := range lines {
-			fields, err := s.split([]byte(line))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, name := range []string{"a.tsv", "a.csv", "a.json"} {
+			in, err := openInput(name, bytes.NewReader(data))
 			if err != nil {
 				continue
 			}
-			if !utf8.ValidString(line) || len(fields) == 0 {
-				t.Fatalf("%q passed as %q", line, fields)
-			}
-			joined := string(bytes.Join(fields, []byte{byte(s.by)}))
-			if joined != line && (!comma || !strings.Contains(line, `"`)) {
-				t.Fatalf("%q became %q", line, joined)
+			for {
+				fields, err := in.next()
+				if why, rejected := err.(rejection); err != nil && (!rejected || why.last) {
+					break
+				}
+				for _, field := range fields {
+					if err == nil && checkText([]byte(field)) != nil {
+						t.Fatalf("%s: %q passed: %v", name, field, checkText([]byte(field)))
+					}
+				}
 			}
 		}
 	})
 }
 
-func TestIdentifier(t *testing.T) {
+func TestParseKey(t *testing.T) {
 	for text, want := range map[string]cidstore.E{
 		"hello":                                cidstore.FromString("hello"),
 		"0x2a":                                 {Low: 42},
@@ -252,7 +398,7 @@ func TestIdentifier(t *testing.T) {
 		"9342d47a-1bab-5709-9869-c840b2eac501": cidstore.FromString("hello"),
 		"9342D47A1BAB57099869C840B2EAC501":     cidstore.FromString("hello"),
 	} {
-		if got := identifier(text); got != want {
+		if got := cidstore.ParseKey(text); got != want {
 			t.Errorf("%q is %v, want %v", text, got, want)
 		}
 	}

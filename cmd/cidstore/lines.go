@@ -3,65 +3,48 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"io"
+	"unicode/utf8"
 )
 
-// maxLine is the longest line that is read, in bytes without its end. A longer
-// one is passed over without being kept in memory.
+// maxLine is the longest line that is read, and the longest record of CSV, in bytes
+// without its end. A longer line is passed over without being kept in memory.
 const maxLine = 1 << 20
 
 // errLongLine is the answer to a line of more than maxLine bytes; the next call
-// goes on behind it.
+// goes on after it.
 var errLongLine = errors.New("line is longer than 1 MiB")
 
-var (
-	gzipMagic     = []byte{0x1f, 0x8b}
-	byteOrderMark = []byte("\xef\xbb\xbf")
-)
-
 // lineReader reads lines that end in LF or CRLF, the last one perhaps in nothing.
-// Input that begins with the magic bytes of gzip is unpacked; a byte order mark
-// at the start of the text is dropped.
 type lineReader struct {
 	in     *bufio.Reader
+	utf16  bool // before it was decoded
 	line   []byte
 	number int64 // of the line that next returned last, from 1
+	quoted bool  // a line that was passed over had a quote
+	tally  tally
 }
 
 func newLineReader(in io.Reader) (*lineReader, error) {
-	buffered := bufio.NewReaderSize(in, 64<<10)
-	magic, err := buffered.Peek(len(gzipMagic))
-	if err != nil && err != io.EOF {
+	text, utf16, err := openText(in)
+	if err != nil {
 		return nil, err
 	}
-	if bytes.Equal(magic, gzipMagic) {
-		unpacked, err := gzip.NewReader(buffered)
-		if err != nil {
-			return nil, err
-		}
-		buffered = bufio.NewReaderSize(unpacked, 64<<10)
-	}
-	mark, err := buffered.Peek(len(byteOrderMark))
-	if err != nil && err != io.EOF {
-		return nil, err
-	}
-	if bytes.Equal(mark, byteOrderMark) {
-		if _, err := buffered.Discard(len(byteOrderMark)); err != nil {
-			return nil, err
-		}
-	}
-	return &lineReader{in: buffered}, nil
+	return &lineReader{in: text, utf16: utf16}, nil
 }
 
-// peek returns what of the next line is in sight, at most 64 KiB.
+// peek returns the next line, or the first 64 KiB of it. It waits for the whole line.
 func (r *lineReader) peek() []byte {
-	// Errors are left for next, which meets them again.
-	_, _ = r.in.Peek(1)
-	text, _ := r.in.Peek(r.in.Buffered())
-	line, _, _ := bytes.Cut(text, []byte{'\n'})
-	return line
+	for n := 1; ; n = r.in.Buffered() + 1 {
+		// Errors are left for next, which meets them again.
+		_, err := r.in.Peek(n)
+		text, _ := r.in.Peek(r.in.Buffered())
+		line, _, whole := bytes.Cut(text, []byte{'\n'})
+		if whole || err != nil {
+			return bytes.TrimPrefix(bytes.TrimSuffix(line, []byte{'\r'}), []byte(byteOrderMark))
+		}
+	}
 }
 
 // next returns the next line without its end, valid until the following call. The
@@ -70,8 +53,10 @@ func (r *lineReader) peek() []byte {
 func (r *lineReader) next() ([]byte, error) {
 	r.line = r.line[:0]
 	long := false
+	r.quoted = false
 	for {
 		part, err := r.in.ReadSlice('\n')
+		r.quoted = r.quoted || bytes.IndexByte(part, '"') >= 0
 		if len(r.line)+len(part) > maxLine+len("\r\n") {
 			long = true
 			r.line = r.line[:0]
@@ -95,4 +80,24 @@ func (r *lineReader) next() ([]byte, error) {
 		return nil, errLongLine
 	}
 	return line, nil
+}
+
+// check returns why a line is no text, and counts it for the judgement of the
+// encoding.
+func (r *lineReader) check(line []byte) error {
+	err := checkText(line)
+	if err == nil && r.utf16 && bytes.ContainsRune(line, utf8.RuneError) {
+		err = errNotUTF16
+	}
+	r.tally.add(r.number, line, err)
+	return err
+}
+
+// withoutMarks is the line without byte order marks at its start: files that begin
+// with one may have been joined.
+func withoutMarks(line []byte) []byte {
+	for bytes.HasPrefix(line, []byte(byteOrderMark)) {
+		line = line[len(byteOrderMark):]
+	}
+	return line
 }

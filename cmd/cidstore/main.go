@@ -87,8 +87,14 @@ func (p *program) root() *cobra.Command {
 		Long: `cidstore maps identifiers of 128 bits to sets of such identifiers, in one file
 that survives kills and power cuts, and that every HDF5 tool can read.
 
-A KEY or VALUE is an identifier: 32 hexadecimal digits, a UUID, or 0x and up to 32
-digits. Any other text is a name and stands for its UUIDv5 in the DNS namespace.
+A KEY or VALUE is an identifier: 32 hexadecimal digits; a UUID, plain, in braces or
+after urn:uuid:; or 0x and 1 to 32 digits. Any other text is a name and stands for its
+UUIDv5 in the DNS namespace. A text is UTF-8, not empty, and has no NUL, no carriage
+return without a line feed and no byte order mark.
+
+Import reads TSV, CSV and the JSON of export, packed by gzip or zstd, in UTF-8 or in
+UTF-16 with a byte order mark; it refuses anything else, with exit code 5. See
+cidstore help import.
 
 Results go to standard output, progress and messages to standard error. Exit codes:
 0 done, 1 negative answer, 2 wrong usage, 3 corrupt file, 4 locked by another
@@ -131,7 +137,7 @@ replaces the file, fails at once.`,
 // namedFiles refuses a flag for a file that is given without one, as by
 // --wal-key-file="$UNSET": it would count as not given.
 func namedFiles(c *cobra.Command) error {
-	for _, name := range []string{"wal-key-file", "resolve"} {
+	for _, name := range []string{"wal-key-file", "resolve", "rejects"} {
 		if flag := c.Flag(name); flag != nil && flag.Changed && flag.Value.String() == "" {
 			return usageError{fmt.Errorf("--%s: no file is named", name)}
 		}

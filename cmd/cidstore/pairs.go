@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,51 +9,33 @@ import (
 	"syscall"
 
 	"github.com/cidstore/cidstore"
-)
-
-const (
-	// batchPairs pairs are applied, and so become durable, together.
-	batchPairs = 4096
-	// batchLines bounds the lines behind one batch where few of them are pairs.
-	batchLines = 16 * batchPairs
-	// keptRejects of the rejected lines of one import are remembered for printing.
-	keptRejects = 10
+	"github.com/cidstore/cidstore/keys"
 )
 
 // stdinName stands for standard input among the files.
 const stdinName = "-"
 
-// reject is a line that is no pair.
-type reject struct {
-	File   string `json:"file"`
-	Line   int64  `json:"line"`
-	Reason string `json:"reason"`
-}
-
-// portion is the pairs of some lines of one file.
-type portion struct {
-	pairs    cidstore.Batch
-	file     string
-	lastLine int64
-	rejected int64
-	rejects  []reject // the first keptRejects of them
-	bytes    int64    // of all files, packed as they are, read so far
-	err      error    // the input failed here; no portion follows
-}
+// errHeaderJSON: JSON lines name their fields themselves.
+var errHeaderJSON = usageError{errors.New("--header: JSON lines have no header")}
 
 // pairReader reads the files of an import one after another.
 type pairReader struct {
-	files   []string
-	stdin   io.Reader
-	columns columns
-	read    atomic.Int64 // bytes of the files
-	out     chan portion
+	files     []string
+	stdin     io.Reader
+	columns   columns
+	header    bool // skip the first record of each file
+	strict    bool // end at the first rejected record
+	strictIDs bool // reject what is no identifier
+	keepTexts bool // of all rejected records
+
+	read atomic.Int64 // bytes of the files
+	to   *intake
 }
 
-// checkInputs finds files that are not there before anything is done, and returns
-// the bytes of all, -1 where some file's size is not known in advance.
-func checkInputs(files []string) (total int64, err error) {
-	for _, name := range files {
+// check finds what is wrong with the files as a whole before anything is done, and
+// returns the bytes of all, -1 where some file's size is not known in advance.
+func (r *pairReader) check() (total int64, err error) {
+	for _, name := range r.files {
 		if name == stdinName {
 			total = -1
 			continue
@@ -61,102 +43,180 @@ func checkInputs(files []string) (total int64, err error) {
 		info, err := os.Stat(name)
 		switch {
 		case err != nil:
-			return 0, fmt.Errorf("import: %w", err)
+			return 0, err
 		case info.IsDir():
-			return 0, fmt.Errorf("import: %w", &os.PathError{Op: "read", Path: name, Err: syscall.EISDIR})
+			return 0, &os.PathError{Op: "read", Path: name, Err: syscall.EISDIR}
 		case !info.Mode().IsRegular():
 			total = -1
+			continue
 		case total >= 0:
 			total += info.Size()
+		}
+		if err := r.probe(name); err != nil {
+			return 0, err
 		}
 	}
 	return total, nil
 }
 
-// run reads all files and closes out at the end, at the first failure, or when
-// ctx ends.
-func (r *pairReader) run(ctx context.Context) {
-	defer close(r.out)
-	for _, name := range r.files {
-		if err := r.readFile(ctx, name); err != nil {
-			r.send(ctx, &portion{file: name, err: err})
-			return
-		}
-	}
-}
-
-// send hands a portion over. It returns the context's error if nobody takes it.
-func (r *pairReader) send(ctx context.Context, p *portion) error {
-	p.bytes = r.read.Load()
-	select {
-	case r.out <- *p:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (r *pairReader) readFile(ctx context.Context, name string) error {
-	in := r.stdin
-	if name != stdinName {
-		file, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		in = file
-	}
-	lines, err := newLineReader(countingReader{in, &r.read})
+// probe reads the start of a regular file, to find out whether it is text at all.
+// Other failures are met again when it is read.
+func (r *pairReader) probe(name string) error {
+	file, err := os.Open(name)
 	if err != nil {
+		return err
+	}
+	defer file.Close()
+	in, err := r.open(name, file)
+	if err != nil {
+		return err
+	}
+	for n := 0; n < batchPairs; n++ {
+		_, err := in.next()
+		if why, rejected := err.(rejection); err != nil && (!rejected || why.last) {
+			break
+		}
+	}
+	if err := in.encoding.judge(); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	fields := splitter{by: separatorOf(name, lines.peek())}
-	for {
-		p, readErr := r.readPortion(name, lines, &fields)
-		if err := r.send(ctx, p); err != nil || readErr == io.EOF {
+	return nil
+}
+
+func (r *pairReader) open(name string, file io.Reader) (*input, error) {
+	in, err := openInput(name, file)
+	if err == nil && r.header && in.how == jsonLines {
+		err = errHeaderJSON
+	}
+	return in, err
+}
+
+// run reads all files, up to the first failure or until nobody takes what it reads.
+func (r *pairReader) run() {
+	name, err := "", error(nil)
+	for _, name = range r.files {
+		if err = r.readFile(name); err != nil {
+			break
+		}
+	}
+	r.to.update(name, func(p *portion) { p.whole, p.last, p.err = true, true, err })
+}
+
+// errNotTaken ends the reading; nobody sees it.
+var errNotTaken = errors.New("nobody takes what is read")
+
+func (r *pairReader) readFile(name string) error {
+	file := r.stdin
+	if name != stdinName {
+		opened, err := os.Open(name)
+		if err != nil {
 			return err
 		}
-		if readErr != nil {
-			return fmt.Errorf("%s, line %d: %w", name, lines.number+1, readErr)
+		defer opened.Close()
+		file = opened
+	}
+	in, err := r.open(name, countingReader{file, &r.read})
+	if err != nil {
+		return err
+	}
+	for number := int64(1); ; number++ {
+		fields, err := in.next()
+		why, rejected := err.(rejection)
+		switch {
+		case err == io.EOF:
+			return r.add(name, func(p *portion) { p.whole, p.lastLine = true, in.end() })
+		case err != nil && !rejected:
+			return fmt.Errorf("%s, line %d: %w", name, in.end()+1, err)
+		case number == 1 && r.header && !why.last:
+			continue
+		}
+		if err := r.addRecord(in, number, fields, why); err != nil {
+			return err
 		}
 	}
 }
 
-// readPortion reads lines until there are enough for a batch. With an error the
-// portion has what came before it.
-func (r *pairReader) readPortion(name string, lines *lineReader, fields *splitter) (*portion, error) {
-	p := &portion{file: name, lastLine: lines.number}
-	first := lines.number
-	for p.pairs.Len() < batchPairs && lines.number-first < batchLines {
-		line, err := lines.next()
-		if err != nil && err != errLongLine {
-			return p, err
+// add changes the portion under way.
+func (r *pairReader) add(name string, change func(*portion)) error {
+	taken := r.to.update(name, func(p *portion) {
+		p.bytes = r.read.Load()
+		change(p)
+	})
+	if !taken {
+		return errNotTaken
+	}
+	return nil
+}
+
+// addRecord adds the pair of a record to the portion under way, or why it has none.
+// The error ends the import.
+func (r *pairReader) addRecord(in *input, number int64, fields []string, why rejection) error {
+	var key, value string
+	if why.error == nil {
+		key, value, why.error = r.columns.pair(fields)
+	}
+	var pair [2]cidstore.E
+	if why.error == nil {
+		pair, why.error = r.identifiers(key, value)
+	}
+	at := reject{File: in.name, Line: in.start()}
+	err := r.add(in.name, func(p *portion) {
+		p.records++
+		p.lastLine = in.end()
+		if number <= batchPairs {
+			seen := *in.encoding
+			p.encoding = &seen
 		}
-		p.lastLine = lines.number
-		if err == nil {
-			err = r.addPair(&p.pairs, fields, line)
+		if why.error != nil {
+			at.Reason = why.Error()
+			r.addReject(p, at, in)
+			return
 		}
-		if err != nil {
-			p.rejected++
-			if len(p.rejects) < keptRejects {
-				p.rejects = append(p.rejects, reject{name, lines.number, err.Error()})
+		p.pairs.Insert(pair[0], pair[1])
+		p.warn(at, key, value)
+		p.header = p.header || number == 1 && r.columns.header(fields)
+	})
+	if err == nil && why.error != nil && (why.last || r.strict) {
+		return inputError{fmt.Sprintf("%s, line %d: %s", in.name, at.Line, why.Error())}
+	}
+	return err
+}
+
+func (r *pairReader) addReject(p *portion, at reject, records records) {
+	p.rejected++
+	switch {
+	case r.keepTexts:
+		text := records.text()
+		p.rejects = append(p.rejects, rejectedText{at, text})
+		p.textBytes += len(text)
+	case len(p.rejects) < keptRejects:
+		p.rejects = append(p.rejects, rejectedText{reject: at})
+	}
+}
+
+// warn counts the texts that are taken as names and look like mistyped identifiers.
+func (p *portion) warn(at reject, texts ...string) {
+	for _, text := range texts {
+		if !keys.Resembles(text) {
+			continue
+		}
+		if p.warned++; len(p.warnings) < keptRejects {
+			at.Reason = fmt.Sprintf("%q looks like a mistyped identifier, and is taken as a name", text)
+			p.warnings = append(p.warnings, at)
+		}
+	}
+}
+
+// identifiers are those of a pair.
+func (r *pairReader) identifiers(texts ...string) (pair [2]cidstore.E, err error) {
+	for n, text := range texts {
+		if pair[n] = cidstore.ParseKey(text); r.strictIDs {
+			if _, err := cidstore.Parse(text); err != nil {
+				return pair, err
 			}
 		}
 	}
-	return p, nil
-}
-
-func (r *pairReader) addPair(b *cidstore.Batch, fields *splitter, line []byte) error {
-	split, err := fields.split(line)
-	if err != nil {
-		return err
-	}
-	key, value, err := r.columns.pair(split)
-	if err != nil {
-		return err
-	}
-	b.Insert(identifier(string(key)), identifier(string(value)))
-	return nil
+	return pair, nil
 }
 
 // countingReader counts the bytes that pass.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/cidstore/cidstore"
 	"github.com/spf13/cobra"
 )
@@ -18,19 +20,38 @@ func (p *program) putCommand() *cobra.Command {
 		Use:   "put STORE KEY VALUE...",
 		Short: "Add values to a key",
 		Long: `Put adds the values to the set of the key, all of them or none, and prints how many
-are new. A value that is there already stays there once.`,
+are new. A value that is there already stays there once. What import rejects, such as
+an empty text, is wrong usage.`,
 		Args: arguments(3, many),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkPut(args[1], args[2:]); err != nil {
+				return usageError{fmt.Errorf("put: %w", err)}
+			}
 			return p.withStore(args[0], making, func(s *cidstore.Store) error { return p.put(s, args[1], args[2:]) })
 		},
 	}
 }
 
+// checkPut is the rule of import for texts.
+func checkPut(key string, values []string) error {
+	for _, value := range values {
+		if err := notEmpty(key, value); err != nil {
+			return err
+		}
+		for _, text := range []string{key, value} {
+			if err := checkText([]byte(text)); err != nil {
+				return fmt.Errorf("%q: %w", text, err)
+			}
+		}
+	}
+	return nil
+}
+
 func (p *program) put(s *cidstore.Store, name string, values []string) error {
-	key := identifier(name)
+	key := cidstore.ParseKey(name)
 	var b cidstore.Batch
 	for _, v := range values {
-		b.Insert(key, identifier(v))
+		b.Insert(key, cidstore.ParseKey(v))
 	}
 	before, after, err := applyAndCount(s, &b, key)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/cidstore/cidstore"
 )
@@ -13,7 +14,7 @@ import (
 func wantedNames(view *cidstore.Snapshot, keys []string) (map[cidstore.E]string, error) {
 	names := make(map[cidstore.E]string)
 	for _, key := range keys {
-		for value, err := range view.Values(identifier(key)) {
+		for value, err := range view.Values(cidstore.ParseKey(key)) {
 			if err != nil {
 				return nil, err
 			}
@@ -24,47 +25,45 @@ func wantedNames(view *cidstore.Snapshot, keys []string) (map[cidstore.E]string,
 }
 
 // findNames reads the file until it has a name for each identifier of names, or to
-// its end. Lines that import rejects have none.
+// its end. Records that import rejects have none.
 func findNames(ctx context.Context, path string, names map[cidstore.E]string) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("--resolve: %w", err)
 	}
 	defer file.Close()
-	lines, err := newLineReader(file)
+	in, err := openInput(path, file)
 	if err != nil {
-		return fmt.Errorf("--resolve: %s: %w", path, err)
+		return fmt.Errorf("--resolve: %w", err)
 	}
-	fields := splitter{by: separatorOf(path, lines.peek())}
 	missing := len(names)
 	for missing > 0 {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		line, err := lines.next()
-		switch err {
-		case nil:
-			missing -= addNames(names, &fields, line)
-		case errLongLine:
-		case io.EOF:
+		fields, err := in.next()
+		why, rejected := err.(rejection)
+		switch {
+		case err == io.EOF:
 			return nil
-		default:
-			return fmt.Errorf("--resolve: %s, line %d: %w", path, lines.number+1, err)
+		case rejected && !why.last:
+			continue
+		case rejected:
+			return fmt.Errorf("--resolve: %s, line %d: %w", path, in.start(), err)
+		case err != nil:
+			return fmt.Errorf("--resolve: %s, line %d: %w", path, in.end()+1, err)
 		}
+		missing -= addNames(names, fields)
 	}
 	return nil
 }
 
-// addNames returns how many names the line had that were missing.
-func addNames(names map[cidstore.E]string, fields *splitter, line []byte) (found int) {
-	split, err := fields.split(line)
-	if err != nil {
-		return 0
-	}
-	for _, field := range split {
-		id := cidstore.FromString(string(field))
-		if name, wanted := names[id]; wanted && name == "" && len(field) > 0 {
-			names[id] = string(field)
+// addNames returns how many names the record had that were missing.
+func addNames(names map[cidstore.E]string, fields []string) (found int) {
+	for _, field := range fields {
+		id := cidstore.FromString(field)
+		if name, wanted := names[id]; wanted && name == "" && field != "" {
+			names[id] = strings.Clone(field) // not the whole line
 			found++
 		}
 	}

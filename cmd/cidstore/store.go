@@ -160,12 +160,3 @@ func (p *program) walKey() ([]byte, error) {
 	}
 	return key, nil
 }
-
-// identifier is the meaning of a KEY or VALUE: itself where it is written as an
-// identifier, else the UUIDv5 of the name.
-func identifier(text string) cidstore.E {
-	if e, err := cidstore.Parse(text); err == nil {
-		return e
-	}
-	return cidstore.FromString(text)
-}

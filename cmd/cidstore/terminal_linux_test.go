@@ -101,3 +101,24 @@ func TestBarOnTerminal(t *testing.T) {
 		t.Errorf("--quiet shows %q", shown)
 	}
 }
+
+// TestInputFromTerminal: who sits at a terminal is told what is wanted, and Ctrl-D
+// ends the input.
+func TestInputFromTerminal(t *testing.T) {
+	control, terminal := openTerminal(t)
+	if _, err := control.WriteString("dog\tpuppy\n\x04"); err != nil {
+		t.Fatal(err)
+	}
+	var out, messages bytes.Buffer
+	cmd := exec.Command("cidstore", "import", filepath.Join(t.TempDir(), "s.h5"), "-")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, &out, &messages
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %s", err, messages.String())
+	}
+	if got, want := messages.String(), "type pairs, KEY TAB VALUE, one a line; Ctrl-D on an empty line ends them\n"; got != want {
+		t.Errorf("messages %q, want %q", got, want)
+	}
+	if got, want := out.String(), "1 pairs read, 1 new, 0 rejected\n"; got != want {
+		t.Errorf("result %q, want %q", got, want)
+	}
+}

@@ -57,7 +57,7 @@ var outside = map[string]string{
 	"hdf5io":           "unsafe", // the address of a stack variable chooses a pin counter
 	"metrics":          "github.com/prometheus/client_golang",
 	"fuzz":             "pgregory.net/rapid",
-	"cmd/cidstore":     "github.com/spf13/cobra github.com/schollz/progressbar golang.org/x/term golang.org/x/sys",
+	"cmd/cidstore":     "github.com/spf13/cobra github.com/schollz/progressbar golang.org/x/term golang.org/x/sys golang.org/x/text github.com/klauspost/compress",
 	"examples/wordnet": "",
 }
 

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+)
+
+// errLongRecord: the quote that opened a field is perhaps never closed.
+var errLongRecord = errors.New("the record that begins here is longer than 1 MiB, or has a quote that is not closed")
+
+// csvRecords are those of RFC 4180, as encoding/csv reads them. It is given the
+// lines one by one, as it asks for them: so a record has a bound, a number and a
+// text, and a blank line is not passed over in silence.
+//
+// After a record with wrong quotes nobody knows where the next one begins: it is
+// the last.
+type csvRecords struct {
+	lines   *lineReader
+	reader  *csv.Reader
+	pending []byte // of the line under way, with its end
+	record  []byte // the lines of the record so far
+	first   int64  // its first line
+	bad     error  // why one of these lines is no text
+}
+
+func newCSVRecords(lines *lineReader) *csvRecords {
+	c := &csvRecords{lines: lines}
+	c.reader = csv.NewReader(c)
+	c.reader.FieldsPerRecord = -1 // which columns are wanted is known by others
+	c.reader.ReuseRecord = true
+	return c
+}
+
+func (c *csvRecords) start() int64 { return c.first }
+func (c *csvRecords) end() int64   { return c.lines.number }
+func (c *csvRecords) text() string { return string(c.record) }
+
+func (c *csvRecords) next() ([]string, error) {
+	line, err := c.lines.next()
+	c.record, c.bad, c.first = c.record[:0], nil, c.lines.number
+	switch {
+	case err == errLongLine:
+		// Without a quote it is one record, whatever else it has.
+		return nil, rejection{error: err, last: c.lines.quoted}
+	case err != nil:
+		return nil, err
+	}
+	c.take(withoutMarks(line))
+	if len(c.record) == len("\n") {
+		return []string{""}, nil // which encoding/csv would pass over
+	}
+	fields, err := c.reader.Read()
+	var wrong *csv.ParseError
+	switch {
+	case errors.As(err, &wrong):
+		return nil, rejection{error: fmt.Errorf("%w (line %d)", wrong.Err, c.lines.number), last: true}
+	case errors.Is(err, errLongRecord):
+		return nil, rejection{error: errLongRecord, last: true}
+	case err != nil:
+		return nil, err
+	case c.bad != nil:
+		return nil, rejection{error: c.bad}
+	}
+	return fields, nil
+}
+
+// take makes a line the one under way.
+func (c *csvRecords) take(line []byte) {
+	if err := c.lines.check(line); err != nil && c.bad == nil {
+		c.bad = err
+	}
+	c.record = append(append(c.record, line...), '\n')
+	c.pending = c.record[len(c.record)-len(line)-1:]
+}
+
+// Read gives encoding/csv the rest of a line, and the next line where a quoted field
+// goes on there.
+func (c *csvRecords) Read(p []byte) (int, error) {
+	if len(c.pending) == 0 {
+		line, err := c.lines.next()
+		switch {
+		case err == errLongLine, err == nil && len(c.record)+len(line) > maxLine:
+			return 0, errLongRecord
+		case err != nil:
+			return 0, err
+		}
+		c.take(line)
+	}
+	n := copy(p, c.pending)
+	c.pending = c.pending[n:]
+	return n, nil
+}

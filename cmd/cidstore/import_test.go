@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cidstore/cidstore"
+)
+
+// importFrom runs load on a pipe, with a store of its own.
+func importFrom(t *testing.T, ctx context.Context, in io.Reader, patience time.Duration) (*importer, *cidstore.Store, <-chan error) {
+	t.Helper()
+	s, err := cidstore.Open(filepath.Join(t.TempDir(), "s.h5"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	p := &program{in: in, out: bufio.NewWriter(io.Discard), messages: os.Stderr, quiet: true}
+	i := &importer{program: p, patience: patience,
+		reader: pairReader{files: []string{stdinName}, stdin: in, columns: columns{1, 2}}}
+	ended := make(chan error, 1)
+	go func() { ended <- i.load(ctx, s, -1) }()
+	return i, s, ended
+}
+
+func has(t *testing.T, s *cidstore.Store, key string) bool {
+	t.Helper()
+	n, err := s.Count(cidstore.FromString(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n > 0
+}
+
+// TestSignalStoresWhatIsRead: a signal while the input pauses stores the whole records
+// that have come, of each format, and not the one that is under way.
+func TestSignalStoresWhatIsRead(t *testing.T) {
+	for name, test := range map[string]struct{ whole, part string }{
+		"TSV":  {"a\t1\nb\t2\n", "c\t3"},
+		"CSV":  {"a,1\nb,2\n", "c,\"3\n"},
+		"JSON": {`{"key":"a","values":["1"]}` + "\n" + `{"key":"b","values":["2",` + "\n", `"3`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			in, out := io.Pipe()
+			defer out.Close()
+			i, s, ended := importFrom(t, ctx, in, time.Hour)
+			// The reader asks for more only when it is done with what it has.
+			for _, text := range []string{test.whole, test.part, " "} {
+				if _, err := io.WriteString(out, text); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if has(t, s, "a") {
+				t.Error("a batch that is not full was stored before the time")
+			}
+			cancel(stoppedError{syscall.SIGTERM})
+			if err := <-ended; !errors.Is(err, stoppedError{syscall.SIGTERM}) {
+				t.Errorf("ended by %v", err)
+			}
+			if i.pairs != 2 || !has(t, s, "a") || !has(t, s, "b") || has(t, s, "c") {
+				t.Errorf("%d pairs, want a and b", i.pairs)
+			}
+		})
+	}
+}
+
+// TestSignalInOpen: a FIFO that nobody writes to does not hold a signal back.
+func TestSignalInOpen(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Skip(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stoppedError{os.Interrupt})
+	i := &importer{program: &program{quiet: true, messages: os.Stderr}, patience: time.Hour,
+		reader: pairReader{files: []string{fifo}, columns: columns{1, 2}}}
+	s, err := cidstore.Open(filepath.Join(t.TempDir(), "s.h5"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := i.load(ctx, s, -1); !errors.Is(err, stoppedError{os.Interrupt}) {
+		t.Errorf("ended by %v", err)
+	}
+	// Lets the reader go on: it sees the end of the file, and nobody takes it.
+	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+}
+
+// TestPauseIsStored: what has come is stored though the batch is not full, and the
+// input goes on.
+func TestPauseIsStored(t *testing.T) {
+	in, out := io.Pipe()
+	i, s, ended := importFrom(t, t.Context(), in, 20*time.Millisecond)
+	for _, key := range []string{"a", "b"} {
+		if _, err := io.WriteString(out, key+"\tvalue\n"); err != nil {
+			t.Fatal(err)
+		}
+		for !has(t, s, key) { // the deadline of the test ends it
+			select {
+			case err := <-ended:
+				t.Fatal(err)
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil || i.pairs != 2 {
+		t.Errorf("%d pairs, %v", i.pairs, err)
+	}
+}
+
+// TestIntakeKeepsOrder: a portion under way is not taken before a whole one that is
+// older, and one of another file begins after it.
+func TestIntakeKeepsOrder(t *testing.T) {
+	q := newIntake()
+	for _, step := range []struct {
+		file  string
+		whole bool
+	}{{"a", false}, {"a", true}, {"b", false}} {
+		q.update(step.file, func(p *portion) { p.records++; p.whole = step.whole })
+	}
+	if p := q.take(time.Hour); p == nil || p.file != "a" || p.records != 2 {
+		t.Fatalf("%+v, want both records of a", p)
+	}
+	if p := q.take(time.Hour); p != nil {
+		t.Fatalf("%+v was taken before its time", p)
+	}
+	q.stop()
+	if q.update("b", func(*portion) {}) {
+		t.Error("something was added after the end")
+	}
+	if p := q.take(0); p == nil || p.file != "b" {
+		t.Errorf("%+v, want the portion under way", p)
+	}
+	if p := q.take(0); p != nil {
+		t.Errorf("%+v, want nothing", p)
+	}
+}
+
+// TestRejectedTextsAreBounded: a portion ends where it would keep too many texts.
+func TestRejectedTextsAreBounded(t *testing.T) {
+	r := pairReader{files: []string{stdinName}, keepTexts: true, columns: columns{1, 2}, to: newIntake()}
+	r.stdin = strings.NewReader(strings.Repeat(strings.Repeat("x", maxLine-1)+"\n", 20))
+	go r.run()
+	var rejected int64
+	for last := false; !last; {
+		<-r.to.changed
+		for p := r.to.take(time.Hour); p != nil; p = r.to.take(time.Hour) {
+			if p.textBytes > batchTexts+maxLine {
+				t.Errorf("%d bytes kept", p.textBytes)
+			}
+			rejected, last = rejected+p.rejected, p.last
+		}
+	}
+	if rejected != 20 {
+		t.Errorf("%d records rejected, want 20", rejected)
+	}
+}

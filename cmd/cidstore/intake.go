@@ -1,0 +1,124 @@
+package main
+
+import (
+	"sync"
+	"time"
+
+	"github.com/cidstore/cidstore"
+)
+
+const (
+	// batchPairs pairs are applied, and so become durable, together.
+	batchPairs = 4096
+	// batchRecords bounds the records of one batch where few of them are pairs.
+	batchRecords = 16 * batchPairs
+	// batchTexts bounds the bytes of rejected records that one batch keeps.
+	batchTexts = 8 << 20
+	// waitingPortions bounds what is read ahead.
+	waitingPortions = 2
+	// keptRejects of the rejected records of one import are remembered for printing.
+	keptRejects = 10
+)
+
+// reject says something of one record: why it has no pair, or what is doubtful in it.
+type reject struct {
+	File   string `json:"file"`
+	Line   int64  `json:"line"`
+	Reason string `json:"reason"`
+}
+
+// rejectedText is a line of --rejects: a reject and the record itself.
+type rejectedText struct {
+	reject
+	Text string `json:"text"`
+}
+
+// portion is the pairs of some records of one file.
+type portion struct {
+	pairs    cidstore.Batch
+	file     string
+	lastLine int64
+	bytes    int64 // of all files, packed as they are, read so far
+	records  int
+	began    time.Time // when the first record came
+
+	rejected  int64
+	rejects   []rejectedText // the first keptRejects of them, or all
+	textBytes int            // of rejects
+	warned    int64          // fields that look like mistyped identifiers
+	warnings  []reject       // the first keptRejects of them
+	header    bool           // the first record of the file looks like one
+
+	encoding *tally // of the file so far; nil after its first portion
+	whole    bool   // nothing is added any more
+	last     bool   // no portion follows; err says why
+	err      error
+}
+
+func (p *portion) full() bool {
+	return p.pairs.Len() >= batchPairs || p.records >= batchRecords || p.textBytes >= batchTexts
+}
+
+// intake is what has been read and is not yet stored: whole portions, and one under
+// way. The reader adds whole records; the importer may take the portion under way at
+// any moment, so that a pause of the input holds nothing back.
+type intake struct {
+	mu       sync.Mutex
+	room     *sync.Cond
+	portions []*portion // the oldest first
+	stopped  bool
+
+	changed chan struct{} // there may be a whole portion
+}
+
+func newIntake() *intake {
+	q := &intake{changed: make(chan struct{}, 1)}
+	q.room = sync.NewCond(&q.mu)
+	return q
+}
+
+// update lets change add to the portion under way of a file, and waits while too
+// much lies ready. It reports false if nobody takes it any more.
+func (q *intake) update(file string, change func(*portion)) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.portions) > waitingPortions && !q.stopped {
+		q.room.Wait()
+	}
+	if q.stopped {
+		return false
+	}
+	if n := len(q.portions); n == 0 || q.portions[n-1].whole {
+		q.portions = append(q.portions, &portion{file: file, began: time.Now()})
+	}
+	p := q.portions[len(q.portions)-1]
+	change(p)
+	if p.whole = p.whole || p.full(); p.whole {
+		select {
+		case q.changed <- struct{}{}:
+		default: // it has been said
+		}
+	}
+	return true
+}
+
+// take returns the oldest portion if it is whole or began at least age ago, else nil.
+func (q *intake) take(age time.Duration) *portion {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.portions) == 0 || !q.portions[0].whole && time.Since(q.portions[0].began) < age {
+		return nil
+	}
+	p := q.portions[0]
+	q.portions = q.portions[1:]
+	q.room.Signal()
+	return p
+}
+
+// stop ends the reading; what has been read can still be taken.
+func (q *intake) stop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stopped = true
+	q.room.Broadcast()
+}

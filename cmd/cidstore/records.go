@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+)
+
+// format is how an input is written down.
+type format int
+
+const (
+	tsv       format = iota // no quoting: every byte between two tabs counts
+	csvFormat               // RFC 4180
+	jsonLines               // what export --json prints
+)
+
+// jsonStart begins the first line of what export --json prints.
+const jsonStart = `{"key":`
+
+// formatOf is the rule: a name that ends in .csv, .tsv, .json, .jsonl or .ndjson,
+// before a .gz or .zst, says so. Any other input, standard input too, goes by its
+// first line: as of export --json, or with a comma and no tab, else TSV.
+func formatOf(name string, firstLine []byte) format {
+	name = strings.ToLower(name)
+	name = strings.TrimSuffix(strings.TrimSuffix(name, ".gz"), ".zst")
+	switch filepath.Ext(name) {
+	case ".csv":
+		return csvFormat
+	case ".tsv":
+		return tsv
+	case ".json", ".jsonl", ".ndjson":
+		return jsonLines
+	}
+	switch {
+	case bytes.HasPrefix(firstLine, []byte(jsonStart)):
+		return jsonLines
+	case bytes.IndexByte(firstLine, '\t') < 0 && bytes.IndexByte(firstLine, ',') >= 0:
+		return csvFormat
+	}
+	return tsv
+}
+
+// records reads the records of one input, one after another.
+type records interface {
+	// next returns the fields of the next record, valid until the following call. A
+	// rejection is of this record alone, and the next call goes on after it; io.EOF is
+	// the end; any other error ends the input.
+	next() (fields []string, err error)
+	// start is the line on which the record that next returned last begins, end the
+	// line where it ends.
+	start() int64
+	end() int64
+	// text is that record as it was read, empty where it was too long.
+	text() string
+}
+
+// rejection is why a record has no pair. last: where the record ends is not known
+// either, so that nothing after it can be read.
+type rejection struct {
+	error
+	last bool
+}
+
+func (r rejection) Unwrap() error { return r.error }
+
+// input is an input whose packing, encoding and format are known.
+type input struct {
+	records
+	name     string
+	how      format
+	encoding *tally
+}
+
+func openInput(name string, in io.Reader) (*input, error) {
+	lines, err := newLineReader(in)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	opened := &input{name: name, how: formatOf(name, lines.peek()), encoding: &lines.tally}
+	switch opened.how {
+	case tsv:
+		opened.records = &tsvRecords{lines: lines}
+	case csvFormat:
+		opened.records = newCSVRecords(lines)
+	case jsonLines:
+		opened.records = newJSONRecords(lines)
+	}
+	return opened, nil
+}
+
+// tsvRecords are lines with tabs between the fields.
+type tsvRecords struct {
+	lines  *lineReader
+	line   []byte
+	fields []string
+}
+
+func (t *tsvRecords) start() int64 { return t.lines.number }
+func (t *tsvRecords) end() int64   { return t.lines.number }
+func (t *tsvRecords) text() string { return string(t.line) }
+
+func (t *tsvRecords) next() ([]string, error) {
+	line, err := t.lines.next()
+	t.line = line
+	switch {
+	case err == errLongLine:
+		return nil, rejection{error: err}
+	case err != nil:
+		return nil, err
+	}
+	line = withoutMarks(line)
+	if err := t.lines.check(line); err != nil {
+		return nil, rejection{error: err}
+	}
+	t.fields = t.fields[:0]
+	for field := range strings.SplitSeq(string(line), "\t") {
+		t.fields = append(t.fields, field)
+	}
+	return t.fields, nil
+}
