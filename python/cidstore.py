@@ -6,13 +6,19 @@
         for key, value in store.pairs(): ...
 
 A store is the file as it was when it was opened: its tree, and over that the operations that only its log has. All is
-held against its checksums; a pin (Linux) keeps a writer from reusing what is read. A store is for one thread."""
+held against its checksums; a pin (Linux) keeps a writer from reusing what is read. Threads may share a store. A child
+process that has inherited one (fork), or was sent one (pickle), opens the file again when it first uses it, and sees it as
+it is then; a store that was closed before that stays closed."""
 import contextlib
 import io
 import operator
+import os
+import re
 import struct
 import sys
+import threading
 import uuid
+import weakref
 if sys.platform != "win32":
     import fcntl
 
@@ -114,11 +120,81 @@ def demand(good, what, numbers):
         raise ValueError("%s %d: bad checksum, or not what belongs there" % (what, number))
 
 
+IDENTIFIER = re.compile(r"(?:(?-i:0x)([0-9a-f]{1,32})|(?:urn:uuid:)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+                        r"|\{([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}|([0-9a-f]{32}))", re.ASCII | re.IGNORECASE)
+
+
+def identifier(key):
+    """The identifier, an int, that a key means, by the rule of ParseKey in Go. An int or a uuid.UUID is itself. A str is
+    what it spells: 32 hex digits, a UUID (in braces or after urn:uuid: too), 0x with up to 32 digits, in either case; any
+    other text is a name, and stands for its UUIDv5 in the DNS namespace."""
+    if isinstance(key, str):
+        spelled = IDENTIFIER.fullmatch(key)
+        return int("".join(filter(None, spelled.groups())).replace("-", ""), 16) if spelled else uuid.uuid5(uuid.NAMESPACE_DNS, key).int
+    if isinstance(key, uuid.UUID):
+        return key.int
+    if isinstance(key, (bool, np.bool_)):
+        raise TypeError("a key is an int, a uuid.UUID or a str, not a bool")
+    number = operator.index(key)
+    if not 0 <= number < 1 << 128:
+        raise ValueError("key %d, want 0 to 2**128 - 1" % number)
+    return number
+
+
+STORES, HELD = weakref.WeakSet(), []  # of this process; those whose locks a fork under way holds
+
+
+def _before_fork():  # no thread is in the middle of a read: h5py's own lock would stay taken in the child
+    HELD.extend(STORES)
+    for store in HELD:
+        store._lock.acquire()
+
+
+def _after_fork():
+    while HELD:
+        HELD.pop()._lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
 class Store(contextlib.AbstractContextManager):
     """One file, as it was when it was opened. config: the attributes of /config, those of the committed tree.
-    ValueError: not a CIDStore file, a newer format, or damaged, found so now or later. OSError: as from open()."""
+    ValueError: not a CIDStore file, a newer format, or damaged, found so now or later; or closed. OSError: as from open()."""
 
     def __init__(self, path):
+        self._path, self._lock, self._closed = os.path.abspath(os.fsdecode(path)), threading.RLock(), False
+        self._open()
+        self._place = self._where(self._raw.fileno())
+        STORES.add(self)
+
+    def __reduce__(self):
+        if self._closed:
+            raise ValueError("%s: the store is closed" % self._path)
+        return Store, (self._path,)
+
+    @staticmethod
+    def _where(file):
+        info = os.stat(file)
+        return info.st_dev, info.st_ino
+
+    @contextlib.contextmanager
+    def _used(self):
+        """Holds the lock. A process that is not the one that opened the file opens it again: it would share its place in
+        the file, and its pin, with that one."""
+        with self._lock:
+            if self._closed:
+                raise ValueError("%s: the store is closed" % self._path)
+            if self._process != os.getpid():
+                if self._where(self._path) != self._place:
+                    raise ValueError("%s: another file stands there since the store was opened; open it again" % self._path)
+                self._drop()  # this process's copies: locks and pins are the other's too, and stay
+                self._open()
+            yield
+
+    def _open(self):
+        path, self._process = self._path, os.getpid()
         self._file, self._raw, damage = None, io.FileIO(path), None
         if sys.platform != "win32":
             fcntl.flock(self._raw, fcntl.LOCK_SH | fcntl.LOCK_NB)  # who truncates the file has it alone
@@ -148,8 +224,8 @@ class Store(contextlib.AbstractContextManager):
             damage = ValueError("%s: %s" % (path, error))
         self._raw.seek(0)
         if self._raw.read(len(head)) != head:  # a writer has committed meanwhile: what was read may be of two roots
-            self.close()
-            self.__init__(path)
+            self._drop()
+            self._open()
         elif damage:
             self.close()
             raise damage
@@ -332,18 +408,22 @@ class Store(contextlib.AbstractContextManager):
             yield np.hstack([keys[node], values[node, slot]])
 
     def get(self, key):
-        """All values of key, ascending ints, [] when absent. key: int, uuid.UUID, or str, which stands for its UUIDv5."""
-        if isinstance(key, str):
-            key = uuid.uuid5(uuid.NAMESPACE_DNS, key)
-        elif not isinstance(key, uuid.UUID):
-            key = uuid.UUID(int=operator.index(key))
-        key = np.frombuffer(key.bytes, ">u8").astype(np.uint64)
+        """All values of key, ascending ints, [] when absent. key: see identifier."""
+        key = np.frombuffer(identifier(key).to_bytes(16, "big"), ">u8").astype(np.uint64)
+        with self._used():
+            return self._get(key)
+
+    def _get(self, key):
         parts = self._named(lambda: list(self._found(key)))
         own = (self._operations[:, :2] == key).all(1)
         pairs = replay(np.concatenate([NO_PAIRS, *parts]), self._codes[own], self._operations[own])
         return sorted(high << 64 | low for high, low in pairs[:, 2:].tolist())
 
     def _all_pairs(self):
+        with self._used():
+            return self._read_all()
+
+    def _read_all(self):
         pairs = self._named(lambda: np.concatenate([NO_PAIRS, *self._tree()]))
         touched = np.isin(pairs[:, 1], self._operations[:, 1])  # by the log, perhaps
         return np.concatenate([pairs[~touched], replay(pairs[touched], self._codes, self._operations)])
@@ -359,11 +439,20 @@ class Store(contextlib.AbstractContextManager):
 
     def close(self, *_):
         """Gives up the pin and the file; again is no error."""
+        with self._lock:
+            self._closed = True
+            self._drop()
+
+    def _drop(self):
         self._maps, self._runs = {}, []  # a mapping holds the file open
         for file in filter(None, [self._file, self._raw]):
             file.close()
 
     __exit__ = close
+
+    def __del__(self):
+        if getattr(self, "_raw", None):  # what a worker process was sent has nobody else to close it
+            self.close()
 
 
 open = Store

@@ -1,10 +1,14 @@
 """Tests of cidstore.py on files that h5py writes here by docs/FORMAT.md, with a CRC32C and a SipHash of their own."""
+import multiprocessing
 import os
+import pickle
 import random
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 import uuid
 from unittest import mock
@@ -453,6 +457,153 @@ class Tree(Case):
         self.assertEqual(sorted(lines), sorted("%032x\t%032x" % (k, v) for k in b.model for v in b.model[k]))
         bad = subprocess.run(run[:2] + [self.path + "x"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.assertEqual((bad.returncode, bad.stdout, bad.stderr.count(b"\n")), (1, b"", 1))
+
+
+def wrong(store, model, rounds):
+    """How many of so many gets are wrong or fail."""
+    keys, bad = list(model), 0
+    random.shuffle(keys)
+    for i in range(rounds):
+        key = keys[i % len(keys)]
+        try:
+            bad += store.get(key) != sorted(model[key])
+        except Exception:
+            bad += 1
+    return bad
+
+
+@unittest.skipUnless(hasattr(os, "fork"), "no fork")
+class Shared(Case):
+    def setUp(self):
+        super().setUp()
+        self.b = inline(3, 300)
+        r = random.Random(5)
+        for n in range(5, 60):
+            self.b.put(n << 70, {r.getrandbits(128) for _ in range(n)})
+        for key in list(self.b.model)[::3]:
+            self.b.put(key, {key & 7, 9}, run=8)
+        self.b.write(self.path)
+
+    def in_children(self, work, count=4):
+        """Runs work in forked children; each says with its exit code whether it was true."""
+        children = []
+        for _ in range(count):
+            child = os.fork()
+            if not child:
+                code = 1
+                signal.alarm(60)  # a lock that nobody gives back would hold it for ever
+                try:
+                    code = 0 if work() else 1
+                finally:
+                    os._exit(code)
+            children.append(child)
+        return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+    def test_forked_children(self):
+        with cidstore.open(self.path) as store:
+            self.assertEqual(wrong(store, self.b.model, 5), 0)
+            pids = self.in_children(lambda: wrong(store, self.b.model, 400) == 0)
+            self.assertEqual(pids, [0] * 4)
+            self.assertEqual(wrong(store, self.b.model, 50), 0)
+
+    def test_parent_reads_beside_its_children(self):
+        with cidstore.open(self.path) as store:
+            parent = threading.Thread(target=lambda: found.append(wrong(store, self.b.model, 300)))
+            found = []
+            parent.start()
+            self.assertEqual(self.in_children(lambda: wrong(store, self.b.model, 100) == 0), [0] * 4)
+            parent.join()
+            self.assertEqual(found, [0])
+
+    def test_pin_is_the_childs_own(self):
+        if sys.platform != "linux":
+            self.skipTest("pins are of Linux")
+        import fcntl
+        probe = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 1 << 61, 1 << 60, 0)
+        with cidstore.open(self.path) as store:
+            self.in_children(lambda: store.get(0) and store.close(), 1)  # must not take the parent's away
+            with open(self.path, "rb") as f:
+                self.assertNotEqual(struct.unpack("hhqqi4x", fcntl.fcntl(f, 36, probe))[0], fcntl.F_UNLCK)
+
+    def test_fork_within_pairs(self):
+        with cidstore.open(self.path) as store:
+            pairs = store.pairs()
+            first = [next(pairs) for _ in range(10)]
+            want = sorted((k, v) for k in self.b.model for v in self.b.model[k])
+            self.assertEqual(self.in_children(lambda: sorted(first + list(pairs)) == want), [0] * 4)
+            self.assertEqual(sorted(first + list(pairs)), want)
+
+    def test_threads(self):
+        with cidstore.open(self.path) as store:
+            found = []
+            threads = [threading.Thread(target=lambda: found.append(wrong(store, self.b.model, 150))) for _ in range(4)]
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+            self.assertEqual(found, [0] * 4)
+
+    def test_closed(self):
+        store = cidstore.open(self.path)
+        store.close()
+        store.close()
+        for read in (lambda: store.get(1), lambda: list(store.pairs()), store.to_dataframe, lambda: pickle.dumps(store)):
+            self.assertRaisesRegex(ValueError, "the store is closed", read)
+
+        def closed():
+            try:
+                store.get(1)
+            except ValueError as error:
+                return "the store is closed" in str(error)
+        self.assertEqual(self.in_children(closed, 1), [0])
+
+    def test_replaced(self):
+        with cidstore.open(self.path) as store:
+            other = self.path + "2"
+            self.b.write(other)
+            os.rename(other, self.path)
+            self.assertEqual(wrong(store, self.b.model, 20), 0)
+
+            def refused():
+                try:
+                    store.get(0)
+                except ValueError as error:
+                    return "another file stands there" in str(error)
+            self.assertEqual(self.in_children(refused, 1), [0])
+
+    def test_moved_to_another_folder(self):
+        folder = os.getcwd()
+        self.addCleanup(os.chdir, folder)
+        os.chdir(os.path.dirname(self.path))
+        with cidstore.open(os.path.basename(self.path)) as store:
+            os.chdir("/")
+            self.assertEqual(self.in_children(lambda: wrong(store, self.b.model, 20) == 0, 1), [0])
+
+    def test_multiprocessing(self):
+        keys = list(self.b.model)[:40]
+        with cidstore.open(self.path) as store:
+            for method in "fork", "spawn":
+                with multiprocessing.get_context(method).Pool(2) as pool:
+                    self.assertEqual(pool.map(store.get, keys), [sorted(self.b.model[key]) for key in keys])
+
+
+class Identifiers(unittest.TestCase):
+    def test_spellings(self):
+        table = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "keys", "testdata", "identifiers.tsv")
+        with open(table, encoding="utf-8", newline="\n") as f:
+            rows = [line.rstrip("\n").split("\t") for line in f if line.strip()]
+        self.assertGreater(len(rows), 20)
+        for text, want in rows:
+            self.assertEqual("%032x" % cidstore.identifier(text), want, text)
+
+    def test_others(self):
+        u = uuid.uuid4()
+        for key, want in ((0, 0), ((1 << 128) - 1, (1 << 128) - 1), (np.uint64(7), 7), (np.int32(7), 7), (u, u.int)):
+            self.assertEqual(cidstore.identifier(key), want)
+        for key in (-1, 1 << 128, np.int64(-5)):
+            self.assertRaises(ValueError, cidstore.identifier, key)
+        for key in (True, np.bool_(True), 1.0, b"1", bytes(16), None, (1,), [1]):
+            self.assertRaises(TypeError, cidstore.identifier, key)
 
 
 class Log(Case):
