@@ -124,10 +124,11 @@ func (d *stored) append(dst []E) ([]E, error) {
 	return d.entry.AppendValues(dst), nil
 }
 
-// each yields the values from `from` on, ascending.
-func (d *stored) each(from E, yield func(E) (bool, error)) error {
+// each yields the values from `from` on, ascending. It goes on past damaged nodes of
+// a tree, with which it calls bad.
+func (d *stored) each(from E, bad func(error), yield func(E) (bool, error)) error {
 	if d.spilled {
-		return d.set.Each(from, yield)
+		return d.set.Each(from, bad, yield)
 	}
 	var few [promotionThreshold]E
 	values, err := d.append(few[:0])
@@ -398,8 +399,9 @@ func (r reader) count(key E) (uint64, error) {
 // runs inside it.
 const valuesPerStep = 1024
 
-// values streams the set of key, ascending.
-func (r reader) values(key E, yield func(E) bool) error {
+// values streams the set of key, ascending. It goes on past what cannot be read, and
+// calls bad with what is wrong there; what it returns ended it.
+func (r reader) values(key E, bad func(error), yield func(E) bool) error {
 	hash := r.view.hasher.Hash(key)
 	fresh, frozen := r.pending(hash, key)
 	var o overlay
@@ -408,8 +410,13 @@ func (r reader) values(key E, yield func(E) bool) error {
 	}
 	var d stored
 	if !o.cleared {
-		if err := r.guard(func() (err error) { d, err = r.stored(hash, key); return err }); err != nil {
+		err := r.guard(func() (err error) { d, err = r.stored(hash, key); return err })
+		if err != nil && ends(err) {
 			return err
+		}
+		if err != nil {
+			bad(err)
+			d = stored{} // what is pending can be read
 		}
 	}
 	added := o.appendLive(nil)
@@ -417,17 +424,10 @@ func (r reader) values(key E, yield func(E) bool) error {
 
 	from, step := E{}, make([]E, 0, min(valuesPerStep, d.count()+1))
 	for more := d.found; more; {
-		step = step[:0]
-		err := r.guard(func() error {
-			return d.each(from, func(v E) (bool, error) {
-				step = append(step, v)
-				return len(step) < cap(step), nil
-			})
-		})
-		if err != nil {
+		var err error
+		if step, more, err = r.step(&d, step[:0], from, bad); err != nil {
 			return err
 		}
-		more = len(step) == cap(step)
 		for _, v := range step {
 			if _, known := o.find(v); known {
 				continue
@@ -455,6 +455,36 @@ func (r reader) values(key E, yield func(E) bool) error {
 		}
 	}
 	return nil
+}
+
+// step reads values into step until it is full, or, without more, there are no others.
+func (r reader) step(d *stored, step []E, from E, bad func(error)) (_ []E, more bool, _ error) {
+	err := r.guard(func() error {
+		return d.each(from, bad, func(v E) (bool, error) {
+			step = append(step, v)
+			return len(step) < cap(step), nil
+		})
+	})
+	if err != nil && !ends(err) {
+		bad(err)
+		return step, false, nil
+	}
+	return step, len(step) == cap(step), err
+}
+
+// stream is values for a loop over one key: what is wrong comes after the last value
+// that can be read, and is returned.
+func (r reader) stream(key E, yield func(E, error) bool) error {
+	var damage damages
+	stopped := false
+	err := r.values(key, damage.add, func(value E) bool { stopped = !yield(value, nil); return !stopped })
+	if err != nil {
+		damage.add(err)
+	}
+	if err = damage.err(); err != nil && !stopped {
+		yield(E{}, err)
+	}
+	return err
 }
 
 // successor is the next larger identifier; last: there is none.
@@ -493,8 +523,9 @@ func (s *Store) AppendLookup(dst []E, key E) (out []E, err error) {
 	return out, err
 }
 
-// Values streams the values of key, ascending, from one consistent moment. An
-// error ends it, with the zero value.
+// Values streams the values of key, ascending, from one consistent moment. Where
+// some cannot be read it goes on with the others, and ends with an error and the zero
+// value.
 func (s *Store) Values(key E) iter.Seq2[E, error] {
 	return func(yield func(E, error) bool) {
 		v, err := s.Snapshot()
@@ -503,9 +534,7 @@ func (s *Store) Values(key E) iter.Seq2[E, error] {
 			return
 		}
 		defer v.Close()
-		if err := v.values(key, func(value E) bool { return yield(value, nil) }); err != nil {
-			yield(E{}, ofStore(err))
-		}
+		_ = v.stream(key, func(value E, err error) bool { return yield(value, ofStore(err)) })
 	}
 }
 

@@ -23,8 +23,8 @@ type Snapshot struct {
 	mu   sync.RWMutex
 	over atomic.Pointer[error] // why reads refuse: ErrClosed or ErrSnapshotExpired
 
-	errMu sync.Mutex // guards err
-	err   error
+	errMu   sync.Mutex // guards skipped
+	skipped damages
 }
 
 // Snapshot returns a view of everything acknowledged so far. Close it.
@@ -92,20 +92,19 @@ func (r reader) goesOn(more bool) (bool, error) {
 	return err == nil, err
 }
 
-// fail keeps the first error of any loop, for Err.
+// fail keeps an error of a loop, for Err.
 func (v *Snapshot) fail(err error) {
 	v.errMu.Lock()
 	defer v.errMu.Unlock()
-	if v.err == nil {
-		v.err = err
-	}
+	v.skipped.add(err)
 }
 
-// Err is the first error of any loop over the snapshot; nil if there was none.
+// Err is what loops over the snapshot could not read, a *DamageError if that is
+// more than one place; nil if there was nothing. Loops go on past such places.
 func (v *Snapshot) Err() error {
 	v.errMu.Lock()
 	defer v.errMu.Unlock()
-	return v.err
+	return v.skipped.err()
 }
 
 // Lookup is Store.Lookup as of the snapshot.
@@ -121,9 +120,8 @@ func (v *Snapshot) AppendLookup(dst []E, key E) (out []E, err error) {
 // Values is Store.Values as of the snapshot.
 func (v *Snapshot) Values(key E) iter.Seq2[E, error] {
 	return func(yield func(E, error) bool) {
-		if err := v.values(key, func(value E) bool { return yield(value, nil) }); err != nil {
+		if err := v.stream(key, yield); err != nil {
 			v.fail(err)
-			yield(E{}, err)
 		}
 	}
 }
@@ -151,13 +149,14 @@ func (v *Snapshot) Count(key E) (n int, err error) {
 }
 
 // All yields every (key, value) pair once: keys in order of their hashes, the
-// values of a key ascending. See Err after the loop.
+// values of a key ascending. Pairs that cannot be read are left out: see Err after
+// the loop.
 func (v *Snapshot) All() iter.Seq2[E, E] {
 	return func(yield func(E, E) bool) {
 		v.loop(func(m *member) (bool, error) {
 			if m.pending || m.item.Spilled {
 				more := true
-				err := v.values(m.item.Key, func(value E) bool { more = yield(m.item.Key, value); return more })
+				err := v.values(m.item.Key, v.fail, func(value E) bool { more = yield(m.item.Key, value); return more })
 				return more, err
 			}
 			for _, value := range m.item.Values[:m.item.Count] {
@@ -170,13 +169,18 @@ func (v *Snapshot) All() iter.Seq2[E, E] {
 	}
 }
 
-// Keys yields every key that has a value, once, in order of hashes. See Err
-// after the loop.
+// Keys yields every key that has a value, once, in order of hashes. Keys that cannot
+// be read are left out: see Err after the loop.
 func (v *Snapshot) Keys() iter.Seq[E] {
 	return func(yield func(E) bool) {
 		v.loop(func(m *member) (bool, error) {
 			if m.pending {
-				if has, err := v.HasKey(m.item.Key); err != nil || !has {
+				has, err := v.HasKey(m.item.Key)
+				if err != nil && !ends(err) {
+					v.fail(err)
+					return true, nil
+				}
+				if err != nil || !has {
 					return true, err
 				}
 			}
@@ -186,7 +190,7 @@ func (v *Snapshot) Keys() iter.Seq[E] {
 }
 
 func (v *Snapshot) loop(visit func(*member) (bool, error)) {
-	if err := v.members(visit); err != nil {
+	if err := v.members(v.fail, visit); err != nil {
 		v.fail(err)
 	}
 }
@@ -198,17 +202,22 @@ type member struct {
 	pending bool
 }
 
-// members walks every key of the tree and of the tables, in order of (hash, key).
-func (r reader) members(visit func(*member) (bool, error)) error {
+// members walks every key of the tree and of the tables, in order of (hash, key). It
+// goes on past what cannot be read, and calls bad with what is wrong there.
+func (r reader) members(bad func(error), visit func(*member) (bool, error)) error {
 	touched := r.touchedKeys()
 	var items []bucket.Item
 	for run := range r.view.directory.All() {
+		items = items[:0] // a fault leaves them so
 		err := r.guard(func() (err error) {
-			items, err = r.view.buckets.Items(items[:0], run.Pointer.Bucket)
+			items, err = r.view.buckets.Items(items, run.Pointer.Bucket)
 			return err
 		})
-		if err != nil {
+		if err != nil && ends(err) {
 			return err
+		}
+		if err != nil {
+			bad(err)
 		}
 		for i := range items {
 			for len(touched) > 0 && bucket.Less(&touched[0], &items[i]) {

@@ -203,25 +203,35 @@ func (t *Table) slotTags(x *part, r *run, s span) (err error) {
 }
 
 // Items appends the live items of a group, ascending: its row, and what runs hold
-// in its place. Every one is verified now. With an error, which matches
-// corrupt.Err where something is damaged, it appends those that are good
-// nevertheless; none of them is wrong, or may be superseded by what could not be
-// read.
+// in its place. Every one is verified now. With an error, which names each bucket
+// and slot that is damaged, it appends those that are good nevertheless. None of
+// them is wrong: a key of which a damaged slot may have a later entry is left out.
 func (t *Table) Items(dst []Item, id uint32) ([]Item, error) {
 	pg, p, err := t.page(id)
 	if err != nil {
 		return dst, err
 	}
 	st := p.state()
-	later, err := t.laterItems(nil, &state{st.Prefix, st.last(), st.Commit}, nil)
-	if err != nil {
-		return dst, err // any key of the group may have a later entry
-	}
+	later, doubts, damage := t.later(&state{st.Prefix, st.last(), st.Commit}, nil)
 	start := len(dst)
 	dst = append(dst, make([]Item, len(later))...) // merging moves items down only
 	rows := len(dst)
 	dst, err = t.rowItems(dst, id, pg, p)
-	return merge(dst[:start], dst[rows:], later), err
+	if all := len(dst); len(doubts) > 0 {
+		dst = dst[:rows+len(certain(dst[rows:], doubts))]
+		damage = fmt.Errorf("%w; it may have later values of %d keys of %s", damage, all-len(dst), groupName(id))
+	}
+	return merge(dst[:start], dst[rows:], later), errors.Join(damage, err)
+}
+
+// hashes is a range of hashes, both ends included.
+type hashes struct{ low, high uint64 }
+
+// certain takes the items out of list whose hashes lie in a range.
+func certain(list []Item, doubts []hashes) []Item {
+	return slices.DeleteFunc(list, func(it Item) bool {
+		return slices.ContainsFunc(doubts, func(d hashes) bool { return it.Hash >= d.low && it.Hash <= d.high })
+	})
 }
 
 // state is what decides which entries of runs count for a group.
@@ -254,52 +264,60 @@ func (t *Table) rowItems(dst []Item, id uint32, pg *hdf5io.Page, p page) ([]Item
 }
 
 // laterItems appends what runs hold for a group, ascending, of each key the last
-// word, deleted ones too. only: of runs for which it says so; nil: of all.
+// word, deleted ones too: all of it, or nothing and an error. only: of runs for
+// which it says so; nil: of all.
 func (t *Table) laterItems(dst []Item, s *state, only func(r *run) bool) ([]Item, error) {
-	var list, other []Item
+	list, _, err := t.later(s, only)
+	if err != nil {
+		return dst, err
+	}
+	return append(dst, list...), nil
+}
+
+// later is laterItems that, with an error, returns what is good, and the ranges of
+// hashes whose entries in older runs and in the row may not be the last word.
+func (t *Table) later(s *state, only func(r *run) bool) (list []Item, doubts []hashes, err error) {
+	var other, newer []Item
 	for i := range t.runs {
 		r := &t.runs[i]
 		low, high := max(s.low, r.low), min(s.high, r.high)
 		if r.number <= s.commit || low > high || only != nil && !only(r) {
 			continue
 		}
-		start := len(list)
-		if start == 0 {
-			var err error
-			if list, err = t.runItems(list, r, low, high); err != nil {
-				return dst, err
-			}
-			continue
-		}
-		newer, err := t.runItems(nil, r, low, high)
-		if err != nil {
-			return dst, err
-		}
+		before := len(doubts)
+		var damage error
+		newer, doubts, damage = t.runItems(newer[:0], doubts, r, low, high)
+		err = errors.Join(err, damage)
+		list = certain(list, doubts[before:])
 		other = supersede(other[:0], list, newer)
 		list, other = other, list
 	}
-	return append(dst, list...), nil
+	return list, doubts, err
 }
 
-// runItems appends the items of a run from low to high.
-func (t *Table) runItems(dst []Item, r *run, low, high uint64) ([]Item, error) {
+// runItems appends the items of a run from low to high. With an error it appends
+// those that are good, and to doubts where the others may be.
+func (t *Table) runItems(dst []Item, doubts []hashes, r *run, low, high uint64) ([]Item, []hashes, error) {
 	if r.err != nil {
-		return dst, r.err
+		return dst, append(doubts, hashes{low, high}), r.err
 	}
 	start := len(dst)
+	var damage error
 	for i := r.slot(low); i <= r.slot(high); i++ {
 		s := r.span(i)
 		if s.first == s.end {
 			continue
 		}
+		from := r.base + uint64(i)<<r.shift
+		to := from + (^uint64(0) >> (64 - r.shift))
 		var x part
 		err := t.slot(&x, r, i, true)
-		if err != nil {
-			return dst[:start], err
+		if err == nil {
+			dst, err = t.decode(dst, &x, from, to, start)
 		}
-		from := r.base + uint64(i)<<r.shift
-		if dst, err = t.decode(dst, &x, from, from+(^uint64(0)>>(64-r.shift)), start); err != nil {
-			return dst[:start], err
+		if err != nil {
+			doubts = append(doubts, hashes{max(from, low), min(to, high)})
+			damage = errors.Join(damage, err)
 		}
 	}
 	items := dst[start:]
@@ -308,7 +326,7 @@ func (t *Table) runItems(dst []Item, r *run, low, high uint64) ([]Item, error) {
 	if high < ^uint64(0) {
 		end, _ = slices.BinarySearchFunc(items, high+1, compareHash)
 	}
-	return append(dst[:start], items[first:end]...), nil
+	return append(dst[:start], items[first:end]...), doubts, damage
 }
 
 func compareHash(it Item, hash uint64) int {
@@ -325,29 +343,34 @@ func compareHash(it Item, hash uint64) int {
 // has from start on must ascend. With an error it appends those that are good.
 func (t *Table) decode(dst []Item, x *part, low, high uint64, start int) ([]Item, error) {
 	dst = slices.Grow(dst, x.count)
-	var damage error
-	if x.trust == isBad {
-		damage = x.damage()
-	}
+	var first error // of the entries that are no good
+	lost := 0
 	for i := range x.count {
 		e, err := t.entry(x, i)
-		if err != nil {
-			damage = errors.Join(damage, err)
-			continue
+		if err == nil {
+			dst = dst[:len(dst)+1]
+			n := len(dst) - 1
+			it := &dst[n]
+			e.fill(it, t.hasher.Hash(e.Key()))
+			switch {
+			case it.Hash < low || it.Hash > high:
+				err = x.entryError(i, "hash %#x, want %#x to %#x", it.Hash, low, high)
+			case n > start && !Less(&dst[n-1], it):
+				err = x.entryError(i, "key %v is not above the one before, %v", it.Key, dst[n-1].Key)
+			default:
+				continue
+			}
+			dst = dst[:n]
 		}
-		dst = dst[:len(dst)+1]
-		n := len(dst) - 1
-		it := &dst[n]
-		e.fill(it, t.hasher.Hash(e.Key()))
-		switch {
-		case it.Hash < low || it.Hash > high:
-			err = x.entryError(i, "hash %#x, want %#x to %#x", it.Hash, low, high)
-		case n > start && !Less(&dst[n-1], it):
-			err = x.entryError(i, "key %v is not above the one before, %v", it.Key, dst[n-1].Key)
-		default:
-			continue
+		if lost++; first == nil {
+			first = err
 		}
-		dst, damage = dst[:n], errors.Join(damage, err)
 	}
-	return dst, damage
+	switch {
+	case lost > 0:
+		return dst, fmt.Errorf("%d of %d entries cannot be read, the first: %w", lost, x.count, first)
+	case x.trust == isBad:
+		return dst, x.damage()
+	}
+	return dst, nil
 }

@@ -159,7 +159,7 @@ func checkReads(t *testing.T, w *world, key keys.E, rng *rand.Rand, space uint64
 	}
 	stop := 1 + rng.IntN(len(want)+1)
 	n := 0
-	must(t, s.Each(from, func(v keys.E) (bool, error) {
+	must(t, s.Each(from, nil, func(v keys.E) (bool, error) {
 		if n >= len(want) || v != want[n] {
 			t.Fatalf("value %d from %v: %v", n, from, v)
 		}

@@ -214,7 +214,7 @@ func (s Stored) Append(dst []keys.E) ([]keys.E, error) {
 	if n := int(s.state.count); cap(dst)-len(dst) < n { // count is bounded by the file's size
 		dst = append(make([]keys.E, 0, len(dst)+n), dst...)
 	}
-	err := s.each(keys.E{}, func(alive values) (bool, error) {
+	err := s.each(keys.E{}, nil, func(alive values) (bool, error) {
 		for i := range alive.len() {
 			dst = append(dst, alive.at(i))
 		}
@@ -224,9 +224,10 @@ func (s Stored) Append(dst []keys.E) ([]keys.E, error) {
 }
 
 // Each yields the live values from from on, ascending, until yield returns false
-// or an error, which Each returns. It reads a leaf at a time.
-func (s Stored) Each(from keys.E, yield func(keys.E) (bool, error)) error {
-	return s.each(from, func(alive values) (bool, error) {
+// or an error, which Each returns. It reads a leaf at a time. With bad, it goes on
+// past nodes that are damaged, and calls bad with what is wrong with each.
+func (s Stored) Each(from keys.E, bad func(error), yield func(keys.E) (bool, error)) error {
+	return s.each(from, bad, func(alive values) (bool, error) {
 		for i := range alive.len() {
 			if more, err := yield(alive.at(i)); err != nil || !more {
 				return false, err
@@ -237,7 +238,7 @@ func (s Stored) Each(from keys.E, yield func(keys.E) (bool, error)) error {
 }
 
 // each visits the live values from from on in pieces.
-func (s Stored) each(from keys.E, visit func(values) (bool, error)) error {
+func (s Stored) each(from keys.E, bad func(error), visit func(values) (bool, error)) error {
 	if !s.isTree() {
 		b, err := s.row()
 		if err != nil {
@@ -247,7 +248,8 @@ func (s Stored) each(from keys.E, visit func(values) (bool, error)) error {
 		return err
 	}
 	root := s.root()
-	_, err := s.walk(&root, int(s.state.depth), from, visit)
+	w := walker{s, from, bad, visit}
+	_, err := w.walk(&root, int(s.state.depth))
 	return err
 }
 
@@ -257,27 +259,44 @@ func visitFrom(b []byte, count, tombs uint64, from keys.E, visit func(values) (b
 	return visit(alive[i*keys.Size:])
 }
 
+// walker goes over the leaves of a tree.
+type walker struct {
+	Stored
+	from  keys.E
+	bad   func(error) // nil: a damaged node ends the walk
+	visit func(values) (bool, error)
+}
+
 // walk visits the leaves below c from the one that holds from on. It ends: the
 // counts of children add up to their node's, and none is empty.
-func (s Stored) walk(c *child, level int, from keys.E, visit func(values) (bool, error)) (more bool, err error) {
-	b, err := s.node(c, level)
+func (w *walker) walk(c *child, level int) (more bool, err error) {
+	b, err := w.node(c, level)
 	if err != nil {
-		return false, err
+		return w.past(err)
 	}
 	if level == 0 {
-		return visitFrom(b, c.count, c.tombs, from, visit)
+		return visitFrom(b, c.count, c.tombs, w.from, w.visit)
 	}
 	n := inner(b)
 	used, err := n.judge(c)
 	if err != nil {
-		return false, err
+		return w.past(err)
 	}
 	var kid child // one for all: declared in the loop, each would be on the heap
-	for i := n.find(from, used); i < used; i++ {
+	for i := n.find(w.from, used); i < used; i++ {
 		kid = n.child(i)
-		if more, err = s.walk(&kid, level-1, from, visit); err != nil || !more {
+		if more, err = w.walk(&kid, level-1); err != nil || !more {
 			return false, err
 		}
 	}
+	return true, nil
+}
+
+// past leaves a damaged node out, if that is wanted.
+func (w *walker) past(err error) (more bool, _ error) {
+	if w.bad == nil {
+		return false, err
+	}
+	w.bad(err)
 	return true, nil
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,6 +48,7 @@ func TestScripts(t *testing.T) {
 			"long":     scriptLong,
 			"halve":    scriptHalve,
 			"damage":   scriptDamage,
+			"lacks":    scriptLacks,
 			"newer":    scriptNewer,
 			"foreign":  scriptForeign,
 			"unslot":   scriptUnslot,
@@ -143,6 +145,20 @@ func scriptDamage(ts *testscript.TestScript, neg bool, args []string) {
 			data[at] ^= 1
 		}
 	})
+}
+
+// scriptLacks wants PART to be the lines of WHOLE without those of the keys NAME.
+func scriptLacks(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "lacks WHOLE PART NAME…")
+	var want strings.Builder
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		if key, _, _ := strings.Cut(line, "\t"); !slices.ContainsFunc(args[2:], func(name string) bool { return identifier(name).String() == key }) {
+			want.WriteString(line)
+		}
+	}
+	if got := ts.ReadFile(args[1]); got != want.String() {
+		ts.Fatalf("%d lines, want %d, all but those of %q", strings.Count(got, "\n"), strings.Count(want.String(), "\n"), args[2:])
+	}
 }
 
 // edit changes a file; the change says in how many places.
