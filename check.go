@@ -134,12 +134,18 @@ func (c *check) tree() error {
 	stats, _ := c.view.View.Check(c.ctx, c.report.add) // its error is the first defect, reported already
 	c.report.Objects, c.report.Chunks = stats.Groups+stats.Datasets, stats.Chunks
 	c.report.UsedBytes, c.report.FreeBytes = stats.Used, stats.Free
+	c.contents()
+	return nil
+}
+
+// contents checks what the HDF5 objects hold.
+func (c *check) contents() {
 	c.sets, c.groups = make(map[uint64]bool), c.view.buckets.NewChecker(c.report.add)
 	c.report.Waiting, _ = c.view.buckets.Waiting()
 	c.report.Runs = c.view.buckets.Runs()
 	for run := range c.view.directory.All() {
 		if err := c.ctx.Err(); err != nil {
-			return nil // told by Check itself
+			return // told by Check itself
 		}
 		c.group(run.Prefix, run.Depth, run.Pointer.Bucket, run.Pointer.Ref)
 	}
@@ -149,7 +155,6 @@ func (c *check) tree() error {
 	if c.ctx.Err() == nil {
 		c.counts()
 	}
-	return nil
 }
 
 // group checks that a group is what the directory says, and its contents.

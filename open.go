@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/cidstore/cidstore/bucket"
@@ -47,8 +48,17 @@ func Open(path string, options *Options) (*Store, error) {
 		}
 		s, err = open(path, opts) // another file came while this one was waited for
 	}
+	if opts.Salvage && (errors.Is(err, ErrCorrupt) || errors.Is(err, ErrIO)) {
+		older := opts
+		older.olderRoot = true
+		if again, olderErr := open(path, older); olderErr == nil {
+			again.recovery.FellBack = true
+			again.recovery.Salvaged = errors.Join(err, again.recovery.Salvaged)
+			s, err = again, nil
+		}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, fmt.Errorf("open %s: %w", path, repairable(err))
 	}
 	if !opts.ReadOnly {
 		if err := removeLeftover(target, &opts); err != nil && !errors.Is(err, ErrLocked) {
@@ -56,6 +66,14 @@ func Open(path string, options *Options) (*Store, error) {
 		}
 	}
 	return s, nil
+}
+
+// repairable says of a store that another program edited that Repair can help.
+func repairable(err error) error {
+	if errors.Is(err, ErrForeignEdit) {
+		err = fmt.Errorf("%w; Repair (cidstore repair STORE NEW --mode rollback) makes a good copy", err)
+	}
+	return err
 }
 
 func open(path string, opts Options) (*Store, error) {
@@ -73,6 +91,9 @@ func open(path string, opts Options) (*Store, error) {
 	err = s.notReplaced()
 	if err == nil {
 		err = s.load()
+	}
+	for _, damage := range report.Damage {
+		s.readPast(damage)
 	}
 	if err != nil {
 		return nil, errors.Join(err, tree.Close(), file.Close())
@@ -159,6 +180,9 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 		patience = max(patience, trimPatience)
 	}
 	options := hdf5io.Options{ReadOnly: opts.ReadOnly, NoMmap: opts.NoMmap, GrowStep: opts.growBytes, Quarantine: opts.quarantine}
+	if opts.Salvage { // of a file that is too short a read is an error, a mapping a fault
+		options.NoMmap, options.Salvage, options.Older = true, true, opts.olderRoot
+	}
 	for waited := time.Duration(0); ; waited += lockPoll {
 		var tree *hdf5io.File
 		var report hdf5io.OpenReport
@@ -234,8 +258,20 @@ func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*
 		return nil, err
 	}
 	v.sets, err = valueset.NewTable(root, root.UUID(), verify == bucket.Always)
+	if err != nil && s.opts.Salvage {
+		s.readPast(err)
+		err = nil
+	}
 	s.noteGrowth(root.EndOfFile(), int64(r.walSize))
 	return v, err
+}
+
+// readPast notes damage that Options.Salvage goes on past.
+func (s *Store) readPast(damage error) {
+	if damage == nil || s.recovery.Salvaged != nil && strings.Contains(s.recovery.Salvaged.Error(), damage.Error()) {
+		return // each once, though roots are read again and again
+	}
+	s.recovery.Salvaged = errors.Join(s.recovery.Salvaged, damage)
 }
 
 // loadView reads the record and the directory of the file's newest root.
@@ -243,6 +279,10 @@ func (s *Store) loadView(root *hdf5io.View) (*view, error) {
 	r, err := parseRecord(root.Payload(), root.EndOfFile())
 	if err == nil {
 		err = r.agrees(root)
+	}
+	if err != nil && r.splitThreshold > 0 && s.opts.Salvage {
+		s.readPast(err)
+		err = nil
 	}
 	if err != nil {
 		return nil, err

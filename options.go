@@ -84,7 +84,8 @@ type Options struct {
 	LockTimeout time.Duration
 	// NoMmap reads with ReadAt instead of a mapping.
 	NoMmap bool
-	// Salvage, with ReadOnly, opens what a file with a damaged log still gives.
+	// Salvage, with ReadOnly, opens what is left of a file that is damaged, cut short,
+	// or edited by another program, without a mapping. See RecoveryReport.Salvaged.
 	Salvage bool
 	// AllowUnsafeFS opens for writing on network and unknown file systems too.
 	AllowUnsafeFS bool
@@ -98,6 +99,8 @@ type Options struct {
 	// emptyLog opens a store with another log key for reading, if it was closed
 	// cleanly: there is nothing in its log that the key is needed for.
 	emptyLog bool
+	// olderRoot, with Salvage, reads the root of the older commit slot.
+	olderRoot bool
 
 	// What follows is the geometry, set by tests to make everything small: the
 	// log's block and the size that it starts with, the steps in which the file

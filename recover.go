@@ -27,7 +27,7 @@ type RecoveryReport struct {
 	RewrittenFrames    int    // of those, batches that were not known to be durable and were logged anew
 	TornAt             uint64 // first sequence of a torn tail; 0: there was none
 	TornRecords        int    // whole records of it that belong to no whole batch, dropped
-	Salvaged           error  // Options.Salvage: the damage that was read past
+	Salvaged           error  // Options.Salvage: the damage that was read past, as errors.Join makes it
 }
 
 func (r *RecoveryReport) fromTree(o hdf5io.OpenReport) {
@@ -58,7 +58,9 @@ func (s *Store) load() error {
 	}
 	var late []wal.Frame
 	if s.opts.ReadOnly {
-		s.recovery.Salvaged, err = s.follow(v)
+		var salvaged error
+		salvaged, err = s.follow(v)
+		s.readPast(salvaged)
 	} else {
 		var st *state
 		if st, late, err = s.replay(v); err == nil {

@@ -279,6 +279,9 @@ func (d *Dataset) mappedChunks() (n uint64) {
 		return 0
 	}
 	for _, leaf := range d.pages.leaves {
+		if leaf == nil {
+			continue
+		}
 		for _, p := range leaf {
 			if p != nil {
 				n++

@@ -242,7 +242,11 @@ func (m *chunkMap) page(i uint64) *Page {
 	if i >= m.count {
 		return nil
 	}
-	return m.leaves[i/mapLeafChunks][i%mapLeafChunks]
+	leaf := m.leaves[i/mapLeafChunks]
+	if leaf == nil { // it was damaged: Options.Salvage
+		return nil
+	}
+	return leaf[i%mapLeafChunks]
 }
 
 func (m *chunkMap) root() mapRoot {
@@ -254,10 +258,18 @@ func (m *chunkMap) root() mapRoot {
 	return mapRoot{top.address, m.count, top.commit, uint32(depth), top.crc}
 }
 
-// loadMap reads and verifies all nodes of a map that has passed check, but for
-// leaves that known, the map of an older root or nil, has too. Its chunks have
-// stored bytes each.
-func loadMap(src nodeSource, root mapRoot, known *chunkMap, stored uint32, commit, end uint64) (*chunkMap, error) {
+// mapLoader reads and verifies all nodes of a map, except leaves that known, the map
+// of an older root or nil, has too.
+type mapLoader struct {
+	src         nodeSource
+	known       *chunkMap
+	stored      uint32 // bytes of each chunk
+	commit, end uint64
+	bad         func(error) // if not nil, it is told of nodes that are left out
+}
+
+// load reads the map of a root that has passed check.
+func (l *mapLoader) load(root mapRoot) (*chunkMap, error) {
 	m := &chunkMap{count: root.count}
 	if root.count == 0 {
 		return m, nil
@@ -270,29 +282,51 @@ func loadMap(src nodeSource, root mapRoot, known *chunkMap, stored uint32, commi
 		below := make([]nodeRecord, sizes[level-1])
 		for i, r := range m.levels[level] {
 			first := i * mapFanout
-			if err := readMapNode(src, r, below[first:min(first+mapFanout, len(below))], commit, end); err != nil {
-				return nil, err
+			children := below[first:min(first+mapFanout, len(below))]
+			if r.address == 0 { // below one that was left out
+				continue
+			}
+			if err := readMapNode(l.src, r, children, l.commit, l.end); err != nil {
+				if l.bad == nil {
+					return nil, err
+				}
+				clear(children)
+				l.bad(err)
 			}
 		}
 		m.levels[level-1] = below
 	}
 	m.leaves = make([]*mapLeaf, sizes[0])
 	for i, r := range m.levels[0] {
-		if known != nil && i < len(known.leaves) && known.levels[0][i] == r {
-			m.leaves[i] = known.leaves[i]
-			continue
+		var err error
+		if m.leaves[i], err = l.leaf(r, i, root.count); err != nil {
+			if l.bad == nil {
+				return nil, err
+			}
+			l.bad(err)
 		}
-		first := uint64(i) * mapLeafChunks
-		leaf, err := readMapLeaf(src, r, first, min(mapLeafChunks, root.count-first), stored, commit, end)
-		if err != nil {
-			return nil, err
-		}
-		if known != nil && i < len(known.leaves) {
-			leaf.share(known.leaves[i])
-		}
-		m.leaves[i] = leaf
 	}
 	return m, nil
+}
+
+// leaf reads leaf i of a map of count chunks.
+func (l *mapLoader) leaf(r nodeRecord, i int, count uint64) (*mapLeaf, error) {
+	if r.address == 0 {
+		return nil, nil
+	}
+	var known *mapLeaf
+	if l.known != nil && i < len(l.known.leaves) {
+		known = l.known.leaves[i]
+		if l.known.levels[0][i] == r {
+			return known, nil
+		}
+	}
+	first := uint64(i) * mapLeafChunks
+	leaf, err := readMapLeaf(l.src, r, first, min(mapLeafChunks, count-first), l.stored, l.commit, l.end)
+	if err == nil && known != nil {
+		leaf.share(known)
+	}
+	return leaf, err
 }
 
 // share takes those pages of known that are the same chunks.

@@ -13,9 +13,13 @@ import (
 
 // Options of Create and Open. The zero value is good.
 type Options struct {
-	ReadOnly bool     // Open alone: write nothing, take a pin instead of the writer's lock
-	NoMmap   bool     // read with ReadAt
-	UUID     [16]byte // Create alone: of the new file
+	ReadOnly bool // Open alone: write nothing, take a pin instead of the writer's lock
+	NoMmap   bool // read with ReadAt
+	// Salvage, with ReadOnly, opens what is left: where no root validates, one of
+	// which a part is damaged, cut off, or edited. See OpenReport.Damage.
+	Salvage bool
+	Older   bool     // with Salvage: take the root of the older slot
+	UUID    [16]byte // Create alone: of the new file
 	// GrowStep is the smallest growth of the file, in bytes, rounded up to 4,096;
 	// default 2 MiB. The file also grows by at least a sixteenth of its size, up to
 	// 64 MiB a step.

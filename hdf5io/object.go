@@ -125,7 +125,8 @@ type treeReader struct {
 	end     uint64
 	objects int
 	bytes   uint64
-	maps    [2]string // path of the dataset in each chunk map
+	maps    [2]string   // path of the dataset in each chunk map
+	bad     func(error) // if not nil, it is told of members that are left out
 }
 
 func (t *treeReader) object(path string, address uint64, depth int) (*object, error) {
@@ -168,6 +169,10 @@ func (t *treeReader) group(path string, o *object, g *groupHeader, depth int) er
 	o.attributes = g.attributes
 	for _, l := range g.links {
 		child, err := t.object(joinPath(path, l.name), l.address, depth+1)
+		if err != nil && t.bad != nil {
+			t.bad(err)
+			continue
+		}
 		if err != nil {
 			return err
 		}

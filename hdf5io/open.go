@@ -22,6 +22,7 @@ type OpenReport struct {
 	SuperblockMended   bool    // and was written again
 	Unreached          int64   // bytes of the file that the root does not reach
 	UnreachedHeld      bool    // readers of old roots keep them from being used, for now
+	Damage             []error // Options.Salvage: what was read past
 }
 
 // slotPair is both slots as they were read once.
@@ -179,10 +180,19 @@ func (f *File) findRoot(report *OpenReport) (*View, *freeMap, slotPair, error) {
 			return nil, nil, pair, f.noSlot(pair)
 		}
 		report.SlotValid = [2]bool{pair.slots[0] != nil, pair.slots[1] != nil}
-		if err := f.checkSize(pair.slots[newest]); err != nil {
+		report.Damage = nil
+		if err := f.checkSize(pair.slots[newest]); err != nil && !f.options.Salvage {
 			return nil, nil, pair, err
+		} else if err != nil {
+			report.Damage = append(report.Damage, err)
 		}
-		v, free, err, again := f.loadPinned(pair, newest)
+		if f.options.Older {
+			if newest = 1 - newest; pair.slots[newest] == nil {
+				return nil, nil, pair, fmt.Errorf("the other root: %w", pair.errs[newest])
+			}
+			pair.slots[1-newest] = nil
+		}
+		v, free, err, again := f.loadPinned(pair, newest, nil)
 		if again {
 			continue
 		}
@@ -190,12 +200,18 @@ func (f *File) findRoot(report *OpenReport) (*View, *freeMap, slotPair, error) {
 		if older := pair.slots[1-newest]; err != nil && older != nil {
 			report.FellBack, report.FellBackFrom, report.Slot = true, err, 1-newest
 			var olderErr error
-			if v, free, olderErr, again = f.loadPinned(pair, 1-newest); again {
+			if v, free, olderErr, again = f.loadPinned(pair, 1-newest, nil); again {
 				report.FellBack, report.FellBackFrom = false, nil
 				continue
 			}
 			if olderErr == nil {
 				err = nil
+			}
+		}
+		if err != nil && f.options.Salvage {
+			report.FellBack, report.FellBackFrom = false, nil
+			if v, free, err, again = f.salvageRoot(pair, newest, report); again {
+				continue
 			}
 		}
 		if err != nil {
@@ -207,10 +223,29 @@ func (f *File) findRoot(report *OpenReport) (*View, *freeMap, slotPair, error) {
 	}
 }
 
-// loadPinned loads the root of slot i. A reader pins it first and then looks whether
+// salvageRoot loads a root of which a part is damaged, the newest if that is possible.
+func (f *File) salvageRoot(pair slotPair, newest int, report *OpenReport) (v *View, free *freeMap, err error, again bool) {
+	for _, i := range [...]int{newest, 1 - newest} {
+		if pair.slots[i] == nil {
+			continue
+		}
+		var damage []error
+		var loadErr error
+		v, free, loadErr, again = f.loadPinned(pair, i, func(err error) { damage = append(damage, err) })
+		if loadErr == nil || again {
+			report.Slot = i
+			report.Damage = append(report.Damage, damage...)
+			return v, free, nil, again
+		}
+		err = errors.Join(err, loadErr)
+	}
+	return nil, nil, err, false
+}
+
+// loadPinned loads the root of slot i; bad: see loadRoot. A reader pins it first and then looks whether
 // the slot is still the same: if so the writer will see the pin before it
 // reuses what the root reaches, else again is true.
-func (f *File) loadPinned(pair slotPair, i int) (v *View, free *freeMap, err error, again bool) {
+func (f *File) loadPinned(pair slotPair, i int, bad func(error)) (v *View, free *freeMap, err error, again bool) {
 	s := pair.slots[i]
 	if f.options.ReadOnly {
 		if err := f.pin(s.commit); err != nil {
@@ -222,7 +257,7 @@ func (f *File) loadPinned(pair slotPair, i int) (v *View, free *freeMap, err err
 			return nil, nil, err, err == nil
 		}
 	}
-	v, free, err = f.loadRoot(s)
+	v, free, err = f.loadRoot(s, bad)
 	if err != nil && f.options.ReadOnly {
 		f.unpin(s.commit)
 	}
@@ -267,11 +302,12 @@ func (f *File) checkSize(s *commitSlot) error {
 	return nil
 }
 
-// loadRoot reads and verifies what a root consists of, but for the chunks and
-// their indexes, which are verified when they are used.
-func (f *File) loadRoot(s *commitSlot) (*View, *freeMap, error) {
+// loadRoot reads and verifies what a root consists of, except the chunks and their
+// indexes, which are verified when they are used. If bad is not nil, it is told of
+// what is damaged but can be done without.
+func (f *File) loadRoot(s *commitSlot, bad func(error)) (*View, *freeMap, error) {
 	v := &View{file: f, slot: s}
-	tree := treeReader{src: v, end: s.endOfFile}
+	tree := treeReader{src: v, end: s.endOfFile, bad: bad}
 	var err error
 	if v.root, err = tree.object("/", s.root(), 0); err != nil {
 		return nil, nil, err
@@ -280,25 +316,47 @@ func (f *File) loadRoot(s *commitSlot) (*View, *freeMap, error) {
 		return nil, nil, corrupt.Errorf("object /", int64(s.root()), "a dataset, want a group")
 	}
 	if got := v.root.treeCRC(); got != s.treeCRC {
-		return nil, nil, corrupt.Errorf("object tree", int64(s.root()), "crc32c of all headers %#08x, want %#08x", got, s.treeCRC)
+		err := corrupt.Errorf("object tree", int64(s.root()), "crc32c of all headers %#08x, want %#08x", got, s.treeCRC)
+		if bad == nil {
+			return nil, nil, err
+		}
+		bad(v.root.edited(s, err))
 	}
-	if err := v.loadMaps(); err != nil {
+	if err := v.loadMaps(bad); err != nil {
 		return nil, nil, err
 	}
 	free, err := v.freeMap()
+	if err != nil && bad != nil {
+		bad(err)
+		return v, new(freeMap), nil
+	}
 	return v, free, err
 }
 
+// edited says more of a root group whose header is not that of the slot's root: with
+// the links that this package knows it may be that of the slot, and then nothing else
+// in the tree differs.
+func (o *object) edited(s *commitSlot, err error) error {
+	found := o.header
+	var encodeErr error
+	if o.header, encodeErr = o.encode(); encodeErr == nil && o.treeCRC() == s.treeCRC {
+		return corrupt.Errorf("object /", int64(o.address), "%w: its header was edited; without the edit all headers are those of the root", ErrForeignEdit)
+	}
+	o.header = found
+	return err
+}
+
 // loadMaps loads the chunk maps. What is the same in the newest View, if there is
-// one, is shared with it.
-func (v *View) loadMaps() error {
+// one, is shared with it. bad is told of nodes that are left out.
+func (v *View) loadMaps(bad func(error)) error {
 	var known [2]*chunkMap
 	if newest := v.file.View(); newest != nil {
 		known = newest.maps
 	}
 	err := v.root.walk("/", func(_ string, o *object) (err error) {
 		if i := o.chunkMap - 1; i >= 0 {
-			v.maps[i], err = loadMap(v, v.slot.maps[i], known[i], o.dataset.storedSize(), v.slot.commit, v.slot.endOfFile)
+			l := mapLoader{v, known[i], o.dataset.storedSize(), v.slot.commit, v.slot.endOfFile, bad}
+			v.maps[i], err = l.load(v.slot.maps[i])
 		}
 		return err
 	})
@@ -361,7 +419,10 @@ func (f *File) foreignSuperblock(pair slotPair) error {
 // can leave anything in the sector that was written.
 func (f *File) confirm(s *commitSlot, pair slotPair, report *OpenReport) error {
 	if err := f.foreignSuperblock(pair); err != nil {
-		return err
+		if !f.options.Salvage {
+			return err
+		}
+		report.Damage = append(report.Damage, err)
 	}
 	p, want := make([]byte, firstSlot), make([]byte, firstSlot)
 	copy(want, s.superblock[:])

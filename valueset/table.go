@@ -22,7 +22,7 @@ func setName(set uint64) string { return fmt.Sprintf("value set %d", set) }
 // View is pinned.
 type Table struct {
 	view   *hdf5io.View
-	states *hdf5io.Dataset
+	states *hdf5io.Dataset // nil: not found
 	seed   seed
 	always bool
 }
@@ -33,13 +33,16 @@ type Table struct {
 func NewTable(view *hdf5io.View, uuid [16]byte, verifyAlways bool) (*Table, error) {
 	states, err := view.Dataset(statePath)
 	if err != nil {
-		return nil, fmt.Errorf("value sets: %w", err)
+		err = fmt.Errorf("value sets: %w", err)
 	}
-	return &Table{view: view, states: states, seed: newSeed(uuid), always: verifyAlways}, nil
+	return &Table{view: view, states: states, seed: newSeed(uuid), always: verifyAlways}, err
 }
 
 // page is the page of states that holds a set's, and the set's place in it.
 func (t *Table) page(set uint64) (*hdf5io.Page, int, error) {
+	if t.states == nil {
+		return nil, 0, setError(set, 0, "there is no %s", statePath)
+	}
 	var p *hdf5io.Page
 	var err error
 	if t.always {

@@ -1,0 +1,200 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// RepairMode says what Repair may leave out.
+type RepairMode string
+
+const (
+	// RepairRollback copies the newest root that validates, all of it, and what the
+	// log has beyond it, as far as that can be read.
+	RepairRollback RepairMode = "rollback"
+	// RepairSalvage copies everything that can still be read, and lists the rest.
+	RepairSalvage RepairMode = "salvage"
+)
+
+// RepairReport says what Repair copied, and what it left out.
+type RepairReport struct {
+	Mode               RepairMode
+	Slot               int    // the commit slot of the root that was copied: 0 or 1
+	Commit             uint64 // number of that root
+	FellBack           bool   // it is the older one
+	OperationsReplayed int    // from the log, beyond the root
+	Keys, Pairs        uint64 // copied
+
+	// LeftOut says why the original is no good: what was edited, and what was damaged
+	// and is not in the copy; the first 1,000. LeftOutCount is the number of all.
+	LeftOut      []error
+	LeftOutCount int
+}
+
+// Repair makes at output a good copy of the damaged store at path, which is never
+// changed: a new store with all pairs that mode demands, each verified by its
+// checksums, and the split threshold of the old one. Deleted values that were not
+// compacted away, and the deletion log, are not copied. The copy is verified before it
+// gets its name; a file at output is an error (fs.ErrExist). It has the access of the
+// original as Restore says. The report says why the original is no good, also with an error.
+func Repair(ctx context.Context, path, output string, mode RepairMode) (RepairReport, error) {
+	return RepairWith(ctx, path, output, mode, nil)
+}
+
+// RepairWith is Repair with options: the log key of the store, which the copy gets
+// too, the file system, and the Logger. Without the key of a store that has one only a
+// store that was closed can be repaired.
+func RepairWith(ctx context.Context, path, output string, mode RepairMode, options *Options) (RepairReport, error) {
+	report := RepairReport{Mode: mode}
+	opts, err := options.withDefaults()
+	if err == nil && mode != RepairRollback && mode != RepairSalvage {
+		err = invalidf("repair mode %q, want %q or %q", mode, RepairRollback, RepairSalvage)
+	}
+	if err != nil {
+		return report, err
+	}
+	output = vfs.Target(opts.FS, output)
+	if _, err := opts.FS.Stat(output); err == nil {
+		return report, fmt.Errorf("repair: %s: %w", output, fs.ErrExist)
+	}
+	r := repair{ctx: ctx, opts: opts, mode: mode}
+	err = r.run(path, output)
+	r.report.Mode = mode
+	r.report.LeftOut, r.report.LeftOutCount = r.leftOut.Defects, r.leftOut.Count
+	if err != nil {
+		return r.report, fmt.Errorf("repair %s: %w", path, err)
+	}
+	return r.report, nil
+}
+
+// repair is one Repair under way.
+type repair struct {
+	ctx     context.Context
+	opts    Options
+	mode    RepairMode
+	report  RepairReport
+	leftOut damages
+}
+
+// run copies the newest root that will do.
+func (r *repair) run(path, output string) error {
+	opts := r.opts
+	opts.ReadOnly, opts.Salvage, opts.emptyLog, opts.GCInterval = true, true, true, -1
+	opts.Verify = VerifyFirstTouch
+	src, err := Open(path, &opts)
+	if err != nil {
+		return err
+	}
+	if r.mode == RepairRollback {
+		if damage := r.judge(src); damage != nil {
+			r.leftOut.add(damage)
+			if err := src.Close(); err != nil {
+				return err
+			}
+			if src, err = r.older(path, opts, damage); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.Join(r.copy(src, output), src.Close())
+}
+
+// older opens the root of the older slot, if that one validates.
+func (r *repair) older(path string, opts Options, damage error) (*Store, error) {
+	if err := r.ctx.Err(); err != nil {
+		return nil, err
+	}
+	opts.olderRoot = true
+	src, err := Open(path, &opts)
+	if err == nil {
+		if err = r.judge(src); err == nil {
+			src.recovery.FellBack = true
+			return src, nil
+		}
+		err = errors.Join(err, src.Close())
+	}
+	return nil, fmt.Errorf("no root validates, mode %q copies what can be read: %w", RepairSalvage, errors.Join(damage, err))
+}
+
+// judge is what is wrong with the contents of the root, or nil. What a program that
+// edits HDF5 files changes elsewhere does not count: nothing is taken from there.
+func (r *repair) judge(s *Store) error {
+	v, err := s.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	var found CheckReport
+	c := &check{ctx: r.ctx, view: v.view, report: &found}
+	err = v.guard(func() error { c.contents(); return r.ctx.Err() })
+	if err == nil && found.DefectCount > 0 {
+		err = fmt.Errorf("root of commit %d: %d defects, the first: %w", v.view.Commit(), found.DefectCount, found.Defects[0])
+	}
+	return err
+}
+
+// copy makes the new store.
+func (r *repair) copy(src *Store, output string) error {
+	found := src.Recovery()
+	r.report.Slot, r.report.Commit, r.report.FellBack = found.Slot, found.Commit, found.FellBack
+	r.report.OperationsReplayed = found.OperationsReplayed
+	if found.Salvaged != nil {
+		r.leftOut.add(found.Salvaged)
+	}
+	v, err := src.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	opts := r.opts
+	opts.ReadOnly, opts.Salvage, opts.Durability = false, false, Async
+	opts.SplitThreshold = int(v.view.record.splitThreshold)
+	fill := func(dst vfs.File) error { return format(dst, &opts) }
+	if err := makeWhole(r.ctx, output, src.vfile, opts, fill, func(dst *Store) error { return r.pairs(v, dst) }); err != nil {
+		return fmt.Errorf("to %s: %w", output, err)
+	}
+	return nil
+}
+
+// repairBatch is how many pairs are written at a time.
+const repairBatch = 1000
+
+// pairs copies every pair that can be read.
+func (r *repair) pairs(v *Snapshot, dst *Store) error {
+	atOnce := max(1, min(repairBatch, int(dst.log.Largest())/2))
+	var b Batch
+	var last E
+	for key, value := range v.All() {
+		if r.report.Pairs == 0 || key != last {
+			r.report.Keys++
+		}
+		last = key
+		r.report.Pairs++
+		if b.Insert(key, value); b.Len() < atOnce {
+			continue
+		}
+		if err := errors.Join(r.ctx.Err(), dst.Apply(&b)); err != nil {
+			return err
+		}
+		b.Reset()
+	}
+	if err := dst.Apply(&b); err != nil {
+		return err
+	}
+	damage := v.Err()
+	if damage != nil && (ends(damage) || r.mode == RepairRollback) {
+		return damage
+	}
+	if damage != nil {
+		r.leftOut.add(damage)
+	}
+	keys, values, err := dst.Len(r.ctx)
+	if err == nil && (keys != r.report.Keys || values != r.report.Pairs) {
+		err = fmt.Errorf("the copy has %d keys with %d values, want %d and %d", keys, values, r.report.Keys, r.report.Pairs)
+	}
+	return err
+}
