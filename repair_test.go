@@ -24,6 +24,15 @@ var foreignEdits = []struct{ name, program, arguments string }{
 	{"new datasets in a group", "/usr/bin/python3", `-c "import h5py; f = h5py.File('FILE', 'a')
 for i in range(50): f.create_dataset('notes/%d' % i, data=[i], chunks=True, maxshape=(None,))
 f.close()"`},
+	{"many datasets", "/usr/bin/python3", `-c "import h5py; f = h5py.File('FILE', 'a')
+for i in range(40): f['note %d' % i] = i
+f.close()"`},
+	{"many datasets in a group", "/usr/bin/python3", `-c "import h5py; f = h5py.File('FILE', 'a')
+for i in range(40): f['config/note %d' % i] = i
+f.close()"`},
+	{"added and removed", "/usr/bin/python3", `-c "import h5py; f = h5py.File('FILE', 'a'); f['note'] = [7] * 100000; f.close()
+f = h5py.File('FILE', 'a'); del f['note']; f.close()"`},
+	{"attribute of a dataset", "/usr/bin/python3", `-c "import h5py; f = h5py.File('FILE', 'a'); f['buckets/state'].attrs['note'] = 5; f.close()"`},
 	{"attribute of the root", "/usr/bin/python3", `-c "import h5py; f = h5py.File('FILE', 'a'); f.attrs['note'] = 'mine'; f.close()"`},
 	{"dataset in latest format", "/usr/bin/python3", `-c "import h5py; f = h5py.File('FILE', 'a', libver='latest'); f['note'] = 1; f.close()"`},
 }
@@ -211,7 +220,7 @@ func TestSalvageCut(t *testing.T) {
 		cuts = append(cuts, 12288+(size-12288)*i/40)
 	}
 	slices.Sort(cuts)
-	opened := 0
+	opened, before := 0, 0
 	for _, cut := range cuts {
 		copyChanged(t, path, bad, func(data []byte) []byte { return data[:cut] })
 		for _, o := range []*cidstore.Options{{ReadOnly: true}, {ReadOnly: true, Salvage: true}} {
@@ -224,6 +233,10 @@ func TestSalvageCut(t *testing.T) {
 				opened++
 				n := holdsWhatCanBeRead(t, s, model)
 				t.Logf("cut at %d of %d: %d of %d pairs", cut, size, n, model.pairs())
+				if n < before {
+					t.Errorf("cut at %d: %d pairs, a shorter one gave %d", cut, n, before)
+				}
+				before = n
 				if err := s.Recovery().Salvaged; !errors.Is(err, cidstore.ErrTruncated) {
 					t.Errorf("cut at %d: Salvaged: %v", cut, err)
 				}
@@ -232,9 +245,10 @@ func TestSalvageCut(t *testing.T) {
 				}
 			case !errors.Is(err, cidstore.ErrTruncated) && !errors.Is(err, cidstore.ErrNotCIDStore):
 				t.Errorf("cut at %d, salvage %v: %v", cut, o.Salvage, err)
-			default:
-				t.Logf("cut at %d %v", cut, err)
 			}
 		}
+	}
+	if opened < 30 || before != model.pairs() {
+		t.Errorf("%d cuts opened, the longest gave %d of %d pairs", opened, before, model.pairs())
 	}
 }

@@ -125,6 +125,7 @@ type treeReader struct {
 	end     uint64
 	objects int
 	bytes   uint64
+	file    *File
 	maps    [2]string   // path of the dataset in each chunk map
 	bad     func(error) // if not nil, it is told of members that are left out
 }
@@ -156,6 +157,10 @@ func (t *treeReader) object(path string, address uint64, depth int) (*object, er
 		return nil, err
 	}
 	group, dataset, _, err := parseObjectHeader(o.header, int64(address))
+	if err != nil && t.bad != nil {
+		t.bad(fmt.Errorf("object %s: %w", path, err))
+		group, dataset, err = t.foreignObject(o.header, address)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("object %s: %w", path, err)
 	}

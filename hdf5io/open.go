@@ -215,7 +215,8 @@ func (f *File) findRoot(report *OpenReport) (*View, *freeMap, slotPair, error) {
 			}
 		}
 		if err != nil {
-			return nil, nil, pair, fmt.Errorf("root of commit %d: %w", pair.slots[newest].commit, err)
+			err = fmt.Errorf("root of commit %d: %w", pair.slots[newest].commit, err)
+			return nil, nil, pair, errors.Join(append(report.Damage, err)...)
 		}
 		v.fellBack = report.FellBackFrom
 		report.Generation, report.Commit = v.slot.generation, v.slot.commit
@@ -307,7 +308,7 @@ func (f *File) checkSize(s *commitSlot) error {
 // what is damaged but can be done without.
 func (f *File) loadRoot(s *commitSlot, bad func(error)) (*View, *freeMap, error) {
 	v := &View{file: f, slot: s}
-	tree := treeReader{src: v, end: s.endOfFile, bad: bad}
+	tree := treeReader{src: v, end: s.endOfFile, file: f, bad: bad}
 	var err error
 	if v.root, err = tree.object("/", s.root(), 0); err != nil {
 		return nil, nil, err
@@ -331,19 +332,6 @@ func (f *File) loadRoot(s *commitSlot, bad func(error)) (*View, *freeMap, error)
 		return v, new(freeMap), nil
 	}
 	return v, free, err
-}
-
-// edited says more of a root group whose header is not that of the slot's root: with
-// the links that this package knows it may be that of the slot, and then nothing else
-// in the tree differs.
-func (o *object) edited(s *commitSlot, err error) error {
-	found := o.header
-	var encodeErr error
-	if o.header, encodeErr = o.encode(); encodeErr == nil && o.treeCRC() == s.treeCRC {
-		return corrupt.Errorf("object /", int64(o.address), "%w: its header was edited; without the edit all headers are those of the root", ErrForeignEdit)
-	}
-	o.header = found
-	return err
 }
 
 // loadMaps loads the chunk maps. What is the same in the newest View, if there is
