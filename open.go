@@ -249,8 +249,11 @@ func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*
 	}
 	v := &view{View: root, record: r, directory: d, hasher: keys.NewHasher(r.hashSeed)}
 	verify := bucket.FirstTouch
-	if s.opts.Verify == VerifyAlways {
+	switch {
+	case s.opts.Verify == VerifyAlways:
 		verify = bucket.Always
+	case s.opts.Salvage:
+		verify = bucket.Salvage
 	}
 	var err error
 	v.buckets, err = bucket.NewTable(root, bucket.NewGeometry(int(r.splitThreshold)), root.UUID(), v.hasher, verify, known)

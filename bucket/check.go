@@ -143,6 +143,10 @@ func (c *Checker) Finish() {
 		c.run(i)
 	}
 	for i, d := range c.t.data {
+		if d == nil {
+			c.add(corrupt.Errorf("group "+groupPath, -1, "dataset %d of entries and more rows is missing", i))
+			continue
+		}
 		c.index(d, i == 1)
 	}
 }

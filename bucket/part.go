@@ -78,7 +78,7 @@ func (t *Table) load(x *part, s span, entries, mores uint64, again bool, marked 
 			return false, fmt.Errorf("%s: %w", x.name(), err)
 		}
 	}
-	if marked && !again && t.verify == FirstTouch {
+	if marked && !again && t.verify != Always {
 		return true, nil
 	}
 	return t.judge(x), nil

@@ -20,6 +20,8 @@ const (
 	FirstTouch Verify = iota
 	// Always: at every read, the group's page too.
 	Always
+	// Salvage: as FirstTouch, in a file of which HDF5 objects may be missing.
+	Salvage
 )
 
 // Table reads the groups and runs of one View. It is immutable except for its
@@ -29,7 +31,7 @@ const (
 type Table struct {
 	view     *hdf5io.View
 	states   *hdf5io.Dataset
-	data     [2]*hdf5io.Dataset // entries, more
+	data     [2]*hdf5io.Dataset // entries, more; nil: missing, see Salvage
 	groups   uint64
 	runs     []run // oldest first
 	geometry Geometry
@@ -54,6 +56,9 @@ func NewTable(view *hdf5io.View, geometry Geometry, uuid [16]byte, hasher keys.H
 	}
 	for i, form := range datasetForms(geometry) {
 		d, err := view.Dataset(form.path)
+		if err != nil && i > 0 && verify == Salvage {
+			continue // pages say where rows lie
+		}
 		if err != nil {
 			return nil, fmt.Errorf("bucket: %w", err)
 		}

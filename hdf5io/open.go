@@ -238,7 +238,9 @@ func (f *File) salvageRoot(pair slotPair, newest int, report *OpenReport) (v *Vi
 			report.Damage = append(report.Damage, damage...)
 			return v, free, nil, again
 		}
-		err = errors.Join(err, loadErr)
+		if err == nil || err.Error() != loadErr.Error() {
+			err = errors.Join(err, loadErr)
+		}
 	}
 	return nil, nil, err, false
 }
@@ -353,7 +355,11 @@ func (v *View) loadMaps(bad func(error)) error {
 	}
 	for i, root := range v.slot.maps {
 		if v.maps[i] == nil && root.count > 0 {
-			return mapNodeError(root.address, "chunk map %d is of no dataset", i)
+			err := mapNodeError(root.address, "chunk map %d is of no dataset", i)
+			if bad == nil {
+				return err
+			}
+			bad(err)
 		}
 	}
 	return nil

@@ -43,7 +43,7 @@ read.`,
 func (p *program) check(ctx context.Context, path string) error {
 	judged := false
 	var found cidstore.RecoveryReport
-	err := p.withStore(path, salvaging, func(s *cidstore.Store) error {
+	err := p.withStore(path, judging, func(s *cidstore.Store) error {
 		judged, found = true, s.Recovery()
 		p.noteOpening(found)
 		report, err := s.Check(ctx)

@@ -13,7 +13,7 @@ import (
 const exportStep = 1024
 
 func (p *program) exportCommand() *cobra.Command {
-	var skipBad bool
+	var skipBad, salvage bool
 	c := &cobra.Command{
 		Use:   "export STORE",
 		Short: "Print every pair",
@@ -25,9 +25,10 @@ Pairs that cannot be read are left out: all others are printed, then standard er
 says what was skipped, and the exit code is 3, or with --skip-bad 0.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return p.withStore(args[0], reading, func(s *cidstore.Store) error { return p.export(c.Context(), s, skipBad) })
+			return p.withStore(args[0], readingOr(salvage), func(s *cidstore.Store) error { return p.export(c.Context(), s, skipBad) })
 		},
 	}
+	salvageFlag(c, &salvage)
 	c.Flags().BoolVar(&skipBad, "skip-bad", false, "exit with 0 though pairs were skipped that cannot be read")
 	return c
 }

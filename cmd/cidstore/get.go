@@ -11,6 +11,7 @@ import (
 
 func (p *program) getCommand() *cobra.Command {
 	var resolve string
+	var salvage bool
 	c := &cobra.Command{
 		Use:   "get STORE KEY...",
 		Short: "Print the values of keys",
@@ -24,12 +25,13 @@ or CSV file, packed or not, and prints in place of an identifier the field of th
 file, in any column, whose UUIDv5 it is.`,
 		Args: arguments(2, many),
 		RunE: func(c *cobra.Command, args []string) error {
-			return p.withStore(args[0], reading, func(s *cidstore.Store) error {
+			return p.withStore(args[0], readingOr(salvage), func(s *cidstore.Store) error {
 				return p.get(c.Context(), s, args[1:], resolve)
 			})
 		},
 	}
 	c.Flags().StringVar(&resolve, "resolve", "", "`file` with the names to print, as import reads it")
+	salvageFlag(c, &salvage)
 	return c
 }
 

@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"numbers":  scriptNumbers,
 			"long":     scriptLong,
 			"halve":    scriptHalve,
+			"cut":      scriptCut,
 			"damage":   scriptDamage,
 			"lacks":    scriptLacks,
 			"newer":    scriptNewer,
@@ -128,6 +129,16 @@ func scriptHalve(ts *testscript.TestScript, neg bool, args []string) {
 	info, err := os.Stat(ts.MkAbs(args[0]))
 	ts.Check(err)
 	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()/2))
+}
+
+// scriptCut cuts N bytes off the end of a file.
+func scriptCut(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "cut FILE N")
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()-n))
 }
 
 // scriptDamage flips a bit in every copy that the file has of an identifier.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cidstore/cidstore"
+	"github.com/spf13/cobra"
 )
 
 // maxKeyBytes bounds the file of --wal-key-file: a longer one is some other file.
@@ -22,10 +23,24 @@ type access int
 
 const (
 	reading   access = iota // the file must be there; not a byte of it changes
-	salvaging               // the same, and a damaged log is read past
+	salvaging               // the same, and what is damaged, cut off or edited is read past
+	judging                 // the same, by a command that tells of it itself
 	changing                // the file must be there
 	making                  // the file is made if it is absent or empty
 )
+
+// readingOr is salvaging if that is asked for.
+func readingOr(salvage bool) access {
+	if salvage {
+		return salvaging
+	}
+	return reading
+}
+
+// salvageFlag gives a command that reads the flag for it.
+func salvageFlag(c *cobra.Command, salvage *bool) {
+	c.Flags().BoolVar(salvage, "salvage", false, "read what is left of a store that is damaged, cut short, or edited by another program")
+}
 
 // withStore opens the store at path, does the work, and closes it.
 func (p *program) withStore(path string, how access, work func(*cidstore.Store) error) error {
@@ -33,11 +48,14 @@ func (p *program) withStore(path string, how access, work func(*cidstore.Store) 
 	if err != nil {
 		return err
 	}
-	options.ReadOnly = how == reading || how == salvaging
-	options.Salvage = how == salvaging
+	options.ReadOnly = how <= judging
+	options.Salvage = how == salvaging || how == judging
 	s, err := p.openStore(path, how, options)
 	if err != nil {
 		return openError{err}
+	}
+	if damage := s.Recovery().Salvaged; damage != nil && how == salvaging {
+		p.note("note: read past: %s", oneLine(damage))
 	}
 	err = work(s)
 	if closeErr := s.Close(); closeErr != nil {

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cidstore/cidstore"
+	"github.com/spf13/cobra"
+)
+
+// repaired is what repair answers.
+type repaired struct {
+	Path               string   `json:"path"`
+	Mode               string   `json:"mode"`
+	Slot               int      `json:"slot"`
+	Commit             uint64   `json:"commit"`
+	FellBack           bool     `json:"fell_back"`
+	OperationsReplayed int      `json:"operations_replayed"`
+	Keys               uint64   `json:"keys"`
+	Values             uint64   `json:"values"`
+	DefectCount        int      `json:"defect_count"`
+	Defects            []string `json:"defects"` // the first thousand
+}
+
+func (p *program) repairCommand() *cobra.Command {
+	var mode string
+	c := &cobra.Command{
+		Use:   "repair STORE NEW --mode rollback|salvage",
+		Short: "Make a good copy of a damaged store",
+		Long: `Repair makes a new store with the pairs of a damaged one, each verified by its
+checksums. STORE is not changed; a file that is there already as NEW is an error.
+
+Mode rollback copies the newest root that validates, whole, with what the log has
+beyond it: for a store that an HDF5 program has written to. Mode salvage copies all
+that can still be read. What was wrong and what is left out is told on standard error,
+one place a line.`,
+		Args: arguments(2, 2),
+		RunE: func(c *cobra.Command, args []string) error { return p.repair(c.Context(), args[0], args[1], mode) },
+	}
+	c.Flags().StringVar(&mode, "mode", "", "rollback or salvage")
+	return c
+}
+
+func (p *program) repair(ctx context.Context, path, output, mode string) error {
+	if mode != string(cidstore.RepairRollback) && mode != string(cidstore.RepairSalvage) {
+		return usageError{fmt.Errorf("--mode: %q, want %s or %s", mode, cidstore.RepairRollback, cidstore.RepairSalvage)}
+	}
+	if err := checkPath(path, reading); err != nil {
+		return openError{err}
+	}
+	options, err := p.options()
+	if err != nil {
+		return err
+	}
+	r, err := cidstore.RepairWith(ctx, path, output, cidstore.RepairMode(mode), options)
+	answer := repaired{output, mode, r.Slot, r.Commit, r.FellBack, r.OperationsReplayed, r.Keys, r.Pairs, r.LeftOutCount, []string{}}
+	for _, defect := range r.LeftOut {
+		answer.Defects = append(answer.Defects, oneLine(defect))
+		p.note("found: %s", oneLine(defect))
+	}
+	if err != nil {
+		return err
+	}
+	return p.result(answer, "repaired store written to %s from the root of commit %d: %d keys, %d values, %d defects found",
+		output, r.Commit, r.Keys, r.Pairs, r.LeftOutCount)
+}
