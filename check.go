@@ -16,21 +16,14 @@ import (
 
 // CheckReport says what Check read and every defect it found.
 type CheckReport struct {
-	Commit     uint64 // number of the root that was checked
-	Keys       uint64 // found in the tree
-	Values     uint64
-	Groups     uint64 // of buckets
-	Buckets    uint64
-	Runs       int    // of entries that wait to be folded into groups
-	Waiting    uint64 // entries of runs that count
-	Sets       uint64 // spilled sets in use
-	Tombstones uint64
-	Deletions  uint64 // rows of the deletion log
-	Objects    int    // HDF5 groups and datasets
-	Chunks     uint64 // of all datasets
-	LogFrames  int    // whole batches in the log, verified
-	UsedBytes  int64  // of the file: what the root reaches, the log included
-	FreeBytes  int64
+	Commit    uint64 // number of the root that was checked
+	Figures          // as they were counted
+	Deletions uint64 // rows of the deletion log
+	Objects   int    // HDF5 groups and datasets
+	Chunks    uint64 // of all datasets
+	LogFrames int    // whole batches in the log, verified
+	UsedBytes int64  // of the file: what the root reaches, the log included
+	FreeBytes int64
 
 	Defects     []error // the first maxDefects of them
 	DefectCount int
@@ -65,6 +58,11 @@ func (s *Store) Check(ctx context.Context) (*CheckReport, error) {
 	if err := v.guard(c.tree); errors.Is(err, ErrSnapshotExpired) {
 		return report, ErrClosed
 	} else if err != nil {
+		report.add(err)
+	}
+	keys, values, err := v.beyondTree(ctx)
+	report.Keys, report.Values = report.Keys+keys, report.Values+values
+	if err != nil && report.DefectCount == 0 && ctx.Err() == nil {
 		report.add(err)
 	}
 	if report.LogFrames, err = s.checkLog(); errors.Is(err, ErrClosed) {
@@ -141,7 +139,7 @@ func (c *check) tree() error {
 // contents checks what the HDF5 objects hold.
 func (c *check) contents() {
 	c.sets, c.groups = make(map[uint64]bool), c.view.buckets.NewChecker(c.report.add)
-	c.report.Waiting, _ = c.view.buckets.Waiting()
+	c.report.WaitingEntries, _ = c.view.buckets.Waiting()
 	c.report.Runs = c.view.buckets.Runs()
 	for run := range c.view.directory.All() {
 		if err := c.ctx.Err(); err != nil {
@@ -226,7 +224,7 @@ func (c *check) deletions() {
 // counts compares what was found with the store record.
 func (c *check) counts() {
 	r := &c.view.record
-	c.report.Sets = uint64(len(c.sets))
+	c.report.SpilledSets = uint64(len(c.sets))
 	for _, f := range []struct {
 		name      string
 		got, want uint64

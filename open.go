@@ -96,7 +96,7 @@ func open(path string, opts Options) (*Store, error) {
 		s.readPast(damage)
 	}
 	if err != nil {
-		return nil, errors.Join(err, tree.Close(), file.Close())
+		return nil, errors.Join(s.recovery.Salvaged, err, tree.Close(), file.Close())
 	}
 	s.noteOpen()
 	s.start()

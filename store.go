@@ -246,17 +246,29 @@ func (s *Store) Len(ctx context.Context) (keys, values uint64, err error) {
 
 // len counts the tree's root and corrects it by the keys with pending operations.
 func (v *Snapshot) len(ctx context.Context) (keys, values uint64, err error) {
-	keys, values = v.view.record.numKeys, v.view.record.numValues
+	keys, values, err = v.beyondTree(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	return v.view.record.numKeys + keys, v.view.record.numValues + values, nil
+}
+
+// beyondTree is by how much pending operations change the numbers of keys and values,
+// modulo 2^64. With an error it is that of the keys that can be read.
+func (v *Snapshot) beyondTree(ctx context.Context) (keys, values uint64, err error) {
 	for i, item := range v.touchedKeys() {
 		if i%1024 == 0 && ctx.Err() != nil {
-			return 0, 0, ctx.Err()
+			return keys, values, ctx.Err()
 		}
-		err := v.guard(func() error {
+		failed := v.guard(func() error {
 			d, err := v.stored(item.Hash, item.Key)
 			if err != nil {
 				return err
 			}
 			after, err := v.count(item.Key)
+			if err != nil {
+				return err
+			}
 			values += after - d.count()
 			if d.found {
 				keys--
@@ -264,11 +276,11 @@ func (v *Snapshot) len(ctx context.Context) (keys, values uint64, err error) {
 			if after > 0 {
 				keys++
 			}
-			return err
+			return nil
 		})
-		if err != nil {
-			return 0, 0, err
+		if err == nil {
+			err = failed
 		}
 	}
-	return keys, values, nil
+	return keys, values, err
 }

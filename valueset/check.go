@@ -147,6 +147,20 @@ func (c *checker) leaf(n *child, b []byte, lowest, next *keys.E) error {
 	return nil
 }
 
+// InUse is how many of numSets ids belong to a key; one whose state cannot be read
+// counts as in use. When ctx ends, so does it.
+func (t *Table) InUse(ctx context.Context, numSets uint64) (n uint64) {
+	for set := range numSets {
+		if set%pageRows == 0 && ctx.Err() != nil {
+			return n
+		}
+		if _, used, err := t.Owner(set); used || err != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // CheckUnused follows the chain of unused set ids, which begins at freeSet - 1
 // (0: there are none), and compares it with the states of all numSets ids. It
 // reports every defect and returns how many ids are unused; when ctx ends, so does it.

@@ -11,18 +11,33 @@ import (
 
 // verdict is the answer of check.
 type verdict struct {
-	Verdict     string   `json:"verdict"` // "ok" or "corrupt"
-	Keys        uint64   `json:"keys"`
-	Values      uint64   `json:"values"`
-	Buckets     uint64   `json:"buckets"`
-	Sets        uint64   `json:"sets"`
+	Verdict string `json:"verdict"` // "ok" or "corrupt"
+	contents
 	Chunks      uint64   `json:"chunks"`
-	LogBatches  int      `json:"log_batches"`
-	FellBack    bool     `json:"fell_back"` // this and the torn ones as RecoveryReport has them
-	TornAt      uint64   `json:"torn_at"`
-	TornRecords int      `json:"torn_records"`
 	DefectCount int      `json:"defect_count"`
 	Defects     []string `json:"defects"` // the first thousand
+}
+
+// contents are the figures that check counts and stat looks up, by the same names.
+type contents struct {
+	Keys           uint64 `json:"keys"`
+	Values         uint64 `json:"values"`
+	Groups         uint64 `json:"groups"`
+	Buckets        uint64 `json:"buckets"`
+	Runs           int    `json:"runs"`
+	WaitingEntries uint64 `json:"waiting_entries"`
+	SpilledSets    uint64 `json:"spilled_sets"`
+	Tombstones     uint64 `json:"tombstones"`
+	Commit         uint64 `json:"commit"`
+	PendingBatches int    `json:"pending_batches"` // whole batches that only the log has
+	FellBack       bool   `json:"fell_back"`       // this and the torn ones as RecoveryReport has them
+	TornAt         uint64 `json:"torn_at"`
+	TornRecords    int    `json:"torn_records"`
+}
+
+func contentsOf(f cidstore.Figures, commit uint64, batches int, r cidstore.RecoveryReport) contents {
+	return contents{f.Keys, f.Values, f.Groups, f.Buckets, f.Runs, f.WaitingEntries, f.SpilledSets, f.Tombstones,
+		commit, batches, r.FellBack, r.TornAt, r.TornRecords}
 }
 
 func (p *program) checkCommand() *cobra.Command {
@@ -63,8 +78,7 @@ func (p *program) check(ctx context.Context, path string) error {
 }
 
 func (p *program) printVerdict(path string, r *cidstore.CheckReport, found cidstore.RecoveryReport, err error) error {
-	v := verdict{"ok", r.Keys, r.Values, r.Buckets, r.Sets, r.Chunks, r.LogFrames,
-		found.FellBack, found.TornAt, found.TornRecords, r.DefectCount, []string{}}
+	v := verdict{"ok", contentsOf(r.Figures, r.Commit, r.LogFrames, found), r.Chunks, r.DefectCount, []string{}}
 	for _, defect := range r.Defects {
 		v.Defects = append(v.Defects, oneLine(defect))
 	}
@@ -86,6 +100,6 @@ func (p *program) printVerdict(path string, r *cidstore.CheckReport, found cidst
 	if err != nil {
 		outcome = fmt.Sprintf("corrupt, %d defects", v.DefectCount)
 	}
-	return p.result(nil, "%s: %s: %d keys, %d values, %d buckets, %d spilled sets, %d chunks, %d batches in the log read",
-		path, outcome, v.Keys, v.Values, v.Buckets, v.Sets, v.Chunks, v.LogBatches)
+	return p.result(nil, "%s: %s: %d keys, %d values, %d groups, %d buckets, %d runs, %d waiting entries, %d spilled sets, %d tombstones, %d chunks, %d pending batches",
+		path, outcome, v.Keys, v.Values, v.Groups, v.Buckets, v.Runs, v.WaitingEntries, v.SpilledSets, v.Tombstones, v.Chunks, v.PendingBatches)
 }

@@ -33,6 +33,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Values[holderKey{}] = new(holder)
+			env.Values[figuresKey{}] = make(map[string]map[string]any)
 			return nil
 		},
 		Condition: func(condition string) (bool, error) {
@@ -50,6 +51,8 @@ func TestScripts(t *testing.T) {
 			"cut":      scriptCut,
 			"damage":   scriptDamage,
 			"lacks":    scriptLacks,
+			"figures":  scriptFigures,
+			"same":     scriptSame,
 			"newer":    scriptNewer,
 			"foreign":  scriptForeign,
 			"unslot":   scriptUnslot,
@@ -169,6 +172,36 @@ func scriptLacks(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got := ts.ReadFile(args[1]); got != want.String() {
 		ts.Fatalf("%d lines, want %d, all but those of %q", strings.Count(got, "\n"), strings.Count(want.String(), "\n"), args[2:])
+	}
+}
+
+// figuresKey finds the figures of a script among its values.
+type figuresKey struct{}
+
+// scriptFigures keeps the JSON object on standard output under a name.
+func scriptFigures(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "figures NAME")
+	var object map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &object))
+	ts.Value(figuresKey{}).(map[string]map[string]any)[args[0]] = object
+}
+
+// scriptSame wants the figures that two commands both gave to be N or more, and the same.
+func scriptSame(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 3, "same NAME NAME N")
+	all := ts.Value(figuresKey{}).(map[string]map[string]any)
+	shared := 0
+	for name, a := range all[args[0]] {
+		b, both := all[args[1]][name]
+		if both && a != b {
+			ts.Fatalf("%s: %v says %s, %v says %s", name, a, args[0], b, args[1])
+		}
+		if both {
+			shared++
+		}
+	}
+	if least, err := strconv.Atoi(args[2]); err != nil || shared < least {
+		ts.Fatalf("%d figures in both, want %s", shared, args[2])
 	}
 }
 

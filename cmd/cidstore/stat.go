@@ -49,7 +49,7 @@ func (p *program) stat(ctx context.Context, path string, s *cidstore.Store) erro
 }
 
 func figures(ctx context.Context, path string, s *cidstore.Store) ([]figure, error) {
-	keys, values, err := s.Len(ctx)
+	f, err := s.Figures(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -58,23 +58,27 @@ func figures(ctx context.Context, path string, s *cidstore.Store) ([]figure, err
 		return nil, err
 	}
 	m, r := s.Metrics(), s.Recovery()
+	c := contentsOf(f, r.Commit, r.FramesReplayed, r)
 	return []figure{
-		{"keys", keys},
-		{"values", values},
-		{"spilled_sets", m.SpilledSets},
-		{"tombstones", m.Tombstones},
-		{"buckets", m.BucketCount},
+		{"keys", c.Keys},
+		{"values", c.Values},
+		{"groups", c.Groups},
+		{"buckets", c.Buckets},
+		{"runs", c.Runs},
+		{"waiting_entries", c.WaitingEntries},
+		{"spilled_sets", c.SpilledSets},
+		{"tombstones", c.Tombstones},
 		{"directory_size", m.DirectorySize},
 		{"directory_mode", s.DirectoryMode()},
 		{"format_version", cidstore.FormatVersion},
 		{"file_bytes", info.Size()},
 		{"log_bytes", m.WALBytes},
-		{"commit", r.Commit},
+		{"commit", c.Commit},
 		{"closed_cleanly", r.Clean},
-		{"pending_batches", r.FramesReplayed}, // whole batches that only the log has
+		{"pending_batches", c.PendingBatches},
 		{"corrected_masks", m.CorrectedMasks},
-		{"fell_back", r.FellBack}, // these as RecoveryReport has them
-		{"torn_at", r.TornAt},
-		{"torn_records", r.TornRecords},
+		{"fell_back", c.FellBack},
+		{"torn_at", c.TornAt},
+		{"torn_records", c.TornRecords},
 	}, nil
 }

@@ -1,0 +1,36 @@
+package cidstore
+
+import "context"
+
+// Figures say what a store holds at one moment. Figures and Check give the same.
+type Figures struct {
+	Keys, Values   uint64 // with what only the log has yet: as Len counts them
+	Groups         uint64 // of buckets
+	Buckets        uint64
+	Runs           int    // of entries that wait to be folded into groups
+	WaitingEntries uint64 // entries of runs that count
+	SpilledSets    uint64 // in use
+	Tombstones     uint64 // deleted values that are not compacted away
+}
+
+// Figures counts what the store holds. Of the tree it reads the states of spilled sets
+// alone; of the others it takes the store's word: Check counts them.
+func (s *Store) Figures(ctx context.Context) (Figures, error) {
+	v, err := s.Snapshot()
+	if err != nil {
+		return Figures{}, err
+	}
+	defer v.Close()
+	r := &v.view.record
+	f := Figures{Groups: r.numGroups, Buckets: r.numBuckets, Tombstones: r.numTombstones}
+	f.WaitingEntries, _ = v.view.buckets.Waiting()
+	f.Runs = v.view.buckets.Runs()
+	if f.Keys, f.Values, err = v.len(ctx); err != nil {
+		return Figures{}, ofStore(err)
+	}
+	err = v.guard(func() error {
+		f.SpilledSets = v.view.sets.InUse(ctx, r.numSets)
+		return ctx.Err()
+	})
+	return f, ofStore(err)
+}
