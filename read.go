@@ -472,19 +472,21 @@ func (r reader) step(d *stored, step []E, from E, bad func(error)) (_ []E, more 
 	return step, len(step) == cap(step), err
 }
 
-// stream is values for a loop over one key: what is wrong comes after the last value
-// that can be read, and is returned.
-func (r reader) stream(key E, yield func(E, error) bool) error {
+// stream is values for a loop over one key: what is wrong is told, and comes after the
+// last value that can be read.
+func (r reader) stream(key E, tell func(error), yield func(E, error) bool) {
 	var damage damages
 	stopped := false
 	err := r.values(key, damage.add, func(value E) bool { stopped = !yield(value, nil); return !stopped })
 	if err != nil {
 		damage.add(err)
 	}
-	if err = damage.err(); err != nil && !stopped {
-		yield(E{}, err)
+	if err = damage.err(); err != nil {
+		tell(err)
+		if !stopped {
+			yield(E{}, err)
+		}
 	}
-	return err
 }
 
 // successor is the next larger identifier; last: there is none.
@@ -534,7 +536,7 @@ func (s *Store) Values(key E) iter.Seq2[E, error] {
 			return
 		}
 		defer v.Close()
-		_ = v.stream(key, func(value E, err error) bool { return yield(value, ofStore(err)) })
+		v.stream(key, v.fail, func(value E, err error) bool { return yield(value, ofStore(err)) })
 	}
 }
 

@@ -119,11 +119,7 @@ func (v *Snapshot) AppendLookup(dst []E, key E) (out []E, err error) {
 
 // Values is Store.Values as of the snapshot.
 func (v *Snapshot) Values(key E) iter.Seq2[E, error] {
-	return func(yield func(E, error) bool) {
-		if err := v.stream(key, yield); err != nil {
-			v.fail(err)
-		}
-	}
+	return func(yield func(E, error) bool) { v.stream(key, v.fail, yield) }
 }
 
 // Has is Store.Has as of the snapshot.
