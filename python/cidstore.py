@@ -11,6 +11,7 @@ process that has inherited one (fork), or was sent one (pickle), opens the file 
 it is then; a store that was closed before that stays closed."""
 import contextlib
 import io
+import itertools
 import operator
 import os
 import re
@@ -214,7 +215,7 @@ class Store(contextlib.AbstractContextManager):
             at = attributes["directory"] if "directory" in attributes else self._file["directory"]
             self._directory = np.concatenate([part[:] for part in (at.values() if isinstance(at, h5py.Group) else [at])])
             self._states, self._set_states = self._file["buckets/state"], self._file["values/state"][:]
-            self._maps, self._pages = {}, {}
+            self._maps, self._pages, self._skipped = {}, {}, None
             self._capacity = len(self._file["buckets/entries"]) // len(self._states)
             self._runs = [self._run(*record) for record in self._file["runs"].attrs.get("runs", [])]
             self._more = self._file["buckets/more"].dtype
@@ -283,8 +284,16 @@ class Store(contextlib.AbstractContextManager):
         rows, has = entries.view(np.uint8).reshape(-1, 48)[:, :44], entries["more"] > 0
         state, more = extended(seeds, np.ascontiguousarray(rows)), words(more) if len(more) else np.zeros((0, 6), np.uint64)
         state[has] = extended(state[has], np.ascontiguousarray(more[has].astype("<u8")).view(np.uint8))
-        demand(entries["crc32c"] == state ^ np.uint32(0xFFFFFFFF), what, owners)
-        return words(entries[KEY]), np.hstack([words(entries[VALUE]), more]), entries
+        good = self._good(entries["crc32c"] == state ^ np.uint32(0xFFFFFFFF), what, owners)
+        return (words(entries[KEY])[good], np.hstack([words(entries[VALUE]), more])[good], entries[good]), good
+
+    def _good(self, good, what, numbers):
+        """demand, or, where a loop goes on past damage, a note of it and what is good."""
+        if self._skipped is None:
+            demand(good, what, numbers)
+        else:
+            self._skipped += sorted({"%s %d: bad checksum, or not what belongs there" % (what, n) for n in np.asarray(numbers)[~good]})
+        return good
 
     def _of_groups(self, first, last):
         """The entries of the rows of groups first to last - 1."""
@@ -301,7 +310,7 @@ class Store(contextlib.AbstractContextManager):
         more = self._file["buckets/more"][first * size:last * size] if entries["more"].any() else np.zeros(1, self._more)
         more = more[(group * size + number) * (entries["more"] > 0)]
         seeds = seeded(self.config["file_uuid"], np.arange(first, last), pages["commit"])
-        return self._entries("/buckets/entries: group", first + group, seeds[group], entries, more)
+        return self._entries("/buckets/entries: group", first + group, seeds[group], entries, more)[0]
 
     def _of_run(self, run, first, end):
         """The entries of slots first to end - 1 of a run, and their more rows, as they stand."""
@@ -321,34 +330,71 @@ class Store(contextlib.AbstractContextManager):
 
     def _waiting(self):
         """What runs hold in place of rows: for each key the newest entry, and the group that it belongs to."""
-        commits, parts = self._commits(), []
+        commits, parts, self._doubts = self._commits(), [], []
         for run in self._runs:
             entries, more = self._of_run(run, 0, len(run[6]) - 1)
             seeds, numbers = np.repeat(run[7], len(entries)), np.full(len(entries), run[0])
-            keys, values, entries = self._entries("/runs: run", numbers, seeds, entries, more)
+            (keys, values, entries), good = self._entries("/runs: run", numbers, seeds, entries, more)
+            if not good.all():  # of keys in the same slots older entries may not be the last word
+                slots = np.searchsorted(run[6]["first"], np.flatnonzero(~good), "right") - 1
+                self._doubts.append((run, slots.astype(np.uint64), commits))
+                parts = [[column[self._certain(part[0])] for column in part] for part in parts]
             hashes, groups = self._groups_of(keys)
             counts = (hashes >= np.uint64(run[1])) & (hashes <= np.uint64(run[2])) & (commits[groups] < run[0])
             parts.append([part[counts] for part in (keys, values, entries, groups)])
         keys, values, entries, groups = map(np.concatenate, zip(*parts))
         return [part[newest(keys)] for part in (keys, values, entries, groups)]
 
+    def _certain(self, keys):
+        """Which keys have no later entry in a damaged slot of a run, perhaps."""
+        certain = np.ones(len(keys), bool)
+        if self._doubts:
+            hashes, groups = self._groups_of(keys)
+        for run, slots, commits in self._doubts:
+            slot = hashes * np.uint64(0) if run[4] > 63 else hashes - np.uint64(run[3]) >> np.uint64(run[4])
+            within = (hashes >= np.uint64(run[1])) & (hashes <= np.uint64(run[2])) & (commits[groups] < run[0])
+            certain &= ~(within & np.isin(slot, slots))
+        return certain
+
     def _commits(self):
-        return np.concatenate([self._states[at:at + STEP]["commit"] for at in range(0, len(self._states), STEP)])
+        parts = (self._parts(lambda at, end: self._states[at:end]["commit"], at, min(at + STEP, len(self._states)))
+                 for at in range(0, len(self._states), STEP))
+        return np.concatenate([part if part is not None else np.array([PRESENT], np.uint64) for part in itertools.chain(*parts)])
+
+    def _parts(self, read, first, last):
+        """read(first, last), or in pieces where a piece fails and a loop goes on past damage; None: one that failed."""
+        try:
+            return [read(first, last)]
+        except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+            if self._skipped is None:
+                raise
+            if last - first == 1:
+                self._skipped.append("group %d: %s" % (first, error))
+                return [None]
+        middle = (first + last) // 2
+        return self._parts(read, first, middle) + self._parts(read, middle, last)
 
     def _tree(self):
         """All pairs of the committed tree, n × 4 words, in parts."""
+        self._doubts = []
         waiting = self._waiting() if self._runs else None
         for first in range(0, len(self._states), STEP):
             last = min(first + STEP, len(self._states))
-            rows = self._of_groups(first, last)
+            read = [part for part in self._parts(self._of_groups, first, last) if part]
+            rows = [np.concatenate(column) for column in zip(*read)] if read else []
+            if self._doubts and rows:
+                certain = self._certain(rows[0])
+                rows = [column[certain] for column in rows]
             if waiting:
                 own = (waiting[3] >= first) & (waiting[3] < last)
                 later = [part[own] for part in waiting[:3]]
+                rows = rows or [column[:0] for column in later]
                 alone = ~np.isin(rows[0][:, 1], later[0][:, 1])
                 yield from self._values(*(part[alone] for part in rows))
                 rows = [np.concatenate([a[~alone], b]) for a, b in zip(rows, later)]
                 rows = [part[newest(rows[0])] for part in rows]
-            yield from self._values(*rows)
+            if rows:
+                yield from self._values(*rows)
 
     def _values(self, keys, values, entries):
         """The pairs of entries, in parts."""
@@ -371,7 +417,7 @@ class Store(contextlib.AbstractContextManager):
                 parts.append((self._of_run(run, slot, slot + 1), run[7]))
         entries, more = (np.concatenate(part) for part in zip(*(found for found, _ in parts)))
         seeds = np.concatenate([np.repeat(seed, len(found[0])) for found, seed in parts])
-        found = self._entries("/buckets/entries or /runs: group", np.full(len(entries), group), seeds, entries, more)
+        found, _ = self._entries("/buckets/entries or /runs: group", np.full(len(entries), group), seeds, entries, more)
         own = np.flatnonzero((found[0] == key).all(1))[-1:]  # the newest
         return self._values(*(part[own] for part in found))
 
@@ -390,21 +436,27 @@ class Store(contextlib.AbstractContextManager):
     def _sets(self, ids, owners):
         """The pairs of spilled sets, in parts."""
         states = self._set_states[ids]
-        demand((words(states[OWNER]) == owners).all(1), "/values/state: row", ids)
+        good = self._good((words(states[OWNER]) == owners).all(1), "/values/state: row", ids)
+        states, owners = states[good], owners[good]
         for size, depth in set(zip(states["class"].tolist(), states["depth"].tolist())):
             of = (states["class"] == size) & (states["depth"] == depth)
             name = "nodes" if size == TREE else "class_%d" % size
             nodes, keys, dataset = states[of], owners[of], self._file["values"][name].id
             for level in range(depth + 1):
+                if not len(nodes):  # all of them are damaged
+                    break
                 rows = b"".join(dataset.read_direct_chunk((row, 0))[1] for row in nodes["row"].tolist())
                 rows = np.frombuffer(rows, np.uint8).reshape(len(nodes), -1)
                 crc = self._crc(nodes["row"], nodes["commit"], rows)
-                demand(nodes["crc32c"] == crc, "/values/%s: row" % name, nodes["row"])
+                good = self._good(nodes["crc32c"] == crc, "/values/%s: row" % name, nodes["row"])
+                nodes, keys, rows = nodes[good], keys[good], rows[good]
                 if level < depth:  # they hold child records, not values
                     used = rows.view(CHILD)["address"] > 0
                     nodes, keys = rows.view(CHILD)[used], np.repeat(keys, used.sum(1), 0)
+            if not len(nodes):
+                continue
             values = rows.view("<u8").reshape(len(nodes), -1, 2)  # live ones first, then tombstoned ones
-            node, slot = np.nonzero(np.arange(nodes["count"].max()) < nodes["count"][:, None])
+            node, slot = np.nonzero(np.arange(nodes["count"].max(initial=0)) < nodes["count"][:, None])
             yield np.hstack([keys[node], values[node, slot]])
 
     def get(self, key):
@@ -424,18 +476,36 @@ class Store(contextlib.AbstractContextManager):
             return self._read_all()
 
     def _read_all(self):
-        pairs = self._named(lambda: np.concatenate([NO_PAIRS, *self._tree()]))
+        """Every pair that can be read, and what cannot."""
+        self._skipped = []
+        try:
+            pairs = self._named(lambda: np.concatenate([NO_PAIRS, *self._tree()]))
+            skipped = list(dict.fromkeys(self._skipped))
+        finally:
+            self._skipped = None
         touched = np.isin(pairs[:, 1], self._operations[:, 1])  # by the log, perhaps
-        return np.concatenate([pairs[~touched], replay(pairs[touched], self._codes, self._operations)])
+        return np.concatenate([pairs[~touched], replay(pairs[touched], self._codes, self._operations)]), skipped
 
-    def pairs(self):
-        """Iterates every (key, value) once, ints, in no promised order."""
-        return ((a << 64 | b, c << 64 | d) for a, b, c, d in struct.iter_unpack("=4Q", self._all_pairs().tobytes()))
+    def _complain(self, skipped):
+        if skipped:
+            raise ValueError("%s: %d places cannot be read, the first: %s" % (self._raw.name, len(skipped), skipped[0]))
 
-    def to_dataframe(self):
-        """Every pair as a pandas.DataFrame of uint64 columns key_high, key_low, value_high, value_low."""
+    def pairs(self, skip_bad=False):
+        """Iterates every (key, value) once, ints, in no promised order. What cannot be read is left out, and is a
+        ValueError after the last pair, unless skip_bad."""
+        pairs, skipped = self._all_pairs()
+        yield from ((a << 64 | b, c << 64 | d) for a, b, c, d in struct.iter_unpack("=4Q", pairs.tobytes()))
+        if not skip_bad:
+            self._complain(skipped)
+
+    def to_dataframe(self, skip_bad=False):
+        """Every pair as a pandas.DataFrame of uint64 columns key_high, key_low, value_high, value_low. ValueError if
+        some cannot be read; skip_bad leaves them out."""
         import pandas
-        return pandas.DataFrame(self._all_pairs(), columns=KEY + VALUE)
+        pairs, skipped = self._all_pairs()
+        if not skip_bad:
+            self._complain(skipped)
+        return pandas.DataFrame(pairs, columns=KEY + VALUE)
 
     def close(self, *_):
         """Gives up the pin and the file; again is no error."""

@@ -166,7 +166,7 @@ func scriptLacks(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 2, "lacks WHOLE PART NAME…")
 	var want strings.Builder
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
-		if key, _, _ := strings.Cut(line, "\t"); !slices.ContainsFunc(args[2:], func(name string) bool { return identifier(name).String() == key }) {
+		if key, _, _ := strings.Cut(line, "\t"); !slices.ContainsFunc(args[2:], func(name string) bool { return cidstore.ParseKey(name).String() == key }) {
 			want.WriteString(line)
 		}
 	}
