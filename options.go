@@ -47,7 +47,10 @@ type Options struct {
 	// FlushInterval bounds how long an Async write stays volatile; default 10 ms.
 	FlushInterval time.Duration
 	// WALBytes is the size up to which the log inside the file grows, in bytes,
-	// 64 KiB to 1 TiB; default 64 MiB. A new store starts with at most 4 MiB.
+	// 64 KiB to 1 TiB; default 256 MiB. A new store starts with min(4 MiB,
+	// WALBytes). The log grows to a quarter of the live data, and for a batch that
+	// needs more; none may take more than a third of WALBytes (ErrTooLarge). Close
+	// leaves a log of 16 KiB, which grows again when it is written to.
 	WALBytes int64
 	// MemoryBudget bounds the operations in memory that are not in the tree yet,
 	// in bytes, 1 or more; default 256 MiB.
@@ -114,7 +117,7 @@ type Options struct {
 }
 
 const (
-	defaultWALBytes     = 64 << 20
+	defaultWALBytes     = 256 << 20
 	startWALBytes       = 4 << 20
 	defaultMemoryBudget = 256 << 20
 	defaultThreshold    = 128

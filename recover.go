@@ -86,10 +86,10 @@ func (s *Store) logConfig(v *view) wal.Config {
 	r := &v.record
 	c := wal.Config{
 		UUID: v.UUID(), Key: logKey(&s.opts, r), Block: int(r.walBlock), Now: s.now,
-		Ring: wal.Ring{Storage: s.file.Region(int64(r.walAddress), int64(r.walSize)), First: r.walFirst},
+		Ring: wal.Ring{Storage: s.ringAt(int64(r.walAddress), int64(r.walSize)), First: r.walFirst},
 	}
 	if r.oldAddress != 0 {
-		c.Old = wal.Ring{Storage: s.file.Region(int64(r.oldAddress), int64(r.oldSize))}
+		c.Old = wal.Ring{Storage: s.ringAt(int64(r.oldAddress), int64(r.oldSize))}
 	}
 	return c
 }

@@ -12,27 +12,60 @@ const (
 	ringPath    = "/wal"
 	oldRingPath = "/wal_old"
 	ringGrowth  = 4 // times, at each step
+	liveShare   = 4 // a ring that grows to save checkpoints is at most this part of the live bytes
+
+	// closedBlocks is the log of a closed store, in blocks: it takes a few single
+	// writes before it has to grow.
+	closedBlocks = 4
 )
 
+// liveBytes is what the file holds, apart from free space and the log.
+func (s *Store) liveBytes() int64 {
+	p := s.file.Space()
+	live := p.Size - p.Free - p.Shards - p.Limbo - p.Pinned
+	if st := s.state.Load(); st != nil {
+		live -= int64(st.view.record.walSize + st.view.record.oldSize)
+	}
+	return max(live, 0)
+}
+
+// ringLimit is how large a log is good for the data: a fraction of it, but at least
+// what a new store starts with.
+func (s *Store) ringLimit() int64 {
+	return min(max(s.opts.startBytes, s.liveBytes()/liveShare), s.opts.WALBytes)
+}
+
 // growRingIfFull grows the log when its length, and not memory, is what asks for
-// a checkpoint. checkpointing is held.
+// a checkpoint, and the data are large enough for a log of twice the size.
+// checkpointing is held.
 func (s *Store) growRingIfFull() error {
 	st := s.state.Load()
-	if int64(st.view.record.walSize) >= s.opts.WALBytes || st.fresh.bytes() >= s.opts.MemoryBudget/3 {
+	size := int64(st.view.record.walSize)
+	if size >= s.opts.WALBytes || st.fresh.bytes() >= s.opts.MemoryBudget/3 {
 		return nil
 	}
-	_, err := s.growRing(int64(st.view.record.walSize) * ringGrowth)
+	want := min(max(size*ringGrowth, s.opts.startBytes), s.ringLimit())
+	if want < 2*size && want < s.opts.WALBytes {
+		return nil
+	}
+	_, err := s.growRing(want)
 	return err
 }
 
 // growRingFor grows the log for a write of so many records, if it is larger than
-// a third of the present ring. checkpointing is held.
+// a third of the present ring, or that is the small one of a store that was closed.
+// checkpointing is held.
 func (s *Store) growRingFor(records int64) (grown bool, err error) {
-	size, want := int64(s.state.Load().view.record.walSize), 3*records*wal.RecordSize
-	if want <= size || size >= s.opts.WALBytes {
+	size, need := int64(s.state.Load().view.record.walSize), 3*records*wal.RecordSize
+	if size >= s.opts.WALBytes || need <= size && size >= s.opts.startBytes {
 		return false, nil
 	}
-	return s.growRing(max(size*ringGrowth, want))
+	good := max(need, min(max(size*ringGrowth, s.opts.startBytes), s.ringLimit()))
+	grown, err = s.growRing(good)
+	if !grown && err == nil && size < need && need < good { // the disk has no room for that much
+		grown, err = s.growRing(need)
+	}
+	return grown, err
 }
 
 // growRing makes a longer ring. One commit makes it and keeps the present one as
@@ -40,12 +73,15 @@ func (s *Store) growRingFor(records int64) (grown bool, err error) {
 // do frames go there. A disk without room for it is no error: the log stays.
 func (s *Store) growRing(size int64) (grown bool, err error) {
 	size = min(roundUp(size, int64(s.opts.blockBytes)), s.opts.WALBytes)
+	if err := s.whole(); err != nil {
+		return false, s.poisoned(err)
+	}
 	if s.state.Load().view.record.oldAddress != 0 { // the last step is not over
 		if err := s.finishRingGrowth(); err != nil {
 			return false, err
 		}
 	}
-	if err := s.file.Reserve(size + s.growth(s.pendingOps()) + 3*s.smallestSlice()); err != nil {
+	if err := s.file.Reserve(size + s.growth(s.pendingOps()) + 3*s.sliceOf(size)); err != nil {
 		if errors.Is(err, ErrNoSpace) {
 			return false, nil
 		}
@@ -78,7 +114,7 @@ func (s *Store) growRing(size int64) (grown bool, err error) {
 	if err := s.settle(); err != nil {
 		return false, err
 	}
-	if err := s.log.SwitchRing(wal.Ring{Storage: s.file.Region(address, size), First: r.walFirst}); err != nil {
+	if err := s.log.SwitchRing(wal.Ring{Storage: s.ringAt(address, size), First: r.walFirst}); err != nil {
 		return false, s.poisoned(err)
 	}
 	return true, nil
@@ -121,6 +157,22 @@ func (m *merge) dropOldRing(tx *hdf5io.Tx) (bool, error) {
 	}
 	m.record.oldAddress, m.record.oldSize = 0, 0
 	return true, tx.Remove(oldRingPath)
+}
+
+// shrinkRing puts a log of closedBlocks in the place of a longer /wal, with next as
+// its first sequence. Everything before next is in the tree of the base root.
+func (m *merge) shrinkRing(tx *hdf5io.Tx, next uint64) error {
+	r := &m.record
+	size := closedBlocks * uint64(r.walBlock)
+	if r.walSize <= size {
+		return nil
+	}
+	if err := tx.Remove(ringPath); err != nil {
+		return err
+	}
+	address, err := createRing(tx, int64(size))
+	r.walAddress, r.walSize, r.walFirst = uint64(address), size, next
+	return err
 }
 
 // createRing makes /wal of size bytes, written with zeros, so that no append

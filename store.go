@@ -157,7 +157,7 @@ func (s *Store) Close() error {
 	})
 	s.file.Drain()
 	if !s.opts.ReadOnly && err == nil { // now: Trim makes roots of its own, which readers do not know
-		err = s.file.Trim(3 * s.smallestSlice())
+		err = s.file.Trim(s.closedReserve())
 	}
 	err = errors.Join(err, s.file.Close(), s.vfile.Close())
 	s.noteClose(&last, err)
@@ -171,39 +171,77 @@ func (s *Store) closeWriter() error {
 	if err := s.Failed(); err != nil {
 		return err
 	}
+	if err := s.notReplaced(); err != nil {
+		return s.poisoned(err)
+	}
 	if err := s.flush(); err != nil { // of Async writes: the log keeps them, whatever becomes of the checkpoint
+		return err
+	}
+	if err := s.pack(); err != nil {
 		return err
 	}
 	if err := s.checkpointAll(context.Background()); err != nil {
 		return err
 	}
+	if err := s.pack(); err != nil {
+		return err
+	}
 	return s.commitClean()
 }
 
-// commitClean writes the last root of a life, in both slots.
+// pack makes all the space free that can be, so that the last commits of a life go
+// into the gaps of the file, and its end can be given back.
+func (s *Store) pack() error {
+	if !s.settled {
+		if err := s.settle(); err != nil {
+			return err
+		}
+	}
+	return s.writeFailed(s.file.EndQuarantine())
+}
+
+// commitClean writes the last root of a life, in both slots, with a log of a few
+// blocks, unless the disk has no room for that.
 func (s *Store) commitClean() error {
-	tx, err := s.file.Begin()
+	err := s.commitLast(true)
+	if errors.Is(err, ErrNoSpace) && s.Failed() == nil {
+		err = s.commitLast(false)
+	}
 	if err != nil {
-		return err
-	}
-	m, err := newMerge(s, tx, s.state.Load().view)
-	if err != nil {
-		tx.Abort()
-		return err
-	}
-	m.record.clean = true
-	if _, err := m.dropOldRing(tx); err != nil {
-		tx.Abort()
-		return err
-	}
-	if err := s.commit(tx, m, nil); err != nil {
 		return s.writeFailed(err)
 	}
 	return s.settle()
 }
 
-// notReplaced tells whether the path still names the open file.
+func (s *Store) commitLast(shrink bool) error {
+	tx, err := s.file.Begin()
+	if err != nil {
+		return err
+	}
+	m, err := newMerge(s, tx, s.state.Load().view)
+	if err == nil {
+		m.record.clean = true
+		_, err = m.dropOldRing(tx)
+	}
+	// The older root has all that the log has, and reaches the log that is left
+	// behind: that stays as it is until both slots name this root.
+	if err == nil && shrink {
+		err = m.shrinkRing(tx, s.log.Next())
+	}
+	if err != nil {
+		tx.Abort()
+		return err
+	}
+	return s.commit(tx, m, nil)
+}
+
+// notReplaced tells whether the path still names the open file, and that is whole.
 func (s *Store) notReplaced() error {
+	if !s.opts.ReadOnly {
+		if err := s.whole(); err != nil {
+			return err
+		}
+	}
 	info, err := s.opts.FS.Stat(s.path)
 	if err != nil {
 		return fmt.Errorf("%s: %w: %w", s.path, ErrReplaced, err)

@@ -128,7 +128,7 @@ type admission struct {
 // ErrPoisoned or ErrClosed.
 func (s *Store) admit(ops []wal.Op) (claim, error) {
 	want := claim{wal.RecordsFor(len(ops), s.opts.blockBytes), int64(len(ops))}
-	if most := max(s.opts.WALBytes/wal.RecordSize/3, s.log.Largest()); want.records > most {
+	if most := s.opts.WALBytes / wal.RecordSize / 3; want.records > most {
 		return claim{}, fmt.Errorf("batch of %d operations: %w: %d records with their end, a third of the log is %d",
 			len(ops), ErrTooLarge, want.records, most)
 	}
@@ -301,19 +301,27 @@ func (s *Store) foldBytes() int64 {
 	return int64(entries) * bucket.EntrySize
 }
 
-// smallestSlice is the least space that a checkpoint can work with: half the
-// ring that the store started with, 16 KiB to 2 MiB. An opener who would start with
-// a larger one keeps no larger reserve.
+// smallestSlice is the least space that a checkpoint can work with: a part of the
+// live data, 16 KiB to 2 MiB, but no more than half the ring that the store started
+// with. An opener who would start with a larger one keeps no larger reserve.
 func (s *Store) smallestSlice() int64 {
-	ring := s.opts.startBytes
-	if st := s.state.Load(); st != nil {
-		ring = min(ring, int64(st.view.record.walSize))
-	}
-	return min(max(ring/2, leastSlice), mostSlice)
+	return s.sliceOf(int64(s.state.Load().view.record.walSize))
+}
+
+// sliceOf is smallestSlice with a ring of size bytes.
+func (s *Store) sliceOf(size int64) int64 {
+	return min(max(min(s.liveBytes()/sliceShare, s.opts.startBytes/2, size/2), leastSlice), mostSlice)
+}
+
+// closedReserve is the free space that Close leaves in the file, bytes: a small part
+// of the data, so that deletes can begin when the disk is full at the next Open.
+func (s *Store) closedReserve() int64 {
+	return min(max(s.liveBytes()/64, leastSlice), 3*mostSlice)
 }
 
 // Bounds of smallestSlice, bytes.
 const (
+	sliceShare = 32 // of the live bytes, in parts
 	leastSlice = 16 << 10
 	mostSlice  = 2 << 20
 )

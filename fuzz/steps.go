@@ -399,8 +399,7 @@ func (m *Machine) wrongKey(Source) error {
 }
 
 func (m *Machine) tooLarge(c Source) error {
-	ring := max(uint64(m.options.WALBytes), m.store.Metrics().WALBytes) // it does not shrink
-	ops := make([]Op, ring/64)
+	ops := make([]Op, m.options.WALBytes/64)
 	for i := range ops {
 		ops[i] = Op{Insert, hotKey, cidstore.FromUint64(uint64(i))}
 	}

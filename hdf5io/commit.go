@@ -45,6 +45,9 @@ func (tx *Tx) commit(payload []byte, finish func(*commitSlot) error) (*View, err
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
+	if err := f.whole(); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
 	f.slotMu.Lock()
 	defer f.slotMu.Unlock()
 	// Before the slot: it must not name what is not on the disk.

@@ -78,7 +78,9 @@ func sumExtents(list []extent) (bytes uint64) {
 
 // A run is what a Tx takes at once to place things in, one behind the other.
 const (
-	longRun = 1 << 20  // bytes from which a run is as good as any longer one
+	longRun = 1 << 20  // bytes from which a run is as good as any longer one, in a large file
+	goodRun = 8 << 10  // the same in a small one, which had better stay small
+	runPart = 512      // in between: of the file's size, in parts
 	takeRun = 32 << 20 // bytes that a Tx takes of a longer extent: many units of writing, for the last one is cut short
 
 	fitRun = 8 << 10 // the same on a full disk
@@ -127,6 +129,7 @@ type pool struct {
 	classes [numClasses][]int
 	bytes   uint64 // in all
 	usable  uint64 // in whole sectors, at least minUsable together
+	good    int    // class of extents that are as good as any longer one
 }
 
 // classOf is the class of extents of size bytes.
@@ -177,25 +180,48 @@ func (p *pool) put(e extent) {
 	p.enter(len(p.list) - 1)
 }
 
+// setFileSize tells the pool how long the file is, which decides what extents are good.
+func (p *pool) setFileSize(size uint64) {
+	p.good = classOf(min(max(size/runPart, goodRun), longRun))
+}
+
 // take removes whole sectors, at least least bytes, of a longer extent at most
 // max(least, most). It prefers long ones, so that what is placed next to each other
-// in time stands so in the file; then the longest class that there is.
+// in time stands so in the file, and among the good ones the lowest, so that the
+// file can be cut at its end; then the longest class that there is.
 func (p *pool) take(least, most uint64) (extent, bool) {
 	least = (least + sectorSize - 1) &^ (sectorSize - 1)
 	most = max(most&^(sectorSize-1), least)
+	class, place, best := 0, 0, extent{}
 	for c := longClass; c >= 0 && extentUnit<<(c+1) > least || c == longClass; c-- {
-		class := p.classes[c]
-		limit := len(class)
-		if c < longClass {
-			limit = min(limit, scanLimit)
+		if best.size > 0 && c < p.good {
+			break
 		}
-		for k := len(class) - 1; k >= len(class)-limit; k-- {
-			if whole := p.list[class[k]].sectors(); whole.size >= least {
-				return p.cut(c, k, extent{whole.start, runSize(whole, least, most)}), true
-			}
+		if k, whole := p.lowest(c, least); whole.size > 0 && (best.size == 0 || whole.start < best.start) {
+			class, place, best = c, k, whole
 		}
 	}
-	return extent{}, false
+	if best.size == 0 {
+		return extent{}, false
+	}
+	return p.cut(class, place, extent{best.start, runSize(best, least, most)}), true
+}
+
+// lowest is the place in class c, and the whole sectors, of the first extent from
+// the end that has at least least bytes: what was put there last, or else the lowest.
+// Size 0: there is none among those that are looked at.
+func (p *pool) lowest(c int, least uint64) (k int, whole extent) {
+	class := p.classes[c]
+	limit := len(class)
+	if c < longClass {
+		limit = min(limit, scanLimit)
+	}
+	for k := len(class) - 1; k >= len(class)-limit; k-- {
+		if whole := p.list[class[k]].sectors(); whole.size >= least {
+			return k, whole
+		}
+	}
+	return 0, extent{}
 }
 
 // fit is take for a disk that is full: of the extents that are long enough it cuts
@@ -253,7 +279,7 @@ func (p *pool) putAll(list []extent) error {
 	if err != nil {
 		return err
 	}
-	*p = pool{list: all, sorted: len(all), classes: p.classes}
+	*p = pool{list: all, sorted: len(all), classes: p.classes, good: p.good}
 	for c := range p.classes {
 		p.classes[c] = p.classes[c][:0]
 	}

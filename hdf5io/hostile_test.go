@@ -60,6 +60,7 @@ func (m *memoryFile) TryLock(vfs.Lock) error                  { return nil }
 func (m *memoryFile) ProbeLock(vfs.Lock) (bool, int64, error) { return false, 0, nil }
 func (m *memoryFile) Unlock(vfs.Lock) error                   { return nil }
 func (m *memoryFile) Info() (vfs.Info, error)                 { return vfs.Info{Size: int64(len(m.p))}, nil }
+func (m *memoryFile) Shape() (int64, uint64, error)           { return int64(len(m.p)), 1, nil }
 func (m *memoryFile) Close() error                            { return nil }
 
 // smallImage is a file of a few commits, as short as it can be.

@@ -462,7 +462,7 @@ func (f *File) openSpace(s *commitSlot, free *freeMap, pair slotPair, report *Op
 		return err
 	}
 	// Growth that no commit has named: it may not be durable either.
-	sp.size = max(uint64(info.Size)&^(growUnit-1), s.endOfFile)
+	sp.setSize(max(uint64(info.Size)&^(growUnit-1), s.endOfFile))
 	sp.unsynced = true
 	unnamed := extent{s.endOfFile, sp.size - s.endOfFile}
 	for i, s := range pair.slots {

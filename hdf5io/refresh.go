@@ -39,7 +39,8 @@ func (f *File) Refresh() (bool, error) {
 	return true, nil
 }
 
-// Trim gives back the free space at the end of the file beyond keepFree bytes. It
+// Trim gives back the free space at the end of the file, as far as keepFree bytes of
+// usable space are left in all. It
 // needs the file for itself, but for Views of this File: else it does nothing,
 // and says nothing. It commits the present root again, with the smaller end
 // of file, in both slots, and only then truncates. There must be no Tx; the caller
@@ -123,8 +124,7 @@ func (f *File) cutTail(keepFree uint64) (extent, error) {
 		return extent{}, nil
 	}
 	last := &list[len(list)-1]
-	// The commit of the smaller end itself needs room for its free map.
-	keep := max(keepFree, f.view.Load().slot.freeMapSize+growUnit)
+	keep := s.keepAtEnd(list[:len(list)-1], keepFree, f.view.Load().slot.freeMapSize+growUnit)
 	if keep >= last.size {
 		return extent{}, nil
 	}
@@ -134,8 +134,23 @@ func (f *File) cutTail(keepFree uint64) (extent, error) {
 	}
 	tail := extent{end, s.size - end}
 	last.size -= tail.size
-	s.size = end
+	s.setSize(end)
 	return tail, s.pool.putAll(nil)
+}
+
+// keepAtEnd is how much free space is kept at the end of the file, so that with the
+// extents before it there are keepFree bytes, and one of piece bytes: the commit of
+// the smaller end itself needs room for its free map.
+func (s *space) keepAtEnd(before []extent, keepFree, piece uint64) uint64 {
+	for _, e := range before {
+		if size := e.sectors().size; size >= minUsable {
+			keepFree -= min(keepFree, size)
+			if size >= piece {
+				piece = 0
+			}
+		}
+	}
+	return max(keepFree, piece)
 }
 
 // commitAgain commits the present root once more. If that fails tail is back.
@@ -151,7 +166,7 @@ func (f *File) commitAgain(tail extent) error {
 	defer f.space.mu.Unlock()
 	if tail.start == f.space.size {
 		f.space.pool.put(tail)
-		f.space.size += tail.size
+		f.space.setSize(f.space.size + tail.size)
 	}
 	return err
 }

@@ -49,7 +49,8 @@ func (w *runWriter) advance(size uint64) uint64 {
 	return address
 }
 
-// allocAligned is alloc at a multiple of growUnit.
+// allocAligned is alloc at a multiple of growUnit. What is placed next goes into the
+// lowest space again: it may stay when this is freed.
 func (w *runWriter) allocAligned(size uint64) (uint64, error) {
 	size = padded(size)
 	if size > maxAddress-growUnit {
@@ -74,7 +75,14 @@ func (w *runWriter) allocAligned(size uint64) (uint64, error) {
 		w.owned = w.run.start
 		w.giveBack(head)
 	}
-	return w.advance(size), nil
+	address := w.advance(size)
+	w.dropRun()
+	w.file.space.mu.Lock()
+	defer w.file.space.mu.Unlock()
+	if err := w.file.space.pool.putAll(nil); err != nil {
+		return 0, w.file.Poison(err)
+	}
+	return address, nil
 }
 
 // next puts back what is left of the run and takes one of at least size bytes.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cidstore/cidstore/internal/seedbug"
 	"github.com/cidstore/cidstore/vfs"
@@ -16,7 +17,9 @@ type space struct {
 	pool pool
 	// limbo is freed space that some root may still reach, oldest first.
 	limbo []limboBatch
-	size  uint64 // of the file, as far as we allocated it
+	size  uint64 // of the file, as far as we allocated it; see setSize
+	// least is size, for those who do not hold mu.
+	least atomic.Uint64
 	// unsynced: the file grew, and no Sync has followed.
 	unsynced bool
 	full     bool // the last growth met a full disk
@@ -169,6 +172,34 @@ func (f *File) reclaim(yield bool) error {
 	return nil
 }
 
+// setSize notes the size of the file. mu is held.
+func (s *space) setSize(n uint64) {
+	s.size = n
+	s.least.Store(n)
+	s.pool.setFileSize(n)
+}
+
+// CheckSize is ErrTruncated if the file was shorter than it must be when it had size
+// bytes. It takes no lock.
+func (f *File) CheckSize(size int64) error {
+	if least := f.space.least.Load(); uint64(max(size, 0)) < least {
+		return truncated(least, size)
+	}
+	return nil
+}
+
+// whole poisons the file if somebody has cut it short.
+func (f *File) whole() error {
+	size, _, err := f.file.Shape()
+	if err == nil {
+		err = f.CheckSize(size)
+	}
+	if err != nil {
+		return f.Poison(err)
+	}
+	return nil
+}
+
 // tight tells whether the disk is full and little of the file is free: then space
 // is used sparingly, and not fast. mu is held.
 func (s *space) tight() bool { return s.full && s.pool.usable < s.size/4 }
@@ -250,6 +281,9 @@ func (f *File) pinnedBytes() (bytes uint64) {
 // them before the size is synced (Tx.commit). space.mu is held.
 func (f *File) grow(n uint64) error {
 	s := &f.space
+	if err := f.whole(); err != nil { // else a file that somebody has cut would be long again
+		return err
+	}
 	least := (n + growUnit - 1) &^ (growUnit - 1)
 	step := max(least, uint64(f.options.GrowStep), min(s.size/16, maxGrowStep)&^(growUnit-1))
 	for _, step := range []uint64{step, least} {
@@ -259,7 +293,7 @@ func (f *File) grow(n uint64) error {
 		err := f.file.Allocate(int64(s.size), int64(step))
 		if err == nil {
 			s.pool.put(extent{max(s.size, dataStart), s.size + step - max(s.size, dataStart)})
-			s.size += step
+			s.setSize(s.size + step)
 			s.unsynced, s.full = true, false
 			return nil
 		}
@@ -272,4 +306,16 @@ func (f *File) grow(n uint64) error {
 		}
 	}
 	return ErrNoSpace
+}
+
+// EndQuarantine frees what neither slot's root nor a reader reaches, though HDF5
+// programs, which cannot pin a root, may still look at it: for the end of a life,
+// so that its last commits fill gaps.
+func (f *File) EndQuarantine() error {
+	if err := f.writable(); err != nil {
+		return err
+	}
+	f.space.mu.Lock()
+	defer f.space.mu.Unlock()
+	return f.reclaim(true)
 }

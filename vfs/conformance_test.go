@@ -196,6 +196,40 @@ func TestMapping(t *testing.T) {
 	})
 }
 
+func TestShape(t *testing.T) {
+	conform(t, func(t *testing.T, w world) {
+		f := w.create(t, "f")
+		defer f.Close()
+		shape := func(what string, size int64, links uint64) {
+			t.Helper()
+			if n, l, err := f.Shape(); n != size || l != links || err != nil {
+				t.Fatalf("%s: %d bytes, %d names, %v, want %d and %d", what, n, l, err, size, links)
+			}
+		}
+		shape("new", 0, 1)
+		must(t, f.Truncate(5000))
+		shape("longer", 5000, 1)
+		must(t, f.Truncate(10))
+		shape("cut", 10, 1)
+		must(t, w.fs.Rename(w.path("f"), w.path("g")))
+		shape("renamed", 10, 1)
+		must(t, w.create(t, "h").Close())
+		must(t, w.fs.Rename(w.path("h"), w.path("g")))
+		shape("replaced", 10, 0)
+	})
+	conform(t, func(t *testing.T, w world) {
+		f := w.create(t, "f")
+		must(t, w.fs.Remove(w.path("f")))
+		if _, links, err := f.Shape(); links != 0 || err != nil {
+			t.Fatalf("removed: %d names, %v", links, err)
+		}
+		must(t, f.Close())
+		if _, _, err := f.Shape(); err == nil {
+			t.Fatal("the shape of a closed file")
+		}
+	})
+}
+
 func TestViewPastReservation(t *testing.T) {
 	conform(t, func(t *testing.T, w world) {
 		f := w.create(t, "f")

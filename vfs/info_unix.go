@@ -33,6 +33,12 @@ func statFD(fd uintptr, st fs.FileInfo, info *Info) error {
 	return nil
 }
 
+func shapeFD(fd uintptr) (size int64, links uint64, err error) {
+	var st unix.Stat_t
+	err = retry(func() error { return unix.Fstat(int(fd), &st) })
+	return int64(st.Size), uint64(st.Nlink), err
+}
+
 func fillInfo(info *Info, st fs.FileInfo, sfs *unix.Statfs_t) {
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
 		info.Device, info.Inode = uint64(sys.Dev), uint64(sys.Ino)

@@ -180,6 +180,14 @@ func (f *osFile) Info() (Info, error) {
 	return info, err
 }
 
+func (f *osFile) Shape() (size int64, links uint64, err error) {
+	err = f.control("stat", func(fd uintptr) (err error) {
+		size, links, err = shapeFD(fd)
+		return err
+	})
+	return size, links, err
+}
+
 func (f *osFile) TryLock(l Lock) error {
 	if err := l.check(); err != nil {
 		return pathError("lock", f.Name(), err)

@@ -214,3 +214,18 @@ func BenchmarkWriteSync(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkShape is what each group commit pays twice to see that its file is whole.
+func BenchmarkShape(b *testing.B) {
+	f, err := OS().OpenFile(filepath.Join(b.TempDir(), "f"), ReadWrite|Create, 0o600)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := f.Shape(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -86,6 +86,12 @@ func statPath(name string) (Info, error) {
 	return info, statFD(uintptr(h), st, &info)
 }
 
+func shapeFD(fd uintptr) (size int64, links uint64, err error) {
+	var by windows.ByHandleFileInformation
+	err = windows.GetFileInformationByHandle(windows.Handle(fd), &by)
+	return int64(by.FileSizeHigh)<<32 | int64(by.FileSizeLow), uint64(by.NumberOfLinks), err
+}
+
 func statFD(fd uintptr, _ fs.FileInfo, info *Info) error {
 	h := windows.Handle(fd)
 	var by windows.ByHandleFileInformation

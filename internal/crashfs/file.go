@@ -194,6 +194,14 @@ func (f *file) Info() (vfs.Info, error) {
 	return f.fs.info(f.ino), nil
 }
 
+func (f *file) Shape() (size int64, links uint64, err error) {
+	if err := f.enter(false); err != nil {
+		return 0, 0, pathError("stat", f.name, err)
+	}
+	defer f.fs.mu.Unlock()
+	return f.ino.size.Load(), uint64(f.ino.links), nil
+}
+
 func (f *file) TryLock(l vfs.Lock) error {
 	return f.lockCall("lock", l, func() error { return f.ino.locks.take(f, l) })
 }

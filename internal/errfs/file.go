@@ -106,6 +106,13 @@ func (f *file) Info() (vfs.Info, error) {
 	return f.File.Info()
 }
 
+func (f *file) Shape() (size int64, links uint64, err error) {
+	if _, err := f.fail(Info, "stat", 0, 0); err != nil {
+		return 0, 0, err
+	}
+	return f.File.Shape()
+}
+
 func (f *file) Close() error {
 	_, err := f.fail(Close, "close", 0, 0)
 	if inner := f.File.Close(); err == nil {

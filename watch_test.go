@@ -1,0 +1,185 @@
+package cidstore_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/oracle"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// loss is a way in which somebody takes the file from a writer.
+type loss struct {
+	name string
+	take func(t *testing.T, path string)
+	want error
+}
+
+var losses = []loss{
+	{"cut to nothing", func(t *testing.T, path string) { must(t, os.Truncate(path, 0)) }, cidstore.ErrTruncated},
+	{"cut to its slots", func(t *testing.T, path string) { must(t, os.Truncate(path, 12288)) }, cidstore.ErrTruncated},
+	{"the last byte cut", func(t *testing.T, path string) {
+		info, err := os.Stat(path)
+		must(t, err)
+		must(t, os.Truncate(path, info.Size()-1))
+	}, cidstore.ErrTruncated},
+	{"written over by a shorter file", func(t *testing.T, path string) {
+		must(t, os.WriteFile(path, make([]byte, 30000), 0o666))
+	}, cidstore.ErrTruncated},
+	{"another renamed over it", func(t *testing.T, path string) {
+		must(t, os.WriteFile(path+".other", make([]byte, 100<<20), 0o666))
+		must(t, os.Rename(path+".other", path))
+	}, cidstore.ErrReplaced},
+	{"unlinked", func(t *testing.T, path string) { must(t, os.Remove(path)) }, cidstore.ErrReplaced},
+	{"its directory removed", func(t *testing.T, path string) { must(t, os.RemoveAll(filepath.Dir(path))) }, cidstore.ErrReplaced},
+	{"h5py with mode w", func(t *testing.T, path string) {
+		python := oracle.H5py(t)
+		out, err := exec.Command(python, "-c", "import h5py,sys\nh5py.File(sys.argv[1], 'w')", path).CombinedOutput()
+		if err == nil {
+			t.Fatalf("h5py has opened a locked file for writing: %s", out)
+		}
+	}, cidstore.ErrTruncated},
+}
+
+// TestNothingIsAcknowledgedOfALostFile: the first write after the loss fails, with
+// its cause, and so does every later one; the store writes no byte more.
+func TestNothingIsAcknowledgedOfALostFile(t *testing.T) {
+	for _, l := range losses {
+		for _, c := range []struct {
+			name   string
+			async  bool
+			writes int // before the loss: the log is small, or has grown
+		}{{"sync, small log", false, 0}, {"sync, grown log", false, 5}, {"async", true, 5}} {
+			t.Run(l.name+", "+c.name, func(t *testing.T) {
+				o := &cidstore.Options{GCInterval: -1}
+				s, path := fresh(t, o)
+				must(t, s.Close())
+				if c.async {
+					o.Durability = cidstore.Async
+				}
+				s = open(t, path, o)
+				for i := range c.writes {
+					must(t, s.Insert(cidstore.E{}, cidstore.FromUint64(uint64(i))))
+				}
+				must(t, s.Sync())
+				l.take(t, path)
+				err := s.Insert(cidstore.E{}, cidstore.FromUint64(100))
+				if c.async && err == nil {
+					err = s.Sync()
+				}
+				lost := func(what string, err error) {
+					t.Helper()
+					if !errors.Is(err, l.want) || !errors.Is(err, cidstore.ErrPoisoned) {
+						t.Errorf("%s: %v, want %v", what, err, l.want)
+					}
+				}
+				lost("write", err)
+				before, _ := os.ReadFile(path)
+				lost("second write", s.Insert(cidstore.E{}, cidstore.FromUint64(101)))
+				lost("Checkpoint", s.Checkpoint(context.Background()))
+				lost("Close", s.Close())
+				if after, _ := os.ReadFile(path); string(after) != string(before) {
+					t.Errorf("the store has written to the file that it had lost: %d bytes, were %d", len(after), len(before))
+				}
+			})
+		}
+	}
+}
+
+// TestCloseOfALostFile: without a write in between, Close tells, and writes nothing.
+func TestCloseOfALostFile(t *testing.T) {
+	for _, l := range losses {
+		t.Run(l.name, func(t *testing.T) {
+			s, path := fresh(t, nil)
+			must(t, s.Insert(cidstore.E{}, cidstore.E{}))
+			l.take(t, path)
+			before, _ := os.ReadFile(path)
+			if err := s.Close(); !errors.Is(err, l.want) {
+				t.Errorf("Close: %v, want %v", err, l.want)
+			}
+			if after, _ := os.ReadFile(path); string(after) != string(before) {
+				t.Errorf("Close has written to the file: %d bytes, were %d", len(after), len(before))
+			}
+		})
+	}
+}
+
+// A cuttingFS cuts its files short while a write that syncs is under way.
+type cuttingFS struct {
+	vfs.FS
+	cut bool // in the next such write
+}
+
+func (f *cuttingFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	file, err := f.FS.OpenFile(name, flag, perm)
+	return &cuttingFile{file, f}, err
+}
+
+type cuttingFile struct {
+	vfs.File
+	fs *cuttingFS
+}
+
+func (f *cuttingFile) WriteSync(p []byte, off int64) error {
+	err := f.File.WriteSync(p, off)
+	if f.fs.cut {
+		f.fs.cut = false
+		return errors.Join(err, f.Truncate(20000))
+	}
+	return err
+}
+
+// TestCutDuringAGroupCommit: the file is cut short between the look at it and the
+// acknowledgement.
+func TestCutDuringAGroupCommit(t *testing.T) {
+	disk := &cuttingFS{FS: crashfs.New(crashfs.Options{})}
+	s := open(t, "s.h5", &cidstore.Options{FS: disk, GCInterval: -1})
+	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
+	disk.cut = true
+	if err := s.Insert(cidstore.E{}, cidstore.E{Low: 1}); !errors.Is(err, cidstore.ErrTruncated) {
+		t.Errorf("Insert: %v, want ErrTruncated", err)
+	}
+	if ok, err := s.Has(cidstore.E{}, cidstore.E{Low: 1}); ok {
+		t.Errorf("what was not acknowledged is shown: %v", err)
+	}
+	if err := s.Close(); !errors.Is(err, cidstore.ErrTruncated) {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+// TestWhatIsNoLoss: more names, another name, and a longer file stop nobody before
+// the next checkpoint.
+func TestWhatIsNoLoss(t *testing.T) {
+	for name, do := range map[string]func(path string) error{
+		"linked":   func(path string) error { return os.Link(path, path+".link") },
+		"extended": func(path string) error { return os.Truncate(path, 64<<20) },
+		"touched":  func(path string) error { return os.Chmod(path, 0o600) },
+		"renamed there and back": func(path string) error {
+			return errors.Join(os.Rename(path, path+".moved"), os.Rename(path+".moved", path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, path := fresh(t, nil)
+			must(t, s.Insert(cidstore.E{}, cidstore.E{}))
+			must(t, do(path))
+			for i := range uint64(10) {
+				must(t, s.Insert(cidstore.E{}, cidstore.E{Low: i}))
+			}
+			must(t, s.Checkpoint(context.Background()))
+			must(t, s.Close())
+			s = open(t, path, nil)
+			if n, err := s.Count(cidstore.E{}); n != 10 || err != nil {
+				t.Errorf("%d values, %v", n, err)
+			}
+			mustBeWhole(t, s)
+			must(t, s.Close())
+		})
+	}
+}
