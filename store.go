@@ -148,7 +148,7 @@ func (s *Store) Close() error {
 	if !s.opts.ReadOnly {
 		err = s.closeWriter()
 	}
-	last := s.state.Load().view.record
+	last, reserve := s.state.Load().view.record, s.closedReserve()
 	s.state.Store(nil) // first: a Snapshot that is taken now sees that, or is seen here
 	s.snapshots.Range(func(v, _ any) bool {
 		_ = v.(*Snapshot).end(ErrSnapshotExpired) // closed by its owner meanwhile: the same
@@ -156,7 +156,7 @@ func (s *Store) Close() error {
 	})
 	s.file.Drain()
 	if !s.opts.ReadOnly && err == nil { // now: Trim makes roots of its own, which readers do not know
-		err = s.file.Trim(s.closedReserve())
+		err = s.file.Trim(reserve)
 	}
 	err = errors.Join(err, s.file.Close(), s.vfile.Close())
 	s.noteClose(&last, err)
@@ -185,7 +185,13 @@ func (s *Store) closeWriter() error {
 	if err := s.pack(); err != nil {
 		return err
 	}
-	return s.commitClean()
+	if err := s.commitClean(); err != nil {
+		return err
+	}
+	if err := s.pack(); err != nil {
+		return err
+	}
+	return s.writeFailed(s.compact())
 }
 
 // pack makes all the space free that can be, so that the last commits of a life go

@@ -308,6 +308,35 @@ func (f *File) grow(n uint64) error {
 	return ErrNoSpace
 }
 
+// PlaceAtEnd makes a Tx place things where the file ends now and grows, as long as
+// on is set, and leave the gaps before that as they are.
+func (f *File) PlaceAtEnd(on bool) {
+	s := &f.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pool.floor = 0
+	if on {
+		s.pool.floor = s.size
+	}
+}
+
+// Gaps is how many bytes of usable space lie before the last byte in use.
+func (f *File) Gaps() (bytes int64, err error) {
+	s := &f.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list, err := s.pool.extents()
+	if err != nil {
+		return 0, f.Poison(err)
+	}
+	for _, e := range list {
+		if size := e.sectors().size; size >= minUsable && e.end() < s.size {
+			bytes += int64(size)
+		}
+	}
+	return bytes, nil
+}
+
 // EndQuarantine frees what neither slot's root nor a reader reaches, though HDF5
 // programs, which cannot pin a root, may still look at it: for the end of a life,
 // so that its last commits fill gaps.
