@@ -131,9 +131,11 @@ func (s *Store) runFlushes() {
 	}
 }
 
-// Close puts everything into the tree, syncs, gives free space at the end of the
-// file back, and unlocks. The locks go even when that fails; what the log holds
-// is then found by the next Open. A second Close returns ErrClosed.
+// Close puts everything into the tree, syncs, and unlocks. It leaves a log of a few
+// blocks, and gives free space at the end of the file back as long as nobody else
+// has the file open; up to 32 MiB of data are moved for that where they are full of gaps.
+// The locks go even when Close fails; what the log holds is then found by the
+// next Open. A second Close returns ErrClosed.
 func (s *Store) Close() error {
 	s.closing.Lock()
 	if s.closed {
