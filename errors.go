@@ -30,7 +30,8 @@ var (
 	// ErrCorrupt: bytes of the file are not what they must be; the text names the
 	// structure, the offset, what was found and wanted.
 	ErrCorrupt = corrupt.Err
-	// ErrTruncated: the file is shorter than its root says. Also matches ErrCorrupt.
+	// ErrTruncated: the file is shorter than its root says, or was cut short while it
+	// was open for writing. Also matches ErrCorrupt.
 	ErrTruncated = hdf5io.ErrTruncated
 	// ErrForeignEdit: another program changed the file's root. Also matches ErrCorrupt.
 	ErrForeignEdit = hdf5io.ErrForeignEdit
@@ -52,7 +53,7 @@ var (
 	ErrTooLarge = wal.ErrTooLarge
 	// ErrSnapshotExpired: the snapshot was closed by its store.
 	ErrSnapshotExpired = errors.New("snapshot has expired")
-	// ErrReplaced: the path names another file now; the store stops writing.
+	// ErrReplaced: the path names another file now, or none; the store stops writing.
 	ErrReplaced = errors.New("the file under the path is another one now")
 )
 

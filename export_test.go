@@ -5,3 +5,6 @@ package cidstore
 func SetSmallGeometry(o *Options) {
 	o.blockBytes, o.growBytes, o.sliceBytes = 512, 32<<10, 6<<10
 }
+
+// Reserve makes the file long enough for so many bytes of free space.
+func Reserve(s *Store, n int64) error { return s.file.Reserve(n) }

@@ -183,7 +183,13 @@ func (c *scenario) prepareRestore(target string, rule errfs.Rule) (had int) {
 		if len(c.batches) == batchesCopied {
 			c.backUp(backupPath)
 		}
-		c.apply(c.randomOps()...)
+		ops := c.randomOps()
+		if n := uint64(len(c.batches)); n > 3 && n < 10 { // so that the early copy is shorter by much
+			for k := range uint64(150) {
+				ops = append(ops, ins(n*1000+k, k))
+			}
+		}
+		c.apply(ops...)
 	}
 	c.close()
 	had = len(c.batches)

@@ -297,6 +297,7 @@ func (m *merge) flush(tx *hdf5io.Tx) error {
 	if err := m.buckets.Flush(m.record.numGroups); err != nil {
 		return err
 	}
+	m.record.runsCRC = m.buckets.RunsSum()
 	m.record.globalDepth = uint32(m.directory.Depth())
 	if err := m.directory.Store(tx); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/gc"
 	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/keys"
 	"github.com/cidstore/cidstore/valueset"
 	"github.com/cidstore/cidstore/vfs"
@@ -259,6 +260,9 @@ func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*
 	v.buckets, err = bucket.NewTable(root, bucket.NewGeometry(int(r.splitThreshold)), root.UUID(), v.hasher, verify, known)
 	if err != nil {
 		return nil, err
+	}
+	if got := v.buckets.RunsSum(); got != r.runsCRC {
+		return nil, corrupt.Errorf("attribute runs of /runs", -1, "crc32c %#08x, the store record wants %#08x", got, r.runsCRC)
 	}
 	v.sets, err = valueset.NewTable(root, root.UUID(), verify == bucket.Always)
 	if err != nil && s.opts.Salvage {

@@ -49,7 +49,8 @@ import (
 //	   696     8  created             ns since 1970
 //	   704     8  num_groups          elements of /buckets/state
 //	   712     8  fold_hash           where the next folding of groups begins
-//	   720    16  reserved_2          0
+//	   720     4  runs_crc32c         of the attribute runs of /runs, seeded with file_uuid; 0: there are none
+//	   724    12  reserved_2          0
 const (
 	recVersion, recFlags                              = 0, 4
 	recLastApplied, recSliceThrough, recSliceHash     = 8, 16, 24
@@ -62,7 +63,8 @@ const (
 	recWALBlock, recKeyCheck, recSalt, recHashSeed    = 156, 160, 176, 208
 	recWriterPID, recWriterSince                      = 224, 232
 	recEpochCount, recReserved, recEpochs, recCreated = 240, 244, 248, 696
-	recNumGroups, recFoldHash, recReserved2           = 704, 712, 720
+	recNumGroups, recFoldHash                         = 704, 712
+	recRunsCRC, recReserved2                          = 720, 724
 
 	recordSize = 736
 
@@ -74,7 +76,7 @@ const (
 	firstExtent, extentUnit = 12288, 64 // where extents may lie: FORMAT.md, section 1
 )
 
-var _ [recordSize]byte = [recReserved2 + 16]byte{}
+var _ [recordSize]byte = [recReserved2 + 12]byte{}
 var _ [recNumGroups]byte = [recCreated + 8]byte{}
 var _ [recCreated]byte = [recEpochs + maxEpochs*epochSize]byte{}
 
@@ -98,6 +100,7 @@ type record struct {
 	hashSeed                             [2]uint64
 	writerPID, writerSince, created      uint64
 	numGroups, foldHash                  uint64
+	runsCRC                              uint32
 	epochs                               []wal.Epoch
 }
 
@@ -112,6 +115,7 @@ func (r *record) append(dst []byte) []byte {
 		le.PutUint64(p[f.offset:], *f.word)
 	}
 	le.PutUint32(p[recGlobalDepth:], r.globalDepth)
+	le.PutUint32(p[recRunsCRC:], r.runsCRC)
 	le.PutUint32(p[recSplitThreshold:], r.splitThreshold)
 	le.PutUint32(p[recPromotion:], promotionThreshold)
 	le.PutUint32(p[recWALBlock:], r.walBlock)
@@ -168,6 +172,7 @@ func parseRecord(p []byte, size int64) (record, error) {
 	}
 	r.clean = le.Uint32(p[recFlags:])&flagClean != 0
 	r.globalDepth = le.Uint32(p[recGlobalDepth:])
+	r.runsCRC = le.Uint32(p[recRunsCRC:])
 	r.splitThreshold = le.Uint32(p[recSplitThreshold:])
 	r.walBlock = le.Uint32(p[recWALBlock:])
 	copy(r.keyCheck[:], p[recKeyCheck:])
@@ -181,7 +186,7 @@ func parseRecord(p []byte, size int64) (record, error) {
 	switch {
 	case le.Uint32(p[recFlags:])&^flagClean != 0:
 		return bad(recFlags, "flags %#x, want 0 or 1", le.Uint32(p[recFlags:]))
-	case le.Uint32(p[recReserved:]) != 0 || le.Uint64(p[recReserved2:]) != 0 || le.Uint64(p[recReserved2+8:]) != 0:
+	case le.Uint32(p[recReserved:]) != 0 || le.Uint64(p[recReserved2:]) != 0 || le.Uint32(p[recReserved2+8:]) != 0:
 		return bad(recReserved, "reserved bytes are not zero")
 	case r.globalDepth > 40:
 		return bad(recGlobalDepth, "global depth %d, want 0 to 40", r.globalDepth)

@@ -132,9 +132,11 @@ func (s *Store) runFlushes() {
 	}
 }
 
-// Close puts everything into the tree, syncs, gives free space at the end of the
-// file back, and unlocks. The locks go even when that fails; what the log holds
-// is then found by the next Open. A second Close returns ErrClosed.
+// Close puts everything into the tree, syncs, and unlocks. It leaves a log of a few
+// blocks, and gives free space at the end of the file back as long as nobody else
+// has the file open; up to 32 MiB of data are moved for that where they are full of gaps.
+// The locks go even when Close fails; what the log holds is then found by the
+// next Open. A second Close returns ErrClosed.
 func (s *Store) Close() error {
 	s.closing.Lock()
 	if s.closed {
@@ -149,7 +151,7 @@ func (s *Store) Close() error {
 	if !s.opts.ReadOnly {
 		err = s.closeWriter()
 	}
-	last := s.state.Load().view.record
+	last, reserve := s.state.Load().view.record, s.closedReserve()
 	s.state.Store(nil) // first: a Snapshot that is taken now sees that, or is seen here
 	s.snapshots.Range(func(v, _ any) bool {
 		_ = v.(*Snapshot).end(ErrSnapshotExpired) // closed by its owner meanwhile: the same
@@ -157,7 +159,7 @@ func (s *Store) Close() error {
 	})
 	s.file.Drain()
 	if !s.opts.ReadOnly && err == nil { // now: Trim makes roots of its own, which readers do not know
-		err = s.file.Trim(s.closedReserve())
+		err = s.file.Trim(reserve)
 	}
 	err = errors.Join(err, s.file.Close(), s.vfile.Close())
 	s.noteClose(&last, err)
@@ -186,7 +188,13 @@ func (s *Store) closeWriter() error {
 	if err := s.pack(); err != nil {
 		return err
 	}
-	return s.commitClean()
+	if err := s.commitClean(); err != nil {
+		return err
+	}
+	if err := s.pack(); err != nil {
+		return err
+	}
+	return s.writeFailed(s.compact())
 }
 
 // pack makes all the space free that can be, so that the last commits of a life go

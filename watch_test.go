@@ -1,6 +1,7 @@
 package cidstore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -111,6 +112,30 @@ func TestCloseOfALostFile(t *testing.T) {
 	}
 }
 
+// TestAnotherFileWrittenOverIt: a longer file that was copied over the store is not
+// changed by it: the next checkpoint, and Close, find that it is another.
+func TestAnotherFileWrittenOverIt(t *testing.T) {
+	for _, checkpoint := range []bool{false, true} {
+		s, path := fresh(t, nil)
+		must(t, s.Insert(cidstore.E{}, cidstore.E{}))
+		other := make([]byte, 32<<20)
+		must(t, os.WriteFile(path, other, 0o666))
+		if checkpoint {
+			if err := s.Checkpoint(context.Background()); !errors.Is(err, cidstore.ErrForeignEdit) && !errors.Is(err, cidstore.ErrCorrupt) {
+				t.Errorf("Checkpoint: %v", err)
+			}
+		}
+		if err := s.Close(); err == nil {
+			t.Error("Close of a file that is another: nil")
+		}
+		now, err := os.ReadFile(path)
+		must(t, err)
+		if changed := bytes.Compare(now[:12288], other[:12288]); changed != 0 {
+			t.Errorf("checkpoint %t: superblock or slots were written to the other file", checkpoint)
+		}
+	}
+}
+
 // A cuttingFS cuts its files short while a write that syncs is under way.
 type cuttingFS struct {
 	vfs.FS
@@ -152,6 +177,46 @@ func TestCutDuringAGroupCommit(t *testing.T) {
 	if err := s.Close(); !errors.Is(err, cidstore.ErrTruncated) {
 		t.Errorf("Close: %v", err)
 	}
+}
+
+// A growingFS grows a file after it has told how long it is.
+type growingFS struct {
+	vfs.FS
+	grow func() // nil: not now
+}
+
+func (f *growingFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	file, err := f.FS.OpenFile(name, flag, perm)
+	return &growingFile{file, f}, err
+}
+
+type growingFile struct {
+	vfs.File
+	fs *growingFS
+}
+
+func (f *growingFile) Shape() (size int64, links uint64, err error) {
+	size, links, err = f.File.Shape()
+	if grow := f.fs.grow; grow != nil {
+		f.fs.grow = nil
+		grow()
+	}
+	return size, links, err
+}
+
+// TestGrowthDuringAGroupCommit: a checkpoint that makes the file longer between the
+// look at it and the comparison does not make it look cut.
+func TestGrowthDuringAGroupCommit(t *testing.T) {
+	disk := &growingFS{FS: crashfs.New(crashfs.Options{FileLimit: 64 << 20})}
+	s := open(t, "s.h5", &cidstore.Options{FS: disk, GCInterval: -1})
+	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
+	before := s.Metrics().FileBytes
+	disk.grow = func() { must(t, cidstore.Reserve(s, 32<<20)) }
+	must(t, s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
+	if after := s.Metrics().FileBytes; after <= before {
+		t.Fatalf("%d bytes, were %d: the file did not grow", after, before)
+	}
+	must(t, s.Close())
 }
 
 // TestWhatIsNoLoss: more names, another name, and a longer file stop nobody before

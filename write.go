@@ -314,9 +314,10 @@ func (s *Store) sliceOf(size int64) int64 {
 }
 
 // closedReserve is the free space that Close leaves in the file, bytes: a small part
-// of the data, so that deletes can begin when the disk is full at the next Open.
+// of the data, but enough for the commits of the next Open, and for its deletes, on
+// a disk that is full by then: these need room to fold a group.
 func (s *Store) closedReserve() int64 {
-	return min(max(s.liveBytes()/64, leastSlice), 3*mostSlice)
+	return min(max(s.liveBytes()/64, 3*leastSlice+s.foldBytes()), 3*mostSlice)
 }
 
 // Bounds of smallestSlice, bytes.

@@ -205,6 +205,19 @@ func shiftFor(low, high uint64, n int) uint32 {
 	return uint32(bits.Len64((high - low) / slots))
 }
 
+// sumRuns is the checksum of the records of runs; 0: there are none. A store keeps it
+// where no tool can change it: a run that was left out would bring old values back.
+func (s sealer) sumRuns(runs []run) uint32 {
+	if len(runs) == 0 {
+		return 0
+	}
+	var p []byte
+	for i := range runs {
+		p = runs[i].append(p)
+	}
+	return s.partSum(s.uuid, p, nil, nil)
+}
+
 // loadRuns reads the records of a root's runs. known are the runs of an older
 // root: what was read of them is not read again.
 func loadRuns(view *hdf5io.View, seal sealer, known []run) ([]run, error) {

@@ -177,6 +177,7 @@ func (w *Writer) flushRuns() error {
 			}
 		}
 	}
+	defer func() { w.runs = kept }()
 	if len(w.pending.hashes) > 0 {
 		r, err := w.writeRun()
 		if err != nil {

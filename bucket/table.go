@@ -100,6 +100,9 @@ func (t *Table) Waiting() (entries uint64, depth float64) {
 	return entries, depth
 }
 
+// RunsSum is the checksum of the records of the runs.
+func (t *Table) RunsSum() uint32 { return t.seal.sumRuns(t.runs) }
+
 // Runs is the number of runs.
 func (t *Table) Runs() int { return len(t.runs) }
 

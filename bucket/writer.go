@@ -255,6 +255,9 @@ func (w *Writer) Flush(groups uint64) error {
 	return w.flushRuns()
 }
 
+// RunsSum is Table.RunsSum of what Flush has written.
+func (w *Writer) RunsSum() uint32 { return w.base.seal.sumRuns(w.runs) }
+
 // mustAscend panics if items are not what a group can hold: invariant builds.
 func mustAscend(items []Item, s *State) {
 	for i := range items {

@@ -130,6 +130,7 @@ type pool struct {
 	bytes   uint64 // in all
 	usable  uint64 // in whole sectors, at least minUsable together
 	good    int    // class of extents that are as good as any longer one
+	floor   uint64 // nothing is taken that begins below it
 }
 
 // classOf is the class of extents of size bytes.
@@ -217,7 +218,7 @@ func (p *pool) lowest(c int, least uint64) (k int, whole extent) {
 		limit = min(limit, scanLimit)
 	}
 	for k := len(class) - 1; k >= len(class)-limit; k-- {
-		if whole := p.list[class[k]].sectors(); whole.size >= least {
+		if whole := p.list[class[k]].sectors(); whole.size >= least && whole.start >= p.floor {
 			return k, whole
 		}
 	}
@@ -279,7 +280,7 @@ func (p *pool) putAll(list []extent) error {
 	if err != nil {
 		return err
 	}
-	*p = pool{list: all, sorted: len(all), classes: p.classes, good: p.good}
+	*p = pool{list: all, sorted: len(all), classes: p.classes, good: p.good, floor: p.floor}
 	for c := range p.classes {
 		p.classes[c] = p.classes[c][:0]
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/internal/seedbug"
 	"github.com/cidstore/cidstore/vfs"
 )
@@ -179,25 +180,45 @@ func (s *space) setSize(n uint64) {
 	s.pool.setFileSize(n)
 }
 
-// CheckSize is ErrTruncated if the file was shorter than it must be when it had size
-// bytes. It takes no lock.
-func (f *File) CheckSize(size int64) error {
-	if least := f.space.least.Load(); uint64(max(size, 0)) < least {
-		return truncated(least, size)
+// Links returns how many names the file has, or ErrTruncated if it is shorter than it
+// must be. It takes no lock, and costs one call to the system.
+func (f *File) Links() (links uint64, err error) {
+	least := f.space.least.Load() // first: the file may grow meanwhile
+	size, links, err := f.file.Shape()
+	if err == nil && uint64(max(size, 0)) < least {
+		err = truncated(least, size)
 	}
-	return nil
+	return links, err
 }
 
-// whole poisons the file if somebody has cut it short.
+// whole poisons the file if somebody has cut it short, or written another over it.
 func (f *File) whole() error {
-	size, _, err := f.file.Shape()
+	_, err := f.Links()
 	if err == nil {
-		err = f.CheckSize(size)
+		err = f.checkUUID()
 	}
 	if err != nil {
 		return f.Poison(err)
 	}
 	return nil
+}
+
+// checkUUID is ErrForeignEdit if neither commit slot has the file's UUID any more. A
+// slot may have rotted.
+func (f *File) checkUUID() error {
+	if f.view.Load() == nil || f.view.Load().slot.commit == 0 { // Create has written no slot yet
+		return nil
+	}
+	var found [2][16]byte
+	for i := range found {
+		if err := f.readAt(found[i][:], slotOffset(i)+offSlotUUID); err != nil {
+			return err
+		}
+		if found[i] == f.uuid {
+			return nil
+		}
+	}
+	return corrupt.Errorf("commit slots", firstSlot, "%w: file_uuid %x in the first and %x in the second, want %x", ErrForeignEdit, found[0], found[1], f.uuid)
 }
 
 // tight tells whether the disk is full and little of the file is free: then space
@@ -306,6 +327,35 @@ func (f *File) grow(n uint64) error {
 		}
 	}
 	return ErrNoSpace
+}
+
+// PlaceAtEnd makes a Tx place things where the file ends now and grows, as long as
+// on is set, and leave the gaps before that as they are.
+func (f *File) PlaceAtEnd(on bool) {
+	s := &f.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pool.floor = 0
+	if on {
+		s.pool.floor = s.size
+	}
+}
+
+// Gaps is how many bytes of usable space lie before the last byte in use.
+func (f *File) Gaps() (bytes int64, err error) {
+	s := &f.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list, err := s.pool.extents()
+	if err != nil {
+		return 0, f.Poison(err)
+	}
+	for _, e := range list {
+		if size := e.sectors().size; size >= minUsable && e.end() < s.size {
+			bytes += int64(size)
+		}
+	}
+	return bytes, nil
 }
 
 // EndQuarantine frees what neither slot's root nor a reader reaches, though HDF5

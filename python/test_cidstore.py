@@ -666,6 +666,15 @@ class Log(Case):
         b.log(5 * RING - 3, (INSERT, 7, 1), (INSERT, 7, 2), (INSERT, 7, 3), (INSERT, 7, 4))
         self.expect(b, *[(INSERT, 7, i) for i in (1, 2, 3, 4)])
 
+    def test_small_log_of_a_closed_store(self):
+        with mock.patch.object(sys.modules[__name__], "RING", 4 * BLOCK):
+            b = inline(keys=5)
+            b.config.update(last_applied=1001 * BLOCK - 1, wal_first=1001 * BLOCK)
+            b.epochs = [(7, BLOCK, M64)]
+            self.expect(b)
+            b.log(1001 * BLOCK, (INSERT, 7, 1), (INSERT, 7, 2), pads=BLOCK - 3, epoch=7)
+            self.expect(b, (INSERT, 7, 1), (INSERT, 7, 2))
+
     def test_epochs_and_old_ring(self):
         b = inline(keys=5)
         b.config.update(last_applied=RING + 9, wal_first=2 * RING)

@@ -1,0 +1,185 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// gappy writes a store of everything that compact moves, and leaves alone, over and
+// over, so that its file has gaps: inline values, rows of sets, tombstones, deletions.
+func (c *scenario) gappy() {
+	c.t.Helper()
+	for i := range uint64(150) {
+		c.accept(ins(i, i), ins(2+i%40, i), ins(2+i%7, i), delv(2+i%40, i-40), ins(1000+i, 1), ins(1000+i, 2), del(900+i))
+		if i%10 == 9 {
+			if err := c.store.Checkpoint(context.Background()); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// gaps are the usable bytes before the end of what is live, and the live bytes.
+func (c *scenario) gaps() (gaps, live int64) {
+	c.t.Helper()
+	gaps, err := c.store.file.Gaps()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return gaps, c.store.liveBytes()
+}
+
+// TestCloseFillsGaps: what was written is the same after Close has written it again,
+// and the file has few gaps then.
+func TestCloseFillsGaps(t *testing.T) {
+	c := newScenario(t, 1, nil)
+	c.open()
+	c.gappy()
+	c.store.checkpointing.Lock()
+	err := c.store.pack()
+	c.store.checkpointing.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if gaps, live := c.gaps(); gaps < max(32<<10, live/2) {
+		t.Fatalf("%d bytes of gaps in %d live bytes before Close: nothing to fill", gaps, live)
+	}
+	before := use(t, c.fs)
+	c.close()
+	after := use(t, c.fs)
+	c.open()
+	if _, err := c.stateOf(c.store, len(c.batches), len(c.batches)); err != nil {
+		t.Fatal(err)
+	}
+	gaps, live := c.gaps()
+	t.Logf("%d bytes before, %d after, %d live, %d of gaps", before, after, live, gaps)
+	if gaps > live/2+32<<10 || after > 2*live+64<<10 {
+		t.Errorf("%d bytes with %d of gaps, %d are live", after, gaps, live)
+	}
+	c.close()
+}
+
+// TestCloseLeavesTrees: a set of more values than a row takes stays where it is.
+func TestCloseLeavesTrees(t *testing.T) {
+	c := newScenario(t, 1, nil)
+	c.open()
+	var ops []wal.Op
+	for i := range uint64(3000) {
+		if ops = append(ops, ins(1, i), delv(1, i/2)); len(ops) == 100 {
+			c.accept(ops...)
+			ops = nil
+		}
+	}
+	c.gappy()
+	c.close()
+	c.open()
+	if _, err := c.stateOf(c.store, len(c.batches), len(c.batches)); err != nil {
+		t.Fatal(err)
+	}
+	c.close()
+}
+
+// TestCloseOnAFullDisk: where the file cannot grow it is written again in its gaps, or not.
+func TestCloseOnAFullDisk(t *testing.T) {
+	for _, room := range []int64{0, 20 << 10, 60 << 10} {
+		c := newScenario(t, 1, nil)
+		c.open()
+		c.gappy()
+		before := use(t, c.fs)
+		c.fs.SetCapacity(before + room)
+		c.close()
+		if after := use(t, c.fs); after > before {
+			t.Errorf("room for %d bytes: %d bytes, were %d", room, after, before)
+		}
+		c.open()
+		if _, err := c.stateOf(c.store, len(c.batches), len(c.batches)); err != nil {
+			t.Fatalf("room for %d bytes: %v", room, err)
+		}
+		if written, err := c.tryFull(del(5)); err != nil || !written {
+			t.Errorf("room for %d bytes: a delete after it: %t, %v", room, written, err)
+		}
+		c.close()
+	}
+}
+
+// TestCloseOfADamagedStore: what cannot be read is not written again, and that does not
+// make Close fail.
+func TestCloseOfADamagedStore(t *testing.T) {
+	c := newScenario(t, 1, nil)
+	c.open()
+	c.gappy()
+	if err := c.store.Checkpoint(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	v := c.store.state.Load().view
+	run := v.directory.Run(0)
+	st, err := v.buckets.State(run.Pointer.Bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rot(c.fs, int64(st.RowAddress)&^511, 1024, 3); err != nil {
+		t.Fatal(err)
+	}
+	c.close()
+	c.open()
+	if report, err := c.store.Check(context.Background()); err == nil || len(report.Defects) == 0 {
+		t.Errorf("the damage is gone: %v", err)
+	}
+	if err := c.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReopenedOnAFullDisk: what Close has given back is somebody else's when the
+// store is opened again. It opens, reads, takes deletes, and closes.
+func TestReopenedOnAFullDisk(t *testing.T) {
+	for _, n := range []int{1, 100, 20_000} {
+		disk := crashfs.New(crashfs.Options{FileLimit: 64 << 20})
+		open := func() *Store {
+			t.Helper()
+			s, err := Open(crashPath, &Options{FS: disk, GCInterval: -1, Rand: rand.NewChaCha8([32]byte{7})})
+			if err != nil {
+				t.Fatalf("%d keys: %v", n, err)
+			}
+			return s
+		}
+		key := func(i int) E { return FromUint64(uint64(i) * 0x9e3779b97f4a7c15) }
+		s := open()
+		var b Batch
+		for i := range n {
+			b.Insert(key(i), E{})
+		}
+		if err := errors.Join(s.Apply(&b), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		info, err := disk.Stat(crashPath)
+		if err != nil {
+			t.Fatal(err)
+		}
+		disk.SetCapacity(info.Allocated)
+		deleted := 0
+		for life := range 3 {
+			s = open()
+			for range min(n/4, 50) {
+				b.Reset()
+				b.Delete(key(deleted))
+				if err := s.Apply(&b); err != nil {
+					t.Errorf("%d keys, life %d, delete %d: %v", n, life, deleted, err)
+					break
+				}
+				deleted++
+			}
+			if keys, _, err := s.Len(t.Context()); keys != uint64(n-deleted) || err != nil {
+				t.Errorf("%d keys, %v, want %d", keys, err, n-deleted)
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("%d keys, life %d: Close: %v", n, life, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package cidstore
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// TestLogFollowsTheData: single writes grow the log to a quarter of the live data,
+// and no further than WALBytes; it never becomes shorter while the store is open.
+func TestLogFollowsTheData(t *testing.T) {
+	for _, c := range []struct{ most, want int64 }{{16 * 512, 16 * 512}, {64 * 512, 64 * 512}, {4096 * 512, 0}} {
+		t.Run(fmt.Sprint("up to ", c.most), func(t *testing.T) {
+			s, err := Open(crashPath, smallWith(crashfs.New(crashfs.Options{}), c.most))
+			if err != nil {
+				t.Fatal(err)
+			}
+			size, limit := int64(0), int64(0)
+			for i := range uint64(6000) {
+				if err := s.Insert(FromUint64(i), FromUint64(i)); err != nil {
+					t.Fatal(err)
+				}
+				limit = max(limit, s.liveBytes()/4, 16*512)
+				now := int64(s.state.Load().view.record.walSize)
+				if now < size || now > max(16*512, min(limit+512, c.most)) {
+					t.Fatalf("write %d: a log of %d bytes, was %d; %d are live", i, now, size, s.liveBytes())
+				}
+				size = now
+			}
+			if c.want != 0 && size != c.want {
+				t.Errorf("a log of %d bytes, want %d", size, c.want)
+			}
+			if c.want == 0 && size < s.liveBytes()/10 {
+				t.Errorf("a log of %d bytes, %d are live", size, s.liveBytes())
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// smallWith are the small options, with a log that starts with 8 KiB.
+func smallWith(disk *crashfs.FS, walBytes int64) *Options {
+	o := smallOptions(disk)
+	o.startBytes, o.WALBytes = 16*512, walBytes
+	return o
+}
+
+// TestLargestBatchWhateverTheLog: a third of WALBytes is taken, and one block more is
+// not, by the small log of a store just opened as by one that has grown.
+func TestLargestBatchWhateverTheLog(t *testing.T) {
+	for _, walBytes := range []int64{64 << 10, 1 << 20, 5 << 20} {
+		block := int64(defaultBlock / wal.RecordSize)
+		most := walBytes / wal.RecordSize / 3 / block * block // records, the end included
+		batch := func(records int64) *Batch {
+			b := new(Batch)
+			for i := range uint64(records - 1) {
+				b.Insert(FromUint64(i%5000), FromUint64(i))
+			}
+			return b
+		}
+		disk := crashfs.New(crashfs.Options{FileLimit: 64 << 20})
+		for life := range 3 {
+			s, err := Open(crashPath, &Options{FS: disk, GCInterval: -1, WALBytes: walBytes})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if size := s.Metrics().WALBytes; life > 0 && size != closedBlocks*defaultBlock {
+				t.Errorf("WALBytes %d, life %d: opened with a log of %d bytes", walBytes, life, size)
+			}
+			for when := range 2 { // with the log as it is, and with one that has grown
+				if err := s.Apply(batch(most + 1)); !errors.Is(err, ErrTooLarge) {
+					t.Errorf("WALBytes %d, life %d, %d: %d records: %v, want ErrTooLarge", walBytes, life, when, most+1, err)
+				}
+				if err := s.Apply(batch(most)); err != nil {
+					t.Errorf("WALBytes %d, life %d, %d: %d records: %v", walBytes, life, when, most, err)
+				}
+			}
+			if size := int64(s.Metrics().WALBytes); size < min(walBytes, startWALBytes) || size > walBytes {
+				t.Errorf("WALBytes %d, life %d: a log of %d bytes", walBytes, life, size)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
