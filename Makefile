@@ -28,7 +28,7 @@ fuzz: ## each native fuzz target for FUZZTIME, 20s by default; stops at the firs
 crash: ## crash, fault and kill campaigns; SHORT=1: the short ones; SEEDBUG=name: with that bug, which must be caught
 	scripts/crash
 
-bench: ## the figures of docs/BENCHMARKS.md; PAIRS=1e7: the large ones. Nothing else should run
+bench: ## the figures of docs/PERFORMANCE.md; PAIRS=1e7: the large ones. Nothing else should run
 	scripts/bench
 
 bench-peers: ## CIDStore beside Pebble, bbolt, Badger, pogreb and SQLite; PEERFLAGS='-n 10000000 -runs 3', -help lists them

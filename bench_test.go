@@ -17,7 +17,7 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
-// Benchmarks of the figures in docs/BENCHMARKS.md. CIDSTORE_BENCH_PAIRS is the
+// Benchmarks of the figures in docs/PERFORMANCE.md. CIDSTORE_BENCH_PAIRS is the
 // size of the store, a million by default; CIDSTORE_BENCH_DIR the disk.
 
 // benchKey is key number i: uniformly random, the same in each run.
