@@ -252,7 +252,7 @@ func (s *Store) cover(deletes bool) error {
 	}
 	// Deletes make rows shorter, which fit into gaps too short to count as free; only
 	// the free map and the like need longer ones.
-	if space := s.file.Space(); deletes && errors.Is(err, ErrNoSpace) && space.Free >= leastSlice && space.Free+space.Shards >= slices*s.smallestSlice() {
+	if space := s.file.Space(); deletes && errors.Is(err, ErrNoSpace) && space.Free+space.Shards >= leastSlice {
 		return nil
 	}
 	return s.writeFailed(fmt.Errorf("write: %w", err))
