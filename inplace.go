@@ -19,7 +19,7 @@ import (
 //  1. An empty file gets begunSize zeros.
 //  2. The marks are written into the second and the first sector, each durable before
 //     the next step. Until the first of them is, an old store is whole: a torn
-//     superblock, or rubbish behind it, is mended from its commit slots.
+//     superblock, or rubbish after it, is mended from its commit slots.
 //  3. Everything but the head is written, commit slots too, and synced.
 //  4. The second mark is written over, which leaves the first.
 //  5. The first sector is written: the superblock. If it is torn the commit slots have it.
@@ -27,7 +27,7 @@ import (
 // CRASH.md, section 6, goes through the states.
 const (
 	headBytes = 4096 // superblock and zeros, ahead of the commit slots
-	begunSize = 4093 // no file has this size by chance, and is all zeros but for one sector
+	begunSize = 4093 // no file has this size by chance and is all zeros except in one sector
 )
 
 // A mark fills a sector.

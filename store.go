@@ -243,7 +243,8 @@ func (s *Store) commitLast(shrink bool) error {
 	return s.commit(tx, m, nil)
 }
 
-// notReplaced tells whether the path still names the open file, and that is whole.
+// notReplaced is an error if the path no longer names the open file, or that is cut
+// short.
 func (s *Store) notReplaced() error {
 	if !s.opts.ReadOnly {
 		if err := s.whole(); err != nil {

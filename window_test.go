@@ -201,7 +201,7 @@ func TestMappingRefused(t *testing.T) {
 	}
 }
 
-// TestReaderFollowsGrowth: a read-only store maps anew when the writer's file has
+// TestReaderFollowsGrowth: a read-only store maps the file again when the writer's file has
 // outgrown what it had set aside.
 func TestReaderFollowsGrowth(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")

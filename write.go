@@ -250,9 +250,10 @@ func (s *Store) cover(deletes bool) error {
 		s.admission.covered = pending
 		return nil
 	}
-	// Deletes make rows shorter, which fit into gaps too short to count as free; only
-	// the free map and the like need longer ones.
-	if space := s.file.Space(); deletes && errors.Is(err, ErrNoSpace) && space.Free+space.Shards >= leastSlice {
+	// What deletes write, entries of runs and shorter rows, fits into gaps too short to
+	// count as free. A checkpoint that finds none leaves them to the log, which has room
+	// for what it takes.
+	if space := s.file.Space(); deletes && errors.Is(err, ErrNoSpace) && space.Free+space.Shards >= slices*s.smallestSlice() {
 		return nil
 	}
 	return s.writeFailed(fmt.Errorf("write: %w", err))
@@ -294,7 +295,7 @@ func (s *Store) foldBytes() int64 {
 	r := &s.state.Load().view.record
 	g := bucket.NewGeometry(int(r.splitThreshold))
 	keys := r.numKeys + uint64(s.pendingOps())
-	entries := min(2*keys/r.numGroups+64, uint64(g.Capacity))
+	entries := min(2*keys/r.numGroups+64, keys+64, uint64(g.Capacity))
 	if r.numValues > r.numKeys {
 		entries *= 2 // and more rows
 	}

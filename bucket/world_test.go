@@ -85,8 +85,8 @@ func (w *world) item(key keys.E, values ...uint64) Item {
 }
 
 // commit makes changes in one transaction: groups for which fold says so are
-// folded, the others keep theirs in a run. It stops after stop groups; those
-// behind go on in the next call with the rest.
+// folded, the others keep theirs in a run. It stops after stop groups; the
+// next call goes on with the rest.
 func (w *world) commit(changes []Item, absorb bool, stop int, fold func(s *State) bool) (rest []Item) {
 	w.t.Helper()
 	slices.SortFunc(changes, func(a, b Item) int { return cmp.Or(cmp.Compare(a.Hash, b.Hash), a.Key.Compare(b.Key)) })

@@ -45,8 +45,8 @@ var (
 	ErrSpacePinned = fmt.Errorf("space is held by readers of old roots: %w", ErrNoSpace)
 	// ErrNotOurs: not HDF5, or HDF5 without commit slots.
 	ErrNotOurs = errors.New("not a file of this store")
-	// ErrVersion: the file was written by a later version.
-	ErrVersion = errors.New("later file version")
+	// ErrVersion: the file has a version, later or older, that this code does not read.
+	ErrVersion = errors.New("file version not supported")
 	// ErrTruncated: the file is shorter than its root says. It matches corrupt.Err.
 	ErrTruncated = errors.New("file is truncated")
 	// ErrForeignEdit: an HDF5 program committed a root of its own. It matches corrupt.Err.

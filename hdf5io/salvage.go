@@ -130,7 +130,7 @@ func (g *foreignReader) continuation(data []byte) []byte {
 	return p[len(continuationSignature):end]
 }
 
-// heap looks for links in the blocks of heaps behind the end of the root.
+// heap looks for links in the blocks of heaps that lie after the end of the root.
 func (g *foreignReader) heap() {
 	info, err := g.tree.file.file.Info()
 	if err != nil || uint64(info.Size) <= g.tree.end {
@@ -160,7 +160,7 @@ func (g *foreignReader) heap() {
 // and then nothing else in the tree differs.
 func (o *object) edited(s *commitSlot, err error) error {
 	attributes := o.attributes
-	for n := len(attributes); n >= 0; n-- { // others are put behind ours
+	for n := len(attributes); n >= 0; n-- { // others are put after ours
 		o.attributes = attributes[:n]
 		encodeErr := o.walk("/", func(_ string, o *object) (err error) {
 			o.header, err = o.encode()

@@ -191,7 +191,7 @@ func (f *File) Links() (links uint64, err error) {
 	return links, err
 }
 
-// whole poisons the file if somebody has cut it short, or written another over it.
+// whole poisons the file if it was cut short, or another was written over it.
 func (f *File) whole() error {
 	_, err := f.Links()
 	if err == nil {
@@ -302,7 +302,7 @@ func (f *File) pinnedBytes() (bytes uint64) {
 // them before the size is synced (Tx.commit). space.mu is held.
 func (f *File) grow(n uint64) error {
 	s := &f.space
-	if err := f.whole(); err != nil { // else a file that somebody has cut would be long again
+	if err := f.whole(); err != nil { // growth would make a file that was cut short long again
 		return err
 	}
 	least := (n + growUnit - 1) &^ (growUnit - 1)

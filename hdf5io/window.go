@@ -62,14 +62,14 @@ func (f *File) openWindow(size int64) (*window, error) {
 	}
 	data, err := m.View(0, size)
 	if err != nil {
-		_ = m.Close() // nobody has seen it
+		_ = m.Close() // it was never handed out
 		return nil, err
 	}
 	return &window{m, data}, nil
 }
 
-// closeWindows closes the windows of views, which nobody reads any more, but for
-// the window kept.
+// closeWindows closes the windows of views that are no longer read, except the
+// window kept.
 func closeWindows(views []*View, kept *window) (err error) {
 	for i, v := range views {
 		if v.window == nil || v.window == kept || i+1 < len(views) && views[i+1].window == v.window {

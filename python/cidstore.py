@@ -29,6 +29,7 @@ from numpy.lib.recfunctions import structured_to_unstructured as words
 
 FORMAT_VERSION = 2
 PIN, F_OFD_SETLK = 1 << 61, 37  # a reader of commit n shares the lock of byte PIN + n
+ATTEMPTS = 5000  # to open a file that is being written
 INSERT, DELETE, TXN_COMMIT, DELETE_VALUE = 1, 2, 4, 6
 OPCODES = [INSERT, DELETE, TXN_COMMIT, DELETE_VALUE, 9, 10, 11, 20, 21, 22]  # the others change no pair
 PRESENT, TREE, DELETED = (1 << 64) - 1, 65535, 1  # an epoch's end; a set's class; an entry's flag
@@ -195,6 +196,14 @@ class Store(contextlib.AbstractContextManager):
             yield
 
     def _open(self):
+        for _ in range(ATTEMPTS):
+            if self._opened():
+                return
+        self.close()
+        raise ValueError("%s: a writer has committed during each of %d attempts to open it" % (self._path, ATTEMPTS))
+
+    def _opened(self):
+        """Opens the file and reads its root; False: a writer has committed meanwhile, and what was read may be of two roots."""
         path, self._process = self._path, os.getpid()
         self._file, self._raw, damage = None, io.FileIO(path), None
         if sys.platform != "win32":
@@ -224,12 +233,13 @@ class Store(contextlib.AbstractContextManager):
         except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             damage = ValueError("%s: %s" % (path, error))
         self._raw.seek(0)
-        if self._raw.read(len(head)) != head:  # a writer has committed meanwhile: what was read may be of two roots
+        if self._raw.read(len(head)) != head:
             self._drop()
-            self._open()
-        elif damage:
+            return False
+        if damage:
             self.close()
             raise damage
+        return True
 
     def _epoch(self, epoch, first, end):
         """Opcodes and operations, n × 4 words, of the whole frames of an epoch, those that the tree lacks."""

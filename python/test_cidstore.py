@@ -1,4 +1,5 @@
 """Tests of cidstore.py on files that h5py writes here by docs/FORMAT.md, with a CRC32C and a SipHash of their own."""
+import io
 import multiprocessing
 import os
 import pickle
@@ -421,6 +422,32 @@ class Tree(Case):
             pages["prefix"] ^= np.uint64(1 << 63)
             f["buckets/state"][:] = pages
         self.refuses("/buckets/state: group %d: .* not what belongs there" % (place(0) >> 62), lambda store: store.get(0))
+
+    def test_commits_while_it_opens(self):
+        b = inline()
+        b.write(self.path)
+
+        class Busy(io.FileIO):
+            """The head of the file is another at each of the first readings."""
+            readings = 0
+
+            def read(self, size=-1):
+                data = super().read(size)
+                if size == 12288:
+                    Busy.readings += 1
+                    if Busy.readings <= 400:
+                        data = data[:-1] + bytes([Busy.readings & 1])
+                return data
+
+        self.addCleanup(sys.setrecursionlimit, sys.getrecursionlimit())
+        with mock.patch.object(cidstore.io, "FileIO", Busy):
+            sys.setrecursionlimit(180)  # attempts are not nested
+            with cidstore.open(self.path) as store:
+                self.assertEqual(len(list(store.pairs())), sum(map(len, b.model.values())))
+            self.assertGreater(Busy.readings, 400)
+            Busy.readings = 0
+            with mock.patch.object(cidstore, "ATTEMPTS", 20):
+                self.refuses("committed during each of 20 attempts")
 
     def test_not_ours(self):
         for content in (b"", b"text", os.urandom(10000)):
