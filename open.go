@@ -165,8 +165,18 @@ func readOnlyFileSystem(err error) error {
 	return err
 }
 
-// lockPoll is how often a locked file is tried again within LockTimeout.
-const lockPoll = 10 * time.Millisecond
+// A locked file is tried again within LockTimeout after lockPoll at first, and the
+// less often the longer it has been locked: many waiters leave the processor to the
+// one that they wait for.
+const (
+	lockPoll    = 10 * time.Millisecond
+	maxLockPoll = 100 * time.Millisecond
+)
+
+// lockPause is how long to pause after having waited for a lock so long in vain.
+func lockPause(waited, patience time.Duration) time.Duration {
+	return max(time.Millisecond, min(lockPoll+waited/8, maxLockPoll, patience-waited))
+}
 
 // trimPatience is how long a reader waits at least: a writer keeps others out for
 // the moment in which it makes the file shorter.
@@ -184,7 +194,8 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 	if opts.Salvage { // of a file that is too short a read is an error, a mapping a fault
 		options.NoMmap, options.Salvage, options.Older = true, true, opts.olderRoot
 	}
-	for waited := time.Duration(0); ; waited += lockPoll {
+	begun := time.Now()
+	for {
 		var tree *hdf5io.File
 		var report hdf5io.OpenReport
 		err := file.TryLock(vfs.Lock{Whole: true})
@@ -197,10 +208,11 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 		if !errors.Is(err, vfs.ErrLockHeld) {
 			return tree, report, err
 		}
+		waited := time.Since(begun)
 		if waited >= patience {
 			return nil, report, lockedBy(file, opts)
 		}
-		time.Sleep(lockPoll)
+		time.Sleep(lockPause(waited, patience))
 	}
 }
 
@@ -310,7 +322,8 @@ func (s *Store) loadView(root *hdf5io.View) (*view, error) {
 // it; halfMade: or one that was begun in place. Others who make it are waited for as
 // for a lock.
 func createIfAbsent(path string, opts *Options, halfMade bool) error {
-	for waited := time.Duration(0); ; waited += lockPoll {
+	begun := time.Now()
+	for {
 		info, err := opts.FS.Stat(path)
 		if err == nil && (info.Size > 0 && !halfMade || !info.Mode.IsRegular()) {
 			return nil // a device or a pipe is none to be replaced: openFile says what it is
@@ -326,10 +339,11 @@ func createIfAbsent(path string, opts *Options, halfMade bool) error {
 		default:
 			err = createInEmpty(path, opts)
 		}
+		waited := time.Since(begun)
 		if !errors.Is(err, ErrLocked) || waited >= opts.LockTimeout {
 			return err
 		}
-		time.Sleep(lockPoll)
+		time.Sleep(lockPause(waited, opts.LockTimeout))
 	}
 }
 

@@ -81,28 +81,36 @@ func (p *program) openStore(path string, how access, options *cidstore.Options) 
 	return s, err
 }
 
-const (
-	// defaultWait is what short commands need to get past each other.
-	defaultWait = 2 * time.Second
-	// waitStep is how long a signal goes unnoticed while a lock is waited for.
-	waitStep = 100 * time.Millisecond
-)
+// defaultWait is what short commands need to get past each other.
+const defaultWait = 2 * time.Second
+
+// stopPatience is how long a signal leaves an Open under way to end by itself.
+const stopPatience = 100 * time.Millisecond
 
 // openWhenFree opens the store, and waits for its lock as long as --wait says, or
 // until a signal ends the program.
 func (p *program) openWhenFree(path string, options *cidstore.Options) (*cidstore.Store, error) {
-	for begun := time.Now(); ; {
-		left := p.wait - time.Since(begun)
-		options.LockTimeout = max(0, min(left, waitStep))
+	options.LockTimeout = p.wait
+	type opened struct {
+		store *cidstore.Store
+		err   error
+	}
+	result := make(chan opened, 1)
+	go func() {
 		s, err := cidstore.Open(path, options)
-		if left <= waitStep || !errors.Is(err, cidstore.ErrLocked) {
-			return s, err
-		}
-		select {
-		case <-p.stopped:
-			return nil, context.Canceled
-		default:
-		}
+		result <- opened{s, err}
+	}()
+	select {
+	case o := <-result:
+		return o.store, o.err
+	case <-p.stopped:
+	}
+	// An Open that no longer waits is as good as done; one that does ends with the program.
+	select {
+	case o := <-result:
+		return o.store, o.err
+	case <-time.After(stopPatience):
+		return nil, context.Canceled
 	}
 }
 
