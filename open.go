@@ -173,9 +173,12 @@ const (
 	maxLockPoll = 100 * time.Millisecond
 )
 
-// lockPause is how long to pause after having waited for a lock so long in vain.
+// lockPause pauses before a lock that has been waited for so long is tried again, and
+// returns for how long it did.
 func lockPause(waited, patience time.Duration) time.Duration {
-	return max(time.Millisecond, min(lockPoll+waited/8, maxLockPoll, patience-waited))
+	pause := max(time.Millisecond, min(lockPoll+waited/8, maxLockPoll, patience-waited))
+	time.Sleep(pause)
+	return pause
 }
 
 // trimPatience is how long a reader waits at least: a writer keeps others out for
@@ -194,8 +197,7 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 	if opts.Salvage { // of a file that is too short a read is an error, a mapping a fault
 		options.NoMmap, options.Salvage, options.Older = true, true, opts.olderRoot
 	}
-	begun := time.Now()
-	for {
+	for waited := time.Duration(0); ; {
 		var tree *hdf5io.File
 		var report hdf5io.OpenReport
 		err := file.TryLock(vfs.Lock{Whole: true})
@@ -208,11 +210,10 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 		if !errors.Is(err, vfs.ErrLockHeld) {
 			return tree, report, err
 		}
-		waited := time.Since(begun)
 		if waited >= patience {
 			return nil, report, lockedBy(file, opts)
 		}
-		time.Sleep(lockPause(waited, patience))
+		waited += lockPause(waited, patience)
 	}
 }
 
@@ -322,8 +323,7 @@ func (s *Store) loadView(root *hdf5io.View) (*view, error) {
 // it; halfMade: or one that was begun in place. Others who make it are waited for as
 // for a lock.
 func createIfAbsent(path string, opts *Options, halfMade bool) error {
-	begun := time.Now()
-	for {
+	for waited := time.Duration(0); ; {
 		info, err := opts.FS.Stat(path)
 		if err == nil && (info.Size > 0 && !halfMade || !info.Mode.IsRegular()) {
 			return nil // a device or a pipe is none to be replaced: openFile says what it is
@@ -339,11 +339,10 @@ func createIfAbsent(path string, opts *Options, halfMade bool) error {
 		default:
 			err = createInEmpty(path, opts)
 		}
-		waited := time.Since(begun)
 		if !errors.Is(err, ErrLocked) || waited >= opts.LockTimeout {
 			return err
 		}
-		time.Sleep(lockPause(waited, opts.LockTimeout))
+		waited += lockPause(waited, opts.LockTimeout)
 	}
 }
 
