@@ -216,9 +216,9 @@ func (c *checkpoint) groupEqualHashes() {
 
 // waitingShare is the part of the keys that may wait in runs to be folded into
 // groups. A group is folded once for about twice its share, so that an entry is
-// written 1 / (2 × waitingShare) times more: 2.5 times; what has been folded goes on
+// written 1 / (2 × waitingShare) times more: 1.7 times; what has been folded goes on
 // taking space in its run until the last group of the run is.
-const waitingShare = 0.2
+const waitingShare = 0.3
 
 // tightShare is waitingShare where the disk is full: space is dearer than time.
 const tightShare = 0.02

@@ -62,6 +62,7 @@ func (m *merge) run(ops []op, limit int64) (rest []op, err error) {
 		if m.next == 0 {
 			m.buckets.Absorb(len(ops))
 		}
+		m.buckets.Expect(min(len(ops), int(limit/bucket.EntrySize)))
 		for m.buckets.Placed() < limit {
 			hash, ok := m.nextHash(ops)
 			if !ok {

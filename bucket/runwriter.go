@@ -3,6 +3,7 @@ package bucket
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
@@ -19,6 +20,13 @@ type pendingRun struct {
 
 func (p *pendingRun) size() int64 {
 	return int64(len(p.entries) + len(p.mores) + len(p.hashes)*tagSize)
+}
+
+// Expect makes room for a new run of n entries.
+func (w *Writer) Expect(n int) {
+	w.pending.hashes = slices.Grow(w.pending.hashes, n)
+	w.pending.entries = slices.Grow(w.pending.entries, n*EntrySize)
+	w.pending.counts = slices.Grow(w.pending.counts, n)
 }
 
 // Absorb lets the new run take in the newest runs of the base, as long as each is
@@ -68,12 +76,11 @@ func (w *Writer) Next(hash uint64) (next uint64, ok bool) {
 // new run. changes ascend, one a key.
 func (w *Writer) Keep(s *State, changes []Item) error {
 	if w.absorbed > 0 {
-		var err error
 		scope := state{s.Prefix, s.last(), s.Commit}
-		if w.later, err = w.base.laterItems(w.later[:0], &scope, w.absorbs); err != nil {
+		if _, err := w.base.later(&w.later, &scope, w.absorbs); err != nil {
 			return fmt.Errorf("bucket: take in runs: %w", err)
 		}
-		if len(w.later) > 0 {
+		if len(w.later.list) > 0 {
 			for k := len(w.runs) - w.absorbed; k < len(w.runs); k++ {
 				n, err := w.base.countIn(&w.base.runs[k], s)
 				if err != nil {
@@ -81,8 +88,8 @@ func (w *Writer) Keep(s *State, changes []Item) error {
 				}
 				w.runs[k].live -= uint32(n)
 			}
-			w.items = supersede(w.items[:0], w.later, changes)
-			changes = w.items
+			w.later.change(changes)
+			changes = w.later.list
 		}
 	}
 	for i := range changes {

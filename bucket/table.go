@@ -220,7 +220,9 @@ func (t *Table) Items(dst []Item, id uint32) ([]Item, error) {
 		return dst, err
 	}
 	st := p.state()
-	later, doubts, damage := t.later(&state{st.Prefix, st.last(), st.Commit}, nil)
+	var g gathering
+	doubts, damage := t.later(&g, &state{st.Prefix, st.last(), st.Commit}, nil)
+	later := g.list
 	start := len(dst)
 	dst = append(dst, make([]Item, len(later))...) // merging moves items down only
 	rows := len(dst)
@@ -271,21 +273,18 @@ func (t *Table) rowItems(dst []Item, id uint32, pg *hdf5io.Page, p page) ([]Item
 	return dst, damage
 }
 
-// laterItems appends what runs hold for a group, ascending, of each key the last
-// word, deleted ones too: all of it, or nothing and an error. only: of runs for
-// which it says so; nil: of all.
-func (t *Table) laterItems(dst []Item, s *state, only func(r *run) bool) ([]Item, error) {
-	list, _, err := t.later(s, only)
-	if err != nil {
-		return dst, err
-	}
-	return append(dst, list...), nil
+// gathering is where the items of runs are merged. Its memory is used again.
+type gathering struct {
+	list         []Item // merged so far
+	other, newer []Item
 }
 
-// later is laterItems that, with an error, returns what is good, and the ranges of
-// hashes whose entries in older runs and in the row may not be the last word.
-func (t *Table) later(s *state, only func(r *run) bool) (list []Item, doubts []hashes, err error) {
-	var other, newer []Item
+// later makes g.list what runs hold for a group, ascending, of each key the last
+// word, deleted ones too. only: of runs for which it says so; nil: of all. With an
+// error it is what is good, and the ranges of hashes whose entries in older runs and
+// in the row may not be the last word.
+func (t *Table) later(g *gathering, s *state, only func(r *run) bool) (doubts []hashes, err error) {
+	g.list = g.list[:0]
 	for i := range t.runs {
 		r := &t.runs[i]
 		low, high := max(s.low, r.low), min(s.high, r.high)
@@ -294,13 +293,22 @@ func (t *Table) later(s *state, only func(r *run) bool) (list []Item, doubts []h
 		}
 		before := len(doubts)
 		var damage error
-		newer, doubts, damage = t.runItems(newer[:0], doubts, r, low, high)
+		g.newer, doubts, damage = t.runItems(g.newer[:0], doubts, r, low, high)
 		err = errors.Join(err, damage)
-		list = certain(list, doubts[before:])
-		other = supersede(other[:0], list, newer)
-		list, other = other, list
+		g.list = certain(g.list, doubts[before:])
+		g.change(g.newer)
 	}
-	return list, doubts, err
+	return doubts, err
+}
+
+// change puts changes over what is gathered, deleted items too.
+func (g *gathering) change(changes []Item) {
+	if len(g.list) == 0 {
+		g.list = append(g.list, changes...)
+		return
+	}
+	g.other = supersede(g.other[:0], g.list, changes)
+	g.list, g.other = g.other, g.list
 }
 
 // runItems appends the items of a run from low to high. With an error it appends

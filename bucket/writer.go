@@ -30,8 +30,9 @@ type Writer struct {
 	pending  pendingRun
 
 	// Reused by each call.
-	later, items []Item
-	bytes, page  []byte
+	later       gathering
+	items       []Item
+	bytes, page []byte
 }
 
 // NewWriter returns the Writer of a transaction on the View of base. now is ns
@@ -73,15 +74,12 @@ func (w *Writer) Fold(id uint32, changes []Item) ([]Item, error) {
 	if seedbug.On("fold-forgets-newest") {
 		only = func(r *run) bool { return r.number < w.runs[len(w.runs)-1].number }
 	}
-	w.later, err = w.base.laterItems(w.later[:0], &state{s.Prefix, s.last(), s.Commit}, only)
-	if err != nil {
+	if _, err := w.base.later(&w.later, &state{s.Prefix, s.last(), s.Commit}, only); err != nil {
 		return nil, fmt.Errorf("bucket: fold: %w", err)
 	}
-	later := w.later
-	if len(changes) > 0 {
-		later = supersede(nil, w.later, changes)
-	}
-	w.items = append(w.items[:0], make([]Item, len(later))...)
+	w.later.change(changes)
+	later := w.later.list
+	w.items = slices.Grow(w.items[:0], len(later)+int(s.Entries))[:len(later)] // merging moves items down only
 	if w.items, err = w.base.rowItems(w.items, id, pg, p); err != nil {
 		return nil, fmt.Errorf("bucket: fold: %w", err)
 	}
