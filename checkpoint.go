@@ -109,7 +109,7 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	c.sort(st.view.record.sliceHash)
 	c.plan(st.view)
 	ends, began, count := c.begins(), s.opts.Clock(), len(c.ops)
-	limit := s.opts.sliceBytes
+	limit := min(s.opts.sliceBytes, max(s.liveBytes()/sliceParts, leastLongSlice))
 	for last := false; !last; {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("checkpoint: %w", err)
@@ -142,6 +142,13 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	s.pacing.took(s.opts.Clock().Sub(began).Nanoseconds(), count)
 	return s.summarize(c.done)
 }
+
+// A slice of a checkpoint is a part of the live data, so that the space that waits
+// for two commits is one too; but at least so many bytes, which pays for the syncs.
+const (
+	sliceParts     = 16
+	leastLongSlice = 4 << 20
+)
 
 // writeFailed passes an error on, and sees that a poisoned file poisons the store.
 func (s *Store) writeFailed(err error) error {

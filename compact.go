@@ -1,43 +1,67 @@
 package cidstore
 
-import (
-	"errors"
-
-	"github.com/cidstore/cidstore/bucket"
-	"github.com/cidstore/cidstore/valueset"
-)
+import "errors"
 
 // A checkpoint writes where the file is free at that moment, and what it replaces
-// is free two commits later. So a store that has been written to has gaps, up to
-// twice its size. Where they are more than half of what is live, the last commits of
-// a life write it all again, first to the end of the file, and then to its beginning;
-// what comes after is given back.
+// is free two commits later. So a store that has been written to has gaps. The last
+// commits of a life fill them: with what lies at the end of the file, which is then
+// given back; or, where a small store is mostly gaps, with all of it, which is first
+// written to the end of the file and then to its beginning.
 
-// compactMost is the most live bytes that Close writes again: a part of a second.
-const compactMost = 32 << 20
+const (
+	// maxAgainBytes is the most live bytes that Close writes again, twice: a part of a second.
+	maxAgainBytes = 32 << 20
+	// squeezeMost is the most bytes that a commit moves from the end of the file.
+	squeezeMost = 128 << 20
+	// mostSqueezes is how many such commits there are. Each one needs gaps that are
+	// long enough for what it moves, and leaves better ones.
+	mostSqueezes = 4
+)
 
 // compact fills the gaps of the file, if there are so many of them that it pays. The
 // newest root is in both slots, and all that no reader holds is free.
 func (s *Store) compact() error {
 	least := s.opts.growBytes
 	setDefault(&least, 256<<10)
-	gaps, err := s.file.Gaps()
-	live := s.liveBytes()
-	if err != nil || live > compactMost || gaps < max(least, live/2) {
-		return err
+	before := int64(0)
+	for range mostSqueezes {
+		gaps, err := s.file.Gaps()
+		live := s.liveBytes()
+		if err != nil || gaps < max(least, live/8) {
+			return err
+		}
+		if live <= s.opts.againBytes && gaps >= live/2 {
+			return s.writeAllAgain()
+		}
+		from, err := s.file.Squeeze(squeezeMost)
+		if err != nil || from == 0 || from == before {
+			return err
+		}
+		before = from
+		s.file.Pack(true)
+		err = s.writeAgain(from, false)
+		s.file.Pack(false)
+		if err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// writeAllAgain leaves a small store without gaps.
+func (s *Store) writeAllAgain() error {
 	s.file.PlaceAtEnd(true)
-	err = s.writeAgain(true)
+	err := s.writeAgain(0, true)
 	s.file.PlaceAtEnd(false)
 	if err != nil {
 		return err
 	}
-	return s.writeAgain(false) // also where the disk has no room for the first step
+	return s.writeAgain(0, false) // also where the disk has no room for the first step
 }
 
-// writeAgain writes everything once, unless the file would have to grow for that
-// and may not. Where it cannot be done the file stays as it was.
-func (s *Store) writeAgain(grow bool) error {
+// writeAgain writes once what lies from an address on, unless the file would have to
+// grow for that and may not. Where it cannot be done the file stays as it was.
+func (s *Store) writeAgain(from int64, grow bool) error {
 	before := s.file.Space().Size
 	tx, err := s.file.Begin()
 	if err != nil {
@@ -46,7 +70,7 @@ func (s *Store) writeAgain(grow bool) error {
 	defer tx.Abort()
 	m, err := newMerge(s, tx, s.state.Load().view)
 	if err == nil {
-		err = m.rewriteAll()
+		err = m.moveFrom(from)
 	}
 	if err == nil && !grow && s.file.Space().Size > before {
 		return nil
@@ -66,63 +90,32 @@ func (s *Store) writeAgain(grow bool) error {
 	return nil
 }
 
-// rewriteAll folds every group, writes its sets again, and moves what lies in chunks
-// otherwise, and all object headers.
-func (m *merge) rewriteAll() error {
+// moveFrom writes again what lies from an address on, and folds the groups that have
+// something there; 0: all of them.
+func (m *merge) moveFrom(from int64) error {
 	return guard(func() error {
-		if err := m.tx.MoveHeaders(); err != nil {
+		if err := m.tx.MoveFrom(from, "/deletion_log", "/directory"); err != nil {
 			return err
 		}
-		for _, path := range []string{"/deletion_log", "/directory"} {
-			if _, err := m.base.Dataset(path); err != nil {
-				continue // the directory of a small store is an attribute
-			}
-			if err := m.tx.MoveChunks(path); err != nil {
-				return err
-			}
-		}
-		var items []bucket.Item
 		for run := range m.base.directory.All() {
 			id := run.Pointer.Bucket
 			st, err := m.base.buckets.State(id)
-			if err == nil {
-				items, err = m.base.buckets.Items(items[:0], id)
+			if err == nil && (from == 0 || st.Reaches(m.geometry, from)) {
+				m.changes = m.changes[:0]
+				_, err = m.fold(id, st)
 			}
 			if err != nil {
 				return err
 			}
-			for i := range items {
-				if items[i].Spilled {
-					if err := m.moveSet(&items[i]); err != nil {
-						return err
-					}
-				}
-			}
-			m.changes = m.changes[:0]
-			if _, err := m.fold(id, st); err != nil {
+		}
+		if err := m.buckets.MoveRuns(from); err != nil {
+			return err
+		}
+		for set := range m.record.numSets {
+			if err := m.sets.Move(set, from); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-}
-
-// moveSet writes a set that is one row again: a value leaves it and comes back.
-// Trees stay where they are, and a set of one value, which would be gone in between.
-func (m *merge) moveSet(it *bucket.Item) error {
-	set, err := m.sets.Spilled(it.Key, it.Set)
-	if err != nil {
-		return err
-	}
-	if n := set.Count(); n > 1 && n+set.TombstoneCount() <= valueset.MaxRow {
-		values, err := set.Values()
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(set.Remove(values[0]), set.Add(values[0])); err != nil {
-			return err
-		}
-	}
-	_, err = m.sets.Save(set)
-	return err
 }

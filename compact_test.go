@@ -34,10 +34,19 @@ func (c *scenario) gaps() (gaps, live int64) {
 	return gaps, c.store.liveBytes()
 }
 
+// eachPacking runs test for a store that Close writes again as a whole, and one of
+// which it moves the end.
+func eachPacking(t *testing.T, test func(t *testing.T, tune func(*Options))) {
+	t.Run("all", func(t *testing.T) { test(t, nil) })
+	t.Run("end", func(t *testing.T) { test(t, func(o *Options) { o.againBytes = 1 }) })
+}
+
 // TestCloseFillsGaps: what was written is the same after Close has written it again,
 // and the file has few gaps then.
-func TestCloseFillsGaps(t *testing.T) {
-	c := newScenario(t, 1, nil)
+func TestCloseFillsGaps(t *testing.T) { eachPacking(t, closeFillsGaps) }
+
+func closeFillsGaps(t *testing.T, tune func(*Options)) {
+	c := newScenario(t, 1, tune)
 	c.open()
 	c.gappy()
 	c.store.checkpointing.Lock()
@@ -64,30 +73,43 @@ func TestCloseFillsGaps(t *testing.T) {
 	c.close()
 }
 
-// TestCloseLeavesTrees: a set of more values than a row takes stays where it is.
-func TestCloseLeavesTrees(t *testing.T) {
-	c := newScenario(t, 1, nil)
+// TestCloseMovesTrees: so it is with a set of more values than a row takes.
+func TestCloseMovesTrees(t *testing.T) { eachPacking(t, closeMovesTrees) }
+
+func closeMovesTrees(t *testing.T, tune func(*Options)) {
+	c := newScenario(t, 1, tune)
 	c.open()
 	var ops []wal.Op
-	for i := range uint64(3000) {
+	for i := range uint64(6000) {
 		if ops = append(ops, ins(1, i), delv(1, i/2)); len(ops) == 100 {
 			c.accept(ops...)
 			ops = nil
 		}
+		if i%1000 == 999 {
+			if err := c.store.Checkpoint(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	c.gappy()
+	before := use(t, c.fs)
 	c.close()
 	c.open()
 	if _, err := c.stateOf(c.store, len(c.batches), len(c.batches)); err != nil {
 		t.Fatal(err)
 	}
+	gaps, live := c.gaps()
+	if after := use(t, c.fs); after > before || gaps > live/2+32<<10 {
+		t.Errorf("%d bytes before, %d after, %d live, %d of gaps", before, after, live, gaps)
+	}
 	c.close()
 }
 
 // TestCloseOnAFullDisk: where the file cannot grow it is written again in its gaps, or not.
-func TestCloseOnAFullDisk(t *testing.T) {
+func TestCloseOnAFullDisk(t *testing.T) { eachPacking(t, closeOnAFullDisk) }
+
+func closeOnAFullDisk(t *testing.T, tune func(*Options)) {
 	for _, room := range []int64{0, 20 << 10, 60 << 10} {
-		c := newScenario(t, 1, nil)
+		c := newScenario(t, 1, tune)
 		c.open()
 		c.gappy()
 		before := use(t, c.fs)
@@ -109,8 +131,10 @@ func TestCloseOnAFullDisk(t *testing.T) {
 
 // TestCloseOfADamagedStore: what cannot be read is not written again, and that does not
 // make Close fail.
-func TestCloseOfADamagedStore(t *testing.T) {
-	c := newScenario(t, 1, nil)
+func TestCloseOfADamagedStore(t *testing.T) { eachPacking(t, closeOfADamagedStore) }
+
+func closeOfADamagedStore(t *testing.T, tune func(*Options)) {
+	c := newScenario(t, 1, tune)
 	c.open()
 	c.gappy()
 	if err := c.store.Checkpoint(context.Background()); err != nil {

@@ -42,6 +42,9 @@ func buckets5(o *Options) { o.SplitThreshold = 5 }
 // noQuarantine uses freed space again as soon as no slot and no reader reaches it.
 func noQuarantine(o *Options) { o.quarantine = -1 }
 
+// squeezed is noQuarantine with a Close that moves what lies at the end of the file.
+func squeezed(o *Options) { o.quarantine, o.againBytes = -1, 1 }
+
 // growingRing starts with a log of a sixteenth of its size.
 func growingRing(o *Options) { o.startBytes, o.WALBytes = 16*512, 256*512 }
 
@@ -227,7 +230,7 @@ var crashWorkloads = []struct {
 		}
 		c.close()
 	}},
-	{"hot key", noQuarantine, func(c *scenario) {
+	{"hot key", squeezed, func(c *scenario) {
 		c.open()
 		for i := range uint64(50) {
 			ops := []wal.Op{ins(7, i*3), ins(7, i*3+1), ins(8+i%3, i)}
@@ -262,7 +265,7 @@ var crashWorkloads = []struct {
 		}
 		c.close()
 	}},
-	{"reopen", nil, func(c *scenario) {
+	{"reopen", squeezed, func(c *scenario) {
 		for i := range uint64(9) {
 			c.open()
 			for j := range uint64(5) {

@@ -107,12 +107,14 @@ type Options struct {
 
 	// What follows is the geometry, set by tests to make everything small: the
 	// log's block and the size that it starts with, the steps in which the file
-	// grows, the largest slice of a checkpoint, and for how many commits freed space
-	// is not used again (negative: none). 0: defaults.
+	// grows, the largest slice of a checkpoint, the most live bytes that Close writes
+	// again, all of them, and for how many commits freed space is not used again
+	// (negative: none). 0: defaults.
 	blockBytes int
 	startBytes int64
 	growBytes  int64
 	sliceBytes int64
+	againBytes int64
 	quarantine int
 }
 
@@ -169,6 +171,7 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&c.GCInterval, time.Minute)
 	setDefault(&c.startBytes, startWALBytes)
 	setDefault(&c.sliceBytes, maxSliceBytes)
+	setDefault(&c.againBytes, maxAgainBytes)
 	c.WALBytes = roundUp(c.WALBytes, int64(c.blockBytes))
 	c.startBytes = min(c.startBytes, c.WALBytes)
 	c.WALKey = bytes.Clone(c.WALKey)

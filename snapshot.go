@@ -194,7 +194,7 @@ func (v *Snapshot) loop(visit func(*member) (bool, error)) {
 // member is one key of a walk: as the tree has it, or with pending operations,
 // which then decide.
 type member struct {
-	item    bucket.Item
+	item    *bucket.Item
 	pending bool
 }
 
@@ -215,14 +215,15 @@ func (r reader) members(bad func(error), visit func(*member) (bool, error)) erro
 		if err != nil {
 			bad(err)
 		}
+		var m member // one for all: they are visited one by one
 		for i := range items {
 			for len(touched) > 0 && bucket.Less(&touched[0], &items[i]) {
-				if more, err := visit(&member{touched[0], true}); err != nil || !more {
+				if more, err := visit(&member{&touched[0], true}); err != nil || !more {
 					return err
 				}
 				touched = touched[1:]
 			}
-			m := member{item: items[i]}
+			m.item, m.pending = &items[i], false
 			if len(touched) > 0 && touched[0].Key == items[i].Key {
 				m.pending = true
 				touched = touched[1:]
@@ -233,7 +234,7 @@ func (r reader) members(bad func(error), visit func(*member) (bool, error)) erro
 		}
 	}
 	for i := range touched {
-		if more, err := visit(&member{touched[i], true}); err != nil || !more {
+		if more, err := visit(&member{&touched[i], true}); err != nil || !more {
 			return err
 		}
 	}

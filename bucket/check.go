@@ -18,6 +18,10 @@ type Checker struct {
 	rows   []rowPlace // by group id; of those that were checked
 	counts []uint64   // for each run, the entries that count for the groups checked
 	broken bool       // something could not be read: counts are not compared
+
+	// Reused for each group.
+	items []Item
+	later gathering
 }
 
 // rowPlace is where a group's row must lie according to its page.
@@ -50,6 +54,11 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 		return 0, 0, nil
 	}
 	c.rows[id] = rowPlace{s.RowAddress, uint32(g.chunks(int(s.Entries))), uint32(g.chunks(int(s.Mores))), true}
+	later, err := c.laterOf(&s)
+	if err != nil {
+		c.broken = true // told by run
+	}
+	c.items = slices.Grow(c.items[:0], len(later)+int(s.Entries))[:len(later)] // merging moves items down only
 	for i := range s.Buckets() {
 		var x part
 		if err := t.bucket(&x, id, pg, p, i, true); err != nil {
@@ -60,10 +69,7 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 		c.part(&x, p.tags(g)[b.first*tagSize:b.end*tagSize], uint(s.LocalDepth+s.BucketBits))
 	}
 	c.unused(id, &s)
-	items, err := t.Items(nil, id)
-	if err != nil {
-		c.broken = true // told by part, or by Runs
-	}
+	items := merge(c.items[:0], c.items[len(later):], later)
 	for i := range t.runs {
 		n, err := t.countIn(&t.runs[i], &s)
 		if err != nil {
@@ -80,19 +86,27 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 	return uint64(len(items)), values, spilled
 }
 
+// laterOf is what runs hold for a group.
+func (c *Checker) laterOf(s *State) ([]Item, error) {
+	_, err := c.t.later(&c.later, &state{s.Prefix, s.last(), s.Commit}, nil)
+	return c.later.list, err
+}
+
 func (c *Checker) add(err error) {
 	c.broken = true
 	c.report(err)
 }
 
-// part checks one bucket or slot whose tags are of the bits after shared ones.
+// part checks one bucket or slot whose tags are of the bits after shared ones, and
+// appends its good items to c.items.
 func (c *Checker) part(x *part, tags []byte, shared uint) {
 	if x.trust == isBad {
 		c.add(x.damage())
 	} else {
 		x.trust = wasGood // so that each entry's own checksum is looked at
 	}
-	rows, before := 0, Item{}
+	rows, start := 0, len(c.items)
+	c.items = slices.Grow(c.items, x.count)
 	for i := range x.count {
 		e, err := c.t.entry(x, i)
 		if err != nil {
@@ -105,14 +119,17 @@ func (c *Checker) part(x *part, tags []byte, shared uint) {
 				c.add(x.entryError(i, "more row number %d, want %d", number-1, rows-1))
 			}
 		}
-		it := e.Item(c.t.hasher.Hash(e.Key()))
+		n := len(c.items)
+		c.items = c.items[:n+1]
+		it := &c.items[n]
+		e.fill(it, c.t.hasher.Hash(e.Key()))
 		if tag := binary.LittleEndian.Uint16(tags[i*tagSize:]); tag != tagOf(it.Hash, shared) {
 			c.add(x.entryError(i, "tag %#04x, want %#04x", tag, tagOf(it.Hash, shared)))
 		}
-		if i > 0 && !Less(&before, &it) {
-			c.add(x.entryError(i, "key %v is not above the one before, %v", it.Key, before.Key))
+		if n > start && !Less(&c.items[n-1], it) {
+			c.add(x.entryError(i, "key %v is not above the one before, %v", it.Key, c.items[n-1].Key))
+			c.items = c.items[:n]
 		}
-		before = it
 	}
 	if !c.broken && rows*MoreSize != len(x.mores) {
 		c.add(corrupt.Errorf(x.name(), int64(x.address), "%d bytes of more rows, want %d", len(x.mores), rows*MoreSize))
@@ -175,6 +192,7 @@ func (c *Checker) run(i int) {
 			c.add(err)
 			continue
 		}
+		c.items = c.items[:0]
 		c.part(&x, x.tags, uint(64-min(r.shift, 64)))
 	}
 	if !c.broken && c.counts[i] != uint64(r.live) {

@@ -34,7 +34,7 @@ func (w *Writer) Expect(n int) {
 // of new entries: so that many small commits leave few runs. It is for a Writer that
 // is handed all groups, from the first on; see Passed.
 func (w *Writer) Absorb(expected int) {
-	const small, ratio = 64 << 10, 3
+	const small, ratio = 16 << 10, 3
 	total := uint64(expected)
 	for n := len(w.runs); w.absorbed < n; w.absorbed++ {
 		r := &w.runs[n-1-w.absorbed]
@@ -173,7 +173,7 @@ func (w *Writer) flushRuns() error {
 	for i := range w.runs {
 		r := &w.runs[i]
 		old := &w.base.runs[i]
-		changed = changed || r.live != old.live || r.low != old.low
+		changed = changed || r.live != old.live || r.low != old.low || r.entriesAt != old.entriesAt
 		if r.live > 0 && (r.live == old.live || !seedbug.On("run-freed-early")) {
 			kept = append(kept, *r)
 			continue

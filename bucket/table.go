@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cidstore/cidstore/hdf5io"
@@ -220,12 +221,13 @@ func (t *Table) Items(dst []Item, id uint32) ([]Item, error) {
 		return dst, err
 	}
 	st := p.state()
-	var g gathering
-	doubts, damage := t.later(&g, &state{st.Prefix, st.last(), st.Commit}, nil)
+	g := gatherings.Get().(*gathering)
+	defer gatherings.Put(g)
+	doubts, damage := t.later(g, &state{st.Prefix, st.last(), st.Commit}, nil)
 	later := g.list
 	start := len(dst)
-	dst = append(dst, make([]Item, len(later))...) // merging moves items down only
-	rows := len(dst)
+	rows := start + len(later)
+	dst = slices.Grow(dst, len(later)+int(st.Entries))[:rows] // merging moves items down only
 	dst, err = t.rowItems(dst, id, pg, p)
 	if all := len(dst); len(doubts) > 0 {
 		dst = dst[:rows+len(certain(dst[rows:], doubts))]
@@ -278,6 +280,9 @@ type gathering struct {
 	list         []Item // merged so far
 	other, newer []Item
 }
+
+// gatherings keeps some for readers.
+var gatherings = sync.Pool{New: func() any { return new(gathering) }}
 
 // later makes g.list what runs hold for a group, ascending, of each key the last
 // word, deleted ones too. only: of runs for which it says so; nil: of all. With an

@@ -121,7 +121,7 @@ func TestDamagedIndex(t *testing.T) {
 			for i := range uint64(2000) {
 				edits = append(edits, chunkEdit{coord: [4]uint64{2 * i}, address: 4096, size: g.storedSize()})
 			}
-			_, err = updateIndex(tt.mem, newNodeMemory(), tt.shape, tt.head, edits, func(chunkRecord) {})
+			_, err = updateIndex(tt.mem, newNodeMemory(), tt.shape, tt.head, edits, moveNothing, func(chunkRecord) {})
 			expect("update", err)
 		})
 	}
@@ -189,7 +189,7 @@ func TestIndexOfItselfEnds(t *testing.T) {
 	for i := range uint64(10000) {
 		edits = append(edits, chunkEdit{coord: [4]uint64{i}, delete: true})
 	}
-	_, err = updateIndex(src, newNodeMemory(), shape, head, edits, func(chunkRecord) {})
+	_, err = updateIndex(src, newNodeMemory(), shape, head, edits, moveNothing, func(chunkRecord) {})
 	ended("update", err)
 }
 
@@ -203,7 +203,7 @@ func TestIndexIOErrors(t *testing.T) {
 	}
 	for nth := 0; ; nth++ {
 		mem := &faultyNodes{nodeMemory: tt.mem, left: nth, fault: fault}
-		_, err := updateIndex(mem, mem, tt.shape, tt.head, edits, func(chunkRecord) {})
+		_, err := updateIndex(mem, mem, tt.shape, tt.head, edits, moveNothing, func(chunkRecord) {})
 		if err == nil {
 			if nth < 100 {
 				t.Errorf("only %d calls", nth)

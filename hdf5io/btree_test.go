@@ -112,7 +112,7 @@ func (tt *testTree) update(t rapid.TB, edits []chunkEdit) {
 		}
 	}
 	clear(tt.mem.freed)
-	head, err := updateIndex(tt.mem, tt.mem, tt.shape, tt.head, edits, func(r chunkRecord) {
+	head, err := updateIndex(tt.mem, tt.mem, tt.shape, tt.head, edits, moveNothing, func(r chunkRecord) {
 		if _, twice := replaced[r.coord]; twice {
 			t.Fatalf("chunk %v replaced twice", r.coord)
 		}
@@ -474,7 +474,7 @@ func TestUpdateTouchesPathsOnly(t *testing.T) {
 		if rng.IntN(2) == 0 {
 			e = chunkEdit{coord: coord, delete: true}
 		}
-		head, err := updateIndex(tt.mem, tt.mem, tt.shape, tt.head, []chunkEdit{e}, func(chunkRecord) {})
+		head, err := updateIndex(tt.mem, tt.mem, tt.shape, tt.head, []chunkEdit{e}, moveNothing, func(chunkRecord) {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -522,7 +522,7 @@ func TestUpdateRefusesEdits(t *testing.T) {
 		"refused after good ones": {{coord: [4]uint64{1, 1}, delete: true}, {coord: good.coord, address: 1, size: shape.chunkBytes}},
 	} {
 		mem := newNodeMemory()
-		if _, err := updateIndex(mem, mem, shape, emptyIndex(), edits, func(chunkRecord) {}); err == nil || errors.Is(err, corrupt.Err) {
+		if _, err := updateIndex(mem, mem, shape, emptyIndex(), edits, moveNothing, func(chunkRecord) {}); err == nil || errors.Is(err, corrupt.Err) {
 			t.Errorf("%s: error %v, want one that is not corrupt", name, err)
 		}
 	}
@@ -606,7 +606,7 @@ func BenchmarkUpdateIndex(b *testing.B) {
 				slices.SortFunc(edits, func(a, b chunkEdit) int { return compareCoord(a.coord, b.coord) })
 				sink := newNodeMemory()
 				b.StartTimer()
-				if _, err := updateIndex(tt.mem, sink, tt.shape, tt.head, edits, func(chunkRecord) {}); err != nil {
+				if _, err := updateIndex(tt.mem, sink, tt.shape, tt.head, edits, moveNothing, func(chunkRecord) {}); err != nil {
 					b.Fatal(err)
 				}
 				written += len(sink.nodes)

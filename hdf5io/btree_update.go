@@ -75,10 +75,11 @@ func (s span) between(separators []chunkRecord, i int) span {
 
 // updateIndex applies edits, which ascend by coord, each coord once, to the
 // tree of head, and returns the head of the new tree; the old one stays as it
-// is. Deleting what is absent changes nothing. replaced is called for each
+// is. Deleting what is absent changes nothing. Nodes from the address from on are
+// written again. replaced is called for each
 // record of the old tree that was replaced or deleted. After an error the sink
 // holds parts of a tree that nothing names.
-func updateIndex(src nodeSource, sink nodeSink, shape indexShape, head indexHeader, edits []chunkEdit, replaced func(chunkRecord)) (indexHeader, error) {
+func updateIndex(src nodeSource, sink nodeSink, shape indexShape, head indexHeader, edits []chunkEdit, from uint64, replaced func(chunkRecord)) (indexHeader, error) {
 	g, err := shape.geometry()
 	if err != nil {
 		return indexHeader{}, err
@@ -89,7 +90,7 @@ func updateIndex(src nodeSource, sink nodeSink, shape indexShape, head indexHead
 	if err := g.checkEdits(edits); err != nil {
 		return indexHeader{}, err
 	}
-	u := updater{g: g, src: src, sink: sink, replaced: replaced}
+	u := updater{g: g, src: src, sink: sink, from: from, replaced: replaced}
 	// The root is the only child of a node that holds nothing: the root too then
 	// has a parent that settles it.
 	top := &openNode{level: head.depth + 1, children: []subtree{{child: child{head.root, head.rootRecords, head.total}}}}
@@ -137,6 +138,7 @@ type updater struct {
 	g        *geometry
 	src      nodeSource
 	sink     nodeSink
+	from     uint64 // nodes from this address on are written again
 	replaced func(chunkRecord)
 }
 
@@ -199,7 +201,7 @@ func (u *updater) apply(n *openNode, edits []chunkEdit, edge bool) (changed bool
 		if i < len(n.records) {
 			mine, replace = searchEdits(edits, n.records[i].coord)
 		}
-		if mine > 0 {
+		if mine > 0 || u.moves(n, i) {
 			c, err := u.applyToChild(n, i, edits[:mine], edge)
 			if err != nil {
 				return false, err
@@ -265,6 +267,7 @@ func (u *updater) applyToChild(n *openNode, i int, edits []chunkEdit, edge bool)
 		}
 	}
 	changed, err = u.apply(node, edits, edge && i == len(n.records))
+	changed = changed || c.node == nil && c.address >= u.from
 	if err != nil || !changed {
 		return false, err
 	}
@@ -273,6 +276,13 @@ func (u *updater) applyToChild(n *openNode, i int, edits []chunkEdit, edge bool)
 		c.node = node
 	}
 	return true, nil
+}
+
+// moves reports whether child i, without an edit, is to be written again, or may have
+// nodes below it that are.
+func (u *updater) moves(n *openNode, i int) bool {
+	c := &n.children[i]
+	return c.node == nil && u.from != moveNothing && (n.level > 1 || c.address >= u.from)
 }
 
 // applyToLeaf merges the edits into the records of a leaf.

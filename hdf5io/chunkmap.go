@@ -429,8 +429,9 @@ type mapSpace interface {
 }
 
 // update returns m with the edits, which are sorted and unique, and writes the
-// nodes that changed. What they replace is released.
-func (m *chunkMap) update(edits []pageEdit, space mapSpace, commit uint64) (*chunkMap, error) {
+// nodes that changed, and those from the address from on. What they replace is
+// released.
+func (m *chunkMap) update(edits []pageEdit, from uint64, space mapSpace, commit uint64) (*chunkMap, error) {
 	next := &chunkMap{count: m.count}
 	for _, e := range edits {
 		if e.page != nil {
@@ -450,11 +451,12 @@ func (m *chunkMap) update(edits []pageEdit, space mapSpace, commit uint64) (*chu
 			copy(next.levels[level], m.levels[level])
 		}
 	}
-	return next, next.place(next.edit(edits), space, commit)
+	changed := next.edit(edits, from)
+	return next, next.place(changed, from, space, commit)
 }
 
 // place writes the changed leaves and the nodes above them.
-func (m *chunkMap) place(changed []int, space mapSpace, commit uint64) error {
+func (m *chunkMap) place(changed []int, from uint64, space mapSpace, commit uint64) error {
 	var node [mapNodeSize]byte
 	for _, i := range changed {
 		clear(node[:])
@@ -468,7 +470,7 @@ func (m *chunkMap) place(changed []int, space mapSpace, commit uint64) error {
 		}
 	}
 	for level := 1; level < len(m.levels); level++ {
-		changed = parents(changed)
+		changed = m.parents(changed, level, from)
 		for _, i := range changed {
 			clear(node[:])
 			below := m.levels[level-1]
@@ -484,8 +486,9 @@ func (m *chunkMap) place(changed []int, space mapSpace, commit uint64) error {
 }
 
 // edit puts the edits into copies of the leaves that they touch and returns the
-// numbers of those, and of the leaves that are new, ascending.
-func (m *chunkMap) edit(edits []pageEdit) []int {
+// numbers of those, of the leaves that are new, and of those that lie from an address
+// on, ascending.
+func (m *chunkMap) edit(edits []pageEdit, from uint64) []int {
 	var changed []int
 	for i := range m.leaves {
 		first := uint64(i) * mapLeafChunks
@@ -494,6 +497,9 @@ func (m *chunkMap) edit(edits []pageEdit) []int {
 			n++
 		}
 		if n == 0 && m.leaves[i] != nil {
+			if m.levels[0][i].address >= from {
+				changed = append(changed, i)
+			}
 			continue
 		}
 		leaf := new(mapLeaf)
@@ -516,12 +522,14 @@ func (m *chunkMap) edit(edits []pageEdit) []int {
 	return changed
 }
 
-// parents returns the numbers of the nodes above the given ones, ascending.
-func parents(nodes []int) []int {
+// parents returns the numbers of the nodes of a level that stand above the given
+// ones, or lie from an address on, ascending.
+func (m *chunkMap) parents(below []int, level int, from uint64) []int {
 	var above []int
-	for _, i := range nodes {
-		if p := i / mapFanout; len(above) == 0 || above[len(above)-1] != p {
-			above = append(above, p)
+	for i, r := range m.levels[level] {
+		n, _ := slices.BinarySearch(below, i*mapFanout)
+		if n < len(below) && below[n] < (i+1)*mapFanout || r.address >= from {
+			above = append(above, i)
 		}
 	}
 	return above

@@ -178,7 +178,7 @@ func (tx *Tx) storeChunks(t *TxDataset) error {
 	if o.chunkMap > 0 {
 		tx.maps[o.chunkMap-1].edits = t.pages
 	}
-	index, err := updateIndex(tx.base, indexSink{tx}, t.shape, o.index, edits, func(r chunkRecord) {
+	index, err := updateIndex(tx.base, indexSink{tx}, t.shape, o.index, edits, tx.from, func(r chunkRecord) {
 		tx.release(r.address, uint64(r.size))
 	})
 	if err != nil {
@@ -295,7 +295,7 @@ func (tx *Tx) storeMap(i int) (*chunkMap, error) {
 		}
 		m = new(chunkMap)
 	}
-	if len(owner.edits) == 0 {
+	if len(owner.edits) == 0 && tx.from == moveNothing {
 		return m, nil
 	}
 	slices.SortStableFunc(owner.edits, func(a, b pageEdit) int {
@@ -313,7 +313,7 @@ func (tx *Tx) storeMap(i int) (*chunkMap, error) {
 			last = append(last, e)
 		}
 	}
-	return m.update(last, tx, tx.number)
+	return m.update(last, tx.from, tx, tx.number)
 }
 
 // freeMapSlack is how much longer a free map may be than it was before its own

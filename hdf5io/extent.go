@@ -130,6 +130,7 @@ type pool struct {
 	bytes   uint64 // in all
 	usable  uint64 // in whole sectors, at least minUsable together
 	good    int    // class of extents that are as good as any longer one
+	packs   bool   // all are as good
 	floor   uint64 // nothing is taken that begins below it
 }
 
@@ -195,7 +196,7 @@ func (p *pool) take(least, most uint64) (extent, bool) {
 	most = max(most&^(sectorSize-1), least)
 	class, place, best := 0, 0, extent{}
 	for c := longClass; c >= 0 && extentUnit<<(c+1) > least || c == longClass; c-- {
-		if best.size > 0 && c < p.good {
+		if best.size > 0 && c < p.good && !p.packs {
 			break
 		}
 		if k, whole := p.lowest(c, least); whole.size > 0 && (best.size == 0 || whole.start < best.start) {
@@ -280,7 +281,7 @@ func (p *pool) putAll(list []extent) error {
 	if err != nil {
 		return err
 	}
-	*p = pool{list: all, sorted: len(all), classes: p.classes, good: p.good, floor: p.floor}
+	*p = pool{list: all, sorted: len(all), classes: p.classes, good: p.good, packs: p.packs, floor: p.floor}
 	for c := range p.classes {
 		p.classes[c] = p.classes[c][:0]
 	}

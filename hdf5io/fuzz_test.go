@@ -147,7 +147,7 @@ func FuzzIndexNode(f *testing.F) {
 		}
 		edits := []chunkEdit{{delete: true}, {coord: [4]uint64{7}, address: 4096, size: g.storedSize()}, {coord: [4]uint64{1 << 60}, delete: true}}
 		mem := newNodeMemory()
-		if _, err := updateIndex(src, mem, s, head, edits, func(chunkRecord) {}); err != nil && !errors.Is(err, corrupt.Err) {
+		if _, err := updateIndex(src, mem, s, head, edits, moveNothing, func(chunkRecord) {}); err != nil && !errors.Is(err, corrupt.Err) {
 			t.Fatalf("update: %v, want a corrupt error", err)
 		}
 	})

@@ -17,6 +17,7 @@ type Tx struct {
 	root    *object
 	objects int // in the tree
 	maps    [2]mapOwner
+	from    uint64 // nodes from this address on are placed again; see MoveFrom
 	done    bool
 
 	writer runWriter
@@ -53,7 +54,8 @@ func (f *File) Begin() (*Tx, error) {
 	f.slotMu.Lock()
 	commit := f.lastCommit + 1
 	f.slotMu.Unlock()
-	tx := &Tx{file: f, base: base, number: commit, root: base.root, objects: len(base.datasets) + len(base.groups)}
+	tx := &Tx{file: f, base: base, number: commit, root: base.root,
+		objects: len(base.datasets) + len(base.groups), from: moveNothing}
 	tx.writer = runWriter{file: f, buffer: f.txBuffer[:0]}
 	f.txBuffer = nil
 	for _, d := range base.datasets {
@@ -66,63 +68,6 @@ func (f *File) Begin() (*Tx, error) {
 
 // Base is the View that the Tx began with.
 func (tx *Tx) Base() *View { return tx.base }
-
-// MoveHeaders makes the commit place the headers of all objects, and those of their
-// indexes, again.
-func (tx *Tx) MoveHeaders() error {
-	if err := tx.usable(); err != nil {
-		return err
-	}
-	for path := range tx.base.datasets {
-		if err := tx.moveHeader(path); err != nil {
-			return err
-		}
-	}
-	for path := range tx.base.groups {
-		if err := tx.moveHeader(path); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// MoveChunks places all chunks of a dataset again, those of its base. Nothing else
-// may say where they lie.
-func (tx *Tx) MoveChunks(path string) error {
-	d, err := tx.base.Dataset(path)
-	if err != nil {
-		return err
-	}
-	to, err := tx.Dataset(path)
-	if err != nil {
-		return err
-	}
-	return d.Walk(nil, func(c Chunk) (bool, error) {
-		data, err := d.readChunk(c)
-		if err == nil {
-			_, err = to.Write(data, c.Coord[:to.shape.rank]...)
-		}
-		return err == nil, err
-	})
-}
-
-func (tx *Tx) moveHeader(path string) error {
-	o, err := tx.edit(path)
-	if err != nil {
-		return err
-	}
-	o.changed = true
-	if !o.chunked() || o.indexAddress == 0 {
-		return nil
-	}
-	address, err := tx.Place(o.indexBytes)
-	if err != nil {
-		return err
-	}
-	tx.release(o.indexAddress, uint64(len(o.indexBytes)))
-	o.indexAddress = address
-	return nil
-}
 
 // NextCommit is the number that the commit will have.
 func (tx *Tx) NextCommit() uint64 { return tx.number }

@@ -1,0 +1,163 @@
+package hdf5io
+
+import (
+	"math"
+	"slices"
+)
+
+// moveNothing is an address that nothing lies at.
+const moveNothing = uint64(math.MaxUint64)
+
+// MoveFrom makes the commit place again what lies from an address on, and all
+// headers: nodes of indexes and chunk maps, pages of mapped datasets, and the chunks
+// of the datasets of paths, of which nothing else may say where they lie. It is
+// called before anything else is changed. What the caller itself knows the address of
+// is for the caller to move.
+func (tx *Tx) MoveFrom(from int64, paths ...string) error {
+	if err := tx.usable(); err != nil {
+		return err
+	}
+	tx.from = uint64(max(from, 0))
+	for path := range tx.base.groups {
+		if err := tx.moveHeader(path); err != nil {
+			return err
+		}
+	}
+	for path, d := range tx.base.datasets {
+		if err := tx.moveHeader(path); err != nil {
+			return err
+		}
+		if !d.object.chunked() {
+			continue
+		}
+		to, err := tx.Dataset(path)
+		switch {
+		case err != nil:
+			return err
+		case d.pages != nil:
+			err = to.movePages(d)
+		case slices.Contains(paths, path):
+			err = to.moveChunks(d)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) moveHeader(path string) error {
+	o, err := tx.edit(path)
+	if err != nil {
+		return err
+	}
+	o.changed = true
+	if !o.chunked() || o.indexAddress == 0 {
+		return nil
+	}
+	address, err := tx.Place(o.indexBytes)
+	if err != nil {
+		return err
+	}
+	tx.release(o.indexAddress, uint64(len(o.indexBytes)))
+	o.indexAddress = address
+	return nil
+}
+
+// moveChunks places again the chunks of d, which is t in the base root.
+func (t *TxDataset) moveChunks(d *Dataset) error {
+	return d.Walk(nil, func(c Chunk) (bool, error) {
+		if c.Address+uint64(c.Size) <= t.tx.from {
+			return true, nil
+		}
+		data, err := d.readChunk(c)
+		if err == nil {
+			_, err = t.Write(data, c.Coord[:t.shape.rank]...)
+		}
+		return err == nil, err
+	})
+}
+
+// movePages is moveChunks of a mapped dataset.
+func (t *TxDataset) movePages(d *Dataset) error {
+	for i := range d.pages.count {
+		if p := d.pages.page(i); p == nil || p.address+uint64(p.size) <= t.tx.from {
+			continue
+		}
+		p, err := d.Page(i)
+		if err != nil {
+			return err
+		}
+		if err := t.WritePage(i, p.Data(), [2]uint64{math.MaxUint64, math.MaxUint64}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// MoveContiguous places a dataset that is not chunked again, and returns it. Of what
+// is read nothing is verified.
+func (tx *Tx) MoveContiguous(path string) (*TxDataset, error) {
+	d, err := tx.Dataset(path)
+	if err != nil {
+		return nil, err
+	}
+	h := d.object.dataset
+	if d.object.chunked() || h.size == 0 {
+		return d, nil
+	}
+	data, err := tx.base.Bytes(int64(h.address), int(h.size))
+	if err != nil {
+		return nil, err
+	}
+	address, err := tx.Place(data)
+	if err != nil {
+		return nil, err
+	}
+	tx.release(h.address, h.size)
+	h.address, d.object.changed = address, true
+	return d, nil
+}
+
+// Pack makes a Tx fill the lowest gaps first, as long as on is set, however short
+// they are.
+func (f *File) Pack(on bool) {
+	f.space.mu.Lock()
+	defer f.space.mu.Unlock()
+	f.space.pool.packs = on
+}
+
+// Squeeze is an address from which on little enough is in use, at most bytes of it,
+// to find room in the gaps before it, with a part to spare; 0: there is none.
+func (f *File) Squeeze(most int64) (from int64, err error) {
+	s := &f.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list, err := s.pool.extents()
+	if err != nil {
+		return 0, f.Poison(err)
+	}
+	gaps := uint64(0) // before the extent under way
+	for _, e := range list {
+		if size := e.sectors().size; size >= minUsable {
+			gaps += size
+		}
+	}
+	used, end := uint64(0), s.size // in use from end on
+	for _, e := range slices.Backward(list) {
+		room := min(gaps-gaps/squeezeSpare, uint64(max(most, 0)))
+		above := end - e.end()
+		if used+above >= room {
+			return int64(end - min(room-used, above)), nil
+		}
+		used, end = used+above, e.start
+		from = int64(end)
+		if size := e.sectors().size; size >= minUsable {
+			gaps -= size
+		}
+	}
+	return from, nil
+}
+
+// squeezeSpare is the part of the gaps that is left for what is placed beside.
+const squeezeSpare = 8

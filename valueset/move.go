@@ -1,0 +1,81 @@
+package valueset
+
+import "github.com/cidstore/cidstore/keys"
+
+// Move writes the row of a set again, or those nodes of its tree, that lie from the
+// address from on, and the nodes above them. It is for sets that nothing else in the
+// Tx changes; an unused one stays as it is.
+func (w *Writer) Move(set uint64, from int64) error {
+	st, page, err := w.base.state(set)
+	if err != nil || st.class == classFree {
+		return err
+	}
+	s := Stored{table: w.base, page: page, set: set, state: st}
+	least := uint64(max(from, 0))
+	if !s.isTree() {
+		return w.moveRow(s, least)
+	}
+	root, moved, err := w.moveNode(s, s.root(), int(st.depth), least)
+	if err != nil || !moved {
+		return err
+	}
+	st.at, st.commit, st.crc = root.at, root.commit, root.crc
+	return w.setState(set, &st)
+}
+
+func (w *Writer) moveRow(s Stored, from uint64) error {
+	st := s.state
+	if st.at+uint64(st.class)*keys.Size <= from {
+		return nil
+	}
+	b, err := s.row()
+	if err != nil {
+		return err
+	}
+	k, _ := classIndex(st.class)
+	d, err := w.class(k)
+	if err != nil {
+		return err
+	}
+	if st.at, err = d.Write(b, s.set, 0); err != nil {
+		return err
+	}
+	st.commit = w.tx.NextCommit()
+	st.crc = w.base.seed.checksum(s.set, st.commit, b)
+	return w.setState(s.set, &st)
+}
+
+// moveNode returns what its parent says of c, which is level levels above the leaves,
+// when what is to be moved is.
+func (w *Writer) moveNode(s Stored, c child, level int, from uint64) (_ child, moved bool, err error) {
+	moved = c.at+nodeSize > from
+	if level == 0 && !moved {
+		return c, false, nil // a leaf that stays is not read
+	}
+	b, err := s.node(&c, level)
+	if err != nil {
+		return c, false, err
+	}
+	if level == 0 {
+		c, err = w.writeNode(c, b)
+		return c, true, err
+	}
+	kids, err := inner(b).children(&c)
+	if err != nil {
+		return c, false, err
+	}
+	for i := range kids {
+		var below bool
+		if kids[i], below, err = w.moveNode(s, kids[i], level-1, from); err != nil {
+			return c, false, err
+		}
+		moved = moved || below
+	}
+	if !moved {
+		return c, false, nil
+	}
+	separator := c.separator // of a first child it may be lower than its own first
+	c, err = w.writeInner(c.node, kids)
+	c.separator = separator
+	return c, true, err
+}
