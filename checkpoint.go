@@ -1,12 +1,10 @@
 package cidstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/hdf5io"
@@ -87,7 +85,7 @@ type checkpoint struct {
 	store   *Store
 	frozen  *table
 	through wal.Mark
-	ops     []op // what is left of a copy of the frozen operations, by (hash, key, sequence)
+	ops     queue // what is left of the frozen operations
 	folds   stretch
 	keep    bool // there is no room to fold any group: all goes into runs
 	done    structure
@@ -106,9 +104,9 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	}
 	st := s.state.Load()
 	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough}
-	c.sort(st.view.record.sliceHash)
+	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
 	c.plan(st.view)
-	ends, began, count := c.begins(), s.opts.Clock(), len(c.ops)
+	ends, began, count := c.begins(), s.opts.Clock(), c.ops.len()
 	limit := min(s.opts.sliceBytes, max(s.liveBytes()/sliceParts, leastLongSlice))
 	for last := false; !last; {
 		if err := ctx.Err(); err != nil {
@@ -158,69 +156,6 @@ func (s *Store) writeFailed(err error) error {
 	return err
 }
 
-// sort copies the frozen operations whose hash is from or above, in order. Places
-// are sorted, not operations, and in 256 parts, each of which fits a near cache.
-func (c *checkpoint) sort(from uint64) {
-	var ends [256 + 1]int
-	each := func(visit func(number uint32, hash uint64)) {
-		number := uint32(0)
-		c.frozen.all(^uint64(0), func(o *op) {
-			if number++; o.hash >= from {
-				visit(number, o.hash)
-			}
-		})
-	}
-	each(func(_ uint32, hash uint64) { ends[hash>>56+1]++ })
-	for i := range 256 {
-		ends[i+1] += ends[i]
-	}
-	places := make([]place, ends[256])
-	next := ends
-	each(func(number uint32, hash uint64) {
-		part := hash >> 56
-		places[next[part]] = place{hash, number}
-		next[part]++
-	})
-	c.ops = make([]op, 0, len(places))
-	for i := range 256 {
-		part := places[ends[i]:ends[i+1]]
-		slices.SortFunc(part, comparePlaces) // stable: numbers are distinct
-		for _, p := range part {
-			c.ops = append(c.ops, *c.frozen.at(p.number))
-		}
-	}
-	c.groupEqualHashes()
-}
-
-// place is where in the frozen table an operation stands.
-type place struct {
-	hash   uint64
-	number uint32
-}
-
-func comparePlaces(a, b place) int {
-	if a.hash != b.hash {
-		return cmp.Compare(a.hash, b.hash)
-	}
-	return cmp.Compare(a.number, b.number)
-}
-
-// groupEqualHashes puts the operations of different keys with equal hashes in
-// order of keys. There hardly ever are any.
-func (c *checkpoint) groupEqualHashes() {
-	for i := 0; i < len(c.ops); {
-		n, mixed := i+1, false
-		for n < len(c.ops) && c.ops[n].hash == c.ops[i].hash {
-			mixed = mixed || c.ops[n].key != c.ops[i].key
-			n++
-		}
-		if mixed {
-			slices.SortStableFunc(c.ops[i:n], func(a, b op) int { return a.key.Compare(b.key) })
-		}
-		i = n
-	}
-}
-
 // waitingShare is the part of the keys that may wait in runs to be folded into
 // groups. A group is folded once for about twice its share, so that an entry is
 // written 1 / (2 × waitingShare) times more: 1.7 times; what has been folded goes on
@@ -239,7 +174,7 @@ func (c *checkpoint) plan(v *view) {
 	if c.store.file.Tight() {
 		share = tightShare
 	}
-	excess := float64(waiting) + float64(len(c.ops)) - share*float64(v.record.numKeys)
+	excess := float64(waiting) + float64(c.ops.len()) - share*float64(v.record.numKeys)
 	if depth > manyRuns { // each read looks into all of them
 		excess = max(excess, float64(waiting)*(depth-manyRuns)/manyRuns)
 	}
@@ -266,10 +201,9 @@ const manyRuns = 24.0
 // takes is about how many entries wait for a group, the operations of this
 // checkpoint included.
 func (c *checkpoint) takes(v *view, run directory.Run) int {
-	low, _ := slices.BinarySearchFunc(c.ops, run.Prefix, compareHash)
-	end := len(c.ops)
+	low, end := c.ops.below(run.Prefix), c.ops.len()
 	if last := run.Last(); last < math.MaxUint64 {
-		end, _ = slices.BinarySearchFunc(c.ops, last+1, compareHash)
+		end = c.ops.below(last + 1)
 	}
 	st, err := v.buckets.State(run.Pointer.Bucket)
 	if err != nil {
@@ -278,13 +212,11 @@ func (c *checkpoint) takes(v *view, run directory.Run) int {
 	return end - low + v.buckets.WaitingFor(&st, run.Last())
 }
 
-func compareHash(o op, hash uint64) int { return cmp.Compare(o.hash, hash) }
-
 // slice merges operations from the front of c.ops, group by group, until about
 // limit bytes are placed, and commits. last: the table is in the tree.
 func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	s := c.store
-	if err := s.file.Reserve(min(limit, s.growth(int64(len(c.ops)))+s.smallestSlice())); err != nil && !errors.Is(err, ErrNoSpace) {
+	if err := s.file.Reserve(min(limit, s.growth(int64(c.ops.len()))+s.smallestSlice())); err != nil && !errors.Is(err, ErrNoSpace) {
 		return false, err
 	}
 	tx, err := s.file.Begin()

@@ -25,7 +25,7 @@ func (s *Store) noteOpen() {
 
 // begins notes the begin of a checkpoint. The function that it returns notes the end.
 func (c *checkpoint) begins() (ends func()) {
-	m, operations := &c.store.metrics, len(c.ops)
+	m, operations := &c.store.metrics, c.ops.len()
 	commits, bytes := m.commits.Load(), m.placedBytes.Load()
 	c.store.note(slog.LevelDebug, "checkpoint begin", "operations", operations)
 	return func() {

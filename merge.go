@@ -30,6 +30,7 @@ type merge struct {
 
 	record    record // becomes the new root's
 	deletions []gc.Record
+	groupOps  []op                               // of the group under way
 	ops       []op                               // of the key under way
 	onRemove  func(v E, whole bool, ordinal int) // removed, made once
 	changes   []bucket.Item                      // of the group under way
@@ -57,19 +58,19 @@ func newMerge(s *Store, tx *hdf5io.Tx, base *view) (*merge, error) {
 
 // run merges ops from the front, whole groups at a time, and folds groups, until
 // about limit bytes are placed. It returns the rest of ops; m.end: all is done.
-func (m *merge) run(ops []op, limit int64) (rest []op, err error) {
+func (m *merge) run(ops queue, limit int64) (rest queue, err error) {
 	err = guard(func() error {
 		if m.next == 0 {
-			m.buckets.Absorb(len(ops))
+			m.buckets.Absorb(ops.len())
 		}
-		m.buckets.Expect(min(len(ops), int(limit/bucket.EntrySize)))
+		m.buckets.Expect(min(ops.len(), int(limit/bucket.EntrySize)))
 		for m.buckets.Placed() < limit {
-			hash, ok := m.nextHash(ops)
+			hash, ok := m.nextHash(&ops)
 			if !ok {
 				m.end = true
 				break
 			}
-			if ops, err = m.group(hash, ops); err != nil || m.end {
+			if err = m.group(hash, &ops); err != nil || m.end {
 				break
 			}
 		}
@@ -82,12 +83,12 @@ func (m *merge) run(ops []op, limit int64) (rest []op, err error) {
 }
 
 // nextHash is the lowest hash from m.next on at which there is something to do.
-func (m *merge) nextHash(ops []op) (hash uint64, ok bool) {
+func (m *merge) nextHash(ops *queue) (hash uint64, ok bool) {
 	if hash, ok = m.buckets.Next(m.next); !ok {
 		hash = ^uint64(0)
 	}
-	if len(ops) > 0 {
-		hash, ok = min(hash, ops[0].hash), true
+	if ops.len() > 0 {
+		hash, ok = min(hash, ops.first()), true
 	}
 	if next, found := m.folds.next(m.next); found && !m.keep {
 		hash, ok = min(hash, next), true
@@ -96,25 +97,26 @@ func (m *merge) nextHash(ops []op) (hash uint64, ok bool) {
 }
 
 // group merges the operations on the group of a hash, all of them.
-func (m *merge) group(hash uint64, ops []op) (rest []op, err error) {
+func (m *merge) group(hash uint64, queue *queue) error {
 	r := m.base.directory.Run(hash)
 	id := r.Pointer.Bucket
 	st, err := m.base.buckets.State(id)
 	if err != nil {
-		return ops, err
+		return err
 	}
 	if st.Prefix != r.Prefix || st.LocalDepth != r.Depth {
-		return ops, corrupt.Errorf(fmt.Sprintf("group %d", id), -1,
+		return corrupt.Errorf(fmt.Sprintf("group %d", id), -1,
 			"prefix %#x of %d bits, the directory says %#x of %d", st.Prefix, st.LocalDepth, r.Prefix, r.Depth)
 	}
 	m.changes = m.changes[:0]
-	for len(ops) > 0 && st.Covers(ops[0].hash) {
+	m.groupOps = queue.take(m.groupOps[:0], st.Covers)
+	for ops := m.groupOps; len(ops) > 0; {
 		n := 1
 		for n < len(ops) && ops[n].key == ops[0].key {
 			n++
 		}
 		if err := m.key(id, ops[:n]); err != nil {
-			return ops, err
+			return err
 		}
 		ops = ops[n:]
 	}
@@ -122,10 +124,10 @@ func (m *merge) group(hash uint64, ops []op) (rest []op, err error) {
 	m.end = m.next == 0
 	if !m.keep && (m.folds.holds(r.Prefix) || m.crowded(&st, r)) {
 		if folded, err := m.fold(id, st); folded || err != nil {
-			return ops, err
+			return err
 		}
 	}
-	return ops, m.buckets.Keep(&st, m.changes)
+	return m.buckets.Keep(&st, m.changes)
 }
 
 // crowded reports whether as many entries wait for a group as it has: then it is

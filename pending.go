@@ -42,9 +42,9 @@ type op struct {
 
 const (
 	opsPerBlock = 8192
-	// opBytes is the memory that an operation takes, with its share of the heads
-	// and its place in the sorted copy while it is merged.
-	opBytes    = 128
+	// opBytes is about the memory that an operation takes, with its share of the heads
+	// and its place in the queue while it is merged.
+	opBytes    = 104
 	firstHeads = 1 << 10
 )
 

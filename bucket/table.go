@@ -300,7 +300,9 @@ func (t *Table) later(g *gathering, s *state, only func(r *run) bool) (doubts []
 		var damage error
 		g.newer, doubts, damage = t.runItems(g.newer[:0], doubts, r, low, high)
 		err = errors.Join(err, damage)
-		g.list = certain(g.list, doubts[before:])
+		if len(doubts) > before {
+			g.list = certain(g.list, doubts[before:])
+		}
 		g.change(g.newer)
 	}
 	return doubts, err

@@ -186,6 +186,17 @@ func (d *Dataset) Page(i uint64) (*Page, error) {
 	return p, nil
 }
 
+// Ready is Page that touches nothing: nil too if the chunk was not verified yet.
+func (d *Dataset) Ready(i uint64) *Page {
+	if d.pages == nil {
+		return nil
+	}
+	if p := d.pages.page(i); p != nil && p.bytes.Load() != nil {
+		return p
+	}
+	return nil
+}
+
 // PageAgain is Page, but verifies the chunk's bytes at every call.
 func (d *Dataset) PageAgain(i uint64) (*Page, error) {
 	p, err := d.Page(i)

@@ -1,0 +1,144 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// batchStore has keys of every kind: with one value and several, in rows and in runs,
+// with sets, pending and deleted ones.
+func batchStore(t *testing.T, o *Options) (s *Store, keys []E) {
+	t.Helper()
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	insert := func(n int) {
+		var b Batch
+		for range n {
+			key := E{High: r.Uint64(), Low: r.Uint64()}
+			keys = append(keys, key)
+			for i := range 1 + len(keys)%7*(len(keys)%3) {
+				b.Insert(key, E{Low: uint64(i)})
+			}
+		}
+		for _, key := range keys[:len(keys)/10] {
+			b.Delete(key)
+		}
+		if err := s.Apply(&b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 4 {
+		insert(500)
+		if err := s.Checkpoint(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	insert(300)
+	for range 200 {
+		keys = append(keys, E{High: r.Uint64(), Low: r.Uint64()}) // absent
+	}
+	keys = append(keys, keys[700], keys[700]) // more than once
+	return s, keys
+}
+
+// TestLookupBatch: it says what as many lookups say, in their order, as of one moment.
+func TestLookupBatch(t *testing.T) {
+	s, keys := batchStore(t, &Options{SplitThreshold: 8, GCInterval: -1})
+	defer s.Close()
+	for _, n := range []int{0, 1, 63, 64, 65, len(keys)} {
+		next := 0
+		err := s.LookupBatch(keys[:n], func(i int, values []E) bool {
+			want, err := s.Lookup(keys[i])
+			if i != next || err != nil || !slices.Equal(values, want) {
+				t.Fatalf("of %d keys number %d, want %d: %v, want %v, %v", n, i, next, values, want, err)
+			}
+			values = append(values, E{High: 1, Low: 1}) // must not be seen by the next
+			next++
+			return true
+		})
+		if err != nil || next != n {
+			t.Fatalf("%d of %d keys, %v", next, n, err)
+		}
+	}
+	// One moment: what the loop itself writes is not seen.
+	err := s.LookupBatch(keys[600:800], func(i int, values []E) bool {
+		if len(values) == 0 {
+			t.Fatalf("key %d is gone", i)
+		}
+		if err := s.Delete(keys[600+i+1]); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLookupBatchEnds(t *testing.T) {
+	s, keys := batchStore(t, &Options{SplitThreshold: 8, GCInterval: -1})
+	seen := 0
+	if err := s.LookupBatch(keys, func(int, []E) bool { seen++; return seen < 70 }); err != nil || seen != 70 {
+		t.Errorf("%d calls after false, want 70; %v", seen, err)
+	}
+	v, err := s.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen = 0
+	err = v.LookupBatch(keys, func(int, []E) bool { seen++; return v.Close() == nil })
+	if !errors.Is(err, ErrClosed) || seen != 1 {
+		t.Errorf("a snapshot closed by its loop: %d calls, %v, want ErrClosed", seen, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.LookupBatch(keys, func(int, []E) bool { return true }); !errors.Is(err, ErrClosed) {
+		t.Errorf("of a closed store: %v", err)
+	}
+}
+
+// TestLookupBatchPastDamage: keys that can be read are, and the error tells of the others.
+func TestLookupBatchPastDamage(t *testing.T) {
+	c := newScenario(t, 1, nil)
+	c.open()
+	var keys []E
+	for i := range uint64(400) {
+		c.accept(ins(i, i), ins(i, i+1))
+		keys = append(keys, FromUint64(i))
+	}
+	if err := c.store.Checkpoint(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	c.close()
+	c.open()
+	v := c.store.state.Load().view
+	st, err := v.buckets.State(v.directory.Run(v.hasher.Hash(keys[7])).Pointer.Bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rot(c.fs, int64(st.RowAddress)&^511, 512, 3); err != nil {
+		t.Fatal(err)
+	}
+	good := 0
+	err = c.store.LookupBatch(keys, func(i int, values []E) bool {
+		if want := []E{FromUint64(uint64(i)), FromUint64(uint64(i) + 1)}; !slices.Equal(values, want) {
+			t.Fatalf("key %d: %v, want %v", i, values, want)
+		}
+		good++
+		return true
+	})
+	if !errors.Is(err, ErrCorrupt) || good == 0 || good == len(keys) {
+		t.Fatalf("%d of %d keys, %v", good, len(keys), err)
+	}
+	if err := c.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

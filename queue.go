@@ -1,0 +1,92 @@
+package cidstore
+
+import (
+	"cmp"
+	"slices"
+)
+
+// queue is operations of a table in order of (hash, key, sequence): those that a
+// checkpoint has still to merge. It holds their places, not copies.
+type queue struct {
+	table  *table
+	places []place
+}
+
+// place is where in its table an operation stands.
+type place struct {
+	hash   uint64
+	number uint32
+}
+
+// newQueue returns all operations of a table whose hashes are from or above. They
+// are sorted in 256 parts, each of which fits a near cache.
+func newQueue(t *table, from uint64) queue {
+	var ends [256 + 1]int
+	each := func(visit func(number uint32, hash uint64)) {
+		number := uint32(0)
+		t.all(^uint64(0), func(o *op) {
+			if number++; o.hash >= from {
+				visit(number, o.hash)
+			}
+		})
+	}
+	each(func(_ uint32, hash uint64) { ends[hash>>56+1]++ })
+	for i := range 256 {
+		ends[i+1] += ends[i]
+	}
+	q := queue{t, make([]place, ends[256])}
+	next := ends
+	each(func(number uint32, hash uint64) {
+		part := hash >> 56
+		q.places[next[part]] = place{hash, number}
+		next[part]++
+	})
+	for i := range 256 {
+		slices.SortFunc(q.places[ends[i]:ends[i+1]], func(a, b place) int { // stable: numbers are distinct
+			if a.hash != b.hash {
+				return cmp.Compare(a.hash, b.hash)
+			}
+			return cmp.Compare(a.number, b.number)
+		})
+	}
+	q.groupEqualHashes()
+	return q
+}
+
+// groupEqualHashes puts the operations of different keys with equal hashes in
+// order of keys. There hardly ever are any.
+func (q *queue) groupEqualHashes() {
+	for i := 0; i < len(q.places); {
+		first, n, mixed := q.places[i], i+1, false
+		for n < len(q.places) && q.places[n].hash == first.hash {
+			mixed = mixed || q.table.at(q.places[n].number).key != q.table.at(first.number).key
+			n++
+		}
+		if mixed {
+			slices.SortStableFunc(q.places[i:n], func(a, b place) int {
+				return q.table.at(a.number).key.Compare(q.table.at(b.number).key)
+			})
+		}
+		i = n
+	}
+}
+
+func (q *queue) len() int { return len(q.places) }
+
+// first is the lowest hash. There is one.
+func (q *queue) first() uint64 { return q.places[0].hash }
+
+// below is how many operations have a lower hash.
+func (q *queue) below(hash uint64) int {
+	n, _ := slices.BinarySearchFunc(q.places, hash, func(p place, hash uint64) int { return cmp.Compare(p.hash, hash) })
+	return n
+}
+
+// take moves the operations from the front for which holds says so to dst.
+func (q *queue) take(dst []op, holds func(hash uint64) bool) []op {
+	for len(q.places) > 0 && holds(q.places[0].hash) {
+		dst = append(dst, *q.table.at(q.places[0].number))
+		q.places = q.places[1:]
+	}
+	return dst
+}
