@@ -33,33 +33,19 @@ func (t *Table) ready(id uint32) page {
 	return nil
 }
 
-// aheadOfTags touches the tags where that of a key probably stands, in the page of
-// its group and in runs.
+// aheadOfTags touches the tags where that of a key probably stands in the page of its
+// group, and what the filter of runs has of it.
 func (t *Table) aheadOfTags(k *Sought) (sum uint64) {
 	p := t.ready(k.Group)
 	if p == nil {
 		return 0
 	}
-	shared := uint(p.depth() + p.bits())
-	s := p.span(bucketOf(k.Hash, p.depth(), p.bits()))
-	if n := s.end - s.first; n > 0 {
-		at := s.first + int(tagOf(k.Hash, shared))*n>>16
-		sum = uint64(p.tags(t.geometry)[at*tagSize])
-	}
-	commit := p.commit()
-	for i := len(t.runs) - 1; i >= 0 && t.runs[i].number > commit; i-- {
-		r := &t.runs[i]
-		if k.Hash < r.low || k.Hash > r.high || r.err != nil {
-			continue
-		}
-		s := r.span(r.slot(k.Hash))
-		n := s.end - s.first
-		if n == 0 {
-			continue
-		}
-		at := s.first + int(r.tag(k.Hash))*n>>16
-		if b, err := t.view.Bytes(int64(r.tagsAt)+int64(at)*tagSize, tagSize); err == nil {
-			sum += uint64(b[0])
+	w := t.inRow(p, k.Hash)
+	sum = uint64(w.nearTag)
+	if f := t.filter; f != nil {
+		if g := f.regions[f.at(k.Hash)].made.Load(); g != nil && g.blocks != nil {
+			at, _ := f.place(k.Hash>>(64-f.bits), len(g.blocks))
+			sum += uint64(g.blocks[at][0])
 		}
 	}
 	return sum
@@ -71,15 +57,15 @@ func (t *Table) aheadOfEntry(k *Sought) uint64 {
 	if p == nil {
 		return 0
 	}
-	s := p.span(bucketOf(k.Hash, p.depth(), p.bits()))
-	n := s.end - s.first
-	tags := p.tags(t.geometry)[s.first*tagSize : s.end*tagSize]
-	tag := tagOf(k.Hash, uint(p.depth()+p.bits()))
-	i := lowerTag(tags, n, tag)
-	if i == n || binary.LittleEndian.Uint16(tags[i*tagSize:]) != tag {
+	w := t.inRow(p, k.Hash)
+	if w.count == 0 {
 		return 0
 	}
-	b, err := t.view.Bytes(int64(p.address())+int64(s.first+i)*EntrySize, EntrySize)
+	i := lowerTagFrom(w.tags, w.count, w.tag, w.at, w.nearTag)
+	if i == w.count || binary.LittleEndian.Uint16(w.tags[i*tagSize:]) != w.tag {
+		return 0
+	}
+	b, err := t.view.Bytes(int64(p.address())+int64(p.span(w.number).first+i)*EntrySize, EntrySize)
 	if err != nil {
 		return 0
 	}

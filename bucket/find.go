@@ -21,23 +21,63 @@ func (t *Table) Find(id uint32, hash uint64, key keys.E) (Entry, bool, error) {
 		return Entry{}, false, corrupt.Errorf(groupName(id), -1, "prefix %#x of %d bits does not cover hash %#x",
 			p.prefix(), p.depth(), hash)
 	}
-	commit := p.commit()
+	w := t.inRow(p, hash) // before runs are asked: accesses to memory that do not wait for each other
+	if n := len(t.runs); n > 0 && t.runs[n-1].number > p.commit() {
+		if e, found, err := t.findInRuns(hash, key, p.commit()); found || err != nil {
+			return e, found && !e.deleted, err
+		}
+	}
+	return t.findInRow(id, pg, p, &w, key)
+}
+
+// inRow is where a hash is looked for in a row.
+type inRow struct {
+	number  int // of the bucket
+	count   int // of its entries
+	tags    []byte
+	tag     uint16
+	at      int    // where its tag probably stands
+	nearTag uint16 // what stands there
+}
+
+func (t *Table) inRow(p page, hash uint64) (w inRow) {
+	w.number = bucketOf(hash, p.depth(), p.bits())
+	s := p.span(w.number)
+	if w.count = s.end - s.first; w.count == 0 {
+		return w
+	}
+	w.tags = p.tags(t.geometry)[s.first*tagSize : s.end*tagSize]
+	w.tag = tagOf(hash, uint(p.depth()+p.bits()))
+	w.at = nearTag(w.count, w.tag)
+	w.nearTag = binary.LittleEndian.Uint16(w.tags[w.at*tagSize:])
+	return w
+}
+
+// findInRuns asks those runs newer than a commit that the filter does not rule out, the
+// newest first.
+func (t *Table) findInRuns(hash uint64, key keys.E, commit uint64) (Entry, bool, error) {
+	known, may := t.mayHave(hash, commit)
 	for i := len(t.runs) - 1; i >= 0; i-- {
 		r := &t.runs[i]
 		if r.number <= commit {
 			break
 		}
+		if known != nil && r.number <= known.through {
+			if may == 0 {
+				break
+			}
+			if !known.names(r.number, may) {
+				continue
+			}
+		}
 		if hash < r.low || hash > r.high {
 			continue
 		}
 		if e, found, err := t.findInRun(r, hash, key); found || err != nil {
-			return e, found && !e.deleted, err
+			return e, found, err
 		}
 	}
-	if p.entries() == 0 {
-		return Entry{}, false, nil
-	}
-	return t.findInRow(id, pg, p, hash, key)
+	return Entry{}, false, nil
 }
 
 // findInRun looks where the tags of a slot allow the key to be. A damaged slot is
@@ -78,34 +118,29 @@ func (t *Table) findInRun(r *run, hash uint64, key keys.E) (Entry, bool, error) 
 }
 
 // findInRow is findInRun for the bucket of a group.
-func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, hash uint64, key keys.E) (Entry, bool, error) {
-	number := bucketOf(hash, p.depth(), p.bits())
-	s := p.span(number)
-	n := s.end - s.first
-	if n == 0 {
+func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, w *inRow, key keys.E) (Entry, bool, error) {
+	if w.count == 0 {
 		return Entry{}, false, nil
 	}
 	var x part
-	if !pg.Marked(number) || t.verify == Always {
-		if err := t.bucket(&x, id, pg, p, number, true); err != nil {
+	if !pg.Marked(w.number) || t.verify == Always {
+		if err := t.bucket(&x, id, pg, p, w.number, true); err != nil {
 			return Entry{}, false, err
 		}
 		if x.trust == isBad {
 			return t.findInBad(&x, key)
 		}
 	}
-	tags := p.tags(t.geometry)[s.first*tagSize : s.end*tagSize]
-	tag := tagOf(hash, uint(p.depth()+p.bits()))
-	i := lowerTag(tags, n, tag)
-	if i == n || binary.LittleEndian.Uint16(tags[i*tagSize:]) != tag {
+	i := lowerTagFrom(w.tags, w.count, w.tag, w.at, w.nearTag)
+	if i == w.count || binary.LittleEndian.Uint16(w.tags[i*tagSize:]) != w.tag {
 		return Entry{}, false, nil
 	}
 	if x.entries == nil {
-		if err := t.bucket(&x, id, pg, p, number, false); err != nil {
+		if err := t.bucket(&x, id, pg, p, w.number, false); err != nil {
 			return Entry{}, false, err
 		}
 	}
-	return t.findAmong(&x, tags, i, tag, key)
+	return t.findAmong(&x, w.tags, i, w.tag, key)
 }
 
 // findAmong compares the keys of the entries that have a tag, from entry i on.

@@ -218,17 +218,28 @@ func lowerTag(tags []byte, n int, tag uint16) int {
 	if n == 0 {
 		return 0
 	}
+	i := nearTag(n, tag)
+	return lowerTagFrom(tags, n, tag, i, binary.LittleEndian.Uint16(tags[i*tagSize:]))
+}
+
+// nearTag is about where a tag stands among n.
+func nearTag(n int, tag uint16) int { return int(tag) * n >> 16 }
+
+// lowerTagFrom is lowerTag that begins at tag i, which is near.
+func lowerTagFrom(tags []byte, n int, tag uint16, i int, near uint16) int {
 	le := binary.LittleEndian
 	tags = tags[: n*tagSize : n*tagSize]
-	i := int(tag) * n >> 16
+	if near < tag {
+		for steps := 0; i < n && le.Uint16(tags[i*tagSize:]) < tag; steps++ {
+			if i++; steps == farTag {
+				return halveTags(tags, i, n, tag)
+			}
+		}
+		return i
+	}
 	for steps := 0; i > 0 && le.Uint16(tags[(i-1)*tagSize:]) >= tag; steps++ {
 		if i--; steps == farTag {
 			return halveTags(tags, 0, i, tag)
-		}
-	}
-	for steps := 0; i < n && le.Uint16(tags[i*tagSize:]) < tag; steps++ {
-		if i++; steps == farTag {
-			return halveTags(tags, i, n, tag)
 		}
 	}
 	return i

@@ -34,7 +34,8 @@ type Table struct {
 	states   *hdf5io.Dataset
 	data     [2]*hdf5io.Dataset // entries, more; nil: missing, see Salvage
 	groups   uint64
-	runs     []run // oldest first
+	runs     []run   // oldest first
+	filter   *filter // of the runs; nil: they are few, or all is verified at each read
 	geometry Geometry
 	hasher   keys.Hasher
 	seal     sealer
@@ -84,6 +85,9 @@ func NewTable(view *hdf5io.View, geometry Geometry, uuid [16]byte, hasher keys.H
 	var err error
 	if t.runs, err = loadRuns(view, t.seal, before); err != nil {
 		return nil, fmt.Errorf("bucket: %w", err)
+	}
+	if verify != Always {
+		t.filter = newFilter(t.runs, known)
 	}
 	return t, nil
 }
