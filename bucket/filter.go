@@ -29,7 +29,7 @@ type filterRegion struct {
 // region is what a filter knows of one region. A hash decides on a block, a line of the
 // cache. A block has a mark for each entry: eleven bits of its hash, and which run it is of.
 type region struct {
-	through uint64   // runs up to this number are in it
+	through uint64   // the commit whose runs are in it
 	runs    []uint64 // their numbers, the newest first
 	blocks  []filterBlock
 }
@@ -162,6 +162,9 @@ func (t *Table) mayHave(hash, commit uint64) (known *region, runs uint32) {
 	}
 	at := &f.regions[f.at(hash)]
 	known = at.made.Load()
+	if known != nil && known.through > t.view.Commit() { // runs that this View has may have been taken away
+		return nil, allRuns
+	}
 	if known == nil || t.runs[len(t.runs)-1-staleRuns].number > max(known.through, commit) {
 		if known = t.remake(at, f.at(hash)); known == nil {
 			return nil, allRuns
@@ -183,7 +186,7 @@ func (t *Table) remake(at *filterRegion, number int) *region {
 
 // makeRegion marks the entries of all runs that lie in a region.
 func (t *Table) makeRegion(f *filter, number int) *region {
-	g := &region{through: t.runs[len(t.runs)-1].number}
+	g := &region{through: t.view.Commit()}
 	low := uint64(number) << (64 - f.regionBits())
 	high := low | ^uint64(0)>>f.regionBits()
 	var inside []*run

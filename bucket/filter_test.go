@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -138,6 +139,29 @@ func TestFilterBesideAWriter(t *testing.T) {
 		}
 	}
 	w.holds()
+}
+
+// TestFilterOfAnOldView: what was folded since is in runs for an old View alone.
+func TestFilterOfAnOldView(t *testing.T) {
+	w := manyRunsWorld(t)
+	old, model := w.table, maps.Clone(w.model)
+	pin := old.view.Pin()
+	defer old.view.Unpin(pin)
+	r := rand.New(rand.NewPCG(9, 9))
+	for quarter := range uint64(4) { // as a store does: some of all groups at a time
+		w.commit(w.changes(r, 4000, 40_000), false, -1, func(s *State) bool { return s.Prefix>>62 == quarter })
+	}
+	if w.table.filter != old.filter || w.table.runs[0].number <= old.runs[len(old.runs)-1].number {
+		t.Fatal("the filter is not shared, or old runs are left")
+	}
+	w.holds() // makes the regions again
+	w.table, w.model = old, model
+	for key, want := range w.model {
+		e, found, err := old.Find(w.groupOf(want.Hash), want.Hash, key)
+		if err != nil || !found || e.Item(want.Hash) != want {
+			t.Fatalf("key %v: found %t, %v", key, found, err)
+		}
+	}
 }
 
 // TestFilterIsNotShared: with a file that went another way.
