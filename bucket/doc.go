@@ -39,6 +39,8 @@
 //	    checksum. So a stale, lost or misplaced block is seen.
 //	B3  Where the checksum of a bucket or slot disagrees, entries are judged one
 //	    by one: a good one is served; a key that is not among them is not "absent".
+//	    A lookup in a row judges the one entry that has the key's tag: the tags are
+//	    under the page's checksum, and tell which keys are absent.
 //	B4  A mask with one wrong bit is corrected only if the entry's checksum,
 //	    computed with the corrected mask, agrees.
 //	B5  A bucket has at most split_threshold entries, except where only a directory

@@ -38,6 +38,7 @@ type inRow struct {
 	tag     uint16
 	at      int    // where its tag probably stands
 	nearTag uint16 // what stands there
+	near    byte   // of the entry there: means nothing, but its page of memory is at hand then
 }
 
 func (t *Table) inRow(p page, hash uint64) (w inRow) {
@@ -50,6 +51,9 @@ func (t *Table) inRow(p page, hash uint64) (w inRow) {
 	w.tag = tagOf(hash, uint(p.depth()+p.bits()))
 	w.at = nearTag(w.count, w.tag)
 	w.nearTag = binary.LittleEndian.Uint16(w.tags[w.at*tagSize:])
+	if b, err := t.view.Bytes(int64(p.address())+int64(s.first+w.at)*EntrySize, EntrySize); err == nil {
+		w.near = b[0]
+	}
 	return w
 }
 
@@ -117,13 +121,15 @@ func (t *Table) findInRun(r *run, hash uint64, key keys.E) (Entry, bool, error) 
 	return t.findAmong(&x, x.tags, i, tag, key)
 }
 
-// findInRow is findInRun for the bucket of a group.
+// findInRow looks where the tags of the page allow the key to be. They were verified with
+// the page, so that a key whose tag is not among them is absent. An entry that has the
+// tag must be good: another key's, or this one's.
 func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, w *inRow, key keys.E) (Entry, bool, error) {
 	if w.count == 0 {
 		return Entry{}, false, nil
 	}
 	var x part
-	if !pg.Marked(w.number) || t.verify == Always {
+	if t.verify == Always {
 		if err := t.bucket(&x, id, pg, p, w.number, true); err != nil {
 			return Entry{}, false, err
 		}
@@ -136,11 +142,17 @@ func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, w *inRow, key keys
 		return Entry{}, false, nil
 	}
 	if x.entries == nil {
-		if err := t.bucket(&x, id, pg, p, w.number, false); err != nil {
+		if err := t.unjudged(&x, id, p, w.number); err != nil {
 			return Entry{}, false, err
 		}
 	}
-	return t.findAmong(&x, w.tags, i, w.tag, key)
+	for ; i < x.count && binary.LittleEndian.Uint16(w.tags[i*tagSize:]) == w.tag; i++ {
+		e, err := t.entry(&x, i)
+		if found := x.key(i) == key; found || err != nil {
+			return e, err == nil, err
+		}
+	}
+	return Entry{}, false, nil
 }
 
 // findAmong compares the keys of the entries that have a tag, from entry i on.

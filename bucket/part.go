@@ -64,24 +64,19 @@ func (x *part) entryError(i int, format string, args ...any) error {
 	return corrupt.Errorf(x.name(), int64(x.address)+int64(i)*EntrySize, "entry %d: %w", i, fmt.Errorf(format, args...))
 }
 
-// load reads a part of what lies at entries and mores, addresses in the file. It
-// is verified at first touch or, if again is set or the Table verifies always,
-// now. marked and mark keep what was verified.
-func (t *Table) load(x *part, s span, entries, mores uint64, again bool, marked bool) (good bool, err error) {
+// load reads a part of what lies at entries and mores, addresses in the file.
+func (t *Table) load(x *part, s span, entries, mores uint64) (err error) {
 	x.count, x.want = s.end-s.first, s.crc
 	x.address = entries + uint64(s.first)*EntrySize
 	if x.entries, err = t.view.Bytes(int64(x.address), x.count*EntrySize); err != nil {
-		return false, fmt.Errorf("%s: %w", x.name(), err)
+		return fmt.Errorf("%s: %w", x.name(), err)
 	}
 	if n := s.endMore - s.firstMore; n > 0 {
 		if x.mores, err = t.view.Bytes(int64(mores)+int64(s.firstMore)*MoreSize, n*MoreSize); err != nil {
-			return false, fmt.Errorf("%s: %w", x.name(), err)
+			return fmt.Errorf("%s: %w", x.name(), err)
 		}
 	}
-	if marked && !again && t.verify != Always {
-		return true, nil
-	}
-	return t.judge(x), nil
+	return nil
 }
 
 // judge compares a part's checksum and reports whether it is good: as it stands,

@@ -177,17 +177,25 @@ func (t *Table) page(id uint32) (*hdf5io.Page, page, error) {
 	return pg, p, nil
 }
 
-// bucket makes x a bucket of a group. good: its checksum agrees, or did.
+// bucket makes x a bucket of a group, which is verified at first touch, or now if again is
+// set or the Table verifies always.
 func (t *Table) bucket(x *part, id uint32, pg *hdf5io.Page, p page, number int, again bool) error {
-	x.owner, x.number = owner{uint64(id), p.commit()}, number
-	marked := pg.Marked(number)
-	entries := p.address()
-	mores := entries + uint64(t.geometry.chunks(p.entries())*t.geometry.chunkBytes())
-	good, err := t.load(x, p.span(number), entries, mores, again, marked)
-	if good && !marked {
+	err := t.unjudged(x, id, p, number)
+	if err != nil || pg.Marked(number) && !again && t.verify != Always {
+		return err
+	}
+	if t.judge(x) {
 		pg.Mark(number)
 	}
-	return err
+	return nil
+}
+
+// unjudged makes x a bucket of a group, and leaves it to entry to look at checksums.
+func (t *Table) unjudged(x *part, id uint32, p page, number int) error {
+	x.owner, x.number = owner{uint64(id), p.commit()}, number
+	entries := p.address()
+	mores := entries + uint64(t.geometry.chunks(p.entries())*t.geometry.chunkBytes())
+	return t.load(x, p.span(number), entries, mores)
 }
 
 // slot makes x a slot of a run.
@@ -199,12 +207,14 @@ func (t *Table) slot(x *part, r *run, number int, again bool) error {
 			return err
 		}
 	}
-	marked := r.marked(number)
-	good, err := t.load(x, s, r.entriesAt, r.moresAt, again, marked)
-	if good && !marked {
+	err := t.load(x, s, r.entriesAt, r.moresAt)
+	if err != nil || r.marked(number) && !again && t.verify != Always {
+		return err
+	}
+	if t.judge(x) {
 		r.mark(number)
 	}
-	return err
+	return nil
 }
 
 // slotTags reads the tags of a slot, which are not verified by that.
