@@ -38,7 +38,6 @@ type inRow struct {
 	tag     uint16
 	at      int    // where its tag probably stands
 	nearTag uint16 // what stands there
-	near    byte   // of the entry there: means nothing, but its page of memory is at hand then
 }
 
 func (t *Table) inRow(p page, hash uint64) (w inRow) {
@@ -51,9 +50,6 @@ func (t *Table) inRow(p page, hash uint64) (w inRow) {
 	w.tag = tagOf(hash, uint(p.depth()+p.bits()))
 	w.at = nearTag(w.count, w.tag)
 	w.nearTag = binary.LittleEndian.Uint16(w.tags[w.at*tagSize:])
-	if b, err := t.view.Bytes(int64(p.address())+int64(s.first+w.at)*EntrySize, EntrySize); err == nil {
-		w.near = b[0]
-	}
 	return w
 }
 
