@@ -59,7 +59,9 @@ func TestLookupBatch(t *testing.T) {
 			if i != next || err != nil || !slices.Equal(values, want) {
 				t.Fatalf("of %d keys number %d, want %d: %v, want %v, %v", n, i, next, values, want, err)
 			}
-			values = append(values, E{High: 1, Low: 1}) // must not be seen by the next
+			if grown := append(values, E{High: 1, Low: 1}); len(grown) != len(want)+1 { // the next must not see it
+				t.Fatalf("%d values, want %d", len(grown), len(want)+1)
+			}
 			next++
 			return true
 		})
