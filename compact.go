@@ -23,7 +23,7 @@ const (
 func (s *Store) compact() error {
 	least := s.opts.growBytes
 	setDefault(&least, 256<<10)
-	before := int64(0)
+	before, written := int64(0), int64(s.metrics.placedBytes.Load())
 	for range mostSqueezes {
 		gaps, err := s.file.Gaps()
 		live := s.liveBytes()
@@ -33,7 +33,10 @@ func (s *Store) compact() error {
 		if live <= s.opts.againBytes && gaps >= live/2 {
 			return s.writeAllAgain()
 		}
-		from, err := s.file.Squeeze(squeezeMost)
+		if written < gaps/4 { // a short life does not clean up after a long one
+			return nil
+		}
+		from, err := s.file.Squeeze(min(squeezeMost, written))
 		if err != nil || from == 0 || from == before {
 			return err
 		}

@@ -207,3 +207,25 @@ func TestReopenedOnAFullDisk(t *testing.T) {
 		}
 	}
 }
+
+// TestShortLifeLeavesGaps: Close after a few writes to a store full of gaps is quick: it
+// moves nothing. After many it does.
+func TestShortLifeLeavesGaps(t *testing.T) {
+	var left [2]int64
+	for i, written := range []uint64{100, 1 << 30} {
+		c := newScenario(t, 1, func(o *Options) { o.againBytes = 1 })
+		c.open()
+		c.gappy()
+		c.store.metrics.placedBytes.Store(written) // by this life
+		c.close()
+		c.open()
+		if _, err := c.stateOf(c.store, len(c.batches), len(c.batches)); err != nil {
+			t.Fatal(err)
+		}
+		left[i], _ = c.gaps()
+		c.close()
+	}
+	if left[0] <= left[1]+16<<10 {
+		t.Errorf("a short life leaves %d bytes of gaps, a long one %d", left[0], left[1])
+	}
+}
