@@ -1,6 +1,7 @@
 package hdf5io
 
 import (
+	"maps"
 	"math"
 	"slices"
 )
@@ -18,12 +19,13 @@ func (tx *Tx) MoveFrom(from int64, paths ...string) error {
 		return err
 	}
 	tx.from = uint64(max(from, 0))
-	for path := range tx.base.groups {
+	for _, path := range slices.Sorted(maps.Keys(tx.base.groups)) { // the same file each time
 		if err := tx.moveHeader(path); err != nil {
 			return err
 		}
 	}
-	for path, d := range tx.base.datasets {
+	for _, path := range slices.Sorted(maps.Keys(tx.base.datasets)) {
+		d := tx.base.datasets[path]
 		if err := tx.moveHeader(path); err != nil {
 			return err
 		}
