@@ -37,13 +37,13 @@ func (s *Store) compact() error {
 			return nil
 		}
 		from, err := s.file.Squeeze(min(squeezeMost, written))
-		if err != nil || from == 0 || from == before {
+		if err != nil || from == before {
 			return err
 		}
 		before = from
-		s.file.Pack(true)
+		s.file.PlaceInGaps(true)
 		err = s.writeAgain(from, false)
-		s.file.Pack(false)
+		s.file.PlaceInGaps(false)
 		if err != nil {
 			return err
 		}

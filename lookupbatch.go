@@ -6,16 +6,16 @@ import (
 	"github.com/cidstore/cidstore/bucket"
 )
 
-// aheadKeys is how many keys of a LookupBatch are looked for together: as many as a
-// processor's near cache has room for what it reads of them.
-const aheadKeys = 64
+// togetherKeys is how many keys of a LookupBatch are looked for together: as many as a
+// processor's near cache has room for what is read of them.
+const togetherKeys = 64
 
 // LookupBatch calls yield once for each of keys, in their order, with its number and
 // its values, ascending, all as of one moment; values are empty for an absent key, and
-// valid until yield returns. It ends early, with nil, when yield returns false. Accesses
-// to memory for many keys overlap, so that it is faster than as many calls of Lookup
-// where the store is larger than the processor's cache. A key that cannot be read is
-// left out; then the error, a *DamageError if there are several, says what is wrong.
+// valid until yield returns. It ends early, with nil, when yield returns false. It looks
+// for 64 keys at a time, step by step, so that their accesses to memory overlap. A key
+// that cannot be read is left out; then the error, a *DamageError if there are several,
+// says what is wrong.
 func (s *Store) LookupBatch(keys []E, yield func(i int, values []E) bool) error {
 	v, err := s.Snapshot()
 	if err != nil {
@@ -29,7 +29,7 @@ func (s *Store) LookupBatch(keys []E, yield func(i int, values []E) bool) error 
 func (v *Snapshot) LookupBatch(keys []E, yield func(i int, values []E) bool) error {
 	var b lookupBatch
 	for done := 0; done < len(keys); {
-		part := keys[done:min(done+aheadKeys, len(keys))]
+		part := keys[done:min(done+togetherKeys, len(keys))]
 		if err := b.read(v, part); err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func (v *Snapshot) LookupBatch(keys []E, yield func(i int, values []E) bool) err
 
 // lookupBatch is the values of some keys.
 type lookupBatch struct {
-	sought [aheadKeys]bucket.Sought
+	sought []bucket.Sought // those keys that have no pending operation
 	values []E
 	ends   []int // of the values of each key; -1: they cannot be read
 	damage damages
@@ -58,35 +58,59 @@ type lookupBatch struct {
 
 // read reads all keys. Only what ends the reader is an error.
 func (b *lookupBatch) read(v *Snapshot, keys []E) error {
-	b.values, b.ends = b.values[:0], b.ends[:0]
-	err := v.guard(func() error {
-		for i, key := range keys {
-			hash := v.view.hasher.Hash(key)
-			b.sought[i] = bucket.Sought{Group: v.view.directory.Bucket(hash), Hash: hash}
-		}
-		v.view.buckets.Ahead(b.sought[:len(keys)])
-		for _, key := range keys {
-			if err := b.add(key, v.appendLookup); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := v.guard(func() error { return b.together(v.reader, keys) })
 	if err == nil || ends(err) {
 		return err
 	}
 	b.values, b.ends = b.values[:0], b.ends[:0] // a fault: each key by itself
 	for _, key := range keys {
-		if err := b.add(key, v.AppendLookup); err != nil {
+		if err := b.add(key, func(dst []E) ([]E, error) { return v.AppendLookup(dst, key) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// together looks for all keys that no pending operation is on at once.
+func (b *lookupBatch) together(r reader, keys []E) error {
+	b.values, b.ends, b.sought = b.values[:0], b.ends[:0], b.sought[:0]
+	for _, key := range keys {
+		hash := r.view.hasher.Hash(key)
+		if fresh, frozen := r.pending(hash, key); fresh == nil && frozen == nil {
+			b.sought = append(b.sought, bucket.Sought{Group: r.view.directory.Bucket(hash), Hash: hash, Key: key})
+		}
+	}
+	r.view.buckets.FindAll(b.sought)
+	rest := b.sought
+	for _, key := range keys {
+		appendValues := func(dst []E) ([]E, error) { return r.appendLookup(dst, key) }
+		if len(rest) > 0 && rest[0].Key == key {
+			k := &rest[0]
+			rest = rest[1:]
+			appendValues = func(dst []E) ([]E, error) { return r.appendFound(dst, k) }
+		}
+		if err := b.add(key, appendValues); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// appendFound is appendLookup of a key that was looked for.
+func (r reader) appendFound(dst []E, k *bucket.Sought) ([]E, error) {
+	if k.Err != nil || !k.Found {
+		return dst, k.Err
+	}
+	d, err := r.storedIn(k.Entry, k.Key)
+	if err != nil {
+		return dst, err
+	}
+	return d.append(dst)
+}
+
 // add reads one key.
-func (b *lookupBatch) add(key E, appendLookup func([]E, E) ([]E, error)) error {
-	values, err := appendLookup(b.values, key)
+func (b *lookupBatch) add(key E, appendValues func([]E) ([]E, error)) error {
+	values, err := appendValues(b.values)
 	switch {
 	case err == nil:
 		b.values = values

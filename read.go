@@ -81,6 +81,11 @@ func (r reader) stored(hash uint64, key E) (stored, error) {
 	if err != nil || !found {
 		return stored{}, err
 	}
+	return r.storedIn(e, key)
+}
+
+// storedIn is stored of the entry of a key.
+func (r reader) storedIn(e bucket.Entry, key E) (stored, error) {
 	id, spilled := e.Spilled()
 	if !spilled {
 		return stored{entry: e, found: true}, nil

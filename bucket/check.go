@@ -54,10 +54,10 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 		return 0, 0, nil
 	}
 	c.rows[id] = rowPlace{s.RowAddress, uint32(g.chunks(int(s.Entries))), uint32(g.chunks(int(s.Mores))), true}
-	later, err := c.laterOf(&s)
-	if err != nil {
+	if _, err := t.later(&c.later, &state{s.Prefix, s.last(), s.Commit}, nil); err != nil {
 		c.broken = true // told by run
 	}
+	later := c.later.list
 	c.items = slices.Grow(c.items[:0], len(later)+int(s.Entries))[:len(later)] // merging moves items down only
 	for i := range s.Buckets() {
 		var x part
@@ -84,12 +84,6 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 		}
 	}
 	return uint64(len(items)), values, spilled
-}
-
-// laterOf is what runs hold for a group.
-func (c *Checker) laterOf(s *State) ([]Item, error) {
-	_, err := c.t.later(&c.later, &state{s.Prefix, s.last(), s.Commit}, nil)
-	return c.later.list, err
 }
 
 func (c *Checker) add(err error) {

@@ -13,21 +13,24 @@ import (
 // prefix; if it does not, the directory is wrong, and that is a corrupt error. Find
 // takes no lock and, unless something is wrong, allocates nothing.
 func (t *Table) Find(id uint32, hash uint64, key keys.E) (Entry, bool, error) {
-	pg, p, err := t.page(id)
+	pg, p, err := t.pageOf(id, hash)
 	if err != nil {
 		return Entry{}, false, err
 	}
-	if (hash^p.prefix())&prefixMask(p.depth()) != 0 {
-		return Entry{}, false, corrupt.Errorf(groupName(id), -1, "prefix %#x of %d bits does not cover hash %#x",
-			p.prefix(), p.depth(), hash)
-	}
 	w := t.inRow(p, hash) // before runs are asked: accesses to memory that do not wait for each other
-	if n := len(t.runs); n > 0 && t.runs[n-1].number > p.commit() {
-		if e, found, err := t.findInRuns(hash, key, p.commit()); found || err != nil {
-			return e, found && !e.deleted, err
-		}
+	if e, found, err := t.findInRuns(p, hash, key); found || err != nil {
+		return e, found && !e.deleted, err
 	}
 	return t.findInRow(id, pg, p, &w, key)
+}
+
+// pageOf is the page of a group, which must cover a hash.
+func (t *Table) pageOf(id uint32, hash uint64) (*hdf5io.Page, page, error) {
+	pg, p, err := t.page(id)
+	if err == nil && (hash^p.prefix())&prefixMask(p.depth()) != 0 {
+		err = corrupt.Errorf(groupName(id), -1, "prefix %#x of %d bits does not cover hash %#x", p.prefix(), p.depth(), hash)
+	}
+	return pg, p, err
 }
 
 // inRow is where a hash is looked for in a row.
@@ -53,11 +56,24 @@ func (t *Table) inRow(p page, hash uint64) (w inRow) {
 	return w
 }
 
-// findInRuns asks those runs newer than a commit that the filter does not rule out, the
-// newest first.
-func (t *Table) findInRuns(hash uint64, key keys.E, commit uint64) (Entry, bool, error) {
+// search is the first entry of the bucket that has the tag, if one does.
+func (w *inRow) search() (i int, ok bool) {
+	if w.count == 0 {
+		return 0, false
+	}
+	i = lowerTagFrom(w.tags, w.count, w.tag, w.at, w.nearTag)
+	return i, i < w.count && binary.LittleEndian.Uint16(w.tags[i*tagSize:]) == w.tag
+}
+
+// findInRuns asks those runs that are newer than a group's row and that the filter does
+// not rule out, the newest first.
+func (t *Table) findInRuns(p page, hash uint64, key keys.E) (Entry, bool, error) {
+	newest, commit := len(t.runs)-1, p.commit()
+	if newest < 0 || t.runs[newest].number <= commit {
+		return Entry{}, false, nil
+	}
 	known, may := t.mayHave(hash, commit)
-	for i := len(t.runs) - 1; i >= 0; i-- {
+	for i := newest; i >= 0; i-- {
 		r := &t.runs[i]
 		if r.number <= commit {
 			break
@@ -133,8 +149,8 @@ func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, w *inRow, key keys
 			return t.findInBad(&x, key)
 		}
 	}
-	i := lowerTagFrom(w.tags, w.count, w.tag, w.at, w.nearTag)
-	if i == w.count || binary.LittleEndian.Uint16(w.tags[i*tagSize:]) != w.tag {
+	i, ok := w.search()
+	if !ok {
 		return Entry{}, false, nil
 	}
 	if x.entries == nil {

@@ -16,8 +16,8 @@ import (
 type Verify uint8
 
 const (
-	// FirstTouch: when a process first reads the bucket, and each entry of it
-	// when it is returned.
+	// FirstTouch: of pages and of slots when a process first reads them, of buckets
+	// when all of their entries are read, and of each entry when it is returned.
 	FirstTouch Verify = iota
 	// Always: at every read, the group's page too.
 	Always

@@ -3,9 +3,11 @@ package hdf5io
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"path/filepath"
 	"testing"
 
+	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -257,5 +259,20 @@ func TestPoolFits(t *testing.T) {
 	}
 	if e, ok := p.fit(600 << 10); ok {
 		t.Errorf("600 KiB of 424: %+v", e)
+	}
+}
+
+// TestPageOfAnUnmappedDataset: who asks for a page takes the dataset for a mapped one,
+// which it is in a file without damage.
+func TestPageOfAnUnmappedDataset(t *testing.T) {
+	f, _ := testFile(t, Options{})
+	d, err := f.View().Dataset("/buckets/entries")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, page := range map[string]func(uint64) (*Page, error){"Page": d.Page, "PageAgain": d.PageAgain} {
+		if p, err := page(0); p != nil || !errors.Is(err, corrupt.Err) {
+			t.Errorf("%s = %v, %v, want an error that matches corrupt.Err", name, p, err)
+		}
 	}
 }

@@ -186,17 +186,6 @@ func (d *Dataset) Page(i uint64) (*Page, error) {
 	return p, nil
 }
 
-// Ready is Page that touches nothing: nil too if the chunk was not verified yet.
-func (d *Dataset) Ready(i uint64) *Page {
-	if d.pages == nil {
-		return nil
-	}
-	if p := d.pages.page(i); p != nil && p.bytes.Load() != nil {
-		return p
-	}
-	return nil
-}
-
 // PageAgain is Page, but verifies the chunk's bytes at every call.
 func (d *Dataset) PageAgain(i uint64) (*Page, error) {
 	p, err := d.Page(i)
@@ -217,4 +206,6 @@ func (d *Dataset) Pages() uint64 {
 	return d.pages.count
 }
 
-func (d *Dataset) notMapped() error { return fmt.Errorf("dataset %s is in no chunk map", d.path) }
+func (d *Dataset) notMapped() error {
+	return corrupt.Errorf("dataset "+d.path, -1, "it is in no chunk map")
+}

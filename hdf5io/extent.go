@@ -117,6 +117,14 @@ func (e extent) sectors() extent {
 	return extent{start, 0}
 }
 
+// usable is the bytes of e that count as usable.
+func (e extent) usable() uint64 {
+	if size := e.sectors().size; size >= minUsable {
+		return size
+	}
+	return 0
+}
+
 // pool is the space that a Tx may use now. Extents are in classes by the
 // logarithm of their whole sectors; taking one and putting one back cost O(1).
 type pool struct {
@@ -130,7 +138,7 @@ type pool struct {
 	bytes   uint64 // in all
 	usable  uint64 // in whole sectors, at least minUsable together
 	good    int    // class of extents that are as good as any longer one
-	packs   bool   // all are as good
+	inGaps  bool   // all that are long enough are as good
 	floor   uint64 // nothing is taken that begins below it
 }
 
@@ -141,10 +149,7 @@ func classOf(size uint64) int {
 
 // account adds sign extents like e to the sums.
 func (p *pool) account(e extent, sign int) {
-	bytes, usable := e.size, e.sectors().size
-	if usable < minUsable {
-		usable = 0
-	}
+	bytes, usable := e.size, e.usable()
 	if sign < 0 {
 		bytes, usable = -bytes, -usable
 	}
@@ -196,7 +201,7 @@ func (p *pool) take(least, most uint64) (extent, bool) {
 	most = max(most&^(sectorSize-1), least)
 	class, place, best := 0, 0, extent{}
 	for c := longClass; c >= 0 && extentUnit<<(c+1) > least || c == longClass; c-- {
-		if best.size > 0 && c < p.good && !p.packs {
+		if best.size > 0 && c < p.good && !p.inGaps {
 			break
 		}
 		if k, whole := p.lowest(c, least); whole.size > 0 && (best.size == 0 || whole.start < best.start) {
@@ -281,7 +286,7 @@ func (p *pool) putAll(list []extent) error {
 	if err != nil {
 		return err
 	}
-	*p = pool{list: all, sorted: len(all), classes: p.classes, good: p.good, packs: p.packs, floor: p.floor}
+	*p = pool{list: all, sorted: len(all), classes: p.classes, good: p.good, inGaps: p.inGaps, floor: p.floor}
 	for c := range p.classes {
 		p.classes[c] = p.classes[c][:0]
 	}

@@ -121,16 +121,9 @@ func (tx *Tx) MoveContiguous(path string) (*TxDataset, error) {
 	return d, nil
 }
 
-// Pack makes a Tx fill the lowest gaps first, as long as on is set, however short
-// they are.
-func (f *File) Pack(on bool) {
-	f.space.mu.Lock()
-	defer f.space.mu.Unlock()
-	f.space.pool.packs = on
-}
-
 // Squeeze is an address from which on little enough is in use, at most bytes of it,
-// to find room in the gaps before it, with a part to spare; 0: there is none.
+// to find room in the gaps before it, with a part to spare. At worst it is the end
+// of the file.
 func (f *File) Squeeze(most int64) (from int64, err error) {
 	s := &f.space
 	s.mu.Lock()
@@ -139,13 +132,7 @@ func (f *File) Squeeze(most int64) (from int64, err error) {
 	if err != nil {
 		return 0, f.Poison(err)
 	}
-	gaps := uint64(0) // before the extent under way
-	for _, e := range list {
-		if size := e.sectors().size; size >= minUsable {
-			gaps += size
-		}
-	}
-	used, end := uint64(0), s.size // in use from end on
+	gaps, used, end := s.pool.usable, uint64(0), s.size // gaps before end, in use from there on
 	for _, e := range slices.Backward(list) {
 		room := min(gaps-gaps/squeezeSpare, uint64(max(most, 0)))
 		above := end - e.end()
@@ -153,12 +140,9 @@ func (f *File) Squeeze(most int64) (from int64, err error) {
 			return int64(end - min(room-used, above)), nil
 		}
 		used, end = used+above, e.start
-		from = int64(end)
-		if size := e.sectors().size; size >= minUsable {
-			gaps -= size
-		}
+		gaps -= e.usable()
 	}
-	return from, nil
+	return int64(end), nil
 }
 
 // squeezeSpare is the part of the gaps that is left for what is placed beside.

@@ -341,6 +341,14 @@ func (f *File) PlaceAtEnd(on bool) {
 	}
 }
 
+// PlaceInGaps makes a Tx fill the lowest gaps first, as long as on is set, however
+// short they are.
+func (f *File) PlaceInGaps(on bool) {
+	f.space.mu.Lock()
+	defer f.space.mu.Unlock()
+	f.space.pool.inGaps = on
+}
+
 // Gaps is how many bytes of usable space lie before the last byte in use.
 func (f *File) Gaps() (bytes int64, err error) {
 	s := &f.space
@@ -350,12 +358,11 @@ func (f *File) Gaps() (bytes int64, err error) {
 	if err != nil {
 		return 0, f.Poison(err)
 	}
-	for _, e := range list {
-		if size := e.sectors().size; size >= minUsable && e.end() < s.size {
-			bytes += int64(size)
-		}
+	gaps := s.pool.usable
+	if n := len(list); n > 0 && list[n-1].end() == s.size {
+		gaps -= list[n-1].usable()
 	}
-	return bytes, nil
+	return int64(gaps), nil
 }
 
 // EndQuarantine frees what neither slot's root nor a reader reaches, though HDF5

@@ -1,0 +1,82 @@
+package bucket
+
+import (
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/keys"
+)
+
+// Sought is a key that FindAll looks for, and what it finds.
+type Sought struct {
+	Group uint32 // the key's, by the directory
+	Hash  uint64 // of Key
+	Key   keys.E
+
+	Entry Entry
+	Found bool
+	Err   error
+
+	pg    *hdf5io.Page
+	page  page
+	row   inRow
+	touch uint16 // means nothing: it was read so that what lies there is at hand
+}
+
+// FindAll is Find for many keys. It takes each step for all of them before the next, so
+// that their accesses to memory do not wait for each other: first the tags of their
+// groups, then the entries that have the tag, then all else.
+func (t *Table) FindAll(list []Sought) {
+	for i := range list {
+		k := &list[i]
+		if k.pg, k.page, k.Err = t.pageOf(k.Group, k.Hash); k.Err == nil {
+			k.row = t.inRow(k.page, k.Hash)
+			k.touch = t.touchFilter(k.Hash)
+		}
+	}
+	for i := range list {
+		if k := &list[i]; k.Err == nil {
+			k.touch += t.touchEntry(k)
+		}
+	}
+	for i := range list {
+		if k := &list[i]; k.Err == nil {
+			k.Entry, k.Found, k.Err = t.finish(k)
+		}
+	}
+}
+
+// touchFilter reads what the filter of runs has of a hash.
+func (t *Table) touchFilter(hash uint64) uint16 {
+	f := t.filter
+	if f == nil {
+		return 0
+	}
+	g := f.regions[f.at(hash)].made.Load()
+	if g == nil || g.blocks == nil {
+		return 0
+	}
+	at, _ := f.place(hash>>(64-f.bits), len(g.blocks))
+	return g.blocks[at][0]
+}
+
+// touchEntry reads the entry of the row that has a key's tag, and goes on from there.
+func (t *Table) touchEntry(k *Sought) uint16 {
+	i, ok := k.row.search()
+	if !ok {
+		return 0
+	}
+	k.row.at, k.row.nearTag = i, k.row.tag
+	first := k.page.span(k.row.number).first
+	b, err := t.view.Bytes(int64(k.page.address())+int64(first+i)*EntrySize, EntrySize)
+	if err != nil {
+		return 0 // the one who needs it reports it
+	}
+	return uint16(b[0])
+}
+
+// finish is the rest of Find.
+func (t *Table) finish(k *Sought) (Entry, bool, error) {
+	if e, found, err := t.findInRuns(k.page, k.Hash, k.Key); found || err != nil {
+		return e, found && !e.deleted, err
+	}
+	return t.findInRow(k.Group, k.pg, k.page, &k.row, k.Key)
+}
