@@ -1,12 +1,15 @@
 package bucket
 
 import (
+	"cmp"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/keys"
 )
 
 // damaged is a world with a few groups and two runs over them.
@@ -189,4 +192,36 @@ func FuzzRun(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestFindPastADamagedTwin: a good entry is found, though a damaged one with the same
+// tag stands before it.
+func TestFindPastADamagedTwin(t *testing.T) {
+	w := newWorld(t, 8)
+	var twins []Item
+	tags := map[uint16]Item{}
+	for i := uint64(0); twins == nil; i++ {
+		it := w.item(keys.FromUint64(i), i)
+		if other, found := tags[tagOf(it.Hash, 0)]; found {
+			twins = []Item{other, it}
+		}
+		tags[tagOf(it.Hash, 0)] = it
+	}
+	w.commit(twins, false, -1, func(*State) bool { return true })
+	s, err := w.table.State(0)
+	must(t, err)
+	slices.SortFunc(twins, func(a, b Item) int { return cmp.Compare(a.Hash, b.Hash) })
+	must(t, w.raw.WriteAt([]byte{0xff}, int64(s.RowAddress)+offValueHigh)) // of the first
+	w.open(FirstTouch, false)
+	if _, found, err := w.table.Find(0, twins[0].Hash, twins[0].Key); found || !errors.Is(err, corrupt.Err) {
+		t.Errorf("the damaged one: found %t, %v", found, err)
+	}
+	e, found, err := w.table.Find(0, twins[1].Hash, twins[1].Key)
+	if err != nil || !found || e.Item(twins[1].Hash) != twins[1] {
+		t.Errorf("its twin: found %t, %v", found, err)
+	}
+	absent := keys.FromUint64(1 << 60)
+	if _, found, err := w.table.Find(0, twins[0].Hash, absent); found || !errors.Is(err, corrupt.Err) {
+		t.Errorf("a key that the damaged one may have been: found %t, %v", found, err)
+	}
 }

@@ -158,13 +158,17 @@ func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, w *inRow, key keys
 			return Entry{}, false, err
 		}
 	}
+	var damage error // of an entry that may have been the key's
 	for ; i < x.count && binary.LittleEndian.Uint16(w.tags[i*tagSize:]) == w.tag; i++ {
 		e, err := t.entry(&x, i)
-		if found := x.key(i) == key; found || err != nil {
-			return e, err == nil, err
+		if err == nil && x.key(i) == key {
+			return e, true, nil
+		}
+		if damage == nil {
+			damage = err
 		}
 	}
-	return Entry{}, false, nil
+	return Entry{}, false, damage
 }
 
 // findAmong compares the keys of the entries that have a tag, from entry i on.
