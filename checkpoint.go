@@ -373,14 +373,8 @@ func (s *Store) summarize(done structure) error {
 		return nil
 	}
 	defer s.release(want)
-	appendTo := s.log.Append
-	if s.opts.Durability == Async {
-		appendTo = s.log.AppendAsync
-	}
-	if _, err := appendTo(ops); err != nil {
-		return s.poisoned(err)
-	}
-	return nil
+	_, err := s.append(ops)
+	return err
 }
 
 // makeRoom does what can be done so that want is admitted; an error says that

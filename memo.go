@@ -88,10 +88,11 @@ func (r reader) since(sequence uint64, fresh, frozen *op) (list []*op) {
 // extend makes operations that are newer than all before, given newest first.
 func (m *memo) extend(newer []*op) {
 	for i := len(newer) - 1; i >= 0; i-- {
-		if o := newer[i]; o.code == wal.Delete {
+		switch o := newer[i]; o.code {
+		case wal.Delete:
 			clear(m.many)
 			m.cleared, m.live, m.unasked = true, 0, nil
-		} else {
+		case wal.Insert, wal.DeleteValue:
 			m.set(o.value, o.code == wal.Insert)
 		}
 	}

@@ -189,23 +189,14 @@ func (m *merge) key(id uint32, ops []op) error {
 	if found {
 		before = entry.Item(first.hash)
 	}
-	set, was, err := m.load(&before)
+	set, was, err := loadSet(m.sets, &before)
 	if err != nil {
 		return err
 	}
 	m.ops = ops
 	set.OnRemove(m.onRemove)
 	for i := range ops {
-		o := &ops[i]
-		switch o.code {
-		case wal.Insert:
-			err = set.Add(o.value)
-		case wal.DeleteValue:
-			err = set.Remove(o.value)
-		case wal.Delete:
-			err = set.Clear()
-		}
-		if err != nil {
+		if err := ops[i].applyTo(set); err != nil {
 			return err
 		}
 	}
@@ -228,6 +219,23 @@ func (m *merge) key(id uint32, ops []op) error {
 	return nil
 }
 
+// applyTo makes an operation on a set.
+func (o *op) applyTo(set *valueset.Set) (err error) {
+	switch o.code {
+	case wal.Insert:
+		err = set.Add(o.value)
+	case wal.DeleteValue:
+		err = set.Remove(o.value)
+	case wal.Delete:
+		err = set.Clear()
+	case wal.CompactSet:
+		err = set.Compact()
+	case wal.DemoteSet:
+		_, err = set.Demote()
+	}
+	return err
+}
+
 // removed notes one deletion, for the deletion log, as of the time of its
 // operation: whenever the checkpoint runs, the log says the same.
 func (m *merge) removed(v E, whole bool, ordinal int) {
@@ -238,15 +246,15 @@ func (m *merge) removed(v E, whole bool, ordinal int) {
 	m.deletions = append(m.deletions, gc.Record{Key: o.key, Value: v, Timestamp: float64(o.nanos) / 1e9, Whole: whole})
 }
 
-// load makes the set of values that the tree holds for a key.
-func (m *merge) load(item *bucket.Item) (set *valueset.Set, live uint64, err error) {
+// loadSet makes the set of values that the tree holds for a key.
+func loadSet(sets *valueset.Writer, item *bucket.Item) (set *valueset.Set, live uint64, err error) {
 	switch {
 	case item.Deleted:
-		return m.sets.Empty(item.Key), 0, nil
+		return sets.Empty(item.Key), 0, nil
 	case !item.Spilled:
-		return m.sets.Inline(item.Key, item.Values[:item.Count]), uint64(item.Count), nil
+		return sets.Inline(item.Key, item.Values[:item.Count]), uint64(item.Count), nil
 	}
-	set, err = m.sets.Spilled(item.Key, item.Set)
+	set, err = sets.Spilled(item.Key, item.Set)
 	if err != nil {
 		return nil, 0, err
 	}

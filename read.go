@@ -338,24 +338,26 @@ type chain struct {
 func (r reader) outcome(v E, fresh, frozen *op) (live, known bool) {
 	for _, c := range [...]chain{{r.fresh, fresh}, {r.frozen, frozen}} {
 		for p := c.newest; p != nil; p = c.table.before(p) {
-			switch {
-			case p.code == wal.Delete:
+			switch p.code {
+			case wal.Delete:
 				return false, true
-			case p.value == v:
-				return p.code == wal.Insert, true
+			case wal.Insert, wal.DeleteValue:
+				if p.value == v {
+					return p.code == wal.Insert, true
+				}
 			}
 		}
 	}
 	return false, false
 }
 
-// hasKey knows it from the newest operation, but for a delete of a value.
+// hasKey knows it from the newest operation if that is an insert or a delete of the key.
 func (r reader) hasKey(key E) (bool, error) {
 	newest, frozen := r.pending(r.view.hasher.Hash(key), key)
 	if newest == nil {
 		newest = frozen
 	}
-	if newest != nil && newest.code != wal.DeleteValue {
+	if newest != nil && (newest.code == wal.Insert || newest.code == wal.Delete) {
 		return newest.code == wal.Insert, nil
 	}
 	n, err := r.count(key)

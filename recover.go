@@ -148,9 +148,14 @@ func (s *Store) show(st *state) {
 	st.view.Adopted()
 }
 
-// changes tells whether an operation changes a set; summaries do not.
+// changes reports whether an operation changes a set or how it is kept; summaries do
+// not.
 func changes(c wal.Opcode) bool {
-	return c == wal.Insert || c == wal.Delete || c == wal.DeleteValue
+	switch c {
+	case wal.Insert, wal.Delete, wal.DeleteValue, wal.CompactSet, wal.DemoteSet:
+		return true
+	}
+	return false
 }
 
 // apply puts the operations of a durable (Async: accepted) frame into the fresh

@@ -55,16 +55,25 @@ func (s *Store) write(ops []wal.Op) error {
 	if err != nil {
 		return err
 	}
-	if s.opts.Durability == Async {
-		_, err = s.log.AppendAsync(ops)
-	} else {
-		_, err = s.log.Append(ops)
-	}
+	_, err = s.append(ops)
 	s.release(claim)
 	if err != nil {
-		return s.poisoned(err)
+		return err
 	}
 	return s.afterWrite()
+}
+
+// append logs a frame, for which there is a claim, and returns the sequence of its end.
+func (s *Store) append(ops []wal.Op) (last uint64, err error) {
+	if s.opts.Durability == Async {
+		last, err = s.log.AppendAsync(ops)
+	} else {
+		last, err = s.log.Append(ops)
+	}
+	if err != nil {
+		return 0, s.poisoned(err)
+	}
+	return last, nil
 }
 
 // writable tells why the store takes no writes, if it does not. closing is held.

@@ -119,6 +119,9 @@ func (s *Set) TombstoneCount() uint64 {
 	return s.deads
 }
 
+// Err is the first error of Count and TombstoneCount, which return none.
+func (s *Set) Err() error { return s.err }
+
 func (s *Set) keep(err error) {
 	if s.err == nil {
 		s.err = err

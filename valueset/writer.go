@@ -1,6 +1,7 @@
 package valueset
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -90,6 +91,10 @@ func NewWriter(tx *hdf5io.Tx, base *Table, numSets, freeSet, nextNode uint64) (*
 	return &Writer{tx: tx, base: base, states: states, numSets: numSets, freeSet: freeSet, nextNode: nextNode,
 		pages: map[uint64]*statePage{}, bytes: make([]byte, 0, MaxRow*keys.Size)}, nil
 }
+
+// Evaluator returns a Writer without a transaction: its sets can be changed, to see
+// what becomes of them, but not saved.
+func (t *Table) Evaluator() *Writer { return &Writer{base: t} }
 
 // Counters returns the three numbers for the store record.
 func (w *Writer) Counters() (numSets, freeSet, nextNode uint64) {
@@ -192,6 +197,9 @@ const maxPooledEdits = 1 << 16
 func (w *Writer) save(s *Set) (Result, error) {
 	if s.err != nil {
 		return Result{}, s.err
+	}
+	if w.tx == nil {
+		return Result{}, errors.New("the set is there to be evaluated")
 	}
 	r := Result{Was: s.was, Spilled: s.IsSpilled(), Set: s.stored.set}
 	if !s.changed && r.Spilled {

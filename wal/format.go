@@ -74,7 +74,8 @@ const maxBlock = 1 << 20
 type Opcode uint8
 
 // The opcodes of operations. Split to Compact report what a checkpoint did (the
-// low word of Value: how many); what they say is already in the tree.
+// low word of Value: how many); what they say is already in the tree. CompactSet and
+// DemoteSet change how a set is kept, not its values.
 const (
 	Insert      Opcode = 1  // Value into the set of Key
 	Delete      Opcode = 2  // all values of Key
@@ -84,6 +85,8 @@ const (
 	Promote     Opcode = 20 // sets promoted
 	Demote      Opcode = 21 // sets demoted
 	Compact     Opcode = 22 // sets compacted
+	CompactSet  Opcode = 23 // the tombstones of the set of Key are dropped
+	DemoteSet   Opcode = 24 // the set of Key becomes inline, if it has few values
 )
 
 // The opcodes that the log itself writes.
@@ -100,7 +103,7 @@ const (
 // operation tells whether c may be the code of an Op.
 func (c Opcode) operation() bool {
 	switch c {
-	case Insert, Delete, DeleteValue, Split, Merge, Promote, Demote, Compact:
+	case Insert, Delete, DeleteValue, Split, Merge, Promote, Demote, Compact, CompactSet, DemoteSet:
 		return true
 	}
 	return false

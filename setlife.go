@@ -1,0 +1,163 @@
+package cidstore
+
+import (
+	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/valueset"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// How a set is kept: inline in the entry of its key up to four values, and spilled
+// beyond, with a tombstone for each value that was deleted. What is pending counts as
+// if it had been checkpointed, each operation alone.
+
+// Compact drops the tombstones of the set of key. Its values stay. A key without
+// tombstones is no error. It is durable when it returns, as Insert is.
+func (s *Store) Compact(key E) error {
+	n, err := s.TombstoneCount(key)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return s.write(nil) // refused where a write would be
+	}
+	return s.one(wal.Op{Code: wal.CompactSet, Key: key})
+}
+
+// DemoteIfPossible moves the set of key from a spilled form back into the entry of
+// its key, if it has up to four values, and drops its tombstones; it reports whether
+// it did. It waits for a checkpoint under way.
+func (s *Store) DemoteIfPossible(key E) (bool, error) {
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if err := s.writable(); err != nil {
+		return false, err
+	}
+	if can, err := s.demotable(key); err != nil || !can {
+		return false, err
+	}
+	ops := []wal.Op{{Code: wal.DemoteSet, Key: key}}
+	claim, err := s.admit(ops)
+	if err != nil {
+		return false, err
+	}
+	demoted, err := s.demote(key, ops)
+	s.release(claim)
+	if err != nil {
+		return false, err
+	}
+	return demoted, s.afterWrite()
+}
+
+// demote logs the demotion of a set and reports whether it changes anything: others
+// may have written since that was looked at. No checkpoint may take the operation, and
+// those before it, out of the tables meanwhile.
+func (s *Store) demote(key E, ops []wal.Op) (bool, error) {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	last, err := s.append(ops)
+	if err != nil {
+		return false, err
+	}
+	r, pin, err := s.acquire()
+	if err != nil {
+		return false, err
+	}
+	defer r.view.Unpin(pin)
+	r.visible = r.fresh.newest(r.view.hasher.Hash(key), key, last).sequence - 1
+	return r.demotable(key)
+}
+
+// demotable reports whether key has a spilled set of values that would fit its entry.
+func (s *Store) demotable(key E) (can bool, err error) {
+	r, pin, err := s.acquire()
+	if err != nil {
+		return false, err
+	}
+	defer r.view.Unpin(pin)
+	return r.demotable(key)
+}
+
+func (r reader) demotable(key E) (can bool, err error) {
+	err = r.guard(func() error {
+		set, err := r.evaluate(key)
+		if err != nil {
+			return err
+		}
+		can, err = set.Demote()
+		return err
+	})
+	return can, err
+}
+
+// evaluate returns the set of key as the pending operations leave it.
+func (r reader) evaluate(key E) (*valueset.Set, error) {
+	hash := r.view.hasher.Hash(key)
+	fresh, frozen := r.pending(hash, key)
+	ops := r.since(0, fresh, frozen)
+	before := bucket.Item{Hash: hash, Key: key, Deleted: true}
+	if n := len(ops); n == 0 || ops[n-1].code != wal.Delete {
+		entry, found, err := r.view.buckets.Find(r.view.directory.Bucket(hash), hash, key)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			before = entry.Item(hash)
+		}
+	}
+	set, _, err := loadSet(r.view.sets.Evaluator(), &before)
+	for i := len(ops) - 1; i >= 0 && err == nil; i-- {
+		err = ops[i].applyTo(set)
+	}
+	return set, err
+}
+
+// tombstones is the number of deleted values of key that are not compacted away.
+func (r reader) tombstones(key E) (n int, err error) {
+	err = r.guard(func() error {
+		set, err := r.evaluate(key)
+		if err != nil {
+			return err
+		}
+		n = int(set.TombstoneCount())
+		return set.Err()
+	})
+	return n, err
+}
+
+func (r reader) spilled(key E) (spilled bool, err error) {
+	err = r.guard(func() error {
+		set, err := r.evaluate(key)
+		if err == nil {
+			spilled = set.Exists()
+		}
+		return err
+	})
+	return spilled, err
+}
+
+// TombstoneCount is the number of deleted values of key that are not compacted away.
+func (s *Store) TombstoneCount(key E) (int, error) {
+	r, pin, err := s.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer r.view.Unpin(pin)
+	return r.tombstones(key)
+}
+
+// ValueSetExists reports whether the values of key are in a set of their own, outside
+// of its entry.
+func (s *Store) ValueSetExists(key E) (bool, error) {
+	r, pin, err := s.acquire()
+	if err != nil {
+		return false, err
+	}
+	defer r.view.Unpin(pin)
+	return r.spilled(key)
+}
+
+// TombstoneCount is Store.TombstoneCount as of the snapshot.
+func (v *Snapshot) TombstoneCount(key E) (int, error) { return v.tombstones(key) }
+
+// ValueSetExists is Store.ValueSetExists as of the snapshot.
+func (v *Snapshot) ValueSetExists(key E) (bool, error) { return v.spilled(key) }
