@@ -231,7 +231,7 @@ func (c *check) counts() {
 	}{
 		{"keys", c.report.Keys, r.numKeys}, {"values", c.report.Values, r.numValues},
 		{"tombstones", c.report.Tombstones, r.numTombstones}, {"deletions", c.report.Deletions, r.numDeletions},
-		{"groups", c.report.Groups, r.numGroups}, {"buckets", c.report.Buckets, r.numBuckets},
+		{"groups", c.report.Groups, r.groups()}, {"buckets", c.report.Buckets, r.numBuckets},
 	} {
 		if f.got != f.want {
 			c.report.add(corrupt.Errorf("store record", -1, "%d %s, found %d", f.want, f.name, f.got))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/hdf5io"
@@ -107,7 +106,7 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
 	c.plan(st.view)
 	ends, began, count := c.begins(), s.opts.Clock(), c.ops.len()
-	limit := min(s.opts.sliceBytes, max(s.liveBytes()/sliceParts, leastLongSlice))
+	limit := s.sliceLimit()
 	for last := false; !last; {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("checkpoint: %w", err)
@@ -147,6 +146,11 @@ const (
 	sliceParts     = 16
 	leastLongSlice = 4 << 20
 )
+
+// sliceLimit is about how many bytes a slice places.
+func (s *Store) sliceLimit() int64 {
+	return min(s.opts.sliceBytes, max(s.liveBytes()/sliceParts, leastLongSlice))
+}
 
 // writeFailed passes an error on, and sees that a poisoned file poisons the store.
 func (s *Store) writeFailed(err error) error {
@@ -201,15 +205,12 @@ const manyRuns = 24.0
 // takes is about how many entries wait for a group, the operations of this
 // checkpoint included.
 func (c *checkpoint) takes(v *view, run directory.Run) int {
-	low, end := c.ops.below(run.Prefix), c.ops.len()
-	if last := run.Last(); last < math.MaxUint64 {
-		end = c.ops.below(last + 1)
-	}
+	n := c.ops.within(run.Prefix, run.Last())
 	st, err := v.buckets.State(run.Pointer.Bucket)
 	if err != nil {
-		return end - low // whoever folds the group reports it
+		return n // whoever folds the group reports it
 	}
-	return end - low + v.buckets.WaitingFor(&st, run.Last())
+	return n + v.buckets.WaitingFor(&st, run.Last())
 }
 
 // slice merges operations from the front of c.ops, group by group, until about

@@ -22,7 +22,7 @@ func (s *Store) Figures(ctx context.Context) (Figures, error) {
 	}
 	defer v.Close()
 	r := &v.view.record
-	f := Figures{Groups: r.numGroups, Buckets: r.numBuckets, Tombstones: r.numTombstones}
+	f := Figures{Groups: r.groups(), Buckets: r.numBuckets, Tombstones: r.numTombstones}
 	f.WaitingEntries, _ = v.view.buckets.Waiting()
 	f.Runs = v.view.buckets.Runs()
 	if f.Keys, f.Values, err = v.len(ctx); err != nil {

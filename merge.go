@@ -1,14 +1,12 @@
 package cidstore
 
 import (
-	"fmt"
 	"math/bits"
 
 	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/gc"
 	"github.com/cidstore/cidstore/hdf5io"
-	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/valueset"
 	"github.com/cidstore/cidstore/wal"
 )
@@ -27,10 +25,14 @@ type merge struct {
 	geometry  bucket.Geometry
 	folds     stretch // the groups that are folded, whatever happens to them
 	keep      bool    // no group is folded
+	halves    bool    // groups were merged: the directory may be too deep
 
 	record    record // becomes the new root's
 	deletions []gc.Record
 	groupOps  []op                               // of the group under way
+	relatives []relative                         // of the family under way
+	united    []bucket.Item                      // of the family under way
+	unused    []uint32                           // ids of groups of the base that no pointer names; nil: not known yet
 	ops       []op                               // of the key under way
 	onRemove  func(v E, whole bool, ordinal int) // removed, made once
 	changes   []bucket.Item                      // of the group under way
@@ -96,47 +98,50 @@ func (m *merge) nextHash(ops *queue) (hash uint64, ok bool) {
 	return hash, ok
 }
 
-// group merges the operations on the group of a hash, all of them.
+// group merges the operations on the group of a hash, all of them, and on those that
+// are merged with it.
 func (m *merge) group(hash uint64, queue *queue) error {
-	r := m.base.directory.Run(hash)
-	id := r.Pointer.Bucket
-	st, err := m.base.buckets.State(id)
+	f, err := m.family(hash, queue)
 	if err != nil {
 		return err
 	}
-	if st.Prefix != r.Prefix || st.LocalDepth != r.Depth {
-		return corrupt.Errorf(fmt.Sprintf("group %d", id), -1,
-			"prefix %#x of %d bits, the directory says %#x of %d", st.Prefix, st.LocalDepth, r.Prefix, r.Depth)
-	}
 	m.changes = m.changes[:0]
-	m.groupOps = queue.take(m.groupOps[:0], st.Covers)
-	for ops := m.groupOps; len(ops) > 0; {
-		n := 1
-		for n < len(ops) && ops[n].key == ops[0].key {
-			n++
+	for i := range f.groups {
+		g := &f.groups[i]
+		m.groupOps = queue.take(m.groupOps[:0], g.state.Covers)
+		for ops := m.groupOps; len(ops) > 0; {
+			n := 1
+			for n < len(ops) && ops[n].key == ops[0].key {
+				n++
+			}
+			if err := m.key(g.id, ops[:n]); err != nil {
+				return err
+			}
+			ops = ops[n:]
 		}
-		if err := m.key(id, ops[:n]); err != nil {
-			return err
-		}
-		ops = ops[n:]
+		g.changes = len(m.changes)
 	}
-	m.next = r.Last() + 1
+	m.next = f.last + 1
 	m.end = m.next == 0
-	if !m.keep && (m.folds.holds(r.Prefix) || m.crowded(&st, r)) {
-		if folded, err := m.fold(id, st); folded || err != nil {
+	if len(f.groups) > 1 {
+		return m.foldFamily(f)
+	}
+	st := &f.groups[0].state
+	if !m.keep && (m.folds.holds(st.Prefix) || m.crowded(st)) {
+		if folded, err := m.fold(f.groups[0].id, *st); folded || err != nil {
 			return err
 		}
 	}
-	return m.buckets.Keep(&st, m.changes)
+	return m.buckets.Keep(st, m.changes)
 }
 
 // crowded reports whether as many entries wait for a group as it has: then it is
 // folded whether or not it is its turn.
-func (m *merge) crowded(st *bucket.State, r directory.Run) bool {
+func (m *merge) crowded(st *bucket.State) bool {
 	if len(m.changes) == 0 {
 		return false
 	}
-	waiting := m.base.buckets.WaitingFor(st, r.Last())
+	waiting := m.base.buckets.WaitingFor(st, st.Last())
 	return waiting+len(m.changes) >= int(st.Entries)
 }
 
@@ -147,20 +152,30 @@ func (m *merge) fold(id uint32, st bucket.State) (folded bool, err error) {
 	if err != nil || !m.divisible(items, st.LocalDepth) {
 		return false, err
 	}
+	return true, m.replace(id, st, items)
+}
+
+// replace writes a group as these items, which are all that it has and that waits for it.
+func (m *merge) replace(id uint32, st bucket.State, items []bucket.Item) error {
 	if err := m.buckets.Consume(&st); err != nil {
-		return false, err
+		return err
 	}
 	before := m.record.numBuckets
 	m.record.numBuckets -= uint64(st.Buckets())
 	if err := m.place(id, st, items); err != nil {
-		return false, err
+		return err
 	}
+	m.countBuckets(before)
+	return nil
+}
+
+// countBuckets counts splits or merges of buckets since there were so many.
+func (m *merge) countBuckets(before uint64) {
 	if after := m.record.numBuckets; after > before {
 		m.done.splits += after - before
 	} else {
 		m.done.merges += before - after
 	}
-	return true, nil
 }
 
 // mostDepth bounds the depth that a group may have because of what it holds: a
@@ -271,8 +286,10 @@ func (m *merge) place(id uint32, st bucket.State, items []bucket.Item) error {
 		return m.buckets.Rewrite(id, st, items)
 	}
 	left, right := bucket.Split(items, st.LocalDepth)
-	other := uint32(m.record.numGroups)
-	m.record.numGroups++
+	other, err := m.newGroup()
+	if err != nil {
+		return err
+	}
 	m.directory.Split(st.Prefix, st.LocalDepth, directory.Pointer{Bucket: other, Ref: m.commit})
 	upper := bucket.State{Prefix: st.Prefix | 1<<(63-st.LocalDepth), LocalDepth: st.LocalDepth + 1, Created: m.commit}
 	st.LocalDepth++
@@ -292,7 +309,7 @@ func (m *merge) cramped(items []bucket.Item) bool {
 // chosen by somebody who knows the seed) cannot make it grow without end. A group
 // that is over its capacity may be deeper: see divisible.
 func (m *merge) deepest() int {
-	return min(bits.Len64(m.record.numGroups)-1+6, directory.MaxDepth)
+	return min(bits.Len64(m.record.groups())-1+6, directory.MaxDepth)
 }
 
 // flush writes what the merge has gathered into the transaction, and completes
@@ -309,6 +326,8 @@ func (m *merge) flush(tx *hdf5io.Tx) error {
 		return err
 	}
 	m.record.runsCRC = m.buckets.RunsSum()
+	for m.halves && m.directory.Halve() {
+	}
 	m.record.globalDepth = uint32(m.directory.Depth())
 	if err := m.directory.Store(tx); err != nil {
 		return err

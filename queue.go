@@ -2,6 +2,7 @@ package cidstore
 
 import (
 	"cmp"
+	"math"
 	"slices"
 )
 
@@ -80,6 +81,14 @@ func (q *queue) first() uint64 { return q.places[0].hash }
 func (q *queue) below(hash uint64) int {
 	n, _ := slices.BinarySearchFunc(q.places, hash, func(p place, hash uint64) int { return cmp.Compare(p.hash, hash) })
 	return n
+}
+
+// within is how many operations have hashes from low to high, both included.
+func (q *queue) within(low, high uint64) int {
+	if high == math.MaxUint64 {
+		return q.len() - q.below(low)
+	}
+	return q.below(high+1) - q.below(low)
 }
 
 // take moves the operations from the front for which holds says so to dst.

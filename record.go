@@ -50,7 +50,8 @@ import (
 //	   704     8  num_groups          elements of /buckets/state
 //	   712     8  fold_hash           where the next folding of groups begins
 //	   720     4  runs_crc32c         of the attribute runs of /runs, seeded with file_uuid; 0: there are none
-//	   724    12  reserved_2          0
+//	   724     4  unused_groups       of num_groups: merged into others; no pointer names them
+//	   728     8  reserved_2          0
 const (
 	recVersion, recFlags                              = 0, 4
 	recLastApplied, recSliceThrough, recSliceHash     = 8, 16, 24
@@ -64,7 +65,7 @@ const (
 	recWriterPID, recWriterSince                      = 224, 232
 	recEpochCount, recReserved, recEpochs, recCreated = 240, 244, 248, 696
 	recNumGroups, recFoldHash                         = 704, 712
-	recRunsCRC, recReserved2                          = 720, 724
+	recRunsCRC, recUnusedGroups, recReserved2         = 720, 724, 728
 
 	recordSize = 736
 
@@ -76,7 +77,7 @@ const (
 	firstExtent, extentUnit = 12288, 64 // where extents may lie: FORMAT.md, section 1
 )
 
-var _ [recordSize]byte = [recReserved2 + 12]byte{}
+var _ [recordSize]byte = [recReserved2 + 8]byte{}
 var _ [recNumGroups]byte = [recCreated + 8]byte{}
 var _ [recCreated]byte = [recEpochs + maxEpochs*epochSize]byte{}
 
@@ -100,9 +101,12 @@ type record struct {
 	hashSeed                             [2]uint64
 	writerPID, writerSince, created      uint64
 	numGroups, foldHash                  uint64
-	runsCRC                              uint32
+	runsCRC, unusedGroups                uint32
 	epochs                               []wal.Epoch
 }
+
+// groups is the number of groups in use.
+func (r *record) groups() uint64 { return r.numGroups - uint64(r.unusedGroups) }
 
 // append encodes r behind dst.
 func (r *record) append(dst []byte) []byte {
@@ -116,6 +120,7 @@ func (r *record) append(dst []byte) []byte {
 	}
 	le.PutUint32(p[recGlobalDepth:], r.globalDepth)
 	le.PutUint32(p[recRunsCRC:], r.runsCRC)
+	le.PutUint32(p[recUnusedGroups:], r.unusedGroups)
 	le.PutUint32(p[recSplitThreshold:], r.splitThreshold)
 	le.PutUint32(p[recPromotion:], promotionThreshold)
 	le.PutUint32(p[recWALBlock:], r.walBlock)
@@ -172,7 +177,7 @@ func parseRecord(p []byte, size int64) (record, error) {
 	}
 	r.clean = le.Uint32(p[recFlags:])&flagClean != 0
 	r.globalDepth = le.Uint32(p[recGlobalDepth:])
-	r.runsCRC = le.Uint32(p[recRunsCRC:])
+	r.runsCRC, r.unusedGroups = le.Uint32(p[recRunsCRC:]), le.Uint32(p[recUnusedGroups:])
 	r.splitThreshold = le.Uint32(p[recSplitThreshold:])
 	r.walBlock = le.Uint32(p[recWALBlock:])
 	copy(r.keyCheck[:], p[recKeyCheck:])
@@ -186,7 +191,7 @@ func parseRecord(p []byte, size int64) (record, error) {
 	switch {
 	case le.Uint32(p[recFlags:])&^flagClean != 0:
 		return bad(recFlags, "flags %#x, want 0 or 1", le.Uint32(p[recFlags:]))
-	case le.Uint32(p[recReserved:]) != 0 || le.Uint64(p[recReserved2:]) != 0 || le.Uint32(p[recReserved2+8:]) != 0:
+	case le.Uint32(p[recReserved:]) != 0 || le.Uint64(p[recReserved2:]) != 0:
 		return bad(recReserved, "reserved bytes are not zero")
 	case r.globalDepth > 40:
 		return bad(recGlobalDepth, "global depth %d, want 0 to 40", r.globalDepth)
@@ -204,8 +209,10 @@ func parseRecord(p []byte, size int64) (record, error) {
 			r.oldAddress, r.oldSize, extentUnit, firstExtent, size)
 	case r.numGroups == 0 || r.numGroups >= 1<<32:
 		return bad(recNumGroups, "%d groups, want 1 to 2^32-1", r.numGroups)
-	case r.numBuckets < r.numGroups || r.numBuckets/64 > r.numGroups:
-		return bad(recNumBuckets, "%d buckets in %d groups, want 1 to 64 in each", r.numBuckets, r.numGroups)
+	case uint64(r.unusedGroups) >= r.numGroups:
+		return bad(recUnusedGroups, "%d of %d groups are unused, want fewer", r.unusedGroups, r.numGroups)
+	case r.numBuckets < r.groups() || r.numBuckets/64 > r.groups():
+		return bad(recNumBuckets, "%d buckets in %d groups, want 1 to 64 in each", r.numBuckets, r.groups())
 	case r.freeSet > r.numSets:
 		return bad(recFreeSet, "first unused set %d, want 0 to %d", r.freeSet, r.numSets)
 	case r.sliceThrough != 0 && r.sliceThrough < r.lastApplied:

@@ -82,7 +82,8 @@ func mustHold(t *testing.T, s *Store, model contents) {
 	}
 	v := s.state.Load().view
 	threshold, crowded := int(v.record.splitThreshold), 0
-	for id := range uint32(v.record.numGroups) {
+	for run := range v.directory.All() {
+		id := run.Pointer.Bucket
 		st, err := v.buckets.State(id)
 		if err != nil {
 			t.Fatal(err)
@@ -98,5 +99,5 @@ func mustHold(t *testing.T, s *Store, model contents) {
 			t.Errorf("a bucket of group %d has %d keys, limit %d", id, n, threshold)
 		}
 	}
-	t.Logf("threshold %d: %d buckets in %d groups, %d of them crowded, depth %d", threshold, v.record.numBuckets, v.record.numGroups, crowded, v.record.globalDepth)
+	t.Logf("threshold %d: %d buckets in %d groups, %d of them crowded, depth %d", threshold, v.record.numBuckets, v.record.groups(), crowded, v.record.globalDepth)
 }

@@ -304,7 +304,7 @@ func (s *Store) foldBytes() int64 {
 	r := &s.state.Load().view.record
 	g := bucket.NewGeometry(int(r.splitThreshold))
 	keys := r.numKeys + uint64(s.pendingOps())
-	entries := min(2*keys/r.numGroups+64, keys+64, uint64(g.Capacity))
+	entries := min(2*keys/r.groups()+64, keys+64, uint64(g.Capacity))
 	if r.numValues > r.numKeys {
 		entries *= 2 // and more rows
 	}

@@ -54,7 +54,7 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 		return 0, 0, nil
 	}
 	c.rows[id] = rowPlace{s.RowAddress, uint32(g.chunks(int(s.Entries))), uint32(g.chunks(int(s.Mores))), true}
-	if _, err := t.later(&c.later, &state{s.Prefix, s.last(), s.Commit}, nil); err != nil {
+	if _, err := t.later(&c.later, &state{s.Prefix, s.Last(), s.Commit}, nil); err != nil {
 		c.broken = true // told by run
 	}
 	later := c.later.list
@@ -150,6 +150,11 @@ func (c *Checker) unused(id uint32, s *State) {
 // that were checked, and no others, where they lie: what other tools read, and what
 // the space of a row hangs on.
 func (c *Checker) Finish() {
+	for id := range c.rows {
+		if used, err := c.t.used(uint32(id)); !c.broken && (used || err != nil) && !c.rows[id].checked {
+			c.add(corrupt.Errorf(groupName(uint32(id)), -1, "it has a page, but no directory pointer"))
+		}
+	}
 	for i := range c.t.runs {
 		c.run(i)
 	}

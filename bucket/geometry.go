@@ -35,6 +35,9 @@ func NewGeometry(threshold int) Geometry {
 	return g
 }
 
+// Few is half of the entries that a group holds before it is split.
+func (g Geometry) Few() int { return min(g.Capacity, g.Buckets*g.Threshold) / 2 }
+
 // Check reports why a file cannot have this shape.
 func (g Geometry) Check() error {
 	if g.Threshold < MinThreshold || g.Threshold > MaxThreshold {

@@ -75,8 +75,8 @@ func (s *State) Buckets() int { return 1 << s.BucketBits }
 // Covers reports whether a hash lies under the group's prefix.
 func (s *State) Covers(hash uint64) bool { return (hash^s.Prefix)&prefixMask(s.LocalDepth) == 0 }
 
-// last is the highest hash of the group.
-func (s *State) last() uint64 { return s.Prefix | ^prefixMask(s.LocalDepth) }
+// Last is the highest hash of the group.
+func (s *State) Last() uint64 { return s.Prefix | ^prefixMask(s.LocalDepth) }
 
 // prefixMask has the top depth bits; all of them from 64 on.
 func prefixMask(depth uint8) uint64 { return ^(math.MaxUint64 >> depth) }

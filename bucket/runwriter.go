@@ -76,7 +76,7 @@ func (w *Writer) Next(hash uint64) (next uint64, ok bool) {
 // new run. changes ascend, one a key.
 func (w *Writer) Keep(s *State, changes []Item) error {
 	if w.absorbed > 0 {
-		scope := state{s.Prefix, s.last(), s.Commit}
+		scope := state{s.Prefix, s.Last(), s.Commit}
 		if _, err := w.base.later(&w.later, &scope, w.absorbs); err != nil {
 			return fmt.Errorf("bucket: take in runs: %w", err)
 		}
@@ -129,7 +129,7 @@ func (w *Writer) Passed(hash uint64, end bool) error {
 
 // countIn is how many entries of a run count for a group.
 func (t *Table) countIn(r *run, s *State) (int, error) {
-	low, high := max(s.Prefix, r.low), min(s.last(), r.high)
+	low, high := max(s.Prefix, r.low), min(s.Last(), r.high)
 	if r.number <= s.Commit || low > high {
 		return 0, nil
 	}
@@ -291,6 +291,18 @@ func (w *Writer) sealRun(r *run) (tags, index []byte) {
 	index = le.AppendUint32(index, uint32(first))
 	index = le.AppendUint32(index, uint32(more))
 	return tags, le.AppendUint32(index, 0)
+}
+
+// Waits is how many entries of runs count for a group.
+func (t *Table) Waits(s *State) (n int, err error) {
+	for i := range t.runs {
+		in, err := t.countIn(&t.runs[i], s)
+		if err != nil {
+			return 0, err
+		}
+		n += in
+	}
+	return n, nil
 }
 
 // WaitingFor is about how many entries of runs count for a group whose last hash is

@@ -146,6 +146,15 @@ func (t *Table) Fullest(id uint32) (most int, err error) {
 // those of buckets.
 const judgedPage = hdf5io.PageMarks - 1
 
+// used reports whether a group id below groups has a page.
+func (t *Table) used(id uint32) (bool, error) {
+	pg, err := t.states.Page(uint64(id))
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", groupName(id), err)
+	}
+	return pg != nil, nil
+}
+
 // page returns the page of a group, verified and judged.
 func (t *Table) page(id uint32) (*hdf5io.Page, page, error) {
 	if uint64(id) >= t.groups {
@@ -237,7 +246,7 @@ func (t *Table) Items(dst []Item, id uint32) ([]Item, error) {
 	st := p.state()
 	g := gatherings.Get().(*gathering)
 	defer gatherings.Put(g)
-	doubts, damage := t.later(g, &state{st.Prefix, st.last(), st.Commit}, nil)
+	doubts, damage := t.later(g, &state{st.Prefix, st.Last(), st.Commit}, nil)
 	later := g.list
 	start := len(dst)
 	rows := start + len(later)

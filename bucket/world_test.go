@@ -108,7 +108,7 @@ func (w *world) commit(changes []Item, absorb bool, stop int, fold func(s *State
 		if at, ok := writer.Next(next); len(own) > 0 || ok && s.Covers(at) || fold(&s) {
 			w.group(writer, id, s, own, fold(&s))
 		}
-		next = s.last() + 1
+		next = s.Last() + 1
 		end = next == 0
 		if stop--; stop == 0 {
 			break

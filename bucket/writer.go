@@ -74,7 +74,7 @@ func (w *Writer) Fold(id uint32, changes []Item) ([]Item, error) {
 	if seedbug.On("fold-forgets-newest") {
 		only = func(r *run) bool { return r.number < w.runs[len(w.runs)-1].number }
 	}
-	if _, err := w.base.later(&w.later, &state{s.Prefix, s.last(), s.Commit}, only); err != nil {
+	if _, err := w.base.later(&w.later, &state{s.Prefix, s.Last(), s.Commit}, only); err != nil {
 		return nil, fmt.Errorf("bucket: fold: %w", err)
 	}
 	w.later.change(changes)
@@ -146,18 +146,13 @@ func (w *Writer) Rewrite(id uint32, s State, items []Item) error {
 			}
 		}
 	}
-	oldEntries, oldMores := 0, 0
-	if uint64(id) < w.base.groups {
-		_, old, err := w.base.page(id)
-		if err != nil {
-			return fmt.Errorf("bucket: rewrite: %w", err)
-		}
-		oldEntries, oldMores = g.chunks(old.entries()), g.chunks(old.mores())
+	oldEntries, oldMores, err := w.chunksOf(id)
+	if err != nil {
+		return fmt.Errorf("bucket: rewrite: %w", err)
 	}
 	s.RowAddress, s.Commit, s.Folded, s.Entries = 0, w.commit, w.now, uint32(len(items))
 	w.encode(uint64(id), &s, items)
 	if len(items) > 0 {
-		var err error
 		if s.RowAddress, err = w.tx.Place(w.bytes); err != nil {
 			return fmt.Errorf("bucket: write group %d: %w", id, err)
 		}
@@ -169,6 +164,37 @@ func (w *Writer) Rewrite(id uint32, s State, items []Item) error {
 	if err := w.states.WritePage(uint64(id), w.page, [2]uint64{}); err != nil {
 		return fmt.Errorf("bucket: write group %d: %w", id, err)
 	}
+	return nil
+}
+
+// chunksOf is how many chunks of entries and of more rows a group of the base has:
+// none, if it is new or unused.
+func (w *Writer) chunksOf(id uint32) (entries, mores int, err error) {
+	if uint64(id) >= w.base.groups {
+		return 0, 0, nil
+	}
+	if used, err := w.base.used(id); err != nil || !used {
+		return 0, 0, err
+	}
+	_, p, err := w.base.page(id)
+	if err != nil {
+		return 0, 0, err
+	}
+	g := w.base.geometry
+	return g.chunks(p.entries()), g.chunks(p.mores()), nil
+}
+
+// Drop takes a group away, whose entries are in another one now. Its id is unused
+// after the commit.
+func (w *Writer) Drop(id uint32) error {
+	entries, mores, err := w.chunksOf(id)
+	if err != nil {
+		return fmt.Errorf("bucket: drop: %w", err)
+	}
+	first := uint64(id) * w.base.geometry.stride()
+	w.putChunks(w.entries, 0, first, 0, entries)
+	w.putChunks(w.mores, 0, first, 0, mores)
+	w.states.Delete(uint64(id))
 	return nil
 }
 

@@ -308,7 +308,7 @@ func TestEditorRefuses(t *testing.T) {
 	for name, edit := range map[string]func(e *Editor){
 		"split of a wrong depth": func(e *Editor) { e.Split(0, 1, Pointer{9, 9}) },
 		"split too deep":         func(e *Editor) { e.Split(0, 200, Pointer{9, 9}) },
-		"merge of halves":        func(e *Editor) { e.Merge(0, 0, Pointer{9, 9}) },
+		"merge of one run":       func(e *Editor) { e.Merge(0, 2, Pointer{9, 9}) },
 		"merge too deep":         func(e *Editor) { e.Merge(0, 64, Pointer{9, 9}) },
 	} {
 		d := grown(2, small)

@@ -51,10 +51,10 @@ func (e *Editor) Split(prefix uint64, depth uint8, right Pointer) (doubled bool)
 	return doubled
 }
 
-// Merge points all hashes that share depth top bits with prefix to one bucket.
-// They must be two runs of depth + 1; otherwise nothing changes and Store fails.
+// Merge points all hashes that share depth top bits with prefix to one bucket. They
+// must be several runs; otherwise nothing changes and Store fails.
 func (e *Editor) Merge(prefix uint64, depth uint8, into Pointer) {
-	if int(depth) >= e.depth || e.Run(prefix).Depth != depth+1 || e.Run(prefix^1<<(63-depth)).Depth != depth+1 {
+	if int(depth) >= e.depth || e.Run(prefix).Depth <= depth {
 		e.fail("merge of the buckets of hash %#016x to depth %d: they have other depths", prefix, depth)
 		return
 	}

@@ -1,0 +1,237 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/directory"
+	"github.com/cidstore/cidstore/internal/corrupt"
+)
+
+// Groups that have become small are merged: when a group is folded, so are those
+// that share all bits of its prefix but the last few, if all of them together come to
+// half of what a group should hold. A group splits when it is full, so one that was just
+// merged takes as many keys again before it splits, and one that was just split loses
+// half of them before it is merged.
+
+// family is the groups that one group is made of: mostly one.
+type family struct {
+	groups []relative
+	depth  uint8  // bits that their prefixes share
+	last   uint64 // highest hash
+}
+
+// relative is a group of a family.
+type relative struct {
+	id      uint32
+	state   bucket.State
+	changes int // end of its part of merge.changes
+	items   int // end of its part of merge.united
+}
+
+// family returns the group of a hash, and those that it is to be merged with.
+func (m *merge) family(hash uint64, waiting *queue) (f family, err error) {
+	r := m.base.directory.Run(hash)
+	f = family{groups: m.relatives[:0], depth: r.Depth, last: r.Last()}
+	total, err := m.join(&f, r, waiting)
+	if err != nil || m.keep || !m.folds.holds(r.Prefix) {
+		return f, err
+	}
+	for f.depth > 0 && r.Prefix>>(64-f.depth)&1 == 0 && total < m.geometry.Few() {
+		n, last := len(f.groups), f.last|1<<(64-f.depth)
+		for next := f.last; next != last && total < m.geometry.Few(); {
+			sibling := m.base.directory.Run(next + 1)
+			more, err := m.join(&f, sibling, waiting)
+			if err != nil {
+				return f, err
+			}
+			next = sibling.Last()
+			total += more
+		}
+		if total >= m.geometry.Few() {
+			f.groups = f.groups[:n]
+			break
+		}
+		f.depth, f.last = f.depth-1, last
+	}
+	m.relatives = f.groups[:0]
+	return f, nil
+}
+
+// join adds the group of a run to a family. It returns the most entries that the group
+// comes to, with what waits for it.
+func (m *merge) join(f *family, r directory.Run, waiting *queue) (entries int, err error) {
+	id := r.Pointer.Bucket
+	st, err := m.base.buckets.State(id)
+	if err != nil {
+		return 0, err
+	}
+	if st.Prefix != r.Prefix || st.LocalDepth != r.Depth {
+		return 0, corrupt.Errorf(fmt.Sprintf("group %d", id), -1,
+			"prefix %#x of %d bits, the directory says %#x of %d", st.Prefix, st.LocalDepth, r.Prefix, r.Depth)
+	}
+	f.groups = append(f.groups, relative{id: id, state: st})
+	if entries = int(st.Entries); entries >= m.geometry.Few() {
+		return entries, nil
+	}
+	n, err := m.base.buckets.Waits(&st)
+	return entries + n + waiting.within(st.Prefix, st.Last()), err
+}
+
+// foldFamily writes every group of a family with all that waits for it: as one group, or, if
+// their keys are so uneven that one would have to be split again, each by itself.
+// m.changes are those of all of them.
+func (m *merge) foldFamily(f family) error {
+	if err := m.gather(&f); err != nil {
+		return err
+	}
+	if _, fits := m.geometry.Fits(m.united, f.depth); fits {
+		return m.unite(f)
+	}
+	from := 0
+	for i := range f.groups {
+		g := &f.groups[i]
+		if err := m.replace(g.id, g.state, m.united[from:g.items]); err != nil {
+			return err
+		}
+		from = g.items
+	}
+	return nil
+}
+
+// gather reads the items of a family into m.united.
+func (m *merge) gather(f *family) error {
+	m.united = m.united[:0]
+	from := 0
+	for i := range f.groups {
+		g := &f.groups[i]
+		items, err := m.buckets.Fold(g.id, m.changes[from:g.changes])
+		if err != nil {
+			return err
+		}
+		m.united = append(m.united, items...)
+		from, g.items = g.changes, len(m.united)
+	}
+	return nil
+}
+
+// unite writes m.united, the items of a family, as one group.
+func (m *merge) unite(f family) error {
+	before := m.record.numBuckets
+	for i := range f.groups {
+		g := &f.groups[i]
+		err := m.buckets.Consume(&g.state)
+		if err == nil && i > 0 {
+			err = m.buckets.Drop(g.id)
+			m.record.unusedGroups++
+		}
+		if err != nil {
+			return err
+		}
+		m.record.numBuckets -= uint64(g.state.Buckets())
+	}
+	id, st := f.groups[0].id, f.groups[0].state
+	st.LocalDepth = f.depth
+	m.directory.Merge(st.Prefix, st.LocalDepth, directory.Pointer{Bucket: id, Ref: st.Created})
+	m.halves = true
+	err := m.place(id, st, m.united)
+	m.countBuckets(before)
+	return err
+}
+
+// newGroup returns an unused group id, or one that is new. One whose group was merged
+// by this commit is not used again by it.
+func (m *merge) newGroup() (uint32, error) {
+	if m.unused == nil && m.base.record.unusedGroups > 0 {
+		used := make([]bool, m.base.record.numGroups)
+		for run := range m.base.directory.All() {
+			used[run.Pointer.Bucket] = true
+		}
+		for id := range used {
+			if !used[id] {
+				m.unused = append(m.unused, uint32(id))
+			}
+		}
+		if n := len(m.unused); n != int(m.base.record.unusedGroups) {
+			return 0, corrupt.Errorf("store record", recUnusedGroups, "%d unused groups, found %d", m.base.record.unusedGroups, n)
+		}
+	}
+	if len(m.unused) > 0 {
+		id := m.unused[0]
+		m.unused = m.unused[1:]
+		m.record.unusedGroups--
+		return id, nil
+	}
+	m.record.numGroups++
+	return uint32(m.record.numGroups - 1), nil
+}
+
+// uniteGroups merges the small groups, whatever waits for them included, in commits of
+// about so many bytes. checkpointing is held.
+func (s *Store) uniteGroups(ctx context.Context) error {
+	from, limit := uint64(0), s.sliceLimit()
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		next, err := s.uniteFrom(from, limit)
+		switch {
+		case errors.Is(err, ErrNoSpace) && limit > leastSlice:
+			limit = max(limit/4, leastSlice)
+		case err != nil:
+			return s.writeFailed(err)
+		case next == 0:
+			return nil
+		default:
+			from = next
+		}
+	}
+}
+
+// uniteFrom is one commit of uniteGroups; it begins at a hash, and returns that at which
+// the next one does, 0: there is none.
+func (s *Store) uniteFrom(from uint64, limit int64) (next uint64, err error) {
+	if err := s.file.Reserve(limit); err != nil && !errors.Is(err, ErrNoSpace) {
+		return 0, err
+	}
+	tx, err := s.file.Begin()
+	if err != nil {
+		return 0, err
+	}
+	defer tx.Abort()
+	st := s.state.Load()
+	m, err := newMerge(s, tx, st.view)
+	if err != nil {
+		return 0, err
+	}
+	m.folds.all, m.next = true, from
+	nothing := queue{table: st.fresh}
+	err = guard(func() error {
+		for !m.end && m.buckets.Placed() < limit {
+			f, err := m.family(m.next, &nothing)
+			if err != nil {
+				return err
+			}
+			m.changes, m.next = m.changes[:0], f.last+1
+			m.end = m.next == 0
+			if len(f.groups) == 1 {
+				continue
+			}
+			if err := m.gather(&f); err != nil {
+				return err
+			}
+			if _, fits := m.geometry.Fits(m.united, f.depth); fits {
+				if err := m.unite(f); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil || !m.halves {
+		return m.next, err
+	}
+	return m.next, s.commit(tx, m, st.frozen)
+}
