@@ -61,8 +61,7 @@ func (v *Snapshot) copyTo(ctx context.Context, dst vfs.File) error {
 
 // replayInto applies the operations that the snapshot's root lacks to its copy.
 func (v *Snapshot) replayInto(dst *Store) error {
-	block := dst.opts.blockBytes / wal.RecordSize
-	atOnce := max(1, min(1000, int(dst.opts.WALBytes/wal.RecordSize/3)-block)) // operations that fit a frame of any log
+	atOnce := dst.opsAtOnce()
 	var b Batch
 	var err error
 	put := func(o *op) {

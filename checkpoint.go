@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/hdf5io"
@@ -13,21 +14,14 @@ import (
 // Checkpoint puts everything acknowledged so far into the HDF5 tree and moves
 // the log's tail. It can be interrupted between slices by ctx.
 func (s *Store) Checkpoint(ctx context.Context) error {
-	s.closing.RLock()
-	defer s.closing.RUnlock()
-	if err := s.writable(); err != nil {
-		return err
-	}
-	s.checkpointing.Lock()
-	defer s.checkpointing.Unlock()
-	return s.checkpointAll(ctx)
+	return s.exclusively(func() error { return s.checkpointAll(ctx) })
 }
 
 // checkpointAll merges the frozen table, if a checkpoint was interrupted, and
 // then all that is fresh now. checkpointing is held.
 func (s *Store) checkpointAll(ctx context.Context) error {
 	if s.state.Load().frozen != nil {
-		if err := s.mergeFrozen(ctx); err != nil {
+		if err := s.mergeFrozen(ctx, false); err != nil {
 			return err
 		}
 	}
@@ -35,7 +29,7 @@ func (s *Store) checkpointAll(ctx context.Context) error {
 		return nil
 	}
 	s.freeze()
-	return s.mergeFrozen(ctx)
+	return s.mergeFrozen(ctx, false)
 }
 
 // checkpointIfDue is the background's, and the filling write's, turn. The write is
@@ -96,15 +90,20 @@ type structure struct {
 }
 
 // mergeFrozen runs the slices of one checkpoint. When it fails, what it has
-// committed stays, and the next call goes on from there. checkpointing is held.
-func (s *Store) mergeFrozen(ctx context.Context) error {
+// committed stays, and the next call goes on from there. foldAll: every group is folded
+// for which anything waits. checkpointing is held.
+func (s *Store) mergeFrozen(ctx context.Context, foldAll bool) error {
 	if err := s.notReplaced(); err != nil {
 		return s.poisoned(err)
 	}
 	st := s.state.Load()
 	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough}
 	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
-	c.plan(st.view)
+	if foldAll {
+		c.folds = stretch{start: st.view.record.foldHash, all: true}
+	} else {
+		c.plan(st.view)
+	}
 	ends, began, count := c.begins(), s.opts.Clock(), c.ops.len()
 	limit := s.sliceLimit()
 	for last := false; !last; {
@@ -265,9 +264,6 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	c.ops = rest
 	c.done.add(m.done)
 	s.count(m.done)
-	if m.cleared > 0 {
-		s.LogEvent("gc", "deletions", m.cleared)
-	}
 	return last, nil
 }
 
@@ -305,6 +301,13 @@ func (s *Store) commit(tx *hdf5io.Tx, m *merge, frozen *table) error {
 	root.Adopted()
 	s.settled = false
 	s.movedTo(older)
+	s.clearedRows += m.cleared
+	if m.cleared > m.handled {
+		s.note(slog.LevelDebug, "deletions dropped", "rows", m.cleared)
+	}
+	if m.record.numDeletions > m.record.mostDeletions()/2 {
+		s.needCollection()
+	}
 	s.metrics.commits.Add(1)
 	s.metrics.placedBytes.Add(uint64(m.placed))
 	return nil

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"math"
 
-	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/wal"
 )
@@ -108,9 +107,4 @@ func epochsAttribute(epochs []wal.Epoch) hdf5io.Attribute {
 	}
 	a.Data = append(a.Data, make([]byte, maxEpochs*epochSize-len(a.Data))...)
 	return a
-}
-
-// openDirectory loads the directory of a root.
-func openDirectory(root *hdf5io.View, r *record) (*directory.Directory, error) {
-	return directory.Load(root, int(r.globalDepth), r.numGroups)
 }

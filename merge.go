@@ -39,7 +39,8 @@ type merge struct {
 	next      uint64                             // hash after the last group merged
 	end       bool                               // that was the last hash
 	done      structure
-	cleared   uint64 // rows of the deletion log that were cleared
+	handled   uint64 // rows of the deletion log that go: they were collected
+	cleared   uint64 // rows of it that went
 	placed    int64
 }
 
@@ -339,15 +340,17 @@ func (m *merge) flush(tx *hdf5io.Tx) error {
 	return nil
 }
 
-// logDeletions adds to the deletion log. Its rows are handled: the commit that
-// wrote one freed all that the deletion left behind. So they go when there are more
-// than the log may hold, and at once where the disk is full.
+// logDeletions adds to the deletion log, and drops the rows that a collection has
+// handled. Where there are more than the log may hold, or the disk is full, all of them
+// go: the sets that they name are compacted when a collection comes by.
 func (m *merge) logDeletions() (err error) {
 	log, rows := gc.Open(m.base.View, m.record.numDeletions), m.record.numDeletions
-	most := max(leastDeletions, (48*m.record.numKeys+16*m.record.numValues)/50/gc.RecordSize)
-	if rows+uint64(len(m.deletions)) > most || rows > 0 && m.file.Tight() {
+	m.cleared = min(m.handled, rows)
+	if rows-m.cleared+uint64(len(m.deletions)) > m.record.mostDeletions() || m.file.Tight() {
 		m.cleared = rows
-		if m.record.numDeletions, err = log.Clear(m.tx, rows); err != nil {
+	}
+	if m.cleared > 0 {
+		if m.record.numDeletions, err = log.Clear(m.tx, m.cleared); err != nil {
 			return err
 		}
 	}
@@ -360,6 +363,10 @@ func (m *merge) logDeletions() (err error) {
 // leastDeletions is how many rows the deletion log may hold, 4 MiB, or 2 % of the
 // live bytes if that is more.
 const leastDeletions = 4 << 20 / gc.RecordSize
+
+func (r *record) mostDeletions() uint64 {
+	return max(leastDeletions, (48*r.numKeys+16*r.numValues)/50/gc.RecordSize)
+}
 
 // stretch is a part of the circle of hashes: size of them from start on, or all.
 type stretch struct {

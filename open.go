@@ -309,7 +309,7 @@ func (s *Store) loadView(root *hdf5io.View) (*view, error) {
 	}
 	var v *view
 	err = guard(func() error {
-		d, err := openDirectory(root, &r)
+		d, err := directory.Load(root, int(r.globalDepth), r.numGroups, s.opts.directory)
 		if err != nil {
 			return err
 		}

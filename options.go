@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -108,13 +109,14 @@ type Options struct {
 	// What follows is the geometry, set by tests to make everything small: the
 	// log's block and the size that it starts with, the steps in which the file
 	// grows, the largest slice of a checkpoint, the most live bytes that Close writes
-	// again, all of them, and for how many commits freed space is not used again
-	// (negative: none). 0: defaults.
+	// again, all of them, the sizes at which the directory takes another form, and for
+	// how many commits freed space is not used again (negative: none). 0: defaults.
 	blockBytes int
 	startBytes int64
 	growBytes  int64
 	sliceBytes int64
 	againBytes int64
+	directory  directory.Options
 	quarantine int
 }
 

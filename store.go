@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cidstore/cidstore/directory"
+	"github.com/cidstore/cidstore/gc"
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/vfs"
 	"github.com/cidstore/cidstore/wal"
@@ -35,6 +36,10 @@ type Store struct {
 	checkpointing sync.Mutex
 	frozenThrough wal.Mark // end of the frozen table's last frame
 	settled       bool     // both slots name the present root
+	clearedRows   uint64   // of the deletion log, since Open
+
+	collecting sync.Mutex // one collection at a time; guards scanned
+	scanned    uint64     // set id at which the next one goes on
 
 	admission    admission
 	pacing       pacing
@@ -52,7 +57,10 @@ type Store struct {
 	lastFlush atomic.Int64 // by the clock as it is, which may be set back
 
 	kick       chan struct{} // a checkpoint is due
+	garbage    chan struct{} // a collection is due
 	stop       chan struct{}
+	life       context.Context // ends with Close
+	endLife    context.CancelFunc
 	background sync.WaitGroup
 }
 
@@ -91,13 +99,27 @@ func (s *Store) Failed() error {
 
 // start runs the goroutines of a writable store. stopBackground ends them.
 func (s *Store) start() {
-	s.kick, s.stop = make(chan struct{}, 1), make(chan struct{})
+	s.kick, s.garbage, s.stop = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
+	s.life, s.endLife = context.WithCancel(context.Background())
 	if s.opts.ReadOnly || s.opts.GCInterval < 0 {
 		return
 	}
 	s.background.Go(s.runCheckpoints)
+	collector := gc.Background{
+		Interval: s.opts.GCInterval, Need: s.garbage, Collect: s.collectInBackground,
+		Report: func(err error) { s.event("error", "operation", "gc", "error", err) },
+	}
+	s.background.Go(func() { collector.Run(s.life) })
 	if s.opts.Durability == Async {
 		s.background.Go(s.runFlushes)
+	}
+}
+
+// needCollection asks the background for a collection.
+func (s *Store) needCollection() {
+	select {
+	case s.garbage <- struct{}{}:
+	default: // one is asked for already
 	}
 }
 
@@ -138,6 +160,7 @@ func (s *Store) runFlushes() {
 // The locks go even when Close fails; what the log holds is then found by the
 // next Open. A second Close returns ErrClosed.
 func (s *Store) Close() error {
+	s.endLife() // whoever takes long ends now
 	s.closing.Lock()
 	if s.closed {
 		s.closing.Unlock()

@@ -34,12 +34,9 @@ func TestGroupsAreMerged(t *testing.T) {
 		apply(&b)
 		mustHold(t, s, model)
 	}
-	unite := func() {
+	maintain := func() {
 		t.Helper()
-		s.checkpointing.Lock()
-		err := s.uniteGroups(t.Context())
-		s.checkpointing.Unlock()
-		if err != nil {
+		if err := s.Maintain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		mustHold(t, s, model)
@@ -57,14 +54,14 @@ func TestGroupsAreMerged(t *testing.T) {
 		}
 		apply(&b)
 		mustHold(t, s, model)
-		unite()
+		maintain()
 	}
 	few := *record()
 	if few.groups() > 2 || few.globalDepth > 1 || full.groups() < 32 {
 		t.Errorf("%d groups, depth %d, of %d groups and depth %d", few.groups(), few.globalDepth, full.groups(), full.globalDepth)
 	}
-	if few.numGroups != full.numGroups || uint64(few.unusedGroups) != full.numGroups-few.groups() {
-		t.Errorf("%d of %d ids are unused, want %d", few.unusedGroups, few.numGroups, full.numGroups-few.groups())
+	if few.numGroups > full.numGroups+full.numGroups/8 || uint64(few.unusedGroups) != few.numGroups-few.groups() {
+		t.Errorf("%d of %d ids are unused, want %d", few.unusedGroups, few.numGroups, few.numGroups-few.groups())
 	}
 	fill()
 	if again := record(); again.numGroups > full.numGroups+full.numGroups/8 {
@@ -72,11 +69,6 @@ func TestGroupsAreMerged(t *testing.T) {
 	}
 	if s.Metrics().MergeEvents == 0 {
 		t.Error("no merge was counted")
-	}
-	before := s.Metrics().Commits
-	unite() // nothing to do
-	if after := s.Metrics().Commits; after != before {
-		t.Errorf("%d commits that merge nothing", after-before)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

@@ -144,6 +144,10 @@ func (d *Directory) Mode() Mode {
 	return d.stored.form.mode
 }
 
+// Fits reports whether the form in which the file holds this directory is that which
+// its size asks for.
+func (d *Directory) Fits() bool { return d.stored.form == d.limits.form(uint64(1)<<d.depth) }
+
 // At returns pointer i, of Len.
 func (d *Directory) At(i int) Pointer { return pointerAt(d.pages, uint64(i)) }
 

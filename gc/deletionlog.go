@@ -51,12 +51,15 @@ func (l *DeletionLog) Rows() uint64 { return l.rows }
 
 // Scan yields the rows of the view in order, the oldest first, i counting from
 // 0, until yield returns false. It does not see what a transaction did.
-func (l *DeletionLog) Scan(yield func(i uint64, r Record) bool) error {
+func (l *DeletionLog) Scan(yield func(i uint64, r Record) bool) error { return l.ScanFrom(0, yield) }
+
+// ScanFrom is Scan that begins at row from.
+func (l *DeletionLog) ScanFrom(from uint64, yield func(i uint64, r Record) bool) error {
 	if l.changed {
 		return errors.New("deletion log: scan inside a transaction that changed it")
 	}
-	return l.chunks(0, func(first uint64, data []byte) (bool, error) {
-		for i := 0; i < len(data); i += RecordSize {
+	return l.chunks(from, func(first uint64, data []byte) (bool, error) {
+		for i := int(max(from, first)-first) * RecordSize; i < len(data); i += RecordSize {
 			r, err := parseRecord(data[i : i+RecordSize])
 			if err != nil {
 				return false, fmt.Errorf("deletion log: row %d: %w", first+uint64(i/RecordSize), err)

@@ -171,6 +171,19 @@ func TestScanStops(t *testing.T) {
 	if n != 200 {
 		t.Errorf("%d rows seen, want 200", n)
 	}
+	for _, from := range []uint64{0, 1, 127, 128, 129, 256, 299, 300, 301} {
+		next := from
+		must(t, w.log().ScanFrom(from, func(i uint64, r Record) bool {
+			if i != next || r != w.model[i] {
+				t.Fatalf("from %d: row %d after %d", from, i, next)
+			}
+			next++
+			return true
+		}))
+		if want := max(from, 300); next != want {
+			t.Errorf("from %d: %d rows, want %d", from, next-from, want-from)
+		}
+	}
 }
 
 // TestAbort: an aborted transaction leaves the log as it was, for a log opened anew.

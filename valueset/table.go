@@ -75,6 +75,15 @@ func (t *Table) Owner(set uint64) (owner keys.E, used bool, err error) {
 	return s.owner, s.class != classFree, err
 }
 
+// At returns the set of an id, whoever owns it, and whether there is one.
+func (t *Table) At(set uint64) (s Stored, used bool, err error) {
+	st, p, err := t.state(set)
+	if err != nil || st.class == classFree {
+		return Stored{}, false, err
+	}
+	return Stored{table: t, page: p, set: set, state: st}, true, nil
+}
+
 // Open finds the set of a key by the id in its hash entry. A set that is unused
 // or belongs to another key is a corrupt error.
 func (t *Table) Open(set uint64, owner keys.E) (Stored, error) {
@@ -98,6 +107,9 @@ type Stored struct {
 	set   uint64
 	state state
 }
+
+// Owner is the key that the set belongs to.
+func (s Stored) Owner() keys.E { return s.state.owner }
 
 // Count is the number of live values.
 func (s Stored) Count() uint64 { return s.state.count }

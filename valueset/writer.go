@@ -363,6 +363,22 @@ func (w *Writer) release(s *Set) error {
 	return nil
 }
 
+// Drop frees a set that no key names, with its values and tombstones.
+func (w *Writer) Drop(set uint64) error {
+	stored, used, err := w.base.At(set)
+	if err != nil {
+		return err
+	}
+	if !used {
+		return setError(set, 0, "unused, want a set to drop")
+	}
+	s, err := w.Spilled(stored.Owner(), set)
+	if err != nil {
+		return err
+	}
+	return w.release(s)
+}
+
 // statePage returns the page of a set's state, to be changed.
 func (w *Writer) statePage(set uint64) (*statePage, error) {
 	i := set / pageRows

@@ -1,0 +1,323 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cidstore/cidstore/gc"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// Garbage is what deletions leave behind: tombstones in spilled sets, and the rows of
+// the deletion log that tell where. A collection reads the rows, has the sets that they
+// name compacted, by operations in the log, as anybody's, and drops the rows when those
+// are durable. Whenever it is interrupted, the rows are there for the next one, and a
+// set that has been compacted already is none the worse. A part of all sets is looked at
+// besides, in turn: for tombstones whose rows were dropped because the log was long, and
+// for sets that no key names.
+
+// GCStats says what a collection did.
+type GCStats struct {
+	Deletions  uint64 // rows of the deletion log that were handled, and dropped
+	Compacted  uint64 // sets whose tombstones were dropped
+	Tombstones uint64 // those
+	Orphans    uint64 // sets that no key named, freed
+}
+
+// RunGCOnce collects garbage now: after a checkpoint it drops the tombstones of all sets
+// that the deletion log names and the rows that it has handled, and frees sets that no
+// key names, of which it looks for a part of the store at a time. It stops between two
+// steps when ctx is done, or the store is closed; what is done by then is done.
+func (s *Store) RunGCOnce(ctx context.Context) (GCStats, error) {
+	ctx, cancel := s.during(ctx)
+	defer cancel()
+	if err := s.Checkpoint(ctx); err != nil {
+		return GCStats{}, s.ended(err)
+	}
+	stats, err := s.collect(ctx, collection{sets: scannedSets})
+	if err == nil && stats.Compacted > 0 {
+		err = s.Checkpoint(ctx)
+	}
+	return stats, s.ended(err)
+}
+
+// scannedSets is how many set ids one collection looks at.
+const scannedSets = 1 << 16
+
+// during is a context that also ends when the store is closed.
+func (s *Store) during(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.life, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// ended is ErrClosed where the end of the store has ended a context.
+func (s *Store) ended(err error) error {
+	if errors.Is(err, context.Canceled) && s.life.Err() != nil {
+		return ErrClosed
+	}
+	return err
+}
+
+// collectInBackground is the run of the background, which leaves checkpoints to others.
+func (s *Store) collectInBackground(ctx context.Context) error {
+	if s.Failed() != nil {
+		return nil // it has been told
+	}
+	_, err := s.collect(ctx, collection{sets: scannedSets})
+	return s.ended(err)
+}
+
+// collection is one run.
+type collection struct {
+	sets   uint64 // ids to look at
+	demote bool   // sets that would fit the entries of their keys
+
+	store   *Store
+	view    *Snapshot
+	rows    uint64 // of the deletion log, to be handled
+	before  uint64 // Store.clearedRows as of the view
+	ops     []wal.Op
+	asked   map[E]wal.Opcode // keys that have an operation
+	orphans []uint64
+	stats   GCStats
+}
+
+// collect makes one run; no two are under way at once.
+func (s *Store) collect(ctx context.Context, c collection) (GCStats, error) {
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
+	c.store, c.asked = s, map[E]wal.Opcode{}
+	err := s.exclusively(func() (err error) {
+		c.before = s.clearedRows
+		c.view, err = s.Snapshot()
+		return err
+	})
+	if err != nil {
+		return GCStats{}, err
+	}
+	c.rows = c.view.view.record.numDeletions
+	for _, step := range []func(context.Context) error{c.deletions, c.scan, c.submit, c.finish} {
+		if err := step(ctx); err != nil {
+			_ = c.view.Close() // or it is closed: what has happened is told
+			return c.stats, ofStore(err)
+		}
+	}
+	s.LogEvent("gc", "deletions", c.stats.Deletions, "compacted", c.stats.Compacted,
+		"tombstones", c.stats.Tombstones, "orphans", c.stats.Orphans)
+	return c.stats, nil
+}
+
+// rowsPerStep rows, or sets, are read at once.
+const rowsPerStep = 1024
+
+// deletions handles the rows of the deletion log.
+func (c *collection) deletions(ctx context.Context) error {
+	var names []E
+	for from := uint64(0); from < c.rows; from += rowsPerStep {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		names = names[:0]
+		err := c.view.guard(func() error {
+			return gc.Open(c.view.view.View, c.rows).ScanFrom(from, func(i uint64, r gc.Record) bool {
+				if !r.Whole { // a whole key leaves nothing behind
+					names = append(names, r.Key)
+				}
+				return i+1 < from+rowsPerStep
+			})
+		})
+		if err != nil {
+			return err
+		}
+		for _, key := range names {
+			if c.asked[key] != 0 {
+				continue
+			}
+			n, err := c.view.TombstoneCount(key)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				c.ask(wal.CompactSet, key, uint64(n))
+			}
+		}
+	}
+	return nil
+}
+
+// ask has an operation made on the set of a key, which has so many tombstones.
+func (c *collection) ask(code wal.Opcode, key E, tombstones uint64) {
+	before := c.asked[key]
+	if before >= code { // a demotion does what a compaction does, and more
+		return
+	}
+	if before == 0 && tombstones > 0 {
+		c.stats.Compacted++
+		c.stats.Tombstones += tombstones
+	}
+	c.asked[key] = code
+	c.ops = append(c.ops, wal.Op{Code: code, Key: key})
+}
+
+// submit logs the operations that were asked for. By now the view is closed: it holds
+// no space that a checkpoint may need for them.
+func (c *collection) submit(ctx context.Context) error {
+	if err := c.view.Close(); err != nil {
+		return err
+	}
+	for ops := range slices.Chunk(c.ops, c.store.opsAtOnce()) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := c.store.write(ops); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// opsAtOnce is a number of operations that fit a frame of any log.
+func (s *Store) opsAtOnce() int {
+	return max(1, min(1000, int(s.opts.WALBytes/wal.RecordSize/3)-s.opts.blockBytes/wal.RecordSize))
+}
+
+// scan looks at the sets whose turn it is.
+func (c *collection) scan(ctx context.Context) error {
+	s, all := c.store, c.view.view.record.numSets
+	for left := min(c.sets, all); left > 0; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if s.scanned >= all {
+			s.scanned = 0
+		}
+		n := min(left, rowsPerStep, all-s.scanned)
+		if err := c.look(s.scanned, s.scanned+n); err != nil {
+			return err
+		}
+		s.scanned += n
+		left -= n
+	}
+	return nil
+}
+
+// look looks at the sets with ids from from up to end.
+func (c *collection) look(from, end uint64) error {
+	return c.view.guard(func() error {
+		for id := from; id < end; id++ {
+			set, used, err := c.view.view.sets.At(id)
+			if err != nil {
+				return err
+			}
+			if !used {
+				continue
+			}
+			named, err := c.view.view.names(id, set.Owner())
+			if err != nil {
+				return err
+			}
+			switch {
+			case !named:
+				c.orphans = append(c.orphans, id)
+			case c.demote && set.Count() <= promotionThreshold:
+				c.ask(wal.DemoteSet, set.Owner(), set.Tombstones()) // and drops them
+			case set.Tombstones() > 0:
+				c.ask(wal.CompactSet, set.Owner(), set.Tombstones())
+			}
+		}
+		return nil
+	})
+}
+
+// names reports whether the entry of a key gives a set id.
+func (v *view) names(set uint64, key E) (bool, error) {
+	hash := v.hasher.Hash(key)
+	entry, found, err := v.buckets.Find(v.directory.Bucket(hash), hash, key)
+	if err != nil || !found {
+		return false, err
+	}
+	id, spilled := entry.Spilled()
+	return spilled && id == set, nil
+}
+
+// finish drops the rows that were handled and the sets that no key names.
+func (c *collection) finish(ctx context.Context) error {
+	if c.rows == 0 && len(c.orphans) == 0 {
+		return nil
+	}
+	s := c.store
+	if s.opts.Durability == Async { // what was asked for is durable before its rows are gone
+		if err := s.Sync(); err != nil {
+			return err
+		}
+	}
+	return s.exclusively(func() error {
+		return s.change(func(m *merge) error {
+			// Checkpoints may have dropped some of the rows meanwhile, and new ones may have come.
+			m.handled = c.rows - min(c.rows, s.clearedRows-c.before)
+			c.stats.Deletions = m.handled
+			for _, id := range c.orphans {
+				if err := c.dropOrphan(m, id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// dropOrphan frees a set, if it still is what the scan has seen.
+func (c *collection) dropOrphan(m *merge, id uint64) error {
+	return guard(func() error {
+		set, used, err := m.base.sets.At(id)
+		if err != nil || !used {
+			return err
+		}
+		if named, err := m.base.names(id, set.Owner()); err != nil || named {
+			return err
+		}
+		c.stats.Orphans++
+		return m.sets.Drop(id)
+	})
+}
+
+// exclusively runs f while nobody else changes the tree, unless no writes are taken.
+func (s *Store) exclusively(f func() error) error {
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if err := s.writable(); err != nil {
+		return err
+	}
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	return f()
+}
+
+// change commits what f makes of the tree, with the tables as they are. checkpointing is
+// held.
+func (s *Store) change(f func(m *merge) error) error {
+	if err := s.file.Reserve(s.smallestSlice()); err != nil && !errors.Is(err, ErrNoSpace) {
+		return s.writeFailed(err)
+	}
+	tx, err := s.file.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Abort()
+	st := s.state.Load()
+	m, err := newMerge(s, tx, st.view)
+	if err == nil {
+		err = f(m)
+	}
+	if err == nil {
+		err = s.commit(tx, m, st.frozen)
+	}
+	if err != nil {
+		return s.writeFailed(fmt.Errorf("change the tree: %w", err))
+	}
+	s.count(m.done)
+	return nil
+}

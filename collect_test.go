@@ -1,0 +1,381 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cidstore/cidstore/wal"
+)
+
+// deletedSets opens a store with 40 keys of 100 values, of which it deletes n each, and
+// returns how many tombstones that leaves.
+func deletedSets(t *testing.T, o *Options, n int) (s *Store, tombstones uint64) {
+	t.Helper()
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() }) // of a test that failed
+	var b Batch
+	for k := range uint64(40) {
+		for v := range uint64(100) {
+			b.Insert(FromUint64(k), FromUint64(v))
+		}
+	}
+	mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+	b.Reset()
+	for k := range uint64(40) {
+		for v := range uint64(n) {
+			b.DeleteValue(FromUint64(k), FromUint64(v))
+		}
+	}
+	mustDo(t, s.Apply(&b))
+	return s, uint64(40 * n)
+}
+
+func mustDo(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustCheck(t *testing.T, s *Store) {
+	t.Helper()
+	if report, err := s.Check(t.Context()); err != nil {
+		t.Fatalf("%v; all: %v", err, report.Defects)
+	}
+}
+
+// TestCollection: a collection drops the tombstones and the rows of the deletion log, and
+// leaves every value; the next one has nothing to do.
+func TestCollection(t *testing.T) {
+	s, tombstones := deletedSets(t, &Options{GCInterval: -1}, 30)
+	stats, err := s.RunGCOnce(t.Context())
+	if want := (GCStats{Deletions: tombstones, Compacted: 40, Tombstones: tombstones}); err != nil || stats != want {
+		t.Errorf("%+v, %v, want %+v", stats, err, want)
+	}
+	r := &s.state.Load().view.record
+	if r.numTombstones != 0 || r.numDeletions != 0 || r.numValues != 40*70 {
+		t.Errorf("%d tombstones, %d rows, %d values, want 0, 0, %d", r.numTombstones, r.numDeletions, r.numValues, 40*70)
+	}
+	if m := s.Metrics(); m.GCRuns != 1 || m.CompactionEvents != 40 {
+		t.Errorf("%d runs, %d compactions counted, want 1 and 40", m.GCRuns, m.CompactionEvents)
+	}
+	mustCheck(t, s)
+	if stats, err := s.RunGCOnce(t.Context()); err != nil || stats != (GCStats{}) {
+		t.Errorf("again: %+v, %v", stats, err)
+	}
+	mustDo(t, s.Close())
+	if _, err := s.RunGCOnce(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("of a closed store: %v", err)
+	}
+}
+
+// TestCollectionOfPendingDeletes: what is deleted, and what is inserted again, after the
+// checkpoint, whose rows a collection handles, counts too.
+func TestCollectionOfPendingDeletes(t *testing.T) {
+	s, tombstones := deletedSets(t, &Options{GCInterval: -1}, 30)
+	mustDo(t, s.Checkpoint(t.Context()))
+	for v := range uint64(30) {
+		mustDo(t, s.Insert(FromUint64(0), FromUint64(v))) // revives all that key 0 has lost
+	}
+	mustDo(t, s.DeleteValue(FromUint64(1), FromUint64(99)))
+	stats, err := s.collect(t.Context(), collection{})
+	if want := (GCStats{Deletions: tombstones, Compacted: 39, Tombstones: tombstones - 30 + 1}); err != nil || stats != want {
+		t.Errorf("%+v, %v, want %+v", stats, err, want)
+	}
+	mustDo(t, s.Checkpoint(t.Context()))
+	for k, want := range []int{100, 69, 70} {
+		key := FromUint64(uint64(k))
+		n, err := s.Count(key)
+		tombs, err2 := s.TombstoneCount(key)
+		mustDo(t, err, err2)
+		if n != want || tombs != 0 {
+			t.Errorf("key %d: %d values and %d tombstones, want %d and none", k, n, tombs, want)
+		}
+	}
+	mustCheck(t, s)
+	mustDo(t, s.Close())
+}
+
+// TestCollectionBesideCheckpoints: rows that come, and rows that checkpoints drop, while a
+// collection reads do not make it drop what it has not handled.
+func TestCollectionBesideCheckpoints(t *testing.T) {
+	s, _ := deletedSets(t, &Options{GCInterval: -1}, 30)
+	mustDo(t, s.Checkpoint(t.Context()))
+	late := func(v uint64) { // a row that the collection does not know
+		mustDo(t, s.DeleteValue(FromUint64(7), FromUint64(v)), s.Checkpoint(t.Context()))
+	}
+	c := collection{store: s, asked: map[E]wal.Opcode{}, rows: 1200}
+	var err error
+	c.view, err = s.Snapshot()
+	mustDo(t, err, c.deletions(t.Context()))
+	late(50)
+	mustDo(t, c.submit(t.Context()))
+	late(51)
+	if n := s.state.Load().view.record.numDeletions; n != 1202 {
+		t.Fatalf("%d rows, want 1202", n)
+	}
+	mustDo(t, s.exclusively(func() error { // as a checkpoint does whose log has become too long
+		return s.change(func(m *merge) error { m.handled = 1000; return nil })
+	}))
+	mustDo(t, c.finish(t.Context()))
+	if n := s.state.Load().view.record.numDeletions; n != 2 || c.stats.Deletions != 200 {
+		t.Errorf("%d rows left, %d handled, want 2 and 200", n, c.stats.Deletions)
+	}
+	if n, err := s.TombstoneCount(FromUint64(7)); err != nil || n != 1 { // of 51: 50 went before
+		t.Errorf("%d tombstones, %v, want 1", n, err)
+	}
+	mustCheck(t, s)
+	mustDo(t, s.Close())
+}
+
+// TestTombstonesWithoutRows: sets whose rows were dropped because the log was long are
+// found by the scan, a part of the store at a time.
+func TestTombstonesWithoutRows(t *testing.T) {
+	s, tombstones := deletedSets(t, &Options{GCInterval: -1}, 30)
+	mustDo(t, s.Checkpoint(t.Context()))
+	mustDo(t, s.exclusively(func() error {
+		return s.change(func(m *merge) error { m.handled = tombstones; return nil })
+	}))
+	total := GCStats{}
+	for range 4 {
+		stats, err := s.collect(t.Context(), collection{sets: 10})
+		mustDo(t, err)
+		if stats.Compacted != 10 || stats.Deletions != 0 {
+			t.Errorf("a quarter: %+v", stats)
+		}
+		total.Tombstones += stats.Tombstones
+	}
+	if total.Tombstones != tombstones {
+		t.Errorf("%d tombstones, want %d", total.Tombstones, tombstones)
+	}
+	mustDo(t, s.Close())
+}
+
+// TestOrphans: a set that no key names is freed with all that it has, once.
+func TestOrphans(t *testing.T) {
+	for _, values := range []uint64{5, 3000} { // a row, a tree
+		s, _ := deletedSets(t, &Options{GCInterval: -1}, 0)
+		before := s.state.Load().view.record
+		mustDo(t, s.exclusively(func() error {
+			return s.change(func(m *merge) error {
+				set := m.sets.Empty(FromString("nobody"))
+				for v := range values {
+					if err := set.Add(FromUint64(v)); err != nil {
+						return err
+					}
+				}
+				_, err := m.sets.Save(set)
+				return err
+			})
+		}))
+		if _, err := s.Check(t.Context()); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("a set that no key names: %v", err)
+		}
+		stats, err := s.RunGCOnce(t.Context())
+		if err != nil || stats != (GCStats{Orphans: 1}) {
+			t.Errorf("%+v, %v, want one orphan", stats, err)
+		}
+		mustCheck(t, s)
+		after := s.state.Load().view.record
+		if after.numValues != before.numValues || after.freeSet == 0 {
+			t.Errorf("%d values, first unused set %d", after.numValues, after.freeSet)
+		}
+		mustDo(t, s.Close())
+	}
+}
+
+// TestCollectionCancelled: a collection whose context is done has no effect, or a whole
+// step's, and says so; one of a store that is being closed returns ErrClosed, and Close
+// does not wait for the rest of it.
+func TestCollectionCancelled(t *testing.T) {
+	s, tombstones := deletedSets(t, &Options{GCInterval: -1}, 30)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.RunGCOnce(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if err := s.Maintain(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("maintain, cancelled: %v", err)
+	}
+	mustDo(t, s.Checkpoint(t.Context()))
+	if r := &s.state.Load().view.record; r.numTombstones != tombstones || r.numDeletions != tombstones {
+		t.Errorf("%d tombstones, %d rows, want %d", r.numTombstones, r.numDeletions, tombstones)
+	}
+	done := make(chan error)
+	for range 3 {
+		go func() { _, err := s.RunGCOnce(t.Context()); done <- err }()
+		go func() { done <- s.Maintain(t.Context()) }()
+	}
+	mustDo(t, s.Close())
+	for range 6 {
+		if err := <-done; err != nil && !errors.Is(err, ErrClosed) {
+			t.Errorf("beside Close: %v", err)
+		}
+	}
+	for _, refuses := range []struct {
+		options *Options
+		want    error
+	}{{&Options{ReadOnly: true}, ErrReadOnly}} {
+		s, err := Open(s.path, refuses.options)
+		mustDo(t, err)
+		_, err = s.RunGCOnce(t.Context())
+		if !errors.Is(err, refuses.want) || !errors.Is(s.Maintain(t.Context()), refuses.want) || !errors.Is(s.MigrateDirectory(t.Context()), refuses.want) {
+			t.Errorf("read-only: %v", err)
+		}
+		mustCheck(t, s)
+		mustDo(t, s.Close())
+	}
+}
+
+// TestBackgroundCollects: tombstones go by themselves, at the interval; and when the
+// deletion log is long, before it.
+func TestBackgroundCollects(t *testing.T) {
+	until := func(s *Store) {
+		t.Helper()
+		for range 2000 {
+			if s.Metrics().GCRuns > 0 {
+				mustDo(t, s.Checkpoint(t.Context()))
+				if r := &s.state.Load().view.record; r.numTombstones == 0 && r.numDeletions == 0 {
+					mustCheck(t, s)
+					mustDo(t, s.Close())
+					return
+				}
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		t.Fatal("no collection came")
+	}
+	s, _ := deletedSets(t, &Options{GCInterval: 20 * time.Millisecond}, 30)
+	mustDo(t, s.Checkpoint(t.Context()))
+	until(s)
+
+	s, _ = deletedSets(t, &Options{GCInterval: time.Hour}, 0)
+	var b Batch
+	for v := range uint64(leastDeletions/2 + 1) {
+		b.Insert(FromUint64(0), FromUint64(v+1000))
+	}
+	mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+	b.Reset()
+	for v := range uint64(leastDeletions/2 + 1) {
+		b.DeleteValue(FromUint64(0), FromUint64(v+1000))
+	}
+	mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+	until(s)
+}
+
+// TestMaintain: after most keys were deleted, what is left takes the room that a store
+// made of it alone takes; a second call changes nothing.
+func TestMaintain(t *testing.T) {
+	dir := t.TempDir()
+	fill := func(name string, each func(b *Batch)) *Store {
+		s, err := Open(filepath.Join(dir, name), &Options{GCInterval: -1})
+		mustDo(t, err)
+		var b Batch
+		each(&b)
+		mustDo(t, s.Apply(&b))
+		return s
+	}
+	const keys, part = 100_000, 20 // one in part is left
+	values := func(k uint64) uint64 { // and has so many values, after as many more
+		if k%100 == 0 {
+			return 9
+		}
+		return 1
+	}
+	s := fill("s.h5", func(b *Batch) {
+		for k := range uint64(keys) {
+			for v := range 2 * values(k) {
+				b.Insert(FromUint64(k), FromUint64(v))
+			}
+		}
+	})
+	model := contents{}
+	var b Batch
+	for k := range uint64(keys) {
+		if k%part != 0 {
+			b.Delete(FromUint64(k))
+			continue
+		}
+		model[FromUint64(k)] = map[E]bool{}
+		for v := range values(k) {
+			b.DeleteValue(FromUint64(k), FromUint64(values(k)+v))
+			model[FromUint64(k)][FromUint64(v)] = true
+		}
+	}
+	mustDo(t, s.Checkpoint(t.Context()), s.Apply(&b), s.Maintain(t.Context()))
+	mustHold(t, s, model)
+	f, err := s.Figures(t.Context())
+	mustDo(t, err)
+	if f.Runs != 0 || f.Tombstones != 0 || f.WaitingEntries != 0 || f.SpilledSets != keys/100 {
+		t.Errorf("%+v: want no runs, no tombstones and %d sets", f, keys/100)
+	}
+	mustDo(t, s.Checkpoint(t.Context())) // of the log's summary of what was done
+	before := s.Metrics().Commits
+	mustDo(t, s.Maintain(t.Context()))
+	if n := s.Metrics().Commits - before; n > 0 {
+		t.Errorf("%d commits that change nothing", n)
+	}
+	mustDo(t, s.Close())
+
+	fresh := fill("fresh.h5", func(b *Batch) {
+		for k, set := range model {
+			for v := range set {
+				b.Insert(k, v)
+			}
+		}
+	})
+	mustDo(t, fresh.Maintain(t.Context()), fresh.Close())
+	var sizes [2]int64
+	for i, name := range []string{"s.h5", "fresh.h5"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		mustDo(t, err)
+		sizes[i] = info.Size()
+	}
+	t.Logf("%d bytes, a fresh store %d", sizes[0], sizes[1])
+	if sizes[0] > sizes[1]*13/10+1<<20 {
+		t.Errorf("%d bytes after Maintain and Close, a fresh store has %d", sizes[0], sizes[1])
+	}
+}
+
+// TestMigrateDirectory: a directory in a form that its size does not ask for, as another
+// version's limits left it, is brought into that form, down and up, and every key is found.
+func TestMigrateDirectory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	limits := []struct {
+		attribute, dataset int
+		want               DirectoryMode
+	}{{0, 0, "attribute"}, {4, 0, "dataset"}, {4, 8, "sharded"}, {4, 0, "dataset"}, {0, 0, "attribute"}}
+	model := contents{}
+	for i, l := range limits {
+		t.Run(fmt.Sprint(i, l.want), func(t *testing.T) {
+			o := &Options{SplitThreshold: 8, GCInterval: -1}
+			o.directory.Limits.Attribute, o.directory.Limits.Dataset, o.directory.Limits.Shard = l.attribute, l.dataset, 8
+			s, err := Open(path, o)
+			mustDo(t, err)
+			if i == 0 {
+				var b Batch
+				for k := range uint64(2000) {
+					b.Insert(FromUint64(k), FromUint64(k))
+				}
+				model.apply(b.ops)
+				mustDo(t, s.Apply(&b))
+			}
+			for range 2 {
+				mustDo(t, s.MigrateDirectory(t.Context()))
+				if got := s.DirectoryMode(); got != l.want {
+					t.Errorf("the directory is %q, want %q", got, l.want)
+				}
+				mustHold(t, s, model)
+			}
+			mustDo(t, s.Close())
+		})
+	}
+}
