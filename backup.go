@@ -35,6 +35,9 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 	opts := s.opts
 	opts.ReadOnly, opts.Salvage, opts.Durability, opts.AllowUnsafeFS = false, false, Async, true
 	err = makeWhole(ctx, path, s.vfile, opts, func(dst vfs.File) error { return v.copyTo(ctx, dst) }, v.replayInto)
+	if over := v.ended(); err != nil && over != nil {
+		err = over // whatever failed because the store is closed
+	}
 	if err != nil {
 		return fmt.Errorf("backup to %s: %w", path, ofStore(err))
 	}

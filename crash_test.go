@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/vfs"
 	"github.com/cidstore/cidstore/wal"
@@ -50,6 +51,12 @@ func growingRing(o *Options) { o.startBytes, o.WALBytes = 16*512, 256*512 }
 
 // volatile makes writes durable at Sync, and now and then by themselves.
 func volatile(o *Options) { o.Durability, o.FlushInterval = Async, 40*time.Microsecond }
+
+// smallForms is noQuarantine with a directory that takes every form.
+func smallForms(o *Options) {
+	o.quarantine = -1
+	o.directory.Limits = directory.Limits{Attribute: 2, Dataset: 8, Shard: 8}
+}
 
 // contents is what a store holds, as a set of pairs.
 type contents map[E]map[E]bool
@@ -171,6 +178,14 @@ func (c *scenario) apply(ops ...wal.Op) {
 	c.t.Helper()
 	c.accept(ops...)
 	c.fs.Mark(acked(len(c.batches) - 1))
+}
+
+// do runs something that changes no pair.
+func (c *scenario) do(f func() error) {
+	c.t.Helper()
+	if err := f(); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // accept writes one batch.
@@ -364,6 +379,65 @@ var crashWorkloads = []struct {
 		c.close()
 		c.fs.Mark(acked(len(c.batches) - 1))
 	}},
+	{"collection", noQuarantine, func(c *scenario) {
+		c.open()
+		for i := range uint64(40) {
+			k := FromUint64(i % 5)
+			ops := []wal.Op{ins(i%7, i), ins(i%5, 100+i), ins(i%5, 200+i), delv(i%5, 195+i), delv(i%7, i-21)}
+			switch i % 6 {
+			case 2:
+				ops = append(ops, wal.Op{Code: wal.CompactSet, Key: k})
+			case 4:
+				ops = append(ops, wal.Op{Code: wal.DemoteSet, Key: k}, del((i+3)%5))
+			}
+			c.apply(ops...)
+			if i%8 == 7 {
+				c.do(func() error { _, err := c.store.RunGCOnce(context.Background()); return err })
+			}
+			if i%13 == 12 {
+				c.do(func() error { return c.store.Maintain(context.Background()) })
+			}
+		}
+		if m := c.store.Metrics(); m.CompactionEvents == 0 || m.DemotionEvents == 0 || m.GCRuns == 0 {
+			c.t.Fatalf("%d compactions, %d demotions, %d collections: want some of each", m.CompactionEvents, m.DemotionEvents, m.GCRuns)
+		}
+		c.close()
+	}},
+	{"merges", smallForms, func(c *scenario) {
+		c.open()
+		forms := map[DirectoryMode]bool{}
+		for i := range uint64(4) {
+			for part := range uint64(3) {
+				var ops []wal.Op
+				for k := range uint64(100) {
+					ops = append(ops, ins(part*100+k, i))
+				}
+				c.apply(ops...)
+			}
+			c.do(func() error { return c.store.Checkpoint(context.Background()) })
+			forms[c.store.DirectoryMode()] = true
+			for part := range uint64(3) {
+				var ops []wal.Op
+				for k := range uint64(100) {
+					if k%(4+i*5) != 0 {
+						ops = append(ops, del(part*100+k))
+					}
+				}
+				c.apply(ops...)
+			}
+			c.do(func() error { return c.store.Maintain(context.Background()) })
+			forms[c.store.DirectoryMode()] = true
+			if i%2 == 1 {
+				c.do(func() error { return c.store.Shrink(context.Background()) })
+				c.apply(ins(7, i), delv(7, i-1))
+			}
+		}
+		r := c.store.state.Load().view.record
+		if len(forms) != 3 || r.unusedGroups == 0 || c.store.Metrics().MergeEvents == 0 {
+			c.t.Fatalf("forms %v, %d groups unused, %d merges: want all three, and some", forms, r.unusedGroups, c.store.Metrics().MergeEvents)
+		}
+		c.close()
+	}},
 }
 
 // heldReaders are snapshots, and a second opener that reads only, which stay for a
@@ -452,7 +526,7 @@ func crashBudget(t *testing.T) int {
 	if shortCampaign() {
 		return 2_000
 	}
-	return 33_340 // shared by ten workloads
+	return 33_340 // shared by all workloads
 }
 
 func crashSeed(t *testing.T) uint64 {

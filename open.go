@@ -88,6 +88,7 @@ func open(path string, opts Options) (*Store, error) {
 	}
 	s := &Store{opts: opts, path: absolute(path, &opts), info: info, vfile: file, file: tree}
 	s.admission.released.L = &s.admission.mu
+	s.admission.most = noLimit
 	s.recovery.fromTree(report)
 	err = s.notReplaced()
 	if err == nil {

@@ -182,7 +182,7 @@ func (s *Store) Close() error {
 	})
 	s.file.Drain()
 	if !s.opts.ReadOnly && err == nil { // now: Trim makes roots of its own, which readers do not know
-		err = s.file.Trim(reserve)
+		err = s.file.Trim(reserve, nil)
 	}
 	err = errors.Join(err, s.file.Close(), s.vfile.Close())
 	s.noteClose(&last, err)

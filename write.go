@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/cidstore/cidstore/bucket"
@@ -127,6 +128,7 @@ type claim struct {
 type admission struct {
 	mu       sync.Mutex // guards the fields below
 	claimed  claim
+	most     int64     // records that may be claimed at once
 	covered  int64     // pending operations whose growth the free space covers
 	releases uint64    // claims given back so far
 	released sync.Cond // with mu: releases has grown
@@ -190,6 +192,19 @@ func (s *Store) release(c claim) {
 	s.admission.released.Broadcast()
 }
 
+// noLimit is the limit of an admission that only the ring limits.
+const noLimit = math.MaxInt64
+
+// limit sets how many records may be claimed at once, and waits until no more are.
+func (a *admission) limit(records int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.most = records
+	for a.claimed.records > a.most {
+		a.released.Wait()
+	}
+}
+
 // awaitRelease waits until a claim is given back that was held when seen was read.
 // Those who hold one wait for nothing but the disk.
 func (a *admission) awaitRelease(seen uint64) {
@@ -212,7 +227,7 @@ const (
 // shortOf tells what is missing for want. admission.mu is held.
 func (s *Store) shortOf(want claim) shortage {
 	c := s.admission.claimed
-	if s.log.Room()-c.records < want.records || want.records > s.log.Largest() {
+	if min(s.log.Room(), s.admission.most)-c.records < want.records || want.records > s.log.Largest() {
 		return ringShort
 	}
 	pending, need := s.pendingOps()+c.ops, want.ops*opBytes

@@ -71,7 +71,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 			if err := f.Settle(); err != nil {
 				t.Fatal(err)
 			}
-			if err := f.Trim(0); err != nil {
+			if err := f.Trim(0, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -258,7 +258,7 @@ func TestSyncFails(t *testing.T) {
 				t.Fatalf("mode %d, sync %d: %v", mode, skip, err)
 			}
 			later := fs.Add(errfs.Rule{Ops: errfs.Changes | errfs.Syncs})
-			for _, err := range []error{tryRound(f, 2), f.Settle(), f.Reserve(1 << 20), f.Trim(0), f.Region(dataStart, 64).WriteSync([]byte{1}, 0)} {
+			for _, err := range []error{tryRound(f, 2), f.Settle(), f.Reserve(1 << 20), f.Trim(0, nil), f.Region(dataStart, 64).WriteSync([]byte{1}, 0)} {
 				if !errors.Is(err, ErrPoisoned) {
 					t.Errorf("afterwards: %v", err)
 				}

@@ -223,7 +223,7 @@ func TestLocks(t *testing.T) {
 		t.Fatalf("payload %q, %v", p, err)
 	}
 	size := f.Space().Size
-	if err := f.Trim(0); err != nil || f.Space().Size != size {
+	if err := f.Trim(0, nil); err != nil || f.Space().Size != size {
 		t.Fatalf("trim beside a reader: %+v, %v", f.Space(), err)
 	}
 	f.Close()
@@ -235,7 +235,7 @@ func TestLocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	reader.Close()
-	if err := again.Trim(0); err != nil || again.Space().Size >= size {
+	if err := again.Trim(0, nil); err != nil || again.Space().Size >= size {
 		t.Fatalf("trim alone: %+v, %v", again.Space(), err)
 	}
 	if _, _, err := reopen(t, path, Options{ReadOnly: true}); err != nil {

@@ -43,18 +43,31 @@ func (f *File) Refresh() (bool, error) {
 // usable space are left in all. It
 // needs the file for itself, but for Views of this File: else it does nothing,
 // and says nothing. It commits the present root again, with the smaller end
-// of file, in both slots, and only then truncates. There must be no Tx; the caller
-// goes on with File.View.
-func (f *File) Trim(keepFree int64) error {
+// of file, in both slots, and only then truncates. There must be no Tx. Before each
+// commit, and at last, it calls adopt, which puts File.View in the place of older ones;
+// nil: nobody reads.
+func (f *File) Trim(keepFree int64, adopt func() error) error {
+	if adopt == nil {
+		adopt = func() error { f.View().Adopted(); return nil }
+	}
+	_, err := f.Alone(func() error { return f.trim(uint64(max(keepFree, 0)), adopt) })
+	return err
+}
+
+// Alone calls do while nobody else has the file open, and keeps others from opening it;
+// it reports whether that was so. One call at a time, but for those inside do.
+func (f *File) Alone(do func() error) (alone bool, err error) {
 	if err := f.writable(); err != nil {
-		return err
+		return false, err
 	}
-	alone, err := f.lockAlone()
-	if err != nil || !alone {
-		return err
+	if alone, err = f.lockAlone(); err != nil || !alone {
+		return false, err
 	}
-	err = f.trim(uint64(max(keepFree, 0)))
-	return errors.Join(err, f.shareAgain())
+	before := f.alone
+	f.alone = true
+	err = do()
+	f.alone = before
+	return true, errors.Join(err, f.shareAgain())
 }
 
 // lockAlone takes the exclusive lock on the whole file, if nobody else has it open.
@@ -88,12 +101,14 @@ func (f *File) shareAgain() error {
 // commit of the first has moved.
 const trimRounds = 2
 
-func (f *File) trim(keepFree uint64) error {
+func (f *File) trim(keepFree uint64, adopt func() error) error {
 	for range trimRounds {
 		if err := f.Settle(); err != nil {
 			return err
 		}
-		f.View().Adopted()
+		if err := adopt(); err != nil {
+			return err
+		}
 		tail, err := f.cutTail(keepFree)
 		if err != nil || tail.size == 0 {
 			return err
@@ -105,7 +120,7 @@ func (f *File) trim(keepFree uint64) error {
 			return err
 		}
 	}
-	return nil
+	return adopt()
 }
 
 // cutTail takes what Trim may give back out of the pool and out of the file's size.

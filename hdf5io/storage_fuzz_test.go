@@ -269,7 +269,7 @@ func (s *spaceModel) run(op byte) {
 		tx.Abort()
 		scribble(s.t, f)
 	case 5:
-		if err := f.Trim(int64(op/16) * 4096); err != nil {
+		if err := f.Trim(int64(op/16)*4096, nil); err != nil {
 			s.t.Fatal(err)
 		}
 	case 6: // close and open; the readers of this process are gone

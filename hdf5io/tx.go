@@ -78,10 +78,15 @@ func (tx *Tx) Placed() int64 { return int64(tx.writer.placed) }
 // Longest is the size of the longest piece that Place finds room for without
 // growing the file, in bytes.
 func (tx *Tx) Longest() int64 {
-	s := &tx.file.space
+	return max(int64(tx.writer.run.size), tx.file.Longest())
+}
+
+// Longest is the longest stretch of free space, in bytes.
+func (f *File) Longest() int64 {
+	s := &f.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	longest := tx.writer.run.size
+	longest := uint64(0)
 	for c := numClasses - 1; c >= 0; c-- {
 		for _, i := range s.pool.classes[c] {
 			longest = max(longest, s.pool.list[i].sectors().size)
