@@ -256,6 +256,7 @@ func (s *Store) AuditWAL(sample int) error {
 		return s.log.Audit(sample, s.random)
 	}
 	_, err := s.verifyLog()
+	s.metrics.audited(err)
 	return err
 }
 

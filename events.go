@@ -26,10 +26,11 @@ func (s *Store) noteOpen() {
 // begins notes the begin of a checkpoint. The function that it returns notes the end.
 func (c *checkpoint) begins() (ends func()) {
 	m, operations := &c.store.metrics, c.ops.len()
-	commits, bytes := m.commits.Load(), m.placedBytes.Load()
+	commits, bytes, began := m.commits.Load(), m.placedBytes.Load(), c.store.opts.Clock()
 	c.store.note(slog.LevelDebug, "checkpoint begin", "operations", operations)
 	return func() {
 		d := &c.done
+		m.checkpointTimes.observe(c.store.opts.Clock().Sub(began))
 		c.store.note(slog.LevelInfo, "checkpoint end", "operations", operations,
 			"commits", m.commits.Load()-commits, "bytes", m.placedBytes.Load()-bytes,
 			"splits", d.splits, "merges", d.merges, "promotions", d.promotions, "demotions", d.demotions, "compactions", d.compactions)

@@ -19,6 +19,12 @@ type memos struct {
 	keys map[E]*memo
 }
 
+func (s *memos) len() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return uint64(len(s.keys))
+}
+
 func (s *memos) of(key E) *memo {
 	s.mu.Lock()
 	defer s.mu.Unlock()

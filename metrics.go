@@ -2,54 +2,157 @@ package cidstore
 
 import (
 	"context"
+	"errors"
+	"iter"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/wal"
 )
 
-// Metrics is a moment's counters and gauges. Counters begin at Open.
+// Metrics is a moment's counters and gauges. Counters begin at Open, never go down, and
+// stay after Close; the rest is of an open store. Package metrics gives them to Prometheus.
 type Metrics struct {
-	BucketCount   uint64 // rows of buckets, overflow rows included
-	DirectorySize uint64 // pointers, 2^global depth
-	Keys, Values  uint64 // of the tree's root
-	Tombstones    uint64
-	SpilledSets   uint64 // rows of set states, unused ones included
+	Open   bool      // whether the store was; if not, gauges are zero
+	Opened time.Time // by Options.Clock: when counters began
+
+	BucketCount    uint64 // rows of buckets, overflow rows included
+	DirectorySize  uint64 // pointers, 2^global depth
+	Keys, Values   uint64 // of the tree's root
+	Tombstones     uint64
+	SpilledSets    uint64 // rows of set states, unused ones included
+	Runs           uint64 // of entries that wait to be folded into groups
+	WaitingEntries uint64 // entries of runs that count
+	Commit         uint64 // number of the root that readers see
 
 	SplitEvents, MergeEvents                          uint64
 	PromotionEvents, DemotionEvents, CompactionEvents uint64
 	GCRuns                                            uint64
 	ErrorEvents                                       uint64
+	ErrorsByType                                      [errorTypes]uint64 // see Errors
 	LastError                                         string
+	LastErrorTime                                     time.Time // by Options.Clock
 
 	Commits, Checkpoints uint64
-	PlacedBytes          uint64 // written into the tree's space
-	Waits                uint64 // times that a write had to wait for room
+	CheckpointTimes      Durations // of those that came to their end
+	PlacedBytes          uint64    // written into the tree's space
+	Waits                uint64    // times that a write had to wait for room
 	PendingOperations    uint64
 	PendingBytes         uint64 // of memory
+	CachedKeys           uint64 // with so many pending operations that readers keep what these come to
 	Snapshots            uint64 // open ones
 
 	FileBytes                          uint64
 	FreeBytes, LimboBytes, PinnedBytes uint64 // of a writable store
 	OldestPin                          uint64 // oldest commit that a reader holds; 0: none
-	CorrectedMasks, RowsJudgedSingly   uint64 // damage read through
+	CorrectedMasks, RowsJudgedSingly   uint64 // damage read through; counters
 
-	WAL          wal.Stats
-	WALBytes     uint64 // size of the ring
-	LastSequence uint64 // of the log
-	LastApplied  uint64 // in the tree
-	Watermark    uint64 // known to be durable
+	WAL          wal.Stats // counters; see Records
+	WALSyncTimes Durations // of the writes of the log, each of which is synced
+	WALBytes     uint64    // size of the ring
+	LastSequence uint64    // of the log
+	LastApplied  uint64    // in the tree
+	Watermark    uint64    // known to be durable
+
+	// Replays of the log, by Open and Refresh: how often it was read, what was in it,
+	// and how often damage was met. A reader meets some where a writer overtakes it, and
+	// reads again.
+	Replays, ReplayedFrames, ReplayedOperations, ReplayErrors uint64
+}
+
+// Records yields how many records of each operation the log has appended.
+func (m *Metrics) Records() iter.Seq2[string, uint64] {
+	return func(yield func(string, uint64) bool) {
+		for _, o := range [...]struct {
+			name string
+			code wal.Opcode
+		}{
+			{"insert", wal.Insert}, {"delete", wal.Delete}, {"delete_value", wal.DeleteValue},
+			{"split", wal.Split}, {"merge", wal.Merge}, {"promote", wal.Promote}, {"demote", wal.Demote}, {"compact", wal.Compact},
+			{"commit", wal.Commit}, {"pad", wal.Pad},
+		} {
+			if !yield(o.name, m.WAL.Records[o.code]) {
+				return
+			}
+		}
+	}
+}
+
+// Errors yields how many of ErrorEvents were of each type.
+func (m *Metrics) Errors() iter.Seq2[string, uint64] {
+	return func(yield func(string, uint64) bool) {
+		for i, n := range m.ErrorsByType {
+			if !yield(errorTypeNames[i], n) {
+				return
+			}
+		}
+	}
+}
+
+const errorTypes = 7
+
+// errorTypeNames are those of what errorType returns.
+var errorTypeNames = [errorTypes]string{"no_space", "replaced", "tampered", "corrupt", "io", "poisoned", "other"}
+
+// errorType finds the cause: an error that poisons the store is of the type of what it
+// wraps, if that is known.
+func errorType(err error) int {
+	for i, of := range [errorTypes - 1]error{ErrNoSpace, ErrReplaced, ErrTampered, ErrCorrupt, ErrIO, ErrPoisoned} {
+		if errors.Is(err, of) {
+			return i
+		}
+	}
+	return errorTypes - 1
 }
 
 // counters are moved where the work is done.
 type counters struct {
+	opened                                             time.Time
 	commits, checkpoints, placedBytes, waits           atomic.Uint64
 	splits, merges, promotions, demotions, compactions atomic.Uint64
-	gcRuns, errors                                     atomic.Uint64
+	gcRuns                                             atomic.Uint64
+	damage                                             bucket.Damage
+	checkpointTimes, syncTimes                         durations
 
-	mu        sync.Mutex // guards lastError
+	replays, replayedFrames, replayedOperations, replayErrors atomic.Uint64
+	audits, auditFailures                                     atomic.Uint64 // by readers, who have no wal.Log
+
+	mu        sync.Mutex // guards what follows
+	errors    [errorTypes]uint64
 	lastError string
+	lastTime  time.Time
+}
+
+// scanned counts a replay of the log.
+func (c *counters) scanned(r *wal.ScanReport, err error) {
+	c.replays.Add(1)
+	c.replayedFrames.Add(uint64(r.Frames))
+	c.replayedOperations.Add(uint64(r.Ops))
+	if err != nil {
+		c.replayErrors.Add(1)
+	}
+}
+
+// audited counts a reader's audit of the log.
+func (c *counters) audited(err error) {
+	c.audits.Add(1)
+	if err != nil {
+		c.auditFailures.Add(1)
+	}
+}
+
+// failed counts an error, which may be nil: unknown.
+func (c *counters) failed(err error, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.errors[errorType(err)]++
+	c.lastTime = now
+	if err != nil {
+		c.lastError = err.Error()
+	}
 }
 
 // count adds what a commit did to the structure.
@@ -66,30 +169,54 @@ func (s *Store) count(done structure) {
 
 // Metrics returns the present figures; after Close only the counters.
 func (s *Store) Metrics() Metrics {
-	c := &s.metrics
+	m := s.metrics.load()
+	if s.log != nil { // set before Open returns, and for good
+		m.WAL = s.log.Stats()
+	}
+	m.WAL.Audits += s.metrics.audits.Load()
+	m.WAL.AuditFailures += s.metrics.auditFailures.Load()
+	if r, pin, err := s.acquire(); err == nil {
+		defer r.view.Unpin(pin)
+		m.Open = true
+		s.gauges(&m, r)
+	}
+	return m
+}
+
+// load returns the counters that the store itself counts.
+func (c *counters) load() Metrics {
 	m := Metrics{
-		SplitEvents: c.splits.Load(), MergeEvents: c.merges.Load(), PromotionEvents: c.promotions.Load(),
-		DemotionEvents: c.demotions.Load(), CompactionEvents: c.compactions.Load(),
-		GCRuns: c.gcRuns.Load(), ErrorEvents: c.errors.Load(),
-		Commits: c.commits.Load(), Checkpoints: c.checkpoints.Load(),
+		Opened: c.opened, SplitEvents: c.splits.Load(), MergeEvents: c.merges.Load(),
+		PromotionEvents: c.promotions.Load(), DemotionEvents: c.demotions.Load(), CompactionEvents: c.compactions.Load(),
+		GCRuns: c.gcRuns.Load(), Commits: c.commits.Load(), Checkpoints: c.checkpoints.Load(),
+		CheckpointTimes: c.checkpointTimes.load(), WALSyncTimes: c.syncTimes.load(),
 		PlacedBytes: c.placedBytes.Load(), Waits: c.waits.Load(),
+		Replays: c.replays.Load(), ReplayedFrames: c.replayedFrames.Load(),
+		ReplayedOperations: c.replayedOperations.Load(), ReplayErrors: c.replayErrors.Load(),
 	}
+	m.CorrectedMasks, m.RowsJudgedSingly = c.damage.Counters()
 	c.mu.Lock()
-	m.LastError = c.lastError
-	c.mu.Unlock()
-	r, pin, err := s.acquire()
-	if err != nil {
-		return m
+	defer c.mu.Unlock()
+	m.ErrorsByType, m.LastError, m.LastErrorTime = c.errors, c.lastError, c.lastTime
+	for _, n := range c.errors {
+		m.ErrorEvents += n
 	}
-	defer r.view.Unpin(pin)
+	return m
+}
+
+// gauges fills in the figures of what r reads, which is pinned.
+func (s *Store) gauges(m *Metrics, r reader) {
 	rec := &r.view.record
 	m.BucketCount, m.DirectorySize = rec.numBuckets, uint64(r.view.directory.Len())
 	m.Keys, m.Values, m.Tombstones, m.SpilledSets = rec.numKeys, rec.numValues, rec.numTombstones, rec.numSets
+	m.WaitingEntries, _ = r.view.buckets.Waiting()
+	m.Runs, m.Commit = uint64(r.view.buckets.Runs()), r.view.Commit()
 	pending := uint64(r.fresh.count.Load())
 	if r.frozen != nil {
 		pending += uint64(r.frozen.count.Load())
 	}
 	m.PendingOperations, m.PendingBytes = pending, pending*opBytes
+	m.CachedKeys = r.memos.len()
 	s.snapshots.Range(func(any, any) bool { m.Snapshots++; return true })
 	m.FileBytes = uint64(r.view.EndOfFile())
 	if !s.opts.ReadOnly {
@@ -97,12 +224,10 @@ func (s *Store) Metrics() Metrics {
 		m.FileBytes, m.FreeBytes = uint64(space.Size), uint64(space.Free+space.Shards)
 		m.LimboBytes, m.PinnedBytes, m.OldestPin = uint64(space.Limbo), uint64(space.Pinned), space.OldestPin
 	}
-	m.CorrectedMasks, m.RowsJudgedSingly = r.view.buckets.Counters()
 	m.WALBytes, m.LastApplied, m.Watermark = rec.walSize, rec.lastApplied, rec.watermark
 	if s.log != nil {
-		m.WAL, m.LastSequence, m.Watermark = s.log.Stats(), s.log.Next()-1, s.log.Watermark()
+		m.LastSequence, m.Watermark = s.log.Next()-1, s.log.Watermark()
 	}
-	return m
 }
 
 // LogEvent sends a structured event to Options.Logger and counts it: the events
@@ -125,14 +250,13 @@ func (s *Store) event(event string, args ...any) {
 	level := slog.LevelInfo
 	if event == "error" {
 		level = slog.LevelError
-		s.metrics.errors.Add(1)
+		var last error
 		for i := 1; i < len(args); i += 2 {
 			if err, ok := args[i].(error); ok {
-				s.metrics.mu.Lock()
-				s.metrics.lastError = err.Error()
-				s.metrics.mu.Unlock()
+				last = err
 			}
 		}
+		s.metrics.failed(last, s.opts.Clock())
 	}
 	s.opts.Logger.Log(context.Background(), level, event, append([]any{"path", s.path}, args...)...)
 }

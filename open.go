@@ -89,6 +89,7 @@ func open(path string, opts Options) (*Store, error) {
 	s := &Store{opts: opts, path: absolute(path, &opts), info: info, vfile: file, file: tree}
 	s.admission.released.L = &s.admission.mu
 	s.admission.most = noLimit
+	s.metrics.opened = opts.Clock()
 	s.recovery.fromTree(report)
 	err = s.notReplaced()
 	if err == nil {
@@ -275,6 +276,7 @@ func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*
 	if err != nil {
 		return nil, err
 	}
+	v.buckets.CountIn(&s.metrics.damage)
 	if got := v.buckets.RunsSum(); got != r.runsCRC {
 		return nil, corrupt.Errorf("attribute runs of /runs", -1, "crc32c %#08x, the store record wants %#08x", got, r.runsCRC)
 	}

@@ -129,6 +129,7 @@ func (s *Store) replay(v *view) (st *state, late []wal.Frame, err error) {
 		return nil
 	})
 	s.replayed = report
+	s.metrics.scanned(&report, err)
 	if err == nil && r.sliceThrough != 0 && s.frozenThrough.Sequence != r.sliceThrough {
 		err = corrupt.Errorf("log", -1, "no batch ends at sequence %d, through which a checkpoint is under way", r.sliceThrough)
 	}

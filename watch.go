@@ -43,8 +43,10 @@ func (r watchedRing) WriteSync(p []byte, off int64) error {
 	if err := r.store.whole(); err != nil {
 		return err
 	}
+	began := r.store.opts.Clock()
 	if err := r.Region.WriteSync(p, off); err != nil {
 		return err
 	}
+	r.store.metrics.syncTimes.observe(r.store.opts.Clock().Sub(began))
 	return r.store.whole()
 }

@@ -103,7 +103,7 @@ func (w *world) survives(name string, bit int) {
 		checker.Group(id)
 	}
 	checker.Finish()
-	if corrected, _ := table.Counters(); defects == 0 && corrected == 0 {
+	if corrected, _ := table.damage.Counters(); defects == 0 && corrected == 0 {
 		w.t.Fatalf("%s, bit %d: Check finds nothing", name, bit)
 	}
 }

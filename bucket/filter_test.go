@@ -27,7 +27,7 @@ func manyRunsWorld(t *testing.T) *world {
 
 // plain is a Table without a filter.
 func plain(t *Table) *Table {
-	return &Table{view: t.view, states: t.states, data: t.data, groups: t.groups, runs: t.runs, geometry: t.geometry, hasher: t.hasher, seal: t.seal}
+	return &Table{view: t.view, states: t.states, data: t.data, groups: t.groups, runs: t.runs, geometry: t.geometry, hasher: t.hasher, seal: t.seal, damage: t.damage}
 }
 
 // TestFilter: a filter changes no answer, and spares most questions.

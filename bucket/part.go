@@ -91,7 +91,7 @@ func (t *Table) judge(x *part) bool {
 		// Each corrected mask is counted when its entry is returned.
 	default:
 		x.trust = isBad
-		t.judged.Add(1)
+		t.damage.judged.Add(1)
 		return false
 	}
 	return true
@@ -141,7 +141,7 @@ func (t *Table) entry(x *part, i int) (Entry, error) {
 			return Entry{}, x.entryError(i, "state mask %#02x, crc32c %#08x, want %#08x", e.raw[offMask], got, want)
 		}
 		if status == ecc.Corrected {
-			t.corrected.Add(1)
+			t.damage.corrected.Add(1)
 		}
 	} else if status != ecc.OK {
 		return Entry{}, x.entryError(i, "state mask %#02x under a good checksum", e.raw[offMask])

@@ -41,8 +41,15 @@ type Table struct {
 	seal     sealer
 	verify   Verify
 
-	corrected, judged atomic.Uint64
+	damage *Damage
 }
+
+// Damage counts the damage that was read through. Any number of goroutines may use it.
+type Damage struct{ corrected, judged atomic.Uint64 }
+
+// Counters returns how many masks were corrected and how many buckets had to be
+// judged entry by entry.
+func (d *Damage) Counters() (corrected, judged uint64) { return d.corrected.Load(), d.judged.Load() }
 
 // NewTable returns the Table of a View, after it has held the forms of the
 // datasets against geometry. known, or nil, is the Table of an older View of the
@@ -52,7 +59,7 @@ func NewTable(view *hdf5io.View, geometry Geometry, uuid [16]byte, hasher keys.H
 	if err := geometry.Check(); err != nil {
 		return nil, fmt.Errorf("bucket: %w", err)
 	}
-	t := &Table{view: view, geometry: geometry, hasher: hasher, seal: newSealer(uuid), verify: verify}
+	t := &Table{view: view, geometry: geometry, hasher: hasher, seal: newSealer(uuid), verify: verify, damage: new(Damage)}
 	if view == nil {
 		return t, nil
 	}
@@ -114,11 +121,9 @@ func (t *Table) Runs() int { return len(t.runs) }
 // Geometry is the shape that the Table was made with.
 func (t *Table) Geometry() Geometry { return t.geometry }
 
-// Counters returns how many masks were corrected and how many buckets had to be
-// judged entry by entry since the Table was made.
-func (t *Table) Counters() (corrected, judged uint64) {
-	return t.corrected.Load(), t.judged.Load()
-}
+// CountIn makes t count damage in d, which Tables of many Views may share. To be
+// called before t is used.
+func (t *Table) CountIn(d *Damage) { t.damage = d }
 
 // State returns the header of a group's page.
 func (t *Table) State(id uint32) (State, error) {
