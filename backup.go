@@ -34,10 +34,14 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 	}
 	opts := s.opts
 	opts.ReadOnly, opts.Salvage, opts.Durability, opts.AllowUnsafeFS = false, false, Async, true
-	err = makeWhole(ctx, path, s.vfile, opts, func(dst vfs.File) error { return v.copyTo(ctx, dst) }, v.replayInto)
-	if over := v.ended(); err != nil && over != nil {
-		err = over // whatever failed because the store is closed
+	temporary := func() (file vfs.File, err error) {
+		err = v.guard(func() (err error) { // Close waits, and takes s.vfile away after that
+			file, err = newTemporary(path, s.vfile, &opts)
+			return err
+		})
+		return file, err
 	}
+	err = makeWhole(ctx, path, temporary, opts, func(dst vfs.File) error { return v.copyTo(ctx, dst) }, v.replayInto)
 	if err != nil {
 		return fmt.Errorf("backup to %s: %w", path, ofStore(err))
 	}
@@ -136,7 +140,8 @@ func RestoreWith(ctx context.Context, backup, path string, options *Options) err
 		defer target.Close()
 		like = target
 	}
-	err = makeWhole(ctx, path, like, opts, func(dst vfs.File) error { return copyFile(ctx, dst, src) }, nil)
+	temporary := func() (vfs.File, error) { return newTemporary(path, like, &opts) }
+	err = makeWhole(ctx, path, temporary, opts, func(dst vfs.File) error { return copyFile(ctx, dst, src) }, nil)
 	if mustBeInPlace(err) && target != nil {
 		if err = restoreInPlace(ctx, backup, src, target, opts); err != nil {
 			err = fmt.Errorf("to %s: %w", path, err)
@@ -239,12 +244,12 @@ func copyFile(ctx context.Context, dst, src vfs.File) error {
 	return dst.Sync()
 }
 
-// makeWhole lets fill write a store under a temporary name, opens it (its log is
-// replayed), lets change make its changes, verifies all of it, and gives it its
-// name and the access of the file like. Whatever fails, path stays as it was.
-func makeWhole(ctx context.Context, path string, like vfs.File, opts Options, fill func(vfs.File) error, change func(*Store) error) error {
+// makeWhole lets fill write a store into the file that temporary makes, opens it (its
+// log is replayed), lets change make its changes, verifies all of it, and gives it its
+// name. Whatever fails, path stays as it was.
+func makeWhole(ctx context.Context, path string, temporary func() (vfs.File, error), opts Options, fill func(vfs.File) error, change func(*Store) error) error {
 	opts.GCInterval = -1
-	file, err := newTemporary(path, like, &opts)
+	file, err := temporary()
 	if err != nil {
 		return err
 	}

@@ -154,7 +154,8 @@ func (r *repair) copy(src *Store, output string) error {
 	opts.ReadOnly, opts.Salvage, opts.Durability = false, false, Async
 	opts.SplitThreshold = int(v.view.record.splitThreshold)
 	fill := func(dst vfs.File) error { return format(dst, &opts) }
-	if err := makeWhole(r.ctx, output, src.vfile, opts, fill, func(dst *Store) error { return r.pairs(v, dst) }); err != nil {
+	temporary := func() (vfs.File, error) { return newTemporary(output, src.vfile, &opts) }
+	if err := makeWhole(r.ctx, output, temporary, opts, fill, func(dst *Store) error { return r.pairs(v, dst) }); err != nil {
 		return fmt.Errorf("to %s: %w", output, err)
 	}
 	return nil
