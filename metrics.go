@@ -162,6 +162,9 @@ func (s *Store) count(done structure) {
 		s.note(slog.LevelDebug, "split", "count", done.splits)
 	}
 	s.metrics.merges.Add(done.merges)
+	if done.merges > 0 {
+		s.note(slog.LevelDebug, "merge", "count", done.merges)
+	}
 	s.metrics.promotions.Add(done.promotions)
 	s.metrics.demotions.Add(done.demotions)
 	s.metrics.compactions.Add(done.compactions)

@@ -74,9 +74,13 @@ type Options struct {
 	//	checkpoint begin  Debug  operations are about to go into the tree [operations]
 	//	checkpoint end    Info   they are there [operations, commits, bytes, splits, merges, promotions, demotions, compactions]
 	//	split             Debug  a commit has split buckets [count]
+	//	merge             Debug  a commit has merged buckets [count]
+	//	gc                Info   a collection has come to its end [deletions, compacted, tombstones, orphans]: see GCStats
+	//	deletions dropped Debug  a commit has dropped rows of the deletion log, which was too long, uncollected too [rows]
 	//	grow file         Debug  a root has a longer file than the one before [from, to]
 	//	grow log          Info   and a longer log [from, to]
 	//	close             Info   Close has ended [keys, values, file_bytes; error, if it failed]
+	//	access not kept   Warn   Backup, RestoreWith or Repair could not give its file all the access of another [error]
 	//	error             Error  a failure that no caller is told, or that ends writing [error; operation]
 	//
 	// Recovery may checkpoint and grow the file before open. Whoever works calls the
