@@ -6,22 +6,24 @@ import (
 	"time"
 )
 
-// DurationBuckets is the number of buckets of Durations.
-const DurationBuckets = 128
-
-// The buckets of Durations: four to each doubling, from bound 2^-20 s to 2^12 s.
+// The shape of Durations, that of native histograms of Prometheus.
 const (
-	bucketsPerDoubling = 4
-	firstBucket        = -20*bucketsPerDoubling + 1
+	// DurationSchema says that there are 2^2 buckets to each doubling.
+	DurationSchema = 2
+	// DurationBuckets is the number of buckets.
+	DurationBuckets = 128
+	// DurationFirst is the number of the first: bucket n counts what took up to
+	// 2^(n/4) seconds, and more than the bucket before it.
+	DurationFirst = -20<<DurationSchema + 1
+	// DurationZero is the bound of Durations.Zero in seconds, 2^-20.
+	DurationZero = 0x1p-20
 )
 
-// Durations says how long something took each time. Bucket i counts those of more than
-// 2^((i-80)/4) seconds and up to 2^((i-79)/4): a native histogram of schema 2. The last
-// counts all that took longer, too.
+// Durations says how long something took each time.
 type Durations struct {
 	Sum     time.Duration
-	Zero    uint64 // those of up to 2^-20 seconds
-	Buckets [DurationBuckets]uint64
+	Zero    uint64                  // those of up to DurationZero
+	Buckets [DurationBuckets]uint64 // from DurationFirst on; the last counts all that took longer, too
 }
 
 // Count is how often it took place.
@@ -45,12 +47,12 @@ func (h *durations) observe(d time.Duration) {
 	d = max(d, 0)
 	h.sum.Add(int64(d))
 	// Log2 of a power of two is exact: a bound counts for the bucket below it.
-	n := math.Ceil(math.Log2(d.Seconds()) * bucketsPerDoubling)
-	if n < firstBucket {
+	n := math.Ceil(math.Log2(d.Seconds()) * (1 << DurationSchema))
+	if n < DurationFirst {
 		h.zero.Add(1)
 		return
 	}
-	h.buckets[min(int(n)-firstBucket, DurationBuckets-1)].Add(1)
+	h.buckets[min(int(n)-DurationFirst, DurationBuckets-1)].Add(1)
 }
 
 func (h *durations) load() (d Durations) {

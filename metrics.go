@@ -57,9 +57,9 @@ type Metrics struct {
 	LastApplied  uint64    // in the tree
 	Watermark    uint64    // known to be durable
 
-	// Replays of the log, by Open and Refresh: how often it was read, what was in it,
-	// and how often damage was met. A reader meets some where a writer overtakes it, and
-	// reads again.
+	// Replays of the log, by Open and Refresh, and by Check and AuditWAL of a reader:
+	// how often it was read, what was in it, and how often damage was met. A reader meets
+	// some where a writer overtakes it, and reads again.
 	Replays, ReplayedFrames, ReplayedOperations, ReplayErrors uint64
 }
 
