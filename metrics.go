@@ -16,8 +16,9 @@ import (
 // Metrics is a moment's counters and gauges. Counters begin at Open, never go down, and
 // stay after Close; the rest is of an open store. Package metrics gives them to Prometheus.
 type Metrics struct {
-	Open   bool      // whether the store was; if not, gauges are zero
-	Opened time.Time // by Options.Clock: when counters began
+	Open     bool      // whether the store was; if not, gauges are zero
+	ReadOnly bool      // it is
+	Opened   time.Time // by Options.Clock: when counters began
 
 	BucketCount    uint64 // rows of buckets, overflow rows included
 	DirectorySize  uint64 // pointers, 2^global depth
@@ -47,13 +48,13 @@ type Metrics struct {
 
 	FileBytes                          uint64
 	FreeBytes, LimboBytes, PinnedBytes uint64 // of a writable store
-	OldestPin                          uint64 // oldest commit that a reader holds; 0: none
+	OldestPin                          uint64 // oldest commit that a reader holds, or the newest; of a writable store
 	CorrectedMasks, RowsJudgedSingly   uint64 // damage read through; counters
 
 	WAL          wal.Stats // counters; see Records
 	WALSyncTimes Durations // of the writes of the log, each of which is synced
 	WALBytes     uint64    // size of the ring
-	LastSequence uint64    // of the log
+	LastSequence uint64    // of the log; of a writable store
 	LastApplied  uint64    // in the tree
 	Watermark    uint64    // known to be durable
 
@@ -173,6 +174,7 @@ func (s *Store) count(done structure) {
 // Metrics returns the present figures; after Close only the counters.
 func (s *Store) Metrics() Metrics {
 	m := s.metrics.load()
+	m.ReadOnly = s.opts.ReadOnly
 	if s.log != nil { // set before Open returns, and for good
 		m.WAL = s.log.Stats()
 	}

@@ -196,6 +196,26 @@ cidstore_promotion_events_total 1
 `), "cidstore_open", "cidstore_promotion_events_total"))
 }
 
+// TestReadOnlyStore: what only a writer knows is left out, and nothing else.
+func TestReadOnlyStore(t *testing.T) {
+	disk := crashfs.New(crashfs.Options{})
+	w, err := cidstore.Open("db/s.h5", &cidstore.Options{FS: disk, GCInterval: -1})
+	must(t, err)
+	defer w.Close()
+	r, err := cidstore.Open("db/s.h5", &cidstore.Options{FS: disk, ReadOnly: true})
+	must(t, err)
+	defer r.Close()
+	for i := range families {
+		f := &families[i]
+		name := f.fullName()
+		written, read := testutil.CollectAndCount(NewCollector(w), name), testutil.CollectAndCount(NewCollector(r), name)
+		ofWriter := []string{"free_bytes", "limbo_bytes", "pinned_bytes", "oldest_pinned_commit", "wal_last_sequence"}
+		if (written != read) != slices.Contains(ofWriter, f.name) {
+			t.Errorf("%s: %d of a writer, %d of a reader", name, written, read)
+		}
+	}
+}
+
 // TestCollectBesideWrites: what is gathered is consistent while the store is written
 // to, closed, and after that.
 func TestCollectBesideWrites(t *testing.T) {

@@ -60,6 +60,18 @@ func now(name, help string, value func(m *cidstore.Metrics) uint64) family {
 	}}
 }
 
+// nowOfWriter is a gauge of an open store that is not read-only.
+func nowOfWriter(name, help string, value func(m *cidstore.Metrics) uint64) family {
+	f := now(name, help, value)
+	all := f.samples
+	f.samples = func(m *cidstore.Metrics, add func(float64, ...string)) {
+		if !m.ReadOnly {
+			all(m, add)
+		}
+	}
+	return f
+}
+
 // moment is a gauge that is a time, which stays after Close; left out where there is none.
 func moment(name, help string, value func(m *cidstore.Metrics) time.Time) family {
 	return family{name: name, help: help, kind: gauge, samples: func(m *cidstore.Metrics, add func(float64, ...string)) {
@@ -116,8 +128,8 @@ var families = []family{
 
 	countEach("errors_total", "type", "Error events by type.", (*figures).Errors),
 	moment("last_error_timestamp_seconds", "When the last error event was; left out before the first.", func(m *figures) time.Time { return m.LastErrorTime }),
-	count("corrected_masks_total", "State masks of which one wrong bit was corrected.", func(m *figures) uint64 { return m.CorrectedMasks }),
-	count("rows_judged_singly_total", "Rows with a wrong checksum, whose entries were judged one by one.", func(m *figures) uint64 { return m.RowsJudgedSingly }),
+	count("corrected_masks_total", "State masks of which one wrong bit was corrected, at each read.", func(m *figures) uint64 { return m.CorrectedMasks }),
+	count("rows_judged_singly_total", "Rows with a wrong checksum whose entries were judged one by one, at each read.", func(m *figures) uint64 { return m.RowsJudgedSingly }),
 
 	count("commits_total", "Roots committed.", func(m *figures) uint64 { return m.Commits }),
 	count("checkpoints_total", "Checkpoints that came to their end.", func(m *figures) uint64 { return m.Checkpoints }),
@@ -129,10 +141,10 @@ var families = []family{
 	now("cached_keys", "Keys with many pending operations of which the outcome is kept in memory.", func(m *figures) uint64 { return m.CachedKeys }),
 
 	now("file_bytes", "Size of the file.", func(m *figures) uint64 { return m.FileBytes }),
-	now("free_bytes", "Free space in the file; 0 of a reader.", func(m *figures) uint64 { return m.FreeBytes }),
-	now("limbo_bytes", "Space that will be free after the next commits; 0 of a reader.", func(m *figures) uint64 { return m.LimboBytes }),
-	now("pinned_bytes", "Space that waits for readers of old roots; 0 of a reader.", func(m *figures) uint64 { return m.PinnedBytes }),
-	now("oldest_pinned_commit", "Oldest root that a reader holds; 0: none.", func(m *figures) uint64 { return m.OldestPin }),
+	nowOfWriter("free_bytes", "Free space in the file.", func(m *figures) uint64 { return m.FreeBytes }),
+	nowOfWriter("limbo_bytes", "Space that will be free after the next commits.", func(m *figures) uint64 { return m.LimboBytes }),
+	nowOfWriter("pinned_bytes", "Space that waits for readers of old roots.", func(m *figures) uint64 { return m.PinnedBytes }),
+	nowOfWriter("oldest_pinned_commit", "Oldest root that a reader holds, or the newest.", func(m *figures) uint64 { return m.OldestPin }),
 	now("snapshots", "Snapshots that are open.", func(m *figures) uint64 { return m.Snapshots }),
 
 	countEach("wal_records_total", "operation", "Records appended to the log by operation.", (*figures).Records),
@@ -145,11 +157,11 @@ var families = []family{
 	count("wal_audits_total", "Audits of the HMAC chain.", func(m *figures) uint64 { return m.WAL.Audits }),
 	count("wal_audit_failures_total", "Audits of the HMAC chain that failed.", func(m *figures) uint64 { return m.WAL.AuditFailures }),
 	countEach("wal_errors_total", "type", "Failures of the log by type: write, replay, audit.", logErrors),
-	count("wal_replays_total", "Times that the log was read by Open, Refresh, or a reader's Check or AuditWAL.", func(m *figures) uint64 { return m.Replays }),
+	count("wal_replays_total", "Times that the log was read by Open, Refresh, or a read-only store's Check or AuditWAL.", func(m *figures) uint64 { return m.Replays }),
 	count("wal_replayed_frames_total", "Batches that replays found.", func(m *figures) uint64 { return m.ReplayedFrames }),
 	count("wal_replayed_operations_total", "Operations that replays found.", func(m *figures) uint64 { return m.ReplayedOperations }),
 	now("wal_size_bytes", "Size of the log's ring.", func(m *figures) uint64 { return m.WALBytes }),
-	now("wal_last_sequence", "Last sequence of the log; 0 of a reader.", func(m *figures) uint64 { return m.LastSequence }),
+	nowOfWriter("wal_last_sequence", "Last sequence of the log.", func(m *figures) uint64 { return m.LastSequence }),
 	now("wal_applied_sequence", "Sequence up to which the tree holds everything.", func(m *figures) uint64 { return m.LastApplied }),
 	now("wal_watermark_sequence", "Sequence up to which everything is known to be durable.", func(m *figures) uint64 { return m.Watermark }),
 }
