@@ -2,6 +2,7 @@ package cidstore
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -113,5 +114,36 @@ func TestLoggerFollowsALife(t *testing.T) {
 	}
 	if _, failed := last["error"]; failed {
 		t.Errorf("close: %v", last)
+	}
+}
+
+// TestLoggerTellsMerges: each is told with its number.
+func TestLoggerTellsMerges(t *testing.T) {
+	r := &recorder{least: slog.LevelDebug}
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{Logger: slog.New(r), GCInterval: -1, SplitThreshold: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b Batch
+	change := func(do func(key E)) {
+		t.Helper()
+		b.Reset()
+		for i := range uint64(2000) {
+			do(FromUint64(i))
+		}
+		if err := errors.Join(s.Apply(&b), s.Checkpoint(context.Background())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(func(key E) { b.Insert(key, key) })
+	r.take()
+	change(b.Delete)
+	events, _, levels := r.take()
+	m := s.Metrics()
+	if e := events["merge"]; e == nil || levels["merge"] != slog.LevelDebug || e["count"].Uint64() == 0 || e["count"].Uint64() > m.MergeEvents {
+		t.Errorf("merge: %v, %d merges are counted", e, m.MergeEvents)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
