@@ -99,6 +99,7 @@ func (s *Store) collect(ctx context.Context, c collection) (GCStats, error) {
 		return GCStats{}, err
 	}
 	c.rows = c.view.view.record.numDeletions
+	defer s.metrics.garbage(&c.stats)
 	for _, step := range []func(context.Context) error{c.deletions, c.scan, c.submit, c.finish} {
 		if err := step(ctx); err != nil {
 			_ = c.view.Close() // or it is closed: what has happened is told

@@ -27,11 +27,13 @@ type Metrics struct {
 	SpilledSets    uint64 // rows of set states, unused ones included
 	Runs           uint64 // of entries that wait to be folded into groups
 	WaitingEntries uint64 // entries of runs that count
+	DeletionRows   uint64 // of the deletion log, which are not collected yet
 	Commit         uint64 // number of the root that readers see
 
 	SplitEvents, MergeEvents                          uint64
 	PromotionEvents, DemotionEvents, CompactionEvents uint64
 	GCRuns                                            uint64
+	Garbage                                           GCStats // of all runs together
 	ErrorEvents                                       uint64
 	ErrorsByType                                      [errorTypes]uint64 // see Errors
 	LastError                                         string
@@ -73,7 +75,7 @@ func (m *Metrics) Records() iter.Seq2[string, uint64] {
 		}{
 			{"insert", wal.Insert}, {"delete", wal.Delete}, {"delete_value", wal.DeleteValue},
 			{"split", wal.Split}, {"merge", wal.Merge}, {"promote", wal.Promote}, {"demote", wal.Demote}, {"compact", wal.Compact},
-			{"commit", wal.Commit}, {"pad", wal.Pad},
+			{"compact_set", wal.CompactSet}, {"demote_set", wal.DemoteSet}, {"commit", wal.Commit}, {"pad", wal.Pad},
 		} {
 			if !yield(o.name, m.WAL.Records[o.code]) {
 				return
@@ -115,6 +117,7 @@ type counters struct {
 	commits, checkpoints, placedBytes, waits           atomic.Uint64
 	splits, merges, promotions, demotions, compactions atomic.Uint64
 	gcRuns                                             atomic.Uint64
+	deletions, compacted, collected, orphans           atomic.Uint64 // GCStats of all runs
 	damage                                             bucket.Damage
 	checkpointTimes, syncTimes                         durations
 
@@ -143,6 +146,14 @@ func (c *counters) audited(err error) {
 	if err != nil {
 		c.auditFailures.Add(1)
 	}
+}
+
+// garbage counts what a collection did.
+func (c *counters) garbage(done *GCStats) {
+	c.deletions.Add(done.Deletions)
+	c.compacted.Add(done.Compacted)
+	c.collected.Add(done.Tombstones)
+	c.orphans.Add(done.Orphans)
 }
 
 // failed counts an error, which may be nil: unknown.
@@ -193,7 +204,9 @@ func (c *counters) load() Metrics {
 	m := Metrics{
 		Opened: c.opened, SplitEvents: c.splits.Load(), MergeEvents: c.merges.Load(),
 		PromotionEvents: c.promotions.Load(), DemotionEvents: c.demotions.Load(), CompactionEvents: c.compactions.Load(),
-		GCRuns: c.gcRuns.Load(), Commits: c.commits.Load(), Checkpoints: c.checkpoints.Load(),
+		GCRuns:  c.gcRuns.Load(),
+		Garbage: GCStats{c.deletions.Load(), c.compacted.Load(), c.collected.Load(), c.orphans.Load()},
+		Commits: c.commits.Load(), Checkpoints: c.checkpoints.Load(),
 		CheckpointTimes: c.checkpointTimes.load(), WALSyncTimes: c.syncTimes.load(),
 		PlacedBytes: c.placedBytes.Load(), Waits: c.waits.Load(),
 		Replays: c.replays.Load(), ReplayedFrames: c.replayedFrames.Load(),
@@ -215,7 +228,7 @@ func (s *Store) gauges(m *Metrics, r reader) {
 	m.BucketCount, m.DirectorySize = rec.numBuckets, uint64(r.view.directory.Len())
 	m.Keys, m.Values, m.Tombstones, m.SpilledSets = rec.numKeys, rec.numValues, rec.numTombstones, rec.numSets
 	m.WaitingEntries, _ = r.view.buckets.Waiting()
-	m.Runs, m.Commit = uint64(r.view.buckets.Runs()), r.view.Commit()
+	m.Runs, m.Commit, m.DeletionRows = uint64(r.view.buckets.Runs()), r.view.Commit(), rec.numDeletions
 	pending := uint64(r.fresh.count.Load())
 	if r.frozen != nil {
 		pending += uint64(r.frozen.count.Load())

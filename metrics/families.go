@@ -117,6 +117,7 @@ var families = []family{
 	now("spilled_sets", "Rows of sets that are not inline, unused ones included.", func(m *figures) uint64 { return m.SpilledSets }),
 	now("runs", "Runs of entries that wait to be folded into groups.", func(m *figures) uint64 { return m.Runs }),
 	now("waiting_entries", "Entries of runs that count.", func(m *figures) uint64 { return m.WaitingEntries }),
+	now("deletion_rows", "Rows of the deletion log, which are not collected yet.", func(m *figures) uint64 { return m.DeletionRows }),
 	now("commit", "Number of the root that readers see.", func(m *figures) uint64 { return m.Commit }),
 
 	count("split_events_total", "Splits of buckets.", func(m *figures) uint64 { return m.SplitEvents }),
@@ -124,7 +125,12 @@ var families = []family{
 	count("promotion_events_total", "Sets that became too large for their entry.", func(m *figures) uint64 { return m.PromotionEvents }),
 	count("demotion_events_total", "Sets that went back into their entry.", func(m *figures) uint64 { return m.DemotionEvents }),
 	count("compaction_events_total", "Sets whose tombstones were erased.", func(m *figures) uint64 { return m.CompactionEvents }),
-	count("gc_runs_total", "Runs that cleared the deletion log.", func(m *figures) uint64 { return m.GCRuns }),
+	count("gc_runs_total", "Collections of garbage that came to their end.", func(m *figures) uint64 { return m.GCRuns }),
+
+	count("gc_deletions_total", "Rows of the deletion log that collections handled.", func(m *figures) uint64 { return m.Garbage.Deletions }),
+	count("gc_compacted_sets_total", "Sets whose tombstones collections dropped.", func(m *figures) uint64 { return m.Garbage.Compacted }),
+	count("gc_tombstones_total", "Tombstones that collections dropped.", func(m *figures) uint64 { return m.Garbage.Tombstones }),
+	count("gc_orphans_total", "Sets that no key named, which collections freed.", func(m *figures) uint64 { return m.Garbage.Orphans }),
 
 	countEach("errors_total", "type", "Error events by type.", (*figures).Errors),
 	moment("last_error_timestamp_seconds", "When the last error event was; left out before the first.", func(m *figures) time.Time { return m.LastErrorTime }),
