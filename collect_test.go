@@ -283,7 +283,7 @@ func TestMaintain(t *testing.T) {
 		mustDo(t, s.Apply(&b))
 		return s
 	}
-	const keys, part = 100_000, 20 // one in part is left
+	const keys, part = 100_000, 20    // one in part is left
 	values := func(k uint64) uint64 { // and has so many values, after as many more
 		if k%100 == 0 {
 			return 9

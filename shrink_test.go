@@ -75,10 +75,10 @@ func TestShrink(t *testing.T) {
 			mustDo(t, s.Shrink(t.Context()))
 			close(stop)
 			group.Wait()
-			m := s.Metrics() // with what the writer has reserved since
+			m := s.Metrics() // the log may leave a gap of its size before it, and the writer has reserved some
 			info, err := os.Stat(s.path)
 			mustDo(t, err)
-			if most := uint64(live)*13/10 + m.WALBytes + 8<<20; m.FileBytes > most || int64(m.FileBytes) > info.Size() {
+			if most := uint64(live)*13/10 + 2*m.WALBytes + 4<<20; m.FileBytes > most || int64(m.FileBytes) > info.Size() {
 				t.Errorf("%d bytes before, %d after, %d on disk; want at most %d", before, m.FileBytes, info.Size(), most)
 			}
 			t.Logf("%d bytes before, %d after, of which live %d and log %d", before, m.FileBytes, live, m.WALBytes)

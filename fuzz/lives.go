@@ -1,6 +1,7 @@
 package fuzz
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -211,7 +212,16 @@ func (m *Machine) fault(c Source) error {
 			break
 		}
 	}
-	if failed == nil {
+	ctx := context.Background()
+	switch care := c.Choose("care", 8); {
+	case failed != nil:
+	case care == 0:
+		_, failed = m.store.RunGCOnce(ctx)
+	case care == 1:
+		failed = m.store.Maintain(ctx)
+	case care == 2 && len(m.snapshots)+len(m.readers) == 0:
+		failed = m.store.Shrink(ctx)
+	default:
 		failed = m.Checkpoint()
 	}
 	err := m.afterFault(failed)
