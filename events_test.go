@@ -42,6 +42,21 @@ func (r *recorder) take() (byName map[string]map[string]slog.Value, names []stri
 	return byName, names, levels
 }
 
+// writeMuch writes four times a log of 64 KiB, however the keys are spread.
+func writeMuch(t *testing.T, s *Store) {
+	t.Helper()
+	for i := uint64(0); i < 6000; {
+		var b Batch
+		for range 6 {
+			b.Insert(FromUint64(i), FromUint64(i+1))
+			i++
+		}
+		if err := s.Apply(&b); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestLoggerFollowsALife: a life that opens, recovers, checkpoints, splits, grows
 // and closes tells all of it, with figures.
 func TestLoggerFollowsALife(t *testing.T) {
@@ -73,11 +88,7 @@ func TestLoggerFollowsALife(t *testing.T) {
 		open["operations"].Any() != int64(1) || open["path"].String() != path || open["log_bytes"].Any() != uint64(64<<10) {
 		t.Errorf("open: %v", events)
 	}
-	for i := range uint64(2000) {
-		if err := s.Insert(FromUint64(i), FromUint64(i+1)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeMuch(t, s)
 	if err := s.Checkpoint(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +98,7 @@ func TestLoggerFollowsALife(t *testing.T) {
 		"grow file": slog.LevelDebug, "grow log": slog.LevelInfo,
 	} {
 		if !slices.Contains(names, name) || levels[name] != level {
-			t.Errorf("%s at %v, want it at %v; events %v", name, levels[name], level, names)
+			t.Fatalf("%s at %v, want it at %v; events %v", name, levels[name], level, slices.Compact(slices.Sorted(slices.Values(names))))
 		}
 	}
 	end := events["checkpoint end"]
