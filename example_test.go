@@ -1,6 +1,7 @@
 package cidstore_test
 
 import (
+	"context"
 	"fmt"
 	"log"
 	"os"
@@ -157,4 +158,100 @@ func ExampleStore_Values() {
 	}
 	fmt.Println(sum)
 	// Output: 12497500
+}
+
+// A set of more than four values is kept outside of the entry of its key, and stays there
+// when values are deleted, which leave tombstones.
+func ExampleStore_DemoteIfPossible() {
+	s, remove := words()
+	defer remove()
+	dog := cidstore.FromString("dog")
+	for v := range uint64(6) {
+		if err := s.Insert(dog, cidstore.FromUint64(v)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for v := range uint64(4) {
+		if err := s.DeleteValue(dog, cidstore.FromUint64(v)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(s.TombstoneCount(dog))
+	if err := s.Compact(dog); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(s.TombstoneCount(dog))
+	fmt.Println(s.ValueSetExists(dog))
+	fmt.Println(s.DemoteIfPossible(dog))
+	fmt.Println(s.ValueSetExists(dog))
+	// Output:
+	// 4 <nil>
+	// 0 <nil>
+	// true <nil>
+	// true <nil>
+	// false <nil>
+}
+
+// Garbage is collected in the background, and at once by a call.
+func ExampleStore_RunGCOnce() {
+	s, remove := words()
+	defer remove()
+	dog := cidstore.FromString("dog")
+	for v := range uint64(100) {
+		if err := s.Insert(dog, cidstore.FromUint64(v)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := s.Checkpoint(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	for v := range uint64(90) {
+		if err := s.DeleteValue(dog, cidstore.FromUint64(v)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	stats, err := s.RunGCOnce(context.Background())
+	fmt.Printf("%+v %v\n", stats, err)
+	// Output: {Deletions:90 Compacted:1 Tombstones:90 Orphans:0} <nil>
+}
+
+// After many deletes, Maintain merges what they have left nearly empty, and Shrink gives
+// the space back.
+func ExampleStore_Maintain() {
+	s, remove := words()
+	defer remove()
+	var b cidstore.Batch
+	for k := range uint64(50_000) {
+		b.Insert(cidstore.FromUint64(k), cidstore.FromUint64(1))
+	}
+	if err := s.Apply(&b); err != nil {
+		log.Fatal(err)
+	}
+	b.Reset()
+	for k := range uint64(49_900) {
+		b.Delete(cidstore.FromUint64(k))
+	}
+	if err := s.Apply(&b); err != nil {
+		log.Fatal(err)
+	}
+	if err := s.Maintain(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	if err := s.Shrink(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	few, err := s.Figures(context.Background())
+	fmt.Println(few.Keys, few.Groups, few.Runs, err)
+	// Output: 100 1 0 <nil>
+}
+
+// Commits bring the directory into the form that its size asks for.
+func ExampleStore_MigrateDirectory() {
+	s, remove := words()
+	defer remove()
+	if err := s.MigrateDirectory(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(s.DirectoryMode())
+	// Output: attribute
 }

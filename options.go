@@ -62,8 +62,8 @@ type Options struct {
 	// WALKey is the secret of the log's HMAC chain. nil: a random key kept in the
 	// file, which detects damage but no forger.
 	WALKey []byte
-	// GCInterval is the time between runs of background maintenance; default
-	// 60 s. Negative: no goroutines at all, checkpoints run in the write that
+	// GCInterval is the time between collections of garbage in the background; default
+	// 60 s; they come earlier when the deletion log is long. Negative: no goroutines at all, checkpoints run in the write that
 	// fills the table, and Async flushes at the first write after FlushInterval.
 	GCInterval time.Duration
 	// Logger takes structured events; nil discards them. Each has the attribute
