@@ -30,8 +30,8 @@ If that is interrupted STORE says that it is half made; run the same again.`,
 				return err
 			}
 			if err := cidstore.RestoreWith(c.Context(), args[0], args[1], options); err != nil {
-				if foreign(args[0], err) {
-					err = fmt.Errorf("restore %s: %w", args[0], errForeign)
+				if what := judgeHead(args[0], err); what != nil {
+					err = fmt.Errorf("restore %s: %w", args[0], what)
 				}
 				return err
 			}

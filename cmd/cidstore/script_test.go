@@ -33,6 +33,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Values[holderKey{}] = new(holder)
+			env.Values[watcherKey{}] = new(watcher)
 			env.Values[figuresKey{}] = make(map[string]map[string]any)
 			return nil
 		},
@@ -53,6 +54,7 @@ func TestScripts(t *testing.T) {
 			"lacks":    scriptLacks,
 			"figures":  scriptFigures,
 			"same":     scriptSame,
+			"atmost":   scriptAtMost,
 			"newer":    scriptNewer,
 			"foreign":  scriptForeign,
 			"unslot":   scriptUnslot,
@@ -61,6 +63,9 @@ func TestScripts(t *testing.T) {
 			"hold":     scriptHold,
 			"end":      scriptEnd,
 			"killed":   scriptKilled,
+			"watch":    scriptWatch,
+			"sees":     scriptSees,
+			"unwatch":  scriptUnwatch,
 		},
 	})
 }
@@ -202,6 +207,17 @@ func scriptSame(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if least, err := strconv.Atoi(args[2]); err != nil || shared < least {
 		ts.Fatalf("%d figures in both, want %s", shared, args[2])
+	}
+}
+
+// scriptAtMost wants one figure not to exceed another.
+func scriptAtMost(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 4, "atmost NAME FIGURE NAME FIGURE")
+	all := ts.Value(figuresKey{}).(map[string]map[string]any)
+	less, ok1 := all[args[0]][args[1]].(float64)
+	more, ok2 := all[args[2]][args[3]].(float64)
+	if !ok1 || !ok2 || less > more {
+		ts.Fatalf("%s of %s is %v, more than %s of %s, %v", args[1], args[0], less, args[3], args[2], more)
 	}
 }
 

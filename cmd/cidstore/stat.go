@@ -2,7 +2,8 @@ package main
 
 import (
 	"context"
-	"os"
+	"fmt"
+	"time"
 
 	"github.com/cidstore/cidstore"
 	"github.com/spf13/cobra"
@@ -14,25 +15,91 @@ type figure struct {
 	value any
 }
 
+// Bounds of --watch.
+const (
+	usualWatch = 2 * time.Second
+	leastWatch = 10 * time.Millisecond
+)
+
 func (p *program) statCommand() *cobra.Command {
-	return &cobra.Command{
+	var every time.Duration
+	c := &cobra.Command{
 		Use:   "stat STORE",
 		Short: "Print figures of the file and the store",
 		Long: `Stat prints figures of the file and the store. What opening gets over is a note on
-standard error, as with check.`,
+standard error, as with check. How many bytes are free only check counts, which reads
+everything; shrink --estimate does so too.
+
+With --watch it prints the figures of the moment again and again, one block or, with
+--json, one line each, until a signal ends it: exit code 130 after Ctrl-C. A writer is
+not disturbed, but its file cannot be shrunk meanwhile.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return p.withStore(args[0], reading, func(s *cidstore.Store) error { return p.stat(c.Context(), args[0], s) })
+			watch := c.Flags().Changed("watch")
+			if watch && every < leastWatch {
+				return usageError{fmt.Errorf("--watch: %v, want %v or more", every, leastWatch)}
+			}
+			return p.withStore(args[0], reading, func(s *cidstore.Store) error {
+				p.noteOpening(s.Recovery())
+				if watch {
+					return p.watch(c.Context(), args[0], s, every)
+				}
+				return p.stat(c.Context(), args[0], s)
+			})
 		},
 	}
+	c.Flags().DurationVar(&every, "watch", 0, "print the figures again and again, at this `interval`, as --watch=500ms or --watch=1m")
+	c.Flag("watch").NoOptDefVal = usualWatch.String()
+	return c
 }
 
 func (p *program) stat(ctx context.Context, path string, s *cidstore.Store) error {
-	p.noteOpening(s.Recovery())
 	list, err := figures(ctx, path, s)
 	if err != nil {
 		return err
 	}
+	r := s.Recovery()
+	return p.printFigures(append(list,
+		figure{"closed_cleanly", r.Clean},
+		figure{"pending_batches", r.FramesReplayed},
+		figure{"fell_back", r.FellBack},
+		figure{"torn_at", r.TornAt},
+		figure{"torn_records", r.TornRecords}))
+}
+
+// watch prints what can change while the store is open for reading.
+func (p *program) watch(ctx context.Context, path string, s *cidstore.Store, every time.Duration) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		list, err := figures(ctx, path, s)
+		if err != nil {
+			return err
+		}
+		list = append([]figure{{"time", time.Now().Format("2006-01-02T15:04:05.000Z07:00")}}, list...)
+		if err := p.printFigures(list); err != nil {
+			return err
+		}
+		if !p.json {
+			if err := p.out.WriteByte('\n'); err != nil {
+				return err
+			}
+		}
+		if err := p.out.Flush(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		if err := s.Refresh(); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *program) printFigures(list []figure) error {
 	if p.json {
 		object := make(map[string]any, len(list))
 		for _, f := range list {
@@ -48,37 +115,34 @@ func (p *program) stat(ctx context.Context, path string, s *cidstore.Store) erro
 	return nil
 }
 
+// figures are those of the moment.
 func figures(ctx context.Context, path string, s *cidstore.Store) ([]figure, error) {
 	f, err := s.Figures(ctx)
 	if err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(path)
+	size, err := fileSize(path)
 	if err != nil {
 		return nil, err
 	}
-	m, r := s.Metrics(), s.Recovery()
-	c := contentsOf(f, r.Commit, r.FramesReplayed, r)
+	m := s.Metrics()
 	return []figure{
-		{"keys", c.Keys},
-		{"values", c.Values},
-		{"groups", c.Groups},
-		{"buckets", c.Buckets},
-		{"runs", c.Runs},
-		{"waiting_entries", c.WaitingEntries},
-		{"spilled_sets", c.SpilledSets},
-		{"tombstones", c.Tombstones},
+		{"keys", f.Keys},
+		{"values", f.Values},
+		{"groups", f.Groups},
+		{"buckets", f.Buckets},
+		{"runs", f.Runs},
+		{"waiting_entries", f.WaitingEntries},
+		{"spilled_sets", f.SpilledSets},
+		{"tombstones", f.Tombstones},
+		{"deletion_rows", m.DeletionRows},
 		{"directory_size", m.DirectorySize},
 		{"directory_mode", s.DirectoryMode()},
 		{"format_version", cidstore.FormatVersion},
-		{"file_bytes", info.Size()},
+		{"file_bytes", size},
 		{"log_bytes", m.WALBytes},
-		{"commit", c.Commit},
-		{"closed_cleanly", r.Clean},
-		{"pending_batches", c.PendingBatches},
+		{"pending_operations", m.PendingOperations},
+		{"commit", m.Commit},
 		{"corrected_masks", m.CorrectedMasks},
-		{"fell_back", c.FellBack},
-		{"torn_at", c.TornAt},
-		{"torn_records", c.TornRecords},
 	}, nil
 }

@@ -75,8 +75,9 @@ func (p *program) openStore(path string, how access, options *cidstore.Options) 
 		return nil, err
 	}
 	s, err := p.openWhenFree(path, options)
-	if foreign(path, err) {
-		err = fmt.Errorf("open %s: %w", path, errForeign)
+	switch what := judgeHead(path, err); {
+	case what == errForeign, what == errNotHDF5 && how != judging: // which shows what is where the slots should be
+		err = fmt.Errorf("open %s: %w", path, what)
 	}
 	return s, err
 }
@@ -114,23 +115,35 @@ func (p *program) openWhenFree(path string, options *cidstore.Options) (*cidstor
 	}
 }
 
-// errForeign is said of an HDF5 file with nothing of a store in it, in place of what
-// a store would have there.
-var errForeign = fmt.Errorf("%w: an HDF5 file that cidstore did not make, it has no commit slot", cidstore.ErrNotCIDStore)
+// errForeign is said of an HDF5 file with nothing of a store in it, and errNotHDF5 of
+// any other file with nothing of a store, in place of what a store would have there.
+var (
+	errForeign = fmt.Errorf("%w: an HDF5 file that cidstore did not make, it has no commit slot", cidstore.ErrNotCIDStore)
+	errNotHDF5 = fmt.Errorf("%w: it is no HDF5 file", cidstore.ErrNotCIDStore)
+)
 
-// foreign tells whether that is what is wrong with the file at path, which the
-// store has refused with err.
-func foreign(path string, err error) bool {
-	if !errors.Is(err, cidstore.ErrNotCIDStore) {
-		return false
+// headBytes are the superblock and both commit slots.
+const headBytes = 12 << 10
+
+// judgeHead returns which of these is wrong with the file at path, which the store has
+// refused with err; nil if neither is.
+func judgeHead(path string, err error) error {
+	if !errors.Is(err, cidstore.ErrNotCIDStore) || errors.Is(err, cidstore.ErrHalfMade) {
+		return nil
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return false
+		return nil
 	}
 	defer file.Close()
-	head, _ := io.ReadAll(io.LimitReader(file, 12<<10)) // superblock and both slots
-	return bytes.HasPrefix(head, []byte("\x89HDF\r\n\x1a\n")) && !bytes.Contains(head, []byte("CIDSLOT"))
+	head, err := io.ReadAll(io.LimitReader(file, headBytes))
+	switch {
+	case err != nil, bytes.Contains(head, []byte("CIDSLOT")):
+		return nil
+	case bytes.HasPrefix(head, []byte("\x89HDF\r\n\x1a\n")):
+		return errForeign
+	}
+	return errNotHDF5
 }
 
 // noteOpening tells what opening the store for reading got over.
