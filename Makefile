@@ -3,7 +3,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help lint test race fuzz crash bench bench-peers test-peers cross qemu interop demo check
+.PHONY: help lint test race fuzz crash bench bench-peers test-peers cross qemu interop demo check man
 
 help: ## this list
 	@echo "Targets:"
@@ -48,6 +48,9 @@ interop: ## files against cidstore.py, h5py, pandas, the HDF5 tools and h5wasm; 
 
 demo: ## builds the program and shows on WordNet, checking each step, that a kill loses nothing; leaves dist/demo
 	scripts/demo
+
+man: ## the manual pages of the program, in dist/man
+	$(GO) test -count=1 -run '^TestManPages$$' ./cmd/cidstore -man $(CURDIR)/dist/man
 
 check: lint test race ## what to run before a commit: lint, test, race, and short crash and fuzz runs
 	SHORT=1 scripts/crash

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cidstore/cidstore"
+	"github.com/spf13/cobra"
+)
+
+// Sizes of bench.
+const (
+	benchPairs   = 200_000
+	benchWriters = 16
+	benchBatch   = 1000        // pairs
+	benchLookups = 100         // between two looks at the clock
+	benchTime    = time.Second // of what is not done a certain number of times
+	pairBytes    = 32          // of a key and a value
+	plainBlock   = 1 << 20     // bytes of a sequential write
+	plainBlocks  = 128         // at most
+	syncedBytes  = 4 << 10     // of a write that is synced
+	singleKeys   = 1 << 40     // the first of the keys that are written one by one
+	absentKeys   = 1 << 41     // the first of those that are never written
+	lookupStride = 1_000_003   // a prime: lookups follow no order
+)
+
+// measured is what bench answers.
+type measured struct {
+	Pairs         int     `json:"pairs"`
+	DiskSyncs     float64 `json:"disk_syncs_per_second"`
+	DiskBytes     float64 `json:"disk_bytes_per_second"`
+	Writes1       float64 `json:"writes_1_writer_per_second"`
+	Writes1Ratio  float64 `json:"writes_1_writer_per_disk_sync"`
+	Writes16      float64 `json:"writes_16_writers_per_second"`
+	Writes16Ratio float64 `json:"writes_16_writers_per_disk_sync"`
+	Batched       float64 `json:"batched_pairs_per_second"`
+	BatchedRatio  float64 `json:"batched_bytes_per_disk_byte"`
+	Hits          float64 `json:"hits_per_second"`
+	Misses        float64 `json:"misses_per_second"`
+	OpenSeconds   float64 `json:"open_seconds"`
+	FileBytes     int64   `json:"file_bytes"`
+}
+
+// bench is one run of the command.
+type bench struct {
+	*program
+	ctx context.Context
+	dir string // of its own
+	measured
+}
+
+func (p *program) benchCommand() *cobra.Command {
+	b := bench{program: p}
+	c := &cobra.Command{
+		Use:   "bench [DIR]",
+		Short: "Measure a store on the disk of a folder",
+		Long: `Bench makes a store in a folder of its own within DIR, or within the current folder,
+measures it for some seconds, and removes it. The folder takes up to 128 MiB, and about
+100 bytes a pair.
+
+First it measures what the disk itself can do: writes of 4 KiB into a plain file, each
+with an fsync, and a sequential write. Then the store: durable writes of single pairs by
+one writer and by 16 at once, who share syncs; batches of 1,000 pairs; lookups of keys
+that are there and of keys that are not; and opening it after Close. A ratio says how
+many writes the store did for each sync that the disk can do, and how many bytes of
+pairs for each byte. The figures are those of a quiet machine only if it is quiet.`,
+		Args: arguments(0, 1),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if b.Pairs < 1 {
+				return usageError{fmt.Errorf("--pairs: %d, want 1 or more", b.Pairs)}
+			}
+			b.ctx = c.Context()
+			return b.run(append(args, ".")[0])
+		},
+	}
+	c.Flags().IntVar(&b.Pairs, "pairs", benchPairs, "`number` of pairs that are written in batches")
+	return c
+}
+
+func (b *bench) run(parent string) (err error) {
+	if b.dir, err = os.MkdirTemp(parent, "cidstore-bench-"); err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if err := b.disk(); err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	path := filepath.Join(b.dir, "store.h5")
+	if err := b.withStore(path, making, b.use); err != nil {
+		return err
+	}
+	start := time.Now()
+	err = b.withStore(path, changing, func(*cidstore.Store) error {
+		b.OpenSeconds = time.Since(start).Seconds()
+		return b.say("open after close", b.OpenSeconds*1e3, "ms", "")
+	})
+	if err != nil {
+		return err
+	}
+	if b.FileBytes, err = fileSize(path); err != nil {
+		return err
+	}
+	if b.json {
+		return b.result(b.measured, "")
+	}
+	return b.say("file", float64(b.FileBytes), "bytes", "after Close")
+}
+
+// disk measures a plain file.
+func (b *bench) disk() (err error) {
+	file, err := os.Create(filepath.Join(b.dir, "plain"))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	block := make([]byte, plainBlock)
+	for i := range block {
+		block[i] = byte(rand.Uint32()) // not what a disk could make smaller
+	}
+	blocks := min(plainBlocks, 1+b.Pairs/benchBatch)
+	start := time.Now()
+	for i := range blocks {
+		if _, err = file.WriteAt(block, int64(i)*plainBlock); err != nil || b.ctx.Err() != nil {
+			return cmp.Or(err, b.ctx.Err())
+		}
+	}
+	if err = file.Sync(); err != nil {
+		return err
+	}
+	b.DiskBytes = float64(blocks) * plainBlock / time.Since(start).Seconds()
+	b.DiskSyncs, err = b.rate(1, b.Pairs, benchTime, func(i int) error {
+		at := i * syncedBytes % plainBlock
+		if _, err := file.WriteAt(block[at:at+syncedBytes], int64(at)); err != nil {
+			return err
+		}
+		return file.Sync()
+	})
+	if err != nil {
+		return err
+	}
+	if err := b.say("disk, 4 KiB write + fsync", b.DiskSyncs, "/s", each(b.DiskSyncs, 1)); err != nil {
+		return err
+	}
+	return b.say("disk, sequential write", b.DiskBytes/1e6, "MB/s", "")
+}
+
+// use measures writes and lookups.
+func (b *bench) use(s *cidstore.Store) error {
+	if err := b.single(s); err != nil {
+		return err
+	}
+	if err := b.batches(s); err != nil {
+		return err
+	}
+	var err error
+	if b.Hits, err = b.lookups(s, 0, 1); err != nil {
+		return err
+	}
+	if err := b.say("lookup, present key", b.Hits, "/s", each(b.Hits, 1)); err != nil {
+		return err
+	}
+	if b.Misses, err = b.lookups(s, absentKeys, 0); err != nil {
+		return err
+	}
+	return b.say("lookup, absent key", b.Misses, "/s", each(b.Misses, 1))
+}
+
+// single measures durable writes of one pair each.
+func (b *bench) single(s *cidstore.Store) (err error) {
+	var written atomic.Uint64
+	write := func(int) error {
+		i := singleKeys + written.Add(1)
+		return s.Insert(cidstore.FromUint64(i), cidstore.FromUint64(i))
+	}
+	if b.Writes1, err = b.rate(1, b.Pairs, benchTime, write); err != nil {
+		return err
+	}
+	b.Writes1Ratio = b.Writes1 / b.DiskSyncs
+	if b.Writes16, err = b.rate(benchWriters, b.Pairs, benchTime, write); err != nil {
+		return err
+	}
+	b.Writes16Ratio = b.Writes16 / b.DiskSyncs
+	err = b.say("durable write, 1 writer", b.Writes1, "/s", fmt.Sprintf("%s, %.2f for each sync of the disk", each(b.Writes1, 1), b.Writes1Ratio))
+	if err != nil {
+		return err
+	}
+	return b.say("durable write, 16 writers", b.Writes16, "/s", fmt.Sprintf("%s, %.2f for each sync of the disk", each(b.Writes16, benchWriters), b.Writes16Ratio))
+}
+
+// batches measures durable batches.
+func (b *bench) batches(s *cidstore.Store) error {
+	var batch cidstore.Batch
+	rate, err := b.rate(1, (b.Pairs+benchBatch-1)/benchBatch, math.MaxInt64, func(i int) error {
+		batch.Reset()
+		for k := i * benchBatch; k < min((i+1)*benchBatch, b.Pairs); k++ {
+			batch.Insert(cidstore.FromUint64(uint64(k)), cidstore.FromUint64(^uint64(k)))
+		}
+		return s.Apply(&batch)
+	})
+	b.Batched = rate * float64(min(b.Pairs, benchBatch))
+	b.BatchedRatio = b.Batched * pairBytes / b.DiskBytes
+	if err != nil {
+		return err
+	}
+	return b.say("batches of 1,000", b.Batched, "pairs/s", fmt.Sprintf("%.1f MB/s of pairs, %.3f for each byte of the disk", b.Batched*pairBytes/1e6, b.BatchedRatio))
+}
+
+// lookups measures those of as many keys from first on, each of which has so many values.
+func (b *bench) lookups(s *cidstore.Store, first uint64, values int) (float64, error) {
+	var found []cidstore.E
+	rate, err := b.rate(1, (b.Pairs+benchLookups-1)/benchLookups, benchTime, func(i int) (err error) {
+		for k := range uint64(benchLookups) {
+			key := first + (uint64(i)*benchLookups+k)*lookupStride%uint64(b.Pairs)
+			if found, err = s.AppendLookup(found[:0], cidstore.FromUint64(key)); err != nil {
+				return err
+			}
+			if len(found) != values {
+				return fmt.Errorf("bench: key %d has %d values, want %d", key, len(found), values)
+			}
+		}
+		return nil
+	})
+	return rate * benchLookups, err
+}
+
+// rate calls f with 0, 1 and so on from some workers at once, most times or for as long
+// as limit says, and returns how often it did so in a second.
+func (b *bench) rate(workers, most int, limit time.Duration, f func(i int) error) (float64, error) {
+	var next atomic.Int64
+	errs := make([]error, workers)
+	var group sync.WaitGroup
+	start := time.Now()
+	for w := range workers {
+		group.Go(func() {
+			for errs[w] == nil && time.Since(start) < limit {
+				i := next.Add(1) - 1
+				if i >= int64(most) {
+					return
+				}
+				if errs[w] = b.ctx.Err(); errs[w] == nil {
+					errs[w] = f(int(i))
+				}
+			}
+		})
+	}
+	group.Wait()
+	return float64(min(next.Load(), int64(most))) / time.Since(start).Seconds(), cmp.Or(errs...)
+}
+
+// say prints a figure as soon as it is known, unless all are printed as JSON at the end.
+func (b *bench) say(what string, value float64, unit, note string) error {
+	if b.json {
+		return nil
+	}
+	text := fmt.Sprintf("%.1f", value)
+	if value >= 100 {
+		text = grouped(uint64(value))
+	}
+	line := fmt.Sprintf("%-26s %12s %-8s %s", what, text, unit, note)
+	if err := b.result(nil, "%s", strings.TrimRight(line, " ")); err != nil {
+		return err
+	}
+	return b.out.Flush()
+}
+
+// each is how long one of so many at once takes at a rate.
+func each(rate float64, atOnce int) string {
+	return fmt.Sprintf("%.1f µs each", float64(atOnce)*1e6/rate)
+}
