@@ -13,9 +13,12 @@ import (
 type verdict struct {
 	Verdict string `json:"verdict"` // "ok" or "corrupt"
 	contents
-	Chunks      uint64   `json:"chunks"`
-	DefectCount int      `json:"defect_count"`
-	Defects     []string `json:"defects"` // the first thousand
+	DeletionRows uint64   `json:"deletion_rows"`
+	Chunks       uint64   `json:"chunks"`
+	UsedBytes    int64    `json:"used_bytes"`
+	FreeBytes    int64    `json:"free_bytes"`
+	DefectCount  int      `json:"defect_count"`
+	Defects      []string `json:"defects"` // the first thousand
 }
 
 // contents are the figures that check counts and stat looks up, by the same names.
@@ -78,7 +81,8 @@ func (p *program) check(ctx context.Context, path string) error {
 }
 
 func (p *program) printVerdict(path string, r *cidstore.CheckReport, found cidstore.RecoveryReport, err error) error {
-	v := verdict{"ok", contentsOf(r.Figures, r.Commit, r.LogFrames, found), r.Chunks, r.DefectCount, []string{}}
+	v := verdict{"ok", contentsOf(r.Figures, r.Commit, r.LogFrames, found), r.Deletions, r.Chunks, r.UsedBytes, r.FreeBytes,
+		r.DefectCount, []string{}}
 	for _, defect := range r.Defects {
 		v.Defects = append(v.Defects, oneLine(defect))
 	}
@@ -100,6 +104,6 @@ func (p *program) printVerdict(path string, r *cidstore.CheckReport, found cidst
 	if err != nil {
 		outcome = fmt.Sprintf("corrupt, %d defects", v.DefectCount)
 	}
-	return p.result(nil, "%s: %s: %d keys, %d values, %d groups, %d buckets, %d runs, %d waiting entries, %d spilled sets, %d tombstones, %d chunks, %d pending batches",
-		path, outcome, v.Keys, v.Values, v.Groups, v.Buckets, v.Runs, v.WaitingEntries, v.SpilledSets, v.Tombstones, v.Chunks, v.PendingBatches)
+	return p.result(nil, "%s: %s: %d keys, %d values, %d groups, %d buckets, %d runs, %d waiting entries, %d spilled sets, %d tombstones, %d chunks, %d pending batches, %d bytes used, %d free",
+		path, outcome, v.Keys, v.Values, v.Groups, v.Buckets, v.Runs, v.WaitingEntries, v.SpilledSets, v.Tombstones, v.Chunks, v.PendingBatches, v.UsedBytes, v.FreeBytes)
 }
