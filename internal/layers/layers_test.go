@@ -23,7 +23,7 @@ const module = "github.com/cidstore/cidstore"
 var rows = []string{
 	"internal/invariants internal/corrupt internal/seedbug internal/oracle internal/layers internal/formatdoc",
 	"keys ecc vfs",
-	"hdf5io internal/errfs internal/crashfs",
+	"hdf5io hdf5 internal/errfs internal/crashfs",
 	"bucket directory",
 	"valueset",
 	"wal gc",
@@ -40,6 +40,7 @@ var blind = map[string]string{
 	"ecc":              "internal/invariants internal/corrupt internal/seedbug",
 	"keys":             "internal/invariants internal/corrupt internal/seedbug",
 	"hdf5io":           "keys ecc",
+	"hdf5":             "keys ecc vfs internal/invariants internal/seedbug",
 	"internal/errfs":   "keys ecc",
 	"internal/crashfs": "keys ecc",
 	"directory":        "ecc",
@@ -56,6 +57,7 @@ var outside = map[string]string{
 	"vfs":              "golang.org/x/sys unsafe",
 	"hdf5io":           "unsafe", // the address of a stack variable chooses a pin counter
 	"metrics":          "github.com/prometheus/client_golang github.com/prometheus/client_model",
+	"hdf5":             "github.com/klauspost/compress",
 	"fuzz":             "pgregory.net/rapid",
 	"cmd/cidstore":     "github.com/spf13/cobra github.com/schollz/progressbar golang.org/x/term golang.org/x/sys golang.org/x/text github.com/klauspost/compress",
 	"examples/wordnet": "",

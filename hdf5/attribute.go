@@ -1,0 +1,199 @@
+package hdf5
+
+import (
+	"iter"
+	"strings"
+)
+
+// Attribute is a named value at an object. Its elements are read with the methods
+// of Block, or all at once by Value.
+type Attribute struct {
+	Block
+	name  string
+	space dataspace
+}
+
+// Name returns the attribute's name.
+func (a *Attribute) Name() string { return a.name }
+
+// Shape returns the dimensions; none for a single value.
+func (a *Attribute) Shape() []uint64 { return append([]uint64(nil), a.space.dims...) }
+
+// IsNull tells whether the attribute has no value at all, as h5py.Empty makes it.
+func (a *Attribute) IsNull() bool { return a.space.null }
+
+// Attributes yields the object's attributes. An error with a nil Attribute may be
+// that of one attribute, then others follow.
+func (o *objectHeader) Attributes() iter.Seq2[*Attribute, error] {
+	return func(yield func(*Attribute, error) bool) {
+		b := o.file.newBudget()
+		err := o.walkAttributes(b, nil, func(d decoder) error {
+			a, err := o.attribute(b, d)
+			if !yield(a, within(o.path, err)) {
+				return errDone
+			}
+			return nil
+		})
+		if err != nil {
+			yield(nil, within(o.path, err))
+		}
+	}
+}
+
+// Attribute returns the attribute with a name; an ErrNotFound if there is none.
+func (o *objectHeader) Attribute(name string) (*Attribute, error) {
+	b := o.file.newBudget()
+	var found *Attribute
+	err := o.walkAttributes(b, &name, func(d decoder) error {
+		if peek := d; peek.attributeName() != name {
+			return nil
+		}
+		a, err := o.attribute(b, d)
+		if err != nil {
+			return err
+		}
+		found = a
+		return errDone
+	})
+	if err == nil && found == nil {
+		err = fault(ErrNotFound, "object header", o.offset, "no attribute %q", name)
+	}
+	return found, within(o.path, err)
+}
+
+// walkAttributes calls visit with the message of each attribute, or with some of
+// them among which is the one with the name that is wanted.
+func (o *objectHeader) walkAttributes(b *budget, wanted *string, visit func(decoder) error) error {
+	for m := range o.messages() {
+		var err error
+		switch m.kind {
+		case messageAttribute:
+			if m.body, err = o.file.resolve(b, m); err == nil {
+				err = visit(m.body)
+			}
+		case messageAttributeInfo:
+			err = o.denseAttributes(b, m.body, wanted, visit)
+		}
+		if err != nil {
+			return done(err)
+		}
+	}
+	return nil
+}
+
+// denseAttributes walks through the attributes of an attribute info message
+// (spec IV.A.2.v).
+func (o *objectHeader) denseAttributes(b *budget, d decoder, wanted *string, visit func(decoder) error) error {
+	d.version(0, 0)
+	if flags := d.u8(); flags&1 != 0 {
+		d.take(2) // largest creation order
+	}
+	heapAddress, treeAddress := d.address(), d.address()
+	if d.err != nil || heapAddress == undefined {
+		return d.err
+	}
+	heap, err := o.file.fractalHeap(b, heapAddress)
+	if err != nil {
+		return err
+	}
+	tree, err := o.file.tree2(b, treeAddress, 8)
+	if err != nil {
+		return err
+	}
+	var compare func(decoder) int
+	if wanted != nil {
+		compare = hashCompare(*wanted, 13)
+	}
+	return tree.each(compare, func(r decoder) error {
+		id := r.part("heap id", 8)
+		flags := r.u8()
+		r.take(4) // creation order
+		hash := r.u32()
+		if r.err == nil && flags&messageShared != 0 {
+			return r.fault(ErrUnsupported, "an attribute in the file's shared message table (SOHM)")
+		}
+		if r.err != nil {
+			return r.err
+		}
+		d, err := heap.object(id)
+		if err != nil {
+			return err
+		}
+		d.structure = "attribute"
+		peek := d
+		if name := peek.attributeName(); peek.err == nil && lookup3([]byte(name)) != hash {
+			return r.corrupt("hash %08x of attribute %q, want %08x", hash, name, lookup3([]byte(name)))
+		}
+		return visit(d)
+	})
+}
+
+// attributeHead is the beginning of an attribute message (spec IV.A.2.m).
+type attributeHead struct {
+	version                       byte
+	flags                         byte
+	nameSize, typeSize, spaceSize uint64
+}
+
+func (d *decoder) attributeHead() attributeHead {
+	var h attributeHead
+	h.version, h.flags = d.version(1, 3), d.u8()
+	h.nameSize, h.typeSize, h.spaceSize = uint64(d.u16()), uint64(d.u16()), uint64(d.u16())
+	if h.version == 3 {
+		d.take(1) // character set of the name
+	}
+	return h
+}
+
+// attributeName returns the name of an attribute message.
+func (d *decoder) attributeName() string {
+	h := d.attributeHead()
+	name, _, _ := strings.Cut(string(d.take(h.nameSize)), "\x00")
+	return name
+}
+
+// attribute parses an attribute message.
+func (o *objectHeader) attribute(b *budget, d decoder) (*Attribute, error) {
+	h := d.attributeHead()
+	a := &Attribute{}
+	field := func(structure string, size uint64) decoder {
+		start := d.pos
+		part := d.part(structure, size)
+		if h.version == 1 {
+			d.align(start)
+		}
+		return part
+	}
+	nameField := field("attribute name", h.nameSize)
+	a.name, _, _ = strings.Cut(string(nameField.data), "\x00")
+	typeField := field("datatype", h.typeSize)
+	spaceField := field("dataspace", h.spaceSize)
+	if d.err != nil {
+		return nil, d.err
+	}
+	var err error
+	if h.version > 1 && h.flags&1 != 0 {
+		if typeField, err = o.file.shared(b, typeField, messageDatatype); err != nil {
+			return nil, err
+		}
+	}
+	if h.version > 1 && h.flags&2 != 0 {
+		if spaceField, err = o.file.shared(b, spaceField, messageDataspace); err != nil {
+			return nil, err
+		}
+	}
+	t, err := typeField.datatype(0)
+	if err != nil {
+		return nil, err
+	}
+	if a.space, err = spaceField.dataspace(); err != nil {
+		return nil, err
+	}
+	size, ok := product(a.space.elements, uint64(t.Size))
+	data := d.take(size)
+	if !ok || d.err != nil {
+		return nil, d.corrupt("attribute %q has %d bytes of data, want %d", a.name, d.left(), size)
+	}
+	a.Block = Block{Rows: int(a.space.elements), Data: data, file: o.file, path: o.path + " attribute " + a.name, datatype: t, cells: 1}
+	return a, nil
+}

@@ -1,0 +1,366 @@
+package hdf5
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"math"
+	"strings"
+)
+
+// Block is a number of consecutive rows of a dataset, or all elements of an
+// attribute, or a sequence of variable length.
+//
+// Its methods take the path of a member: none for the element itself, one name
+// for a member of a compound type, more for members of members. They return the
+// values of all elements in order, an array's one after the other. They end in an
+// ErrNotFound if there is no such member, and in an ErrWrongType if it is not of a
+// type that the method reads.
+type Block struct {
+	Start uint64 // first row
+	Rows  int
+	Data  []byte // as in the file, but for filters
+
+	file     *File
+	path     string
+	datatype *Type
+	cells    int // elements of a row
+}
+
+// Type returns the type of the elements.
+func (b *Block) Type() *Type { return b.datatype }
+
+// Uint64s returns integers, enums and bit fields; a negative one is an ErrWrongType.
+func (b *Block) Uint64s(member ...string) ([]uint64, error) {
+	return collect(b, member, isInteger, func(t *Type, p []byte) (uint64, error) {
+		n, negative := t.integer(p)
+		if negative {
+			return 0, fault(ErrWrongType, "value", -1, "%d is negative", int64(n))
+		}
+		return n, nil
+	})
+}
+
+// Int64s returns integers, enums and bit fields; one of 2^63 or more is an
+// ErrWrongType.
+func (b *Block) Int64s(member ...string) ([]int64, error) {
+	return collect(b, member, isInteger, func(t *Type, p []byte) (int64, error) {
+		n, negative := t.integer(p)
+		if !negative && n > math.MaxInt64 {
+			return 0, fault(ErrWrongType, "value", -1, "%d is over 2^63", n)
+		}
+		return int64(n), nil
+	})
+}
+
+// Float64s returns floating-point numbers of up to 8 bytes; a mantissa of more
+// than 53 bits is rounded.
+func (b *Block) Float64s(member ...string) ([]float64, error) {
+	isFloat := func(t *Type) bool { return t.Class == Float && t.Size <= 8 && !t.float.vax }
+	return collect(b, member, isFloat, func(t *Type, p []byte) (float64, error) { return t.number(p), nil })
+}
+
+// Strings returns strings of fixed and of variable length, without their padding,
+// in the bytes that the writer gave them: UTF-8 if Type.UTF8.
+func (b *Block) Strings(member ...string) ([]string, error) {
+	isString := func(t *Type) bool { return t.Class == String || t.Class == Variable && t.IsString }
+	budget := b.file.newHeapBudget()
+	return collect(b, member, isString, func(t *Type, p []byte) (string, error) {
+		if t.Class == Variable {
+			var err error
+			if p, _, err = b.file.variable(budget, t, p); err != nil {
+				return "", err
+			}
+		}
+		return t.text(p), nil
+	})
+}
+
+// Bytes returns values as they are in the file, one slice each, of any type: the
+// way to read opaque ones and references. Those of variable length are fetched.
+// The slices of others share b.Data.
+func (b *Block) Bytes(member ...string) ([][]byte, error) {
+	budget := b.file.newHeapBudget()
+	anything := func(*Type) bool { return true }
+	return collect(b, member, anything, func(t *Type, p []byte) ([]byte, error) {
+		if t.Class != Variable {
+			return p[:len(p):len(p)], nil
+		}
+		p, _, err := b.file.variable(budget, t, p)
+		return bytes.Clone(p), err
+	})
+}
+
+// Sequences yields each sequence of variable length as a block of its own.
+func (b *Block) Sequences(member ...string) iter.Seq2[*Block, error] {
+	return func(yield func(*Block, error) bool) {
+		isSequence := func(t *Type) bool { return t.Class == Variable && !t.IsString }
+		budget := b.file.newHeapBudget()
+		err := b.each(member, isSequence, func(t *Type, p []byte) error {
+			data, n, err := b.file.variable(budget, t, p)
+			if err != nil {
+				return err
+			}
+			nested := &Block{Rows: n, Data: bytes.Clone(data), file: b.file, path: b.path, datatype: t.Base, cells: 1}
+			if !yield(nested, nil) {
+				return errDone
+			}
+			return nil
+		})
+		if err = done(err); err != nil {
+			yield(nil, within(b.path, err))
+		}
+	}
+}
+
+// collect returns what decode makes of each value of a member.
+func collect[T any](b *Block, member []string, fits func(*Type) bool, decode func(*Type, []byte) (T, error)) ([]T, error) {
+	var values []T
+	err := b.each(member, fits, func(t *Type, p []byte) error {
+		if values == nil {
+			values = make([]T, 0, len(b.Data)/int(b.datatype.Size)*b.perElement(member))
+		}
+		v, err := decode(t, p)
+		values = append(values, v)
+		return err
+	})
+	if err != nil {
+		return nil, within(b.path, err)
+	}
+	return values, nil
+}
+
+// step is one way into an element: to the bytes from offset on, count times with
+// stride bytes between.
+type step struct {
+	offset, stride int
+	count          int
+}
+
+// steps returns the way to a member, and its type. Arrays on the way and at its
+// end are gone through.
+func (b *Block) steps(member []string) ([]step, *Type, error) {
+	t := b.datatype
+	var steps []step
+	for i := 0; ; {
+		switch {
+		case t.Class == Array:
+			steps = append(steps, step{0, int(t.Base.Size), int(t.Size / t.Base.Size)})
+			t = t.Base
+		case i == len(member):
+			return steps, t, nil
+		default:
+			m, ok := t.member(member[i])
+			if !ok {
+				return nil, nil, fault(ErrNotFound, "datatype", -1, "no member %q in %s", strings.Join(member[:i+1], "/"), t.Class)
+			}
+			steps = append(steps, step{int(m.Offset), 0, 1})
+			t = m.Type
+			i++
+		}
+	}
+}
+
+// member returns the member with a name.
+func (t *Type) member(name string) (Member, bool) {
+	for _, m := range t.Members {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// perElement is how many values of a member an element has.
+func (b *Block) perElement(member []string) int {
+	steps, _, _ := b.steps(member)
+	n := 1
+	for _, s := range steps {
+		n *= s.count
+	}
+	return n
+}
+
+// each calls visit with the bytes of each value of a member.
+func (b *Block) each(member []string, fits func(*Type) bool, visit func(*Type, []byte) error) error {
+	steps, t, err := b.steps(member)
+	if err != nil {
+		return err
+	}
+	if !fits(t) {
+		return fault(ErrWrongType, "datatype", -1, "%q is %s", strings.Join(member, "/"), t)
+	}
+	var down func(p []byte, steps []step) error
+	down = func(p []byte, steps []step) error {
+		if len(steps) == 0 {
+			return visit(t, p[:t.Size])
+		}
+		s := steps[0]
+		for i := range s.count {
+			if err := down(p[s.offset+i*s.stride:], steps[1:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for p := b.Data; int64(len(p)) >= b.datatype.Size; p = p[b.datatype.Size:] {
+		if err := down(p[:b.datatype.Size], steps); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isInteger tells whether values of a type are integers of up to 8 bytes.
+func isInteger(t *Type) bool {
+	return (t.Class == Integer || t.Class == Bitfield || t.Class == Enum) && t.Size <= 8
+}
+
+// bits returns the bytes of a number of up to 8 bytes as one.
+func (t *Type) bits(p []byte) uint64 {
+	var word [8]byte
+	if t.BigEndian {
+		copy(word[8-len(p):], p)
+		return binary.BigEndian.Uint64(word[:])
+	}
+	copy(word[:], p)
+	return binary.LittleEndian.Uint64(word[:])
+}
+
+// integer returns an integer in two's complement, and whether it is negative.
+func (t *Type) integer(p []byte) (n uint64, negative bool) {
+	if t.Class == Enum {
+		t = t.Base
+	}
+	n = t.bits(p) >> t.BitOffset
+	unused := 64 - t.Precision
+	n = n << unused
+	if t.Signed {
+		signed := int64(n) >> unused
+		return uint64(signed), signed < 0
+	}
+	return n >> unused, false
+}
+
+// number returns a floating-point number.
+func (t *Type) number(p []byte) float64 {
+	f, n := *t.float, t.bits(p)
+	switch {
+	case t.Size == 8 && f == floatFormat{63, 52, 11, 0, 52, 1023, 2, false}:
+		return math.Float64frombits(n)
+	case t.Size == 4 && f == floatFormat{31, 23, 8, 0, 23, 127, 2, false}:
+		return float64(math.Float32frombits(uint32(n)))
+	}
+	field := func(at, width int) uint64 { return n >> at & (1<<width - 1) }
+	mantissa, exponent := field(f.mantissa, f.mantissaBits), field(f.exponent, f.exponentBits)
+	value, power := math.Ldexp(float64(mantissa), -f.mantissaBits), int(exponent)-int(f.bias)
+	switch {
+	case exponent == 1<<f.exponentBits-1 && mantissa == 0:
+		value = math.Inf(1)
+	case exponent == 1<<f.exponentBits-1:
+		value = math.NaN()
+	case f.normalization == 2 && exponent == 0:
+		value = math.Ldexp(value, 1+power)
+	case f.normalization == 2:
+		value = math.Ldexp(1+value, power)
+	default:
+		value = math.Ldexp(value, power)
+	}
+	if field(f.sign, 1) == 1 {
+		value = -value
+	}
+	return value
+}
+
+// text returns a string without its padding.
+func (t *Type) text(p []byte) string {
+	switch t.Padding {
+	case NulTerminated:
+		if end := bytes.IndexByte(p, 0); end >= 0 {
+			p = p[:end]
+		}
+	case NulPadded:
+		p = bytes.TrimRight(p, "\x00")
+	case SpacePadded:
+		p = bytes.TrimRight(p, " ")
+	}
+	return string(p)
+}
+
+// newHeapBudget is what one call may read of data of variable length: values that
+// are spread over collections are read more than once.
+func (f *File) newHeapBudget() *budget { return &budget{64*f.size + 1<<20} }
+
+// variable fetches data of variable length, and returns them, shared, with the
+// number of elements.
+func (f *File) variable(b *budget, t *Type, p []byte) ([]byte, int, error) {
+	d := decoder{file: f, structure: "variable-length data", start: -1, data: p}
+	n, address, index := uint64(d.u32()), d.address(), d.u32()
+	if n == 0 || address == 0 || address == undefined {
+		return nil, 0, nil
+	}
+	data, err := f.heap.object(f, b, address, index)
+	if err != nil {
+		return nil, 0, err
+	}
+	size, ok := product(n, uint64(t.Base.Size))
+	if !ok || size > uint64(len(data)) {
+		return nil, 0, fault(ErrCorrupt, "global heap object", f.super.base+int64(address), "%d elements of %d bytes, but the object has %d bytes", n, t.Base.Size, len(data))
+	}
+	return data[:size], int(n), b.spend("variable-length data", -1, size)
+}
+
+// Value returns all elements: []int64 for signed integers and enums of such,
+// []uint64 for others and bit fields, []float64, []string, []any of such values for
+// sequences of variable length, map[string]any of such by member for compounds, and
+// [][]byte for all else. Arrays are flat.
+func (b *Block) Value() (any, error) {
+	return b.value(nil)
+}
+
+// value is Value of a member.
+func (b *Block) value(member []string) (any, error) {
+	_, t, err := b.steps(member)
+	if err != nil {
+		return nil, err
+	}
+	base := t
+	if t.Class == Enum {
+		base = t.Base
+	}
+	switch {
+	case isInteger(t) && base.Signed:
+		return b.Int64s(member...)
+	case isInteger(t):
+		return b.Uint64s(member...)
+	case t.Class == Float && t.Size <= 8 && !t.float.vax:
+		return b.Float64s(member...)
+	case t.Class == String, t.Class == Variable && t.IsString:
+		return b.Strings(member...)
+	case t.Class == Variable:
+		values := []any{}
+		for nested, err := range b.Sequences(member...) {
+			if err != nil {
+				return nil, err
+			}
+			v, err := nested.Value()
+			if err != nil {
+				return nil, err
+			}
+			values = append(values, v)
+		}
+		return values, nil
+	case t.Class == Compound:
+		values := make(map[string]any)
+		for _, m := range t.Members {
+			v, err := b.value(append(member[:len(member):len(member)], m.Name))
+			if err != nil {
+				return nil, fmt.Errorf("member %q: %w", m.Name, err)
+			}
+			values[m.Name] = v
+		}
+		return values, nil
+	}
+	return b.Bytes(member...)
+}

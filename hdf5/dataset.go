@@ -1,0 +1,470 @@
+package hdf5
+
+import (
+	"errors"
+	"iter"
+	"math"
+	"slices"
+	"sync"
+)
+
+// Dataset is an array of elements of one type. Its first dimension counts rows:
+// a row is all elements with the same first coordinate. A dataset without
+// dimensions has one row.
+type Dataset struct {
+	objectHeader
+	datatype *Type
+	space    dataspace
+	layout   layout
+	filters  []Filter
+	fill     []byte // an element; nil: zeros
+	grid     *grid  // of a chunked dataset
+
+	mu    sync.Mutex
+	index *chunkIndex // once it was read
+}
+
+// newDataset reads the messages of a dataset's header.
+func newDataset(b *budget, o objectHeader) (*Dataset, error) {
+	d := &Dataset{objectHeader: o}
+	m, ok, err := o.find(b, messageDatatype)
+	if err == nil && !ok {
+		err = fault(ErrCorrupt, "object header", o.offset, "a dataset without a datatype")
+	}
+	if err == nil {
+		d.datatype, err = m.datatype(0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, ok, err = o.find(b, messageDataspace)
+	if err == nil && !ok {
+		err = fault(ErrCorrupt, "object header", o.offset, "a dataset without a dataspace")
+	}
+	if err == nil {
+		d.space, err = m.dataspace()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if m, ok, err = o.find(b, messageFilters); ok && err == nil {
+		d.filters, err = m.filters()
+	}
+	if err == nil {
+		err = d.readFill(b)
+	}
+	if err == nil {
+		m, _, err = o.find(b, messageLayout)
+	}
+	if err == nil {
+		d.layout, err = m.layout()
+	}
+	if err == nil {
+		err = d.checkLayout()
+	}
+	return d, err
+}
+
+// readFill reads the fill value, the new message before the old.
+func (d *Dataset) readFill(b *budget) error {
+	for _, kind := range []int{messageFill, messageOldFill} {
+		m, ok, err := d.find(b, kind)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if d.fill, err = m.fillValue(kind == messageOldFill); err != nil {
+			return err
+		}
+		if len(d.fill) == 0 {
+			d.fill = nil
+			continue
+		}
+		if int64(len(d.fill)) != d.datatype.Size {
+			return m.corrupt("a fill value of %d bytes for elements of %d", len(d.fill), d.datatype.Size)
+		}
+		return nil
+	}
+	return nil
+}
+
+// checkLayout holds layout, shape and type against each other.
+func (d *Dataset) checkLayout() error {
+	l := &d.layout
+	if d.has(messageExternal) {
+		return l.at.fault(ErrUnsupported, "elements in other files")
+	}
+	if l.class != Chunked {
+		if len(d.filters) > 0 {
+			d.filters = nil // of no effect; the library takes them as well
+		}
+		size, ok := product(d.space.elements, uint64(d.datatype.Size))
+		switch {
+		case !ok:
+			return l.at.corrupt("%v elements of %d bytes", d.space.dims, d.datatype.Size)
+		case l.class == Compact && len(l.data.data) != 0 && uint64(len(l.data.data)) < size:
+			return l.at.corrupt("%d bytes of compact data, want %d", len(l.data.data), size)
+		case l.class == Contiguous && l.address != undefined && l.size < size:
+			return l.at.corrupt("%d bytes of contiguous data, want %d", l.size, size)
+		}
+		return nil
+	}
+	if len(l.chunk) != len(d.space.dims) || d.space.null {
+		return l.at.corrupt("chunks of %d dimensions in a dataset of %d", len(l.chunk), len(d.space.dims))
+	}
+	if l.elementSize != uint64(d.datatype.Size) {
+		return l.at.corrupt("chunks of elements of %d bytes, want %d", l.elementSize, d.datatype.Size)
+	}
+	bytes := l.elementSize
+	for _, n := range l.chunk {
+		bytes, _ = product(bytes, n)
+	}
+	if bytes > math.MaxUint32 {
+		return l.at.corrupt("chunks of %d bytes, at most 2^32-1", bytes)
+	}
+	var fits bool
+	if d.grid, fits = newGrid(d.space.dims, l.chunk, bytes); !fits {
+		return l.at.fault(ErrLimit, "2^63 chunks or more")
+	}
+	return nil
+}
+
+// Type returns the type of the elements.
+func (d *Dataset) Type() *Type { return d.datatype }
+
+// Shape returns the dimensions; none for a single element.
+func (d *Dataset) Shape() []uint64 { return slices.Clone(d.space.dims) }
+
+// MaxShape returns the dimensions that the dataset may grow to, Unlimited for one
+// without a limit.
+func (d *Dataset) MaxShape() []uint64 { return slices.Clone(d.space.max) }
+
+// IsNull tells whether the dataset has no elements by its kind, as h5py.Empty
+// makes it.
+func (d *Dataset) IsNull() bool { return d.space.null }
+
+// Layout returns how the elements are stored.
+func (d *Dataset) Layout() LayoutClass { return d.layout.class }
+
+// Index returns how chunks are found; NoIndex if the dataset is not chunked.
+func (d *Dataset) Index() ChunkIndex { return d.layout.index }
+
+// ChunkShape returns the elements of a chunk along each dimension; nil if the
+// dataset is not chunked.
+func (d *Dataset) ChunkShape() []uint64 { return slices.Clone(d.layout.chunk) }
+
+// Filters returns the filters of the chunks, in the order of writing.
+func (d *Dataset) Filters() []Filter { return slices.Clone(d.filters) }
+
+// FillValue returns the bytes of an element that was never written; nil: zeros.
+func (d *Dataset) FillValue() []byte { return slices.Clone(d.fill) }
+
+// StoredSize returns the bytes that the elements take in the file, without those
+// of an index. It reads the index of a chunked dataset.
+func (d *Dataset) StoredSize() (uint64, error) {
+	switch {
+	case d.layout.class == Compact:
+		return uint64(len(d.layout.data.data)), nil
+	case d.layout.class == Contiguous && d.layout.address == undefined:
+		return 0, nil
+	case d.layout.class == Contiguous && d.layout.size != undefined:
+		return d.layout.size, nil
+	case d.layout.class == Contiguous:
+		return d.space.elements * uint64(d.datatype.Size), nil
+	}
+	x, err := d.chunkIndex()
+	if err != nil {
+		return 0, err
+	}
+	return x.stored, nil
+}
+
+// chunkIndex returns the index of the chunks, which is read once.
+func (d *Dataset) chunkIndex() (*chunkIndex, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.index == nil {
+		x, err := d.readIndex()
+		if err != nil {
+			return nil, within(d.path, err)
+		}
+		d.index = x
+	}
+	return d.index, nil
+}
+
+// Len returns the number of rows.
+func (d *Dataset) Len() uint64 {
+	switch {
+	case d.space.null:
+		return 0
+	case len(d.space.dims) == 0:
+		return 1
+	}
+	return d.space.dims[0]
+}
+
+// cells is the number of elements of a row; saturated.
+func (d *Dataset) cells() uint64 {
+	n := uint64(1)
+	for i := 1; i < len(d.space.dims); i++ {
+		n, _ = product(n, d.space.dims[i])
+	}
+	return n
+}
+
+// RowSize returns the bytes of a row; the largest number for all that are larger.
+func (d *Dataset) RowSize() uint64 {
+	n, _ := product(d.cells(), uint64(d.datatype.Size))
+	return n
+}
+
+// ReadRows reads count rows from start on into p, as they are in the file but
+// for filters; p must have count·RowSize bytes. It decodes every chunk that the
+// rows touch once. Rows outside of the dataset are an ErrLimit, as is a chunk
+// over Options.MaxChunkBytes.
+func (d *Dataset) ReadRows(p []byte, start, count uint64) error {
+	r := newRowReader(d)
+	defer r.close()
+	return within(d.path, r.read(p, start, count))
+}
+
+// maxExpansion is how many times as large as the file, and one GiB, all rows may
+// be for Rows: no more than deflate can pack, or a file with holes would never end.
+const maxExpansion = 2048
+
+// Rows yields count rows from start on, in blocks that are as large as a chunk is
+// high, or 1 MiB, and at most Options.MaxChunkBytes. A block lives until the next turn. An error ends
+// the walk. Rows refuses, as an ErrLimit, rows that are more than 2,048 times as
+// large as the file and a GiB: such a dataset is almost all fill value, and is
+// left to ReadRows.
+func (d *Dataset) Rows(start, count uint64) iter.Seq2[*Block, error] {
+	return func(yield func(*Block, error) bool) {
+		rows, err := d.blockRows(start, count)
+		if err != nil {
+			yield(nil, within(d.path, err))
+			return
+		}
+		r := newRowReader(d)
+		defer r.close()
+		var p []byte
+		for end := start + count; start < end && rows > 0; {
+			n := min(rows-start%rows, end-start)
+			if size := n * d.RowSize(); uint64(cap(p)) < size {
+				p = make([]byte, size)
+			} else {
+				p = p[:size]
+			}
+			if err := r.read(p, start, n); err != nil {
+				yield(nil, within(d.path, err))
+				return
+			}
+			if !yield(d.block(p, start, n), nil) {
+				return
+			}
+			start += n
+		}
+	}
+}
+
+// block is rows of the dataset that were read into p.
+func (d *Dataset) block(p []byte, start, n uint64) *Block {
+	return &Block{Start: start, Rows: int(n), Data: p, file: d.file, path: d.path, datatype: d.datatype, cells: int(d.cells())}
+}
+
+// blockRows returns how many of the rows make a block of Rows; 0 if they have no
+// bytes.
+func (d *Dataset) blockRows(start, count uint64) (uint64, error) {
+	if err := d.checkRange(start, count); err != nil {
+		return 0, err
+	}
+	row, limit := d.RowSize(), uint64(d.file.maxChunk)
+	if row > limit {
+		return 0, fault(ErrLimit, "row", -1, "%d bytes, at most %d", row, limit)
+	}
+	all, _ := product(row, count)
+	if most := maxExpansion*uint64(d.file.size) + 1<<30; all > most {
+		return 0, fault(ErrLimit, "rows", -1, "%d rows of %d bytes are more than %d", count, row, most)
+	}
+	if row == 0 {
+		return 0, nil
+	}
+	high := uint64(1)
+	if len(d.layout.chunk) > 0 {
+		high = d.layout.chunk[0]
+	}
+	if high*row < 1<<20 { // several chunks, or a piece of what is not in chunks
+		high *= max(1, 1<<20/(high*row))
+	}
+	return max(1, min(high, limit/row)), nil
+}
+
+// rowReader reads rows of one dataset, and keeps its buffers.
+type rowReader struct {
+	*Dataset
+	pipeline pipeline
+	stored   []byte
+}
+
+func newRowReader(d *Dataset) *rowReader {
+	return &rowReader{Dataset: d, pipeline: pipeline{filters: d.filters}}
+}
+
+func (r *rowReader) close() { r.pipeline.close() }
+
+// checkRange refuses rows that the dataset does not have.
+func (d *Dataset) checkRange(start, count uint64) error {
+	if n := d.Len(); start > n || count > n-start {
+		return fault(ErrLimit, "rows", -1, "%d rows from %d of %d", count, start, n)
+	}
+	return nil
+}
+
+// read reads count rows from start on into p.
+func (r *rowReader) read(p []byte, start, count uint64) error {
+	if err := r.checkRange(start, count); err != nil {
+		return err
+	}
+	row := r.RowSize()
+	if size, ok := product(row, count); !ok || size != uint64(len(p)) {
+		return fault(ErrLimit, "rows", -1, "a buffer of %d bytes for %d rows of %d", len(p), count, row)
+	}
+	if len(p) == 0 {
+		return nil
+	}
+	l := &r.layout
+	switch {
+	case l.class == Chunked:
+		return r.readChunks(p, start, count)
+	case l.class == Compact && len(l.data.data) > 0:
+		copy(p, l.data.data[start*row:])
+		return nil
+	case l.class == Contiguous && l.address != undefined:
+		offset, err := r.file.offsetOf("contiguous data", l.address, r.space.elements*uint64(r.datatype.Size))
+		if err != nil {
+			return err
+		}
+		return r.file.readAt(p, offset+int64(start*row), "contiguous data")
+	}
+	r.fillRows(p)
+	return nil
+}
+
+// fillRows fills p with the fill value.
+func (r *rowReader) fillRows(p []byte) {
+	if r.fill == nil {
+		clear(p)
+		return
+	}
+	for n := copy(p, r.fill); n < len(p); n *= 2 {
+		copy(p[n:], p[:n])
+	}
+}
+
+// readChunks reads rows of a chunked dataset: the fill value, and over it all
+// chunks that there are.
+func (r *rowReader) readChunks(p []byte, start, count uint64) error {
+	g := r.grid
+	if g.bytes > uint64(r.file.maxChunk) {
+		return r.layout.at.fault(ErrLimit, "chunks of %d bytes, at most %d", g.bytes, r.file.maxChunk)
+	}
+	x, err := r.chunkIndex()
+	if err != nil {
+		return err
+	}
+	r.fillRows(p)
+	perBand := uint64(1) // chunks side by side with the same first coordinate
+	for _, n := range g.counts[1:] {
+		perBand *= n
+	}
+	at := make([]uint64, len(g.counts))
+	first, last := start/g.chunk[0], (start+count-1)/g.chunk[0]
+	for c := range x.between(first*perBand, (last+1)*perBand) {
+		g.coordinates(c.number, at)
+		data, err := r.chunk(c, at)
+		if err != nil {
+			return err
+		}
+		r.paste(p, start, count, data, at)
+	}
+	return nil
+}
+
+// chunk reads a chunk and undoes its filters.
+func (r *rowReader) chunk(c chunk, at []uint64) ([]byte, error) {
+	const structure = "chunk"
+	offset, err := r.file.offsetOf(structure, c.address, c.size)
+	if err != nil {
+		return nil, err
+	}
+	if uint64(cap(r.stored)) < c.size {
+		r.stored = make([]byte, c.size)
+	}
+	stored := r.stored[:c.size]
+	if err := r.file.readAt(stored, offset, structure); err != nil {
+		return nil, err
+	}
+	mask := c.mask
+	if r.layout.plainEdges && r.isEdge(at) {
+		mask = math.MaxUint32
+	}
+	data, err := r.pipeline.undo(stored, mask, int(r.grid.bytes))
+	if err != nil {
+		kind := ErrCorrupt
+		if errors.Is(err, ErrUnsupported) {
+			kind = ErrUnsupported
+		}
+		return nil, fault(kind, structure, offset, "%v of %d bytes: %w", at, c.size, err)
+	}
+	return data, nil
+}
+
+// isEdge tells whether a chunk sticks out of the dataset.
+func (r *rowReader) isEdge(at []uint64) bool {
+	for i, n := range at {
+		if (n+1)*r.grid.chunk[i] > r.grid.dims[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// paste copies what a chunk has of the rows into p. It copies runs along the last
+// dimension, and counts up the coordinates before it.
+func (r *rowReader) paste(p []byte, start, count uint64, data []byte, at []uint64) {
+	g, rank, element := r.grid, len(at), uint64(r.datatype.Size)
+	low, high := make([]uint64, rank), make([]uint64, rank) // in the dataset
+	for i := range at {
+		low[i] = at[i] * g.chunk[i]
+		high[i] = min(low[i]+g.chunk[i], g.dims[i])
+	}
+	low[0], high[0] = max(low[0], start), min(high[0], start+count)
+	from, to := make([]uint64, rank), make([]uint64, rank) // bytes of a step along each dimension
+	from[rank-1], to[rank-1] = element, element
+	for i := rank - 2; i >= 0; i-- {
+		from[i], to[i] = from[i+1]*g.chunk[i+1], to[i+1]*g.dims[i+1]
+	}
+	run := (high[rank-1] - low[rank-1]) * element
+	position := slices.Clone(low)
+	for {
+		var source, target uint64
+		for i, n := range position {
+			source += (n - at[i]*g.chunk[i]) * from[i]
+			target += n * to[i]
+		}
+		target -= start * to[0]
+		copy(p[target:target+run], data[source:source+run])
+		i := rank - 2
+		for ; i >= 0; i-- {
+			if position[i]++; position[i] < high[i] {
+				break
+			}
+			position[i] = low[i]
+		}
+		if i < 0 {
+			return
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package hdf5
+
+import "math/bits"
+
+// maxRank is the largest number of dimensions that HDF5 has.
+const maxRank = 32
+
+// Unlimited is the entry of MaxShape for a dimension without a limit.
+const Unlimited = undefined
+
+// dataspace is the shape of a dataset or attribute (spec IV.A.2.b).
+type dataspace struct {
+	null     bool     // no elements, not even one
+	dims     []uint64 // empty: one element
+	max      []uint64 // as dims
+	elements uint64
+}
+
+// dataspace parses a dataspace message.
+func (d *decoder) dataspace() (dataspace, error) {
+	var s dataspace
+	version := d.version(1, 2)
+	rank, flags := int(d.u8()), d.u8()
+	if rank > maxRank && d.err == nil {
+		return s, d.corrupt("%d dimensions, at most %d", rank, maxRank)
+	}
+	if version == 1 {
+		d.take(5)
+	} else {
+		switch kind := d.u8(); {
+		case kind == 2:
+			s.null = true
+		case kind > 2 || kind == 0 && rank > 0:
+			return s, d.corrupt("dataspace type %d with %d dimensions", kind, rank)
+		}
+	}
+	for range rank {
+		s.dims = append(s.dims, d.length())
+	}
+	s.max = s.dims
+	if flags&1 != 0 {
+		s.max = nil
+		for range rank {
+			s.max = append(s.max, d.length())
+		}
+	}
+	if d.err != nil {
+		return s, d.err
+	}
+	s.elements = 1
+	for i, n := range s.dims {
+		if n > s.max[i] {
+			return s, d.corrupt("dimension %d is %d, over its maximum %d", i, n, s.max[i])
+		}
+		if n >= 1<<63 {
+			return s, d.corrupt("dimension %d is %#x, want less than 2^63", i, n)
+		}
+		s.elements, _ = product(s.elements, n)
+	}
+	if s.null {
+		s.elements = 0
+	}
+	return s, nil
+}
+
+// product multiplies, and saturates to the largest number; false if it did.
+func product(a, b uint64) (uint64, bool) {
+	high, low := bits.Mul64(a, b)
+	if high != 0 {
+		return ^uint64(0), false
+	}
+	return low, true
+}

@@ -1,0 +1,331 @@
+package hdf5
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Class is the kind of a datatype (spec IV.A.2.d).
+type Class int
+
+// The classes of HDF5, with its numbers.
+const (
+	Integer   Class = 0
+	Float     Class = 1
+	Time      Class = 2
+	String    Class = 3 // of a fixed length
+	Bitfield  Class = 4
+	Opaque    Class = 5
+	Compound  Class = 6
+	Reference Class = 7
+	Enum      Class = 8
+	Variable  Class = 9 // a sequence or a string of any length, kept elsewhere
+	Array     Class = 10
+)
+
+var classNames = []string{"integer", "float", "time", "string", "bitfield", "opaque", "compound", "reference", "enum", "variable length", "array"}
+
+func (c Class) String() string {
+	if c >= 0 && int(c) < len(classNames) {
+		return classNames[c]
+	}
+	return fmt.Sprintf("class %d", int(c))
+}
+
+// Padding is what fills a string of fixed length behind its text.
+type Padding int
+
+// The paddings of HDF5, with its numbers.
+const (
+	NulTerminated Padding = 0 // the text ends at the first NUL
+	NulPadded     Padding = 1 // NULs at the end do not count
+	SpacePadded   Padding = 2 // spaces at the end do not count
+)
+
+// Type is the type of an element. Fields that a class does not have are zero.
+type Type struct {
+	Class Class
+	Size  int64 // bytes of an element in the file
+
+	BigEndian bool // Integer, Float, Bitfield
+	Signed    bool // Integer
+	BitOffset int  // Integer, Float, Bitfield: where the value begins
+	Precision int  // and its bits
+	float     *floatFormat
+
+	Padding  Padding // String, Variable with VarString
+	UTF8     bool    // String, Variable with VarString: not just ASCII
+	IsString bool    // Variable: a string, not a sequence
+
+	Tag     string   // Opaque: what the bytes are, in the writer's words
+	Members []Member // Compound, in the file's order
+	Base    *Type    // Enum, Variable, Array: of the values
+	Dims    []uint64 // Array
+	Names   []string // Enum
+	Values  [][]byte // Enum: of Names, as Base
+	reftype byte     // Reference: 0 object, 1 region
+}
+
+// Member is a member of a compound type.
+type Member struct {
+	Name   string
+	Offset int64 // of its first byte in the element
+	Type   *Type
+}
+
+// floatFormat is where the parts of a floating-point number are, in bits.
+type floatFormat struct {
+	sign, exponent, exponentBits, mantissa, mantissaBits int
+	bias                                                 uint32
+	normalization                                        int // 2: a leading one is implied
+	vax                                                  bool
+}
+
+// Limits of datatypes: those that hold types may hold such types, and so on.
+const maxTypeDepth = 32
+
+// datatype parses a datatype message.
+func (d *decoder) datatype(depth int) (*Type, error) {
+	if depth > maxTypeDepth {
+		return nil, d.fault(ErrLimit, "types inside types, more than %d deep", maxTypeDepth)
+	}
+	head := d.u8()
+	flags := uint32(d.number(3))
+	t := &Type{Class: Class(head & 15), Size: int64(d.u32())}
+	version := head >> 4
+	if d.err != nil {
+		return nil, d.err
+	}
+	if version < 1 || version > 3 {
+		return nil, d.fault(ErrUnsupported, "%s type of version %d, want 1 to 3", t.Class, version)
+	}
+	if t.Size == 0 {
+		return nil, d.corrupt("%s type of 0 bytes", t.Class)
+	}
+	switch t.Class {
+	case Integer, Bitfield:
+		t.BigEndian, t.Signed = flags&1 != 0, t.Class == Integer && flags&8 != 0
+		d.bitRange(t)
+	case Float:
+		d.float(t, flags)
+	case Time:
+		t.BigEndian, t.Precision = flags&1 != 0, int(d.u16())
+	case String:
+		t.Padding, t.UTF8 = Padding(flags&15), flags>>4&15 == 1
+	case Opaque:
+		tag, _, _ := strings.Cut(string(d.take(uint64(flags&0xff))), "\x00")
+		t.Tag = tag
+	case Compound:
+		d.compound(t, version, int(flags&0xffff), depth)
+	case Reference:
+		t.reftype = byte(flags & 15)
+	case Enum:
+		d.enum(t, version, int(flags&0xffff), depth)
+	case Variable:
+		d.variable(t, flags, depth)
+	case Array:
+		d.array(t, version, depth)
+	default:
+		return nil, d.fault(ErrUnsupported, "datatype %s", t.Class)
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	return t, nil
+}
+
+// bitRange reads which bits of a number are the value.
+func (d *decoder) bitRange(t *Type) {
+	t.BitOffset, t.Precision = int(d.u16()), int(d.u16())
+	if d.err == nil && (t.Precision == 0 || int64(t.BitOffset+t.Precision) > 8*t.Size) {
+		d.err = d.corrupt("bits %d to %d of a number of %d bytes", t.BitOffset, t.BitOffset+t.Precision, t.Size)
+	}
+}
+
+// float reads the properties of a floating-point type.
+func (d *decoder) float(t *Type, flags uint32) {
+	d.bitRange(t)
+	t.BigEndian = flags&1 != 0
+	t.float = &floatFormat{
+		sign:     int(flags >> 8 & 0xff),
+		exponent: int(d.u8()), exponentBits: int(d.u8()),
+		mantissa: int(d.u8()), mantissaBits: int(d.u8()),
+		bias:          d.u32(),
+		normalization: int(flags >> 4 & 3),
+		vax:           flags&(1<<6) != 0,
+	}
+	size, p := 8*t.Size, *t.float
+	if d.err == nil && (int64(p.sign) >= size || int64(p.exponent+p.exponentBits) > size || int64(p.mantissa+p.mantissaBits) > size) {
+		d.err = d.corrupt("parts of a floating-point number outside its %d bytes", t.Size)
+	}
+}
+
+// name reads a NUL-terminated name; before version 3 it fills a multiple of 8 bytes.
+func (d *decoder) name(version byte) string {
+	start := d.pos
+	name := d.text()
+	if version < 3 {
+		d.align(start)
+	}
+	return name
+}
+
+// compound reads n members.
+func (d *decoder) compound(t *Type, version byte, n, depth int) {
+	width := 4
+	if version == 3 {
+		for width = 1; width < 4 && t.Size>>(8*width) > 0; width++ {
+		}
+	}
+	var all int64 // bytes of the members
+	for i := range n {
+		m := Member{Name: d.name(version), Offset: int64(d.number(width))}
+		var dims []uint64
+		if version == 1 {
+			dims = d.memberDims()
+		}
+		if d.err != nil {
+			return
+		}
+		if m.Type, d.err = d.datatype(depth + 1); d.err != nil {
+			return
+		}
+		if len(dims) > 0 {
+			array := &Type{Class: Array, Base: m.Type, Dims: dims}
+			if array.Size, d.err = d.arraySize(array); d.err != nil {
+				return
+			}
+			m.Type = array
+		}
+		if m.Type.Size > t.Size || m.Offset > t.Size-m.Type.Size {
+			d.err = d.corrupt("member %d has bytes %d to %d of %d", i, m.Offset, m.Offset+m.Type.Size, t.Size)
+			return
+		}
+		if all += m.Type.Size; all > t.Size {
+			d.err = d.corrupt("members of more than the %d bytes of the compound: they overlap", t.Size)
+			return
+		}
+		t.Members = append(t.Members, m)
+	}
+}
+
+// memberDims reads the dimensions that a member of a version 1 compound has.
+func (d *decoder) memberDims() []uint64 {
+	rank := int(d.u8())
+	d.take(3 + 4 + 4) // reserved, permutation, reserved
+	if rank > 4 && d.err == nil {
+		d.err = d.corrupt("member of %d dimensions, at most 4", rank)
+	}
+	var dims []uint64
+	for i := range 4 {
+		if n := uint64(d.u32()); i < rank {
+			dims = append(dims, n)
+		}
+	}
+	return dims
+}
+
+// arraySize returns the bytes of an array type, of which there is at least one.
+func (d *decoder) arraySize(t *Type) (int64, error) {
+	size := uint64(t.Base.Size)
+	for _, n := range t.Dims {
+		size, _ = product(size, n)
+	}
+	if size == 0 || size > 1<<32-1 {
+		return 0, d.corrupt("array type %v of elements of %d bytes", t.Dims, t.Base.Size)
+	}
+	return int64(size), nil
+}
+
+// enum reads the base type, n names and n values.
+func (d *decoder) enum(t *Type, version byte, n, depth int) {
+	if t.Base, d.err = d.datatype(depth + 1); d.err != nil {
+		return
+	}
+	if t.Base.Class != Integer || t.Base.Size != t.Size {
+		d.err = d.corrupt("enum of %d bytes, of %s of %d bytes", t.Size, t.Base.Class, t.Base.Size)
+		return
+	}
+	for i := 0; i < n && d.err == nil; i++ {
+		t.Names = append(t.Names, d.name(version))
+	}
+	for i := 0; i < n && d.err == nil; i++ {
+		t.Values = append(t.Values, d.take(uint64(t.Size)))
+	}
+}
+
+// variable reads the base type of a variable-length one.
+func (d *decoder) variable(t *Type, flags uint32, depth int) {
+	kind := flags & 15
+	if kind > 1 {
+		d.err = d.corrupt("variable-length type of kind %d, want 0 or 1", kind)
+		return
+	}
+	t.IsString, t.Padding, t.UTF8 = kind == 1, Padding(flags>>4&15), flags>>8&15 == 1
+	if t.Base, d.err = d.datatype(depth + 1); d.err != nil {
+		return
+	}
+	if want := int64(d.file.referenceSize()); t.Size != want {
+		d.err = d.corrupt("variable-length type of %d bytes, want %d", t.Size, want)
+	}
+}
+
+// array reads the dimensions and base type of an array.
+func (d *decoder) array(t *Type, version byte, depth int) {
+	rank := int(d.u8())
+	if d.err == nil && (version < 2 || rank < 1 || rank > maxRank) {
+		d.err = d.corrupt("array type of version %d with %d dimensions", version, rank)
+		return
+	}
+	if version == 2 {
+		d.take(3)
+	}
+	for range rank {
+		t.Dims = append(t.Dims, uint64(d.u32()))
+	}
+	if version == 2 {
+		d.take(4 * uint64(rank)) // permutation, never used
+	}
+	if d.err != nil {
+		return
+	}
+	if t.Base, d.err = d.datatype(depth + 1); d.err != nil {
+		return
+	}
+	size, err := d.arraySize(t)
+	if err == nil && size != t.Size {
+		err = d.corrupt("array type %v of %d bytes, want %d", t.Dims, t.Size, size)
+	}
+	d.err = err
+}
+
+// String describes the type in short: "u64", "{key u64, slots [4]u64}".
+func (t *Type) String() string {
+	switch t.Class {
+	case Integer, Float, Bitfield:
+		prefix := map[Class]string{Integer: "u", Float: "f", Bitfield: "b"}[t.Class]
+		if t.Signed {
+			prefix = "i"
+		}
+		if t.BigEndian && t.Size > 1 {
+			return fmt.Sprintf("%s%d-be", prefix, 8*t.Size)
+		}
+		return fmt.Sprintf("%s%d", prefix, 8*t.Size)
+	case Compound:
+		var members []string
+		for _, m := range t.Members {
+			members = append(members, m.Name+" "+m.Type.String())
+		}
+		return "{" + strings.Join(members, ", ") + "}"
+	case Enum:
+		return "enum " + t.Base.String()
+	case Variable:
+		if t.IsString {
+			return "string"
+		}
+		return "[]" + t.Base.String()
+	case Array:
+		return strings.ReplaceAll(fmt.Sprint(t.Dims), " ", ",") + t.Base.String()
+	}
+	return fmt.Sprintf("%s[%d]", t.Class, t.Size)
+}

@@ -1,0 +1,32 @@
+// Package hdf5 reads HDF5 files that other programs wrote: h5py, PyTables,
+// netCDF-4, and old versions of the HDF5 library. It never writes.
+//
+// It shares no code with the store's own reader, package hdf5io, which knows only
+// the few structures that a store is made of. Section numbers are those of the
+// HDF5 File Format Specification, version 3.0.
+//
+// # What it reads
+//
+//	superblock     versions 0 to 3, behind a user block too
+//	object header  versions 1 and 2, with continuations
+//	groups         symbol tables, link messages, dense links
+//	links          hard and soft ones are followed, external ones reported
+//	attributes     versions 1 to 3, in the header and dense
+//	datatypes      all classes but VAX floats, time and complex are decoded; the rest is raw
+//	layouts        versions 1 to 4: compact, contiguous, chunked with each index
+//	filters        deflate, shuffle, Fletcher32, LZF, bzip2, Zstandard
+//
+// Virtual and external storage, shared message tables, filtered heaps, files of
+// several parts, and other filters end in an error that matches ErrUnsupported
+// and names what is missing.
+//
+// # Hostile files
+//
+// Every checksum in the file is verified, and every length, count and address is
+// bounded before it is used. One step (a call, or one turn of an iterator) takes
+// memory of at most 16 times the file's size, 1 MiB, and a few times
+// Options.MaxChunkBytes. A walk that reads more bytes than the file has is
+// damage: in a good file no byte belongs to two structures.
+//
+// A File, and all that is had from it, may be used by several goroutines.
+package hdf5

@@ -1,0 +1,75 @@
+package hdf5
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// What an error of this package is, for errors.Is. An error that matches none of
+// them came from reading the file.
+var (
+	// ErrNotHDF5: no HDF5 signature where one may be.
+	ErrNotHDF5 = errors.New("not an HDF5 file")
+	// ErrCorrupt: bytes that no HDF5 writer leaves there.
+	ErrCorrupt = errors.New("corrupt")
+	// ErrUnsupported: valid, and not read by this package.
+	ErrUnsupported = errors.New("unsupported")
+	// ErrLimit: over a limit of Options or of this package; perhaps valid.
+	ErrLimit = errors.New("over a limit")
+	// ErrNotFound: no such link, attribute or member.
+	ErrNotFound = errors.New("not found")
+	// ErrWrongType: the data are not what the caller asked for.
+	ErrWrongType = errors.New("wrong type")
+)
+
+// Error says what is wrong with which structure of which object, and where.
+type Error struct {
+	Object    string // path of the object; "" when no object was reached
+	Structure string // the HDF5 structure: "object header", "chunk (3, 0)"
+	Offset    int64  // of the structure or its wrong byte in the file; negative: no one place
+	Kind      error  // one of the Err variables; nil: the file could not be read
+	Cause     error  // what was found, and wanted
+}
+
+func (e *Error) Error() string {
+	var text strings.Builder
+	text.WriteString("hdf5: ")
+	if e.Object != "" {
+		text.WriteString(e.Object + ": ")
+	}
+	text.WriteString(e.Structure)
+	if e.Offset >= 0 {
+		fmt.Fprintf(&text, " at %#x", e.Offset)
+	}
+	text.WriteString(": ")
+	if e.Kind != nil {
+		text.WriteString(e.Kind.Error() + ": ")
+	}
+	text.WriteString(e.Cause.Error())
+	return text.String()
+}
+
+// Unwrap returns the kind and the cause.
+func (e *Error) Unwrap() []error {
+	if e.Kind == nil {
+		return []error{e.Cause}
+	}
+	return []error{e.Kind, e.Cause}
+}
+
+// fault makes an *Error without an object.
+func fault(kind error, structure string, offset int64, format string, args ...any) error {
+	return &Error{Structure: structure, Offset: offset, Kind: kind, Cause: fmt.Errorf(format, args...)}
+}
+
+// within names the object that an error belongs to, if none is named yet.
+func within(path string, err error) error {
+	var e *Error
+	if !errors.As(err, &e) || e.Object != "" {
+		return err
+	}
+	named := *e
+	named.Object = path
+	return &named
+}

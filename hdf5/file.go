@@ -1,0 +1,108 @@
+package hdf5
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+// Options are limits; the zero value and nil mean the defaults.
+type Options struct {
+	// MaxChunkBytes is the largest chunk, and the largest block of Rows, before
+	// filters, in bytes. Default: 64 MiB. A larger chunk is an ErrLimit.
+	MaxChunkBytes int64
+}
+
+const defaultMaxChunkBytes = 64 << 20
+
+// File is an HDF5 file, open for reading.
+type File struct {
+	reader   io.ReaderAt
+	size     int64
+	closer   io.Closer // nil: the reader is the caller's
+	maxChunk int64
+	super    superblock
+	heap     globalHeap
+}
+
+// Open opens the file with a path in the file system. Its errors match
+// ErrNotHDF5, ErrCorrupt, ErrUnsupported, or those of os.Open. Close it.
+//
+// A file that is marked as open for writing is opened; see OpenForWriting.
+func Open(path string, options *Options) (*File, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("hdf5: %s is not a regular file", path)
+	}
+	var f *File
+	if err == nil {
+		f, err = NewReader(file, info.Size(), options)
+	}
+	if err != nil {
+		_ = file.Close() // nothing was written: the first error says all
+		return nil, err
+	}
+	f.closer = file
+	return f, nil
+}
+
+// NewReader reads an HDF5 file of size bytes from r, which must not change
+// meanwhile. Errors are those of Open.
+func NewReader(r io.ReaderAt, size int64, options *Options) (*File, error) {
+	f := &File{reader: r, size: max(size, 0), maxChunk: defaultMaxChunkBytes}
+	if options != nil && options.MaxChunkBytes > 0 {
+		f.maxChunk = options.MaxChunkBytes
+	}
+	if err := f.readSuperblock(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Close closes the file if Open opened it. Nothing of it may be used after.
+func (f *File) Close() error {
+	if f.closer == nil {
+		return nil
+	}
+	return f.closer.Close()
+}
+
+// Superblock is what the file says of itself.
+type Superblock struct {
+	Version    int   // of the superblock, 0 to 3
+	UserBlock  int64 // bytes before the superblock
+	EndOfFile  int64 // where the file ends by its own account, an offset
+	OffsetSize int   // bytes of an address: 2, 4 or 8
+	LengthSize int   // bytes of a size: 2, 4 or 8
+}
+
+// Superblock returns what the file says of itself.
+func (f *File) Superblock() Superblock {
+	s := &f.super
+	return Superblock{s.version, s.base, s.end, s.offsetSize, s.lengthSize}
+}
+
+// Size returns the file's size in bytes.
+func (f *File) Size() int64 { return f.size }
+
+// OpenForWriting tells whether the file is marked as open for writing: a writer
+// has it open now, or was killed. Then the HDF5 library refuses it, and what is
+// read may be incomplete or damaged.
+func (f *File) OpenForWriting() bool { return f.super.flags&(1|4) != 0 }
+
+// Root returns the root group.
+func (f *File) Root() (*Group, error) {
+	object, err := f.object(f.newBudget(), f.super.root, "/")
+	if err != nil {
+		return nil, err
+	}
+	group, ok := object.(*Group)
+	if !ok {
+		return nil, within("/", fault(ErrCorrupt, "root", -1, "a %s, want a group", kindOf(object)))
+	}
+	return group, nil
+}

@@ -1,0 +1,277 @@
+package hdf5
+
+import (
+	"bytes"
+	"compress/bzip2"
+	"compress/zlib"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/bits"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Filter is one step that chunks were put through before they were stored, in
+// the order of writing.
+type Filter struct {
+	ID       uint16 // as registered with The HDF Group
+	Name     string // the writer's name for it; empty for most of HDF5's own
+	Optional bool   // a writer without it, or on which it failed, skipped it
+	Values   []uint32
+}
+
+// Numbers of filters.
+const (
+	filterDeflate  = 1
+	filterShuffle  = 2
+	filterFletcher = 3
+	filterBzip2    = 307
+	filterLZF      = 32000
+	filterZstd     = 32015
+)
+
+var filterNames = map[uint16]string{
+	filterDeflate: "deflate", filterShuffle: "shuffle", filterFletcher: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset",
+	305: "lzo", filterBzip2: "bzip2", filterLZF: "lzf", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp",
+	filterZstd: "zstd", 32017: "sz", 32026: "blosc2",
+}
+
+func (f Filter) String() string {
+	if name, ok := filterNames[f.ID]; ok {
+		return name
+	}
+	if f.Name != "" {
+		return fmt.Sprintf("%s (%d)", f.Name, f.ID)
+	}
+	return fmt.Sprintf("filter %d", f.ID)
+}
+
+const maxFilters = 32 // bits of a mask
+
+// filters parses a filter pipeline message (spec IV.A.2.l).
+func (d *decoder) filters() ([]Filter, error) {
+	version := d.version(1, 2)
+	n := int(d.u8())
+	if version == 1 {
+		d.take(6)
+	}
+	if n > maxFilters && d.err == nil {
+		return nil, d.corrupt("%d filters, at most %d", n, maxFilters)
+	}
+	var filters []Filter
+	for range n {
+		f := Filter{ID: d.u16()}
+		var nameSize uint64
+		if version == 1 || f.ID >= 256 {
+			nameSize = uint64(d.u16())
+		}
+		f.Optional = d.u16()&1 != 0
+		values := int(d.u16())
+		name := d.take(nameSize)
+		if end := bytes.IndexByte(name, 0); end >= 0 {
+			name = name[:end]
+		}
+		f.Name = string(name)
+		if version == 1 && nameSize%8 != 0 {
+			d.take(8 - nameSize%8)
+		}
+		for i := 0; i < values && d.err == nil; i++ {
+			f.Values = append(f.Values, d.u32())
+		}
+		if version == 1 && values%2 == 1 {
+			d.take(4)
+		}
+		filters = append(filters, f)
+	}
+	return filters, d.err
+}
+
+// pipeline undoes filters. It keeps its buffers from one chunk to the next.
+type pipeline struct {
+	filters []Filter
+	spare   [2][]byte
+	zlib    io.ReadCloser
+	zstd    *zstd.Decoder
+}
+
+// errFilter is what a filter says of data that no such filter made.
+var errFilter = errors.New("not the output of the filter")
+
+// undo takes a stored chunk through the filters backwards, but those whose bit is
+// in mask, to size bytes. The result is stored itself or lives until the next call.
+func (p *pipeline) undo(stored []byte, mask uint32, size int) ([]byte, error) {
+	// A filter may have made a little more than it was given.
+	limit := size + size/8 + 1024
+	data, next := stored, 0
+	for i := len(p.filters) - 1; i >= 0; i-- {
+		if mask&(1<<i) != 0 {
+			continue
+		}
+		f := p.filters[i]
+		into := p.spare[next][:0]
+		out, err := p.step(f, into, data, limit)
+		if err != nil {
+			return nil, fmt.Errorf("filter %s: %w", f, err)
+		}
+		if f.ID != filterFletcher {
+			p.spare[next] = out
+			next = 1 - next
+		}
+		data = out
+	}
+	if len(data) != size {
+		return nil, fmt.Errorf("%d bytes after all filters, want %d: %w", len(data), size, errFilter)
+	}
+	return data, nil
+}
+
+// step undoes one filter: appends at most limit bytes to dst, or returns a part of
+// src.
+func (p *pipeline) step(f Filter, dst, src []byte, limit int) ([]byte, error) {
+	switch f.ID {
+	case filterDeflate:
+		return p.inflate(dst, src, limit)
+	case filterShuffle:
+		if len(f.Values) < 1 {
+			return nil, fmt.Errorf("no element size: %w", errFilter)
+		}
+		return unshuffle(dst, src, int(f.Values[0])), nil
+	case filterFletcher:
+		return unfletcher(src)
+	case filterLZF:
+		return unLZF(dst, src, limit)
+	case filterBzip2:
+		return readAll(dst, bzip2.NewReader(bytes.NewReader(src)), limit)
+	case filterZstd:
+		return p.unzstd(dst, src, limit)
+	}
+	return nil, ErrUnsupported
+}
+
+// readAll appends to dst all that r has, which must be at most limit bytes.
+func readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
+	for {
+		if len(dst) == cap(dst) {
+			grown := make([]byte, len(dst), min(max(2*cap(dst), 4096), limit+1))
+			copy(grown, dst)
+			dst = grown
+		}
+		n, err := r.Read(dst[len(dst):min(cap(dst), limit+1)])
+		dst = dst[:len(dst)+n]
+		switch {
+		case len(dst) > limit:
+			return nil, fmt.Errorf("more than %d bytes: %w", limit, errFilter)
+		case errors.Is(err, io.EOF):
+			return dst, nil
+		case err != nil:
+			return nil, fmt.Errorf("%w: %w", errFilter, err)
+		}
+	}
+}
+
+func (p *pipeline) inflate(dst, src []byte, limit int) ([]byte, error) {
+	var err error
+	if p.zlib == nil {
+		p.zlib, err = zlib.NewReader(bytes.NewReader(src))
+	} else {
+		err = p.zlib.(zlib.Resetter).Reset(bytes.NewReader(src), nil)
+	}
+	if err != nil {
+		p.zlib = nil
+		return nil, fmt.Errorf("%w: %w", errFilter, err)
+	}
+	return readAll(dst, p.zlib, limit)
+}
+
+func (p *pipeline) unzstd(dst, src []byte, limit int) ([]byte, error) {
+	if p.zstd == nil {
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(uint64(limit)))
+		if err != nil {
+			return nil, err
+		}
+		p.zstd = d
+	}
+	out, err := p.zstd.DecodeAll(src, dst)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errFilter, err)
+	}
+	return out, nil
+}
+
+// close frees what the filters hold.
+func (p *pipeline) close() {
+	if p.zstd != nil {
+		p.zstd.Close()
+	}
+}
+
+// unshuffle appends to dst the bytes of src, where the first bytes of all
+// elements stood together, then the second, and so on. A rest was left alone.
+func unshuffle(dst, src []byte, element int) []byte {
+	if element < 2 || element > len(src) {
+		return append(dst, src...)
+	}
+	n := len(src) / element
+	dst = append(dst, src...)
+	for i := range element {
+		from := src[i*n : (i+1)*n]
+		for j, at := 0, i; j < len(from); j, at = j+1, at+element {
+			dst[at] = from[j]
+		}
+	}
+	return dst
+}
+
+// unfletcher verifies the checksum behind the data, and returns the data. Library
+// versions before 1.6.3 swapped the bytes of both sums.
+func unfletcher(src []byte) ([]byte, error) {
+	if len(src) < 4 {
+		return nil, fmt.Errorf("%d bytes are too few for a checksum: %w", len(src), errFilter)
+	}
+	data := src[:len(src)-4]
+	stored, got := binary.LittleEndian.Uint32(src[len(data):]), fletcher32(data)
+	swapped := bits.ReverseBytes32(got)
+	if stored != got && stored != swapped<<16|swapped>>16 {
+		return nil, fmt.Errorf("checksum %08x, stored %08x: %w", got, stored, errFilter)
+	}
+	return data, nil
+}
+
+// unLZF appends what LZF packed into src: runs of up to 32 bytes as they are, and
+// references to bytes before.
+func unLZF(dst, src []byte, limit int) ([]byte, error) {
+	for len(src) > 0 {
+		control := int(src[0])
+		src = src[1:]
+		if control < 32 {
+			n := control + 1
+			if n > len(src) {
+				return nil, fmt.Errorf("%d bytes left, want %d: %w", len(src), n, errFilter)
+			}
+			if len(dst)+n > limit {
+				return nil, fmt.Errorf("more than %d bytes: %w", limit, errFilter)
+			}
+			dst, src = append(dst, src[:n]...), src[n:]
+			continue
+		}
+		n := control >> 5
+		if n == 7 && len(src) > 0 {
+			n += int(src[0])
+			src = src[1:]
+		}
+		if len(src) == 0 {
+			return nil, fmt.Errorf("a reference is cut: %w", errFilter)
+		}
+		back := (control&31)<<8 | int(src[0]) + 1
+		src = src[1:]
+		if n += 2; back > len(dst) || len(dst)+n > limit {
+			return nil, fmt.Errorf("%d bytes from %d back, of %d, at most %d: %w", n, back, len(dst), limit, errFilter)
+		}
+		for range n {
+			dst = append(dst, dst[len(dst)-back])
+		}
+	}
+	return dst, nil
+}

@@ -1,0 +1,280 @@
+package hdf5
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// fractalHeap holds links or attributes in dense storage (spec III.G). It keeps
+// each block that it has read.
+type fractalHeap struct {
+	file    *File
+	b       *budget
+	at      decoder // of the header, for errors
+	idSize  int
+	flags   byte
+	address uint64 // of the header
+
+	width          uint64 // blocks in a row
+	startSize      uint64 // bytes of a block in the first two rows
+	maxDirect      uint64 // bytes of the largest block with data
+	maxBits        int    // a heap offset has no more
+	root           uint64
+	rows           int // of the root; 0: it is a direct block
+	offsetBytes    int // of a heap offset
+	lengthBytes    int // of an object's length
+	hugeTree       uint64
+	direct, blocks map[uint64]decoder // by address: direct blocks, indirect blocks
+	huge           map[uint64]hugeObject
+}
+
+// hugeObject is where an object lies that is too large for a block.
+type hugeObject struct{ address, size uint64 }
+
+// fractalHeap reads the header of the heap at an address.
+func (f *File) fractalHeap(b *budget, address uint64) (*fractalHeap, error) {
+	o, l := uint64(f.super.offsetSize), uint64(f.super.lengthSize)
+	d, err := f.signed(b, "fractal heap header", "FRHP", address, 26+12*l+3*o)
+	if err != nil {
+		return nil, err
+	}
+	h := &fractalHeap{file: f, b: b, at: d, address: address, direct: map[uint64]decoder{}, blocks: map[uint64]decoder{}}
+	d.version(0, 0)
+	h.idSize = int(d.u16())
+	if filters := d.u16(); filters > 0 && d.err == nil {
+		return nil, d.fault(ErrUnsupported, "a fractal heap with filters")
+	}
+	if err := d.unseal(); err != nil {
+		return nil, err
+	}
+	h.flags = d.u8()
+	maxManaged := d.u32()
+	d.length() // next huge id
+	h.hugeTree = d.address()
+	d.length() // free space
+	d.address()
+	d.take(8 * l) // statistics
+	h.width = uint64(d.u16())
+	h.startSize, h.maxDirect = d.length(), d.length()
+	h.maxBits = int(d.u16())
+	d.u16() // rows at the beginning
+	h.root = d.address()
+	h.rows = int(d.u16())
+	if d.err != nil {
+		return nil, d.err
+	}
+	powers := h.width&(h.width-1) == 0 && h.startSize&(h.startSize-1) == 0 && h.maxDirect&(h.maxDirect-1) == 0
+	if !powers || h.width == 0 || h.startSize == 0 || h.maxDirect < h.startSize || h.maxDirect > 1<<31 || h.maxBits > 64 || h.idSize > 4096 || h.idSize < 1 || h.rows > 64 {
+		return nil, d.corrupt("table of width %d, blocks of %d to %d bytes, %d bits, ids of %d bytes", h.width, h.startSize, h.maxDirect, h.maxBits, h.idSize)
+	}
+	h.offsetBytes = (h.maxBits + 7) / 8
+	h.lengthBytes = min(bytesFor(h.maxDirect), bytesFor(uint64(maxManaged)))
+	return h, nil
+}
+
+// bytesFor is how many bytes the library gives to a number that is at most n.
+func bytesFor(n uint64) int {
+	return (bits.Len64(max(n, 1))-1)/8 + 1
+}
+
+// object returns the bytes of the object with an id. They are shared.
+func (h *fractalHeap) object(id decoder) (decoder, error) {
+	const structure = "fractal heap object"
+	kind := id.u8()
+	if id.err == nil && kind>>6 != 0 {
+		return id, id.fault(ErrUnsupported, "heap id of version %d", kind>>6)
+	}
+	var d decoder
+	var err error
+	switch kind >> 4 & 3 {
+	case 0:
+		offset := id.number(h.offsetBytes)
+		size := id.number(h.lengthBytes)
+		if id.err != nil {
+			return id, id.err
+		}
+		if d, err = h.managed(offset, size); err != nil {
+			return d, err
+		}
+	case 1:
+		key := id.number(min(h.idSize-1, h.file.super.lengthSize))
+		if id.err != nil {
+			return id, id.err
+		}
+		return h.hugeObject(id, key)
+	case 2:
+		size := uint64(kind&15) + 1
+		if h.idSize > 18 {
+			size = (uint64(kind&15)<<8 | uint64(id.u8())) + 1
+		}
+		d = id.part(structure, size)
+	default:
+		return id, id.corrupt("heap id of type 3")
+	}
+	d.structure = structure
+	if d.err == nil {
+		d.err = h.b.spend(structure, d.start, uint64(len(d.data)))
+	}
+	return d, d.err
+}
+
+// managed returns an object in a direct block. It walks down from the root.
+func (h *fractalHeap) managed(offset, size uint64) (decoder, error) {
+	if h.root == undefined {
+		return h.at, h.at.corrupt("an object at %d of an empty heap", offset)
+	}
+	address, rows, base, blockSize := h.root, h.rows, uint64(0), h.startSize
+	if rows == 0 {
+		return h.inDirect(address, 0, blockSize, offset, size)
+	}
+	for range 64 {
+		node, err := h.indirect(address, rows, base)
+		if err != nil {
+			return node, err
+		}
+		row, column, start := h.place(offset - base)
+		if row >= rows {
+			return node, node.corrupt("an object at %d, behind the end of the heap", offset)
+		}
+		node.take((uint64(row)*h.width + column) * uint64(h.file.super.offsetSize))
+		address = node.address()
+		if node.err != nil {
+			return node, node.err
+		}
+		base += start
+		if blockSize = h.rowSize(row); blockSize <= h.maxDirect {
+			return h.inDirect(address, base, blockSize, offset, size)
+		}
+		below := bits.Len64(blockSize) - bits.Len64(h.startSize*h.width) + 1
+		if below < 1 || below >= rows {
+			return node, node.corrupt("an indirect block of %d rows below one of %d", below, rows)
+		}
+		rows = below
+	}
+	return h.at, h.at.corrupt("indirect blocks in a circle")
+}
+
+// rowSize is the bytes of a block in a row: the first two rows have the smallest.
+func (h *fractalHeap) rowSize(row int) uint64 {
+	return h.startSize << max(row-1, 0)
+}
+
+// place tells in which row and column of an indirect block an offset lies, and
+// where that block starts.
+func (h *fractalHeap) place(offset uint64) (row int, column, start uint64) {
+	if n := h.startSize * h.width; offset >= n {
+		row = bits.Len64(offset) - bits.Len64(n) + 1
+		start = n << (row - 1)
+	}
+	size := h.rowSize(row)
+	column = (offset - start) / size
+	return row, column, start + column*size
+}
+
+// indirect reads an indirect block; the decoder stands at its first child.
+func (h *fractalHeap) indirect(address uint64, rows int, base uint64) (decoder, error) {
+	d, ok := h.blocks[address]
+	if !ok {
+		o := uint64(h.file.super.offsetSize)
+		var err error
+		d, err = h.file.sealed(h.b, "fractal heap indirect block", "FHIB", address, 5+o+uint64(h.offsetBytes)+uint64(rows)*h.width*o+4)
+		if err == nil {
+			err = h.checkBlock(&d, base)
+		}
+		if err != nil {
+			return d, err
+		}
+		h.blocks[address] = d
+	}
+	return d, nil
+}
+
+// inDirect returns size bytes at a heap offset from the direct block at base.
+func (h *fractalHeap) inDirect(address, base, blockSize, offset, size uint64) (decoder, error) {
+	d, ok := h.direct[address]
+	if !ok {
+		var err error
+		d, err = h.file.signed(h.b, "fractal heap direct block", "FHDB", address, blockSize)
+		if err == nil {
+			err = h.checkBlock(&d, base)
+		}
+		if err == nil && h.flags&2 != 0 {
+			err = d.unsealInside()
+		}
+		if err != nil {
+			return d, err
+		}
+		h.direct[address] = d
+	}
+	start := offset - base
+	if start < uint64(d.pos) || start > uint64(len(d.data)) {
+		return d, d.corrupt("an object at %d of a block of %d bytes, whose head has %d", start, len(d.data), d.pos)
+	}
+	d.take(start - uint64(d.pos))
+	o := d.part(d.structure, size)
+	return o, o.err
+}
+
+// checkBlock reads a block's version, its heap and its place in the heap.
+func (h *fractalHeap) checkBlock(d *decoder, base uint64) error {
+	d.version(0, 0)
+	heap := d.address()
+	place := d.number(h.offsetBytes)
+	if d.err == nil && (heap != h.address || place != base) {
+		d.err = d.corrupt("block %d of the heap at %#x, want %d and %#x", place, heap, base, h.address)
+	}
+	return d.err
+}
+
+// unsealInside verifies a checksum that stands where the decoder does and was
+// calculated with zeros in its place.
+func (d *decoder) unsealInside() error {
+	want := d.u32()
+	if d.err != nil {
+		return d.err
+	}
+	stored := d.data[d.pos-4 : d.pos]
+	clear(stored)
+	got := lookup3(d.data)
+	binary.LittleEndian.PutUint32(stored, want)
+	if got != want {
+		d.pos = 0
+		return d.corrupt("checksum %08x, stored %08x", got, want)
+	}
+	return nil
+}
+
+// hugeObject returns an object that is not in a block, by its number. The index
+// of all of them is read for the first.
+func (h *fractalHeap) hugeObject(id decoder, key uint64) (decoder, error) {
+	f := h.file
+	direct := f.super.offsetSize + f.super.lengthSize
+	if h.idSize-1 >= direct { // the id itself is the place
+		id.pos = 1
+		address, size := id.address(), id.length()
+		if id.err != nil {
+			return id, id.err
+		}
+		return f.read(h.b, "fractal heap object", address, size)
+	}
+	if h.huge == nil {
+		tree, err := f.tree2(h.b, h.hugeTree, 1)
+		if err != nil {
+			return id, err
+		}
+		h.huge = make(map[uint64]hugeObject)
+		err = tree.each(nil, func(r decoder) error {
+			o := hugeObject{r.address(), r.length()}
+			h.huge[r.length()] = o
+			return r.err
+		})
+		if err != nil {
+			return id, err
+		}
+	}
+	o, ok := h.huge[key]
+	if !ok {
+		return id, id.corrupt("no huge object %d", key)
+	}
+	return f.read(h.b, "fractal heap object", o.address, o.size)
+}

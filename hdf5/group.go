@@ -1,0 +1,303 @@
+package hdf5
+
+import (
+	"iter"
+	"strings"
+	"sync"
+)
+
+// Group holds links to objects.
+type Group struct {
+	objectHeader
+
+	mu    sync.Mutex
+	names *localHeap // of a symbol table, once it was read
+}
+
+// Links yields the group's links, in the file's order: by name in old files, of
+// no meaning in others. An error ends the walk.
+func (g *Group) Links() iter.Seq2[Link, error] {
+	return func(yield func(Link, error) bool) {
+		err := g.eachLink(g.file.newBudget(), func(l Link) error {
+			if !yield(l, nil) {
+				return errDone
+			}
+			return nil
+		})
+		if err != nil {
+			yield(Link{}, err)
+		}
+	}
+}
+
+// Link returns the link with a name; an ErrNotFound if there is none.
+func (g *Group) Link(name string) (Link, error) {
+	return g.link(g.file.newBudget(), name)
+}
+
+func (g *Group) link(b *budget, name string) (Link, error) {
+	var found Link
+	err := g.walkLinks(b, &name, func(l Link) error {
+		if l.Name == name {
+			found = l
+			return errDone
+		}
+		return nil
+	})
+	if err == nil && found.Name == "" {
+		err = within(g.path, fault(ErrNotFound, "group", g.offset, "no link %q", name))
+	}
+	return found, err
+}
+
+// eachLink calls visit for each link.
+func (g *Group) eachLink(b *budget, visit func(Link) error) error {
+	return g.walkLinks(b, nil, visit)
+}
+
+// walkLinks calls visit for each link, or for some of them among which is the one
+// with the name that is wanted.
+func (g *Group) walkLinks(b *budget, wanted *string, visit func(Link) error) error {
+	for m := range g.messages() {
+		var err error
+		switch m.kind {
+		case messageLink:
+			var l Link
+			if m.body, err = g.file.resolve(b, m); err == nil {
+				if l, err = m.body.link(); err == nil {
+					err = visit(l)
+				}
+			}
+		case messageLinkInfo:
+			err = g.denseLinks(b, m.body, wanted, visit)
+		case messageSymbolTable:
+			err = g.symbolTable(b, m.body, wanted, visit)
+		}
+		if err != nil {
+			return within(g.path, done(err))
+		}
+	}
+	return nil
+}
+
+// denseLinks walks through the links of a link info message (spec IV.A.2.c).
+func (g *Group) denseLinks(b *budget, d decoder, wanted *string, visit func(Link) error) error {
+	d.version(0, 0)
+	if flags := d.u8(); flags&1 != 0 {
+		d.take(8) // largest creation order
+	}
+	heapAddress, treeAddress := d.address(), d.address()
+	if d.err != nil || heapAddress == undefined {
+		return d.err
+	}
+	heap, err := g.file.fractalHeap(b, heapAddress)
+	if err != nil {
+		return err
+	}
+	tree, err := g.file.tree2(b, treeAddress, 5)
+	if err != nil {
+		return err
+	}
+	var compare func(decoder) int
+	if wanted != nil {
+		compare = hashCompare(*wanted, 0)
+	}
+	return tree.each(compare, func(r decoder) error {
+		hash := r.u32()
+		d, err := heap.object(r.part("heap id", uint64(heap.idSize)))
+		if err != nil {
+			return err
+		}
+		l, err := d.link()
+		if err != nil {
+			return err
+		}
+		if got := lookup3([]byte(l.Name)); got != hash {
+			return r.corrupt("hash %08x of link %q, want %08x", hash, l.Name, got)
+		}
+		return visit(l)
+	})
+}
+
+// hashCompare compares the hash at a place of a B-tree's record with that of a name.
+func hashCompare(name string, at uint64) func(decoder) int {
+	wanted := lookup3([]byte(name))
+	return func(r decoder) int {
+		r.take(at)
+		hash := r.u32()
+		switch {
+		case hash < wanted:
+			return -1
+		case hash > wanted:
+			return 1
+		}
+		return 0
+	}
+}
+
+// symbolTable walks through the links of a symbol table message (spec IV.A.2.r).
+func (g *Group) symbolTable(b *budget, d decoder, wanted *string, visit func(Link) error) error {
+	f := g.file
+	treeAddress, heapAddress := d.address(), d.address()
+	if d.err != nil {
+		return d.err
+	}
+	heap, err := g.localNames(b, heapAddress)
+	if err != nil {
+		return err
+	}
+	tree := tree1{file: f, b: b, kind: 0, keySize: uint64(f.super.lengthSize)}
+	if wanted != nil {
+		tree.enter = func(left, right decoder) (bool, error) {
+			low, err := heap.text(left.length())
+			if err != nil {
+				return false, err
+			}
+			high, err := heap.text(right.length())
+			return low < *wanted && *wanted <= high, err
+		}
+	}
+	tree.visit = func(_ decoder, child uint64) error {
+		head, err := f.signed(b, "symbol table node", "SNOD", child, 8)
+		if err != nil {
+			return err
+		}
+		head.version(1, 1)
+		head.take(1)
+		n := uint64(head.u16())
+		if head.err != nil {
+			return head.err
+		}
+		d, err := f.read(b, "symbol table node", child+8, n*uint64(f.super.lengthSize+f.super.offsetSize+24))
+		for ; err == nil && d.left() > 0; err = d.err {
+			var l Link
+			if l, err = d.symbol(heap); err == nil {
+				err = b.spend("link", d.start, uint64(len(l.Name)+len(l.Target)))
+			}
+			if err == nil {
+				err = visit(l)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return err
+	}
+	return tree.walk(treeAddress)
+}
+
+// localNames returns the group's local heap, which is read once.
+func (g *Group) localNames(b *budget, address uint64) (*localHeap, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.names == nil {
+		names, err := g.file.localHeap(b, address)
+		if err != nil {
+			return nil, err
+		}
+		g.names = names
+	}
+	return g.names, nil
+}
+
+// Open opens the object with a path from this group or, if it begins with a
+// slash, from the root. Soft links are followed. A link that is missing, also one
+// that a soft link needs, is an ErrNotFound; an external link is an
+// ErrUnsupported; soft links in a circle are an ErrLimit.
+func (g *Group) Open(path string) (Object, error) {
+	var start Object = g
+	if strings.HasPrefix(path, "/") {
+		root, err := g.file.Root()
+		if err != nil {
+			return nil, err
+		}
+		start = root
+	}
+	r := resolver{file: g.file, original: path}
+	return r.open(start, components(path))
+}
+
+// OpenLink opens the object of a link of this group, as Open does, without
+// searching it by name.
+func (g *Group) OpenLink(l Link) (Object, error) {
+	r := resolver{file: g.file, original: l.Name}
+	return r.follow(g, l)
+}
+
+// Group opens a group as Open does; another object is an ErrWrongType.
+func (g *Group) Group(path string) (*Group, error) { return openAs[*Group](g, path) }
+
+// Dataset opens a dataset as Open does; another object is an ErrWrongType.
+func (g *Group) Dataset(path string) (*Dataset, error) { return openAs[*Dataset](g, path) }
+
+func openAs[T Object](g *Group, path string) (T, error) {
+	var want T
+	object, err := g.Open(path)
+	if err != nil {
+		return want, err
+	}
+	opened, ok := object.(T)
+	if !ok {
+		return want, within(object.Path(), fault(ErrWrongType, "object", -1, "a %s, want a %s", kindOf(object), kindOf(want)))
+	}
+	return opened, nil
+}
+
+// Limits of one Open: links that are followed, and soft ones among them.
+const (
+	maxPathLinks = 2000
+	maxSoftLinks = 32
+)
+
+// resolver follows a path.
+type resolver struct {
+	file        *File
+	original    string
+	links, soft int
+}
+
+// open opens the object at a path of link names from an object.
+func (r *resolver) open(from Object, names []string) (Object, error) {
+	for _, name := range names {
+		group, ok := from.(*Group)
+		if !ok {
+			return nil, within(from.Path(), fault(ErrNotFound, "path", -1, "no %q in a %s", name, kindOf(from)))
+		}
+		if r.links++; r.links > maxPathLinks {
+			return nil, fault(ErrLimit, "path", -1, "more than %d links to follow from %q", maxPathLinks, r.original)
+		}
+		l, err := group.link(r.file.newBudget(), name)
+		if err != nil {
+			return nil, err
+		}
+		if from, err = r.follow(group, l); err != nil {
+			return nil, err
+		}
+	}
+	return from, nil
+}
+
+// follow opens the object of a link in a group.
+func (r *resolver) follow(group *Group, l Link) (Object, error) {
+	path := join(group.path, l.Name)
+	switch l.Kind {
+	case HardLink:
+		return r.file.object(r.file.newBudget(), l.address, path)
+	case SoftLink:
+		if r.soft++; r.soft > maxSoftLinks {
+			return nil, within(path, fault(ErrLimit, "soft link", -1, "more than %d soft links to follow from %q: a circle", maxSoftLinks, r.original))
+		}
+		var start Object = group
+		if strings.HasPrefix(l.Target, "/") {
+			root, err := r.file.Root()
+			if err != nil {
+				return nil, err
+			}
+			start = root
+		}
+		return r.open(start, components(l.Target))
+	case ExternalLink:
+		return nil, within(path, fault(ErrUnsupported, "external link", -1, "to %q in the file %q", l.Target, l.File))
+	}
+	return nil, within(path, fault(ErrUnsupported, "link", -1, "of type %d", l.Kind))
+}

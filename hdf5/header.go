@@ -1,0 +1,301 @@
+package hdf5
+
+import "iter"
+
+// Types of header messages (spec IV.A.2).
+const (
+	messageNil            = 0x00
+	messageDataspace      = 0x01
+	messageLinkInfo       = 0x02
+	messageDatatype       = 0x03
+	messageOldFill        = 0x04
+	messageFill           = 0x05
+	messageLink           = 0x06
+	messageExternal       = 0x07
+	messageLayout         = 0x08
+	messageFilters        = 0x0b
+	messageAttribute      = 0x0c
+	messageSharedTable    = 0x0f
+	messageContinuation   = 0x10
+	messageSymbolTable    = 0x11
+	messageDriver         = 0x14
+	messageAttributeInfo  = 0x15
+	messageReferenceCount = 0x16
+	messageFileSpace      = 0x17 // the last that is known
+)
+
+// Flags of header messages.
+const (
+	messageShared        = 1 << 1
+	messageMustBeUnknown = 1 << 7 // do not open the object without knowing the message
+)
+
+// header is an object header (spec IV.A.1): where an object's messages are.
+type header struct {
+	file          *File
+	address       uint64
+	offset        int64
+	version       int
+	creationOrder bool      // version 2: each message has its creation order
+	blocks        []decoder // bytes with messages alone, in order
+}
+
+// message is one header message.
+type message struct {
+	kind  int
+	flags byte
+	body  decoder
+}
+
+// header reads the object header at an address with all continuations.
+func (f *File) header(b *budget, address uint64) (*header, error) {
+	first, err := f.read(b, "object header", address, 4)
+	if err != nil {
+		return nil, err
+	}
+	h := &header{file: f, address: address, offset: first.start, version: 1}
+	if string(first.data) == "OHDR" {
+		h.version = 2
+		err = h.readNew(b)
+	} else {
+		err = h.readOld(b)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// A continuation is found while the blocks before it are looked through.
+	for i := 0; i < len(h.blocks); i++ {
+		block := h.blocks[i]
+		for block.left() > 0 {
+			m, ok := h.next(&block)
+			if block.err != nil {
+				return nil, block.err
+			}
+			if !ok {
+				break
+			}
+			if err := h.check(b, m); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return h, nil
+}
+
+// check follows a continuation, and refuses what must not be skipped.
+func (h *header) check(b *budget, m message) error {
+	switch {
+	case m.kind == messageContinuation:
+		return h.continuation(b, m.body)
+	case m.kind > messageFileSpace && m.flags&messageMustBeUnknown != 0:
+		return m.body.fault(ErrUnsupported, "message type %#x, which must not be skipped", m.kind)
+	}
+	return nil
+}
+
+// readOld reads the beginning of a version 1 header (spec IV.A.1.a).
+func (h *header) readOld(b *budget) error {
+	d, err := h.file.read(b, "object header", h.address, 16)
+	if err != nil {
+		return err
+	}
+	if v := d.u8(); v != 1 {
+		d.pos = 0
+		return d.corrupt("neither OHDR nor version 1, but %d", v)
+	}
+	d.take(1 + 2 + 4) // reserved, number of messages, references
+	size := d.u32()
+	messages, err := h.file.read(b, "object header", h.address+16, uint64(size))
+	h.blocks = append(h.blocks, messages)
+	return err
+}
+
+// readNew reads the beginning of a version 2 header (spec IV.A.1.b).
+func (h *header) readNew(b *budget) error {
+	f := h.file
+	d, err := f.read(b, "object header", h.address, uint64(min(34, f.size-h.offset)))
+	if err != nil {
+		return err
+	}
+	d.take(4)
+	d.version(2, 2)
+	flags := d.u8()
+	h.creationOrder = flags&(1<<2) != 0
+	if flags&(1<<5) != 0 {
+		d.take(16) // times
+	}
+	if flags&(1<<4) != 0 {
+		d.take(4) // when attributes become dense
+	}
+	size := d.number(1 << (flags & 3))
+	if d.err != nil {
+		return d.err
+	}
+	if size > uint64(f.size) {
+		return d.corrupt("%d bytes of messages, but the file has %d", size, f.size)
+	}
+	start := d.pos
+	whole, err := f.sealed(b, "object header", "OHDR", h.address, uint64(start)+size+4)
+	if err != nil {
+		return err
+	}
+	whole.take(uint64(start - whole.pos))
+	h.blocks = append(h.blocks, whole.part("object header", size))
+	return whole.err
+}
+
+// continuation reads a further block of messages (spec IV.A.2.q).
+func (h *header) continuation(b *budget, d decoder) error {
+	address, size := d.address(), d.length()
+	if d.err != nil {
+		return d.err
+	}
+	const structure = "object header continuation"
+	if h.version == 1 {
+		messages, err := h.file.read(b, structure, address, size)
+		h.blocks = append(h.blocks, messages)
+		return err
+	}
+	whole, err := h.file.sealed(b, structure, "OCHK", address, size)
+	if err != nil {
+		return err
+	}
+	h.blocks = append(h.blocks, whole.part(structure, uint64(whole.left())))
+	return nil
+}
+
+// next reads a message from a block; false where only a gap is left.
+func (h *header) next(d *decoder) (message, bool) {
+	var m message
+	prefix := 8
+	if h.version == 2 {
+		prefix = 4
+		if h.creationOrder {
+			prefix = 6
+		}
+	}
+	if d.left() < prefix {
+		return m, false
+	}
+	var size uint16
+	if h.version == 1 {
+		m.kind, size, m.flags = int(d.u16()), d.u16(), d.u8()
+		d.take(3)
+	} else {
+		m.kind, size, m.flags = int(d.u8()), d.u16(), d.u8()
+		d.take(uint64(prefix - 4))
+	}
+	m.body = d.part(nameOf(m.kind), uint64(size))
+	return m, true
+}
+
+// messages yields every message but empty ones. The header was looked through
+// when it was read, so there are no errors.
+func (h *header) messages() iter.Seq[message] {
+	return func(yield func(message) bool) {
+		for _, block := range h.blocks {
+			for block.left() > 0 {
+				m, ok := h.next(&block)
+				if !ok || block.err != nil {
+					break
+				}
+				if m.kind != messageNil && !yield(m) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// find returns the first message of a type, with what it shares in place of the
+// reference to it.
+func (h *header) find(b *budget, kind int) (decoder, bool, error) {
+	for m := range h.messages() {
+		if m.kind == kind {
+			body, err := h.file.resolve(b, m)
+			return body, true, err
+		}
+	}
+	return decoder{}, false, nil
+}
+
+// has tells whether there is a message of a type.
+func (h *header) has(kind int) bool {
+	for m := range h.messages() {
+		if m.kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// resolve returns the body of a message; if it is shared, of the one it names.
+func (f *File) resolve(b *budget, m message) (decoder, error) {
+	if m.flags&messageShared == 0 {
+		return m.body, nil
+	}
+	return f.shared(b, m.body, m.kind)
+}
+
+// shared follows a reference to a shared message (spec IV.A.2, "Shared Message"):
+// d holds the reference, kind is the type of the message that is shared.
+func (f *File) shared(b *budget, d decoder, kind int) (decoder, error) {
+	d.structure = "shared " + d.structure
+	version := d.version(1, 3)
+	place := d.u8()
+	if version == 1 {
+		d.take(6)
+		d.length() // a symbol table entry: the name, not used
+	} else if place == 1 {
+		return d, d.fault(ErrUnsupported, "it is in the file's shared message table (SOHM)")
+	}
+	address := d.address()
+	if d.err != nil {
+		return d, d.err
+	}
+	h, err := f.header(b, address)
+	if err != nil {
+		return d, err
+	}
+	for m := range h.messages() {
+		if m.kind != kind {
+			continue
+		}
+		if m.flags&messageShared != 0 {
+			return d, m.body.corrupt("a shared message that is shared again")
+		}
+		return m.body, nil
+	}
+	return d, d.corrupt("no %s message in the object at %#x", nameOf(kind), address)
+}
+
+// nameOf names a message type.
+func nameOf(kind int) string {
+	switch kind {
+	case messageDataspace:
+		return "dataspace"
+	case messageLinkInfo:
+		return "link info"
+	case messageDatatype:
+		return "datatype"
+	case messageOldFill, messageFill:
+		return "fill value"
+	case messageLink:
+		return "link"
+	case messageExternal:
+		return "external files"
+	case messageLayout:
+		return "data layout"
+	case messageFilters:
+		return "filter pipeline"
+	case messageAttribute:
+		return "attribute"
+	case messageContinuation:
+		return "continuation message"
+	case messageSymbolTable:
+		return "symbol table message"
+	case messageAttributeInfo:
+		return "attribute info"
+	}
+	return "header message"
+}

@@ -1,0 +1,199 @@
+package hdf5
+
+import "fmt"
+
+// LayoutClass is how the elements of a dataset are stored.
+type LayoutClass int
+
+// The layouts of HDF5, with its numbers.
+const (
+	Compact    LayoutClass = 0 // in the object header
+	Contiguous LayoutClass = 1 // in one piece
+	Chunked    LayoutClass = 2
+	Virtual    LayoutClass = 3 // in other datasets
+)
+
+func (l LayoutClass) String() string {
+	switch l {
+	case Compact:
+		return "compact"
+	case Contiguous:
+		return "contiguous"
+	case Chunked:
+		return "chunked"
+	case Virtual:
+		return "virtual"
+	}
+	return fmt.Sprintf("layout %d", int(l))
+}
+
+// ChunkIndex is how the chunks of a dataset are found.
+type ChunkIndex int
+
+// The indexes of HDF5; from SingleChunk on with its numbers.
+const (
+	NoIndex         ChunkIndex = -1 // not chunked
+	BTree1          ChunkIndex = 0  // B-tree of version 1
+	SingleChunk     ChunkIndex = 1
+	Implicit        ChunkIndex = 2
+	FixedArray      ChunkIndex = 3
+	ExtensibleArray ChunkIndex = 4
+	BTree2          ChunkIndex = 5 // B-tree of version 2
+)
+
+func (x ChunkIndex) String() string {
+	names := []string{"none", "B-tree v1", "single chunk", "implicit", "fixed array", "extensible array", "B-tree v2"}
+	if x >= NoIndex && int(x)+1 < len(names) {
+		return names[x+1]
+	}
+	return fmt.Sprintf("index %d", int(x))
+}
+
+// layout is a data layout message (spec IV.A.2.i).
+type layout struct {
+	class   LayoutClass
+	at      decoder // for errors
+	data    decoder // Compact
+	address uint64  // Contiguous: of the data, Chunked: of the index
+	size    uint64  // Contiguous: bytes; undefined if not told
+
+	index       ChunkIndex
+	chunk       []uint64 // elements along each dimension
+	elementSize uint64   // as the layout has it
+	plainEdges  bool     // chunks that stick out of the dataset are not filtered
+	single      chunk    // SingleChunk with filters: size and mask
+}
+
+// layout parses a data layout message.
+func (d *decoder) layout() (layout, error) {
+	l := layout{index: NoIndex, at: *d}
+	version := d.version(1, 4)
+	if d.err != nil {
+		return l, d.err
+	}
+	if version < 3 {
+		d.oldLayout(&l)
+		return l, d.err
+	}
+	l.class = LayoutClass(d.u8())
+	switch {
+	case l.class == Compact:
+		l.data = d.part("compact data", uint64(d.u16()))
+	case l.class == Contiguous:
+		l.address, l.size = d.address(), d.length()
+	case l.class == Chunked && version == 3:
+		rank := int(d.u8())
+		l.address = d.address()
+		d.chunkDims(&l, rank, 4)
+		l.index = BTree1
+	case l.class == Chunked:
+		d.newChunked(&l)
+	case l.class == Virtual:
+		return l, d.fault(ErrUnsupported, "virtual layout")
+	default:
+		return l, d.corrupt("layout class %d", l.class)
+	}
+	return l, d.err
+}
+
+// oldLayout parses versions 1 and 2.
+func (d *decoder) oldLayout(l *layout) {
+	rank := int(d.u8())
+	l.class = LayoutClass(d.u8())
+	d.take(5)
+	if d.err == nil && (l.class < Compact || l.class > Chunked) {
+		d.err = d.corrupt("layout class %d", l.class)
+	}
+	if l.class != Compact {
+		l.address = d.address()
+	}
+	if l.class == Chunked {
+		d.chunkDims(l, rank, 4)
+		l.index = BTree1
+		return
+	}
+	d.take(4 * uint64(rank)) // sizes, which the dataspace has too
+	l.size = undefined
+	if l.class == Compact {
+		l.data = d.part("compact data", uint64(d.u32()))
+	}
+}
+
+// chunkDims reads the sizes of a chunk, width bytes each, the last of which is
+// the size of an element.
+func (d *decoder) chunkDims(l *layout, n, width int) {
+	if d.err == nil && (n < 2 || n > maxRank+1) {
+		d.err = d.corrupt("chunks of %d dimensions and 1", n-1)
+		return
+	}
+	for i := 0; i < n && d.err == nil; i++ {
+		size := d.number(width)
+		if size == 0 && d.err == nil {
+			d.err = d.corrupt("chunk dimension %d is 0", i)
+		}
+		l.chunk = append(l.chunk, size)
+	}
+	if d.err == nil {
+		l.chunk, l.elementSize = l.chunk[:n-1], l.chunk[n-1]
+	}
+}
+
+// newChunked parses the chunked layout of version 4.
+func (d *decoder) newChunked(l *layout) {
+	flags, rank, width := d.u8(), int(d.u8()), int(d.u8())
+	if d.err == nil && (width < 1 || width > 8 || flags > 3) {
+		d.err = d.corrupt("chunk sizes of %d bytes, flags %#x", width, flags)
+		return
+	}
+	d.chunkDims(l, rank, width)
+	l.plainEdges = flags&1 != 0
+	l.index = ChunkIndex(d.u8())
+	l.single.size = undefined
+	switch l.index {
+	case SingleChunk:
+		if flags&2 != 0 {
+			l.single.size, l.single.mask = d.length(), d.u32()
+		}
+	case Implicit:
+	case FixedArray:
+		d.take(1) // these are in the index as well
+	case ExtensibleArray:
+		d.take(5)
+	case BTree2:
+		d.take(6)
+	default:
+		if d.err == nil {
+			d.err = d.fault(ErrUnsupported, "chunk index of type %d", l.index)
+		}
+	}
+	l.address = d.address()
+}
+
+// fillValue parses a fill value message, old or new (spec IV.A.2.e and f); nil is
+// zeros.
+func (d *decoder) fillValue(old bool) ([]byte, error) {
+	if old {
+		value := d.take(uint64(d.u32()))
+		return value, d.err
+	}
+	var defined bool
+	switch d.version(1, 3) {
+	case 1:
+		d.take(3)
+		defined = true
+	case 2:
+		d.take(2)
+		defined = d.u8() == 1
+	case 3:
+		defined = d.u8()&(1<<5) != 0
+	}
+	if !defined || d.err != nil {
+		return nil, d.err
+	}
+	size := d.u32()
+	if size == 1<<32-1 { // version 1: undefined
+		return nil, d.err
+	}
+	value := d.take(uint64(size))
+	return value, d.err
+}

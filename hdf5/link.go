@@ -1,0 +1,97 @@
+package hdf5
+
+import "strings"
+
+// LinkKind is how a link names its object.
+type LinkKind int
+
+// The kinds of links, with HDF5's numbers.
+const (
+	HardLink     LinkKind = 0
+	SoftLink     LinkKind = 1  // by a path in the same file, which need not exist
+	ExternalLink LinkKind = 64 // by a path in another file
+)
+
+// Link is an entry of a group. Numbers of LinkKind without a name are links of
+// the writer's own kind, which only it can follow.
+type Link struct {
+	Name   string
+	Kind   LinkKind
+	Target string // SoftLink, ExternalLink: the path of the object
+	File   string // ExternalLink: the name of its file
+
+	address uint64 // HardLink
+}
+
+// link parses a link message (spec IV.A.2.g).
+func (d *decoder) link() (Link, error) {
+	var l Link
+	d.version(1, 1)
+	flags := d.u8()
+	if flags&(1<<3) != 0 {
+		l.Kind = LinkKind(d.u8())
+	}
+	if flags&(1<<2) != 0 {
+		d.take(8) // creation order
+	}
+	if flags&(1<<4) != 0 {
+		d.take(1) // character set
+	}
+	l.Name = string(d.take(d.number(1 << (flags & 3))))
+	if d.err == nil && l.Name == "" {
+		return l, d.corrupt("a link without a name")
+	}
+	switch {
+	case l.Kind == HardLink:
+		l.address = d.address()
+	case l.Kind == SoftLink:
+		l.Target = string(d.take(uint64(d.u16())))
+	case l.Kind == ExternalLink:
+		value := d.part("external link", uint64(d.u16()))
+		value.version(0, 0) // and flags, none
+		l.File, l.Target = value.text(), value.text()
+		if d.err == nil {
+			d.err = value.err
+		}
+	case l.Kind < 64:
+		return l, d.fault(ErrUnsupported, "link %q of type %d", l.Name, l.Kind)
+	}
+	return l, d.err
+}
+
+// symbol parses an entry of a symbol table node (spec III.C), whose name and
+// target are in the group's heap.
+func (d *decoder) symbol(h *localHeap) (Link, error) {
+	name := d.length()
+	l := Link{address: d.address()}
+	cache := d.u32()
+	d.take(4)
+	scratch := d.part("symbol table entry", 16)
+	if d.err != nil {
+		return l, d.err
+	}
+	var err error
+	if l.Name, err = h.text(name); err != nil {
+		return l, err
+	}
+	if l.Name == "" {
+		return l, d.corrupt("a link without a name")
+	}
+	if cache == 2 {
+		l.Kind, l.address = SoftLink, 0
+		l.Target, err = h.text(uint64(scratch.u32()))
+	}
+	return l, err
+}
+
+// components splits a path at its slashes; "." and empty parts do not count.
+func components(path string) []string {
+	parts := strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+	kept := parts[:0]
+	for _, part := range parts {
+		if part != "." {
+			kept = append(kept, part)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,152 @@
+package hdf5
+
+import (
+	"fmt"
+	"iter"
+	"strings"
+)
+
+// Object is what a hard link names: a *Group, a *Dataset or a *NamedType.
+type Object interface {
+	// Path is the path by which the object was reached, from the root.
+	Path() string
+	// Address identifies the object in its file.
+	Address() uint64
+	// Attributes yields the object's attributes. After an error with a nil
+	// Attribute there may be more, unless it is of the walk itself.
+	Attributes() iter.Seq2[*Attribute, error]
+	// Attribute returns the attribute with a name; an ErrNotFound if there is none.
+	Attribute(name string) (*Attribute, error)
+}
+
+// NamedType is a datatype with a place of its own in the file, "committed".
+type NamedType struct {
+	objectHeader
+	datatype *Type
+}
+
+// Type returns the type.
+func (t *NamedType) Type() *Type { return t.datatype }
+
+// objectHeader is what all objects have.
+type objectHeader struct {
+	*header
+	path string
+}
+
+// Path is the path by which the object was reached, from the root.
+func (o *objectHeader) Path() string { return o.path }
+
+// Address identifies the object in its file: that of its object header.
+func (o *objectHeader) Address() uint64 { return o.address }
+
+// kindOf names the kind of an object.
+func kindOf(o Object) string {
+	switch o.(type) {
+	case *Group:
+		return "group"
+	case *Dataset:
+		return "dataset"
+	case *NamedType:
+		return "datatype"
+	}
+	return fmt.Sprintf("%T", o)
+}
+
+// object reads the object at an address.
+func (f *File) object(b *budget, address uint64, path string) (Object, error) {
+	h, err := f.header(b, address)
+	if err != nil {
+		return nil, within(path, err)
+	}
+	o := objectHeader{h, path}
+	switch {
+	case h.has(messageLayout):
+		d, err := newDataset(b, o)
+		if err != nil {
+			return nil, within(path, err)
+		}
+		return d, nil
+	case h.has(messageSymbolTable), h.has(messageLinkInfo), h.has(messageLink):
+		return &Group{objectHeader: o}, nil
+	case h.has(messageDatatype):
+		d, _, err := h.find(b, messageDatatype)
+		if err != nil {
+			return nil, within(path, err)
+		}
+		t, err := d.datatype(0)
+		if err != nil {
+			return nil, within(path, err)
+		}
+		return &NamedType{o, t}, nil
+	}
+	return nil, within(path, fault(ErrCorrupt, "object header", h.offset, "the messages make no group, dataset or datatype"))
+}
+
+// Objects yields every object that hard links lead to from the root, each once,
+// with one of its paths: a group before what is in it. An object that cannot be
+// read is an error, and the walk goes on. Soft and external links are not
+// followed: Group.Links yields them.
+func (f *File) Objects() iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		root, err := f.Root()
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		w := objectWalk{f, f.newBudget(), map[uint64]bool{root.address: true}, yield}
+		w.group(root, 0)
+	}
+}
+
+// objectWalk is one walk of Objects.
+type objectWalk struct {
+	file  *File
+	b     *budget
+	seen  map[uint64]bool
+	yield func(Object, error) bool
+}
+
+// maxGroupDepth is how deep groups may be in groups for a walk through all.
+const maxGroupDepth = 1000
+
+// group yields a group and what is in it; false to end.
+func (w *objectWalk) group(g *Group, depth int) bool {
+	if !w.yield(g, nil) {
+		return false
+	}
+	if depth == maxGroupDepth {
+		return w.yield(nil, within(g.path, fault(ErrLimit, "group", -1, "groups in groups, more than %d deep", maxGroupDepth)))
+	}
+	var links []Link
+	err := g.eachLink(w.b, func(l Link) error {
+		if l.Kind == HardLink && !w.seen[l.address] {
+			w.seen[l.address] = true
+			links = append(links, l)
+		}
+		return nil
+	})
+	for _, l := range links {
+		object, err := w.file.object(w.b, l.address, join(g.path, l.Name))
+		switch child := object.(type) {
+		case nil:
+			if !w.yield(nil, err) {
+				return false
+			}
+		case *Group:
+			if !w.group(child, depth+1) {
+				return false
+			}
+		default:
+			if !w.yield(child, nil) {
+				return false
+			}
+		}
+	}
+	return err == nil || w.yield(nil, err)
+}
+
+// join returns the path of a link in a group.
+func join(group, name string) string {
+	return strings.TrimSuffix(group, "/") + "/" + name
+}

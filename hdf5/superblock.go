@@ -1,0 +1,157 @@
+package hdf5
+
+// signature begins every superblock.
+const signature = "\x89HDF\r\n\x1a\n"
+
+// superblock is the entry to the file (spec II.A).
+type superblock struct {
+	version                int
+	offsetSize, lengthSize int
+	flags                  uint32 // bit 0: open for writing, bit 2: by a SWMR writer
+	base                   int64  // file offset that all addresses count from
+	end                    int64  // file offset of the end
+	root                   uint64 // address of the root group's object header
+	sharedTable            bool   // the file has a table of shared messages
+}
+
+// readSuperblock searches the signature at 0, 512, 1024, 2048, …, and reads the
+// superblock behind the first.
+func (f *File) readSuperblock() error {
+	f.super = superblock{offsetSize: 8, lengthSize: 8}
+	for at := int64(0); at+8 <= f.size; at = max(512, 2*at) {
+		var p [8]byte
+		if err := f.readAt(p[:], at, "signature"); err != nil {
+			return err
+		}
+		if string(p[:]) == signature {
+			f.super.base = at
+			return f.parseSuperblock()
+		}
+	}
+	return fault(ErrNotHDF5, "superblock", -1, "no signature at 0 or at 512 times a power of two")
+}
+
+// parseSuperblock reads the superblock at the base address.
+func (f *File) parseSuperblock() error {
+	s := &f.super
+	head, err := f.read(f.newBudget(), "superblock", 0, 9)
+	if err != nil {
+		return err
+	}
+	head.take(8)
+	s.version = int(head.version(0, 3))
+	if head.err != nil {
+		return head.err
+	}
+	var base, end uint64
+	if s.version < 2 {
+		base, end, err = f.parseOldSuperblock()
+	} else {
+		base, end, err = f.parseNewSuperblock()
+	}
+	if err != nil {
+		return err
+	}
+	// The place of the signature is right and the stored base may be stale: a user
+	// block may be put before a file, or taken away. The library does the same.
+	shift := uint64(s.base) - base
+	if end += shift; end > 1<<62 || end < uint64(s.base) {
+		return fault(ErrCorrupt, "superblock", s.base, "end of file %#x", end)
+	}
+	s.end = int64(end)
+	if s.end > f.size && !f.OpenForWriting() {
+		return fault(ErrCorrupt, "superblock", s.base, "the file has %d bytes, want %d: it was cut", f.size, s.end)
+	}
+	return nil
+}
+
+// widths reads the sizes of addresses and lengths.
+func (d *decoder) widths(s *superblock) {
+	s.offsetSize, s.lengthSize = int(d.u8()), int(d.u8())
+	for _, width := range []int{s.offsetSize, s.lengthSize} {
+		switch width {
+		case 2, 4, 8:
+		case 16, 32:
+			d.err = d.fault(ErrUnsupported, "addresses or lengths of %d bytes", width)
+		default:
+			if d.err == nil {
+				d.err = d.corrupt("addresses or lengths of %d bytes", width)
+			}
+		}
+	}
+}
+
+// parseOldSuperblock reads versions 0 and 1 (spec II.A.1), which have no checksum.
+func (f *File) parseOldSuperblock() (base, end uint64, err error) {
+	s := &f.super
+	d, err := f.read(f.newBudget(), "superblock", 0, uint64(min(f.size-s.base, 136)))
+	if err != nil {
+		return 0, 0, err
+	}
+	d.take(13) // signature, versions of parts of which there is only one
+	d.widths(s)
+	d.take(5) // reserved, sizes of old B-tree nodes, which their entries tell as well
+	s.flags = d.u32()
+	if s.version == 1 {
+		d.take(4)
+	}
+	base = d.address()
+	d.address() // free space
+	end = d.address()
+	if driver := d.address(); d.err == nil && driver != undefined {
+		return 0, 0, d.fault(ErrUnsupported, "a driver information block: the file is one of several parts")
+	}
+	d.length() // the name of the root, none
+	s.root = d.address()
+	return base, end, d.err
+}
+
+// parseNewSuperblock reads versions 2 and 3 (spec II.A.2).
+func (f *File) parseNewSuperblock() (base, end uint64, err error) {
+	s := &f.super
+	head, err := f.read(f.newBudget(), "superblock", 0, 12)
+	if err != nil {
+		return 0, 0, err
+	}
+	head.take(9)
+	head.widths(s)
+	s.flags = uint32(head.u8())
+	if head.err != nil {
+		return 0, 0, head.err
+	}
+	b := f.newBudget()
+	d, err := f.read(b, "superblock", 0, 12+4*uint64(s.offsetSize)+4)
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := d.unseal(); err != nil {
+		return 0, 0, err
+	}
+	d.take(12)
+	base = d.address()
+	extension := d.address()
+	end = d.address()
+	s.root = d.address()
+	if d.err != nil || extension == undefined {
+		return base, end, d.err
+	}
+	return base, end, f.readExtension(b, extension)
+}
+
+// readExtension reads the superblock extension (spec II.A.2): an object header
+// whose messages say more of the file.
+func (f *File) readExtension(b *budget, address uint64) error {
+	h, err := f.header(b, address)
+	if err != nil {
+		return err
+	}
+	for m := range h.messages() {
+		switch m.kind {
+		case messageSharedTable:
+			f.super.sharedTable = true
+		case messageDriver:
+			return m.body.fault(ErrUnsupported, "a driver information message: the file is one of several parts")
+		}
+	}
+	return nil
+}
