@@ -187,6 +187,8 @@ type extensibleArray struct {
 	minPointers  uint64 // of a secondary block
 	perPage      uint64 // elements in a page
 	blockNumbers int    // bytes of a block's first element number
+
+	firstSecondary uint64 // number of the first element below a secondary block
 }
 
 // extensibleArray reads the header of an extensible array, and all below it.
@@ -241,6 +243,10 @@ func (e *extensibleArray) indexBlock(address uint64) error {
 		return err
 	}
 	number := e.inIndex
+	e.firstSecondary = number
+	for u := range inline {
+		e.firstSecondary += (1 << (u / 2)) * (e.minElements << ((u + 1) / 2))
+	}
 	for u := range secondaries {
 		blocks, elements := uint64(1)<<(u/2), e.minElements<<((u+1)/2)
 		if u >= inline {
@@ -261,13 +267,14 @@ func (e *extensibleArray) indexBlock(address uint64) error {
 	return nil
 }
 
-// checkBlock reads the prefix of a block and the number of its first element.
+// checkBlock reads the prefix of a block and the number of its first element,
+// which is not compared if undefined is wanted.
 func (e *extensibleArray) checkBlock(d *decoder, number uint64) error {
 	if err := e.prefix(d); err != nil {
 		return err
 	}
 	// Numbers of blocks do not count the elements in the index block.
-	if got := d.number(e.blockNumbers); d.err == nil && got != number-e.inIndex {
+	if got := d.number(e.blockNumbers); d.err == nil && got != number-e.inIndex && number != undefined {
 		d.err = d.corrupt("block of element %d, want %d", got, number-e.inIndex)
 	}
 	return d.err
@@ -327,7 +334,12 @@ func (e *extensibleArray) dataBlock(address, number, elements uint64, bitmap []b
 	}
 	d, err := e.file.sealed(e.b, structure, "EADB", address, size+4)
 	if err == nil {
-		err = e.checkBlock(&d, number)
+		// The library writes another number into blocks that the index block names.
+		want := number
+		if number < e.firstSecondary {
+			want = undefined
+		}
+		err = e.checkBlock(&d, want)
 	}
 	if err != nil {
 		return err

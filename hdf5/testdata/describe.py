@@ -74,7 +74,10 @@ def thing(lines, o, path, seen):
         lines.append("group %s" % path)
     elif isinstance(o, h5py.Dataset):
         layout = LAYOUTS[o.id.get_create_plist().get_layout()]
-        data = o[()] if o.shape is not None else None
+        data = None
+        if o.shape is not None:
+            data = numpy.empty(o.shape, dtype=o.dtype)
+            o.id.read(h5py.h5s.ALL, h5py.h5s.ALL, data)
         lines.append("dataset %s %s %s %s chunks=%s filters=%s %s" % (
             path, shape(o.shape), shape(o.maxshape), layout, shape(o.chunks), filters(o), whole(data, o.shape, o.dtype)))
     else:
