@@ -23,6 +23,9 @@ type File struct {
 	maxChunk int64
 	super    superblock
 	heap     globalHeap
+
+	// unchecked leaves out checksums, for tests of what they would hide.
+	unchecked bool
 }
 
 // Open opens the file with a path in the file system. Its errors match
@@ -53,7 +56,11 @@ func Open(path string, options *Options) (*File, error) {
 // NewReader reads an HDF5 file of size bytes from r, which must not change
 // meanwhile. Errors are those of Open.
 func NewReader(r io.ReaderAt, size int64, options *Options) (*File, error) {
-	f := &File{reader: r, size: max(size, 0), maxChunk: defaultMaxChunkBytes}
+	return newFile(&File{reader: r, size: max(size, 0), maxChunk: defaultMaxChunkBytes}, options)
+}
+
+// newFile opens a file of which the reader is known.
+func newFile(f *File, options *Options) (*File, error) {
 	if options != nil && options.MaxChunkBytes > 0 {
 		f.maxChunk = options.MaxChunkBytes
 	}

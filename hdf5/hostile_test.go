@@ -1,0 +1,168 @@
+package hdf5
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// hostileSamples are the samples that are damaged: together they have every
+// structure.
+var hostileSamples = strings.Fields("kinds-earliest kinds-latest filters netcdf4 sizes-4-4 userblock upstream-empty layout-damaged")
+
+func readSample(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name+".h5"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// hostileTime is for all damaged copies of one sample.
+func hostileTime() time.Duration {
+	if testing.Short() || raceEnabled {
+		return 150 * time.Millisecond
+	}
+	return 500 * time.Millisecond
+}
+
+// damage runs an exercise with one damaged copy after another, as many as there
+// is time for, spread over the sample.
+func damage(t *testing.T, n int, one func(i int) time.Duration) {
+	t.Helper()
+	start, limit := time.Now(), hostileTime()
+	var longest time.Duration
+	done := 0
+	// Steps that have no common divisor with n come to every place once.
+	stride := n*618/1000 | 1
+	for gcd(stride, n) != 1 {
+		stride += 2
+	}
+	for i, at := 0, 0; i < n && time.Since(start) < limit; i, at = i+1, (at+stride)%n {
+		longest = max(longest, one(at))
+		done++
+	}
+	t.Logf("%d of %d, the longest took %s", done, n, longest)
+	if longest > 5*time.Second {
+		t.Errorf("one damaged copy took %s", longest)
+	}
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// timed runs an exercise and returns how long it took.
+func timed(data []byte, unchecked bool) time.Duration {
+	start := time.Now()
+	newExercise(data, 64<<10, unchecked)
+	return time.Since(start)
+}
+
+func TestSamplesAreExercised(t *testing.T) {
+	for _, name := range hostileSamples {
+		x := newExercise(readSample(t, name), 64<<10, false)
+		t.Logf("%s: %d values, a step took at most %d bytes", name, len(x.values), x.worst)
+		for _, err := range x.errs {
+			if name != "filters" && !strings.Contains(err.Error(), "link") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+func TestOneBitIsWrong(t *testing.T) {
+	for _, name := range hostileSamples {
+		t.Run(name, func(t *testing.T) {
+			data := readSample(t, name)
+			damage(t, 8*len(data), func(i int) time.Duration {
+				data[i/8] ^= 1 << (i % 8)
+				defer func() { data[i/8] ^= 1 << (i % 8) }()
+				return timed(data, true)
+			})
+		})
+	}
+}
+
+func TestOneFieldIsExtreme(t *testing.T) {
+	for _, name := range hostileSamples {
+		t.Run(name, func(t *testing.T) {
+			data := readSample(t, name)
+			values := []uint64{0, ^uint64(0), 1 << 63, 1<<63 - 1, uint64(len(data)), 1 << 32}
+			damage(t, len(values)*(len(data)-8), func(i int) time.Duration {
+				at, value := i%(len(data)-8), values[i/(len(data)-8)]
+				old := binary.LittleEndian.Uint64(data[at:])
+				binary.LittleEndian.PutUint64(data[at:], value)
+				defer binary.LittleEndian.PutUint64(data[at:], old)
+				return timed(data, true)
+			})
+		})
+	}
+}
+
+// TestCut cuts files, and those that say that they are open for writing, which
+// are read as far as they go.
+func TestCut(t *testing.T) {
+	for _, name := range hostileSamples {
+		t.Run(name, func(t *testing.T) {
+			data := readSample(t, name)
+			whole := newExercise(data, 64<<10, false)
+			for n := range data {
+				if len(newExercise(data[:n], 64<<10, false).errs) == 0 {
+					t.Fatalf("cut to %d bytes of %d: no error", n, len(data))
+				}
+				if n > 2000 {
+					break // the superblock has the length
+				}
+			}
+			markOpen(data)
+			damage(t, len(data), func(n int) time.Duration {
+				start := time.Now()
+				x := newExercise(data[:n], 64<<10, true)
+				for what, value := range x.values {
+					if value != whole.values[what] {
+						t.Errorf("cut to %d bytes of %d: %s is wrong", n, len(data), what)
+					}
+				}
+				if len(x.values) < len(whole.values) && len(x.errs) == 0 {
+					t.Errorf("cut to %d bytes of %d: values are missing, and no error", n, len(data))
+				}
+				return time.Since(start)
+			})
+		})
+	}
+}
+
+// markOpen marks a file as open for writing.
+func markOpen(data []byte) {
+	base := strings.Index(string(data), signature)
+	at := base + 11
+	if data[base+8] == 0 {
+		at = base + 20
+	}
+	data[at] |= 1
+}
+
+func TestRandomBytes(t *testing.T) {
+	for _, name := range hostileSamples {
+		data := readSample(t, name)
+		damage(t, len(data), func(n int) time.Duration {
+			damaged := append([]byte(nil), data...)
+			seed := uint64(n)*0x9e3779b97f4a7c15 + 1
+			for range 1 + n%20 {
+				seed ^= seed << 13
+				seed ^= seed >> 7
+				seed ^= seed << 17
+				damaged[seed%uint64(len(damaged))] = byte(seed >> 40)
+			}
+			return timed(damaged, true)
+		})
+	}
+}
