@@ -25,7 +25,8 @@ type Block struct {
 	file     *File
 	path     string
 	datatype *Type
-	cells    int // elements of a row
+	cells    int             // elements of a row
+	reader   *variableReader // of the call that made a sequence; nil: each call has its own
 }
 
 // Type returns the type of the elements.
@@ -65,11 +66,11 @@ func (b *Block) Float64s(member ...string) ([]float64, error) {
 // in the bytes that the writer gave them: UTF-8 if Type.UTF8.
 func (b *Block) Strings(member ...string) ([]string, error) {
 	isString := func(t *Type) bool { return t.Class == String || t.Class == Variable && t.IsString }
-	budget := b.file.newHeapBudget()
+	reader := b.variableReader()
 	return collect(b, member, isString, func(t *Type, p []byte) (string, error) {
 		if t.Class == Variable {
 			var err error
-			if p, _, err = b.file.variable(budget, t, p); err != nil {
+			if p, _, err = reader.fetch(t, p); err != nil {
 				return "", err
 			}
 		}
@@ -81,28 +82,30 @@ func (b *Block) Strings(member ...string) ([]string, error) {
 // way to read opaque ones and references. Those of variable length are fetched.
 // The slices of others share b.Data.
 func (b *Block) Bytes(member ...string) ([][]byte, error) {
-	budget := b.file.newHeapBudget()
+	reader := b.variableReader()
 	anything := func(*Type) bool { return true }
 	return collect(b, member, anything, func(t *Type, p []byte) ([]byte, error) {
 		if t.Class != Variable {
 			return p[:len(p):len(p)], nil
 		}
-		p, _, err := b.file.variable(budget, t, p)
+		p, _, err := reader.fetch(t, p)
 		return bytes.Clone(p), err
 	})
 }
 
-// Sequences yields each sequence of variable length as a block of its own.
+// Sequences yields each sequence of variable length as a block of its own. All that
+// is fetched for them, also for sequences in sequences, is together at most 4 times
+// as large as the file.
 func (b *Block) Sequences(member ...string) iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
 		isSequence := func(t *Type) bool { return t.Class == Variable && !t.IsString }
-		budget := b.file.newHeapBudget()
+		reader := b.variableReader()
 		err := b.each(member, isSequence, func(t *Type, p []byte) error {
-			data, n, err := b.file.variable(budget, t, p)
+			data, n, err := reader.fetch(t, p)
 			if err != nil {
 				return err
 			}
-			nested := &Block{Rows: n, Data: bytes.Clone(data), file: b.file, path: b.path, datatype: t.Base, cells: 1}
+			nested := &Block{Rows: n, Data: bytes.Clone(data), file: b.file, path: b.path, datatype: t.Base, cells: 1, reader: reader}
 			if !yield(nested, nil) {
 				return errDone
 			}
@@ -288,27 +291,36 @@ func (t *Type) text(p []byte) string {
 	return string(p)
 }
 
-// newHeapBudget is what one call may read of data of variable length: values that
-// are spread over collections are read more than once.
-func (f *File) newHeapBudget() *budget { return &budget{64*f.size + 1<<20} }
+// variableReader fetches data of variable length for one call.
+type variableReader struct {
+	file    *File
+	reads   budget // values that are spread over collections make them be read again
+	payload budget // in a good file no two values share bytes
+}
 
-// variable fetches data of variable length, and returns them, shared, with the
-// number of elements.
-func (f *File) variable(b *budget, t *Type, p []byte) ([]byte, int, error) {
-	d := decoder{file: f, structure: "variable-length data", start: -1, data: p}
+func (b *Block) variableReader() *variableReader {
+	if b.reader != nil {
+		return b.reader
+	}
+	return &variableReader{b.file, budget{64*b.file.size + 1<<20}, budget{4 * b.file.size}}
+}
+
+// fetch returns the data of a value, shared, with their number of elements.
+func (r *variableReader) fetch(t *Type, p []byte) ([]byte, int, error) {
+	d := decoder{file: r.file, structure: "variable-length data", start: -1, data: p}
 	n, address, index := uint64(d.u32()), d.address(), d.u32()
 	if n == 0 || address == 0 || address == undefined {
 		return nil, 0, nil
 	}
-	data, err := f.heap.object(f, b, address, index)
+	data, err := r.file.heap.object(r.file, &r.reads, address, index)
 	if err != nil {
 		return nil, 0, err
 	}
 	size, ok := product(n, uint64(t.Base.Size))
 	if !ok || size > uint64(len(data)) {
-		return nil, 0, fault(ErrCorrupt, "global heap object", f.super.base+int64(address), "%d elements of %d bytes, but the object has %d bytes", n, t.Base.Size, len(data))
+		return nil, 0, fault(ErrCorrupt, "global heap object", r.file.super.base+int64(address), "%d elements of %d bytes, but the object has %d bytes", n, t.Base.Size, len(data))
 	}
-	return data[:size], int(n), b.spend("variable-length data", -1, size)
+	return data[:size], int(n), r.payload.spend("variable-length data", -1, size)
 }
 
 // Value returns all elements: []int64 for signed integers and enums of such,

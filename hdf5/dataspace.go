@@ -55,7 +55,10 @@ func (d *decoder) dataspace() (dataspace, error) {
 		if n >= 1<<63 {
 			return s, d.corrupt("dimension %d is %#x, want less than 2^63", i, n)
 		}
-		s.elements, _ = product(s.elements, n)
+		var fits bool
+		if s.elements, fits = product(s.elements, n); !fits {
+			return s, d.fault(ErrLimit, "%v are 2^64 elements or more", s.dims)
+		}
 	}
 	if s.null {
 		s.elements = 0

@@ -24,7 +24,7 @@
 //
 // Every checksum in the file is verified, and every length, count and address is
 // bounded before it is used. One step (a call, or one turn of an iterator) takes
-// memory of at most 16 times the file's size, 1 MiB (5 MiB where bzip2 was used),
+// memory of at most 16 times the file's size, 1 MiB (with bzip2 4 more),
 // and a few times Options.MaxChunkBytes. A walk that reads more bytes than the file has is
 // damage: in a good file no byte belongs to two structures.
 //
