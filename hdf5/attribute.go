@@ -109,13 +109,15 @@ func (o *objectHeader) denseAttributes(b *budget, d decoder, wanted *string, vis
 		flags := r.u8()
 		r.take(4) // creation order
 		hash := r.u32()
-		if r.err == nil && flags&messageShared != 0 {
-			return r.fault(ErrUnsupported, "an attribute in the file's shared message table (SOHM)")
-		}
 		if r.err != nil {
 			return r.err
 		}
-		d, err := heap.object(id)
+		var d decoder
+		if flags&messageShared != 0 {
+			d, err = o.file.inSharedTable(b, id, messageAttribute)
+		} else {
+			d, err = heap.object(id)
+		}
 		if err != nil {
 			return err
 		}

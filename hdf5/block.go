@@ -302,7 +302,7 @@ func (b *Block) variableReader() *variableReader {
 	if b.reader != nil {
 		return b.reader
 	}
-	return &variableReader{b.file, budget{64*b.file.size + 1<<20}, budget{4 * b.file.size}}
+	return &variableReader{b.file, budget{left: 64*b.file.size + 1<<20}, budget{left: 4 * b.file.size}}
 }
 
 // fetch returns the data of a value, shared, with their number of elements.

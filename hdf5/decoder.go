@@ -112,12 +112,17 @@ func (d *decoder) version(low, high byte) byte {
 }
 
 // budget bounds the bytes that one walk over structures reads. In a good file no
-// byte is read twice, so a walk that wants more goes in circles.
-type budget struct{ left int64 }
+// byte is read twice, so a walk that wants more goes in circles. What many
+// structures refer to is kept.
+type budget struct {
+	left    int64
+	headers map[uint64]*header   // by address: those with shared messages
+	heaps   map[int]*fractalHeap // by type of shared message
+}
 
 // newBudget returns what one walk may read: the file twice, for structures whose
 // first bytes tell their length, and a little.
-func (f *File) newBudget() *budget { return &budget{2*f.size + 64<<10} }
+func (f *File) newBudget() *budget { return &budget{left: 2*f.size + 64<<10} }
 
 // spend takes n bytes from the budget.
 func (b *budget) spend(structure string, offset int64, n uint64) error {

@@ -12,11 +12,12 @@
 //	groups         symbol tables, link messages, dense links
 //	links          hard and soft ones are followed, external ones reported
 //	attributes     versions 1 to 3, in the header and dense
+//	shared         committed datatypes, and messages of the shared message table
 //	datatypes      all classes but VAX floats, time and complex are decoded; the rest is raw
 //	layouts        versions 1 to 4: compact, contiguous, chunked with each index
 //	filters        deflate, shuffle, Fletcher32, LZF, bzip2, Zstandard
 //
-// Virtual and external storage, shared message tables, filtered heaps, files of
+// Virtual and external storage, filtered heaps, files of
 // several parts, and other filters end in an error that matches ErrUnsupported
 // and names what is missing.
 //

@@ -247,15 +247,22 @@ func (f *File) shared(b *budget, d decoder, kind int) (decoder, error) {
 		d.take(6)
 		d.length() // a symbol table entry: the name, not used
 	} else if place == 1 {
-		return d, d.fault(ErrUnsupported, "it is in the file's shared message table (SOHM)")
+		return f.inSharedTable(b, d, kind)
 	}
 	address := d.address()
 	if d.err != nil {
 		return d, d.err
 	}
-	h, err := f.header(b, address)
-	if err != nil {
-		return d, err
+	h := b.headers[address]
+	if h == nil {
+		var err error
+		if h, err = f.header(b, address); err != nil {
+			return d, err
+		}
+		if b.headers == nil {
+			b.headers = make(map[uint64]*header)
+		}
+		b.headers[address] = h
 	}
 	for m := range h.messages() {
 		if m.kind != kind {

@@ -11,7 +11,8 @@ import (
 
 // hostileSamples are the samples that are damaged: together they have every
 // structure.
-var hostileSamples = strings.Fields("kinds-earliest kinds-latest filters netcdf4 sizes-4-4 userblock upstream-empty layout-damaged")
+var hostileSamples = strings.Fields("kinds-earliest kinds-latest filters netcdf4 sizes-4-4 userblock upstream-empty layout-damaged " +
+	"tiny-dense tiny-extensible tiny-extensiblefilter tiny-fixed tiny-fixedfilter tiny-heap tiny-oldtree tiny-tree tiny-treefilter")
 
 func readSample(t testing.TB, name string) []byte {
 	t.Helper()
@@ -25,9 +26,9 @@ func readSample(t testing.TB, name string) []byte {
 // hostileTime is for all damaged copies of one sample.
 func hostileTime() time.Duration {
 	if testing.Short() || raceEnabled {
-		return 150 * time.Millisecond
+		return 60 * time.Millisecond
 	}
-	return 500 * time.Millisecond
+	return 250 * time.Millisecond
 }
 
 // damage runs an exercise with one damaged copy after another, as many as there

@@ -11,13 +11,13 @@ type superblock struct {
 	base                   int64  // file offset that all addresses count from
 	end                    int64  // file offset of the end
 	root                   uint64 // address of the root group's object header
-	sharedTable            bool   // the file has a table of shared messages
+	shared                 sharedTable
 }
 
 // readSuperblock searches the signature at 0, 512, 1024, 2048, …, and reads the
 // superblock behind the first.
 func (f *File) readSuperblock() error {
-	f.super = superblock{offsetSize: 8, lengthSize: 8}
+	f.super = superblock{offsetSize: 8, lengthSize: 8, shared: sharedTable{address: undefined}}
 	for at := int64(0); at+8 <= f.size; at = max(512, 2*at) {
 		var p [8]byte
 		if err := f.readAt(p[:], at, "signature"); err != nil {
@@ -148,7 +148,9 @@ func (f *File) readExtension(b *budget, address uint64) error {
 	for m := range h.messages() {
 		switch m.kind {
 		case messageSharedTable:
-			f.super.sharedTable = true
+			if f.super.shared, err = m.body.sharedTable(); err != nil {
+				return err
+			}
 		case messageDriver:
 			return m.body.fault(ErrUnsupported, "a driver information message: the file is one of several parts")
 		}

@@ -1,5 +1,6 @@
 """Writes HDF5 files with every combination of what h5py can vary, and describes
 them: matrix.py DIRECTORY."""
+import ctypes
 import os
 import sys
 
@@ -180,7 +181,90 @@ def linked(g):
     g["long " + 300 * "n"] = 3
 
 
+def library(call, plist, *numbers):
+    """Calls the HDF5 library itself, for what h5py does not offer."""
+    with open("/proc/self/maps") as maps:
+        path = next(line.split()[-1] for line in maps if "libhdf5" in line and "_hl" not in line)
+    function = getattr(ctypes.CDLL(path), call)
+    function.argtypes = [ctypes.c_int64] + len(numbers) * [ctypes.c_uint]
+    if function(plist.id, *numbers) < 0:
+        raise OSError(call)
+
+
+def shared(step, path):
+    """A file with a table of shared messages, which h5py cannot ask for."""
+    plist = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    library("H5Pset_shared_mesg_nindexes", plist, 2)
+    library("H5Pset_shared_mesg_index", plist, 0, 1 << 12, 20)  # attributes
+    library("H5Pset_shared_mesg_index", plist, 1, 1 << 1 | 1 << 3 | 1 << 5 | 1 << 11, 10)
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_LATEST, h5py.h5f.LIBVER_LATEST)
+    f = h5py.File(h5py.h5f.create(path.encode(), h5py.h5f.ACC_TRUNC, fcpl=plist, fapl=access))
+    for i in range(4):
+        d = f.create_dataset("d%d" % i, data=numpy.zeros(5, TYPES["compound"]), chunks=(2,), compression="gzip",
+                             fillvalue=numpy.ones((), TYPES["compound"]))
+        for j in range(step * i):
+            d.attrs["attribute %d" % j] = numpy.arange(20 + j % 3)
+    f.close()
+
+
+def plain_edges(f):
+    """Chunks that stick out of the dataset are not filtered."""
+    for name, shape, maxshape in (("fixed", (13, 11), (13, 11)), ("tree", (13, 11), (h5py.h5s.UNLIMITED, h5py.h5s.UNLIMITED))):
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((4, 5))
+        plist.set_deflate(4)
+        library("H5Pset_chunk_opts", plist, 2)
+        d = h5py.Dataset(h5py.h5d.create(f.id, name.encode(), h5py.h5t.STD_I32LE, h5py.h5s.create_simple(shape, maxshape), plist))
+        d[:, :] = numpy.arange(143).reshape(13, 11)
+
+
+def odd(directory):
+    """Files that say more of themselves, and those that are not read: the name
+    begins with the error."""
+    def path(name):
+        return os.path.join(directory, name)
+
+    with h5py.File(path("edges.h5"), "w", libver="latest") as f:
+        plain_edges(f)
+    shared(300, path("shared.h5"))
+    with h5py.File(path("committed.h5"), "w", libver="latest") as f:
+        f["type"] = h5py.enum_dtype({"name %d" % i: i for i in range(1000)}, basetype="u2")
+        for i in range(300):
+            f.attrs.create("attribute %d" % i, i, dtype=f["type"])
+            f.create_dataset("dataset %d" % i, (), dtype=f["type"])
+    for strategy in ("page", "fsm", "aggregate", "none"):
+        for libver in ("earliest", "latest"):
+            name = path("strategy-%s-%s.h5" % (strategy, libver))
+            with h5py.File(name, "w", libver=libver, fs_strategy=strategy, fs_persist=strategy in ("page", "fsm")) as f:
+                linked(f)
+                del f["soft"]
+    plist = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    library("H5Pset_sym_k", plist, 3, 2)
+    library("H5Pset_istore_k", plist, 2)
+    f = h5py.File(h5py.h5f.create(path("superblock1.h5").encode(), h5py.h5f.ACC_TRUNC, fcpl=plist))
+    linked(f)
+    for i in range(100):
+        f["link %d" % i] = i
+    f.create_dataset("chunks", data=numpy.arange(1000), chunks=(3,))
+    f.close()
+    for name in os.listdir(directory):
+        if not name.endswith(".txt") and not os.path.exists(path(name + ".txt")):
+            describe.describe(path(name))
+    with h5py.File(path("unsupported-virtual.h5"), "w", libver="latest") as f:
+        layout = h5py.VirtualLayout((4,), "i4")
+        layout[:2] = h5py.VirtualSource("other.h5", "d", (2,))
+        f.create_virtual_dataset("d", layout)
+    with h5py.File(path("unsupported-external.h5"), "w") as f:
+        f.create_dataset("d", (4,), "u1", external=[("other.raw", 0, 4)])
+    for driver in ("split", "family"):
+        options = {"memb_size": 1024} if driver == "family" else {}
+        with h5py.File(path("unsupported-" + driver + ("%d.h5" if driver == "family" else "")), "w", driver=driver, **options) as f:
+            linked(f)
+
+
 def main(directory):
+    odd(directory)
     for libver in LIBVERS:
         for part, make in (("chunked", chunked), ("typed", typed)):
             rng = numpy.random.default_rng(20261129)

@@ -115,7 +115,48 @@ def netcdf(path):
         g.createVariable("k", kind, ("x",), fill_value=1)[:] = 2
 
 
+def dense(f):
+    for i in range(9):
+        f.attrs["a%d" % i] = numpy.uint8(i)
+        f["l%d" % i] = h5py.SoftLink("l%d" % (i + 1))
+    f.attrs["large"] = numpy.arange(700)
+
+
+def index(shape, chunks, maxshape, **options):
+    def make(f):
+        d = f.create_dataset("d", shape, "u1", chunks=chunks, maxshape=maxshape, fillvalue=5, **options)
+        d[...] = numpy.arange(d.size).reshape(shape) % 7
+    return make
+
+
+def heap(f):
+    f["strings"] = ["one", "zwei", ""]
+    f.create_dataset("sequences", (2,), dtype=h5py.vlen_dtype("<u2"))[0] = numpy.array([1, 2], "<u2")
+    f.attrs["compound"] = numpy.array([(1, b"ab", 2.5)], dtype=[("n", "<u4"), ("s", "S2"), ("f", ">f8")])
+
+
+TINY = {
+    "dense": ("latest", dense),
+    "fixed": ("latest", index((20,), (2,), None)),
+    "fixedfilter": ("latest", index((20,), (2,), None, compression="gzip", fletcher32=True)),
+    "extensible": ("latest", index((90,), (2,), (None,))),
+    "extensiblefilter": ("latest", index((30,), (2,), (None,), compression="lzf")),
+    "tree": ("latest", index((3, 3), (1, 2), (None, None))),
+    "treefilter": ("latest", index((3, 3), (1, 2), (None, None), shuffle=True, compression="gzip")),
+    "oldtree": ("earliest", index((20,), (7,), (None,), compression="gzip")),
+    "heap": ("earliest", heap),
+    "oldlinks": ("earliest", matrix.linked),
+}
+
+
 def main(directory):
+    matrix.shared(4, os.path.join(directory, "shared.h5"))
+    describe.describe(os.path.join(directory, "shared.h5"))
+    for name, (libver, make) in TINY.items():
+        path = os.path.join(directory, "tiny-%s.h5" % name)
+        with h5py.File(path, "w", libver=libver) as f:
+            make(f)
+        describe.describe(path)
     for libver in ("earliest", "latest"):
         path = os.path.join(directory, "kinds-%s.h5" % libver)
         with h5py.File(path, "w", libver=libver) as f:

@@ -1,0 +1,60 @@
+package hdf5
+
+// sharedTable is the file's table of shared messages (spec III.H), undefined if it
+// has none: each of its indexes has a heap for messages of some types.
+type sharedTable struct {
+	address uint64
+	indexes int
+}
+
+// sharedTable parses a shared message table message (spec IV.A.2.p).
+func (d *decoder) sharedTable() (sharedTable, error) {
+	d.version(0, 0)
+	t := sharedTable{d.address(), int(d.u8())}
+	return t, d.err
+}
+
+// sharedHeap returns the heap with the shared messages of a type, and keeps it.
+func (f *File) sharedHeap(b *budget, kind int) (*fractalHeap, error) {
+	if heap := b.heaps[kind]; heap != nil {
+		return heap, nil
+	}
+	t, o := f.super.shared, uint64(f.super.offsetSize)
+	d, err := f.sealed(b, "shared message table", "SMTB", t.address, 4+uint64(t.indexes)*(14+2*o)+4)
+	if err != nil {
+		return nil, err
+	}
+	for range t.indexes {
+		d.version(0, 0)
+		d.take(1) // list or B-tree
+		kinds := d.u16()
+		d.take(4 + 2 + 2 + 2) // sizes, number of messages
+		d.address()
+		heap := d.address()
+		if d.err != nil {
+			return nil, d.err
+		}
+		if kinds&(1<<kind) != 0 {
+			h, err := f.fractalHeap(b, heap)
+			if err == nil && b.heaps == nil {
+				b.heaps = make(map[int]*fractalHeap)
+			}
+			if err == nil {
+				b.heaps[kind] = h
+			}
+			return h, err
+		}
+	}
+	return nil, d.corrupt("no index of %s messages", nameOf(kind))
+}
+
+// inSharedTable returns the message with a heap id in the table of shared messages.
+func (f *File) inSharedTable(b *budget, id decoder, kind int) (decoder, error) {
+	heap, err := f.sharedHeap(b, kind)
+	if err != nil {
+		return id, err
+	}
+	d, err := heap.object(id.part("heap id", uint64(heap.idSize)))
+	d.structure = "shared " + nameOf(kind)
+	return d, err
+}
