@@ -1,6 +1,7 @@
 package hdf5
 
 import (
+	"bytes"
 	"encoding/binary"
 	"os"
 	"path/filepath"
@@ -90,6 +91,38 @@ func TestOneBitIsWrong(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestEveryChecksumIsVerified changes a file in which every byte that matters has a
+// checksum: there is an error, or all is as it was.
+func TestEveryChecksumIsVerified(t *testing.T) {
+	data := readSample(t, "tiny-sealed")
+	whole, err := describe(openBytes(t, data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	damage(t, 8*len(data), func(i int) time.Duration {
+		start := time.Now()
+		data[i/8] ^= 1 << (i % 8)
+		defer func() { data[i/8] ^= 1 << (i % 8) }()
+		f, err := NewReader(bytes.NewReader(data), int64(len(data)), nil)
+		if err != nil {
+			return time.Since(start)
+		}
+		if got, err := describe(f); err == nil && got != whole {
+			t.Errorf("bit %d of byte %#x: another description, and no error", i%8, i/8)
+		}
+		return time.Since(start)
+	})
+}
+
+func openBytes(t *testing.T, data []byte) *File {
+	t.Helper()
+	f, err := NewReader(bytes.NewReader(data), int64(len(data)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 func TestOneFieldIsExtreme(t *testing.T) {

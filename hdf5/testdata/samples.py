@@ -135,7 +135,19 @@ def heap(f):
     f.attrs["compound"] = numpy.array([(1, b"ab", 2.5)], dtype=[("n", "<u4"), ("s", "S2"), ("f", ">f8")])
 
 
+def sealed(f):
+    """Every byte has a checksum."""
+    for i, maxshape in enumerate((None, (None,))):
+        index((24,), (2,), maxshape, fletcher32=True)(f.create_group("index%d" % i))
+    index((3, 3), (1, 2), (None, None), fletcher32=True, compression="gzip")(f.create_group("tree"))
+    g = f.create_group("dense")
+    for i in range(9):
+        g.attrs["a%d" % i] = numpy.uint8(i)
+        g["l%d" % i] = h5py.SoftLink("l%d" % (i + 1))
+
+
 TINY = {
+    "sealed": ("latest", sealed),
     "dense": ("latest", dense),
     "fixed": ("latest", index((20,), (2,), None)),
     "fixedfilter": ("latest", index((20,), (2,), None, compression="gzip", fletcher32=True)),
