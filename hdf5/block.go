@@ -14,7 +14,8 @@ import (
 //
 // Its methods take the path of a member: none for the element itself, one name
 // for a member of a compound type, more for members of members. They return the
-// values of all elements in order, an array's one after the other. They end in an
+// values of all elements in order, an array's one after the other, and of a complex
+// number the real part before the imaginary. They end in an
 // ErrNotFound if there is no such member, and in an ErrWrongType if it is not of a
 // type that the method reads.
 type Block struct {
@@ -142,13 +143,13 @@ type step struct {
 }
 
 // steps returns the way to a member, and its type. Arrays on the way and at its
-// end are gone through.
+// end are gone through, and the parts of complex numbers.
 func (b *Block) steps(member []string) ([]step, *Type, error) {
 	t := b.datatype
 	var steps []step
 	for i := 0; ; {
 		switch {
-		case t.Class == Array:
+		case t.Class == Array || t.Class == Complex:
 			steps = append(steps, step{0, int(t.Base.Size), int(t.Size / t.Base.Size)})
 			t = t.Base
 		case i == len(member):

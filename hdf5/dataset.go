@@ -122,7 +122,7 @@ func (d *Dataset) checkLayout() error {
 		bytes, _ = product(bytes, n)
 	}
 	if bytes > math.MaxUint32 {
-		return l.at.corrupt("chunks of %d bytes, at most 2^32-1", bytes)
+		return l.at.fault(ErrLimit, "chunks of %d bytes, at most 2^32-1", bytes)
 	}
 	var fits bool
 	if d.grid, fits = newGrid(d.space.dims, l.chunk, bytes); !fits {

@@ -21,9 +21,10 @@ const (
 	Enum      Class = 8
 	Variable  Class = 9 // a sequence or a string of any length, kept elsewhere
 	Array     Class = 10
+	Complex   Class = 11 // a pair of floating-point numbers
 )
 
-var classNames = []string{"integer", "float", "time", "string", "bitfield", "opaque", "compound", "reference", "enum", "variable length", "array"}
+var classNames = []string{"integer", "float", "time", "string", "bitfield", "opaque", "compound", "reference", "enum", "variable length", "array", "complex"}
 
 func (c Class) String() string {
 	if c >= 0 && int(c) < len(classNames) {
@@ -59,7 +60,7 @@ type Type struct {
 
 	Tag     string   // Opaque: what the bytes are, in the writer's words
 	Members []Member // Compound, in the file's order
-	Base    *Type    // Enum, Variable, Array: of the values
+	Base    *Type    // Enum, Variable, Array, Complex: of the values
 	Dims    []uint64 // Array
 	Names   []string // Enum
 	Values  [][]byte // Enum: of Names, as Base
@@ -96,8 +97,8 @@ func (d *decoder) datatype(depth int) (*Type, error) {
 	if d.err != nil {
 		return nil, d.err
 	}
-	if version < 1 || version > 3 {
-		return nil, d.fault(ErrUnsupported, "%s type of version %d, want 1 to 3", t.Class, version)
+	if version < 1 || version > 5 {
+		return nil, d.fault(ErrUnsupported, "%s type of version %d, want 1 to 5", t.Class, version)
 	}
 	if t.Size == 0 {
 		return nil, d.corrupt("%s type of 0 bytes", t.Class)
@@ -125,6 +126,8 @@ func (d *decoder) datatype(depth int) (*Type, error) {
 		d.variable(t, flags, depth)
 	case Array:
 		d.array(t, version, depth)
+	case Complex:
+		d.complex(t, flags, depth)
 	default:
 		return nil, d.fault(ErrUnsupported, "datatype %s", t.Class)
 	}
@@ -173,7 +176,7 @@ func (d *decoder) name(version byte) string {
 // compound reads n members.
 func (d *decoder) compound(t *Type, version byte, n, depth int) {
 	width := 4
-	if version == 3 {
+	if version >= 3 {
 		for width = 1; width < 4 && t.Size>>(8*width) > 0; width++ {
 		}
 	}
@@ -299,6 +302,17 @@ func (d *decoder) array(t *Type, version byte, depth int) {
 	d.err = err
 }
 
+// complex reads the base type of a complex number.
+func (d *decoder) complex(t *Type, flags uint32, depth int) {
+	if flags&1 == 0 || flags>>1&3 != 0 {
+		d.err = d.fault(ErrUnsupported, "complex numbers of unlike parts, or not rectangular: flags %#x", flags)
+		return
+	}
+	if t.Base, d.err = d.datatype(depth + 1); d.err == nil && (t.Base.Class != Float || t.Size != 2*t.Base.Size) {
+		d.err = d.corrupt("complex numbers of %d bytes, of %s of %d bytes", t.Size, t.Base.Class, t.Base.Size)
+	}
+}
+
 // String describes the type in short: "u64", "{key u64, slots [4]u64}".
 func (t *Type) String() string {
 	switch t.Class {
@@ -317,8 +331,8 @@ func (t *Type) String() string {
 			members = append(members, m.Name+" "+m.Type.String())
 		}
 		return "{" + strings.Join(members, ", ") + "}"
-	case Enum:
-		return "enum " + t.Base.String()
+	case Enum, Complex:
+		return t.Class.String() + " " + t.Base.String()
 	case Variable:
 		if t.IsString {
 			return "string"

@@ -1,9 +1,9 @@
 // Package hdf5 reads HDF5 files that other programs wrote: h5py, PyTables,
-// netCDF-4, and old versions of the HDF5 library. It never writes.
+// netCDF-4, and the HDF5 library from 1.0 to 2.0. It never writes.
 //
 // It shares no code with the store's own reader, package hdf5io, which knows only
 // the few structures that a store is made of. Section numbers are those of the
-// HDF5 File Format Specification, version 3.0.
+// HDF5 File Format Specification, versions 3.0 and 4.0.
 //
 // # What it reads
 //
@@ -13,8 +13,8 @@
 //	links          hard and soft ones are followed, external ones reported
 //	attributes     versions 1 to 3, in the header and dense
 //	shared         committed datatypes, and messages of the shared message table
-//	datatypes      all classes but VAX floats, time and complex are decoded; the rest is raw
-//	layouts        versions 1 to 4: compact, contiguous, chunked with each index
+//	datatypes      versions 1 to 5, all classes; time, references and VAX floats as bytes
+//	layouts        versions 1 to 5: compact, contiguous, chunked with each index
 //	filters        deflate, shuffle, Fletcher32, LZF, bzip2, Zstandard
 //
 // Virtual and external storage, filtered heaps, files of

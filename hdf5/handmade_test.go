@@ -144,6 +144,8 @@ func attributeFile(datatype, data []byte, n uint64) []byte {
 		message1{messageAttribute, bytesOf(1, 0, uint16(2), uint16(len(datatype)), uint16(len(space)), pad([]byte("a\x00")), pad(datatype), pad(space), data)})
 }
 
+var float32Type = bytesOf(0x11, 0x20, 31, 0, uint32(4), uint16(0), uint16(32), 23, 8, 0, 23, uint32(127))
+
 // TestRareTypes reads types that h5py does not make.
 func TestRareTypes(t *testing.T) {
 	float24 := bytesOf(0x11, 0x21, 23, 0, uint32(3), uint16(0), uint16(24), 15, 8, 0, 15, uint32(127)) // big-endian
@@ -164,6 +166,7 @@ func TestRareTypes(t *testing.T) {
 		"NUL-terminated":        {bytesOf(0x13, 0, 0, 0, uint32(4)), []byte("a\x00b\x00abcd"), 2, []string{"a", "abcd"}},
 		"opaque":                {bytesOf(0x15, 8, 0, 0, uint32(2), "a tag\x00\x00\x00"), []byte("xyzw"), 2, [][]byte{[]byte("xy"), []byte("zw")}},
 		"time":                  {bytesOf(0x12, 0, 0, 0, uint32(4), uint16(32)), []byte("abcd"), 1, [][]byte{[]byte("abcd")}},
+		"complex":               {bytesOf(0x5b, 1, 0, 0, uint32(8), float32Type), bytesOf(math.Float32bits(1.5), math.Float32bits(-2)), 1, []float64{1.5, -2}},
 		"compound 1":            {compound1, []byte{5, 1, 0, 2, 0, 0xff, 0xff}, 1, map[string]any{"n": []uint64{5}, "grid": []int64{1, 2, -1}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -196,7 +199,9 @@ func TestBadTypes(t *testing.T) {
 		"no bytes":         {bytesOf(0x10, 0, 0, 0, uint32(0), uint16(0), uint16(8)), ErrCorrupt, "0 bytes"},
 		"too many bits":    {bytesOf(0x10, 0, 0, 0, uint32(1), uint16(1), uint16(8)), ErrCorrupt, "bits 1 to 9"},
 		"version 7":        {bytesOf(0x70, 0, 0, 0, uint32(1), uint16(0), uint16(8)), ErrUnsupported, "version 7"},
-		"class 11":         {bytesOf(0x3b, 0, 0, 0, uint32(1)), ErrUnsupported, "class 11"},
+		"class 12":         {bytesOf(0x3c, 0, 0, 0, uint32(1)), ErrUnsupported, "class 12"},
+		"polar":            {bytesOf(0x5b, 3, 0, 0, uint32(16), float32Type), ErrUnsupported, "complex"},
+		"half a complex":   {bytesOf(0x5b, 1, 0, 0, uint32(4), float32Type), ErrCorrupt, "complex"},
 		"wrong array":      {bytesOf(0x3a, 0, 0, 0, uint32(3), 1, uint32(2), integerType(2, false)), ErrCorrupt, "array type"},
 		"huge array":       {bytesOf(0x3a, 0, 0, 0, uint32(4), 2, uint32(1<<31), uint32(1<<31), integerType(2, false)), ErrCorrupt, "array type"},
 		"deep":             {deep, ErrLimit, "32 deep"},

@@ -67,7 +67,7 @@ type layout struct {
 // layout parses a data layout message.
 func (d *decoder) layout() (layout, error) {
 	l := layout{index: NoIndex, at: *d}
-	version := d.version(1, 4)
+	version := d.version(1, 5)
 	if d.err != nil {
 		return l, d.err
 	}
@@ -138,7 +138,8 @@ func (d *decoder) chunkDims(l *layout, n, width int) {
 	}
 }
 
-// newChunked parses the chunked layout of version 4.
+// newChunked parses the chunked layout of versions 4 and 5, which differ only in
+// the width of sizes in the index, and that tells it itself.
 func (d *decoder) newChunked(l *layout) {
 	flags, rank, width := d.u8(), int(d.u8()), int(d.u8())
 	if d.err == nil && (width < 1 || width > 8 || flags > 3) {
