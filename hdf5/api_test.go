@@ -468,6 +468,48 @@ func TestLinksMillionTimes(t *testing.T) {
 	}
 }
 
+// brokenReader fails at every read from an offset on.
+type brokenReader struct {
+	*bytes.Reader
+	from int64
+}
+
+var errBroken = errors.New("the disk is broken")
+
+func (r brokenReader) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > r.from {
+		return 0, errBroken
+	}
+	return r.Reader.ReadAt(p, off)
+}
+
+// TestReadErrors passes on what the reader says, as no other kind of error.
+func TestReadErrors(t *testing.T) {
+	data := readSample(t, "kinds-earliest")
+	met := 0
+	for from := int64(0); from < int64(len(data)); from += 97 {
+		f, err := NewReader(brokenReader{bytes.NewReader(data), from}, int64(len(data)), nil)
+		if err == nil {
+			_, err = describe(f)
+		}
+		if err == nil {
+			continue // what is there is not read
+		}
+		met++
+		for _, kind := range []error{ErrNotHDF5, ErrCorrupt, ErrUnsupported, ErrLimit, ErrNotFound, ErrWrongType} {
+			if errors.Is(err, kind) {
+				t.Fatalf("broken from %d on: %v is %v", from, err, kind)
+			}
+		}
+		if !errors.Is(err, errBroken) {
+			t.Fatalf("broken from %d on: %v", from, err)
+		}
+	}
+	if met < 500 {
+		t.Errorf("%d errors", met)
+	}
+}
+
 func TestErrorsAreOfOneLine(t *testing.T) {
 	_, root := openRoot(t, "layout-damaged", nil)
 	_, err := root.Open("buckets/bucket_7")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 )
 
 // undefined is an address or size that is not set: all bits one.
@@ -157,6 +158,9 @@ func (f *File) read(b *budget, structure string, address, n uint64) (decoder, er
 	}
 	if err := b.spend(structure, offset, n); err != nil {
 		return decoder{}, err
+	}
+	if n > math.MaxInt {
+		return decoder{}, fault(ErrLimit, structure, offset, "%d bytes are more than this machine can address", n)
 	}
 	p := make([]byte, n)
 	if err := f.readAt(p, offset, structure); err != nil {

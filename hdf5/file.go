@@ -3,6 +3,7 @@ package hdf5
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 )
 
@@ -62,7 +63,7 @@ func NewReader(r io.ReaderAt, size int64, options *Options) (*File, error) {
 // newFile opens a file of which the reader is known.
 func newFile(f *File, options *Options) (*File, error) {
 	if options != nil && options.MaxChunkBytes > 0 {
-		f.maxChunk = options.MaxChunkBytes
+		f.maxChunk = min(options.MaxChunkBytes, math.MaxInt/4)
 	}
 	if err := f.readSuperblock(); err != nil {
 		return nil, err

@@ -143,6 +143,7 @@ def typed(rng, g):
     d.attrs.create("shared", values(rng, TYPES["arrays"], (2,)), dtype=g["committed"])
     g["filled"] = 0.5
     g.create_dataset("fill", (7,), TYPES["compound"], fillvalue=values(rng, TYPES["compound"], (1,))[0])
+    g.create_dataset("fill string", (3,), h5py.string_dtype(), fillvalue="abc")
     g.create_dataset("references", data=numpy.array([g.ref, d.ref], dtype=h5py.ref_dtype))
     g.create_dataset("regions", data=numpy.array([d.regionref[1:3]], dtype=h5py.regionref_dtype))
 
