@@ -203,6 +203,12 @@ func TestRowsThatAreNotThere(t *testing.T) {
 	if err := d.ReadRows(nil, 40, 0); err != nil {
 		t.Errorf("no rows: %v", err)
 	}
+	if b, err := d.Read(39, 1); err != nil || b.Start != 39 || b.Rows != 1 || len(b.Data) != 6 {
+		t.Errorf("Read = %+v, %v", b, err)
+	}
+	if _, err := d.Read(39, 2); !errors.Is(err, ErrLimit) {
+		t.Errorf("Read over the end: %v", err)
+	}
 	for _, err := range d.Rows(39, 1<<64-1) {
 		if !errors.Is(err, ErrLimit) {
 			t.Errorf("Rows over the end: %v", err)
@@ -344,6 +350,9 @@ func TestHugeShapes(t *testing.T) {
 		p := []byte{1, 2, 3}
 		if err := d.ReadRows(p, 1<<62, 3); err != nil || !bytes.Equal(p, make([]byte, 3)) {
 			t.Errorf("%s: %v, %v", name, p, err)
+		}
+		if _, err := d.Read(0, 1<<40); !errors.Is(err, ErrLimit) {
+			t.Errorf("%s: a TiB: %v, want ErrLimit", name, err)
 		}
 		for _, err := range d.Rows(0, d.Len()) {
 			if !errors.Is(err, ErrLimit) {

@@ -1,6 +1,7 @@
 package hdf5
 
 import (
+	"cmp"
 	"iter"
 	"strings"
 )
@@ -40,12 +41,15 @@ func (o *objectHeader) Attributes() iter.Seq2[*Attribute, error] {
 	}
 }
 
-// Attribute returns the attribute with a name; an ErrNotFound if there is none.
+// Attribute returns the attribute with a name. If there is none it is an
+// ErrNotFound, or the error of an attribute whose name cannot be read.
 func (o *objectHeader) Attribute(name string) (*Attribute, error) {
 	b := o.file.newBudget()
 	var found *Attribute
+	var nameless error
 	err := o.walkAttributes(b, &name, func(d decoder) error {
 		if peek := d; peek.attributeName() != name {
+			nameless = cmp.Or(nameless, peek.err)
 			return nil
 		}
 		a, err := o.attribute(b, d)
@@ -56,7 +60,7 @@ func (o *objectHeader) Attribute(name string) (*Attribute, error) {
 		return errDone
 	})
 	if err == nil && found == nil {
-		err = fault(ErrNotFound, "object header", o.offset, "no attribute %q", name)
+		err = cmp.Or(nameless, fault(ErrNotFound, "object header", o.offset, "no attribute %q", name))
 	}
 	return found, within(o.path, err)
 }

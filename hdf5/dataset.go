@@ -231,15 +231,36 @@ func (d *Dataset) ReadRows(p []byte, start, count uint64) error {
 	return within(d.path, r.read(p, start, count))
 }
 
+// Read returns count rows from start on. They may have as many bytes as a chunk,
+// Options.MaxChunkBytes; more are an ErrLimit, as are rows that are not there.
+func (d *Dataset) Read(start, count uint64) (*Block, error) {
+	if err := d.checkRange(start, count); err != nil {
+		return nil, within(d.path, err)
+	}
+	size, fits := product(d.RowSize(), count)
+	if !fits || size > uint64(d.file.maxChunk) {
+		return nil, within(d.path, fault(ErrLimit, "rows", -1, "%d rows of %d bytes, at most %d bytes", count, d.RowSize(), d.file.maxChunk))
+	}
+	if size == 0 {
+		count = 0
+	}
+	p := make([]byte, size)
+	if err := d.ReadRows(p, start, count); err != nil {
+		return nil, err
+	}
+	return d.block(p, start, count), nil
+}
+
 // maxExpansion is how many times as large as the file, and one GiB, all rows may
 // be for Rows: no more than deflate can pack, or a file with holes would never end.
 const maxExpansion = 2048
 
-// Rows yields count rows from start on, in blocks that are as large as a chunk is
-// high, or 1 MiB, and at most Options.MaxChunkBytes. A block lives until the next turn. An error ends
-// the walk. Rows refuses, as an ErrLimit, rows that are more than 2,048 times as
-// large as the file and a GiB: such a dataset is almost all fill value, and is
-// left to ReadRows.
+// Rows yields count rows from start on, in blocks: of one MiB, or as high as a
+// chunk, and at most Options.MaxChunkBytes. A block lives until the next turn. An
+// error ends the walk.
+//
+// Rows refuses, as an ErrLimit, rows that are more than 2,048 times as large as the
+// file and a GiB: such a dataset is almost all fill value, and is left to ReadRows.
 func (d *Dataset) Rows(start, count uint64) iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
 		rows, err := d.blockRows(start, count)

@@ -17,16 +17,15 @@
 //	layouts        versions 1 to 5: compact, contiguous, chunked with each index
 //	filters        deflate, shuffle, Fletcher32, LZF, bzip2, Zstandard
 //
-// Virtual and external storage, filtered heaps, files of
-// several parts, and other filters end in an error that matches ErrUnsupported
-// and names what is missing.
+// Virtual and external storage, filtered heaps, files of several parts, and other
+// filters end in an error that matches ErrUnsupported and names what is missing.
 //
 // # Hostile files
 //
 // Every checksum in the file is verified, and every length, count and address is
-// bounded before it is used. One step (a call, or one turn of an iterator) takes
-// memory of at most 16 times the file's size, 1 MiB (with bzip2 4 more),
-// and a few times Options.MaxChunkBytes. A walk that reads more bytes than the file has is
+// bounded before it is used. One step, a call or one turn of an iterator, takes
+// memory of at most about 16 times the file's size, 1 MiB (with bzip2 5 MiB), and a
+// few times Options.MaxChunkBytes. A walk that reads more bytes than the file has is
 // damage: in a good file no byte belongs to two structures.
 //
 // A File, and all that is had from it, may be used by several goroutines.

@@ -25,7 +25,7 @@ var (
 
 // Error says what is wrong with which structure of which object, and where.
 type Error struct {
-	Object    string // path of the object; "" when no object was reached
+	Object    string // path of the object, and its attribute; "" when no object was reached
 	Structure string // the HDF5 structure: "object header", "chunk (3, 0)"
 	Offset    int64  // of the structure or its wrong byte in the file; negative: no one place
 	Kind      error  // one of the Err variables; nil: the file could not be read

@@ -1,8 +1,9 @@
 package hdf5
 
 import (
-	"fmt"
+	"errors"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 )
@@ -30,20 +31,24 @@ type File struct {
 }
 
 // Open opens the file with a path in the file system. Its errors match
-// ErrNotHDF5, ErrCorrupt, ErrUnsupported, or those of os.Open. Close it.
+// ErrNotHDF5, ErrCorrupt, ErrUnsupported, or are those of os.Open. Close it.
 //
 // A file that is marked as open for writing is opened; see OpenForWriting.
 func Open(path string, options *Options) (*File, error) {
+	// Asked before it is opened: opening a pipe waits for its writer.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("hdf5: %s is not a regular file", path)
-	}
 	var f *File
-	if err == nil {
+	if info, err = file.Stat(); err == nil {
 		f, err = NewReader(file, info.Size(), options)
 	}
 	if err != nil {

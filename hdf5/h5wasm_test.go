@@ -92,11 +92,11 @@ func wantTable(t *testing.T, root *Group) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := make([]byte, d.Len()*d.RowSize())
-		if err := d.ReadRows(p, 0, d.Len()); err != nil {
+		b, err := d.Read(0, d.Len())
+		if err != nil {
 			t.Fatal(err)
 		}
-		return d.block(p, 0, d.Len())
+		return b
 	}
 	table := read("table")
 	n, err1 := table.Uint64s("n")

@@ -178,21 +178,17 @@ func (d *decoder) fillValue(old bool) ([]byte, error) {
 		return value, d.err
 	}
 	var defined bool
-	switch d.version(1, 3) {
-	case 1:
-		d.take(3)
-		defined = true
-	case 2:
-		d.take(2)
-		defined = d.u8() == 1
-	case 3:
+	if d.version(1, 3) == 3 {
 		defined = d.u8()&(1<<5) != 0
+	} else {
+		d.take(2) // when to allocate, when to write
+		defined = d.u8() != 0
 	}
 	if !defined || d.err != nil {
 		return nil, d.err
 	}
 	size := d.u32()
-	if size == 1<<32-1 { // version 1: undefined
+	if size == 1<<32-1 { // the default, in version 1 and 2
 		return nil, d.err
 	}
 	value := d.take(uint64(size))
