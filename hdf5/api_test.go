@@ -385,7 +385,7 @@ func TestHugeShapes(t *testing.T) {
 	} {
 		file := oldFile(nil, c.messages...)
 		if name == "unknown message" {
-			file[bytes.Index(file, []byte{0x99})+4] = messageMustBeUnknown
+			file[bytes.Index(file, []byte{0x99})+4] = messageMustBeKnown
 		}
 		if _, err := openObject(t, file); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)

@@ -26,6 +26,7 @@ const (
 
 var classNames = []string{"integer", "float", "time", "string", "bitfield", "opaque", "compound", "reference", "enum", "variable length", "array", "complex"}
 
+// String names the class.
 func (c Class) String() string {
 	if c >= 0 && int(c) < len(classNames) {
 		return classNames[c]

@@ -32,6 +32,7 @@ type Error struct {
 	Cause     error  // what was found, and wanted
 }
 
+// Error is one line: object, structure, offset, kind, cause.
 func (e *Error) Error() string {
 	var text strings.Builder
 	text.WriteString("hdf5: ")

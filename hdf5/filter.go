@@ -38,6 +38,7 @@ var filterNames = map[uint16]string{
 	filterZstd: "zstd", 32017: "sz", 32026: "blosc2",
 }
 
+// String names the filter: as its registration does, or its writer, or by number.
 func (f Filter) String() string {
 	if name, ok := filterNames[f.ID]; ok {
 		return name

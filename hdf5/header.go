@@ -4,30 +4,29 @@ import "iter"
 
 // Types of header messages (spec IV.A.2).
 const (
-	messageNil            = 0x00
-	messageDataspace      = 0x01
-	messageLinkInfo       = 0x02
-	messageDatatype       = 0x03
-	messageOldFill        = 0x04
-	messageFill           = 0x05
-	messageLink           = 0x06
-	messageExternal       = 0x07
-	messageLayout         = 0x08
-	messageFilters        = 0x0b
-	messageAttribute      = 0x0c
-	messageSharedTable    = 0x0f
-	messageContinuation   = 0x10
-	messageSymbolTable    = 0x11
-	messageDriver         = 0x14
-	messageAttributeInfo  = 0x15
-	messageReferenceCount = 0x16
-	messageFileSpace      = 0x17 // the last that is known
+	messageNil           = 0x00
+	messageDataspace     = 0x01
+	messageLinkInfo      = 0x02
+	messageDatatype      = 0x03
+	messageOldFill       = 0x04
+	messageFill          = 0x05
+	messageLink          = 0x06
+	messageExternal      = 0x07
+	messageLayout        = 0x08
+	messageFilters       = 0x0b
+	messageAttribute     = 0x0c
+	messageSharedTable   = 0x0f
+	messageContinuation  = 0x10
+	messageSymbolTable   = 0x11
+	messageDriver        = 0x14
+	messageAttributeInfo = 0x15
+	messageFileSpace     = 0x17 // the last that is known
 )
 
 // Flags of header messages.
 const (
-	messageShared        = 1 << 1
-	messageMustBeUnknown = 1 << 7 // do not open the object without knowing the message
+	messageShared      = 1 << 1
+	messageMustBeKnown = 1 << 7 // do not open the object without knowing the message
 )
 
 // header is an object header (spec IV.A.1): where an object's messages are.
@@ -87,7 +86,7 @@ func (h *header) check(b *budget, m message) error {
 	switch {
 	case m.kind == messageContinuation:
 		return h.continuation(b, m.body)
-	case m.kind > messageFileSpace && m.flags&messageMustBeUnknown != 0:
+	case m.kind > messageFileSpace && m.flags&messageMustBeKnown != 0:
 		return m.body.fault(ErrUnsupported, "message type %#x, which must not be skipped", m.kind)
 	}
 	return nil

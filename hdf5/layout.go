@@ -13,6 +13,7 @@ const (
 	Virtual    LayoutClass = 3 // in other datasets
 )
 
+// String names the layout.
 func (l LayoutClass) String() string {
 	switch l {
 	case Compact:
@@ -41,6 +42,7 @@ const (
 	BTree2          ChunkIndex = 5 // B-tree of version 2
 )
 
+// String names the index.
 func (x ChunkIndex) String() string {
 	names := []string{"none", "B-tree v1", "single chunk", "implicit", "fixed array", "extensible array", "B-tree v2"}
 	if x >= NoIndex && int(x)+1 < len(names) {
