@@ -1,5 +1,5 @@
 // Package hdf5 reads HDF5 files that other programs wrote: h5py, PyTables,
-// netCDF-4, and the HDF5 library from 1.0 to 2.0. It never writes.
+// netCDF-4, and whatever else uses the HDF5 library, old or new. It never writes.
 //
 // It shares no code with the store's own reader, package hdf5io, which knows only
 // the few structures that a store is made of. Section numbers are those of the

@@ -26,7 +26,7 @@ var (
 // Error says what is wrong with which structure of which object, and where.
 type Error struct {
 	Object    string // path of the object, and its attribute; "" when no object was reached
-	Structure string // the HDF5 structure: "object header", "chunk (3, 0)"
+	Structure string // the HDF5 structure: "object header", "chunk"
 	Offset    int64  // of the structure or its wrong byte in the file; negative: no one place
 	Kind      error  // one of the Err variables; nil: the file could not be read
 	Cause     error  // what was found, and wanted
