@@ -7,7 +7,6 @@ import (
 	"log/slog"
 
 	"github.com/cidstore/cidstore/directory"
-	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -153,7 +152,7 @@ func (s *Store) sliceLimit() int64 {
 
 // writeFailed passes an error on, and sees that a poisoned file poisons the store.
 func (s *Store) writeFailed(err error) error {
-	if s.file.Failed() != nil {
+	if err != nil && s.file.Failed() != nil {
 		s.poisoned(err)
 	}
 	return err
@@ -219,22 +218,17 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	if err := s.file.Reserve(min(limit, s.growth(int64(c.ops.len()))+s.smallestSlice())); err != nil && !errors.Is(err, ErrNoSpace) {
 		return false, err
 	}
-	tx, err := s.file.Begin()
+	m, err := s.begin()
 	if err != nil {
 		return false, err
 	}
-	base := s.state.Load().view
-	m, err := newMerge(s, tx, base)
-	rest := c.ops
-	if err == nil {
-		if s.file.Tight() {
-			limit = min(limit, tx.Longest()/2) // so that the new run is one piece
-		}
-		m.folds, m.keep = c.folds, c.keep
-		rest, err = m.run(c.ops, limit)
+	defer m.tx.Abort()
+	if s.file.Tight() {
+		limit = min(limit, m.tx.Longest()/2) // so that the new run is one piece
 	}
+	m.folds, m.keep = c.folds, c.keep
+	rest, err := m.run(c.ops, limit)
 	if err != nil {
-		tx.Abort()
 		return false, err
 	}
 	r := &m.record
@@ -250,12 +244,11 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	if last {
 		frozen = nil
 	}
-	dropped, err := m.dropOldRing(tx)
+	dropped, err := m.dropOldRing()
 	if err != nil {
-		tx.Abort()
 		return false, err
 	}
-	if err := s.commit(tx, m, frozen); err != nil {
+	if err := s.commit(m, frozen); err != nil {
 		return false, err
 	}
 	if dropped && s.log != nil {
@@ -263,7 +256,6 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	}
 	c.ops = rest
 	c.done.add(m.done)
-	s.count(m.done)
 	return last, nil
 }
 
@@ -277,19 +269,16 @@ func (a *structure) add(b structure) {
 
 // commit finishes the transaction and publishes its View to readers, who see the
 // tables and the View of one moment: one pointer holds them. checkpointing is held.
-func (s *Store) commit(tx *hdf5io.Tx, m *merge, frozen *table) error {
+func (s *Store) commit(m *merge, frozen *table) error {
 	m.record.watermark = max(m.record.watermark, s.watermark())
-	if err := m.flush(tx); err != nil {
-		tx.Abort()
+	if err := m.flush(); err != nil {
 		return err
 	}
-	if err := writeConfig(tx, &m.record, m.commit); err != nil {
-		tx.Abort()
+	if err := writeConfig(m.tx, &m.record, m.commit); err != nil {
 		return err
 	}
-	root, err := tx.Commit(m.record.append(nil))
+	root, err := m.tx.Commit(m.record.append(nil))
 	if err != nil {
-		tx.Abort()
 		return err
 	}
 	next, err := s.openView(root, m.record, m.directory.Done())
@@ -308,6 +297,7 @@ func (s *Store) commit(tx *hdf5io.Tx, m *merge, frozen *table) error {
 	if m.record.numDeletions > m.record.mostDeletions()/2 {
 		s.needCollection()
 	}
+	s.count(m.done)
 	s.metrics.commits.Add(1)
 	s.metrics.placedBytes.Add(uint64(m.placed))
 	return nil

@@ -3,7 +3,6 @@ package cidstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/cidstore/cidstore/gc"
@@ -256,7 +255,10 @@ func (c *collection) finish(ctx context.Context) error {
 		}
 	}
 	return s.exclusively(func() error {
-		return s.change(func(m *merge) error {
+		if err := s.file.Reserve(s.smallestSlice()); err != nil && !errors.Is(err, ErrNoSpace) {
+			return s.writeFailed(err)
+		}
+		err := s.change(func(m *merge) error {
 			// Checkpoints may have dropped some of the rows meanwhile, and new ones may have come.
 			m.handled = c.rows - min(c.rows, s.clearedRows-c.before)
 			c.stats.Deletions = m.handled
@@ -267,6 +269,7 @@ func (c *collection) finish(ctx context.Context) error {
 			}
 			return nil
 		})
+		return s.writeFailed(err)
 	})
 }
 
@@ -295,30 +298,4 @@ func (s *Store) exclusively(f func() error) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	return f()
-}
-
-// change commits what f makes of the tree, with the tables as they are. checkpointing is
-// held.
-func (s *Store) change(f func(m *merge) error) error {
-	if err := s.file.Reserve(s.smallestSlice()); err != nil && !errors.Is(err, ErrNoSpace) {
-		return s.writeFailed(err)
-	}
-	tx, err := s.file.Begin()
-	if err != nil {
-		return err
-	}
-	defer tx.Abort()
-	st := s.state.Load()
-	m, err := newMerge(s, tx, st.view)
-	if err == nil {
-		err = f(m)
-	}
-	if err == nil {
-		err = s.commit(tx, m, st.frozen)
-	}
-	if err != nil {
-		return s.writeFailed(fmt.Errorf("change the tree: %w", err))
-	}
-	s.count(m.done)
-	return nil
 }

@@ -66,20 +66,17 @@ func (s *Store) writeAllAgain() error {
 // grow for that and may not. Where it cannot be done the file stays as it was.
 func (s *Store) writeAgain(from int64, grow bool) error {
 	before := s.file.Space().Size
-	tx, err := s.file.Begin()
+	m, err := s.begin()
 	if err != nil {
 		return err
 	}
-	defer tx.Abort()
-	m, err := newMerge(s, tx, s.state.Load().view)
-	if err == nil {
-		err = m.moveFrom(from)
-	}
+	defer m.tx.Abort()
+	err = m.moveFrom(from)
 	if err == nil && !grow && s.file.Space().Size > before {
 		return nil
 	}
 	if err == nil {
-		err = s.commit(tx, m, nil)
+		err = s.commit(m, nil)
 	}
 	if err == nil {
 		return s.pack()

@@ -59,6 +59,6 @@ func (s *Store) MigrateDirectory(ctx context.Context) error {
 		if s.state.Load().view.directory.Fits() {
 			return nil
 		}
-		return s.change(func(*merge) error { return nil })
+		return s.writeFailed(s.change(func(*merge) error { return nil }))
 	})
 }

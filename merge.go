@@ -44,19 +44,42 @@ type merge struct {
 	placed    int64
 }
 
-func newMerge(s *Store, tx *hdf5io.Tx, base *view) (*merge, error) {
+// begin starts the transaction of the next root, which may change anything of the present
+// one. The caller defers the Abort of its tx. checkpointing is held.
+func (s *Store) begin() (*merge, error) {
+	tx, err := s.file.Begin()
+	if err != nil {
+		return nil, err
+	}
+	base := s.state.Load().view
 	m := &merge{
 		file: s.file, tx: tx, base: base, commit: tx.NextCommit(), now: s.now(), record: base.record,
 		geometry: base.buckets.Geometry(), directory: base.directory.Edit(),
 		next: base.record.sliceHash,
 	}
 	m.onRemove = m.removed
-	var err error
-	if m.buckets, err = bucket.NewWriter(tx, base.buckets, m.now); err != nil {
+	if m.buckets, err = bucket.NewWriter(tx, base.buckets, m.now); err == nil {
+		m.sets, err = valueset.NewWriter(tx, base.sets, m.record.numSets, m.record.freeSet, m.record.nextNode)
+	}
+	if err != nil {
+		tx.Abort()
 		return nil, err
 	}
-	m.sets, err = valueset.NewWriter(tx, base.sets, m.record.numSets, m.record.freeSet, m.record.nextNode)
-	return m, err
+	return m, nil
+}
+
+// change makes a root that differs from the present one by what f does, with the tables
+// as they are. checkpointing is held.
+func (s *Store) change(f func(m *merge) error) error {
+	m, err := s.begin()
+	if err != nil {
+		return err
+	}
+	defer m.tx.Abort()
+	if err := f(m); err != nil {
+		return err
+	}
+	return s.commit(m, s.state.Load().frozen)
 }
 
 // run merges ops from the front, whole groups at a time, and folds groups, until
@@ -315,7 +338,7 @@ func (m *merge) deepest() int {
 
 // flush writes what the merge has gathered into the transaction, and completes
 // the record.
-func (m *merge) flush(tx *hdf5io.Tx) error {
+func (m *merge) flush() error {
 	if err := m.sets.Flush(); err != nil {
 		return err
 	}
@@ -330,13 +353,13 @@ func (m *merge) flush(tx *hdf5io.Tx) error {
 	for m.halves && m.directory.Halve() {
 	}
 	m.record.globalDepth = uint32(m.directory.Depth())
-	if err := m.directory.Store(tx); err != nil {
+	if err := m.directory.Store(m.tx); err != nil {
 		return err
 	}
 	if err := m.logDeletions(); err != nil {
 		return err
 	}
-	m.placed = tx.Placed()
+	m.placed = m.tx.Placed()
 	return nil
 }
 

@@ -252,20 +252,13 @@ func (s *Store) fits(late []wal.Frame) bool {
 
 // commitEpochs commits a root that differs in the log's epochs alone, into both slots.
 func (s *Store) commitEpochs(epochs []wal.Epoch) error {
-	tx, err := s.file.Begin()
+	err := s.change(func(m *merge) error {
+		m.record.clean = false
+		m.record.epochs = epochs
+		m.record.writerPID, m.record.writerSince = uint64(vfs.ProcessID()), uint64(s.now())
+		return nil
+	})
 	if err != nil {
-		return err
-	}
-	st := s.state.Load()
-	m, err := newMerge(s, tx, st.view)
-	if err != nil {
-		tx.Abort()
-		return err
-	}
-	m.record.clean = false
-	m.record.epochs = epochs
-	m.record.writerPID, m.record.writerSince = uint64(vfs.ProcessID()), uint64(s.now())
-	if err := s.commit(tx, m, st.frozen); err != nil {
 		return err
 	}
 	return s.settle()

@@ -87,34 +87,30 @@ func (s *Store) growRing(size int64) (grown bool, err error) {
 		}
 		return false, s.writeFailed(err)
 	}
-	tx, err := s.file.Begin()
+	resume := func() {}
+	defer func() { resume() }()
+	err = s.change(func(m *merge) error {
+		if err := m.tx.Move(ringPath, oldRingPath); err != nil {
+			return err
+		}
+		address, err := createRing(m.tx, size)
+		if err != nil {
+			return err
+		}
+		resume = s.log.Pause()
+		r := &m.record
+		r.oldAddress, r.oldSize = r.walAddress, r.walSize
+		r.walAddress, r.walSize, r.walFirst = uint64(address), uint64(size), s.log.Next()
+		return nil
+	})
 	if err != nil {
-		return false, err
-	}
-	m, err := newMerge(s, tx, s.state.Load().view)
-	if err == nil {
-		err = tx.Move(ringPath, oldRingPath)
-	}
-	var address int64
-	if err == nil {
-		address, err = createRing(tx, size)
-	}
-	if err != nil {
-		tx.Abort()
-		return false, s.writeFailed(err)
-	}
-	resume := s.log.Pause()
-	defer resume()
-	r := &m.record
-	r.oldAddress, r.oldSize = r.walAddress, r.walSize
-	r.walAddress, r.walSize, r.walFirst = uint64(address), uint64(size), s.log.Next()
-	if err := s.commit(tx, m, s.state.Load().frozen); err != nil {
 		return false, s.writeFailed(err)
 	}
 	if err := s.settle(); err != nil {
 		return false, err
 	}
-	if err := s.log.SwitchRing(wal.Ring{Storage: s.ringAt(address, size), First: r.walFirst}); err != nil {
+	r := &s.state.Load().view.record
+	if err := s.log.SwitchRing(wal.Ring{Storage: s.ringAt(int64(r.walAddress), size), First: r.walFirst}); err != nil {
 		return false, s.poisoned(err)
 	}
 	return true, nil
@@ -129,19 +125,8 @@ func (s *Store) finishRingGrowth() error {
 		if s.state.Load().view.record.oldAddress == 0 {
 			break
 		}
-		tx, err := s.file.Begin()
+		err := s.change(func(m *merge) error { _, err := m.dropOldRing(); return err })
 		if err != nil {
-			return err
-		}
-		m, err := newMerge(s, tx, s.state.Load().view)
-		if err == nil {
-			_, err = m.dropOldRing(tx)
-		}
-		if err != nil {
-			tx.Abort()
-			return err
-		}
-		if err := s.commit(tx, m, s.state.Load().frozen); err != nil {
 			return s.writeFailed(err)
 		}
 	}
@@ -151,26 +136,26 @@ func (s *Store) finishRingGrowth() error {
 
 // dropOldRing removes /wal_old when the root that is about to become the older
 // one needs no record of it.
-func (m *merge) dropOldRing(tx *hdf5io.Tx) (bool, error) {
+func (m *merge) dropOldRing() (bool, error) {
 	if m.record.oldAddress == 0 || m.base.record.lastApplied+1 < m.record.walFirst {
 		return false, nil
 	}
 	m.record.oldAddress, m.record.oldSize = 0, 0
-	return true, tx.Remove(oldRingPath)
+	return true, m.tx.Remove(oldRingPath)
 }
 
 // shrinkRing puts a log of closedBlocks in the place of a longer /wal, with next as
 // its first sequence. Everything before next is in the tree of the base root.
-func (m *merge) shrinkRing(tx *hdf5io.Tx, next uint64) error {
+func (m *merge) shrinkRing(next uint64) error {
 	r := &m.record
 	size := closedBlocks * uint64(r.walBlock)
 	if r.walSize <= size {
 		return nil
 	}
-	if err := tx.Remove(ringPath); err != nil {
+	if err := m.tx.Remove(ringPath); err != nil {
 		return err
 	}
-	address, err := createRing(tx, int64(size))
+	address, err := createRing(m.tx, int64(size))
 	r.walAddress, r.walSize, r.walFirst = uint64(address), size, next
 	return err
 }

@@ -245,25 +245,16 @@ func (s *Store) commitClean() error {
 }
 
 func (s *Store) commitLast(shrink bool) error {
-	tx, err := s.file.Begin()
-	if err != nil {
-		return err
-	}
-	m, err := newMerge(s, tx, s.state.Load().view)
-	if err == nil {
+	return s.change(func(m *merge) error {
 		m.record.clean = true
-		_, err = m.dropOldRing(tx)
-	}
-	// The older root has all that the log has, and reaches the log that is left
-	// behind: that stays as it is until both slots name this root.
-	if err == nil && shrink {
-		err = m.shrinkRing(tx, s.log.Next())
-	}
-	if err != nil {
-		tx.Abort()
+		_, err := m.dropOldRing()
+		// The older root has all that the log has, and reaches the log that is left
+		// behind: that stays as it is until both slots name this root.
+		if err == nil && shrink {
+			err = m.shrinkRing(s.log.Next())
+		}
 		return err
-	}
-	return s.commit(tx, m, nil)
+	})
 }
 
 // notReplaced is an error if the path no longer names the open file, or that is cut

@@ -196,17 +196,13 @@ func (s *Store) uniteFrom(from uint64, limit int64) (next uint64, err error) {
 	if err := s.file.Reserve(limit); err != nil && !errors.Is(err, ErrNoSpace) {
 		return 0, err
 	}
-	tx, err := s.file.Begin()
+	m, err := s.begin()
 	if err != nil {
 		return 0, err
 	}
-	defer tx.Abort()
-	st := s.state.Load()
-	m, err := newMerge(s, tx, st.view)
-	if err != nil {
-		return 0, err
-	}
+	defer m.tx.Abort()
 	m.folds.all, m.next = true, from
+	st := s.state.Load()
 	nothing := queue{table: st.fresh}
 	err = guard(func() error {
 		for !m.end && m.buckets.Placed() < limit {
@@ -233,5 +229,5 @@ func (s *Store) uniteFrom(from uint64, limit int64) (next uint64, err error) {
 	if err != nil || !m.halves {
 		return m.next, err
 	}
-	return m.next, s.commit(tx, m, st.frozen)
+	return m.next, s.commit(m, st.frozen)
 }
