@@ -60,10 +60,14 @@ func (s *Store) ended(err error) error {
 	return err
 }
 
-// collectInBackground is the run of the background, which leaves checkpoints to others.
+// collectInBackground is the run of the background, which checkpoints only where that
+// is due.
 func (s *Store) collectInBackground(ctx context.Context) error {
 	if s.Failed() != nil {
 		return nil // it has been told
+	}
+	if err := s.calm(ctx); err != nil {
+		return s.ended(err)
 	}
 	_, err := s.collect(ctx, collection{sets: scannedSets})
 	return s.ended(err)

@@ -43,6 +43,7 @@ type Metrics struct {
 	CheckpointTimes      Durations // of those that came to their end
 	PlacedBytes          uint64    // written into the tree's space
 	Waits                uint64    // times that a write had to wait for room
+	Danger               float64   // how much the store asks for maintenance, 0 to 1; of a writable store
 	PendingOperations    uint64
 	PendingBytes         uint64 // of memory
 	CachedKeys           uint64 // with so many pending operations that readers keep what these come to
@@ -244,6 +245,7 @@ func (s *Store) gauges(m *Metrics, r reader) {
 	}
 	m.WALBytes, m.LastApplied, m.Watermark = rec.walSize, rec.lastApplied, rec.watermark
 	if s.log != nil {
+		m.Danger = s.dangerOf(r.state).score()
 		m.LastSequence, m.Watermark = s.log.Next()-1, s.log.Watermark()
 	}
 }

@@ -3,8 +3,6 @@ package cidstore
 import (
 	"sync/atomic"
 	"time"
-
-	"github.com/cidstore/cidstore/wal"
 )
 
 // pacing slows writers before they meet a full log: a checkpoint gives room back at
@@ -32,18 +30,21 @@ func (p *pacing) took(ns int64, operations int) {
 }
 
 // pace makes a writer of n operations wait while a checkpoint is behind: the fuller
-// the log is, or the memory for pending operations, the longer.
+// the log is, or the memory for pending operations, the longer; and as long as the
+// checkpoint takes for them where the store is in danger. Nobody is refused.
 func (s *Store) pace(n int) {
 	st := s.state.Load()
 	if st == nil || st.frozen == nil || s.opts.GCInterval < 0 {
 		return
 	}
-	ring := float64(st.view.record.walSize / wal.RecordSize)
-	full := max(1-float64(s.log.Room())/ring, float64(s.pendingOps()*opBytes)/float64(s.opts.MemoryBudget))
+	full := s.pendingShare(st)
 	if full <= paceFrom {
 		return
 	}
 	share := min((full-paceFrom)/(paceFull-paceFrom), 1)
+	if s.dangerOf(st).score() > dangerMost {
+		share = 1
+	}
 	owed := s.pacing.owed.Add(int64(share * float64(s.pacing.cost.Load()) * float64(n) / 1024))
 	if owed < leastPause || !s.pacing.owed.CompareAndSwap(owed, 0) {
 		return

@@ -209,7 +209,7 @@ func TestReadOnlyStore(t *testing.T) {
 		f := &families[i]
 		name := f.fullName()
 		written, read := testutil.CollectAndCount(NewCollector(w), name), testutil.CollectAndCount(NewCollector(r), name)
-		ofWriter := []string{"free_bytes", "limbo_bytes", "pinned_bytes", "oldest_pinned_commit", "wal_last_sequence"}
+		ofWriter := []string{"free_bytes", "limbo_bytes", "pinned_bytes", "oldest_pinned_commit", "wal_last_sequence", "danger_ratio"}
 		if (written != read) != slices.Contains(ofWriter, f.name) {
 			t.Errorf("%s: %d of a writer, %d of a reader", name, written, read)
 		}
@@ -281,6 +281,8 @@ func TestEveryFigureIsCollected(t *testing.T) {
 			v.SetUint(5)
 		case v.CanInt():
 			v.SetInt(5)
+		case v.CanFloat():
+			v.SetFloat(0.5)
 		case v.Kind() == reflect.Bool:
 			v.SetBool(!v.Bool())
 		case v.Kind() == reflect.String:

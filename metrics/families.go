@@ -72,6 +72,15 @@ func nowOfWriter(name, help string, value func(m *cidstore.Metrics) uint64) fami
 	return f
 }
 
+// ratioOfWriter is nowOfWriter of a share.
+func ratioOfWriter(name, help string, value func(m *cidstore.Metrics) float64) family {
+	return family{name: name, help: help, kind: gauge, samples: func(m *cidstore.Metrics, add func(float64, ...string)) {
+		if m.Open && !m.ReadOnly {
+			add(value(m))
+		}
+	}}
+}
+
 // moment is a gauge that is a time, which stays after Close; left out where there is none.
 func moment(name, help string, value func(m *cidstore.Metrics) time.Time) family {
 	return family{name: name, help: help, kind: gauge, samples: func(m *cidstore.Metrics, add func(float64, ...string)) {
@@ -118,6 +127,7 @@ var families = []family{
 	now("runs", "Runs of entries that wait to be folded into groups.", func(m *figures) uint64 { return m.Runs }),
 	now("waiting_entries", "Entries of runs that count.", func(m *figures) uint64 { return m.WaitingEntries }),
 	now("deletion_rows", "Rows of the deletion log, which are not collected yet.", func(m *figures) uint64 { return m.DeletionRows }),
+	ratioOfWriter("danger_ratio", "How much the store asks for maintenance: 0.4 × pending + 0.3 × unsorted + 0.3 × age.", func(m *figures) float64 { return m.Danger }),
 	now("commit", "Number of the root that readers see.", func(m *figures) uint64 { return m.Commit }),
 
 	count("split_events_total", "Splits of buckets.", func(m *figures) uint64 { return m.SplitEvents }),

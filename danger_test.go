@@ -1,0 +1,63 @@
+package cidstore
+
+import (
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestDanger: the danger grows with what is pending, with what waits in runs, and with the
+// time that passes; operations that have waited for ten intervals are checkpointed.
+func TestDanger(t *testing.T) {
+	var now atomic.Int64
+	o := &Options{GCInterval: time.Hour, WALBytes: 1 << 20, Clock: func() time.Time { return time.Unix(1_700_000_000, now.Load()) }}
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), o)
+	mustDo(t, err)
+	var b Batch
+	fill := func(from, to uint64) {
+		t.Helper()
+		b.Reset()
+		for k := from; k < to; k++ {
+			b.Insert(FromUint64(k), E{})
+		}
+		mustDo(t, s.Apply(&b))
+	}
+	is := func(what string, got, low, high float64) {
+		t.Helper()
+		if got < low || got > high {
+			t.Errorf("%s: %.3f, want %.3f to %.3f", what, got, low, high)
+		}
+	}
+	of := func() danger { return s.dangerOf(s.state.Load()) }
+	is("of an empty store", of().score(), 0, 0.02)
+
+	fill(0, 3000) // 3,001 of 16,384 records, to which the log has grown at most
+	is("pending", of().pending, 0.15, 1)
+	is("age of now", of().age, 0, 0)
+	now.Add(int64(5 * time.Hour))
+	is("age of five intervals", of().age, 0.49, 0.51)
+	mustDo(t, s.calm(t.Context()))
+	if s.pendingOps() == 0 {
+		t.Error("a checkpoint before it was due")
+	}
+	now.Add(int64(50 * time.Hour))
+	is("age of many", of().age, 1, 1)
+	mustDo(t, s.calm(t.Context()))
+	if s.pendingOps() != 0 || of().age != 0 {
+		t.Errorf("%d operations are pending after the checkpoint that was due, age %g", s.pendingOps(), of().age)
+	}
+
+	fill(3000, 3600) // a fifth more: they wait in a run
+	mustDo(t, s.Checkpoint(t.Context()))
+	waiting, _ := s.state.Load().view.buckets.Waiting()
+	is("unsorted", of().unsorted, float64(waiting)/(0.6*3600)-0.001, float64(waiting)/(0.6*3600)+0.001)
+	if waiting == 0 || s.Metrics().Danger != of().score() {
+		t.Errorf("%d entries wait, danger %g in Metrics", waiting, s.Metrics().Danger)
+	}
+	now.Store(0) // the clock is set back
+	fill(0, 1)
+	is("age by a clock that was set back", of().age, 0, 0)
+	is("the most", danger{1, 1, 1}.score(), 1, 1)
+	mustDo(t, s.Close())
+}
