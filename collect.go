@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/cidstore/cidstore/gc"
+	"github.com/cidstore/cidstore/internal/seedbug"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -244,7 +245,7 @@ func (v *view) names(set uint64, key E) (bool, error) {
 		return false, err
 	}
 	id, spilled := entry.Spilled()
-	return spilled && id == set, nil
+	return spilled && id == set && !seedbug.On("named-set-freed"), nil
 }
 
 // finish drops the rows that were handled and the sets that no key names.

@@ -8,6 +8,7 @@ import (
 	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/seedbug"
 )
 
 // Groups that have become small are merged: when a group is folded, so are those
@@ -111,7 +112,9 @@ func (m *merge) gather(f *family) error {
 		if err != nil {
 			return err
 		}
-		m.united = append(m.united, items...)
+		if i == 0 || !seedbug.On("merge-forgets-sibling") {
+			m.united = append(m.united, items...)
+		}
 		from, g.items = g.changes, len(m.united)
 	}
 	return nil
