@@ -183,13 +183,13 @@ func (c *check) group(prefix uint64, depth uint8, id uint32, ref uint64) {
 	}
 }
 
-// unusedSets checks that every set id that no key names is in the chain of unused
-// ones, and that no chunk of /values belongs to nobody.
+// unusedSets checks that every set id that no key names is unused, and that no chunk of /values belongs to nobody.
 func (c *check) unusedSets() {
 	r := &c.view.record
-	unused := c.view.sets.CheckUnused(c.ctx, r.numSets, r.freeSet, c.report.add)
-	if got := unused + uint64(len(c.sets)); got != r.numSets && c.ctx.Err() == nil {
-		c.report.add(corrupt.Errorf("set states", -1, "%d ids are unused or named by a key, want %d", got, r.numSets))
+	unused := c.view.sets.CheckUnused(c.ctx, r.sets.Sets, c.report.add)
+	if c.ctx.Err() == nil && (unused != r.sets.Unused || unused+uint64(len(c.sets)) != r.sets.Sets) {
+		c.report.add(corrupt.Errorf("set states", -1, "%d ids are unused and keys name %d, want %d and %d",
+			unused, len(c.sets), r.sets.Unused, r.sets.Sets-r.sets.Unused))
 	}
 	chunks := uint64(0)
 	for _, path := range valueset.Paths() {

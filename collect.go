@@ -191,7 +191,7 @@ func (s *Store) opsAtOnce() int {
 
 // scan looks at the sets whose turn it is.
 func (c *collection) scan(ctx context.Context) error {
-	s, all := c.store, c.view.view.record.numSets
+	s, all := c.store, c.view.view.record.sets.Sets
 	for left := min(c.sets, all); left > 0; {
 		if err := ctx.Err(); err != nil {
 			return err

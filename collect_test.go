@@ -185,8 +185,8 @@ func TestOrphans(t *testing.T) {
 		}
 		mustCheck(t, s)
 		after := s.state.Load().view.record
-		if after.numValues != before.numValues || after.freeSet == 0 {
-			t.Errorf("%d values, first unused set %d", after.numValues, after.freeSet)
+		if after.numValues != before.numValues || after.sets.Sets-after.sets.Unused != 40 {
+			t.Errorf("%d values, %+v", after.numValues, after.sets)
 		}
 		mustDo(t, s.Close())
 	}
@@ -377,5 +377,59 @@ func TestMigrateDirectory(t *testing.T) {
 			}
 			mustDo(t, s.Close())
 		})
+	}
+}
+
+// TestMaintainSpilled: what deleted sets leave behind, their states included, is given
+// back, and the sets that are left are found under their new ids.
+func TestMaintainSpilled(t *testing.T) {
+	const keys, part = 20_000, 20
+	dir := t.TempDir()
+	size := func(name string, delete bool) int64 {
+		s, err := Open(filepath.Join(dir, name), &Options{GCInterval: -1})
+		mustDo(t, err)
+		model := contents{}
+		apply := func(b *Batch) {
+			t.Helper()
+			model.apply(b.ops)
+			mustDo(t, s.Apply(b), s.Checkpoint(t.Context()))
+			b.Reset()
+		}
+		var b Batch
+		for k := uint64(0); k < keys; k++ {
+			if k%part == 0 || delete {
+				for v := range uint64(8) {
+					b.Insert(FromUint64(k), FromUint64(v))
+				}
+			}
+			if b.Len() > 10_000 {
+				apply(&b)
+			}
+		}
+		apply(&b)
+		for k := range uint64(keys) {
+			if delete && k%part != 0 {
+				b.Delete(FromUint64(k))
+			}
+		}
+		apply(&b)
+		mustDo(t, s.Maintain(t.Context()))
+		mustHold(t, s, model)
+		if c := s.state.Load().view.record.sets; c.Unused > c.Sets/renumberShare+leastUnused {
+			t.Errorf("%d of %d set ids are unused", c.Unused, c.Sets)
+		}
+		mustDo(t, s.Insert(FromUint64(1), E{}), s.Delete(FromUint64(1)), s.Close())
+		s, err = Open(s.path, nil)
+		mustDo(t, err)
+		mustHold(t, s, model)
+		mustDo(t, s.Close())
+		info, err := os.Stat(s.path)
+		mustDo(t, err)
+		return info.Size()
+	}
+	fresh, after := size("fresh.h5", false), size("s.h5", true)
+	t.Logf("%d bytes, a fresh store %d", after, fresh)
+	if after > fresh*13/10+1<<20 {
+		t.Errorf("%d bytes after Maintain and Close, a fresh store has %d", after, fresh)
 	}
 }

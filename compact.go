@@ -111,7 +111,7 @@ func (m *merge) moveFrom(from int64) error {
 		if err := m.buckets.MoveRuns(from); err != nil {
 			return err
 		}
-		for set := range m.record.numSets {
+		for set := range m.record.sets.Sets {
 			if err := m.sets.Move(set, from); err != nil {
 				return err
 			}

@@ -78,7 +78,7 @@ func writeConfig(tx *hdf5io.Tx, r *record, commit uint64) error {
 		u64Attribute("num_buckets", r.numBuckets),
 		u64Attribute("num_keys", r.numKeys),
 		u64Attribute("num_values", r.numValues),
-		u64Attribute("num_sets", r.numSets),
+		u64Attribute("num_sets", r.sets.Sets),
 		u64Attribute("last_applied", r.lastApplied),
 		u64Attribute("slice_through", r.sliceThrough),
 		u64Attribute("slice_hash", r.sliceHash),

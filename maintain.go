@@ -4,8 +4,8 @@ import "context"
 
 // Maintain does at once what checkpoints and the background do by and by: it
 // checkpoints, moves sets that fit the entries of their keys there, compacts the others,
-// drops what the deletion log names, folds all that waits into its groups, and merges
-// groups that have become small. It stops between two steps when ctx is done, or the store
+// drops what the deletion log names, folds all that waits into its groups, merges groups
+// that have become small, and gives sets the ids of those that are gone. It stops between two steps when ctx is done, or the store
 // is closed; what is done by then is done.
 func (s *Store) Maintain(ctx context.Context) error {
 	ctx, cancel := s.during(ctx)
@@ -17,7 +17,7 @@ func (s *Store) maintain(ctx context.Context) error {
 	if err := s.Checkpoint(ctx); err != nil {
 		return err
 	}
-	for left := s.Metrics().SpilledSets; ; left -= scannedSets {
+	for left := s.state.Load().view.record.sets.Sets; ; left -= scannedSets {
 		if _, err := s.collect(ctx, collection{sets: scannedSets, demote: true}); err != nil {
 			return err
 		}
@@ -33,6 +33,9 @@ func (s *Store) maintain(ctx context.Context) error {
 			return err
 		}
 		if err := s.uniteGroups(ctx); err != nil {
+			return err
+		}
+		if err := s.renumberSets(ctx); err != nil {
 			return err
 		}
 		return s.settle()

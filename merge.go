@@ -59,7 +59,7 @@ func (s *Store) begin() (*merge, error) {
 	}
 	m.onRemove = m.removed
 	if m.buckets, err = bucket.NewWriter(tx, base.buckets, m.now); err == nil {
-		m.sets, err = valueset.NewWriter(tx, base.sets, m.record.numSets, m.record.freeSet, m.record.nextNode)
+		m.sets, err = valueset.NewWriter(tx, base.sets, m.record.sets)
 	}
 	if err != nil {
 		tx.Abort()
@@ -342,7 +342,7 @@ func (m *merge) flush() error {
 	if err := m.sets.Flush(); err != nil {
 		return err
 	}
-	m.record.numSets, m.record.freeSet, m.record.nextNode = m.sets.Counters()
+	m.record.sets = m.sets.Counters
 	did := m.sets.Stats()
 	m.record.numTombstones += uint64(did.Tombstones)
 	m.done.promotions, m.done.demotions, m.done.compactions = did.Promotions, did.Demotions, did.Compactions

@@ -24,7 +24,7 @@ type Metrics struct {
 	DirectorySize  uint64 // pointers, 2^global depth
 	Keys, Values   uint64 // of the tree's root
 	Tombstones     uint64
-	SpilledSets    uint64 // rows of set states, unused ones included
+	SpilledSets    uint64 // sets of values outside of their entries
 	Runs           uint64 // of entries that wait to be folded into groups
 	WaitingEntries uint64 // entries of runs that count
 	DeletionRows   uint64 // of the deletion log, which are not collected yet
@@ -227,7 +227,7 @@ func (c *counters) load() Metrics {
 func (s *Store) gauges(m *Metrics, r reader) {
 	rec := &r.view.record
 	m.BucketCount, m.DirectorySize = rec.numBuckets, uint64(r.view.directory.Len())
-	m.Keys, m.Values, m.Tombstones, m.SpilledSets = rec.numKeys, rec.numValues, rec.numTombstones, rec.numSets
+	m.Keys, m.Values, m.Tombstones, m.SpilledSets = rec.numKeys, rec.numValues, rec.numTombstones, rec.sets.Sets-rec.sets.Unused
 	m.WaitingEntries, _ = r.view.buckets.Waiting()
 	m.Runs, m.Commit, m.DeletionRows = uint64(r.view.buckets.Runs()), r.view.Commit(), rec.numDeletions
 	pending := uint64(r.fresh.count.Load())

@@ -7,6 +7,7 @@ import (
 	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/valueset"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -25,7 +26,7 @@ import (
 //	    48     8  num_values
 //	    56     8  num_buckets         of all groups
 //	    64     8  num_sets            rows of /values/state
-//	    72     8  free_set            1 + first unused set id; 0: none
+//	    72     8  search_set          set id at which the search for an unused one goes on
 //	    80     8  next_node           first node number never used
 //	    88     8  num_tombstones
 //	    96     8  wal_address
@@ -51,12 +52,12 @@ import (
 //	   712     8  fold_hash           where the next folding of groups begins
 //	   720     4  runs_crc32c         of the attribute runs of /runs, seeded with file_uuid; 0: there are none
 //	   724     4  unused_groups       of num_groups: merged into others; no pointer names them
-//	   728     8  reserved_2          0
+//	   728     8  unused_sets         of num_sets
 const (
 	recVersion, recFlags                              = 0, 4
 	recLastApplied, recSliceThrough, recSliceHash     = 8, 16, 24
 	recWatermark, recNumKeys, recNumValues            = 32, 40, 48
-	recNumBuckets, recNumSets, recFreeSet             = 56, 64, 72
+	recNumBuckets, recNumSets, recSearchSet           = 56, 64, 72
 	recNextNode, recNumTombstones                     = 80, 88
 	recWALAddress, recWALSize, recWALFirst            = 96, 104, 112
 	recOldAddress, recOldSize, recNumDeletions        = 120, 128, 136
@@ -65,7 +66,7 @@ const (
 	recWriterPID, recWriterSince                      = 224, 232
 	recEpochCount, recReserved, recEpochs, recCreated = 240, 244, 248, 696
 	recNumGroups, recFoldHash                         = 704, 712
-	recRunsCRC, recUnusedGroups, recReserved2         = 720, 724, 728
+	recRunsCRC, recUnusedGroups, recUnusedSets        = 720, 724, 728
 
 	recordSize = 736
 
@@ -77,7 +78,7 @@ const (
 	firstExtent, extentUnit = 12288, 64 // where extents may lie: FORMAT.md, section 1
 )
 
-var _ [recordSize]byte = [recReserved2 + 8]byte{}
+var _ [recordSize]byte = [recUnusedSets + 8]byte{}
 var _ [recNumGroups]byte = [recCreated + 8]byte{}
 var _ [recCreated]byte = [recEpochs + maxEpochs*epochSize]byte{}
 
@@ -90,7 +91,7 @@ type record struct {
 	lastApplied, sliceThrough, sliceHash uint64
 	watermark                            uint64
 	numKeys, numValues, numBuckets       uint64
-	numSets, freeSet, nextNode           uint64
+	sets                                 valueset.Counters
 	numTombstones, numDeletions          uint64
 	walAddress, walSize, walFirst        uint64
 	oldAddress, oldSize                  uint64
@@ -146,13 +147,13 @@ func (r *record) words() []struct {
 	}{
 		{recLastApplied, &r.lastApplied}, {recSliceThrough, &r.sliceThrough}, {recSliceHash, &r.sliceHash},
 		{recWatermark, &r.watermark}, {recNumKeys, &r.numKeys}, {recNumValues, &r.numValues},
-		{recNumBuckets, &r.numBuckets}, {recNumSets, &r.numSets}, {recFreeSet, &r.freeSet},
-		{recNextNode, &r.nextNode}, {recNumTombstones, &r.numTombstones}, {recNumDeletions, &r.numDeletions},
+		{recNumBuckets, &r.numBuckets}, {recNumSets, &r.sets.Sets}, {recSearchSet, &r.sets.Search},
+		{recNextNode, &r.sets.Nodes}, {recNumTombstones, &r.numTombstones}, {recNumDeletions, &r.numDeletions},
 		{recWALAddress, &r.walAddress}, {recWALSize, &r.walSize}, {recWALFirst, &r.walFirst},
 		{recOldAddress, &r.oldAddress}, {recOldSize, &r.oldSize},
 		{recHashSeed, &r.hashSeed[0]}, {recHashSeed + 8, &r.hashSeed[1]},
 		{recWriterPID, &r.writerPID}, {recWriterSince, &r.writerSince}, {recCreated, &r.created},
-		{recNumGroups, &r.numGroups}, {recFoldHash, &r.foldHash},
+		{recNumGroups, &r.numGroups}, {recFoldHash, &r.foldHash}, {recUnusedSets, &r.sets.Unused},
 	}
 }
 
@@ -191,7 +192,7 @@ func parseRecord(p []byte, size int64) (record, error) {
 	switch {
 	case le.Uint32(p[recFlags:])&^flagClean != 0:
 		return bad(recFlags, "flags %#x, want 0 or 1", le.Uint32(p[recFlags:]))
-	case le.Uint32(p[recReserved:]) != 0 || le.Uint64(p[recReserved2:]) != 0:
+	case le.Uint32(p[recReserved:]) != 0:
 		return bad(recReserved, "reserved bytes are not zero")
 	case r.globalDepth > 40:
 		return bad(recGlobalDepth, "global depth %d, want 0 to 40", r.globalDepth)
@@ -213,8 +214,10 @@ func parseRecord(p []byte, size int64) (record, error) {
 		return bad(recUnusedGroups, "%d of %d groups are unused, want fewer", r.unusedGroups, r.numGroups)
 	case r.numBuckets < r.groups() || r.numBuckets/64 > r.groups():
 		return bad(recNumBuckets, "%d buckets in %d groups, want 1 to 64 in each", r.numBuckets, r.groups())
-	case r.freeSet > r.numSets:
-		return bad(recFreeSet, "first unused set %d, want 0 to %d", r.freeSet, r.numSets)
+	case r.sets.Search > r.sets.Sets:
+		return bad(recSearchSet, "search for an unused set at %d, want 0 to %d", r.sets.Search, r.sets.Sets)
+	case r.sets.Unused > r.sets.Sets:
+		return bad(recUnusedSets, "%d of %d sets are unused", r.sets.Unused, r.sets.Sets)
 	case r.sliceThrough != 0 && r.sliceThrough < r.lastApplied:
 		return bad(recSliceThrough, "slice through %d lies before last applied %d", r.sliceThrough, r.lastApplied)
 	case r.sliceThrough == 0 && r.sliceHash != 0:
@@ -243,8 +246,8 @@ func (r *record) agrees(root *hdf5io.View) error {
 		mapped     bool // the dataset has a chunk map, whose length is held against the file's size
 	}{
 		{recNumGroups, "num_groups", "/buckets/state", r.numGroups, true},
-		{recNumSets, "num_sets", "/values/state", r.numSets, true},
-		{recNextNode, "next_node", "/values/nodes", r.nextNode, false},
+		{recNumSets, "num_sets", "/values/state", r.sets.Sets, true},
+		{recNextNode, "next_node", "/values/nodes", r.sets.Nodes, false},
 		{recNumDeletions, "num_deletions", "/deletion_log", r.numDeletions, false},
 	} {
 		bad := func(format string, args ...any) error {

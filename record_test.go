@@ -23,7 +23,7 @@ var recordFields = []struct {
 }{
 	{"last_applied", recLastApplied, false}, {"slice_through", recSliceThrough, true}, {"slice_hash", recSliceHash, true},
 	{"watermark", recWatermark, false}, {"num_keys", recNumKeys, false}, {"num_values", recNumValues, false},
-	{"num_buckets", recNumBuckets, true}, {"num_sets", recNumSets, true}, {"free_set", recFreeSet, false},
+	{"num_buckets", recNumBuckets, true}, {"num_sets", recNumSets, true}, {"search_set", recSearchSet, false}, {"unused_sets", recUnusedSets, false},
 	{"next_node", recNextNode, true}, {"num_tombstones", recNumTombstones, false}, {"num_deletions", recNumDeletions, true},
 	{"wal_address", recWALAddress, true}, {"wal_size", recWALSize, true}, {"wal_first", recWALFirst, false},
 	{"wal_old_address", recOldAddress, true}, {"wal_old_size", recOldSize, true},
@@ -74,7 +74,7 @@ func (c *scenario) fillStructures() {
 	}
 	c.apply(ins(200, 1), delv(1, 8))
 	r := c.store.state.Load().view.record
-	if r.numSets < 3 || r.freeSet == 0 || r.nextNode == 0 || r.numTombstones == 0 || r.numDeletions == 0 || r.numBuckets < 8 {
+	if r.sets.Sets < 3 || r.sets.Unused == 0 || r.sets.Nodes == 0 || r.numTombstones == 0 || r.numDeletions == 0 || r.numBuckets < 8 {
 		c.t.Fatalf("the store lacks a structure: %+v", r)
 	}
 }

@@ -171,15 +171,39 @@ func (m *merge) newGroup() (uint32, error) {
 	return uint32(m.record.numGroups - 1), nil
 }
 
-// uniteGroups merges the small groups, whatever waits for them included, in commits of
-// about so many bytes. checkpointing is held.
+// uniteGroups merges the small groups, whatever waits for them included. checkpointing
+// is held.
 func (s *Store) uniteGroups(ctx context.Context) error {
+	nothing := queue{table: s.state.Load().fresh}
+	return s.overGroups(ctx, func(m *merge) (changed bool, err error) {
+		f, err := m.family(m.next, &nothing)
+		if err != nil {
+			return false, err
+		}
+		m.changes, m.next = m.changes[:0], f.last+1
+		if len(f.groups) == 1 {
+			return false, nil
+		}
+		if err := m.gather(&f); err != nil {
+			return false, err
+		}
+		if _, fits := m.geometry.Fits(m.united, f.depth); !fits {
+			return false, nil
+		}
+		return true, m.unite(f)
+	})
+}
+
+// overGroups calls visit for the groups in order of their hashes, in commits of about as
+// many bytes as a slice of a checkpoint has; visit changes the group at m.next, or several
+// from there on, or none, and moves m.next past them. checkpointing is held.
+func (s *Store) overGroups(ctx context.Context, visit func(m *merge) (changed bool, err error)) error {
 	from, limit := uint64(0), s.sliceLimit()
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		next, err := s.uniteFrom(from, limit)
+		next, err := s.visitFrom(from, limit, visit)
 		switch {
 		case errors.Is(err, ErrNoSpace) && limit > leastSlice:
 			limit = max(limit/4, leastSlice)
@@ -193,9 +217,9 @@ func (s *Store) uniteGroups(ctx context.Context) error {
 	}
 }
 
-// uniteFrom is one commit of uniteGroups; it begins at a hash, and returns that at which
+// visitFrom is one commit of overGroups; it begins at a hash, and returns that at which
 // the next one does, 0: there is none.
-func (s *Store) uniteFrom(from uint64, limit int64) (next uint64, err error) {
+func (s *Store) visitFrom(from uint64, limit int64, visit func(m *merge) (bool, error)) (next uint64, err error) {
 	if err := s.file.Reserve(limit); err != nil && !errors.Is(err, ErrNoSpace) {
 		return 0, err
 	}
@@ -205,32 +229,66 @@ func (s *Store) uniteFrom(from uint64, limit int64) (next uint64, err error) {
 	}
 	defer m.tx.Abort()
 	m.folds.all, m.next = true, from
-	st := s.state.Load()
-	nothing := queue{table: st.fresh}
+	any := false
 	err = guard(func() error {
 		for !m.end && m.buckets.Placed() < limit {
-			f, err := m.family(m.next, &nothing)
+			changed, err := visit(m)
 			if err != nil {
 				return err
 			}
-			m.changes, m.next = m.changes[:0], f.last+1
+			any = any || changed
 			m.end = m.next == 0
-			if len(f.groups) == 1 {
-				continue
-			}
-			if err := m.gather(&f); err != nil {
-				return err
-			}
-			if _, fits := m.geometry.Fits(m.united, f.depth); fits {
-				if err := m.unite(f); err != nil {
-					return err
-				}
-			}
 		}
 		return nil
 	})
-	if err != nil || !m.halves {
+	if err != nil || !any {
 		return m.next, err
 	}
-	return m.next, s.commit(m, st.frozen)
+	return m.next, s.commit(m, s.state.Load().frozen)
 }
+
+// renumberSets gives the sets with the highest ids lower ones, if most ids are unused, and
+// so the space of their states back. Nothing waits in runs. checkpointing is held.
+func (s *Store) renumberSets(ctx context.Context) error {
+	c := s.state.Load().view.record.sets
+	used := c.Sets - c.Unused
+	if c.Unused <= used/renumberShare+leastUnused {
+		return nil
+	}
+	first := true
+	return s.overGroups(ctx, func(m *merge) (changed bool, err error) {
+		if first { // below used there are as many unused ids as there are sets above it
+			m.sets.Search, first = 0, false
+		}
+		r := m.base.directory.Run(m.next)
+		id := r.Pointer.Bucket
+		m.next = r.Last() + 1
+		st, err := m.base.buckets.State(id)
+		if err != nil {
+			return false, err
+		}
+		items, err := m.buckets.Fold(id, nil)
+		if err != nil {
+			return false, err
+		}
+		for i := range items {
+			if it := &items[i]; it.Spilled && it.Set >= used {
+				if it.Set, err = m.sets.Renumber(it.Key, it.Set); err != nil {
+					return false, err
+				}
+				changed = true
+			}
+		}
+		if !changed {
+			return false, nil
+		}
+		return true, m.replace(id, st, items)
+	})
+}
+
+const (
+	// renumberShare: an unused id for so many that are used is one too many.
+	renumberShare = 8
+	// leastUnused ids are not worth a commit.
+	leastUnused = 256
+)

@@ -123,7 +123,7 @@ var families = []family{
 	now("keys", "Keys in the tree, without what only the log has yet.", func(m *figures) uint64 { return m.Keys }),
 	now("values", "Values in the tree, without what only the log has yet.", func(m *figures) uint64 { return m.Values }),
 	now("tombstones", "Deleted values that are not compacted away.", func(m *figures) uint64 { return m.Tombstones }),
-	now("spilled_sets", "Rows of sets that are not inline, unused ones included.", func(m *figures) uint64 { return m.SpilledSets }),
+	now("spilled_sets", "Sets of values that are not inline.", func(m *figures) uint64 { return m.SpilledSets }),
 	now("runs", "Runs of entries that wait to be folded into groups.", func(m *figures) uint64 { return m.Runs }),
 	now("waiting_entries", "Entries of runs that count.", func(m *figures) uint64 { return m.WaitingEntries }),
 	now("deletion_rows", "Rows of the deletion log, which are not collected yet.", func(m *figures) uint64 { return m.DeletionRows }),

@@ -2,7 +2,6 @@ package valueset
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/keys"
@@ -147,25 +146,14 @@ func (c *checker) leaf(n *child, b []byte, lowest, next *keys.E) error {
 	return nil
 }
 
-// InUse is how many of numSets ids belong to a key; one whose state cannot be read
-// counts as in use. When ctx ends, so does it.
-func (t *Table) InUse(ctx context.Context, numSets uint64) (n uint64) {
-	for set := range numSets {
-		if set%pageRows == 0 && ctx.Err() != nil {
-			return n
-		}
-		if _, used, err := t.Owner(set); used || err != nil {
-			n++
-		}
+// CheckUnused reports what is wrong with the states of all numSets ids, and returns how
+// many of them are unused; when ctx ends, so does it.
+func (t *Table) CheckUnused(ctx context.Context, numSets uint64, report func(error)) (unused uint64) {
+	known := numSets
+	if t.states != nil { // no state lies beyond the chunk map
+		known = min(numSets, t.states.Pages()*pageRows)
 	}
-	return n
-}
-
-// CheckUnused follows the chain of unused set ids, which begins at freeSet - 1
-// (0: there are none), and compares it with the states of all numSets ids. It
-// reports every defect and returns how many ids are unused; when ctx ends, so does it.
-func (t *Table) CheckUnused(ctx context.Context, numSets, freeSet uint64, report func(error)) (unused uint64) {
-	for set := range numSets {
+	for set := range known {
 		if set%pageRows == 0 && ctx.Err() != nil {
 			return unused
 		}
@@ -177,27 +165,5 @@ func (t *Table) CheckUnused(ctx context.Context, numSets, freeSet uint64, report
 			unused++
 		}
 	}
-	chained := uint64(0)
-	for next := freeSet; next != 0; chained++ {
-		if chained%pageRows == 0 && ctx.Err() != nil {
-			return unused
-		}
-		if next > numSets || chained > unused {
-			report(setError(next-1, 0, "in the chain of unused sets, of which there are %d of %d", unused, numSets))
-			return unused
-		}
-		s, _, err := t.state(next - 1)
-		if err == nil && s.class != classFree {
-			err = setError(next-1, s.at, "in use and in the chain of unused sets")
-		}
-		if err != nil {
-			report(err)
-			return unused
-		}
-		next = s.row
-	}
-	if chained != unused {
-		report(fmt.Errorf("value sets: %w", setError(freeSet, 0, "the chain has %d unused sets, want %d", chained, unused)))
-	}
-	return unused
+	return unused + numSets - known
 }

@@ -53,14 +53,14 @@ func classIndex(size uint16) (int, bool) {
 //	offset  size  field            meaning
 //	     0     8  owner_high       the key
 //	     8     8  owner_low
-//	    16     8  row              tree: number of the root node; unused: 1 + the next unused id, or 0; else the set id
+//	    16     8  row              tree: number of the root node; else the set id
 //	    24     8  row_address
 //	    32     8  commit           in which the row or root node was written
 //	    40     8  count            live values
 //	    48     8  tombstone_count
 //	    56     8  sorted_count     equals count
 //	    64     4  crc32c           of the row or root node, seeded
-//	    68     2  class            N; 65535: a tree; 0: unused
+//	    68     2  class            N; 65535: a tree; 0: unused, and all is 0
 //	    70     2  depth            tree: levels of inner nodes
 const (
 	offOwnerHigh, offOwnerLow, offRow, offAddress = 0, 8, 16, 24
@@ -119,7 +119,7 @@ func parseState(b []byte) state {
 func (s *state) check(set, commit, end uint64) error {
 	bad := func(format string, args ...any) error { return setError(set, s.at, format, args...) }
 	if s.class == classFree {
-		if *s != (state{row: s.row}) {
+		if *s != (state{}) {
 			return bad("unused, but not empty: owner %v, count %d", s.owner, s.count)
 		}
 		return nil

@@ -38,10 +38,10 @@ func NewTable(view *hdf5io.View, uuid [16]byte, verifyAlways bool) (*Table, erro
 	return &Table{view: view, states: states, seed: newSeed(uuid), always: verifyAlways}, err
 }
 
-// page is the page of states that holds a set's, and the set's place in it.
-func (t *Table) page(set uint64) (*hdf5io.Page, int, error) {
+// page is the page of states that holds a set's; nil: no id of it is in use.
+func (t *Table) page(set uint64) (*hdf5io.Page, error) {
 	if t.states == nil {
-		return nil, 0, setError(set, 0, "there is no %s", statePath)
+		return nil, setError(set, 0, "there is no %s", statePath)
 	}
 	var p *hdf5io.Page
 	var err error
@@ -51,20 +51,21 @@ func (t *Table) page(set uint64) (*hdf5io.Page, int, error) {
 		p, err = t.states.Page(set / pageRows)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("%s: state: %w", setName(set), err)
+		return nil, fmt.Errorf("%s: state: %w", setName(set), err)
 	}
-	if p == nil || len(p.Data()) < pageRows*stateSize {
-		return nil, 0, setError(set, 0, "no state")
+	if p != nil && len(p.Data()) < pageRows*stateSize {
+		return nil, setError(set, 0, "no state")
 	}
-	return p, int(set % pageRows), nil
+	return p, nil
 }
 
 // state reads and judges the state of a set id.
 func (t *Table) state(set uint64) (state, *hdf5io.Page, error) {
-	p, slot, err := t.page(set)
-	if err != nil {
+	p, err := t.page(set)
+	if err != nil || p == nil {
 		return state{}, nil, err
 	}
+	slot := int(set % pageRows)
 	s := parseState(p.Data()[slot*stateSize : (slot+1)*stateSize])
 	return s, p, s.check(set, t.view.Commit(), uint64(t.view.EndOfFile()))
 }

@@ -22,10 +22,10 @@ type world struct {
 	file *hdf5io.File
 	uuid [16]byte
 
-	numSets, freeSet, nextNode uint64
-	tombstones                 int64
-	refs                       map[keys.E]ref // what the hash entries would hold
-	models                     map[keys.E]*model
+	counters   Counters
+	tombstones int64
+	refs       map[keys.E]ref // what the hash entries would hold
+	models     map[keys.E]*model
 }
 
 // ref is what a hash entry knows of a key's values.
@@ -85,7 +85,7 @@ func (w *world) table() *Table {
 func (w *world) begin() (*hdf5io.Tx, *Writer) {
 	tx, err := w.file.Begin()
 	must(w.t, err)
-	writer, err := NewWriter(tx, w.table(), w.numSets, w.freeSet, w.nextNode)
+	writer, err := NewWriter(tx, w.table(), w.counters)
 	must(w.t, err)
 	return tx, writer
 }
@@ -117,7 +117,7 @@ func (w *world) save(writer *Writer, s *Set) Result {
 
 func (w *world) commit(tx *hdf5io.Tx, writer *Writer) {
 	must(w.t, writer.Flush())
-	w.numSets, w.freeSet, w.nextNode = writer.Counters()
+	w.counters = writer.Counters
 	w.tombstones += writer.Stats().Tombstones
 	_, err := tx.Commit(nil)
 	must(w.t, err)
@@ -155,8 +155,8 @@ func (w *world) check() {
 	if int64(tombstones) != w.tombstones {
 		w.t.Fatalf("%d tombstones, writers counted %d", tombstones, w.tombstones)
 	}
-	if unused := table.CheckUnused(context.Background(), w.numSets, w.freeSet, func(err error) { w.t.Fatal(err) }); unused != w.numSets-spilled {
-		w.t.Fatalf("%d unused sets of %d with %d keys", unused, w.numSets, spilled)
+	if unused := table.CheckUnused(context.Background(), w.counters.Sets, func(err error) { w.t.Fatal(err) }); unused != w.counters.Sets-spilled || unused != w.counters.Unused {
+		w.t.Fatalf("%d unused sets, %+v, with %d keys", unused, w.counters, spilled)
 	}
 	w.checkOwned(owned)
 }

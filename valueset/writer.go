@@ -1,6 +1,7 @@
 package valueset
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -61,7 +62,7 @@ type Writer struct {
 	tx   *hdf5io.Tx
 	base *Table
 
-	numSets, freeSet, nextNode uint64
+	Counters
 
 	states  *hdf5io.TxDataset
 	nodes   *hdf5io.TxDataset
@@ -80,26 +81,43 @@ type statePage struct {
 	dirty uint64 // bit i: row i was changed
 }
 
-// NewWriter returns a writer on tx, which begins at the view of base. The numbers
-// are those of the store record: rows of /values/state, 1 + first unused set id
-// or 0, and the first node number never used.
-func NewWriter(tx *hdf5io.Tx, base *Table, numSets, freeSet, nextNode uint64) (*Writer, error) {
+// Counters are the numbers of sets that the store record keeps.
+type Counters struct {
+	Sets   uint64 // set ids: rows of /values/state
+	Unused uint64 // of them
+	Search uint64 // id at which the search for an unused one goes on, up to Sets
+	Nodes  uint64 // first node number never used
+}
+
+// class is the class of a set of the page.
+func (p *statePage) class(set uint64) uint16 {
+	return binary.LittleEndian.Uint16(p.data[set%pageRows*stateSize+offClass:])
+}
+
+// empty reports whether no id of the page is in use.
+func (p *statePage) empty() bool {
+	for set := range uint64(pageRows) {
+		if p.class(set) != classFree {
+			return false
+		}
+	}
+	return true
+}
+
+// NewWriter returns a writer on tx, which begins at the view of base and has its
+// counters.
+func NewWriter(tx *hdf5io.Tx, base *Table, c Counters) (*Writer, error) {
 	states, err := tx.Dataset(statePath)
 	if err != nil {
 		return nil, fmt.Errorf("value sets: %w", err)
 	}
-	return &Writer{tx: tx, base: base, states: states, numSets: numSets, freeSet: freeSet, nextNode: nextNode,
+	return &Writer{tx: tx, base: base, states: states, Counters: c,
 		pages: map[uint64]*statePage{}, bytes: make([]byte, 0, MaxRow*keys.Size)}, nil
 }
 
 // Evaluator returns a Writer without a transaction: its sets can be changed, to see
 // what becomes of them, but not saved.
 func (t *Table) Evaluator() *Writer { return &Writer{base: t} }
-
-// Counters returns the three numbers for the store record.
-func (w *Writer) Counters() (numSets, freeSet, nextNode uint64) {
-	return w.numSets, w.freeSet, w.nextNode
-}
 
 // Stats tells what Save has done so far.
 func (w *Writer) Stats() Stats { return w.stats }
@@ -330,23 +348,41 @@ func (w *Writer) dropTree(s Stored, c *child, level int) error {
 	return w.dropNodes([]uint64{c.node})
 }
 
-// newSet takes a set id: one that is unused, or a new one.
+// fewUnused is how many set ids there are for each unused one when these are so few that
+// a new id is better than a search for one of them.
+const fewUnused = 16
+
+// newSet takes a set id: one that is unused, if they are many, or a new one.
 func (w *Writer) newSet() (uint64, error) {
-	if w.freeSet == 0 {
-		w.numSets++
-		return w.numSets - 1, nil
+	if w.Unused*fewUnused < w.Sets || w.Unused == 0 {
+		w.Sets++
+		return w.Sets - 1, nil
 	}
-	set := w.freeSet - 1
-	p, err := w.statePage(set)
-	if err != nil {
-		return 0, err
+	for range w.Sets {
+		if w.Search >= w.Sets {
+			w.Search = 0
+		}
+		set := w.Search
+		w.Search++
+		used, err := w.used(set)
+		if err != nil {
+			return 0, err
+		}
+		if !used {
+			w.Unused--
+			return set, nil
+		}
 	}
-	st := parseState(p.data[set%pageRows*stateSize:][:stateSize])
-	if set >= w.numSets || st.class != classFree || st.row > w.numSets {
-		return 0, setError(set, 0, "in the chain of unused sets: class %d, next %d of %d", st.class, st.row, w.numSets)
+	return 0, setError(0, 0, "%d of %d sets are unused, found none", w.Unused, w.Sets)
+}
+
+// used reports whether a set id is in use, as the transaction has left it.
+func (w *Writer) used(set uint64) (bool, error) {
+	if p := w.pages[set/pageRows]; p != nil {
+		return p.class(set) != classFree, nil
 	}
-	w.freeSet = st.row
-	return set, nil
+	_, used, err := w.base.Owner(set)
+	return used, err
 }
 
 // release frees a spilled set that is spilled no more, and its id.
@@ -355,12 +391,45 @@ func (w *Writer) release(s *Set) error {
 		return err
 	}
 	w.stats.Tombstones -= int64(s.stored.Tombstones())
-	set := s.stored.set
-	if err := w.setState(set, &state{row: w.freeSet}); err != nil {
-		return err
+	w.Unused++
+	return w.setState(s.stored.set, &state{})
+}
+
+// Renumber gives the set of a key an unused id, and returns it: for sets that nothing else
+// in the Tx changes.
+func (w *Writer) Renumber(key keys.E, set uint64) (uint64, error) {
+	s, err := w.base.Open(set, key)
+	if err != nil {
+		return 0, err
 	}
-	w.freeSet = set + 1
-	return nil
+	id, err := w.newSet()
+	if err != nil {
+		return 0, err
+	}
+	st := s.state
+	if !s.isTree() { // a row has the number of its set; the nodes of a tree have their own
+		b, err := s.row()
+		if err != nil {
+			return 0, err
+		}
+		k, _ := classIndex(st.class)
+		d, err := w.class(k)
+		if err != nil {
+			return 0, err
+		}
+		if st.at, err = d.Write(b, id, 0); err != nil {
+			return 0, err
+		}
+		d.Delete(set, 0)
+		w.grown[k] = true
+		st.row, st.commit = id, w.tx.NextCommit()
+		st.crc = w.base.seed.checksum(id, st.commit, b)
+	}
+	if err := w.setState(id, &st); err != nil {
+		return 0, err
+	}
+	w.Unused++
+	return id, w.setState(set, &state{})
 }
 
 // Drop frees a set that no key names, with its values and tombstones.
@@ -386,11 +455,11 @@ func (w *Writer) statePage(set uint64) (*statePage, error) {
 		return p, nil
 	}
 	p := new(statePage)
-	if i < w.base.states.Pages() {
-		stored, _, err := w.base.page(set)
-		if err != nil {
-			return nil, err
-		}
+	stored, err := w.base.page(set)
+	if err != nil {
+		return nil, err
+	}
+	if stored != nil {
 		copy(p.data[:], stored.Data())
 	}
 	w.pages[i] = p
@@ -433,8 +502,8 @@ func (w *Writer) number(numbers *[]uint64) uint64 {
 		*numbers = list[1:]
 		return list[0]
 	}
-	w.nextNode++
-	return w.nextNode - 1
+	w.Nodes++
+	return w.Nodes - 1
 }
 
 func (w *Writer) dropNodes(numbers []uint64) error {
@@ -499,12 +568,22 @@ func (w *Writer) writeNode(c child, b []byte) (child, error) {
 }
 
 // Flush writes the states that changed and the dimensions of the datasets. It is
-// the last call but Counters.
+// the last call; the Counters are then those of the commit.
 func (w *Writer) Flush() error {
+	if err := w.trim(); err != nil {
+		return fmt.Errorf("value sets: %w", err)
+	}
+	changed := slices.Sorted(maps.Keys(w.pages))
+	for _, i := range changed { // before the dimensions leave them out
+		if p := w.pages[i]; p.dirty != 0 && p.empty() {
+			w.states.Delete(i)
+			p.dirty = 0
+		}
+	}
 	if err := w.resize(); err != nil {
 		return fmt.Errorf("value sets: %w", err)
 	}
-	for _, i := range slices.Sorted(maps.Keys(w.pages)) {
+	for _, i := range changed {
 		p := w.pages[i]
 		if p.dirty == 0 {
 			continue
@@ -518,18 +597,36 @@ func (w *Writer) Flush() error {
 	return nil
 }
 
+// trim forgets the ids at the end of whose pages none is in use.
+func (w *Writer) trim() error {
+	for w.Unused > 0 && w.Sets > 0 {
+		first := (w.Sets - 1) / pageRows * pageRows
+		for set := first; set < w.Sets; set++ {
+			if used, err := w.used(set); used || err != nil {
+				return err
+			}
+		}
+		w.Unused -= w.Sets - first
+		w.Sets = first
+	}
+	w.Search = min(w.Search, w.Sets)
+	return nil
+}
+
 func (w *Writer) resize() error {
-	if err := grow(w.states, w.numSets); err != nil {
-		return err
+	if n := w.states.Dims()[0]; n != w.Sets {
+		if err := w.states.Resize(w.Sets); err != nil {
+			return err
+		}
 	}
 	if w.nodes != nil {
-		if err := grow(w.nodes, w.nextNode, leafValues); err != nil {
+		if err := grow(w.nodes, w.Nodes, leafValues); err != nil {
 			return err
 		}
 	}
 	for k, d := range w.classes {
 		if d != nil && w.grown[k] {
-			if err := grow(d, w.numSets, uint64(classes[k])); err != nil {
+			if err := grow(d, w.Sets, uint64(classes[k])); err != nil {
 				return err
 			}
 		}

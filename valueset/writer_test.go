@@ -83,11 +83,12 @@ func TestNodeNumbersAreNotReused(t *testing.T) {
 				t.Errorf("node %d, below %d", o.Number, last)
 			}
 		}, func(err error) { t.Error(err) })
-		last = w.nextNode
+		last = w.counters.Nodes
 	}
 }
 
-// TestSetIDsAreReused: ids of sets that are gone are chained, and taken first.
+// TestSetIDsAreReused: ids of sets that are gone are taken before new ones, where they
+// are many.
 func TestSetIDsAreReused(t *testing.T) {
 	w := newWorld(t, 16<<20)
 	defer w.close()
@@ -107,56 +108,109 @@ func TestSetIDsAreReused(t *testing.T) {
 		}
 		w.commit(tx, writer)
 		w.check()
-		if w.numSets > 200 {
-			t.Fatalf("round %d: %d set ids for 200 keys", round, w.numSets)
+		if n := w.counters.Sets; n > 200+200/fewUnused {
+			t.Fatalf("round %d: %d set ids for 200 keys", round, n)
 		}
 	}
 }
 
-// TestBrokenChain: a chain of unused ids that leads to a set in use, or nowhere,
-// is damage, in the writer and in the check.
-func TestBrokenChain(t *testing.T) {
+// TestRenumber: when most sets are gone, the others move to the lowest ids, whatever
+// their form, and the states of the rest take no space; their values stay.
+func TestRenumber(t *testing.T) {
+	w := newWorld(t, 16<<20)
+	defer w.close()
+	const sets = 1000
+	tx, writer := w.begin()
+	for key := range uint64(sets) {
+		x := w.tested(t, writer, keys.FromUint64(key))
+		n := uint64(5 + key%40)
+		if key%200 == 150 {
+			n = 3000
+		}
+		for v := range n {
+			x.add(keys.FromUint64(v))
+		}
+		x.remove(keys.FromUint64(3))
+		w.save(writer, x.s)
+	}
+	w.commit(tx, writer)
+	tx, writer = w.begin()
+	for key := range uint64(sets) {
+		if key%50 != 0 {
+			x := w.tested(t, writer, keys.FromUint64(key))
+			x.clear()
+			w.save(writer, x.s)
+		}
+	}
+	w.commit(tx, writer)
+	w.check()
+	left := uint64(len(w.refs))
+	for from := uint64(0); from < sets; from += sets / 2 { // in two commits
+		tx, writer = w.begin()
+		if from == 0 {
+			writer.Search = 0
+		}
+		for key := from; key < from+sets/2; key++ {
+			r, there := w.refs[keys.FromUint64(key)]
+			if !there || r.set < left {
+				continue
+			}
+			id, err := writer.Renumber(keys.FromUint64(key), r.set)
+			must(t, err)
+			w.refs[keys.FromUint64(key)] = ref{spilled: true, set: id}
+		}
+		w.commit(tx, writer)
+		w.check()
+	}
+	if c := w.counters; c.Sets != (left+pageRows-1)/pageRows*pageRows || c.Unused != c.Sets-left {
+		t.Errorf("%+v for %d sets", c, left)
+	}
+	for key := range w.refs { // and all of them go
+		tx, writer = w.begin()
+		x := w.tested(t, writer, key)
+		x.clear()
+		w.save(writer, x.s)
+		w.commit(tx, writer)
+	}
+	w.check()
+	if c := w.counters; c.Sets != 0 || c.Unused != 0 || c.Search != 0 {
+		t.Errorf("%+v for no sets", c)
+	}
+}
+
+// TestUnusedThatAreNot: counters that promise unused sets where there are none are damage.
+func TestUnusedThatAreNot(t *testing.T) {
 	w := damaged(t)
 	defer w.close()
-	for _, freeSet := range []uint64{1, 2, 3, 1 << 50, ^uint64(0)} {
-		tx, err := w.file.Begin()
-		must(t, err)
-		writer, err := NewWriter(tx, w.table(), w.numSets, freeSet, w.nextNode)
-		must(t, err)
-		s := writer.Empty(keys.FromUint64(99))
-		for v := range uint64(5) {
-			must(t, s.Add(keys.FromUint64(v)))
-		}
-		if _, err := writer.Save(s); !errors.Is(err, corrupt.Err) {
-			t.Errorf("chain from %d: %v", freeSet, err)
-		}
-		tx.Abort()
-		var defects int
-		w.table().CheckUnused(context.Background(), w.numSets, freeSet, func(err error) {
-			if !errors.Is(err, corrupt.Err) {
-				t.Error(err)
-			}
-			defects++
-		})
-		if defects == 0 {
-			t.Errorf("chain from %d: not seen", freeSet)
-		}
+	tx, err := w.file.Begin()
+	must(t, err)
+	c := w.counters
+	c.Unused = c.Sets
+	writer, err := NewWriter(tx, w.table(), c)
+	must(t, err)
+	s := writer.Empty(keys.FromUint64(99))
+	for v := range uint64(5) {
+		must(t, s.Add(keys.FromUint64(v)))
 	}
+	if _, err := writer.Save(s); !errors.Is(err, corrupt.Err) {
+		t.Errorf("%v, want damage", err)
+	}
+	tx.Abort()
 }
 
-// TestCheckUnusedEnds: with its context, however many ids there are said to be.
+// TestCheckUnusedEnds: with its context, and however many ids there are said to be.
 func TestCheckUnusedEnds(t *testing.T) {
 	w := damaged(t)
 	defer w.close()
-	ctx, cancel := context.WithCancel(context.Background())
-	reported := 0
-	w.table().CheckUnused(ctx, 1<<62, 0, func(error) {
-		if reported++; reported == 1000 {
-			cancel()
-		}
-	})
-	if reported > 1000+pageRows {
-		t.Errorf("%d reports after the end of the context", reported-1000)
+	wrong := func(err error) { t.Error(err) }
+	used := w.counters.Sets - w.counters.Unused
+	if unused := w.table().CheckUnused(t.Context(), 1<<62, wrong); unused != 1<<62-used {
+		t.Errorf("%d unused of 1<<62, want all but %d", unused, used)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if unused := w.table().CheckUnused(ctx, 1<<62, wrong); unused != 0 {
+		t.Errorf("%d unused of those that were not looked at", unused)
 	}
 }
 
