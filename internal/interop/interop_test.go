@@ -4,6 +4,7 @@
 package interop
 
 import (
+	"errors"
 	"bufio"
 	"compress/gzip"
 	"fmt"
@@ -67,6 +68,20 @@ var samples = []sample{
 	{name: "buckets of 3", options: cidstore.Options{SplitThreshold: 3, WALBytes: 64 << 10, GCInterval: -1}, small: true, fill: deletes},
 	{name: "buckets of 10", options: cidstore.Options{SplitThreshold: 10, WALBytes: 64 << 10, GCInterval: -1}, small: true, fill: deletes},
 	{name: "deletes and tombstones", options: tiny, small: true, fill: deletes},
+	{name: "maintained", options: cidstore.Options{SplitThreshold: 8, WALBytes: 64 << 10, GCInterval: -1}, small: true, fill: maintained},
+	{name: "maintained, and written to", options: cidstore.Options{SplitThreshold: 8, WALBytes: 64 << 10, GCInterval: -1}, live: true,
+		fill: func(t *testing.T, s *cidstore.Store) {
+			maintained(t, s)
+			put(t, s, numbered(50, 9))
+			for k := range uint64(20) {
+				if err := errors.Join(s.Compact(cidstore.FromUint64(k)), s.DeleteValue(cidstore.FromUint64(k), cidstore.FromUint64(1))); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := s.DemoteIfPossible(cidstore.FromUint64(k)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}},
 	{name: "log not replayed", options: cidstore.Options{WALBytes: 1 << 20}, live: true, fill: unreplayed},
 	{name: "log alone", options: tiny, small: true, live: true, fill: func(t *testing.T, s *cidstore.Store) { put(t, s, numbered(10, 2)) }},
 }
@@ -160,6 +175,26 @@ func columns(t *testing.T, name string) func(func(pair) bool) {
 
 // deletes leaves keys deleted whole, values deleted from inline and spilled
 // sets, tombstones in a row and in a tree, and all that in tails too.
+// maintained leaves few of many keys, with ids of groups and of sets that nobody uses.
+func maintained(t *testing.T, s *cidstore.Store) {
+	put(t, s, numbered(3000, 9))
+	var b cidstore.Batch
+	for k := range uint64(3000) {
+		if k%10 != 0 {
+			b.Delete(cidstore.FromUint64(k))
+		}
+		if b.Len() == 200 || k == 2999 {
+			if err := s.Apply(&b); err != nil {
+				t.Fatal(err)
+			}
+			b.Reset()
+		}
+	}
+	if err := s.Maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func deletes(t *testing.T, s *cidstore.Store) {
 	put(t, s, numbered(100, 9))
 	put(t, s, func(yield func(pair) bool) {
