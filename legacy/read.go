@@ -1,0 +1,276 @@
+package legacy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+
+	"github.com/cidstore/cidstore/hdf5"
+	"github.com/cidstore/cidstore/keys"
+)
+
+// Errors of Read and Detect, for errors.Is. One that matches none of them came from
+// reading the file, or from the context.
+var (
+	// ErrNotLegacy: not an HDF5 file, or one of another program.
+	ErrNotLegacy = errors.New("not a store of an older layout")
+	// ErrVersion: a format version that is not known.
+	ErrVersion = errors.New("format version not supported")
+	// ErrWide: identifiers of 256 bits, which do not fit, or not without collisions.
+	ErrWide = errors.New("identifiers of 256 bits")
+	// ErrUnreadable: damage that lets nothing be read.
+	ErrUnreadable = errors.New("nothing of it can be read")
+)
+
+// Layout names a layout; see the package's documentation.
+type Layout string
+
+// The layouts.
+const (
+	Empty     Layout = "empty"
+	Attribute Layout = "attribute"
+	Dataset   Layout = "dataset"
+	Sharded   Layout = "sharded"
+	Wide      Layout = "256-bit"
+)
+
+// Options are what Read cannot know from the file. nil means the zero value.
+type Options struct {
+	// Log is the file of the log that lies next to a store of 256 bits, of LogSize
+	// bytes; nil: there is none. Other layouts have theirs inside.
+	Log     io.ReaderAt
+	LogSize int64
+	// Truncate keeps the first 128 bits of identifiers of 256 bits.
+	Truncate bool
+}
+
+// Contents are what Read has found.
+type Contents struct {
+	Layout Layout
+	// Replayed counts the operations of the log that were not in the buckets yet.
+	Replayed int
+	// Defects are what is damaged, the first 1,000; DefectCount is the number of all.
+	Defects     []error
+	DefectCount int
+
+	sets  map[keys.E][]keys.E // ascending, no duplicates, none empty
+	pairs int
+}
+
+// Keys returns the number of keys.
+func (c *Contents) Keys() int { return len(c.sets) }
+
+// Pairs returns the number of values of all keys.
+func (c *Contents) Pairs() int { return c.pairs }
+
+// All yields every key with each of its values, both ascending.
+func (c *Contents) All() iter.Seq2[keys.E, keys.E] {
+	return func(yield func(keys.E, keys.E) bool) {
+		order := make([]keys.E, 0, len(c.sets))
+		for key := range c.sets {
+			order = append(order, key)
+		}
+		slices.SortFunc(order, keys.E.Compare)
+		for _, key := range order {
+			for _, value := range c.sets[key] {
+				if !yield(key, value) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Read reads a store of size bytes from in, which must not change meanwhile. All
+// that it finds is in memory. Its errors match those of this package, or come from
+// reading; damage that leaves something to read is in Contents.Defects.
+func Read(ctx context.Context, in io.ReaderAt, size int64, options *Options) (*Contents, error) {
+	r, err := open(in, size)
+	if err != nil {
+		return nil, err
+	}
+	r.ctx = ctx
+	if options != nil {
+		r.options = *options
+	}
+	r.contents.Layout = r.layout
+	if r.layout == Wide {
+		err = r.wideStore()
+	} else {
+		err = r.store()
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := r.finish()
+	if len(r.entries) == 0 && c.DefectCount > 0 {
+		return nil, fmt.Errorf("%w: no keys, and %d defects, the first: %w", ErrUnreadable, c.DefectCount, c.Defects[0])
+	}
+	return c, nil
+}
+
+// Detect tells which layout a file has. Its errors are those of Read.
+func Detect(in io.ReaderAt, size int64) (Layout, error) {
+	r, err := open(in, size)
+	if err != nil {
+		return "", err
+	}
+	return r.layout, nil
+}
+
+// reader is one Read under way.
+type reader struct {
+	ctx      context.Context
+	options  Options
+	root     *hdf5.Group
+	layout   Layout
+	contents Contents
+	seen     map[string]bool // texts of contents.Defects
+	credit   uint64          // bytes of rows that may still be read
+
+	entries   map[keys.E]entry
+	names     map[keys.E]string // of the keys whose names are known
+	plain     bool              // state masks are plain numbers, not code words
+	valueSets map[keys.E]*valueSet
+	changes   changes
+	wide      wideNames
+}
+
+// entry is what the buckets have of a key.
+type entry struct {
+	bucket int64
+	values []keys.E // in any order, perhaps several times
+}
+
+// Rows may be expanded by as much as deflate can, twice: some are read twice. More
+// is no store, and would take a small file too long.
+const (
+	creditRatio = 2 * 1100
+	leastCredit = 32 << 20
+)
+
+func open(in io.ReaderAt, size int64) (*reader, error) {
+	file, err := hdf5.NewReader(in, size, nil)
+	if errors.Is(err, hdf5.ErrNotHDF5) {
+		return nil, fmt.Errorf("%w: %w", ErrNotLegacy, err)
+	}
+	r := &reader{
+		ctx: context.Background(), credit: uint64(size)*creditRatio + leastCredit, seen: make(map[string]bool),
+		entries: make(map[keys.E]entry), names: make(map[keys.E]string), valueSets: make(map[keys.E]*valueSet),
+		changes: make(changes), wide: wideNames{seen: make(map[keys.E]wideE)},
+	}
+	if err == nil {
+		r.root, err = file.Root()
+	}
+	if err == nil {
+		err = r.detect()
+	}
+	if err == nil {
+		err = r.checkVersion()
+	}
+	if isDamage(err) {
+		err = fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	return r, err
+}
+
+// detect finds the layout, or ErrNotLegacy.
+func (r *reader) detect() error {
+	_, isWide := r.root.Attribute("cidstore_version")
+	_, isOurs := r.root.Attribute("cidtree_version")
+	for _, err := range []error{isWide, isOurs} {
+		if err != nil && !isDamage(err) {
+			return err
+		}
+	}
+	if isWide == nil {
+		r.layout = Wide
+		return nil
+	}
+	for _, path := range []string{"config", "nodes", "values/sp"} {
+		_, err := r.root.Group(path)
+		if err == nil || isOurs == nil && isDamage(err) {
+			continue
+		}
+		if isDamage(err) {
+			err = fmt.Errorf("%w: an HDF5 file without a group /%s", ErrNotLegacy, path)
+		}
+		return err
+	}
+	var err error
+	r.layout, err = r.narrowLayout()
+	return err
+}
+
+// narrowLayout tells the layouts of 128 bits apart.
+func (r *reader) narrowLayout() (Layout, error) {
+	_, err := r.root.Group("directory")
+	if err == nil || !isDamage(err) {
+		return Sharded, err
+	}
+	_, err = r.root.Dataset("directory")
+	if err == nil || !isDamage(err) {
+		return Dataset, err
+	}
+	_, err = r.root.Group("buckets")
+	if errors.Is(err, hdf5.ErrNotFound) {
+		return Empty, nil
+	}
+	if err != nil && !isDamage(err) {
+		return "", err
+	}
+	return Attribute, nil
+}
+
+// formatVersion is the only one that the Python package has written.
+const formatVersion = 1
+
+// checkVersion refuses files of a version that nobody here knows.
+func (r *reader) checkVersion() error {
+	config, err := r.root.Group("config")
+	if err != nil {
+		return r.damaged("/config", err)
+	}
+	version, there, err := r.number(config, "format_version")
+	if err == nil && there && version != formatVersion {
+		err = fmt.Errorf("%w: %d, want %d", ErrVersion, version, formatVersion)
+	}
+	return err
+}
+
+// store reads a store of 128 bits.
+func (r *reader) store() error {
+	if err := r.findValueSets(); err != nil {
+		return err
+	}
+	directory, err := r.readDirectory()
+	if err != nil {
+		return err
+	}
+	if err := r.readBuckets(directory); err != nil {
+		return err
+	}
+	return r.replay()
+}
+
+// finish makes the sets of the entries and the changes of the log.
+func (r *reader) finish() *Contents {
+	c := &r.contents
+	c.sets = make(map[keys.E][]keys.E, len(r.entries))
+	for key, change := range r.changes {
+		e := r.entries[key]
+		e.values = change.apply(e.values)
+		r.entries[key] = e
+	}
+	for key, e := range r.entries {
+		slices.SortFunc(e.values, keys.E.Compare)
+		if values := slices.Compact(e.values); len(values) > 0 {
+			c.sets[key] = values
+			c.pairs += len(values)
+		}
+	}
+	return c
+}

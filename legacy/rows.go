@@ -1,0 +1,152 @@
+package legacy
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cidstore/cidstore/hdf5"
+)
+
+// maxGaps bounds the unreadable places of one dataset: behind so many the rest is
+// left out, because each costs another walk through the chunks.
+const maxGaps = 100
+
+// walk hands the rows of a dataset from one on to take, in blocks, and returns the
+// first that it did not, and why: nil at the end. taken tells an error of take.
+func (r *reader) walk(d *hdf5.Dataset, from uint64, take func(*hdf5.Block) error) (next uint64, taken bool, err error) {
+	for next = from; next < d.Len(); {
+		for block, err := range d.Rows(next, d.Len()-next) {
+			if err == nil {
+				err = r.ctx.Err()
+			}
+			if err != nil {
+				return next, false, err
+			}
+			if err := take(block); err != nil {
+				return next, true, err
+			}
+			next = block.Start + uint64(block.Rows)
+		}
+	}
+	return next, false, nil
+}
+
+// rows is walk over all rows that can be read; those that cannot are reported.
+func (r *reader) rows(d *hdf5.Dataset, take func(*hdf5.Block) error) error {
+	if ok, err := r.affords(d); err != nil || !ok {
+		return err
+	}
+	height := d.Len() // rows that damage takes away together
+	if chunk := d.ChunkShape(); len(chunk) > 0 && chunk[0] > 0 {
+		height = chunk[0]
+	}
+	next := uint64(0)
+	for range maxGaps {
+		at, taken, err := r.walk(d, next, take)
+		if err == nil {
+			return nil
+		}
+		if taken {
+			return r.damaged(d.Path(), err)
+		}
+		next = min(d.Len(), at-at%height+height)
+		if err := r.damaged(fmt.Sprintf("rows %d to %d of %s", at, next-1, d.Path()), err); err != nil {
+			return err
+		}
+	}
+	r.report(d.Path(), "more than %d places cannot be read; rows from %d on are left out", maxGaps, next)
+	return nil
+}
+
+// affords tells whether a dataset is a list, as all of a store are, and may be read;
+// why not is reported.
+func (r *reader) affords(d *hdf5.Dataset) (bool, error) {
+	if d.IsNull() || d.Len() == 0 {
+		return false, r.ctx.Err()
+	}
+	if shape := d.Shape(); len(shape) != 1 {
+		r.report(d.Path(), "shape %v, want one dimension", shape)
+		return false, r.ctx.Err()
+	}
+	if d.RowSize() == 0 || d.Len() > r.credit/d.RowSize() {
+		r.report(d.Path(), "%d rows of %d bytes are too many for this file", d.Len(), d.RowSize())
+		return false, r.ctx.Err()
+	}
+	r.credit -= d.Len() * d.RowSize()
+	return true, r.ctx.Err()
+}
+
+// columns reads members of all rows of a block; want is how many values a row has of
+// each, in the order of the members.
+func columns(b *hdf5.Block, want map[string]int) (map[string][]uint64, error) {
+	values := make(map[string][]uint64, len(want))
+	for member, count := range want {
+		column, err := b.Uint64s(member)
+		if err != nil {
+			return nil, err
+		}
+		if len(column) != b.Rows*count {
+			return nil, fmt.Errorf("%w: %d values of %s in %d rows, want %d each", hdf5.ErrWrongType, len(column), member, b.Rows, count)
+		}
+		values[member] = column
+	}
+	return values, nil
+}
+
+// group opens a group; nil: it is not there, or damaged, which is reported.
+func (r *reader) group(path string) (*hdf5.Group, error) {
+	g, err := r.root.Group(path)
+	if err == nil {
+		return g, nil
+	}
+	if errors.Is(err, hdf5.ErrNotFound) {
+		err = nil
+	}
+	return nil, r.damaged("/"+path, err)
+}
+
+// dataset opens a dataset; nil: it is not there, or damaged, which is reported.
+func (r *reader) dataset(path string) (*hdf5.Dataset, error) {
+	d, err := r.root.Dataset(path)
+	if err == nil {
+		return d, nil
+	}
+	if errors.Is(err, hdf5.ErrNotFound) {
+		err = nil
+	}
+	return nil, r.damaged("/"+path, err)
+}
+
+// children hands the name of each link of a group to visit.
+func (r *reader) children(g *hdf5.Group, visit func(name string) error) error {
+	for link, err := range g.Links() {
+		if err != nil {
+			return r.damaged("links of "+g.Path(), err)
+		}
+		if err := visit(link.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// number reads an attribute that is a number.
+func (r *reader) number(o hdf5.Object, name string) (n int64, there bool, err error) {
+	a, err := o.Attribute(name)
+	if errors.Is(err, hdf5.ErrNotFound) {
+		return 0, false, nil
+	}
+	place := fmt.Sprintf("attribute %s of %s", name, o.Path())
+	if err != nil {
+		return 0, false, r.damaged(place, err)
+	}
+	values, err := a.Int64s()
+	if err != nil {
+		return 0, false, r.damaged(place, err)
+	}
+	if len(values) != 1 {
+		r.report(place, "%d values, want 1", len(values))
+		return 0, false, nil
+	}
+	return values[0], true, nil
+}
