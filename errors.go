@@ -6,6 +6,7 @@ import (
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/legacy"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -25,6 +26,11 @@ var (
 	// other can take its name, and that was interrupted; the text says what to do.
 	// Also matches ErrNotCIDStore.
 	ErrHalfMade = fmt.Errorf("%w: it is half made", ErrNotCIDStore)
+	// ErrLegacy: a store that the Python package has written, which Migrate takes over.
+	// Also matches ErrNotCIDStore and ErrFormatVersion.
+	ErrLegacy error = legacyError{}
+	// ErrWide: a legacy store with identifiers of 256 bits, which do not fit into 128.
+	ErrWide = legacy.ErrWide
 	// ErrFormatVersion: a newer format, or an older one that must be migrated.
 	ErrFormatVersion = hdf5io.ErrVersion
 	// ErrCorrupt: bytes of the file are not what they must be; the text names the
@@ -56,6 +62,13 @@ var (
 	// ErrReplaced: the path names another file now, or none; the store stops writing.
 	ErrReplaced = errors.New("the file under the path is another one now")
 )
+
+// legacyError is ErrLegacy, which is of two kinds and says neither.
+type legacyError struct{}
+
+func (legacyError) Error() string { return "a store of the Python package" }
+
+func (legacyError) Unwrap() []error { return []error{ErrNotCIDStore, ErrFormatVersion} }
 
 // invalidf reports an option or argument that makes no sense.
 func invalidf(format string, args ...any) error {

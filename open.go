@@ -59,7 +59,7 @@ func Open(path string, options *Options) (*Store, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, repairable(err))
+		return nil, fmt.Errorf("open %s: %w", path, repairable(asLegacy(path, &opts, err)))
 	}
 	if !opts.ReadOnly {
 		if err := removeLeftover(target, &opts); err != nil && !errors.Is(err, ErrLocked) {

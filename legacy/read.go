@@ -17,8 +17,8 @@ import (
 var (
 	// ErrNotLegacy: not an HDF5 file, or one of another program.
 	ErrNotLegacy = errors.New("not a store of an older layout")
-	// ErrVersion: a format version that is not known.
-	ErrVersion = errors.New("format version not supported")
+	// ErrVersion: a format version that nobody here knows.
+	ErrVersion = errors.New("unknown format version of the Python package")
 	// ErrWide: identifiers of 256 bits, which do not fit, or not without collisions.
 	ErrWide = errors.New("identifiers of 256 bits")
 	// ErrUnreadable: damage that lets nothing be read.

@@ -1,0 +1,367 @@
+package cidstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cidstore/cidstore/legacy"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// MigrateOptions are the choices of one migration. nil and zero fields mean the
+// defaults.
+type MigrateOptions struct {
+	// Store has the choices for the new store: FS, WALKey, WALBytes, SplitThreshold,
+	// AllowUnsafeFS, Clock, Rand, and the Logger. nil means the defaults.
+	Store *Options
+	// Truncate256 takes identifiers of 256 bits over by their first 128 bits. If two
+	// of them have the same the file is refused all the same, as ErrWide.
+	Truncate256 bool
+}
+
+// MigrateReport says what Migrate took over, and what it could not.
+type MigrateReport struct {
+	// From is the layout of the old file: "empty", "attribute", "dataset", "sharded" or
+	// "256-bit", see package legacy; "current" if UpToDate.
+	From string
+	// UpToDate: the file is a store of the present format, and nothing was done.
+	UpToDate bool
+	// Keys and Pairs were taken over.
+	Keys, Pairs uint64
+	// OperationsReplayed are those that were only in the log.
+	OperationsReplayed int
+	// Backup is the path of the copy that was made of the old file, if its place was
+	// to be taken. After an error it is only set if the copy is still there.
+	Backup string
+
+	// Defects say what was damaged in the old file, where, and whether it was taken
+	// over; the first 1,000. DefectCount is the number of all.
+	Defects     []error
+	DefectCount int
+}
+
+// backupSuffix is appended to the name of a file whose place a migrated one takes.
+const backupSuffix = ".bak"
+
+// Migrate takes over the store at path that the Python package before this one has
+// written, in any of its layouts; package legacy describes them. A value of 64 bits
+// becomes the low half of a value. What is damaged is reported, and all else is taken
+// over.
+//
+// output names the new store, which must not exist yet (fs.ErrExist). "" means path:
+// then the old file is kept as path + ".bak" (behind a symbolic link at path, that is
+// beside the file it leads to). A file of that name is never written over: it is
+// fs.ErrExist, unless it is the same byte for byte, as an interrupted migration leaves
+// it. Whatever interrupts it, path is the old file or the whole new one, which was
+// verified. The new file has the access of the old one as Restore says. Other
+// processes must not have the old file open for writing (ErrLocked).
+//
+// A file that is a store of the present format is left as it is. Other errors are
+// those of Open, among them ErrNotCIDStore for a file that is no store at all and
+// ErrFormatVersion for a later version; and ErrWide for identifiers of 256 bits.
+// Whatever fails, path stays as it was. The report says what was read also with an
+// error.
+func Migrate(ctx context.Context, path, output string) (MigrateReport, error) {
+	return MigrateWith(ctx, path, output, nil)
+}
+
+// MigrateWith is Migrate with options.
+func MigrateWith(ctx context.Context, path, output string, options *MigrateOptions) (MigrateReport, error) {
+	var o MigrateOptions
+	if options != nil {
+		o = *options
+	}
+	opts, err := o.Store.withDefaults()
+	if err != nil {
+		return MigrateReport{}, err
+	}
+	opts.ReadOnly, opts.Salvage, opts.Durability = false, false, Async
+	m := migration{ctx: ctx, opts: opts, truncate: o.Truncate256}
+	if err := m.run(path, output); err != nil {
+		return m.report, fmt.Errorf("migrate %s: %w", path, err)
+	}
+	return m.report, nil
+}
+
+// migration is one Migrate under way.
+type migration struct {
+	ctx      context.Context
+	opts     Options
+	truncate bool
+	report   MigrateReport
+}
+
+func (m *migration) run(path, output string) error {
+	path = vfs.Target(m.opts.FS, path)
+	if err := m.judge(path); err != nil || m.report.UpToDate {
+		return err
+	}
+	if output != "" {
+		output = vfs.Target(m.opts.FS, output)
+		if _, err := m.opts.FS.Stat(output); err == nil {
+			return fmt.Errorf("%s: %w", output, fs.ErrExist)
+		}
+	}
+	old, err := m.openOld(path, output == "")
+	if err != nil {
+		return err
+	}
+	contents, err := m.read(path, old)
+	switch {
+	case err != nil:
+	case output == "":
+		err = m.replace(path, old, contents)
+	default:
+		if err = m.write(output, old, contents); err != nil {
+			err = fmt.Errorf("to %s: %w", output, err)
+		}
+	}
+	return errors.Join(err, old.Close())
+}
+
+// judge finds out whether the file is a store of the present format. Its error is nil
+// if it has an older layout.
+func (m *migration) judge(path string) error {
+	opts := m.opts
+	opts.ReadOnly, opts.GCInterval = true, -1
+	s, err := Open(path, &opts)
+	if errors.Is(err, ErrLegacy) {
+		return nil
+	}
+	if err == nil {
+		m.report.From, m.report.UpToDate = "current", true
+		err = s.Close()
+	}
+	return err
+}
+
+// openOld opens the old file and keeps others from writing to it; its place is to be
+// taken, or it is only read.
+func (m *migration) openOld(path string, taken bool) (vfs.File, error) {
+	opts := m.opts
+	opts.ReadOnly = !taken
+	file, _, err := openFile(path, &opts)
+	if err != nil {
+		return nil, err
+	}
+	if taken {
+		var ours bool
+		if ours, err = lockNamed(file, path, &opts); err == nil && !ours {
+			err = ErrReplaced
+		}
+	}
+	if err == nil {
+		err = file.TryLock(vfs.Lock{Whole: true, Exclusive: taken})
+	}
+	if errors.Is(err, vfs.ErrLockHeld) {
+		err = lockedBy(file, &opts)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// read reads the old file, and the log that may lie next to it.
+func (m *migration) read(path string, old vfs.File) (*legacy.Contents, error) {
+	info, err := old.Info()
+	if err != nil {
+		return nil, err
+	}
+	options := legacy.Options{Truncate: m.truncate}
+	log, logInfo, err := openFile(strings.TrimSuffix(path, filepath.Ext(path))+".wal", &Options{ReadOnly: true, FS: m.opts.FS})
+	if err == nil {
+		defer log.Close()
+		options.Log, options.LogSize = log, logInfo.Size
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("its log: %w", err)
+	}
+	contents, err := legacy.Read(m.ctx, old, info.Size, &options)
+	if err != nil {
+		return nil, m.asOurs(err)
+	}
+	m.report.From, m.report.OperationsReplayed = string(contents.Layout), contents.Replayed
+	m.report.Defects, m.report.DefectCount = contents.Defects, contents.DefectCount
+	return contents, nil
+}
+
+// asOurs makes an error of this package of one of package legacy.
+func (m *migration) asOurs(err error) error {
+	kind := ErrIO
+	switch {
+	case m.ctx.Err() != nil || errors.Is(err, ErrWide):
+		return err
+	case errors.Is(err, legacy.ErrNotLegacy):
+		kind = ErrNotCIDStore
+	case errors.Is(err, legacy.ErrVersion):
+		kind = ErrFormatVersion
+	case errors.Is(err, legacy.ErrUnreadable):
+		kind = ErrCorrupt
+	}
+	return fmt.Errorf("%w: %w", kind, err)
+}
+
+// replace puts the new store in the place of the old file. First there is a durable
+// copy of that under its new name; then a new store that is whole and verified; the
+// rename that ends it all happens or does not.
+func (m *migration) replace(path string, old vfs.File, contents *legacy.Contents) error {
+	backup := path + backupSuffix
+	made, err := m.keep(backup, old)
+	if err != nil {
+		return fmt.Errorf("keep the old file as %s: %w", backup, err)
+	}
+	m.report.Backup = backup
+	if err = m.write(path, old, contents); err == nil {
+		return nil
+	}
+	if mustBeInPlace(err) {
+		err = fmt.Errorf("%w; no file can take its place, name another one for the new store", err)
+	}
+	if made {
+		err = errors.Join(err, m.discard(backup, path, old))
+	}
+	return err
+}
+
+// keep makes a copy of the old file, unless there is one.
+func (m *migration) keep(backup string, old vfs.File) (made bool, err error) {
+	kind, err := vfs.Kind(m.opts.FS, backup)
+	if err == nil {
+		same := false
+		if kind.IsRegular() {
+			same, err = m.same(backup, old)
+		}
+		if err == nil && !same {
+			err = fs.ErrExist
+		}
+		return false, err
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	file, err := newTemporary(backup, old, &m.opts)
+	if err != nil {
+		return false, err
+	}
+	info, err := file.Info()
+	if err == nil {
+		err = copyFile(m.ctx, file, old)
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = giveName(backup, info, &m.opts)
+	}
+	if err != nil && !errors.Is(err, ErrLocked) {
+		err = errors.Join(err, removeLeftover(backup, &m.opts))
+	}
+	return err == nil, err
+}
+
+// same compares the file at path with another.
+func (m *migration) same(path string, other vfs.File) (bool, error) {
+	file, info, err := openFile(path, &Options{ReadOnly: true, FS: m.opts.FS})
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	otherInfo, err := other.Info()
+	if err != nil || info.Size != otherInfo.Size {
+		return false, err
+	}
+	var buffers [2][64 << 10]byte
+	for at := int64(0); at < info.Size; {
+		n := min(int64(len(buffers[0])), info.Size-at)
+		for i, f := range []vfs.File{file, other} {
+			if got, err := f.ReadAt(buffers[i][:n], at); got < int(n) {
+				return false, err
+			}
+		}
+		if !bytes.Equal(buffers[0][:n], buffers[1][:n]) {
+			return false, nil
+		}
+		at += n
+	}
+	return true, m.ctx.Err()
+}
+
+// discard removes the copy of an old file that still has its place.
+func (m *migration) discard(backup, path string, old vfs.File) error {
+	info, err := old.Info()
+	if err != nil {
+		return err
+	}
+	if ours, err := hasName(info, path, &m.opts); err != nil || !ours {
+		return err
+	}
+	if err := m.opts.FS.Remove(backup); err != nil {
+		return err
+	}
+	m.report.Backup = ""
+	return m.opts.FS.SyncDir(filepath.Dir(backup))
+}
+
+// write makes the new store at path.
+func (m *migration) write(path string, old vfs.File, contents *legacy.Contents) error {
+	temporary := func() (vfs.File, error) { return newTemporary(path, old, &m.opts) }
+	fill := func(dst vfs.File) error { return format(dst, &m.opts) }
+	err := makeWhole(m.ctx, path, temporary, m.opts, fill, func(dst *Store) error { return m.pairs(contents, dst) })
+	if err == nil {
+		m.report.Keys, m.report.Pairs = uint64(contents.Keys()), uint64(contents.Pairs())
+	}
+	return err
+}
+
+// migrateBatch is how many pairs are written at a time.
+const migrateBatch = 1000
+
+// pairs writes all pairs, and counts them.
+func (m *migration) pairs(contents *legacy.Contents, dst *Store) error {
+	atOnce := max(1, min(migrateBatch, int(dst.log.Largest())/2))
+	var b Batch
+	for key, value := range contents.All() {
+		if b.Insert(key, value); b.Len() < atOnce {
+			continue
+		}
+		if err := errors.Join(m.ctx.Err(), dst.Apply(&b)); err != nil {
+			return err
+		}
+		b.Reset()
+	}
+	if err := dst.Apply(&b); err != nil {
+		return err
+	}
+	keys, values, err := dst.Len(m.ctx)
+	if err == nil && (keys != uint64(contents.Keys()) || values != uint64(contents.Pairs())) {
+		err = fmt.Errorf("the new store has %d keys with %d values, want %d and %d", keys, values, contents.Keys(), contents.Pairs())
+	}
+	return err
+}
+
+// asLegacy says of a file that is no store of ours if it is one of an older layout.
+func asLegacy(path string, opts *Options, err error) error {
+	if errors.Is(err, ErrHalfMade) || !errors.Is(err, ErrNotCIDStore) && !errors.Is(err, ErrTruncated) {
+		return err
+	}
+	file, openErr := opts.FS.OpenFile(path, os.O_RDONLY, 0)
+	if openErr != nil {
+		return err
+	}
+	defer file.Close()
+	info, infoErr := file.Info()
+	if infoErr != nil {
+		return err
+	}
+	layout, detectErr := legacy.Detect(file, info.Size)
+	switch {
+	case detectErr == nil:
+		return fmt.Errorf("%w, layout %q; take it over by Migrate (cidstore migrate FILE)", ErrLegacy, layout)
+	case errors.Is(detectErr, legacy.ErrVersion):
+		return fmt.Errorf("%w: %w", ErrFormatVersion, detectErr)
+	}
+	return err
+}

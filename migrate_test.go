@@ -1,0 +1,440 @@
+package cidstore
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// legacySamples have files in package hdf5, and what they hold in package legacy.
+var legacySamples = []string{
+	"layout-attr-latest", "layout-attr-earliest", "layout-dataset", "layout-sharded", "upstream-100keys", "upstream-killed", "upstream-256bit",
+}
+
+func legacySample(t testing.TB, name string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("hdf5", "testdata", name+".h5"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func legacyLog(t testing.TB) []byte {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("legacy", "testdata", "upstream-256bit.wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// digestOf is the first half of the SHA-256 of a name.
+func digestOf(name string) E {
+	sum := sha256.Sum256([]byte(name))
+	return E{High: binary.BigEndian.Uint64(sum[:]), Low: binary.BigEndian.Uint64(sum[8:])}
+}
+
+// legacyPairs are the pairs that a sample must give.
+func legacyPairs(t testing.TB, name string) contents {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("legacy", "testdata", name+".expected.tsv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pairs := contents{}
+	for line := range strings.Lines(string(text)) {
+		keyName, valueName, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		key, value := digestOf(keyName), digestOf(valueName)
+		if name != "upstream-256bit" {
+			number, err := strconv.ParseUint(valueName, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, value = FromString(keyName), FromUint64(number)
+		}
+		if pairs[key] == nil {
+			pairs[key] = map[E]bool{}
+		}
+		pairs[key][value] = true
+	}
+	return pairs
+}
+
+// oldPath is that of the legacy file on file systems in memory.
+const oldPath = "db/old.h5"
+
+// oldDisk is a disk with a legacy file.
+func oldDisk(t testing.TB, content []byte) *crashfs.FS {
+	t.Helper()
+	disk := crashfs.New(crashfs.Options{})
+	putOnDisk(t, disk, oldPath, content)
+	return disk
+}
+
+func putOnDisk(t testing.TB, disk vfs.FS, path string, content []byte) {
+	t.Helper()
+	f, err := disk.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = errors.Join(f.WriteAt(content, 0), f.Sync(), f.Close(), disk.SyncDir(filepath.Dir(path)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// bytesAt are the bytes of a file.
+func bytesAt(disk vfs.FS, path string) ([]byte, error) {
+	f, err := disk.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Info()
+	content := make([]byte, info.Size)
+	if err == nil && info.Size > 0 {
+		_, err = f.ReadAt(content, 0)
+	}
+	return content, errors.Join(err, f.Close())
+}
+
+// holdsPairs wants a good store with these pairs.
+func holdsPairs(disk vfs.FS, path string, want contents) error {
+	o := smallOptions(disk)
+	o.ReadOnly = true
+	s, err := Open(path, o)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if _, err := s.Check(context.Background()); err != nil {
+		return err
+	}
+	got, err := printOf(s)
+	if err == nil && got != want.print() {
+		err = fmt.Errorf("%d pairs, want %d, or others", got.pairs, want.print().pairs)
+	}
+	return err
+}
+
+// TestMigrateSamples migrates each sample in place, and to another file; a second run
+// changes nothing.
+func TestMigrateSamples(t *testing.T) {
+	for _, name := range legacySamples {
+		t.Run(name, func(t *testing.T) {
+			content, want := legacySample(t, name), legacyPairs(t, name)
+			disk := oldDisk(t, content)
+			o := &MigrateOptions{Store: smallOptions(disk)}
+			if name == "upstream-256bit" {
+				putOnDisk(t, disk, strings.TrimSuffix(oldPath, ".h5")+".wal", legacyLog(t))
+				if _, err := MigrateWith(t.Context(), oldPath, "", o); !errors.Is(err, ErrWide) {
+					t.Fatalf("256 bits: %v", err)
+				}
+				o.Truncate256 = true
+			}
+			const output = "db/new.h5"
+			report, err := MigrateWith(t.Context(), oldPath, output, o)
+			if err != nil || report.Keys != uint64(len(want)) || report.Pairs != want.print().pairs || report.UpToDate || report.Backup != "" {
+				t.Fatalf("%+v, %v", report, err)
+			}
+			if err := holdsPairs(disk, output, want); err != nil {
+				t.Error(err)
+			}
+			if _, err := MigrateWith(t.Context(), oldPath, output, o); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("to a file that exists: %v", err)
+			}
+			if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, content) {
+				t.Fatalf("the old file was changed, %v", err)
+			}
+			report, err = MigrateWith(t.Context(), oldPath, "", o)
+			if err != nil || report.Backup != oldPath+".bak" {
+				t.Fatalf("%+v, %v", report, err)
+			}
+			if err := migrated(disk, content, want); err != nil {
+				t.Fatal(err)
+			}
+			before, err := bytesAt(disk, oldPath)
+			if err != nil {
+				t.Fatal(err)
+			}
+			report, err = MigrateWith(t.Context(), oldPath, "", o)
+			if err != nil || !report.UpToDate || report.From != "current" || report.Pairs != 0 || report.Backup != "" {
+				t.Errorf("again: %+v, %v", report, err)
+			}
+			if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, before) {
+				t.Errorf("the second run has changed the file, %v", err)
+			}
+		})
+	}
+}
+
+// migrated wants the new store in the place of the old file, and that behind it.
+func migrated(disk vfs.FS, content []byte, want contents) error {
+	kept, err := bytesAt(disk, oldPath+backupSuffix)
+	if err == nil && !bytes.Equal(kept, content) {
+		err = errors.New("the backup is not the old file")
+	}
+	return errors.Join(err, holdsPairs(disk, oldPath, want))
+}
+
+// survives wants the old file or the new store, and that nothing is lost. It reports
+// which of the two it is.
+func survives(disk vfs.FS, content []byte, want contents) (done bool, err error) {
+	now, err := bytesAt(disk, oldPath)
+	if err != nil {
+		return false, err
+	}
+	if bytes.Equal(now, content) {
+		kept, err := bytesAt(disk, oldPath+backupSuffix)
+		if err == nil && !bytes.Equal(kept, content) {
+			err = errors.New("the backup is not the old file")
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return false, err
+	}
+	return true, migrated(disk, content, want)
+}
+
+func TestMigrateRefuses(t *testing.T) {
+	good := legacySample(t, "layout-attr-latest")
+	for _, c := range []struct {
+		name    string
+		content []byte
+		backup  []byte // what is there as a backup already
+		want    error
+	}{
+		{"later version", legacySample(t, "layout-future-version"), nil, ErrFormatVersion},
+		{"256 bits", legacySample(t, "upstream-256bit"), nil, ErrWide},
+		{"another program's", legacySample(t, "netcdf4"), nil, ErrNotCIDStore},
+		{"not HDF5", []byte("These are notes."), nil, ErrNotCIDStore},
+		{"empty", nil, nil, ErrNotCIDStore},
+		{"cut short", good[:len(good)/2], nil, ErrTruncated},
+		{"backup exists", good, []byte("precious"), fs.ErrExist},
+		{"backup of the same size exists", good, make([]byte, len(good)), fs.ErrExist},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
+			disk := oldDisk(t, c.content)
+			if c.backup != nil {
+				putOnDisk(t, disk, oldPath+backupSuffix, c.backup)
+			}
+			_, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)})
+			if !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+			t.Log(err)
+			if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, c.content) {
+				t.Errorf("the file was changed, %v", err)
+			}
+			kept, err := bytesAt(disk, oldPath+backupSuffix)
+			if c.backup == nil && !errors.Is(err, fs.ErrNotExist) || !bytes.Equal(kept, c.backup) {
+				t.Errorf("the backup: %d bytes, %v", len(kept), err)
+			}
+		})
+	}
+}
+
+// TestMigrateGoesOn: an interrupted migration has left a backup that is the old file.
+func TestMigrateGoesOn(t *testing.T) {
+	content := legacySample(t, "layout-attr-latest")
+	disk := oldDisk(t, content)
+	putOnDisk(t, disk, oldPath+backupSuffix, content)
+	if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := migrated(disk, content, legacyPairs(t, "layout-attr-latest")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// damagedPairs are what is left in the damaged sample.
+func damagedPairs() contents {
+	return contents{
+		FromString("good"): {E{Low: 11}: true}, FromString("bit1"): {E{Low: 21}: true, E{Low: 22}: true},
+		FromString("dup"): {E{Low: 41}: true, E{Low: 42}: true}, FromString("badmask"): {E{Low: 51}: true},
+	}
+}
+
+// TestMigrateTellsDefects: a damaged file is taken over as far as it can be read.
+func TestMigrateTellsDefects(t *testing.T) {
+	disk := oldDisk(t, legacySample(t, "layout-damaged"))
+	report, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)})
+	if err != nil || report.Keys != 4 || report.Pairs != 6 || report.DefectCount != 7 || len(report.Defects) != 7 || report.From != "attribute" {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if err := holdsPairs(disk, oldPath, damagedPairs()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestOpenNamesMigrate: who opens a legacy file is told what to do, and the file stays.
+func TestOpenNamesMigrate(t *testing.T) {
+	for _, name := range append([]string{"upstream-empty", "layout-damaged"}, legacySamples...) {
+		for _, readOnly := range []bool{false, true} {
+			content := legacySample(t, name)
+			disk := oldDisk(t, content)
+			o := smallOptions(disk)
+			o.ReadOnly = readOnly
+			_, err := Open(oldPath, o)
+			if !errors.Is(err, ErrLegacy) || !errors.Is(err, ErrNotCIDStore) || !errors.Is(err, ErrFormatVersion) || !strings.Contains(err.Error(), "cidstore migrate") {
+				t.Errorf("%s: %v", name, err)
+			}
+			if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, content) {
+				t.Errorf("%s was changed, %v", name, err)
+			}
+		}
+	}
+	disk := oldDisk(t, legacySample(t, "layout-future-version"))
+	if _, err := Open(oldPath, smallOptions(disk)); !errors.Is(err, ErrFormatVersion) || errors.Is(err, ErrLegacy) {
+		t.Errorf("a later version: %v", err)
+	}
+}
+
+// TestMigrateWaitsForNobody: a file that somebody writes is not migrated.
+func TestMigrateWaitsForNobody(t *testing.T) {
+	disk := oldDisk(t, legacySample(t, "layout-attr-latest"))
+	writer, err := disk.OpenFile(oldPath, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	for _, lock := range []vfs.Lock{{Whole: true, Exclusive: true}, {Whole: true}} {
+		if err := writer.TryLock(lock); err != nil {
+			t.Fatal(err)
+		}
+		_, err = MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)})
+		if !errors.Is(err, ErrLocked) {
+			t.Errorf("%+v: %v", lock, err)
+		}
+	}
+	if _, err = MigrateWith(t.Context(), oldPath, "db/new.h5", &MigrateOptions{Store: smallOptions(disk)}); err != nil {
+		t.Errorf("beside a reader: %v", err)
+	}
+}
+
+func TestMigrateIsCancelled(t *testing.T) {
+	content := legacySample(t, "layout-attr-latest")
+	disk := oldDisk(t, content)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := MigrateWith(ctx, oldPath, "", &MigrateOptions{Store: smallOptions(disk)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if done, err := survives(disk, content, nil); err != nil || done {
+		t.Errorf("%t, %v", done, err)
+	}
+}
+
+// TestMigrateInPlaceOnly: where no file can take the place of the old one that stays,
+// and no backup is left.
+func TestMigrateInPlaceOnly(t *testing.T) {
+	content := legacySample(t, "layout-attr-latest")
+	for _, place := range placements {
+		disk := oldDisk(t, content)
+		_, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(pinned(disk, place.rule))})
+		if err == nil {
+			t.Errorf("%s: no error", place.name)
+		}
+		if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, content) {
+			t.Errorf("%s: the file was changed, %v", place.name, err)
+		}
+		if _, err := disk.Stat(oldPath + backupSuffix); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: a backup is left: %v", place.name, err)
+		}
+	}
+}
+
+// TestMigrateFaults lets every call to the file system fail in turn, once or from then
+// on: there is the old file or the new store, and a second run has the new store.
+func TestMigrateFaults(t *testing.T) {
+	content := legacySample(t, "layout-damaged")
+	calls := func() int {
+		faulty := errfs.New(oldDisk(t, content))
+		fault := faulty.Add(errfs.Rule{})
+		if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(faulty)}); err != nil {
+			t.Fatal(err)
+		}
+		return fault.Matched()
+	}()
+	step := 1
+	if shortCampaign() {
+		step = max(1, calls/80)
+	}
+	failed, finished := 0, 0
+	for nth := 1; nth <= calls; nth += step {
+		disk := oldDisk(t, content)
+		faulty := errfs.New(disk)
+		faulty.Add(errfs.Rule{Nth: nth, Forever: nth/step%2 == 1, Partial: 700})
+		_, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(faulty)})
+		done, lost := survives(disk, content, damagedPairs())
+		if lost != nil || err == nil && !done {
+			t.Fatalf("call %d failed, %v: done %t, %v", nth, err, done, lost)
+		}
+		if err != nil {
+			failed++
+		}
+		if done {
+			finished++
+		}
+		if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)}); err != nil {
+			t.Fatalf("call %d failed, then none: %v", nth, err)
+		}
+		if err := migrated(disk, content, damagedPairs()); err != nil {
+			t.Fatalf("call %d failed, then none: %v", nth, err)
+		}
+	}
+	t.Logf("%d calls, every %d. failed: %d errors, %d new stores", calls, step, failed, finished)
+	if failed == 0 || finished == 0 {
+		t.Error("all were the same")
+	}
+}
+
+// TestMigrateKilled cuts the power at every call of a migration in place: there is the
+// old file or the new store, and nothing is lost; a second run has the new store.
+func TestMigrateKilled(t *testing.T) {
+	content := legacySample(t, "layout-damaged")
+	disk := oldDisk(t, content)
+	trace := disk.Record()
+	if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)}); err != nil {
+		t.Fatal(err)
+	}
+	disk.Mark("done")
+	trace.Stop()
+	images, stores := 0, 0
+	for image := range trace.Enumerate(crashfs.Plan{Seed: crashSeed(t), PerCut: perCut()}).Images() {
+		images++
+		left := image.FS()
+		done, err := survives(left, content, damagedPairs())
+		if err != nil || !done && len(image.Marks) > 0 {
+			t.Fatalf("%v: done %t, %v", image, done, err)
+		}
+		if done {
+			stores++
+		}
+		if done || images%20 == 0 {
+			if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(left)}); err != nil {
+				t.Fatalf("%v, and again: %v", image, err)
+			}
+			if err := migrated(left, content, damagedPairs()); err != nil {
+				t.Fatalf("%v, and again: %v", image, err)
+			}
+		}
+	}
+	t.Logf("%d images, the new store is in %d", images, stores)
+	if stores == 0 || stores == images {
+		t.Error("all were the same")
+	}
+}
