@@ -81,6 +81,8 @@ var classes = []class{
 	{is(cidstore.ErrWALKey), exitUsage, "give the file of the secret that the store was made with by --wal-key-file, or leave it out where there was none"},
 	{isA[notAloneError], exitLocked, "wait until those that read the file have closed it; shrink --estimate reads beside them"},
 	{is(cidstore.ErrLocked), exitLocked, "wait until that process has ended, or read only"},
+	{is(cidstore.ErrLegacy), exitVersion, ""}, // the text says what to do
+	{is(cidstore.ErrWide), exitVersion, ""},   // the command says it
 	{is(cidstore.ErrFormatVersion), exitVersion, "use the release of cidstore that wrote the file"},
 	{is(cidstore.ErrSpacePinned), exitIO, "end the processes that read the file, then run this again"},
 	{isNoSpace, exitIO, "free space on the disk, then run this again; what was acknowledged is kept"},

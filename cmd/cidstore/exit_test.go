@@ -44,6 +44,8 @@ func TestExitCodes(t *testing.T) {
 		{&os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, exitIO},
 		{errors.New("anything else"), exitIO},
 		{cidstore.ErrFormatVersion, exitVersion},
+		{cidstore.ErrLegacy, exitVersion},
+		{cidstore.ErrWide, exitVersion},
 		{stoppedError{os.Interrupt}, 130},
 		{stoppedError{syscall.SIGTERM}, 143},
 	} {

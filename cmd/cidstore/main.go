@@ -130,7 +130,7 @@ replaces the file, fails at once.`,
 	flags.DurationVar(&p.wait, "wait", defaultWait, "how long to wait for a STORE that another process has locked, as 500ms or 1m; 0 fails at once")
 	root.AddCommand(p.importCommand(), p.exportCommand(), p.putCommand(), p.getCommand(), p.delCommand(),
 		p.countCommand(), p.statCommand(), p.checkCommand(), p.gcCommand(), p.maintainCommand(), p.shrinkCommand(),
-		p.backupCommand(), p.restoreCommand(), p.repairCommand(), p.benchCommand(), p.versionCommand())
+		p.backupCommand(), p.restoreCommand(), p.repairCommand(), p.migrateCommand(), p.benchCommand(), p.versionCommand())
 	refuseUnknown(root)
 	return root
 }
@@ -138,7 +138,7 @@ replaces the file, fails at once.`,
 // namedFiles refuses a flag for a file that is given without one, as by
 // --wal-key-file="$UNSET": it would count as not given.
 func namedFiles(c *cobra.Command) error {
-	for _, name := range []string{"wal-key-file", "resolve", "rejects"} {
+	for _, name := range []string{"wal-key-file", "resolve", "rejects", "output"} {
 		if flag := c.Flag(name); flag != nil && flag.Changed && flag.Value.String() == "" {
 			return usageError{fmt.Errorf("--%s: no file is named", name)}
 		}

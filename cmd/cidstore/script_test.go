@@ -35,7 +35,7 @@ func TestScripts(t *testing.T) {
 			env.Values[holderKey{}] = new(holder)
 			env.Values[watcherKey{}] = new(watcher)
 			env.Values[figuresKey{}] = make(map[string]map[string]any)
-			return nil
+			return findSamples(env)
 		},
 		Condition: func(condition string) (bool, error) {
 			if condition == "root" {
@@ -66,6 +66,7 @@ func TestScripts(t *testing.T) {
 			"watch":    scriptWatch,
 			"sees":     scriptSees,
 			"unwatch":  scriptUnwatch,
+			"holds":    scriptHolds,
 		},
 	})
 }

@@ -128,7 +128,7 @@ const headBytes = 12 << 10
 // judgeHead returns which of these is wrong with the file at path, which the store has
 // refused with err; nil if neither is.
 func judgeHead(path string, err error) error {
-	if !errors.Is(err, cidstore.ErrNotCIDStore) || errors.Is(err, cidstore.ErrHalfMade) {
+	if !errors.Is(err, cidstore.ErrNotCIDStore) || errors.Is(err, cidstore.ErrHalfMade) || errors.Is(err, cidstore.ErrLegacy) {
 		return nil
 	}
 	file, err := os.Open(path)

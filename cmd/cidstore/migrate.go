@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cidstore/cidstore"
+	"github.com/spf13/cobra"
+)
+
+// migrated is what migrate answers.
+type migrated struct {
+	Path               string   `json:"path"` // of the new store
+	From               string   `json:"from"`
+	UpToDate           bool     `json:"up_to_date"`
+	Keys               uint64   `json:"keys"`
+	Values             uint64   `json:"values"`
+	OperationsReplayed int      `json:"operations_replayed"`
+	Backup             string   `json:"backup"`
+	DefectCount        int      `json:"defect_count"`
+	Defects            []string `json:"defects"` // the first thousand
+}
+
+func (p *program) migrateCommand() *cobra.Command {
+	var output string
+	var truncate bool
+	c := &cobra.Command{
+		Use:   "migrate FILE [--output NEW] [--truncate-256]",
+		Short: "Take over a store of the Python package",
+		Long: `Migrate makes a store of an HDF5 file that the Python package before this program
+has written, in any of its layouts: a directory as attribute, as dataset, or in
+shards. Its log is replayed. A file that is a store of this program already is left
+as it is.
+
+The new store takes the place of FILE, and the old file is kept as FILE.bak. If there
+is another file of that name nothing is done. With --output the new store is made as
+NEW, which must not be there, and FILE is not changed. Either way it is verified
+before it gets its name, and whatever interrupts it, FILE is the old file or the
+whole new one: run the same again.
+
+Values of 64 bits become the low half of a value. Identifiers of 256 bits do not fit
+and are refused (exit code 6); --truncate-256 keeps the first 128 bits of each, if no
+two have the same. Their log, FILE with .wal in place of .h5, is read too.
+
+What is damaged is told on standard error, one place a line, and all else is taken
+over: look at these lines before you remove the old file.`,
+		Example: `  cidstore migrate tree.h5
+  cidstore migrate tree.h5 --output store.h5`,
+		Args: arguments(1, 1),
+		RunE: func(c *cobra.Command, args []string) error { return p.migrate(c.Context(), args[0], output, truncate) },
+	}
+	c.Flags().StringVar(&output, "output", "", "`file` of the new store; FILE stays")
+	c.Flags().BoolVar(&truncate, "truncate-256", false, "keep the first 128 bits of identifiers of 256 bits")
+	return c
+}
+
+func (p *program) migrate(ctx context.Context, path, output string, truncate bool) error {
+	if err := checkPath(path, reading); err != nil {
+		return openError{err}
+	}
+	options, err := p.options()
+	if err != nil {
+		return err
+	}
+	r, err := cidstore.MigrateWith(ctx, path, output, &cidstore.MigrateOptions{Store: options, Truncate256: truncate})
+	place := path
+	if output != "" && !r.UpToDate {
+		place = output
+	}
+	answer := migrated{place, r.From, r.UpToDate, r.Keys, r.Pairs, r.OperationsReplayed, r.Backup, r.DefectCount, []string{}}
+	for _, defect := range r.Defects {
+		answer.Defects = append(answer.Defects, oneLine(defect))
+		p.note("found: %s", oneLine(defect))
+	}
+	if more := r.DefectCount - len(r.Defects); more > 0 {
+		p.note("found: %d more", more)
+	}
+	switch {
+	case errors.Is(err, cidstore.ErrWide) && !truncate:
+		return fmt.Errorf("%w; --truncate-256 keeps the first 128 bits of each, if no two have the same", err)
+	case err != nil:
+		if what := judgeHead(path, err); what != nil {
+			err = fmt.Errorf("migrate %s: %w", path, what)
+		}
+		return err
+	case r.UpToDate:
+		return p.result(answer, "%s is a store of this program already, nothing to do", path)
+	}
+	kept := path + " is not changed"
+	if r.Backup != "" {
+		kept = "the old file is " + r.Backup
+	}
+	return p.result(answer, "migrated to %s from the layout %s: %d keys, %d values, %d operations replayed, %d defects found; %s",
+		place, r.From, r.Keys, r.Pairs, r.OperationsReplayed, r.DefectCount, kept)
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cidstore/cidstore"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// findSamples tells scripts where the files of the Python package are, which belong to
+// package hdf5, and where package legacy has what they hold.
+func findSamples(env *testscript.Env) error {
+	for variable, dir := range map[string]string{"SAMPLES": "hdf5", "EXPECTED": "legacy"} {
+		path, err := filepath.Abs(filepath.Join("..", "..", dir, "testdata"))
+		if err != nil {
+			return err
+		}
+		env.Setenv(variable, path)
+	}
+	return nil
+}
+
+// scriptHolds wants the pairs on standard output, where export has printed them, to be
+// those of a file: names of keys with numbers, or of two digests of 256 bits.
+func scriptHolds(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "holds EXPECTED [256]")
+	want := make(map[string]bool)
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		if len(args) > 1 {
+			want[digest(key)+"\t"+digest(value)] = true
+			continue
+		}
+		number, err := strconv.ParseUint(value, 10, 64)
+		ts.Check(err)
+		want[fmt.Sprintf("%s\t%s", cidstore.FromString(key), cidstore.FromUint64(number))] = true
+	}
+	got := strings.Split(strings.TrimSuffix(ts.ReadFile("stdout"), "\n"), "\n")
+	slices.Sort(got)
+	if wanted := slices.Sorted(maps.Keys(want)); !slices.Equal(got, wanted) {
+		ts.Fatalf("%d pairs, want %d, or others", len(got), len(wanted))
+	}
+}
+
+// digest is the first half of the SHA-256 of a name.
+func digest(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:16])
+}
