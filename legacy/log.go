@@ -192,8 +192,8 @@ func (r *reader) replay() error {
 	if err != nil || log == nil {
 		return err
 	}
-	if ok, err := r.affords(log); err != nil || !ok {
-		return err
+	if log.Len() == 0 {
+		return nil
 	}
 	meta, err := r.group("wal_meta")
 	if err != nil {
@@ -215,16 +215,19 @@ func (r *reader) replay() error {
 	if p.keys == nil {
 		r.report("/wal", "without its salt no record can be verified")
 	}
-	next, taken, err := r.walk(log, 0, p.take)
-	if err != nil && !taken {
-		err = r.damaged(rowPlace("record", next, "/wal"), fmt.Errorf("%w; the log is not replayed from there on", err))
-	} else if errors.Is(err, errStop) {
-		err = nil
+	err = r.scan(log, p.take, func(first, _ uint64, err error) error {
+		if err := r.damaged(rowPlace("record", first, "/wal"), fmt.Errorf("%w; the log is not replayed from there on", err)); err != nil {
+			return err
+		}
+		return errStop
+	})
+	if err != nil && !errors.Is(err, errStop) {
+		return err
 	}
 	if p.outside > 0 {
 		r.report("/wal", "%d operations of transactions that were not begun are not replayed", p.outside)
 	}
-	return r.damaged("/wal", err)
+	return nil
 }
 
 // logDataset is the log; nil: there is none. A new store of the Python package has a

@@ -130,6 +130,7 @@ type reader struct {
 	contents Contents
 	seen     map[string]bool // texts of contents.Defects
 	credit   uint64          // bytes of rows that may still be read
+	steps    int             // chunks that were read one by one
 
 	entries   map[keys.E]entry
 	names     map[keys.E]string // of the keys whose names are known
@@ -160,7 +161,7 @@ func open(in io.ReaderAt, size int64) (*reader, error) {
 	r := &reader{
 		ctx: context.Background(), credit: uint64(size)*creditRatio + leastCredit, seen: make(map[string]bool),
 		entries: make(map[keys.E]entry), names: make(map[keys.E]string), valueSets: make(map[keys.E]*valueSet),
-		changes: make(changes), wide: wideNames{seen: make(map[keys.E]wideE)},
+		changes: make(changes), wide: wideNames{make(map[keys.E]wideE), make(map[wideE]bool)},
 	}
 	if err == nil {
 		r.root, err = file.Root()

@@ -7,56 +7,78 @@ import (
 	"github.com/cidstore/cidstore/hdf5"
 )
 
-// maxGaps bounds the unreadable places of one dataset: behind so many the rest is
-// left out, because each costs another walk through the chunks.
-const maxGaps = 100
+// Limits of what is done for unreadable places: each costs walks through the chunks.
+const (
+	maxGaps  = 100    // of one dataset; behind so many the rest is left out
+	maxSteps = 10_000 // chunks of all datasets that are read one by one, to find those places
+)
 
-// walk hands the rows of a dataset from one on to take, in blocks, and returns the
-// first that it did not, and why: nil at the end. taken tells an error of take.
-func (r *reader) walk(d *hdf5.Dataset, from uint64, take func(*hdf5.Block) error) (next uint64, taken bool, err error) {
-	for next = from; next < d.Len(); {
-		for block, err := range d.Rows(next, d.Len()-next) {
-			if err == nil {
-				err = r.ctx.Err()
-			}
-			if err != nil {
-				return next, false, err
-			}
-			if err := take(block); err != nil {
-				return next, true, err
-			}
-			next = block.Start + uint64(block.Rows)
+// walk hands the rows of a dataset from one to another to take, in blocks, and returns
+// the first that it did not, and why: nil at the end. taken tells an error of take.
+func (r *reader) walk(d *hdf5.Dataset, from, end uint64, take func(*hdf5.Block) error) (next uint64, taken bool, err error) {
+	next = from
+	for block, err := range d.Rows(from, end-from) {
+		if err == nil {
+			err = r.ctx.Err()
 		}
+		if err != nil {
+			return next, false, err
+		}
+		if err := take(block); err != nil {
+			return next, true, err
+		}
+		next = block.Start + uint64(block.Rows)
 	}
 	return next, false, nil
 }
 
-// rows is walk over all rows that can be read; those that cannot are reported.
+// rows hands all rows that can be read to take, and reports those that cannot.
 func (r *reader) rows(d *hdf5.Dataset, take func(*hdf5.Block) error) error {
+	return r.scan(d, take, func(first, last uint64, err error) error {
+		return r.damaged(fmt.Sprintf("rows %d to %d of %s", first, last, d.Path()), err)
+	})
+}
+
+// scan hands all rows that can be read to take, and those that cannot to gap, which may
+// end it. A block has many chunks: where one fails its chunks are read one by one.
+func (r *reader) scan(d *hdf5.Dataset, take func(*hdf5.Block) error, gap func(first, last uint64, err error) error) error {
 	if ok, err := r.affords(d); err != nil || !ok {
 		return err
 	}
-	height := d.Len() // rows that damage takes away together
+	height := d.Len()
 	if chunk := d.ChunkShape(); len(chunk) > 0 && chunk[0] > 0 {
 		height = chunk[0]
 	}
-	next := uint64(0)
-	for range maxGaps {
-		at, taken, err := r.walk(d, next, take)
-		if err == nil {
-			return nil
+	searching, gaps := false, 0
+	for at := uint64(0); at < d.Len(); {
+		end := d.Len()
+		if searching {
+			r.steps++
+			end = min(end, at-at%height+height)
 		}
-		if taken {
+		if gaps > maxGaps || r.steps > maxSteps {
+			return gap(at, d.Len()-1, errTooManyGaps)
+		}
+		next, taken, err := r.walk(d, at, end, take)
+		switch {
+		case taken:
 			return r.damaged(d.Path(), err)
+		case err != nil && !searching && isDamage(err):
+			searching = true
+		case err != nil:
+			if err := gap(next, end-1, err); err != nil {
+				return err
+			}
+			next, searching = end, false
+			gaps++
 		}
-		next = min(d.Len(), at-at%height+height)
-		if err := r.damaged(fmt.Sprintf("rows %d to %d of %s", at, next-1, d.Path()), err); err != nil {
-			return err
-		}
+		at = next
 	}
-	r.report(d.Path(), "more than %d places cannot be read; rows from %d on are left out", maxGaps, next)
 	return nil
 }
+
+// errTooManyGaps is said of rows that are not tried any more.
+var errTooManyGaps = fmt.Errorf("%w: too many other places cannot be read", hdf5.ErrLimit)
 
 // affords tells whether a dataset is a list, as all of a store are, and may be read;
 // why not is reported.

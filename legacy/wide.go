@@ -19,8 +19,8 @@ var wideWords = [4]string{"high", "high_mid", "low_mid", "low"}
 
 // wideNames remembers what the first 128 bits stand for.
 type wideNames struct {
-	seen       map[keys.E]wideE
-	collisions int // identifiers of which another one has the first 128 bits
+	seen    map[keys.E]wideE
+	clashes map[wideE]bool // identifiers of which another one has the first 128 bits
 }
 
 // shorten returns the first 128 bits of an identifier, or ErrWide.
@@ -29,10 +29,11 @@ func (r *reader) shorten(w wideE) (keys.E, error) {
 		return keys.E{}, fmt.Errorf("%w do not fit into 128", ErrWide)
 	}
 	e := keys.E{High: w[0], Low: w[1]}
-	if other, seen := r.wide.seen[e]; seen && other != w {
-		r.wide.collisions++
+	if other, seen := r.wide.seen[e]; !seen {
+		r.wide.seen[e] = w
+	} else if other != w {
+		r.wide.clashes[w] = true
 	}
-	r.wide.seen[e] = w
 	return e, nil
 }
 
@@ -44,8 +45,8 @@ func (r *reader) wideStore() error {
 	if err == nil {
 		err = r.wideReplay()
 	}
-	if err == nil && r.wide.collisions > 0 {
-		err = fmt.Errorf("%w: %d times two have the same first 128 bits", ErrWide, r.wide.collisions)
+	if err == nil && len(r.wide.clashes) > 0 {
+		err = fmt.Errorf("%w: %d have the first 128 bits of another one", ErrWide, len(r.wide.clashes))
 	}
 	return err
 }

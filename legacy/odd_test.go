@@ -1,0 +1,88 @@
+package legacy_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cidstore/cidstore/legacy"
+)
+
+// own reads a sample that testdata/samples.py has made.
+func own(t *testing.T, name string, options *legacy.Options) (*legacy.Contents, error) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("testdata", name+".h5"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return read(content, options)
+}
+
+// wantDefects compares defects, in their order.
+func wantDefects(t *testing.T, c *legacy.Contents, want ...string) {
+	t.Helper()
+	got := fmt.Sprint(errors.Join(c.Defects...))
+	if c.DefectCount != len(want) || len(want) > 0 && got != strings.Join(want, "\n") {
+		t.Errorf("%d defects:\n%s\nwant:\n%s", c.DefectCount, got, strings.Join(want, "\n"))
+	}
+}
+
+// TestOddSample: names with slashes, packed rows of the other byte order, both forms
+// of the directory, and things that are no part of a store.
+func TestOddSample(t *testing.T) {
+	c, err := own(t, "odd", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Layout != legacy.Dataset {
+		t.Errorf("layout %s", c.Layout)
+	}
+	compare(t, c, expected(t, "odd"))
+	wantDefects(t, c,
+		`/values/sp/other: not a value set, left out`,
+		`/buckets/bucket_13: shape [2 2], want one dimension`,
+		`/buckets/bucket_14: 1099511627776 rows of 53 bytes are too many for this file`,
+		`/buckets/other: not a bucket, left out`,
+		`/buckets/bucket_15: hdf5: object: wrong type: a group, want a dataset`,
+		`/values/sp/valueset_orphan: belongs to no spilled entry, left out`)
+}
+
+// TestEveryMask: the slots that a mask names, and no others.
+func TestEveryMask(t *testing.T) {
+	c, err := own(t, "slots", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, c, expected(t, "slots"))
+	wantDefects(t, c)
+}
+
+// TestGaps: of a bucket with one damaged chunk the others are read, and the keys that
+// were in it are named.
+func TestGaps(t *testing.T) {
+	c, err := own(t, "gaps", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, c, expected(t, "gaps"))
+	text := fmt.Sprint(errors.Join(c.Defects...))
+	if c.DefectCount != 9 || !strings.HasPrefix(text, "rows 16 to 23 of /buckets/bucket_0: ") {
+		t.Errorf("%d defects:\n%s", c.DefectCount, text)
+	}
+	for i := 16; i < 24; i++ {
+		if !strings.Contains(text, fmt.Sprintf("directory: key \"key%d\" (", i)) {
+			t.Errorf("key%d is not named", i)
+		}
+	}
+}
+
+// TestCollision: identifiers that are the same in their first 128 bits are refused.
+func TestCollision(t *testing.T) {
+	_, err := own(t, "collision", &legacy.Options{Truncate: true})
+	if !errors.Is(err, legacy.ErrWide) || !strings.Contains(err.Error(), ": 1 have the first 128 bits of another one") {
+		t.Error(err)
+	}
+}
