@@ -175,12 +175,19 @@ func (m *migration) read(path string, old vfs.File) (*legacy.Contents, error) {
 		return nil, err
 	}
 	options := legacy.Options{Truncate: m.truncate}
-	log, logInfo, err := openFile(strings.TrimSuffix(path, filepath.Ext(path))+".wal", &Options{ReadOnly: true, FS: m.opts.FS})
-	if err == nil {
-		defer log.Close()
-		options.Log, options.LogSize = log, logInfo.Size
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("its log: %w", err)
+	layout, err := legacy.Detect(old, info.Size)
+	if err != nil {
+		return nil, m.asOurs(err)
+	}
+	if layout == legacy.Wide {
+		name := strings.TrimSuffix(path, filepath.Ext(path)) + ".wal"
+		log, logInfo, err := openFile(name, &Options{ReadOnly: true, FS: m.opts.FS})
+		if err == nil {
+			defer log.Close()
+			options.Log, options.LogSize = log, logInfo.Size
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("its log: %w", err)
+		}
 	}
 	contents, err := legacy.Read(m.ctx, old, info.Size, &options)
 	if err != nil {
@@ -214,16 +221,15 @@ func (m *migration) replace(path string, old vfs.File, contents *legacy.Contents
 	backup := path + backupSuffix
 	made, err := m.keep(backup, old)
 	if err != nil {
-		return fmt.Errorf("keep the old file as %s: %w", backup, err)
-	}
-	m.report.Backup = backup
-	if err = m.write(path, old, contents); err == nil {
-		return nil
+		err = fmt.Errorf("keep the old file as %s: %w", backup, err)
+	} else {
+		m.report.Backup = backup
+		err = m.write(path, old, contents)
 	}
 	if mustBeInPlace(err) {
 		err = fmt.Errorf("%w; no file can take its place, name another one for the new store", err)
 	}
-	if made {
+	if err != nil && made {
 		err = errors.Join(err, m.discard(backup, path, old))
 	}
 	return err

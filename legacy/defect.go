@@ -38,12 +38,18 @@ func (r *reader) report(place, format string, args ...any) {
 	c.DefectCount++
 }
 
+// lose reports a defect for which keys may be missing.
+func (r *reader) lose(place, format string, args ...any) {
+	r.lost = true
+	r.report(place, format, args...)
+}
+
 // damaged reports damage; it returns any other error, which ends Read, and nil for nil.
 func (r *reader) damaged(place string, err error) error {
 	if !isDamage(err) {
 		return err
 	}
-	r.report(place, "%w", cause(err))
+	r.lose(place, "%w", cause(err))
 	return nil
 }
 

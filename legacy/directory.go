@@ -2,6 +2,7 @@ package legacy
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -42,10 +43,10 @@ func (r *reader) readDirectory() (directory, error) {
 func (r *reader) namedDirectory(config *hdf5.Group, d directory) (bool, error) {
 	const place = "attribute directory of /config"
 	a, err := config.Attribute("directory")
+	if errors.Is(err, hdf5.ErrNotFound) {
+		return false, nil
+	}
 	if err != nil {
-		if r.layout != Attribute {
-			return false, nil
-		}
 		return false, r.damaged(place, err)
 	}
 	texts, err := a.Strings()
@@ -108,17 +109,20 @@ func (r *reader) directoryRows(path string, d directory) error {
 // compare reports where the directory and the buckets disagree. Keys are in the
 // store as the buckets have them.
 func (r *reader) compare(d directory, buckets map[int64]bool) {
+	const place = "directory"
 	if d == nil {
+		if len(r.entries) > 0 {
+			r.report(place, "is not there or cannot be read; keys are taken from the buckets alone")
+		}
 		return
 	}
-	const place = "directory"
 	for _, key := range sorted(d) {
 		e, there := r.entries[key]
 		switch {
 		case !buckets[d[key]]:
-			r.report(place, "%s is in bucket %d, which does not exist", r.label(key), d[key])
+			r.lose(place, "%s is in bucket %d, which does not exist", r.label(key), d[key])
 		case !there:
-			r.report(place, "%s is in bucket %d, which has no entry of it", r.label(key), d[key])
+			r.lose(place, "%s is in bucket %d, which has no entry of it", r.label(key), d[key])
 		case e.bucket != d[key]:
 			r.report(place, "%s is in bucket %d, but bucket %d has its entry, which is kept", r.label(key), d[key], e.bucket)
 		}

@@ -86,3 +86,14 @@ func TestCollision(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestKilledWithoutKeys: a defect that costs no key does not make an empty store
+// unreadable.
+func TestKilledWithoutKeys(t *testing.T) {
+	c, err := own(t, "killed", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, c, nil)
+	wantDefects(t, c, "superblock: marked as open for writing: the writer was killed, or is at work")
+}

@@ -97,6 +97,9 @@ func Read(ctx context.Context, in io.ReaderAt, size int64, options *Options) (*C
 		r.options = *options
 	}
 	r.contents.Layout = r.layout
+	if r.file.OpenForWriting() {
+		r.report("superblock", "marked as open for writing: the writer was killed, or is at work")
+	}
 	if r.layout == Wide {
 		err = r.wideStore()
 	} else {
@@ -106,7 +109,7 @@ func Read(ctx context.Context, in io.ReaderAt, size int64, options *Options) (*C
 		return nil, err
 	}
 	c := r.finish()
-	if len(r.entries) == 0 && c.DefectCount > 0 {
+	if len(r.entries) == 0 && r.lost {
 		return nil, fmt.Errorf("%w: no keys, and %d defects, the first: %w", ErrUnreadable, c.DefectCount, c.Defects[0])
 	}
 	return c, nil
@@ -125,9 +128,11 @@ func Detect(in io.ReaderAt, size int64) (Layout, error) {
 type reader struct {
 	ctx      context.Context
 	options  Options
+	file     *hdf5.File
 	root     *hdf5.Group
 	layout   Layout
 	contents Contents
+	lost     bool            // there were defects that may have cost keys
 	seen     map[string]bool // texts of contents.Defects
 	credit   uint64          // bytes of rows that may still be read
 	steps    int             // chunks that were read one by one
@@ -159,7 +164,7 @@ func open(in io.ReaderAt, size int64) (*reader, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNotLegacy, err)
 	}
 	r := &reader{
-		ctx: context.Background(), credit: uint64(size)*creditRatio + leastCredit, seen: make(map[string]bool),
+		file: file, ctx: context.Background(), credit: uint64(size)*creditRatio + leastCredit, seen: make(map[string]bool),
 		entries: make(map[keys.E]entry), names: make(map[keys.E]string), valueSets: make(map[keys.E]*valueSet),
 		changes: make(changes), wide: wideNames{make(map[keys.E]wideE), make(map[wideE]bool)},
 	}

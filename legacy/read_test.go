@@ -110,7 +110,7 @@ func TestSamples(t *testing.T) {
 		{"layout-dataset", legacy.Dataset, 0, ""},
 		{"layout-sharded", legacy.Sharded, 0, ""},
 		{"upstream-100keys", legacy.Attribute, 0, "/wal: 106 operations of transactions that were not begun are not replayed"},
-		{"upstream-killed", legacy.Attribute, 0, "/wal: 106 operations of transactions that were not begun are not replayed"},
+		{"upstream-killed", legacy.Attribute, 0, "superblock: marked as open for writing: the writer was killed, or is at work\n/wal: 106 operations of transactions that were not begun are not replayed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			contents, err := read(sample(t, c.name), nil)

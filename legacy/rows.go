@@ -87,11 +87,11 @@ func (r *reader) affords(d *hdf5.Dataset) (bool, error) {
 		return false, r.ctx.Err()
 	}
 	if shape := d.Shape(); len(shape) != 1 {
-		r.report(d.Path(), "shape %v, want one dimension", shape)
+		r.lose(d.Path(), "shape %v, want one dimension", shape)
 		return false, r.ctx.Err()
 	}
 	if d.RowSize() == 0 || d.Len() > r.credit/d.RowSize() {
-		r.report(d.Path(), "%d rows of %d bytes are too many for this file", d.Len(), d.RowSize())
+		r.lose(d.Path(), "%d rows of %d bytes are too many for this file", d.Len(), d.RowSize())
 		return false, r.ctx.Err()
 	}
 	r.credit -= d.Len() * d.RowSize()

@@ -1,7 +1,9 @@
-"""Makes odd.h5, gaps.h5, collision.h5, slots.h5 and their expected pairs, with h5py:
+"""Makes odd.h5, gaps.h5, slots.h5, collision.h5, killed.h5 and their expected pairs, with h5py:
 samples.py. They have what the samples that the Python package left do not have. The
 files layout-* and upstream-* are not its work."""
 import json
+import os
+import shutil
 import uuid
 
 import h5py
@@ -96,7 +98,17 @@ def slots():
     return pairs
 
 
+def killed():
+    """A store without keys, as it is while a writer has it open."""
+    with store("killed-writing.h5") as f:
+        f.swmr_mode = True
+        f.flush()
+        shutil.copy("killed-writing.h5", "killed.h5")
+    os.remove("killed-writing.h5")
+
+
 for make in odd, gaps, slots:
     with open(make.__name__ + ".expected.tsv", "w", encoding="utf-8") as out:
         out.writelines("%s\t%d\n" % pair for pair in make())
 collision()
+killed()
