@@ -438,3 +438,40 @@ func TestMigrateKilled(t *testing.T) {
 		t.Error("all were the same")
 	}
 }
+
+// TestMigrateHostile migrates samples with wrong bytes: what is no good is left as it
+// was, and whatever is made is a good store.
+func TestMigrateHostile(t *testing.T) {
+	for _, name := range []string{"layout-damaged", "upstream-empty", "upstream-256bit", "layout-sharded"} {
+		content := legacySample(t, name)
+		made, refused := 0, 0
+		for at := 0; at < len(content); at += 1 + len(content)/30 {
+			damaged := bytes.Clone(content)
+			damaged[at] ^= 0x55
+			disk := oldDisk(t, damaged)
+			report, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk), Truncate256: true})
+			if err != nil {
+				refused++
+				if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, damaged) {
+					t.Errorf("%s: byte %d: the file was changed, %v", name, at, err)
+				}
+				continue
+			}
+			made++
+			o := smallOptions(disk)
+			o.ReadOnly = true
+			s, err := Open(oldPath, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = s.Check(t.Context())
+			if keys, pairs, lenErr := s.Len(t.Context()); err != nil || lenErr != nil || keys != report.Keys || pairs != report.Pairs {
+				t.Errorf("%s: byte %d: %d keys, %d pairs, %v, %v; reported %+v", name, at, keys, pairs, err, lenErr, report)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		t.Logf("%s: %d made, %d refused", name, made, refused)
+	}
+}
