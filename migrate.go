@@ -118,7 +118,7 @@ func (m *migration) run(path, output string) error {
 	case output == "":
 		err = m.replace(path, old, contents)
 	default:
-		if err = m.write(output, old, contents); err != nil {
+		if err = m.write(output, m.like(path, output, old), contents); err != nil {
 			err = fmt.Errorf("to %s: %w", output, err)
 		}
 	}
@@ -311,9 +311,30 @@ func (m *migration) discard(backup, path string, old vfs.File) error {
 	return m.opts.FS.SyncDir(filepath.Dir(backup))
 }
 
-// write makes the new store at path.
-func (m *migration) write(path string, old vfs.File, contents *legacy.Contents) error {
-	temporary := func() (vfs.File, error) { return newTemporary(path, old, &m.opts) }
+// like is the file whose access the one at output gets. A store is written by several
+// openings, which an old file that nobody may write would not let its copy have: then
+// the owner alone may read and write that.
+func (m *migration) like(path, output string, old vfs.File) vfs.File {
+	const ownerWrites = 0o200
+	info, err := old.Info()
+	if err != nil || info.Mode&ownerWrites != 0 {
+		return old
+	}
+	file, err := m.opts.FS.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		_ = file.Close() // nothing was written to it
+		return old
+	}
+	m.opts.Logger.Warn("access not kept", "path", output, "error", errors.New("the old file may not be written"))
+	return private{old}
+}
+
+// private is a file from which no access is copied.
+type private struct{ vfs.File }
+
+// write makes the new store at path, with the access of the file like.
+func (m *migration) write(path string, like vfs.File, contents *legacy.Contents) error {
+	temporary := func() (vfs.File, error) { return newTemporary(path, like, &m.opts) }
 	fill := func(dst vfs.File) error { return format(dst, &m.opts) }
 	err := makeWhole(m.ctx, path, temporary, m.opts, fill, func(dst *Store) error { return m.pairs(contents, dst) })
 	if err == nil {
