@@ -241,7 +241,7 @@ func (m *migration) keep(backup string, old vfs.File) (made bool, err error) {
 	if err == nil {
 		same := false
 		if kind.IsRegular() {
-			same, err = m.same(backup, old)
+			same, err = m.isKept(backup, old)
 		}
 		if err == nil && !same {
 			err = fs.ErrExist
@@ -268,21 +268,33 @@ func (m *migration) keep(backup string, old vfs.File) (made bool, err error) {
 	return err == nil, err
 }
 
-// same compares the file at path with another.
-func (m *migration) same(path string, other vfs.File) (bool, error) {
-	file, info, err := openFile(path, &Options{ReadOnly: true, FS: m.opts.FS})
+// isKept tells whether there is a copy of the old file already, and makes that durable:
+// who made it may have been killed, or be no migration.
+func (m *migration) isKept(backup string, old vfs.File) (bool, error) {
+	file, info, err := openFile(backup, &m.opts)
 	if err != nil {
 		return false, err
 	}
 	defer file.Close()
-	otherInfo, err := other.Info()
-	if err != nil || info.Size != otherInfo.Size {
+	if same, err := m.same(file, old, info.Size); err != nil || !same {
+		return false, err
+	}
+	if err := file.Sync(); err != nil {
+		return false, err
+	}
+	return true, m.opts.FS.SyncDir(filepath.Dir(backup))
+}
+
+// same compares a file of size bytes with the old one.
+func (m *migration) same(file, old vfs.File, size int64) (bool, error) {
+	info, err := old.Info()
+	if err != nil || info.Size != size {
 		return false, err
 	}
 	var buffers [2][64 << 10]byte
-	for at := int64(0); at < info.Size; {
-		n := min(int64(len(buffers[0])), info.Size-at)
-		for i, f := range []vfs.File{file, other} {
+	for at := int64(0); at < size; {
+		n := min(int64(len(buffers[0])), size-at)
+		for i, f := range []vfs.File{file, old} {
 			if got, err := f.ReadAt(buffers[i][:n], at); got < int(n) {
 				return false, err
 			}
@@ -374,15 +386,11 @@ func asLegacy(path string, opts *Options, err error) error {
 	if errors.Is(err, ErrHalfMade) || !errors.Is(err, ErrNotCIDStore) && !errors.Is(err, ErrTruncated) {
 		return err
 	}
-	file, openErr := opts.FS.OpenFile(path, os.O_RDONLY, 0)
+	file, info, openErr := openFile(path, &Options{ReadOnly: true, FS: opts.FS})
 	if openErr != nil {
 		return err
 	}
 	defer file.Close()
-	info, infoErr := file.Info()
-	if infoErr != nil {
-		return err
-	}
 	layout, detectErr := legacy.Detect(file, info.Size)
 	switch {
 	case detectErr == nil:
