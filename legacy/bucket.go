@@ -103,7 +103,7 @@ func (r *reader) bucketRows(bucket int64, path string, b *hdf5.Block) error {
 			return r.ctx.Err()
 		}
 		key := keys.E{High: c["key_high"][i], Low: c["key_low"][i]}
-		place := func() string { return rowPlace("entry", b.Start+uint64(i), path) }
+		place := rowPlace{"entry", b.Start + uint64(i), path}
 		values, err := r.entryValues(key, [slotCount]uint64(c["slots"][i*slotCount:]), c["state_mask"][i], place)
 		if err != nil {
 			return err
@@ -115,10 +115,10 @@ func (r *reader) bucketRows(bucket int64, path string, b *hdf5.Block) error {
 
 // addEntry takes an entry. What two of one key have is united: which of them the
 // Python package would have found depended on its way of searching.
-func (r *reader) addEntry(bucket int64, key keys.E, values []keys.E, place func() string) {
+func (r *reader) addEntry(bucket int64, key keys.E, values []keys.E, place rowPlace) {
 	e, twice := r.entries[key]
 	if twice {
-		r.report(place(), "%s has another entry in bucket %d: the values of both are kept", r.label(key), e.bucket)
+		r.report(place, "%s has another entry in bucket %d: the values of both are kept", r.label(key), e.bucket)
 	} else {
 		e.bucket = bucket
 	}
@@ -127,14 +127,14 @@ func (r *reader) addEntry(bucket int64, key keys.E, values []keys.E, place func(
 }
 
 // entryValues are the values that an entry has, wherever they are.
-func (r *reader) entryValues(key keys.E, slots [slotCount]uint64, mask uint64, place func() string) ([]keys.E, error) {
+func (r *reader) entryValues(key keys.E, slots [slotCount]uint64, mask uint64, place rowPlace) ([]keys.E, error) {
 	used, ok := r.decodeMask(mask)
 	if !ok {
-		r.report(place(), "%s: state mask %#02x cannot be corrected; what is in the slots is left out: %d", r.label(key), mask, slots)
+		r.lose(place, "%s: state mask %#02x cannot be corrected; what is in the slots is left out: %d", r.label(key), mask, slots)
 		return nil, nil
 	}
 	if !r.plain && mask != uint64(ecc.Encode(used)) {
-		r.report(place(), "%s: state mask %#02x is corrected to %#02x", r.label(key), mask, ecc.Encode(used))
+		r.report(place, "%s: state mask %#02x is corrected to %#02x", r.label(key), mask, ecc.Encode(used))
 	}
 	if used == 0 {
 		return r.spilled(key, slots, place)
@@ -145,7 +145,7 @@ func (r *reader) entryValues(key keys.E, slots [slotCount]uint64, mask uint64, p
 		case used>>i&1 == 1:
 			values = append(values, keys.FromUint64(value))
 		case value != 0:
-			r.report(place(), "%s: slot %d has the value %d, and the state mask says that it is not used: it is left out", r.label(key), i, value)
+			r.report(place, "%s: slot %d has the value %d, and the state mask says that it is not used: it is left out", r.label(key), i, value)
 		}
 	}
 	return values, nil
@@ -211,13 +211,13 @@ func (r *reader) valueSetsIn(g *hdf5.Group, visited map[uint64]bool) error {
 }
 
 // spilled reads the values of an entry that has none in its slots.
-func (r *reader) spilled(key keys.E, slots [slotCount]uint64, place func() string) ([]keys.E, error) {
+func (r *reader) spilled(key keys.E, slots [slotCount]uint64, place rowPlace) ([]keys.E, error) {
 	if slots[0] != 0 || slots[2] != 0 || slots[3] != 0 {
-		r.report(place(), "%s: the state mask says that it is spilled; what is in the slots is left out: %d", r.label(key), slots)
+		r.report(place, "%s: the state mask says that it is spilled; what is in the slots is left out: %d", r.label(key), slots)
 	}
 	set := r.valueSets[key]
 	if set == nil {
-		r.report(place(), "%s is spilled, and its value set is not there: its values are lost", r.label(key))
+		r.lose(place, "%s is spilled, and its value set is not there: its values are lost", r.label(key))
 		return nil, nil
 	}
 	if set.used {

@@ -23,11 +23,12 @@ func (d *Defect) Error() string { return d.Place + ": " + d.Cause.Error() }
 // Unwrap returns the cause.
 func (d *Defect) Unwrap() error { return d.Cause }
 
-// report notes a defect; the same one is noted once.
-func (r *reader) report(place, format string, args ...any) {
-	d := &Defect{place, fmt.Errorf(format, args...)}
+// report notes a defect; the same one is noted once. Of those that are only counted
+// no text is made: a hostile file has millions.
+func (r *reader) report(place any, format string, args ...any) {
 	c := &r.contents
 	if len(c.Defects) < maxDefects {
+		d := &Defect{fmt.Sprint(place), fmt.Errorf(format, args...)}
 		text := d.Error()
 		if r.seen[text] {
 			return
@@ -38,14 +39,14 @@ func (r *reader) report(place, format string, args ...any) {
 	c.DefectCount++
 }
 
-// lose reports a defect for which keys may be missing.
-func (r *reader) lose(place, format string, args ...any) {
+// lose reports a defect for which keys may have no values, or be missing.
+func (r *reader) lose(place any, format string, args ...any) {
 	r.lost = true
 	r.report(place, format, args...)
 }
 
 // damaged reports damage; it returns any other error, which ends Read, and nil for nil.
-func (r *reader) damaged(place string, err error) error {
+func (r *reader) damaged(place any, err error) error {
 	if !isDamage(err) {
 		return err
 	}
@@ -75,14 +76,27 @@ func cause(err error) error {
 }
 
 // label is a key for people: its name if that is known, and its digits.
-func (r *reader) label(key keys.E) string {
-	if name, known := r.names[key]; known {
-		return fmt.Sprintf("key %q (%s)", name, key)
+type label struct {
+	names map[keys.E]string
+	key   keys.E
+}
+
+func (r *reader) label(key keys.E) label { return label{r.names, key} }
+
+// String returns the text.
+func (l label) String() string {
+	if name, known := l.names[l.key]; known {
+		return fmt.Sprintf("key %q (%s)", name, l.key)
 	}
-	return "key " + key.String()
+	return "key " + l.key.String()
 }
 
 // rowPlace is the place of a row.
-func rowPlace(what string, row uint64, path string) string {
-	return fmt.Sprintf("%s %d of %s", what, row, path)
+type rowPlace struct {
+	what string
+	row  uint64
+	path string
 }
+
+// String returns the text.
+func (p rowPlace) String() string { return fmt.Sprintf("%s %d of %s", p.what, p.row, p.path) }

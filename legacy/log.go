@@ -216,7 +216,7 @@ func (r *reader) replay() error {
 		r.report("/wal", "without its salt no record can be verified")
 	}
 	err = r.scan(log, p.take, func(first, _ uint64, err error) error {
-		if err := r.damaged(rowPlace("record", first, "/wal"), fmt.Errorf("%w; the log is not replayed from there on", err)); err != nil {
+		if err := r.damaged(rowPlace{"record", first, "/wal"}, fmt.Errorf("%w; the log is not replayed from there on", err)); err != nil {
 			return err
 		}
 		return errStop
@@ -268,7 +268,7 @@ func (p *player) take(b *hdf5.Block) error {
 			err = fmt.Errorf("operation %d is not known", rec.code)
 		}
 		if err != nil {
-			p.report(rowPlace("record", number, "/wal"), "%w; the log is not replayed from there on", err)
+			p.report(rowPlace{"record", number, "/wal"}, "%w; the log is not replayed from there on", err)
 			return errStop
 		}
 		outside := p.outside

@@ -97,3 +97,15 @@ func TestKilledWithoutKeys(t *testing.T) {
 	compare(t, c, nil)
 	wantDefects(t, c, "superblock: marked as open for writing: the writer was killed, or is at work")
 }
+
+// TestUnwrittenRows: a small file may have many rows that are all the same. They take
+// little time, and the defects little memory.
+func TestUnwrittenRows(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join("testdata", "fill.h5"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readHostile(t, content, nil); !errors.Is(err, legacy.ErrUnreadable) || !strings.Contains(err.Error(), "no key with values, and 600000 defects") {
+		t.Error(err)
+	}
+}

@@ -109,8 +109,8 @@ func Read(ctx context.Context, in io.ReaderAt, size int64, options *Options) (*C
 		return nil, err
 	}
 	c := r.finish()
-	if len(r.entries) == 0 && r.lost {
-		return nil, fmt.Errorf("%w: no keys, and %d defects, the first: %w", ErrUnreadable, c.DefectCount, c.Defects[0])
+	if c.Keys() == 0 && r.lost {
+		return nil, fmt.Errorf("%w: no key with values, and %d defects, the first: %w", ErrUnreadable, c.DefectCount, c.Defects[0])
 	}
 	return c, nil
 }
@@ -132,7 +132,7 @@ type reader struct {
 	root     *hdf5.Group
 	layout   Layout
 	contents Contents
-	lost     bool            // there were defects that may have cost keys
+	lost     bool            // there were defects that may have cost values
 	seen     map[string]bool // texts of contents.Defects
 	credit   uint64          // bytes of rows that may still be read
 	steps    int             // chunks that were read one by one

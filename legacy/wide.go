@@ -91,7 +91,7 @@ func (r *reader) wideRows(bucket int64, path string, b *hdf5.Block) error {
 		if err != nil {
 			return err
 		}
-		place := func() string { return rowPlace("entry", b.Start+uint64(i), path) }
+		place := rowPlace{"entry", b.Start + uint64(i), path}
 		values, err := r.wideValues(name, [wideSlots]wideE(slots[i*wideSlots:]), place)
 		if err != nil {
 			return err
@@ -109,7 +109,7 @@ func (r *reader) wideRows(bucket int64, path string, b *hdf5.Block) error {
 
 // wideValues are the values that an entry has, wherever they are. A slot of zeros is
 // not used; of a spilled entry the second one leads to the values.
-func (r *reader) wideValues(key wideE, slots [wideSlots]wideE, place func() string) (values []wideE, err error) {
+func (r *reader) wideValues(key wideE, slots [wideSlots]wideE, place rowPlace) (values []wideE, err error) {
 	pointer := slots[1]
 	spilled := slots[0] == wideE{} && pointer == wideE{pointer[0], 0, 0, key[0]} && pointer != wideE{}
 	if !spilled {
@@ -126,7 +126,7 @@ func (r *reader) wideValues(key wideE, slots [wideSlots]wideE, place func() stri
 		return nil, err
 	}
 	if d == nil {
-		r.report(place(), "its values are lost: /%s is not there", path)
+		r.lose(place, "its values are lost: /%s is not there", path)
 		return nil, nil
 	}
 	err = r.rows(d, func(b *hdf5.Block) error {

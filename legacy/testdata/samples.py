@@ -1,6 +1,6 @@
-"""Makes odd.h5, gaps.h5, slots.h5, collision.h5, killed.h5 and their expected pairs, with h5py:
-samples.py. They have what the samples that the Python package left do not have. The
-files layout-* and upstream-* are not its work."""
+"""Makes the samples of this folder and their expected pairs, with h5py: samples.py.
+They have what the samples that the Python package left, layout-* and upstream-*, do
+not have."""
 import json
 import os
 import shutil
@@ -98,6 +98,12 @@ def slots():
     return pairs
 
 
+def fill():
+    """A bucket of rows that were never written: nothing in the file, and all the same."""
+    with store("fill.h5") as f:
+        f.create_dataset("buckets/bucket_0", (300_000,), ENTRY, chunks=(100,))
+
+
 def killed():
     """A store without keys, as it is while a writer has it open."""
     with store("killed-writing.h5") as f:
@@ -111,4 +117,5 @@ for make in odd, gaps, slots:
     with open(make.__name__ + ".expected.tsv", "w", encoding="utf-8") as out:
         out.writelines("%s\t%d\n" % pair for pair in make())
 collision()
+fill()
 killed()
