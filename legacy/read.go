@@ -183,22 +183,24 @@ func open(in io.ReaderAt, size int64) (*reader, error) {
 	return r, err
 }
 
-// detect finds the layout, or ErrNotLegacy.
+// detect finds the layout, or ErrNotLegacy. The package has marked its files at the
+// root; one that it had only begun has no mark yet, but the groups.
 func (r *reader) detect() error {
-	_, isWide := r.root.Attribute("cidstore_version")
-	_, isOurs := r.root.Attribute("cidtree_version")
-	for _, err := range []error{isWide, isOurs} {
-		if err != nil && !isDamage(err) {
-			return err
-		}
+	wide, err := r.hasMark("cidstore_version")
+	if err != nil {
+		return err
 	}
-	if isWide == nil {
+	if wide {
 		r.layout = Wide
 		return nil
 	}
+	marked, err := r.hasMark("cidtree_version")
+	if err != nil {
+		return err
+	}
 	for _, path := range []string{"config", "nodes", "values/sp"} {
 		_, err := r.root.Group(path)
-		if err == nil || isOurs == nil && isDamage(err) {
+		if err == nil || marked && isDamage(err) {
 			continue
 		}
 		if isDamage(err) {
@@ -206,9 +208,17 @@ func (r *reader) detect() error {
 		}
 		return err
 	}
-	var err error
 	r.layout, err = r.narrowLayout()
 	return err
+}
+
+// hasMark tells whether the root has an attribute that can be read.
+func (r *reader) hasMark(name string) (bool, error) {
+	_, err := r.root.Attribute(name)
+	if isDamage(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // narrowLayout tells the layouts of 128 bits apart.

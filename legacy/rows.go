@@ -61,11 +61,13 @@ func (r *reader) scan(d *hdf5.Dataset, take func(*hdf5.Block) error, gap func(fi
 		}
 		next, taken, err := r.walk(d, at, end, take)
 		switch {
+		case err == nil:
+			next = end
 		case taken:
 			return r.damaged(d.Path(), err)
-		case err != nil && !searching && isDamage(err):
+		case !searching && isDamage(err):
 			searching = true
-		case err != nil:
+		default:
 			if err := gap(next, end-1, err); err != nil {
 				return err
 			}
