@@ -4,9 +4,9 @@
 package interop
 
 import (
-	"errors"
 	"bufio"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
