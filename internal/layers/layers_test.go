@@ -22,7 +22,7 @@ const module = "github.com/cidstore/cidstore"
 // rows: a package imports only packages of rows above its own.
 var rows = []string{
 	"internal/invariants internal/corrupt internal/seedbug internal/oracle internal/layers internal/formatdoc",
-	"keys ecc vfs",
+	"keys ecc vfs table",
 	"hdf5io hdf5 internal/errfs internal/crashfs",
 	"bucket directory",
 	"valueset",
