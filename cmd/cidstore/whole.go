@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// unfinished ends the name of a file that is being made.
+const unfinished = ".cidstore-table"
+
+// writerAt is a file as an io.WriterAt.
+type writerAt struct{ file vfs.File }
+
+func (w writerAt) WriteAt(p []byte, off int64) (int, error) {
+	if err := w.file.WriteAt(p, off); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// createWhole makes a file that is not there under a temporary name beside it, lets
+// fill write it, and gives it its name when it is whole and durable. What a kill
+// leaves under the temporary name is written over by the next who makes the file.
+func createWhole(path string, fill func(vfs.File) error) error {
+	system := vfs.OS()
+	temporary := path + unfinished
+	file, err := system.OpenFile(temporary, vfs.ReadWrite|vfs.Create, 0o666)
+	if err != nil {
+		return err
+	}
+	if err := ownTemporary(system, file, temporary); err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", temporary, err), file.Close())
+	}
+	err = file.Truncate(0)
+	if err == nil {
+		err = fill(file)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err == nil {
+		err = absent(path)
+	}
+	if err == nil {
+		err = system.Rename(temporary, path)
+	} else {
+		err = errors.Join(err, system.Remove(temporary))
+	}
+	if err == nil {
+		err = system.SyncDir(filepath.Dir(path))
+	}
+	return errors.Join(err, file.Close())
+}
+
+// errInTheMaking: another process makes the same file now.
+var errInTheMaking = errors.New("another process makes this file now")
+
+// ownTemporary locks a temporary file, so that one process at a time makes it.
+func ownTemporary(system vfs.FS, file vfs.File, name string) error {
+	err := file.TryLock(vfs.Lock{Whole: true, Exclusive: true})
+	if errors.Is(err, vfs.ErrLockHeld) {
+		return errInTheMaking
+	}
+	if err != nil {
+		return err
+	}
+	info, err := file.Info()
+	if err != nil {
+		return err
+	}
+	named, err := system.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (named.Device != info.Device || named.Inode != info.Inode) {
+		return errInTheMaking // it was made, and renamed, meanwhile
+	}
+	return err
+}
