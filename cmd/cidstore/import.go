@@ -37,17 +37,23 @@ func (p *program) importCommand() *cobra.Command {
 		reader: pairReader{stdin: p.in, columns: columns{1, 2}}}
 	c := &cobra.Command{
 		Use:   "import STORE FILE...",
-		Short: "Add the pairs of TSV, CSV or JSON files",
+		Short: "Add the pairs of TSV, CSV or JSON files, or of a table in HDF5 files",
 		Long:  importHelp,
 		Args:  arguments(2, many),
-		RunE:  func(c *cobra.Command, args []string) error { return i.run(c.Context(), args[0], args[1:]) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := i.reader.table.check(c); err != nil {
+				return err
+			}
+			return i.run(c.Context(), args[0], args[1:])
+		},
 	}
+	i.reader.table.add(c)
 	c.Flags().Var(&i.reader.columns, "columns", "columns of key and value, from 1")
 	c.Flags().BoolVar(&i.reader.header, "header", false, "skip the first record of each file")
 	c.Flags().BoolVar(&i.reader.strict, "strict", false, "end at the first rejected record: what comes before it is stored, exit code 5")
 	c.Flags().BoolVar(&i.reader.strictIDs, "strict-ids", false, "reject a key or value that is no identifier, instead of taking it for a name")
 	c.Flags().StringVar(&i.rejectsPath, "rejects", "", "`file` to write all rejected records to, with line and reason, as JSON")
-	c.Flags().BoolVar(&i.progressJSON, "progress-json", false, "after each durable batch, one JSON object {file, line, pairs} on standard error")
+	c.Flags().BoolVar(&i.progressJSON, "progress-json", false, "after each durable batch, one JSON object {file, line, pairs} on standard error; of a table, line is the number of rows")
 	return c
 }
 
@@ -71,6 +77,14 @@ dropped. Lines end in LF or CRLF. Any other packing or encoding, binary files, a
 files whose lines end in CR alone are refused in one sentence, exit code 5; of such a
 file nothing is stored.
 
+Tables: with --dataset the files are HDF5 files, and the pairs are the rows of that
+dataset: records, of which --key and --value name the columns, or rows of integers,
+whose columns are numbered from 1. Of two columns the first has the high words and the
+second the low ones; one column of integers has low words, one of text identifiers or
+names. Floating-point numbers and integers of more than 64 bits are refused; a row with
+a negative number is rejected. Rows are numbered from 0.
+  cidstore import STORE OUT.h5 --dataset /pairs --key key_high,key_low --value value_high,value_low
+
 A key or value is an identifier or a name, as cidstore help says. A name that looks like
 a mistyped identifier is stored, with a warning; --strict-ids rejects it, and every
 other name. A record is
@@ -89,7 +103,7 @@ the next. After a kill or a failure the same import can be run again: a pair is
 stored once.`, maxLine, keptRejects, batchPairs)
 
 func (i *importer) run(ctx context.Context, path string, files []string) error {
-	i.reader.files = files
+	i.reader.files, i.reader.store = files, path
 	total, err := i.reader.check()
 	if err == nil && i.rejectsPath != "" {
 		i.rejectsTo, err = createRejects(i.rejectsPath, append([]string{path}, files...))
@@ -220,13 +234,13 @@ func (i *importer) noteRejects() {
 		i.note("%s, line 1: looks like a header, and is stored as a pair; --header skips it", name)
 	}
 	for _, w := range i.warnings {
-		i.note("%s, line %d: warning: %s", w.File, w.Line, w.Reason)
+		i.note("%s: warning: %s", w.place(), w.Reason)
 	}
 	if i.warned > 0 {
 		i.note("%s texts look like mistyped identifiers; --strict-ids rejects them", grouped(i.warned))
 	}
 	for _, r := range i.rejects {
-		i.note("%s, line %d: rejected: %s", r.File, r.Line, r.Reason)
+		i.note("%s: rejected: %s", r.place(), r.Reason)
 	}
 	if more := i.rejected - uint64(len(i.rejects)); more > 0 {
 		i.note("... and %s more rejected records; --rejects FILE writes them all", grouped(more))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -22,9 +23,18 @@ const (
 
 // reject says something of one record: why it has no pair, or what is doubtful in it.
 type reject struct {
-	File   string `json:"file"`
-	Line   int64  `json:"line"`
-	Reason string `json:"reason"`
+	File   string  `json:"file"`
+	Line   int64   `json:"line,omitempty"` // from 1
+	Row    *uint64 `json:"row,omitempty"`  // of a table in place of a line, from 0
+	Reason string  `json:"reason"`
+}
+
+// place is the file, and where in it.
+func (r reject) place() string {
+	if r.Row != nil {
+		return fmt.Sprintf("%s, row %d", r.File, *r.Row)
+	}
+	return fmt.Sprintf("%s, line %d", r.File, r.Line)
 }
 
 // rejectedText is a line of --rejects: a reject and the record itself.
@@ -37,7 +47,7 @@ type rejectedText struct {
 type portion struct {
 	pairs    cidstore.Batch
 	file     string
-	lastLine int64
+	lastLine int64 // or the number of rows
 	bytes    int64 // of all files, packed as they are, read so far
 	records  int
 	began    time.Time // when the first record came

@@ -31,9 +31,12 @@ var zstdMagics = func() []string {
 	return magics
 }()
 
+// refusedHDF5 is said of an HDF5 file, and names the table if it has but one.
+const refusedHDF5 = "it is an HDF5 file; import one of its tables by --dataset PATH --key A[,B] --value C[,D], and of a store what cidstore export prints"
+
 // refused are the kinds of file that are known and not read, and what to do.
 var refused = []struct{ magic, reason string }{
-	{"\x89HDF\r\n\x1a\n", "it is an HDF5 file; of a store, import what cidstore export prints"},
+	{"\x89HDF\r\n\x1a\n", refusedHDF5},
 	{"PK\x03\x04", "it is a ZIP archive or a spreadsheet; unpack it, or save it as CSV"},
 	{"PK\x05\x06", "it is a ZIP archive, an empty one"},
 	{"\xfd7zXZ\x00", "it is packed by xz; unpack it, as by xz -dc FILE | cidstore import STORE -"},

@@ -21,6 +21,8 @@ var errHeaderJSON = usageError{errors.New("--header: JSON lines have no header")
 // pairReader reads the files of an import one after another.
 type pairReader struct {
 	files     []string
+	store     string // which must not be one of them
+	table     tableFlags
 	stdin     io.Reader
 	columns   columns
 	header    bool // skip the first record of each file
@@ -36,6 +38,9 @@ type pairReader struct {
 // returns the bytes of all, -1 where some file's size is not known in advance.
 func (r *pairReader) check() (total int64, err error) {
 	for _, name := range r.files {
+		if name == stdinName && r.table.dataset != "" {
+			return 0, usageError{errors.New("--dataset: an HDF5 file is not read from standard input")}
+		}
 		if name == stdinName {
 			total = -1
 			continue
@@ -62,12 +67,18 @@ func (r *pairReader) check() (total int64, err error) {
 // probe reads the start of a regular file, to find out whether it is text at all.
 // Other failures are met again when it is read.
 func (r *pairReader) probe(name string) error {
+	if r.table.dataset != "" {
+		return r.probeTable(name)
+	}
 	file, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
 	in, err := r.open(name, file)
+	if errors.Is(err, inputError{refusedHDF5}) {
+		err = fmt.Errorf("%s: %w", name, hdf5Refusal(name))
+	}
 	if err != nil {
 		return err
 	}
@@ -94,8 +105,12 @@ func (r *pairReader) open(name string, file io.Reader) (*input, error) {
 // run reads all files, up to the first failure or until nobody takes what it reads.
 func (r *pairReader) run() {
 	name, err := "", error(nil)
+	read := r.readFile
+	if r.table.dataset != "" {
+		read = r.readTable
+	}
 	for _, name = range r.files {
-		if err = r.readFile(name); err != nil {
+		if err = read(name); err != nil {
 			break
 		}
 	}
@@ -169,7 +184,7 @@ func (r *pairReader) addRecord(in *input, number int64, fields []string, why rej
 		}
 		if why.error != nil {
 			at.Reason = why.Error()
-			r.addReject(p, at, in)
+			r.addReject(p, at, in.text)
 			return
 		}
 		p.pairs.Insert(pair[0], pair[1])
@@ -177,16 +192,17 @@ func (r *pairReader) addRecord(in *input, number int64, fields []string, why rej
 		p.header = p.header || number == 1 && r.columns.header(fields)
 	})
 	if err == nil && why.error != nil && (why.last || r.strict) {
-		return inputError{fmt.Sprintf("%s, line %d: %s", in.name, at.Line, why.Error())}
+		return inputError{at.place() + ": " + why.Error()}
 	}
 	return err
 }
 
-func (r *pairReader) addReject(p *portion, at reject, records records) {
+// addReject counts a rejected record; recordText makes its text if that is kept.
+func (r *pairReader) addReject(p *portion, at reject, recordText func() string) {
 	p.rejected++
 	switch {
 	case r.keepTexts:
-		text := records.text()
+		text := recordText()
 		p.rejects = append(p.rejects, rejectedText{at, text})
 		p.textBytes += len(text)
 	case len(p.rejects) < keptRejects:

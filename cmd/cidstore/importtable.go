@@ -1,0 +1,112 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/cidstore/cidstore"
+)
+
+// probeTable finds out whether a file has the table. It must not be the store, which
+// changes while it is filled.
+func (r *pairReader) probeTable(name string) error {
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	if store, err := os.Stat(r.store); err == nil && os.SameFile(info, store) {
+		return usageError{fmt.Errorf("--dataset: %s is also STORE", name)}
+	}
+	t, err := r.table.open(name)
+	if err != nil {
+		return err
+	}
+	return t.file.Close()
+}
+
+// readTable adds the pairs of a table, block by block.
+func (r *pairReader) readTable(name string) error {
+	t, err := r.table.open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.readRows(name, t), t.file.Close())
+}
+
+func (r *pairReader) readRows(name string, t *tableFile) error {
+	before := r.read.Load() // bytes of the files before; a row is a part of the file
+	next := uint64(0)
+	for data, err := range t.data.Rows(0, t.data.Len()) {
+		var block *rowBlock
+		if err == nil {
+			block, err = t.read(data)
+		}
+		if err != nil {
+			return tableError(fmt.Sprintf("%s, row %d", name, next), err)
+		}
+		next = data.Start + uint64(data.Rows)
+		r.read.Store(before + int64(float64(t.file.Size())*float64(next)/float64(t.data.Len())))
+		for row := range block.rows {
+			if err := r.addRow(name, data.Start, block, row); err != nil {
+				return err
+			}
+		}
+	}
+	r.read.Store(before + t.file.Size())
+	return r.add(name, func(p *portion) { p.whole, p.lastLine = true, int64(next) })
+}
+
+// addRow adds the pair of a row to the portion under way, or why it has none. The
+// error ends the import.
+func (r *pairReader) addRow(name string, start uint64, block *rowBlock, row int) error {
+	var pair [2]cidstore.E
+	var texts []string // what was taken as identifiers or names
+	var why error
+	for n, s := range block.sides {
+		id, text, err := block.identifier(s, row)
+		if err == nil && s.text {
+			texts = append(texts, text)
+			_, err = r.identifiers(text)
+		}
+		if pair[n] = id; why == nil {
+			why = err
+		}
+	}
+	number := start + uint64(row)
+	at := reject{File: name, Row: &number}
+	err := r.add(name, func(p *portion) {
+		p.records++
+		p.lastLine = int64(number) + 1
+		if why != nil {
+			at.Reason = why.Error()
+			r.addReject(p, at, func() string { return block.text(row) })
+			return
+		}
+		p.pairs.Insert(pair[0], pair[1])
+		p.warn(at, texts...)
+	})
+	if err == nil && why != nil && r.strict {
+		return inputError{at.place() + ": " + why.Error()}
+	}
+	return err
+}
+
+// text is the cells of a row that a pair is made of, with tabs between them.
+func (r *rowBlock) text(row int) string {
+	var cells []string
+	for _, s := range r.sides {
+		for _, p := range s.parts {
+			switch w := r.words[p.slot()]; {
+			case s.text:
+				cells = append(cells, r.texts[p.slot()][row])
+			case w.signed != nil:
+				cells = append(cells, fmt.Sprint(w.signed[row*p.width+p.at]))
+			default:
+				cells = append(cells, fmt.Sprint(w.plain[row*p.width+p.at]))
+			}
+		}
+	}
+	return strings.Join(cells, "\t")
+}
