@@ -77,6 +77,7 @@ type class struct {
 // several: a full disk before all failures of input and output.
 var classes = []class{
 	{isUsage, exitUsage, ""}, // run names the command's --help
+	{isA[damagedError], exitCorrupt, ""},
 	{isA[outputError], exitIO, "make room where standard output goes; the store is not harmed"},
 	{is(cidstore.ErrWALKey), exitUsage, "give the file of the secret that the store was made with by --wal-key-file, or leave it out where there was none"},
 	{isA[notAloneError], exitLocked, "wait until those that read the file have closed it; shrink --estimate reads beside them"},

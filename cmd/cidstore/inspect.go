@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/hdf5"
+	"github.com/spf13/cobra"
+)
+
+func (p *program) inspectCommand() *cobra.Command {
+	var verify bool
+	c := &cobra.Command{
+		Use:   "inspect FILE",
+		Short: "Print the tree of any HDF5 file",
+		Long: `Inspect prints what is in an HDF5 file, of cidstore or of any other program: groups,
+links and where they lead, attributes, and of each dataset its shape (and the greatest
+one, * without a limit), type, layout, chunks, filters and bytes in the file. An object
+is described where it is met first; other hard links to it name that place. Texts and
+lists that are long are cut. Of a store it also tells the commit and the log.
+
+With --verify it reads and unpacks all elements, and says of each dataset whether they
+are good, or bad; or merely read, where no checksum is kept with them. Behind a bad
+chunk it goes on with the next row of chunks. Texts of variable length are kept
+elsewhere, and not read. What a store has of checksums of its own, check verifies.
+
+Damage is told where it is met, and the rest goes on. A file of which more must be
+read than a good file asks for is damaged. Exit codes: 0 done; 1 with --verify: no
+damage, but not everything could be verified; 3 damaged, or no HDF5 file; 5 it cannot
+be read. With --json it prints one object.`,
+		Args: arguments(1, 1),
+		RunE: func(c *cobra.Command, args []string) error { return p.inspect(c.Context(), args[0], verify) },
+	}
+	c.Flags().BoolVar(&verify, "verify", false, "read all elements, and verify the checksums of their chunks")
+	return c
+}
+
+// damagedError: a file that is not a store is damaged.
+type damagedError struct{ error }
+
+func (e damagedError) Unwrap() error { return e.error }
+
+// inspect prints the tree. A store is held open meanwhile, so that the root that is
+// read stays.
+func (p *program) inspect(ctx context.Context, path string, verify bool) error {
+	i := &inspection{program: p, path: path, verify: verify, seen: make(map[uint64]string)}
+	file, size, err := openRegular(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if !hasSlots(file) {
+		return i.run(ctx, file, size, nil)
+	}
+	opened := false
+	err = p.withStore(path, judging, func(s *cidstore.Store) error {
+		opened = true
+		return i.run(ctx, file, size, storeFacts(ctx, s))
+	})
+	if opened {
+		return err
+	}
+	facts := &facts{Problem: oneLine(err), damaged: exitCode(err) == exitCorrupt}
+	return i.run(ctx, file, size, facts)
+}
+
+// openRegular opens a file that can be read at any place.
+func openRegular(path string) (*os.File, int64, error) {
+	if err := checkPath(path, making); err != nil {
+		return nil, 0, err
+	}
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = &os.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	file, err := os.Open(path)
+	return file, info.Size(), err
+}
+
+// hasSlots tells whether a file may be a store.
+func hasSlots(file io.ReaderAt) bool {
+	head := make([]byte, headBytes)
+	n, _ := file.ReadAt(head, 0) // a failure is met again
+	return bytes.Contains(head[:n], []byte("CIDSLOT"))
+}
+
+// facts are what a store says of its commit slots and its log.
+type facts struct {
+	Slot           int    `json:"slot"`
+	Commit         uint64 `json:"commit"`
+	FellBack       bool   `json:"fell_back"`
+	Keys           uint64 `json:"keys"`
+	Values         uint64 `json:"values"`
+	LogBytes       uint64 `json:"log_bytes"`
+	ClosedCleanly  bool   `json:"closed_cleanly"`
+	PendingBatches int    `json:"pending_batches"`
+	TornAt         uint64 `json:"torn_at"`
+	Problem        string `json:"problem,omitempty"` // why it cannot be opened as a store, or what was read past
+	damaged        bool
+}
+
+func storeFacts(ctx context.Context, s *cidstore.Store) *facts {
+	r, m := s.Recovery(), s.Metrics()
+	f := &facts{Slot: r.Slot, Commit: r.Commit, FellBack: r.FellBack, LogBytes: m.WALBytes,
+		ClosedCleanly: r.Clean, PendingBatches: r.FramesReplayed, TornAt: r.TornAt, damaged: r.FellBack}
+	figures, err := s.Figures(ctx)
+	f.Keys, f.Values = figures.Keys, figures.Values
+	if err = errors.Join(r.Salvaged, err); err != nil {
+		f.Problem, f.damaged = oneLine(err), true
+	}
+	return f
+}
+
+func (f *facts) print(out io.Writer) error {
+	if f.Problem != "" {
+		if _, err := fmt.Fprintf(out, "store: %s\n", shown(f.Problem)); err != nil || f.Commit == 0 {
+			return err
+		}
+	}
+	how, torn := "", ""
+	if f.FellBack {
+		how = ", the newest root being damaged"
+	}
+	if f.TornAt > 0 {
+		torn = fmt.Sprintf(", torn at sequence %d", f.TornAt)
+	}
+	_, err := fmt.Fprintf(out, "store: commit %d in slot %d%s, %d keys, %d values\nlog: %d bytes, closed cleanly: %t, %d pending batches%s\n",
+		f.Commit, f.Slot, how, f.Keys, f.Values, f.LogBytes, f.ClosedCleanly, f.PendingBatches, torn)
+	return err
+}
+
+// fileFacts are what a file says of itself: the beginning of the JSON object.
+type fileFacts struct {
+	Path              string `json:"path"`
+	Bytes             int64  `json:"bytes"`
+	SuperblockVersion int    `json:"superblock_version"`
+	UserBlock         int64  `json:"user_block"`
+	EndOfFile         int64  `json:"end_of_file"`
+	OpenForWriting    bool   `json:"open_for_writing"`
+	Store             *facts `json:"store,omitempty"`
+}
+
+func (f *fileFacts) print(out io.Writer) error {
+	text := fmt.Sprintf("%s: HDF5, superblock version %d, %d bytes", f.Path, f.SuperblockVersion, f.Bytes)
+	if f.UserBlock > 0 {
+		text += fmt.Sprintf(", user block of %d bytes", f.UserBlock)
+	}
+	if f.EndOfFile != f.Bytes {
+		text += fmt.Sprintf(", of which it names %d", f.EndOfFile)
+	}
+	if f.OpenForWriting {
+		text += ", marked as open for writing"
+	}
+	_, err := fmt.Fprintln(out, text)
+	if err == nil && f.Store != nil {
+		err = f.Store.print(out)
+	}
+	return err
+}
+
+// outcome is the end of the JSON object.
+type outcome struct {
+	Damaged     int    `json:"damaged"`      // places
+	NotVerified int    `json:"not_verified"` // datasets, with --verify
+	Stopped     string `json:"stopped,omitempty"`
+}
+
+// run prints the file and then, if something is wrong, returns what.
+func (i *inspection) run(ctx context.Context, file io.ReaderAt, size int64, store *facts) error {
+	i.meter = &meter{file: file, left: allowance(size), size: size}
+	f, err := hdf5.NewReader(i.meter, size, nil)
+	if err != nil {
+		return i.refuse(err)
+	}
+	s := f.Superblock()
+	head := fileFacts{i.path, size, s.Version, s.UserBlock, s.EndOfFile, f.OpenForWriting(), store}
+	if store != nil && store.damaged {
+		i.damaged++
+	}
+	if err := i.begin(&head); err != nil {
+		return err
+	}
+	if err := i.walk(ctx, f); err != nil {
+		return err
+	}
+	if err := i.end(); err != nil {
+		return err
+	}
+	return i.judge()
+}
+
+// refuse says that a file cannot be read at all.
+func (i *inspection) refuse(err error) error {
+	err = fmt.Errorf("inspect %s: %w", i.path, err)
+	if errors.Is(err, hdf5.ErrNotHDF5) || errors.Is(err, hdf5.ErrCorrupt) {
+		return damagedError{err}
+	}
+	return err
+}
+
+// begin prints what comes before the tree. With --json the object stays open.
+func (i *inspection) begin(head *fileFacts) error {
+	if !i.json {
+		return head.print(i.out)
+	}
+	text, err := json.Marshal(head)
+	if err == nil {
+		_, err = i.out.Write(append(bytes.TrimSuffix(text, []byte("}")), `,"objects":[`...))
+	}
+	return err
+}
+
+// end prints what comes after the tree.
+func (i *inspection) end() error {
+	o := outcome{i.damaged, i.notVerified, i.stopped}
+	if i.json {
+		text, err := json.Marshal(o)
+		if err == nil {
+			_, err = fmt.Fprintf(i.out, "],%s\n", bytes.TrimPrefix(text, []byte("{")))
+		}
+		return err
+	}
+	if o.Stopped != "" {
+		_, err := fmt.Fprintf(i.out, "stopped: %s\n", o.Stopped)
+		return err
+	}
+	return nil
+}
+
+// judge turns what was met into the error of the command.
+func (i *inspection) judge() error {
+	switch {
+	case i.unread != nil:
+		return fmt.Errorf("inspect %s: %w", i.path, i.unread)
+	case i.damaged == 1:
+		return damagedError{fmt.Errorf("inspect %s: one place is damaged", i.path)}
+	case i.damaged > 1:
+		return damagedError{fmt.Errorf("inspect %s: %d places are damaged", i.path, i.damaged)}
+	case i.notVerified > 0:
+		i.note("%d datasets could not be verified", i.notVerified)
+		return errNegative
+	}
+	return nil
+}

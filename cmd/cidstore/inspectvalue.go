@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/cidstore/cidstore/hdf5"
+)
+
+// attribute is what is printed of an attribute.
+type attribute struct {
+	Name  string   `json:"name"`
+	Type  string   `json:"type,omitempty"`
+	Shape []uint64 `json:"shape,omitempty"`
+	Value any      `json:"value"`         // one, or a list; null where it has none
+	Cut   bool     `json:"cut,omitempty"` // not all of the value is here
+	Error string   `json:"error,omitempty"`
+}
+
+// keptElements is how many elements of an attribute are printed.
+const keptElements = 32
+
+// attributes describes those of an object.
+func (i *inspection) attributes(n *node, o hdf5.Object) {
+	for a, err := range o.Attributes() {
+		if a == nil {
+			i.fault(n, err)
+			continue
+		}
+		n.Attributes = append(n.Attributes, i.attribute(a))
+		if i.meter.spend(len(a.Name()) + len(a.Data)) {
+			return
+		}
+	}
+}
+
+func (i *inspection) attribute(a *hdf5.Attribute) attribute {
+	described := attribute{Name: a.Name(), Type: a.Type().String(), Shape: a.Shape()}
+	i.meter.spend(len(described.Type))
+	if a.IsNull() {
+		return described
+	}
+	value, err := a.Value()
+	if err != nil {
+		i.count(err)
+		described.Error = faultText(err)
+		return described
+	}
+	i.meter.spend(weight(value))
+	c := cutter{left: keptElements}
+	list := c.list(value)
+	described.Value, described.Cut = list, c.cut
+	if one, ok := list.([]any); ok && len(a.Shape()) == 0 && len(one) == 1 {
+		described.Value = one[0]
+	}
+	return described
+}
+
+// words are a line of an attribute.
+func (a attribute) words() string {
+	head := shown(a.Name) + ": " + cutText(a.Type)
+	if len(a.Shape) > 0 {
+		head = shown(a.Name) + ": " + shapeText(a.Shape, nil) + " " + cutText(a.Type)
+	}
+	if a.Error != "" {
+		return head + " ! " + a.Error
+	}
+	text, err := valueJSON(a.Value)
+	if err != nil {
+		return head + " ! " + err.Error()
+	}
+	if a.Cut {
+		text += " …"
+	}
+	return head + " = " + cutText(text)
+}
+
+// valueJSON is a value as JSON, on one line, without escapes for HTML.
+func valueJSON(value any) (string, error) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(value)
+	return strings.TrimSuffix(text.String(), "\n"), err
+}
+
+// weight is about how many bytes a value of an attribute has that were kept elsewhere.
+func weight(value any) (n int) {
+	switch v := value.(type) {
+	case []string:
+		for _, s := range v {
+			n += len(s)
+		}
+	case [][]byte:
+		for _, s := range v {
+			n += len(s)
+		}
+	case []any:
+		for _, s := range v {
+			n += 8 + weight(s)
+		}
+	case map[string]any:
+		for _, s := range v {
+			n += weight(s)
+		}
+	case []int64:
+		n = 8 * len(v)
+	case []uint64:
+		n = 8 * len(v)
+	case []float64:
+		n = 8 * len(v)
+	}
+	return n
+}
+
+// cutter makes of a value what JSON can say, up to a number of elements.
+type cutter struct {
+	left int
+	cut  bool
+}
+
+// keep tells how many of n elements are kept.
+func (c *cutter) keep(n int) int {
+	kept := min(n, c.left)
+	c.left -= kept
+	c.cut = c.cut || kept < n
+	return kept
+}
+
+// list is a value of hdf5.Block as lists and texts and numbers.
+func (c *cutter) list(value any) any {
+	switch v := value.(type) {
+	case []int64:
+		return listOf(c, v, func(n int64) any { return n })
+	case []uint64:
+		return listOf(c, v, func(n uint64) any { return n })
+	case []float64:
+		return listOf(c, v, number)
+	case []string:
+		return listOf(c, v, func(s string) any { return c.text(s) })
+	case [][]byte:
+		return listOf(c, v, func(s []byte) any { return c.text(hex.EncodeToString(s)) })
+	case []any:
+		return listOf(c, v, c.list)
+	case map[string]any:
+		members := make(map[string]any)
+		for name, of := range v {
+			if c.left == 0 {
+				c.cut = true
+				break
+			}
+			members[name] = c.list(of)
+		}
+		return members
+	}
+	return fmt.Sprint(value)
+}
+
+// text cuts a text that is long.
+func (c *cutter) text(s string) string {
+	if len(s) > longText {
+		c.cut = true
+		return strings.ToValidUTF8(s[:longText], "")
+	}
+	return s
+}
+
+func listOf[T any](c *cutter, values []T, convert func(T) any) any {
+	list := []any{}
+	for _, v := range values[:c.keep(len(values))] {
+		list = append(list, convert(v))
+	}
+	return list
+}
+
+// number is a floating-point number; JSON has no others than finite ones.
+func number(f float64) any {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return fmt.Sprint(f)
+	}
+	return f
+}
