@@ -39,6 +39,7 @@ func TestExitCodes(t *testing.T) {
 		{outputError{syscall.ENOSPC}, exitIO},
 		{openError{fs.ErrNotExist}, exitIO},
 		{errForeign, exitCorrupt},
+		{damagedError{errors.New("x")}, exitCorrupt},
 		{&os.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}, exitIO},
 		{&os.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, exitIO},
 		{&os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, exitIO},

@@ -93,8 +93,8 @@ UUIDv5 in the DNS namespace. A text is UTF-8, not empty, and has no NUL, no carr
 return without a line feed and no byte order mark.
 
 Import reads TSV, CSV and the JSON of export, packed by gzip or zstd, in UTF-8 or in
-UTF-16 with a byte order mark; it refuses anything else, with exit code 5. See
-cidstore help import.
+UTF-16 with a byte order mark, and with --dataset tables of HDF5 files; it refuses
+anything else, with exit code 5. See cidstore help import.
 
 Results go to standard output, progress and messages to standard error. Exit codes:
 0 done, 1 negative answer, 2 wrong usage, 3 corrupt file, 4 locked by another

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,11 @@ func TestScripts(t *testing.T) {
 			env.Values[holderKey{}] = new(holder)
 			env.Values[watcherKey{}] = new(watcher)
 			env.Values[figuresKey{}] = make(map[string]map[string]any)
+			tables, err := filepath.Abs(filepath.Join("testdata", "tables.h5"))
+			if err != nil {
+				return err
+			}
+			env.Setenv("TABLES", tables)
 			return findSamples(env)
 		},
 		Condition: func(condition string) (bool, error) {
@@ -51,6 +57,7 @@ func TestScripts(t *testing.T) {
 			"halve":    scriptHalve,
 			"cut":      scriptCut,
 			"damage":   scriptDamage,
+			"flip":     scriptFlip,
 			"lacks":    scriptLacks,
 			"figures":  scriptFigures,
 			"same":     scriptSame,
@@ -164,6 +171,21 @@ func scriptDamage(ts *testscript.TestScript, neg bool, args []string) {
 			at += next
 			data[at] ^= 1
 		}
+	})
+}
+
+// scriptFlip flips a bit of the one place of a file that has some bytes, given with
+// the escapes of Go.
+func scriptFlip(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "flip FILE TEXT")
+	text, err := strconv.Unquote(`"` + args[1] + `"`)
+	ts.Check(err)
+	edit(ts, args[0], func(data []byte) int {
+		if bytes.Count(data, []byte(text)) != 1 {
+			return 0
+		}
+		data[bytes.Index(data, []byte(text))] ^= 1
+		return 1
 	})
 }
 
