@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cidstore/cidstore/hdf5"
+	"github.com/cidstore/cidstore/internal/oracle"
+)
+
+// runs runs the program and returns its standard output.
+func runs(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("cidstore", args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("cidstore %s: %v: %s", strings.Join(args, " "), err, &stderr)
+	}
+	return string(out)
+}
+
+// sorted are the lines in order.
+func sorted(text string) []string {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	slices.Sort(lines)
+	return lines
+}
+
+// pairsOf prints the pairs of a table as export prints those of a store.
+var pairsOf = map[string]string{
+	"h5py, flat": `
+import sys, h5py
+for r in h5py.File(sys.argv[1])["pairs"][:].tolist():
+    print("%016x%016x\t%016x%016x" % r)`,
+	"h5py, csr": `
+import sys, h5py
+f = h5py.File(sys.argv[1])
+keys, indptr, values = (f[name][:].tolist() for name in ("keys", "indptr", "values"))
+assert len(indptr) == len(keys) + 1 and indptr[0] == 0 and indptr[-1] == len(values)
+for i, key in enumerate(keys):
+    for value in values[indptr[i]:indptr[i + 1]]:
+        print("%016x%016x\t%016x%016x" % (key + value))`,
+	"DataFrame, flat": `
+import sys, h5py, pandas
+frame = pandas.DataFrame(h5py.File(sys.argv[1])["pairs"][:])
+assert frame.dtypes.tolist() == ["uint64"] * 4
+for r in frame[["key_high", "key_low", "value_high", "value_low"]].itertuples(index=False, name=None):
+    print("%016x%016x\t%016x%016x" % r)`,
+	"read_hdf, flat": `
+import sys, pandas
+frame = pandas.read_hdf(sys.argv[1], "pairs")
+for r in frame[["key_high", "key_low", "value_high", "value_low"]].itertuples(index=False, name=None):
+    print("%016x%016x\t%016x%016x" % r)`,
+}
+
+// TestWordNetThroughATable: the words of WordNet, exported as a table, are in every
+// foreign reader what export prints, and imported again the same store.
+func TestWordNetThroughATable(t *testing.T) {
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	root, err := oracle.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs(t, "import", in("a.h5"), filepath.Join(root, "examples", "wordnet", "wordnet-words.tsv.gz"))
+	want := sorted(runs(t, "export", in("a.h5")))
+	for _, form := range []string{"flat", "csr"} {
+		for _, packed := range []string{"--gzip=false", "--gzip"} {
+			table := in(form + packed + ".h5")
+			runs(t, "export", in("a.h5"), "--to", "hdf5", packed, "--csr="+fmt.Sprint(form == "csr"), table)
+			if form == "flat" {
+				runs(t, "import", in(packed), table, "--dataset", "pairs", "--key", "key_high,key_low", "--value", "value_high,value_low")
+				if got := sorted(runs(t, "export", in(packed))); !slices.Equal(got, want) {
+					t.Errorf("%s %s: %d pairs imported, want %d, or others", form, packed, len(got), len(want))
+				}
+			}
+			readAlike(t, form, table, want)
+		}
+	}
+}
+
+// readAlike holds what foreign programs read in a table to the lines of export.
+func readAlike(t *testing.T, form, table string, want []string) {
+	for name, script := range pairsOf {
+		if !strings.HasSuffix(name, form) {
+			continue
+		}
+		t.Run(name+" "+filepath.Base(table), func(t *testing.T) {
+			modules := map[string][]string{"D": {"h5py", "numpy", "pandas"}, "r": {"pandas", "tables"}}[name[:1]]
+			if modules == nil {
+				modules = []string{"h5py", "numpy"}
+			}
+			out, stderr, err := oracle.Run(t, 2*time.Minute, oracle.Python(t, modules...), "-c", script, table)
+			if err != nil {
+				t.Fatalf("%v: %s", err, stderr)
+			}
+			if got := sorted(out); !slices.Equal(got, want) {
+				t.Errorf("%d pairs, want %d, or others", len(got), len(want))
+			}
+		})
+	}
+}
+
+// TestInspectOfDamagedBytes: whatever the bytes are, inspect ends, prints whole JSON
+// where it prints any, and calls damage what it finds.
+func TestInspectOfDamagedBytes(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("..", "..", "hdf5", "testdata", "*.h5"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(err, files)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	damaged := 0
+	for _, name := range append(files, filepath.Join("testdata", "tables.h5")) {
+		good, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 30 {
+			data := bytes.Clone(good)
+			for range 1 + random.IntN(20) {
+				data[random.IntN(len(data))] = byte(random.Uint32())
+			}
+			if random.IntN(4) == 0 {
+				data = data[:random.IntN(len(data))]
+			}
+			var out bytes.Buffer
+			p := &program{out: bufio.NewWriter(&out), messages: os.Stderr, quiet: true, json: true}
+			i := &inspection{program: p, path: name, verify: true, seen: make(map[uint64]string)}
+			start := time.Now()
+			err := i.run(t.Context(), bytes.NewReader(data), int64(len(data)), nil)
+			p.out.Flush()
+			if took := time.Since(start); took > 30*time.Second {
+				t.Errorf("%s: %v", name, took)
+			}
+			if exitCode(err) == exitCorrupt {
+				damaged++
+			}
+			if out.Len() > 0 && !json.Valid(out.Bytes()) {
+				t.Errorf("%s: no JSON: %.300s", name, &out)
+			}
+		}
+	}
+	if damaged < 100 {
+		t.Errorf("%d files are told to be damaged", damaged)
+	}
+}
+
+// TestInspectStopsReading: a file of which too much is read is damaged, and the walk
+// over it ends.
+func TestInspectStopsReading(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("testdata", "tables.h5"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for left := int64(3000); left < 400_000; left = left * 4 / 3 {
+		var out bytes.Buffer
+		p := &program{out: bufio.NewWriter(&out), messages: os.Stderr}
+		i := &inspection{program: p, path: "t.h5", verify: true, seen: make(map[uint64]string)}
+		i.meter = &meter{file: bytes.NewReader(data), left: left, size: int64(len(data))}
+		g, err := hdf5.NewReader(i.meter, int64(len(data)), nil)
+		if err == nil {
+			err = i.walk(t.Context(), g)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i.meter.left < 0 != (i.stopped != "") || i.stopped != "" && exitCode(i.judge()) != exitCorrupt {
+			t.Errorf("%d bytes: %d are left, and it says %q", left, i.meter.left, i.stopped)
+		}
+		t.Logf("%d bytes: %d are left", left, i.meter.left)
+	}
+}
