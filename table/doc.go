@@ -1,8 +1,9 @@
 // Package table writes HDF5 files of plain tables: datasets of one dimension whose
 // elements are one unsigned 64-bit number, or a record of such numbers. Such a file
-// has what any HDF5 program has read since version 1.4: a superblock of version 0,
-// one group, object headers of version 1, and chunks under B-trees of version 1. A
-// dataset has no upper limit, so that such programs can append to it.
+// has the oldest structures that HDF5 libraries still write, and so what most programs
+// read: a superblock of version 0, one group, object headers of version 1, and chunks
+// under B-trees of version 1. A dataset has no upper limit, so that such programs can
+// append to it.
 //
 // The file is written once, from front to back, whatever its size; memory is one
 // chunk for each dataset and 16 bytes for each chunk. Until Close it is no HDF5 file.

@@ -39,7 +39,8 @@ type meter struct {
 }
 
 // allowance is how many bytes may be read of a file, and printed of it. A good file
-// needs three times its size at most, when all of it is verified.
+// needs little more than its size when all of it is verified; one that has a type for
+// many objects more.
 func allowance(size int64) int64 { return 32*size + 64<<20 }
 
 // mostUnpacked is how many bytes of elements are verified of a file: no filter makes

@@ -157,6 +157,38 @@ func TestInspectOfDamagedBytes(t *testing.T) {
 	}
 }
 
+// hostile writes a file with a group of many links that a thousand other groups share,
+// which no HDF5 library makes.
+const hostile = `
+import struct, sys, h5py
+with h5py.File(sys.argv[1], "w") as f:
+    many = f.create_group("many")
+    for i in range(20000):
+        many["link%d" % i] = h5py.SoftLink("/nowhere")
+    for i in range(1000):
+        f.create_group("g%d" % i)
+data = bytearray(open(sys.argv[1], "rb").read())
+head = struct.pack("<HHI", 0x11, 16, 0) # a symbol table message
+with h5py.File(sys.argv[1], "r") as f:
+    tables = [data.index(head, h5py.h5o.get_info(f[name].id).addr) + 8 for name in f]
+    own = data.index(head, h5py.h5o.get_info(f["many"].id).addr) + 8
+for at in tables:
+    data[at:at + 16] = data[own:own + 16]
+open(sys.argv[1], "wb").write(data)
+`
+
+func TestInspectOfAHostileFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hostile.h5")
+	if _, stderr, err := oracle.Run(t, time.Minute, oracle.H5py(t), "-c", hostile, path); err != nil {
+		t.Fatal(stderr)
+	}
+	cmd := exec.Command("cidstore", "inspect", path)
+	out, err := cmd.Output()
+	if codeOf(err) != exitCorrupt || !strings.Contains(string(out), "\nstopped: more is read than a good file asks for: ") {
+		t.Errorf("%v, %d bytes of output", err, len(out))
+	}
+}
+
 // TestInspectStopsReading: a file of which too much is read is damaged, and the walk
 // over it ends.
 func TestInspectStopsReading(t *testing.T) {

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/cidstore/cidstore/vfs"
+)
+
+func filled(text string) func(vfs.File) error {
+	return func(f vfs.File) error { return f.WriteAt([]byte(text), 0) }
+}
+
+func TestAFileIsMadeWholeOrNotAtAll(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out")
+	failed := errors.New("failed")
+	if err := createWhole(path, func(vfs.File) error { return failed }); !errors.Is(err, failed) {
+		t.Error(err)
+	}
+	for _, name := range []string{path, path + unfinished} {
+		if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	err := createWhole(path, func(f vfs.File) error {
+		if err := createWhole(path, filled("other")); !errors.Is(err, errInTheMaking) {
+			t.Errorf("two make it at once: %v", err)
+		}
+		return filled("whole")(f)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "whole" {
+		t.Errorf("%q, %v", text, err)
+	}
+	// Somebody else has made it meanwhile.
+	other := filepath.Join(t.TempDir(), "out")
+	err = createWhole(other, func(f vfs.File) error {
+		return errors.Join(filled("late")(f), os.WriteFile(other, []byte("first"), 0o600))
+	})
+	if text, _ := os.ReadFile(other); !errors.Is(err, fs.ErrExist) || string(text) != "first" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
