@@ -152,7 +152,7 @@ func (d *Dataset) appendKey(p []byte, chunk int) []byte {
 		size = d.chunks[chunk].size
 	}
 	p = le.AppendUint64(p, uint64(size))
-	p = le.AppendUint64(p, uint64(chunk)*uint64(d.chunkRows()))
+	p = le.AppendUint64(p, uint64(chunk)*uint64(d.chunkRows))
 	return le.AppendUint64(p, 0)
 }
 
@@ -183,7 +183,7 @@ func (d *Dataset) messages(tree uint64) []message {
 	space := []byte{1, 1, 1, 0, 0, 0, 0, 0} // one dimension, with a maximum
 	space = le.AppendUint64(le.AppendUint64(space, d.rows), undefined)
 	layout := le.AppendUint64([]byte{3, 2, 2}, tree) // chunked, the bytes of the element being a dimension
-	layout = le.AppendUint32(le.AppendUint32(layout, uint32(d.chunkRows())), uint32(d.width()))
+	layout = le.AppendUint32(le.AppendUint32(layout, uint32(d.chunkRows)), uint32(d.width()))
 	list := []message{{0x01, space}, {0x03, d.datatype()}, {0x05, []byte{2, 3, 2, 1, 0, 0, 0, 0}}, {0x08, layout}}
 	if d.w.pack {
 		list = append(list, message{0x0b, []byte("\x01\x01\x00\x00\x00\x00\x00\x00" + // one filter

@@ -13,8 +13,10 @@ import (
 const (
 	// firstChunk is where chunks begin, behind the superblock.
 	firstChunk = 512
-	// chunkBytes are those of a chunk before it is packed.
-	chunkBytes = 256 << 10
+	// usualChunk is the bytes of a chunk before it is packed.
+	usualChunk = 256 << 10
+	// leastRows is how many elements a chunk has at least, for who appends some.
+	leastRows = 64
 	// maxDatasets is how many names the one leaf of the root group holds.
 	maxDatasets = 8
 )
@@ -23,6 +25,7 @@ const (
 type Writer struct {
 	out      io.WriterAt
 	at       int64 // where the next bytes go
+	chunk    int   // bytes before it is packed
 	pack     bool
 	packed   bytes.Buffer
 	packer   *zlib.Writer
@@ -32,7 +35,7 @@ type Writer struct {
 // NewWriter returns a Writer of an empty file. pack: chunks are packed by deflate,
 // which every HDF5 library reads; it makes them smaller, and much slower to write.
 func NewWriter(out io.WriterAt, pack bool) *Writer {
-	w := &Writer{out: out, at: firstChunk, pack: pack}
+	w := &Writer{out: out, at: firstChunk, chunk: usualChunk, pack: pack}
 	if pack {
 		w.packer = zlib.NewWriter(&w.packed)
 	}
@@ -46,6 +49,7 @@ type Dataset struct {
 	description string
 	fields      []string // none: the elements are numbers
 	rows        uint64
+	chunkRows   int    // elements of a chunk
 	chunk       []byte // not yet written
 	chunks      []stored
 }
@@ -64,22 +68,14 @@ func (w *Writer) Dataset(name, description string, fields ...string) (*Dataset, 
 		return nil, fmt.Errorf("dataset %s: there are %d already, and no more fit", name, maxDatasets)
 	}
 	d := &Dataset{w: w, name: name, description: description, fields: fields}
-	d.chunk = make([]byte, 0, d.chunkRows()*d.width())
+	d.chunkRows = w.chunk / d.width()
+	d.chunk = make([]byte, 0, d.chunkRows*d.width())
 	w.datasets = append(w.datasets, d)
 	return d, nil
 }
 
 // width is the bytes of an element.
 func (d *Dataset) width() int { return 8 * max(len(d.fields), 1) }
-
-// chunkRows is how many elements a chunk has. A dataset of one chunk has a chunk that
-// is no longer than it needs.
-func (d *Dataset) chunkRows() int {
-	if len(d.chunks) == 1 && d.rows > 0 && d.rows < uint64(chunkBytes/d.width()) {
-		return int(d.rows)
-	}
-	return chunkBytes / d.width()
-}
 
 // Len is the number of elements so far.
 func (d *Dataset) Len() uint64 { return d.rows }
@@ -131,15 +127,16 @@ func (w *Writer) write(p []byte) (address int64, err error) {
 	return address, err
 }
 
-// finish writes what is left of a dataset's data. The last of several chunks is as
-// long as the others.
+// finish writes what is left of a dataset's data. If that is all, its one chunk is only
+// as long as it must be; else the last chunk is as long as the others.
 func (d *Dataset) finish() error {
 	if len(d.chunk) == 0 {
 		return nil
 	}
-	if len(d.chunks) > 0 {
-		d.chunk = append(d.chunk, make([]byte, cap(d.chunk)-len(d.chunk))...)
+	if len(d.chunks) == 0 {
+		d.chunkRows = min(d.chunkRows, max(int(d.rows), leastRows))
 	}
+	d.chunk = zeros(d.chunk, d.chunkRows*d.width())
 	return d.flush()
 }
 

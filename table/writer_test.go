@@ -12,12 +12,20 @@ import (
 	"github.com/cidstore/cidstore/internal/oracle"
 )
 
-// rowsOf are numbers of rows: none, a part of a chunk, whole ones, a leaf of chunks
-// and one more, and a tree of three levels.
-var rowsOf = []int{0, 1, 8191, 8192, 8193, 64 * 8192, 64*8192 + 1}
+// chunkRows is how many records a chunk has in these tests.
+const chunkRows = 32
 
-// make writes a file with a table of records and one of numbers.
+// rowsOf are numbers of rows: none, a part of a chunk, one and a bit more, a leaf full of
+// chunks and one row more, and trees of two levels above the leaves.
+var rowsOf = []int{0, 1, chunkRows - 1, chunkRows, chunkRows + 1, 64 * chunkRows, 64*chunkRows + 1, 64*64*chunkRows + 1, 3 * 64 * 64 * chunkRows}
+
+// makeFile writes a file with a table of records and one of numbers.
 func makeFile(t testing.TB, rows int, pack bool) string {
+	t.Helper()
+	return makeChunks(t, rows, pack, chunkRows*32)
+}
+
+func makeChunks(t testing.TB, rows int, pack bool, chunk int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "table.h5")
 	file, err := os.Create(path)
@@ -26,6 +34,7 @@ func makeFile(t testing.TB, rows int, pack bool) string {
 	}
 	defer file.Close()
 	w := NewWriter(file, pack)
+	w.chunk = chunk
 	records, err := w.Dataset("records", "four numbers", "a", "number_b", "c", "d")
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +145,7 @@ func TestH5pyReadsItAndAppends(t *testing.T) {
 	python := oracle.H5py(t)
 	for _, rows := range rowsOf {
 		for _, pack := range []bool{false, true} {
-			if pack && rows > 10000 {
+			if pack && rows > 100*chunkRows {
 				continue
 			}
 			t.Run(fmt.Sprint(rows, pack), func(t *testing.T) {
@@ -160,13 +169,13 @@ assert frame.dtypes.tolist() == ["uint64"] * 4, frame.dtypes
 
 func TestPandasReadsIt(t *testing.T) {
 	python := oracle.Python(t, "pandas", "tables")
-	if _, stderr, err := oracle.Run(t, time.Minute, python, "-c", reader, makeFile(t, 20000, false)); err != nil {
+	if _, stderr, err := oracle.Run(t, time.Minute, python, "-c", reader, makeChunks(t, 20000, false, usualChunk)); err != nil {
 		t.Error(stderr)
 	}
 }
 
 func TestHDF5ToolsReadIt(t *testing.T) {
-	path := makeFile(t, 8193, true)
+	path := makeChunks(t, 8193, true, usualChunk)
 	for _, c := range [][]string{{oracle.H5dump(t), path}, {oracle.H5stat(t), path}, {oracle.H5repack(t), path, path + ".new"}, {oracle.H5diff(t), path, path + ".new"}} {
 		if _, stderr, err := oracle.Run(t, time.Minute, c[0], c[1:]...); err != nil || stderr != "" {
 			t.Errorf("%s: %v %s", c[0], err, stderr)

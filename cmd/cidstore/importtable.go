@@ -66,9 +66,11 @@ func (r *pairReader) addRow(name string, start uint64, block *rowBlock, row int)
 	var why error
 	for n, s := range block.sides {
 		id, text, err := block.identifier(s, row)
-		if err == nil && s.text {
+		if s.text {
 			texts = append(texts, text)
-			_, err = r.identifiers(text)
+		}
+		if err == nil && s.text && r.strictIDs {
+			_, err = cidstore.Parse(text)
 		}
 		if pair[n] = id; why == nil {
 			why = err
