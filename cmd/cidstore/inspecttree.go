@@ -63,7 +63,7 @@ func (m *meter) spend(n int) bool {
 // node is what is printed of a link, and of the object where it is met first.
 type node struct {
 	Path       string      `json:"path"`
-	Kind       string      `json:"kind"`             // group, dataset, datatype, hard, soft, external, other or damaged
+	Kind       string      `json:"kind"`             // group, dataset, datatype, hard, soft, external, other or unreadable
 	Target     string      `json:"target,omitempty"` // of links; for a hard one the path of the object that was met before
 	File       string      `json:"file,omitempty"`   // of an external link
 	Type       string      `json:"type,omitempty"`
@@ -82,20 +82,23 @@ type node struct {
 
 // place is a link that is to be followed; that of the root has no group.
 type place struct {
-	group *hdf5.Group
-	link  hdf5.Link
-	path  string
+	group  *hdf5.Group
+	link   hdf5.Link
+	prefix string // of the path, before the name
 }
+
+// keptBytes is about what a link or an attribute takes in memory, beside its texts.
+const keptBytes = 128
 
 // walk prints the tree. The error is that of a signal or of the output.
 func (i *inspection) walk(ctx context.Context, f *hdf5.File) error {
-	for todo := []place{{path: "/"}}; len(todo) > 0; {
+	for todo := []place{{prefix: "/"}}; len(todo) > 0; {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		next := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		n := &node{Path: next.path}
+		n := &node{Path: next.prefix + next.link.Name}
 		inside := i.visit(ctx, f, next, n)
 		if err := i.print(n); err != nil {
 			return err
@@ -125,7 +128,7 @@ func (i *inspection) visit(ctx context.Context, f *hdf5.File, p place, n *node) 
 	}
 	object, err := openPlace(f, p)
 	if err != nil {
-		n.Kind = "damaged"
+		n.Kind = "unreadable"
 		i.fault(n, err)
 		return nil
 	}
@@ -133,7 +136,7 @@ func (i *inspection) visit(ctx context.Context, f *hdf5.File, p place, n *node) 
 		n.Kind, n.Target = "hard", before
 		return nil
 	}
-	i.seen[object.Address()] = p.path
+	i.seen[object.Address()] = n.Path
 	n.Kind = kindOf(object)
 	i.attributes(n, object)
 	switch o := object.(type) {
@@ -191,10 +194,10 @@ func (i *inspection) links(n *node, g *hdf5.Group) (inside []place) {
 			i.fault(n, err)
 			break
 		}
-		if i.meter.spend(len(prefix) + len(link.Name) + len(link.Target) + len(link.File)) {
+		if i.meter.spend(keptBytes + len(link.Name) + len(link.Target) + len(link.File)) {
 			break
 		}
-		inside = append(inside, place{g, link, prefix + link.Name})
+		inside = append(inside, place{g, link, prefix})
 	}
 	return inside
 }

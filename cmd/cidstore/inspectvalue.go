@@ -32,7 +32,7 @@ func (i *inspection) attributes(n *node, o hdf5.Object) {
 			continue
 		}
 		n.Attributes = append(n.Attributes, i.attribute(a))
-		if i.meter.spend(len(a.Name()) + len(a.Data)) {
+		if i.meter.spend(keptBytes + len(a.Name()) + len(a.Data)) {
 			return
 		}
 	}
