@@ -225,15 +225,22 @@ func parseRecord(p []byte, size int64) (record, error) {
 	case count == 0 || count > maxEpochs:
 		return bad(recEpochCount, "%d epochs, want 1 to %d", count, maxEpochs)
 	}
-	for i := range int(count) {
+	var err error
+	r.epochs, err = parseEpochs(p, int(count))
+	return r, err
+}
+
+// parseEpochs decodes the first n epochs of a record.
+func parseEpochs(p []byte, n int) (epochs []wal.Epoch, err error) {
+	for i := range n {
 		at := recEpochs + i*epochSize
 		e, err := wal.ParseEpoch(p[at : at+epochSize])
 		if err != nil {
-			return bad(at, "epoch %d: %w", i, err)
+			return nil, corrupt.Errorf("store record", int64(at), "epoch %d: %w", i, err)
 		}
-		r.epochs = append(r.epochs, e)
+		epochs = append(epochs, e)
 	}
-	return r, nil
+	return epochs, nil
 }
 
 // agrees holds the counts and places in r against the datasets that they are of:
