@@ -3,11 +3,17 @@
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help lint test race fuzz crash bench bench-peers test-peers cross qemu interop demo check man
+.PHONY: help build install lint test race fuzz crash bench bench-peers test-peers cross qemu interop demo check man
 
 help: ## this list
 	@echo "Targets:"
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
+
+build: ## the program, without cgo, as dist/cidstore
+	CGO_ENABLED=0 $(GO) build -trimpath -o dist/cidstore ./cmd/cidstore
+
+install: ## the program, into the folder where go install puts programs
+	CGO_ENABLED=0 $(GO) install -trimpath ./cmd/cidstore
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
