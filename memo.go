@@ -1,6 +1,8 @@
 package cidstore
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 
 	"github.com/cidstore/cidstore/wal"
@@ -48,6 +50,16 @@ type memo struct {
 	live    uint64 // values of the overlay that are in the set
 	shared  uint64 // values of the overlay that the tree has, but for unasked ones
 	unasked []E    // values of the overlay of which that is not known
+
+	sorted sortedMemo
+}
+
+// sortedMemo is what the operations come to as a list, for those who read all values. It
+// is made apart from the rest: each is made by those alone who need it.
+type sortedMemo struct {
+	list    []outcome // ascending; replaced, never changed
+	cleared bool
+	through uint64
 }
 
 // memo returns the memo of a key with long chains, which begin at fresh and at
@@ -55,17 +67,8 @@ type memo struct {
 // short, or because another reader of the same state, who sees a newer operation,
 // has used the memo meanwhile.
 func (r reader) memo(key E, fresh, frozen *op) *memo {
-	depth, newest := 0, fresh
-	if fresh != nil {
-		depth = int(fresh.depth)
-	}
-	if frozen != nil {
-		depth += int(frozen.depth)
-		if newest == nil {
-			newest = frozen
-		}
-	}
-	if depth <= longChain {
+	newest := ofLongChains(fresh, frozen)
+	if newest == nil {
 		return nil
 	}
 	m := r.memos.of(key)
@@ -77,6 +80,74 @@ func (r reader) memo(key E, fresh, frozen *op) *memo {
 	m.extend(r.since(m.through, fresh, frozen))
 	m.through = newest.sequence
 	return m
+}
+
+// ofLongChains is the newest operation of a key with long chains; nil: they are short.
+func ofLongChains(fresh, frozen *op) (newest *op) {
+	depth := 0
+	for _, o := range [...]*op{frozen, fresh} {
+		if o != nil {
+			depth += int(o.depth)
+			newest = o
+		}
+	}
+	if depth <= longChain {
+		return nil
+	}
+	return newest
+}
+
+// sorted returns the outcomes of a key with long chains; ok: false where memo returns nil.
+func (r reader) sorted(key E, fresh, frozen *op) (list []outcome, cleared, ok bool) {
+	newest := ofLongChains(fresh, frozen)
+	if newest == nil {
+		return nil, false, false
+	}
+	m := r.memos.of(key)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := &m.sorted
+	if s.through > newest.sequence {
+		return nil, false, false
+	}
+	s.extend(r.since(s.through, fresh, frozen))
+	s.through = newest.sequence
+	return s.list, s.cleared, true
+}
+
+// extend makes operations that are newer than all before, given newest first.
+func (s *sortedMemo) extend(newer []*op) {
+	if n := len(newer); n > 0 && newer[n-1].code == wal.Delete {
+		s.list, s.cleared = nil, true
+	}
+	list := make([]ranked, 0, len(newer))
+	for i, o := range newer {
+		if o.code == wal.Insert || o.code == wal.DeleteValue {
+			list = append(list, ranked{outcome{o.value, o.code == wal.Insert}, i})
+		}
+	}
+	slices.SortFunc(list, func(a, b ranked) int { return cmp.Or(a.compare(b.outcome), cmp.Compare(a.age, b.age)) })
+	list = slices.CompactFunc(list, func(a, b ranked) bool { return a.value == b.value }) // the newest stays
+	if len(list) == 0 {
+		return
+	}
+	merged, old := make([]outcome, 0, len(s.list)+len(list)), s.list
+	for i := range list {
+		for len(old) > 0 && old[0].value.Compare(list[i].value) < 0 {
+			merged, old = append(merged, old[0]), old[1:]
+		}
+		if len(old) > 0 && old[0].value == list[i].value {
+			old = old[1:]
+		}
+		merged = append(merged, list[i].outcome)
+	}
+	s.list = append(merged, old...)
+}
+
+// ranked is an outcome with its place among others, the newest first.
+type ranked struct {
+	outcome
+	age int
 }
 
 // since lists the operations behind a sequence that count, newest first.

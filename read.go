@@ -251,16 +251,23 @@ func (o *overlay) each(yield func(outcome) error) error {
 	return nil
 }
 
-// appendLive appends the values that the overlay says are in the set.
-func (o *overlay) appendLive(dst []E) []E {
+// outcomes is what pending operations make of a key: cleared, and the fates of values,
+// ascending. few has room for some.
+func (r reader) outcomes(few []outcome, key E, fresh, frozen *op) (list []outcome, cleared bool) {
+	if list, cleared, ok := r.sorted(key, fresh, frozen); ok {
+		return list, cleared
+	}
+	var o overlay
+	r.overlay(&o, fresh, frozen)
 	o.each(func(f outcome) error {
-		if f.live {
-			dst = append(dst, f.value)
-		}
+		few = append(few, f)
 		return nil
 	})
-	return dst
+	slices.SortFunc(few, outcome.compare)
+	return few, o.cleared
 }
+
+func (f outcome) compare(g outcome) int { return f.value.Compare(g.value) }
 
 func (r reader) appendLookup(dst []E, key E) ([]E, error) {
 	hash := r.view.hasher.Hash(key)
@@ -276,15 +283,10 @@ func (r reader) appendLookup(dst []E, key E) ([]E, error) {
 }
 
 func (r reader) appendMerged(dst []E, hash uint64, key E, fresh, frozen *op) ([]E, error) {
-	o := new(overlay)
-	if m := r.memo(key, fresh, frozen); m != nil {
-		defer m.mu.Unlock()
-		o = &m.overlay
-	} else {
-		r.overlay(o, fresh, frozen)
-	}
+	var few [8]outcome
+	list, cleared := r.outcomes(few[:0], key, fresh, frozen)
 	start := len(dst)
-	if !o.cleared {
+	if !cleared {
 		d, err := r.stored(hash, key)
 		if err != nil {
 			return dst, err
@@ -292,18 +294,47 @@ func (r reader) appendMerged(dst []E, hash uint64, key E, fresh, frozen *op) ([]
 		if dst, err = d.append(dst); err != nil {
 			return dst, err
 		}
-		kept := start
-		for _, v := range dst[start:] {
-			if _, known := o.find(v); !known {
-				dst[kept] = v
-				kept++
-			}
-		}
-		dst = dst[:kept]
 	}
-	dst = o.appendLive(dst)
-	slices.SortFunc(dst[start:], E.Compare)
-	return dst, nil
+	return overlaid(dst, start, list), nil
+}
+
+// overlaid makes outcomes of the values of dst from start on. Both ascend, and so does the
+// result.
+func overlaid(dst []E, start int, list []outcome) []E {
+	stored, k, kept := dst[start:], 0, 0
+	for i, v := range stored { // those that nothing is known of stay
+		for k < len(list) && list[k].value.Compare(v) < 0 {
+			k++
+		}
+		if k == len(list) {
+			kept += copy(stored[kept:], stored[i:])
+			break
+		}
+		if list[k].value != v {
+			stored[kept] = v
+			kept++
+		}
+	}
+	live := 0
+	for i := range list {
+		if list[i].live {
+			live++
+		}
+	}
+	dst = slices.Grow(dst[:start+kept], live)[:start+kept+live]
+	at, i := len(dst)-1, start+kept-1 // from the end: what is moved makes room
+	for k := len(list) - 1; live > 0; k-- {
+		if !list[k].live {
+			continue
+		}
+		for i >= start && list[k].value.Compare(dst[i]) < 0 {
+			dst[at] = dst[i]
+			at, i = at-1, i-1
+		}
+		dst[at] = list[k].value
+		at, live = at-1, live-1
+	}
+	return dst
 }
 
 func (r reader) has(key, value E) (bool, error) {
@@ -411,12 +442,10 @@ const valuesPerStep = 1024
 func (r reader) values(key E, bad func(error), yield func(E) bool) error {
 	hash := r.view.hasher.Hash(key)
 	fresh, frozen := r.pending(hash, key)
-	var o overlay
-	if fresh != nil || frozen != nil {
-		r.overlay(&o, fresh, frozen)
-	}
+	var few [8]outcome
+	list, cleared := r.outcomes(few[:0], key, fresh, frozen)
 	var d stored
-	if !o.cleared {
+	if !cleared {
 		err := r.guard(func() (err error) { d, err = r.stored(hash, key); return err })
 		if err != nil && ends(err) {
 			return err
@@ -426,9 +455,6 @@ func (r reader) values(key E, bad func(error), yield func(E) bool) error {
 			d = stored{} // what is pending can be read
 		}
 	}
-	added := o.appendLive(nil)
-	slices.SortFunc(added, E.Compare)
-
 	from, step := E{}, make([]E, 0, min(valuesPerStep, d.count()+1))
 	for more := d.found; more; {
 		var err error
@@ -436,14 +462,13 @@ func (r reader) values(key E, bad func(error), yield func(E) bool) error {
 			return err
 		}
 		for _, v := range step {
-			if _, known := o.find(v); known {
-				continue
-			}
-			for len(added) > 0 && added[0].Compare(v) < 0 {
-				if more, err := r.goesOn(yield(added[0])); !more {
+			for ; len(list) > 0 && list[0].value.Compare(v) < 0; list = list[1:] {
+				if more, err := r.yields(list[0], yield); !more {
 					return err
 				}
-				added = added[1:]
+			}
+			if len(list) > 0 && list[0].value == v {
+				continue // it comes, or not, with the outcomes
 			}
 			if more, err := r.goesOn(yield(v)); !more {
 				return err
@@ -456,12 +481,20 @@ func (r reader) values(key E, bad func(error), yield func(E) bool) error {
 			}
 		}
 	}
-	for _, v := range added {
-		if more, err := r.goesOn(yield(v)); !more {
+	for _, f := range list {
+		if more, err := r.yields(f, yield); !more {
 			return err
 		}
 	}
 	return nil
+}
+
+// yields yields the value of an outcome, if it is in the set.
+func (r reader) yields(f outcome, yield func(E) bool) (more bool, err error) {
+	if !f.live {
+		return true, nil
+	}
+	return r.goesOn(yield(f.value))
 }
 
 // step reads values into step until it is full, or, without more, there are no others.
