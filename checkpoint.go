@@ -20,7 +20,7 @@ func (s *Store) Checkpoint(ctx context.Context) error {
 // then all that is fresh now. checkpointing is held.
 func (s *Store) checkpointAll(ctx context.Context) error {
 	if s.state.Load().frozen != nil {
-		if err := s.mergeFrozen(ctx, false); err != nil {
+		if err := s.mergeFrozen(ctx); err != nil {
 			return err
 		}
 	}
@@ -28,7 +28,7 @@ func (s *Store) checkpointAll(ctx context.Context) error {
 		return nil
 	}
 	s.freeze()
-	return s.mergeFrozen(ctx, false)
+	return s.mergeFrozen(ctx)
 }
 
 // checkpointIfDue is the background's, and the filling write's, turn. The write is
@@ -89,20 +89,15 @@ type structure struct {
 }
 
 // mergeFrozen runs the slices of one checkpoint. When it fails, what it has
-// committed stays, and the next call goes on from there. foldAll: every group is folded
-// for which anything waits. checkpointing is held.
-func (s *Store) mergeFrozen(ctx context.Context, foldAll bool) error {
+// committed stays, and the next call goes on from there. checkpointing is held.
+func (s *Store) mergeFrozen(ctx context.Context) error {
 	if err := s.notReplaced(); err != nil {
 		return s.poisoned(err)
 	}
 	st := s.state.Load()
 	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough}
 	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
-	if foldAll {
-		c.folds = stretch{start: st.view.record.foldHash, all: true}
-	} else {
-		c.plan(st.view)
-	}
+	c.plan(st.view)
 	ends, began, count := c.begins(), s.opts.Clock(), c.ops.len()
 	limit := s.sliceLimit()
 	for last := false; !last; {

@@ -28,8 +28,9 @@ type GCStats struct {
 
 // RunGCOnce collects garbage now: after a checkpoint it drops the tombstones of all sets
 // that the deletion log names and the rows that it has handled, and frees sets that no
-// key names, of which it looks for a part of the store at a time. It stops between two
-// steps when ctx is done, or the store is closed; what is done by then is done.
+// key names, of which it looks for a part of the store at a time. What is damaged stays as
+// it is, and is told at the end. It stops between two steps when ctx is done, or the store
+// is closed; what is done by then is done.
 func (s *Store) RunGCOnce(ctx context.Context) (GCStats, error) {
 	ctx, cancel := s.during(ctx)
 	defer cancel()
@@ -87,6 +88,7 @@ type collection struct {
 	asked   map[E]wal.Opcode // keys that have an operation
 	orphans []uint64
 	stats   GCStats
+	damage  damages // what was left alone because of it
 }
 
 // collect makes one run; no two are under way at once.
@@ -112,7 +114,7 @@ func (s *Store) collect(ctx context.Context, c collection) (GCStats, error) {
 	}
 	s.LogEvent("gc", "deletions", c.stats.Deletions, "compacted", c.stats.Compacted,
 		"tombstones", c.stats.Tombstones, "orphans", c.stats.Orphans)
-	return c.stats, nil
+	return c.stats, c.damage.err()
 }
 
 // rowsPerStep rows, or sets, are read at once.
@@ -141,16 +143,34 @@ func (c *collection) deletions(ctx context.Context) error {
 			if c.asked[key] != 0 {
 				continue
 			}
-			n, err := c.view.TombstoneCount(key)
-			if err != nil {
+			n, err := c.tombstones(key)
+			switch {
+			case err != nil && ends(err):
 				return err
-			}
-			if n > 0 {
+			case err != nil:
+				c.damage.add(err)
+			case n > 0:
 				c.ask(wal.CompactSet, key, uint64(n))
 			}
 		}
 	}
 	return nil
+}
+
+// tombstones is the number of tombstones of key, whose set can be compacted.
+func (c *collection) tombstones(key E) (n int, err error) {
+	n, err = c.view.TombstoneCount(key)
+	if n == 0 || err != nil {
+		return 0, err
+	}
+	err = c.view.guard(func() error {
+		d, err := c.view.stored(c.view.view.hasher.Hash(key), key)
+		if err != nil || !d.spilled {
+			return err
+		}
+		return d.set.Compactable()
+	})
+	return n, err
 }
 
 // ask has an operation made on the set of a key, which has so many tombstones.
@@ -213,28 +233,40 @@ func (c *collection) scan(ctx context.Context) error {
 func (c *collection) look(from, end uint64) error {
 	return c.view.guard(func() error {
 		for id := from; id < end; id++ {
-			set, used, err := c.view.view.sets.At(id)
-			if err != nil {
-				return err
-			}
-			if !used {
-				continue
-			}
-			named, err := c.view.view.names(id, set.Owner())
-			if err != nil {
-				return err
-			}
-			switch {
-			case !named:
-				c.orphans = append(c.orphans, id)
-			case c.demote && set.Count() <= promotionThreshold:
-				c.ask(wal.DemoteSet, set.Owner(), set.Tombstones()) // and drops them
-			case set.Tombstones() > 0:
-				c.ask(wal.CompactSet, set.Owner(), set.Tombstones())
+			if err := c.lookAt(id); err != nil {
+				c.damage.add(err)
 			}
 		}
 		return nil
 	})
+}
+
+func (c *collection) lookAt(id uint64) error {
+	set, used, err := c.view.view.sets.At(id)
+	if err != nil || !used {
+		return err
+	}
+	named, err := c.view.view.names(id, set.Owner())
+	if err != nil {
+		return err
+	}
+	demote := c.demote && set.Count() <= promotionThreshold
+	switch {
+	case !named:
+		c.orphans = append(c.orphans, id)
+		return nil
+	case !demote && set.Tombstones() == 0:
+		return nil
+	}
+	if err := set.Compactable(); err != nil {
+		return err
+	}
+	code := wal.CompactSet
+	if demote {
+		code = wal.DemoteSet // which drops the tombstones too
+	}
+	c.ask(code, set.Owner(), set.Tombstones())
+	return nil
 }
 
 // names reports whether the entry of a key gives a set id.
@@ -263,18 +295,22 @@ func (c *collection) finish(ctx context.Context) error {
 		if err := s.file.Reserve(s.smallestSlice()); err != nil && !errors.Is(err, ErrNoSpace) {
 			return s.writeFailed(err)
 		}
-		err := s.change(func(m *merge) error {
-			// Checkpoints may have dropped some of the rows meanwhile, and new ones may have come.
-			m.handled = c.rows - min(c.rows, s.clearedRows-c.before)
-			c.stats.Deletions = m.handled
-			for _, id := range c.orphans {
-				if err := c.dropOrphan(m, id); err != nil {
-					return err
-				}
+		// Checkpoints may have dropped some of the rows meanwhile, and new ones may have come.
+		if left := c.rows - min(c.rows, s.clearedRows-c.before); left > 0 {
+			if err := s.change(func(m *merge) error { m.handled = left; return nil }); err != nil {
+				return s.writeFailed(err)
 			}
-			return nil
-		})
-		return s.writeFailed(err)
+			c.stats.Deletions = left
+		}
+		for _, id := range c.orphans { // a commit each: one that is damaged stops no other
+			if err := s.change(func(m *merge) error { return c.dropOrphan(m, id) }); err != nil {
+				if s.file.Failed() != nil || ends(err) {
+					return s.writeFailed(err)
+				}
+				c.damage.add(err)
+			}
+		}
+		return nil
 	})
 }
 
@@ -288,8 +324,11 @@ func (c *collection) dropOrphan(m *merge, id uint64) error {
 		if named, err := m.base.names(id, set.Owner()); err != nil || named {
 			return err
 		}
+		if err := m.sets.Drop(id); err != nil {
+			return err
+		}
 		c.stats.Orphans++
-		return m.sets.Drop(id)
+		return nil
 	})
 }
 

@@ -48,7 +48,7 @@ func (s *Store) dangerOf(st *state) danger {
 // taken.
 func (s *Store) pendingShare(st *state) float64 {
 	ring := float64(st.view.record.walSize / wal.RecordSize)
-	return max(1-float64(s.log.Room())/ring, float64(s.pendingOps()*opBytes)/float64(s.opts.MemoryBudget))
+	return max(1-float64(s.log.Room())/ring, float64(st.pendingOps()*opBytes)/float64(s.opts.MemoryBudget))
 }
 
 // oldest is the time of the oldest pending operation, ns since 1970; 0: there is none.
@@ -64,7 +64,7 @@ func (st *state) oldest() int64 {
 // calm checkpoints if operations are pending and the store is in danger.
 func (s *Store) calm(ctx context.Context) error {
 	st := s.state.Load()
-	if st == nil || s.pendingOps() == 0 || s.dangerOf(st).score() < dangerDue {
+	if st == nil || st.pendingOps() == 0 || s.dangerOf(st).score() < dangerDue {
 		return nil
 	}
 	return s.Checkpoint(ctx)

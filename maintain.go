@@ -1,12 +1,16 @@
 package cidstore
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Maintain does at once what checkpoints and the background do by and by: it
 // checkpoints, moves sets that fit the entries of their keys there, compacts the others,
 // drops what the deletion log names, folds all that waits into its groups, merges groups
-// that have become small, and gives sets the ids of those that are gone. It stops between two steps when ctx is done, or the store
-// is closed; what is done by then is done.
+// that have become small, and gives sets the ids of those that are gone. What is damaged
+// stays as it is, and is told at the end. It stops between two steps when ctx is done, or
+// the store is closed; what is done by then is done.
 func (s *Store) Maintain(ctx context.Context) error {
 	ctx, cancel := s.during(ctx)
 	defer cancel()
@@ -17,15 +21,24 @@ func (s *Store) maintain(ctx context.Context) error {
 	if err := s.Checkpoint(ctx); err != nil {
 		return err
 	}
-	for left := s.state.Load().view.record.sets.Sets; ; left -= scannedSets {
-		if _, err := s.collect(ctx, collection{sets: scannedSets, demote: true}); err != nil {
+	r, pin, err := s.acquire()
+	if err != nil {
+		return err
+	}
+	left := r.view.record.sets.Sets
+	r.view.Unpin(pin)
+	var damage error // which stops nothing else
+	for ; ; left -= scannedSets {
+		_, err := s.collect(ctx, collection{sets: scannedSets, demote: true})
+		if err != nil && !errors.Is(err, ErrCorrupt) {
 			return err
 		}
+		damage = errors.Join(damage, err)
 		if left <= scannedSets {
 			break
 		}
 	}
-	return s.exclusively(func() error {
+	err = s.exclusively(func() error {
 		if err := s.checkpointAll(ctx); err != nil {
 			return err
 		}
@@ -40,15 +53,27 @@ func (s *Store) maintain(ctx context.Context) error {
 		}
 		return s.settle()
 	})
+	return errors.Join(damage, err)
 }
 
-// foldAll folds every entry that waits in a run into its group. checkpointing is held.
+// foldAll folds every entry that waits in a run into its group. checkpointing is held. It
+// is no checkpoint: the log may have no frame that one could be said to reach.
 func (s *Store) foldAll(ctx context.Context) error {
 	if s.state.Load().view.buckets.Runs() == 0 {
 		return nil
 	}
-	s.freeze()
-	return s.mergeFrozen(ctx, true)
+	return s.overGroups(ctx, func(m *merge) (changed bool, err error) {
+		r := m.base.directory.Run(m.next)
+		m.changes, m.next = m.changes[:0], r.Last()+1
+		st, err := m.base.buckets.State(r.Pointer.Bucket)
+		if err != nil {
+			return false, err
+		}
+		if n, err := m.base.buckets.Waits(&st); n == 0 || err != nil {
+			return false, err
+		}
+		return m.fold(r.Pointer.Bucket, st)
+	})
 }
 
 // MigrateDirectory brings the directory into the form that its size asks for: an

@@ -36,35 +36,49 @@ func (s *Store) DemoteIfPossible(key E) (bool, error) {
 		return false, err
 	}
 	ops := []wal.Op{{Code: wal.DemoteSet, Key: key}}
-	claim, err := s.admit(ops)
-	if err != nil {
-		return false, err
+	for {
+		done, demoted, err := s.demote(key, ops)
+		if err != nil {
+			return false, err
+		}
+		if done {
+			return demoted, s.afterWrite()
+		}
+		claim, err := s.admit(ops) // waits until there is room
+		if err != nil {
+			return false, err
+		}
+		s.release(claim)
 	}
-	demoted, err := s.demote(key, ops)
-	s.release(claim)
-	if err != nil {
-		return false, err
-	}
-	return demoted, s.afterWrite()
 }
 
-// demote logs the demotion of a set and reports whether it changes anything: others
-// may have written since that was looked at. No checkpoint may take the operation, and
-// those before it, out of the tables meanwhile.
-func (s *Store) demote(key E, ops []wal.Op) (bool, error) {
+// demote logs the demotion of a set, if there is room for it, and reports whether it
+// changes anything: others may have written since that was looked at. No checkpoint may
+// take the operation, and those before it, out of the tables meanwhile. Who holds
+// checkpointing may wait for claims, so nobody waits for that with one.
+func (s *Store) demote(key E, ops []wal.Op) (done, demoted bool, err error) {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
+	want := s.wants(ops)
+	if !s.claim(want) {
+		return false, false, nil
+	}
+	defer s.release(want)
+	if s.cover(true) != nil {
+		return false, false, nil // admit tells, or makes room
+	}
 	last, err := s.append(ops)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	r, pin, err := s.acquire()
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	defer r.view.Unpin(pin)
 	r.visible = r.fresh.newest(r.view.hasher.Hash(key), key, last).sequence - 1
-	return r.demotable(key)
+	demoted, err = r.demotable(key)
+	return true, demoted, err
 }
 
 // demotable reports whether key has a spilled set of values that would fit its entry.

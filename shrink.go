@@ -25,6 +25,8 @@ const (
 func (s *Store) Shrink(ctx context.Context) error {
 	ctx, cancel := s.during(ctx)
 	defer cancel()
+	s.collecting.Lock() // a collection has a view of its own
+	defer s.collecting.Unlock()
 	return s.ended(s.exclusively(func() error { return s.shrink(ctx) }))
 }
 

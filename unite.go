@@ -272,11 +272,16 @@ func (s *Store) renumberSets(ctx context.Context) error {
 			return false, err
 		}
 		for i := range items {
-			if it := &items[i]; it.Spilled && it.Set >= used {
-				if it.Set, err = m.sets.Renumber(it.Key, it.Set); err != nil {
-					return false, err
-				}
-				changed = true
+			it := &items[i]
+			if !it.Spilled || it.Set < used {
+				continue
+			}
+			id, err := m.sets.Renumber(it.Key, it.Set)
+			switch {
+			case err == nil:
+				it.Set, changed = id, true
+			case !errors.Is(err, ErrCorrupt): // one that is damaged stays
+				return false, err
 			}
 		}
 		if !changed {

@@ -138,21 +138,14 @@ type admission struct {
 // memory, and in the tree's free space. Every wait ends: in room, ErrNoSpace,
 // ErrPoisoned or ErrClosed.
 func (s *Store) admit(ops []wal.Op) (claim, error) {
-	want := claim{wal.RecordsFor(len(ops), s.opts.blockBytes), int64(len(ops))}
+	want := s.wants(ops)
 	if most := s.opts.WALBytes / wal.RecordSize / 3; want.records > most {
 		return claim{}, fmt.Errorf("batch of %d operations: %w: %d records with their end, a third of the log is %d",
 			len(ops), ErrTooLarge, want.records, most)
 	}
 	deletes, spared := onlyDeletes(ops), false
 	for {
-		s.admission.mu.Lock()
-		short := s.shortOf(want)
-		if short == enough {
-			s.admission.claimed.records += want.records
-			s.admission.claimed.ops += want.ops
-		}
-		s.admission.mu.Unlock()
-		if short == enough {
+		if s.claim(want) {
 			err := s.cover(deletes)
 			if err == nil {
 				return want, nil
@@ -172,6 +165,23 @@ func (s *Store) admit(ops []wal.Op) (claim, error) {
 			return claim{}, err
 		}
 	}
+}
+
+// wants is the claim of a frame of these operations.
+func (s *Store) wants(ops []wal.Op) claim {
+	return claim{wal.RecordsFor(len(ops), s.opts.blockBytes), int64(len(ops))}
+}
+
+// claim promises want if there is room for it now.
+func (s *Store) claim(want claim) bool {
+	s.admission.mu.Lock()
+	defer s.admission.mu.Unlock()
+	if s.shortOf(want) != enough {
+		return false
+	}
+	s.admission.claimed.records += want.records
+	s.admission.claimed.ops += want.ops
+	return true
 }
 
 func onlyDeletes(ops []wal.Op) bool {
@@ -241,8 +251,9 @@ func (s *Store) shortOf(want claim) shortage {
 }
 
 // pendingOps is the number of operations in memory that are not in the tree.
-func (s *Store) pendingOps() int64 {
-	st := s.state.Load()
+func (s *Store) pendingOps() int64 { return s.state.Load().pendingOps() }
+
+func (st *state) pendingOps() int64 {
 	n := int64(st.fresh.count.Load())
 	if st.frozen != nil {
 		n += int64(st.frozen.count.Load())

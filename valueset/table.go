@@ -120,6 +120,30 @@ func (s Stored) Tombstones() uint64 { return s.state.tombs }
 
 func (s Stored) isTree() bool { return s.state.class == classTree }
 
+// Compactable reads what a compaction reads of a set, and returns what is wrong with it.
+func (s Stored) Compactable() error {
+	if !s.isTree() {
+		_, err := s.row()
+		return err
+	}
+	root := s.root()
+	return s.compactable(&root, int(s.state.depth))
+}
+
+func (s Stored) compactable(c *child, level int) error {
+	b, err := s.node(c, level)
+	if err != nil || level == 0 {
+		return err
+	}
+	kids, err := inner(b).children(c)
+	for i := range kids {
+		if err == nil && kids[i].tombs > 0 {
+			err = s.compactable(&kids[i], level-1)
+		}
+	}
+	return err
+}
+
 // row is the verified bytes of the set's row.
 func (s Stored) row() ([]byte, error) {
 	return s.verified(s.set, int(s.state.class)*keys.Size)

@@ -396,34 +396,36 @@ func (w *Writer) release(s *Set) error {
 }
 
 // Renumber gives the set of a key an unused id, and returns it: for sets that nothing else
-// in the Tx changes.
+// in the Tx changes. A set that is damaged stays as it is; the Tx may go on.
 func (w *Writer) Renumber(key keys.E, set uint64) (uint64, error) {
 	s, err := w.base.Open(set, key)
 	if err != nil {
 		return 0, err
+	}
+	var row []byte // the nodes of a tree have numbers of their own
+	if !s.isTree() {
+		if row, err = s.row(); err != nil {
+			return 0, err
+		}
 	}
 	id, err := w.newSet()
 	if err != nil {
 		return 0, err
 	}
 	st := s.state
-	if !s.isTree() { // a row has the number of its set; the nodes of a tree have their own
-		b, err := s.row()
-		if err != nil {
-			return 0, err
-		}
+	if row != nil {
 		k, _ := classIndex(st.class)
 		d, err := w.class(k)
 		if err != nil {
 			return 0, err
 		}
-		if st.at, err = d.Write(b, id, 0); err != nil {
+		if st.at, err = d.Write(row, id, 0); err != nil {
 			return 0, err
 		}
 		d.Delete(set, 0)
 		w.grown[k] = true
 		st.row, st.commit = id, w.tx.NextCommit()
-		st.crc = w.base.seed.checksum(id, st.commit, b)
+		st.crc = w.base.seed.checksum(id, st.commit, row)
 	}
 	if err := w.setState(id, &st); err != nil {
 		return 0, err
@@ -599,6 +601,12 @@ func (w *Writer) Flush() error {
 
 // trim forgets the ids at the end of whose pages none is in use.
 func (w *Writer) trim() error {
+	err := w.dropLastPages()
+	w.Search = min(w.Search, w.Sets)
+	return err
+}
+
+func (w *Writer) dropLastPages() error {
 	for w.Unused > 0 && w.Sets > 0 {
 		first := (w.Sets - 1) / pageRows * pageRows
 		for set := first; set < w.Sets; set++ {
@@ -609,7 +617,6 @@ func (w *Writer) trim() error {
 		w.Unused -= w.Sets - first
 		w.Sets = first
 	}
-	w.Search = min(w.Search, w.Sets)
 	return nil
 }
 

@@ -1,0 +1,388 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// The tests of this file are faults that were found in the upkeep of stores, each once.
+
+func waitsAt(names ...string) string {
+	buf := make([]byte, 1<<22)
+	buf = buf[:runtime.Stack(buf, true)]
+	out := ""
+	for _, name := range names {
+		out += fmt.Sprintf("%d in %s, ", strings.Count(string(buf), name+"("), name)
+	}
+	return out
+}
+
+// demotables makes sets of n keys that can be demoted, over and over.
+func demotables(s *Store, key uint64) error {
+	var b Batch
+	for v := range uint64(6) {
+		b.Insert(FromUint64(key), FromUint64(v))
+	}
+	for v := range uint64(3) {
+		b.DeleteValue(FromUint64(key), FromUint64(v))
+	}
+	return s.Apply(&b)
+}
+
+// TestUpkeepShrinkDemote: Shrink waits in admission.limit for claims that callers of
+// DemoteIfPossible hold, who wait for checkpointing, which Shrink holds.
+func TestUpkeepShrinkDemote(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, GCInterval: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Data, of which the first part goes: gaps before the log.
+	for k := range uint64(100) {
+		var b Batch
+		for i := range uint64(300) {
+			b.Insert(FromUint64(1000+k*300+i), FromUint64(i))
+		}
+		mustDo(t, s.Apply(&b))
+	}
+	_, err = s.growRing(60 << 10) // the log lies at the end, as if it had grown there
+	mustDo(t, err)
+	for k := range uint64(100) {
+		var b Batch
+		for i := range uint64(300) {
+			b.Delete(FromUint64(1000 + k*300 + i))
+		}
+		mustDo(t, s.Apply(&b))
+	}
+	mustDo(t, s.Maintain(t.Context()))
+
+	const n = 30
+	var group sync.WaitGroup
+	stop := make(chan struct{})
+	for g := range uint64(n) {
+		group.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := demotables(s, g); err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := s.DemoteIfPossible(FromUint64(g)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	time.Sleep(100 * time.Millisecond)
+	done := make(chan error, 1)
+	go func() { done <- s.Shrink(t.Context()) }()
+	select {
+	case err := <-done:
+		t.Log(err)
+	case <-time.After(15 * time.Second):
+		t.Fatal("deadlock: ", waitsAt("(*Store).Shrink", "(*admission).limit", "(*Store).demote", "(*Store).makeRoom"), s.admission.claimed)
+	}
+	close(stop)
+	group.Wait()
+	mustDo(t, s.Close())
+}
+
+// TestUpkeepMakeRoomDemote: a write waits in makeRoom, with checkpointing held, for claims that
+// callers of DemoteIfPossible hold, who wait for checkpointing.
+func TestUpkeepMakeRoomDemote(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, GCInterval: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 16
+	for g := range uint64(n) {
+		mustDo(t, demotables(s, g))
+	}
+	mustDo(t, s.Checkpoint(t.Context()), s.Maintain(t.Context()))
+	for g := range uint64(n) {
+		mustDo(t, demotables(s, g))
+	}
+	var group sync.WaitGroup
+	s.checkpointing.Lock() // a checkpoint is under way
+	var others []claim     // and writers whose frames are on their way to the disk
+	for {
+		c := claim{64, 1}
+		s.admission.mu.Lock()
+		short := s.shortOf(c)
+		if short == enough {
+			s.admission.claimed.records += c.records
+			s.admission.claimed.ops += c.ops
+		}
+		s.admission.mu.Unlock()
+		if short != enough {
+			break
+		}
+		others = append(others, c)
+	}
+	for w := range uint64(4) { // these wait for room, and so for the checkpoint
+		group.Go(func() {
+			var b Batch
+			for i := range uint64(300) {
+				b.Insert(FromUint64(1000*w+i), FromUint64(i))
+			}
+			if err := s.Apply(&b); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	time.Sleep(200 * time.Millisecond)
+	for _, c := range others { // now they are there
+		s.release(c)
+	}
+	for g := range uint64(n) {
+		group.Go(func() {
+			if _, err := s.DemoteIfPossible(FromUint64(g)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	time.Sleep(200 * time.Millisecond)
+	s.checkpointing.Unlock()
+	done := make(chan struct{})
+	go func() { group.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("deadlock: ", waitsAt("(*admission).awaitRelease", "(*Store).demote", "(*Store).makeRoom"), s.admission.claimed)
+	}
+	mustDo(t, s.Close())
+}
+
+// TestUpkeepSearchPastSets: sets are deleted, some ids are used again, which moves search_set,
+// and then the highest ids go: trim returns before it lowers search_set, and the store that
+// Close leaves cannot be opened any more.
+func TestUpkeepSearchPastSets(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	s, err := Open(path, &Options{GCInterval: -1})
+	mustDo(t, err)
+	put := func(from, to uint64) {
+		var b Batch
+		for k := from; k < to; k++ {
+			for v := range uint64(5) {
+				b.Insert(FromUint64(k), FromUint64(v))
+			}
+		}
+		mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+	}
+	drop := func(from, to uint64) {
+		var b Batch
+		for k := from; k < to; k++ {
+			b.Delete(FromUint64(k))
+		}
+		mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+	}
+	put(0, 64)       // ids 0 to 63
+	put(64, 300)     // and up to 299
+	drop(64, 200)    // of which some are unused now
+	put(1000, 1100)  // and are used again: the search stands behind them
+	drop(200, 300)   // the highest go
+	drop(10, 11)     // one in the first page
+	drop(1000, 1100) // and all others but the first 64
+	c := s.state.Load().view.record.sets
+	t.Logf("%+v", c)
+	if c.Search > c.Sets {
+		t.Errorf("search_set is %d of %d", c.Search, c.Sets)
+	}
+	mustDo(t, s.Close())
+	s, err = Open(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustDo(t, s.Close())
+}
+
+// TestUpkeepMetricsClose: Metrics beside Close.
+func TestUpkeepMetricsClose(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	for range 20 {
+		s, err := Open(path, &Options{WALBytes: 64 << 10, GCInterval: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for s.Metrics().Open {
+				}
+			})
+		}
+		if err := s.Insert(FromUint64(1), FromUint64(2)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+	}
+}
+
+// TestUpkeepShrinkBesideCollection: Shrink says that snapshots are open where only the background has one.
+func TestUpkeepShrinkBesideCollection(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 1 << 20, GCInterval: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for k := range uint64(3000) {
+		var b Batch
+		for v := range uint64(8) {
+			b.Insert(FromUint64(k), FromUint64(v))
+		}
+		if err := s.Apply(&b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pinned := 0
+	for range 20 {
+		if err := s.Shrink(context.Background()); errors.Is(err, ErrSpacePinned) {
+			pinned++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if pinned > 0 {
+		t.Errorf("%d of 20 Shrinks: ErrSpacePinned, though the program has no snapshot", pinned)
+	}
+}
+
+// untilCommit is done as soon as a root is committed: between two slices.
+type untilCommit struct {
+	context.Context
+	s    *Store
+	from uint64
+}
+
+func (c untilCommit) Err() error {
+	if c.s.state.Load().view.Commit() > c.from {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestUpkeepMaintainKilled: a store whose process is killed, or loses power, in Maintain, while
+// that folds runs in several slices and nothing is pending, cannot be opened any more, and not
+// read by others meanwhile either. Options are the defaults.
+func TestUpkeepMaintainKilled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	s, err := Open(path, &Options{GCInterval: -1})
+	mustDo(t, err)
+	random := uint64(0)
+	load := func(n int) {
+		for range n {
+			var b Batch
+			for range 10_000 {
+				random++
+				b.Insert(FromUint64(mix64(random)), FromUint64(random))
+			}
+			mustDo(t, s.Apply(&b))
+		}
+		mustDo(t, s.Checkpoint(t.Context()))
+	}
+	load(50)
+	load(14)                             // most of these wait in runs
+	mustDo(t, s.Checkpoint(t.Context())) // and what the checkpoint has logged of itself too
+	r := &s.state.Load().view.record
+	waiting, _ := s.state.Load().view.buckets.Waiting()
+	t.Logf("%d keys, %d wait, last applied %d, end of the log %d", r.numKeys, waiting, r.lastApplied, s.logEnd())
+	// The moment between two slices of foldAll:
+	err = s.exclusively(func() error { return s.foldAll(untilCommit{t.Context(), s, s.state.Load().view.Commit()}) })
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	r = &s.state.Load().view.record
+	t.Logf("slice through %d, last applied %d", r.sliceThrough, r.lastApplied)
+
+	other, err := Open(path, &Options{ReadOnly: true})
+	if err != nil {
+		t.Errorf("a reader: %v", err)
+	} else {
+		mustDo(t, other.Close())
+	}
+	// What kill -9 would leave now:
+	data, err := os.ReadFile(path)
+	mustDo(t, err)
+	copied := filepath.Join(t.TempDir(), "killed.h5")
+	mustDo(t, os.WriteFile(copied, data, 0o600))
+	killed, err := Open(copied, nil)
+	if err != nil {
+		t.Errorf("after a kill: %v", err)
+	} else {
+		mustDo(t, killed.Close())
+	}
+	mustDo(t, s.Close())
+}
+
+// TestUpkeepDamagedSetStopsCollection: one damaged set keeps all others from being compacted,
+// and every row of the deletion log in it, for ever.
+func TestUpkeepDamagedSetStopsCollection(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	s, err := Open(path, &Options{GCInterval: -1})
+	mustDo(t, err)
+	var b Batch
+	for k := range uint64(100) {
+		for v := range uint64(10) {
+			b.Insert(FromUint64(k), FromUint64(v))
+		}
+	}
+	mustDo(t, s.Apply(&b))
+	b.Reset()
+	for k := range uint64(100) {
+		b.DeleteValue(FromUint64(k), FromUint64(1))
+	}
+	mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+	v := s.state.Load().view
+	hash := v.hasher.Hash(FromUint64(5))
+	entry, _, err := v.buckets.Find(v.directory.Bucket(hash), hash, FromUint64(5))
+	mustDo(t, err)
+	id, _ := entry.Spilled()
+	mustDo(t, s.Close())
+	s, err = Open(path, &Options{ReadOnly: true})
+	mustDo(t, err)
+	var at int64
+	for class := range 64 {
+		if place, err := s.state.Load().view.Dataset(fmt.Sprintf("/values/class_%d", class)); err == nil {
+			chunk, found, err := place.Find(id, 0)
+			mustDo(t, err)
+			if found {
+				at = int64(chunk.Address)
+			}
+		}
+	}
+	if at == 0 {
+		t.Fatal("not found")
+	}
+	mustDo(t, s.Close())
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	mustDo(t, err)
+	_, err = f.WriteAt([]byte{0xff}, at+3)
+	mustDo(t, err, f.Close())
+	s, err = Open(path, &Options{GCInterval: -1})
+	mustDo(t, err)
+	for range 3 {
+		stats, err := s.RunGCOnce(t.Context())
+		t.Logf("%+v, %v", stats, err)
+	}
+	if m := s.Metrics(); m.Tombstones > 1 {
+		t.Errorf("%d tombstones of 100 are left, %d rows of the deletion log", m.Tombstones, m.DeletionRows)
+	}
+	t.Log(s.Maintain(t.Context()))
+	t.Log(s.Close())
+}
