@@ -85,6 +85,7 @@ type collection struct {
 	rows    uint64 // of the deletion log, to be handled
 	before  uint64 // Store.clearedRows as of the view
 	ops     []wal.Op
+	each    []uint64         // tombstones of the set of each
 	asked   map[E]wal.Opcode // keys that have an operation
 	orphans []uint64
 	stats   GCStats
@@ -136,14 +137,18 @@ func (c *collection) deletions(ctx context.Context) error {
 				return i+1 < from+rowsPerStep
 			})
 		})
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrCorrupt) {
 			return err
+		}
+		if err != nil { // the scan of sets finds what the rest would name
+			c.damage.add(err)
+			return nil
 		}
 		for _, key := range names {
 			if c.asked[key] != 0 {
 				continue
 			}
-			n, err := c.tombstones(key)
+			n, err := c.view.compactable(key)
 			switch {
 			case err != nil && ends(err):
 				return err
@@ -157,34 +162,17 @@ func (c *collection) deletions(ctx context.Context) error {
 	return nil
 }
 
-// tombstones is the number of tombstones of key, whose set can be compacted.
-func (c *collection) tombstones(key E) (n int, err error) {
-	n, err = c.view.TombstoneCount(key)
-	if n == 0 || err != nil {
-		return 0, err
-	}
-	err = c.view.guard(func() error {
-		d, err := c.view.stored(c.view.view.hasher.Hash(key), key)
-		if err != nil || !d.spilled {
-			return err
-		}
-		return d.set.Compactable()
-	})
-	return n, err
-}
-
 // ask has an operation made on the set of a key, which has so many tombstones.
 func (c *collection) ask(code wal.Opcode, key E, tombstones uint64) {
 	before := c.asked[key]
 	if before >= code { // a demotion does what a compaction does, and more
 		return
 	}
-	if before == 0 && tombstones > 0 {
-		c.stats.Compacted++
-		c.stats.Tombstones += tombstones
+	if before != 0 {
+		tombstones = 0 // counted
 	}
 	c.asked[key] = code
-	c.ops = append(c.ops, wal.Op{Code: code, Key: key})
+	c.ops, c.each = append(c.ops, wal.Op{Code: code, Key: key}), append(c.each, tombstones)
 }
 
 // submit logs the operations that were asked for. By now the view is closed: it holds
@@ -200,6 +188,13 @@ func (c *collection) submit(ctx context.Context) error {
 		if err := c.store.write(ops); err != nil {
 			return err
 		}
+		for _, n := range c.each[:len(ops)] {
+			if n > 0 {
+				c.stats.Compacted++
+				c.stats.Tombstones += n
+			}
+		}
+		c.each = c.each[len(ops):]
 	}
 	return nil
 }
@@ -303,10 +298,14 @@ func (c *collection) finish(ctx context.Context) error {
 			c.stats.Deletions = left
 		}
 		for _, id := range c.orphans { // a commit each: one that is damaged stops no other
-			if err := s.change(func(m *merge) error { return c.dropOrphan(m, id) }); err != nil {
-				if s.file.Failed() != nil || ends(err) {
-					return s.writeFailed(err)
-				}
+			dropped := false
+			err := s.change(func(m *merge) (err error) { dropped, err = dropOrphan(m, id); return err })
+			switch {
+			case err == nil && dropped:
+				c.stats.Orphans++
+			case err != nil && !errors.Is(err, ErrCorrupt):
+				return s.writeFailed(err)
+			case err != nil:
 				c.damage.add(err)
 			}
 		}
@@ -315,8 +314,8 @@ func (c *collection) finish(ctx context.Context) error {
 }
 
 // dropOrphan frees a set, if it still is what the scan has seen.
-func (c *collection) dropOrphan(m *merge, id uint64) error {
-	return guard(func() error {
+func dropOrphan(m *merge, id uint64) (dropped bool, err error) {
+	err = guard(func() error {
 		set, used, err := m.base.sets.At(id)
 		if err != nil || !used {
 			return err
@@ -324,12 +323,10 @@ func (c *collection) dropOrphan(m *merge, id uint64) error {
 		if named, err := m.base.names(id, set.Owner()); err != nil || named {
 			return err
 		}
-		if err := m.sets.Drop(id); err != nil {
-			return err
-		}
-		c.stats.Orphans++
-		return nil
+		dropped = true
+		return m.sets.Drop(id)
 	})
+	return dropped, err
 }
 
 // exclusively runs f while nobody else changes the tree, unless no writes are taken.

@@ -1,6 +1,7 @@
 package cidstore
 
 import (
+	"errors"
 	"math/bits"
 
 	"github.com/cidstore/cidstore/bucket"
@@ -367,13 +368,24 @@ func (m *merge) flush() error {
 // handled. Where there are more than the log may hold, or the disk is full, all of them
 // go: the sets that they name are compacted when a collection comes by.
 func (m *merge) logDeletions() (err error) {
-	log, rows := gc.Open(m.base.View, m.record.numDeletions), m.record.numDeletions
-	m.cleared = min(m.handled, rows)
-	if rows-m.cleared+uint64(len(m.deletions)) > m.record.mostDeletions() || m.file.Tight() {
-		m.cleared = rows
+	rows := m.record.numDeletions
+	drop := min(m.handled, rows)
+	if rows-drop+uint64(len(m.deletions)) > m.record.mostDeletions() || m.file.Tight() {
+		drop = rows
 	}
-	if m.cleared > 0 {
-		if m.record.numDeletions, err = log.Clear(m.tx, m.cleared); err != nil {
+	if err = m.writeDeletions(drop); errors.Is(err, ErrCorrupt) { // rows are advice: those that are damaged go
+		err = m.writeDeletions(rows)
+	}
+	return err
+}
+
+// writeDeletions drops the first rows of the deletion log, and adds those of this commit.
+// To drop all of them it reads none.
+func (m *merge) writeDeletions(drop uint64) (err error) {
+	log := gc.Open(m.base.View, m.base.record.numDeletions)
+	m.cleared = drop
+	if drop > 0 {
+		if m.record.numDeletions, err = log.Clear(m.tx, drop); err != nil {
 			return err
 		}
 	}

@@ -214,8 +214,6 @@ func parseRecord(p []byte, size int64) (record, error) {
 		return bad(recUnusedGroups, "%d of %d groups are unused, want fewer", r.unusedGroups, r.numGroups)
 	case r.numBuckets < r.groups() || r.numBuckets/64 > r.groups():
 		return bad(recNumBuckets, "%d buckets in %d groups, want 1 to 64 in each", r.numBuckets, r.groups())
-	case r.sets.Search > r.sets.Sets:
-		return bad(recSearchSet, "search for an unused set at %d, want 0 to %d", r.sets.Search, r.sets.Sets)
 	case r.sets.Unused > r.sets.Sets:
 		return bad(recUnusedSets, "%d of %d sets are unused", r.sets.Unused, r.sets.Sets)
 	case r.sliceThrough != 0 && r.sliceThrough < r.lastApplied:

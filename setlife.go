@@ -13,7 +13,7 @@ import (
 // Compact drops the tombstones of the set of key. Its values stay. A key without
 // tombstones is no error. It is durable when it returns, as Insert is.
 func (s *Store) Compact(key E) error {
-	n, err := s.TombstoneCount(key)
+	n, err := s.compactable(key)
 	if err != nil {
 		return err
 	}
@@ -21,6 +21,32 @@ func (s *Store) Compact(key E) error {
 		return s.write(nil) // refused where a write would be
 	}
 	return s.one(wal.Op{Code: wal.CompactSet, Key: key})
+}
+
+// compactable is the number of tombstones of key, whose set can be compacted: an operation
+// that no checkpoint could make would stop all of them.
+func (s *Store) compactable(key E) (n int, err error) {
+	r, pin, err := s.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer r.view.Unpin(pin)
+	return r.compactable(key)
+}
+
+func (r reader) compactable(key E) (n int, err error) {
+	n, err = r.tombstones(key)
+	if n == 0 || err != nil {
+		return 0, err
+	}
+	err = r.guard(func() error {
+		d, err := r.stored(r.view.hasher.Hash(key), key)
+		if err != nil || !d.spilled {
+			return err
+		}
+		return d.set.Compactable()
+	})
+	return n, err
 }
 
 // DemoteIfPossible moves the set of key from a spilled form back into the entry of

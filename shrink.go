@@ -45,6 +45,7 @@ func (s *Store) shrink(ctx context.Context) error {
 		if err := s.fillGaps(ctx); err != nil {
 			return err
 		}
+		s.file.DrainOlder()
 		return s.file.Trim(s.closedReserve(), s.adoptRoot)
 	})
 	switch {
@@ -64,6 +65,7 @@ func (s *Store) fillGaps(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		s.file.DrainOlder() // what reads under way hold could not be moved, nor given back
 		if err := s.pack(); err != nil {
 			return err
 		}

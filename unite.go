@@ -207,6 +207,10 @@ func (s *Store) overGroups(ctx context.Context, visit func(m *merge) (changed bo
 		switch {
 		case errors.Is(err, ErrNoSpace) && limit > leastSlice:
 			limit = max(limit/4, leastSlice)
+		case errors.Is(err, ErrNoSpace) && !s.settled:
+			if err := s.settle(); err != nil {
+				return err
+			}
 		case err != nil:
 			return s.writeFailed(err)
 		case next == 0:

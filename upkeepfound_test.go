@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/cidstore/cidstore/hdf5io"
 )
 
 // The tests of this file are faults that were found in the upkeep of stores, each once.
@@ -385,4 +387,207 @@ func TestUpkeepDamagedSetStopsCollection(t *testing.T) {
 	}
 	t.Log(s.Maintain(t.Context()))
 	t.Log(s.Close())
+}
+
+// TestUpkeepDamagedDeletionLog: a byte of the deletion log is damaged, which only says what is
+// to be collected: collections, checkpoints with deletes, Close and the next Open fail.
+func TestUpkeepDamagedDeletionLog(t *testing.T) {
+	for _, rows := range []int{100, 3000} {
+		t.Run(fmt.Sprint(rows), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "s.h5")
+			o := &Options{GCInterval: -1, WALBytes: 256 << 10}
+			s, err := Open(path, o)
+			mustDo(t, err)
+			for i := 0; i < rows; i += 100 {
+				var b Batch
+				for k := range uint64(100) {
+					b.Insert(FromUint64(k), FromUint64(uint64(i)))
+					b.DeleteValue(FromUint64(k), FromUint64(uint64(i)))
+				}
+				mustDo(t, s.Apply(&b))
+			}
+			for k := range uint64(100) {
+				mustDo(t, s.Insert(FromUint64(k), FromUint64(1)))
+			}
+			mustDo(t, s.Close())
+			s, err = Open(path, &Options{ReadOnly: true})
+			mustDo(t, err)
+			log, err := s.state.Load().view.Dataset("/deletion_log")
+			mustDo(t, err)
+			var at []int64
+			mustDo(t, log.Walk(nil, func(c hdf5io.Chunk) (bool, error) { at = append(at, int64(c.Address)); return true, nil }), s.Close())
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			mustDo(t, err)
+			p := make([]byte, 1)
+			last := at[len(at)-1]
+			_, err = f.ReadAt(p, last+100)
+			mustDo(t, err)
+			_, err = f.WriteAt([]byte{p[0] ^ 0x10}, last+100)
+			mustDo(t, err, f.Close())
+
+			s, err = Open(path, o)
+			mustDo(t, err)
+			if _, err := s.RunGCOnce(t.Context()); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("collection: %v, want damage to be told", err)
+			}
+			if _, err := s.RunGCOnce(t.Context()); err != nil { // the rows are gone
+				t.Errorf("the next collection: %v", err)
+			}
+			mustDo(t, s.Delete(FromUint64(7)))
+			if err := s.Checkpoint(t.Context()); err != nil {
+				t.Errorf("checkpoint: %v", err)
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("close: %v", err)
+			}
+			s, err = Open(path, o)
+			if err != nil {
+				t.Fatalf("open: %v", err)
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("close: %v", err)
+			}
+		})
+	}
+}
+
+// TestUpkeepCollectionOfADamagedTree: a leaf of a tree of values is damaged; all other keys can be
+// read and written, until a collection, which the background makes by itself, logs a compaction of
+// that tree: from then on no checkpoint of anything comes to its end, Close fails, and so does
+// Close after each reopening.
+func TestUpkeepCollectionOfADamagedTree(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	o := &Options{GCInterval: -1, WALBytes: 256 << 10}
+	s, err := Open(path, o)
+	mustDo(t, err)
+	for part := range uint64(10) {
+		var b Batch
+		for v := range uint64(1000) {
+			b.Insert(FromUint64(1), FromUint64(part*1000+v))
+		}
+		mustDo(t, s.Apply(&b))
+	}
+	var b Batch
+	for v := range uint64(10) {
+		b.DeleteValue(FromUint64(1), FromUint64(9_000+v))
+	}
+	mustDo(t, s.Apply(&b), s.Close())
+
+	s, err = Open(path, &Options{ReadOnly: true})
+	mustDo(t, err)
+	nodes, err := s.state.Load().view.Dataset("/values/nodes")
+	mustDo(t, err)
+	var at []int64
+	mustDo(t, nodes.Walk(nil, func(c hdf5io.Chunk) (bool, error) { at = append(at, int64(c.Address)); return true, nil }), s.Close())
+	whole, err := os.ReadFile(path)
+	mustDo(t, err)
+	for _, leaf := range []int{9, 40} { // the root, and the leaf with the tombstones: of others nothing is read
+		t.Run(fmt.Sprint("node ", leaf), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "s.h5")
+			mustDo(t, os.WriteFile(path, whole, 0o600))
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			mustDo(t, err)
+			p := make([]byte, 1)
+			_, err = f.ReadAt(p, at[leaf]+100)
+			mustDo(t, err)
+			_, err = f.WriteAt([]byte{p[0] ^ 0xff}, at[leaf]+100)
+			mustDo(t, err, f.Close())
+
+			s, err = Open(path, o)
+			mustDo(t, err)
+			mustDo(t, s.Insert(FromUint64(2), FromUint64(2)), s.Checkpoint(t.Context())) // others are well
+			t.Log(s.RunGCOnce(t.Context()))
+			mustDo(t, s.Insert(FromUint64(3), FromUint64(3)))
+			if err := s.Checkpoint(t.Context()); err != nil {
+				t.Errorf("a checkpoint of another key: %v", err)
+			}
+			written := 0
+			for i := range uint64(300) {
+				if err = s.Insert(FromUint64(100+i), FromUint64(3)); err != nil {
+					break
+				}
+				written++
+			}
+			if err != nil {
+				t.Errorf("after %d writes of other keys: %v", written, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("close: %v", err)
+			}
+			s, err = Open(path, o)
+			if err != nil {
+				t.Fatalf("open: %v", err)
+			}
+			if err := s.Checkpoint(t.Context()); err != nil {
+				t.Errorf("a checkpoint in the next life: %v", err)
+			}
+			_ = s.Close()
+		})
+	}
+}
+
+// TestUpkeepShrinkMetricsRace: run with -race.
+func TestUpkeepShrinkMetricsRace(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
+	mustDo(t, err)
+	var group sync.WaitGroup
+	stop := make(chan struct{})
+	group.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				s.Metrics()
+			}
+		}
+	})
+	for range 3000 {
+		mustDo(t, s.Shrink(t.Context()))
+	}
+	close(stop)
+	group.Wait()
+	mustDo(t, s.Close())
+}
+
+// TestUpkeepForgedCounts: counters of sets that cannot be end a checkpoint in an error, and
+// not in a root that nobody can open.
+func TestUpkeepForgedCounts(t *testing.T) {
+	for _, forged := range []uint64{1, 300} {
+		path := filepath.Join(t.TempDir(), "s.h5")
+		s, err := Open(path, &Options{GCInterval: -1})
+		mustDo(t, err)
+		var b Batch
+		for k := range uint64(400) {
+			for v := range uint64(5) {
+				b.Insert(FromUint64(k), FromUint64(v))
+			}
+		}
+		mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+		b.Reset()
+		for k := range uint64(200) {
+			b.Delete(FromUint64(k))
+		}
+		mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+		mustDo(t, s.exclusively(func() error {
+			return s.change(func(m *merge) error { m.sets.Unused = forged; return nil })
+		}), s.Close())
+		s, err = Open(path, &Options{GCInterval: -1})
+		mustDo(t, err)
+		b.Reset()
+		for k := range uint64(400) {
+			b.Delete(FromUint64(k))
+		}
+		mustDo(t, s.Apply(&b))
+		if err := s.Checkpoint(t.Context()); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("unused sets forged to %d: %v", forged, err)
+		}
+		_ = s.Close() // for the same reason
+		s, err = Open(path, &Options{ReadOnly: true})
+		mustDo(t, err)
+		if n, err := s.Count(FromUint64(300)); err != nil || n != 0 {
+			t.Errorf("%d values, %v: the log has the delete", n, err)
+		}
+		mustDo(t, s.Close())
+	}
 }

@@ -80,7 +80,7 @@ type File struct {
 	file    vfs.File
 	options Options
 	window  atomic.Pointer[window] // the newest; nil: read with ReadAt
-	alone   bool                   // no byte locks here: nobody else has the file open
+	alone   atomic.Bool            // nobody else has the file open: there are no byte locks here, or Alone is under way
 	uuid    [16]byte
 
 	view   atomic.Pointer[View] // the newest

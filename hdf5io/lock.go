@@ -50,7 +50,7 @@ func (f *File) lock() error {
 	}
 	err := f.file.TryLock(lockWriter)
 	if errors.Is(err, vfs.ErrNotSupported) {
-		f.alone = true
+		f.alone.Store(true)
 		err = f.file.TryLock(lockExclusive)
 	}
 	if err != nil {
@@ -63,7 +63,7 @@ func (f *File) lock() error {
 // unlock gives up all locks but pins. Closing the file would too; a test file
 // system, or a duplicated descriptor, may keep them.
 func (f *File) unlock() {
-	if !f.options.ReadOnly && !f.alone {
+	if !f.options.ReadOnly && !f.alone.Load() {
 		f.file.Unlock(lockWriter)
 	}
 	f.file.Unlock(lockShared)
@@ -105,7 +105,7 @@ func (f *File) unpin(commit uint64) {
 // outsidePin returns the oldest commit before limit that another opener has
 // pinned, or limit.
 func (f *File) outsidePin(limit uint64) (uint64, error) {
-	if f.alone || seedbug.On("pin-ignored") {
+	if f.alone.Load() || seedbug.On("pin-ignored") {
 		return limit, nil
 	}
 	for limit > 0 {

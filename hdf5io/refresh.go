@@ -63,16 +63,20 @@ func (f *File) Alone(do func() error) (alone bool, err error) {
 	if alone, err = f.lockAlone(); err != nil || !alone {
 		return false, err
 	}
-	before := f.alone
-	f.alone = true
-	err = do()
-	f.alone = before
-	return true, errors.Join(err, f.shareAgain())
+	if f.alone.Load() { // inside another call, or for good
+		return true, do()
+	}
+	f.alone.Store(true)
+	defer func() {
+		f.alone.Store(false)
+		err = errors.Join(err, f.shareAgain())
+	}()
+	return true, do()
 }
 
 // lockAlone takes the exclusive lock on the whole file, if nobody else has it open.
 func (f *File) lockAlone() (bool, error) {
-	if f.alone {
+	if f.alone.Load() {
 		return true, nil
 	}
 	err := f.file.TryLock(lockExclusive)
@@ -88,7 +92,7 @@ func (f *File) lockAlone() (bool, error) {
 // shareAgain goes back to the shared lock. The exchange is not atomic: an HDF5
 // program may have come in to write, and then we must not.
 func (f *File) shareAgain() error {
-	if f.alone {
+	if f.alone.Load() {
 		return nil
 	}
 	if err := f.file.TryLock(lockShared); err != nil {

@@ -186,6 +186,24 @@ func (f *File) Drain() {
 	}
 }
 
+// drainMost is how often DrainOlder looks: for about a second.
+const drainMost = 20_000
+
+// DrainOlder waits until no View but the newest is pinned, for about a second at most:
+// for reads that are under way, not for those who keep a View.
+func (f *File) DrainOlder() {
+	newest := f.view.Load()
+	for range drainMost {
+		f.space.mu.Lock()
+		pinned := slices.ContainsFunc(f.space.views, func(v *View) bool { return v != newest && v.pinned() })
+		f.space.mu.Unlock()
+		if !pinned {
+			return
+		}
+		time.Sleep(drainPoll)
+	}
+}
+
 func (f *File) anyPinned() bool {
 	f.space.mu.Lock()
 	defer f.space.mu.Unlock()

@@ -358,6 +358,11 @@ func (w *Writer) newSet() (uint64, error) {
 		w.Sets++
 		return w.Sets - 1, nil
 	}
+	return w.unused()
+}
+
+// unused takes an unused set id. There is one.
+func (w *Writer) unused() (uint64, error) {
 	for range w.Sets {
 		if w.Search >= w.Sets {
 			w.Search = 0
@@ -408,7 +413,7 @@ func (w *Writer) Renumber(key keys.E, set uint64) (uint64, error) {
 			return 0, err
 		}
 	}
-	id, err := w.newSet()
+	id, err := w.unused()
 	if err != nil {
 		return 0, err
 	}
@@ -614,8 +619,14 @@ func (w *Writer) dropLastPages() error {
 				return err
 			}
 		}
+		if w.Unused < w.Sets-first {
+			return setError(first, 0, "%d ids from here on are unused, but only %d of all are said to be", w.Sets-first, w.Unused)
+		}
 		w.Unused -= w.Sets - first
 		w.Sets = first
+	}
+	if w.Unused > w.Sets {
+		return setError(0, 0, "%d ids are said to be unused, of %d", w.Unused, w.Sets)
 	}
 	return nil
 }
