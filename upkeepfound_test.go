@@ -542,7 +542,7 @@ func TestUpkeepShrinkMetricsRace(t *testing.T) {
 			}
 		}
 	})
-	for range 3000 {
+	for range 200 {
 		mustDo(t, s.Shrink(t.Context()))
 	}
 	close(stop)
