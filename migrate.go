@@ -268,7 +268,7 @@ func (m *migration) keep(backup string, old vfs.File) (made bool, err error) {
 	return err == nil, err
 }
 
-// isKept tells whether there is a copy of the old file already, and makes that durable:
+// isKept reports whether there is a copy of the old file already, and makes that durable:
 // who made it may have been killed, or be no migration.
 func (m *migration) isKept(backup string, old vfs.File) (bool, error) {
 	file, info, err := openFile(backup, &m.opts)

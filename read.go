@@ -160,7 +160,7 @@ func (r reader) pending(hash uint64, key E) (fresh, frozen *op) {
 	return fresh, frozen
 }
 
-// inTree tells whether the frozen table's operations on keys of this hash are in
+// inTree reports whether the frozen table's operations on keys of this hash are in
 // the View already: a slice of the checkpoint has passed them.
 func (r reader) inTree(hash uint64) bool { return hash < r.view.record.sliceHash }
 
@@ -588,7 +588,7 @@ func ofStore(err error) error {
 	return err
 }
 
-// Has tells whether value is in the set of key.
+// Has reports whether value is in the set of key.
 func (s *Store) Has(key, value E) (ok bool, err error) {
 	r, pin, err := s.acquire()
 	if err != nil {
@@ -599,7 +599,7 @@ func (s *Store) Has(key, value E) (ok bool, err error) {
 	return ok, err
 }
 
-// HasKey tells whether key has any value.
+// HasKey reports whether key has any value.
 func (s *Store) HasKey(key E) (ok bool, err error) {
 	r, pin, err := s.acquire()
 	if err != nil {

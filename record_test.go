@@ -80,7 +80,7 @@ func (c *scenario) fillStructures() {
 }
 
 // forgeRecord changes eight bytes of the record in both slots, with the checksums
-// to it, and tells whether they were others.
+// to it, and reports whether they were others.
 func forgeRecord(t *testing.T, disk *crashfs.FS, offset int, value uint64) (changed bool) {
 	t.Helper()
 	f, err := disk.OpenFile(crashPath, vfs.ReadWrite, 0)

@@ -238,7 +238,7 @@ func (s *Store) beginLife(late []wal.Frame) error {
 	return s.commitEpochs(append(earlier, epoch))
 }
 
-// fits tells whether the frames to be logged again have room in the ring.
+// fits reports whether the frames to be logged again have room in the ring.
 func (s *Store) fits(late []wal.Frame) bool {
 	r := &s.state.Load().view.record
 	need := int64(0)

@@ -99,7 +99,7 @@ func (s *Store) readBehind(v *view) (st *state, salvaged, err error) {
 	return nil, nil, fmt.Errorf("the log was overwritten %d times while it was read", followTries)
 }
 
-// lapped tells whether a writer may have overwritten log records that v lacks.
+// lapped reports whether a writer may have overwritten log records that v lacks.
 func (s *Store) lapped(v *view) (bool, error) {
 	payloads, err := s.file.Payloads()
 	if err != nil {

@@ -81,7 +81,7 @@ func (v *Snapshot) ended() error {
 	return nil
 }
 
-// goesOn tells whether a loop goes on after a yield that returned more: not when
+// goesOn reports whether a loop goes on after a yield that returned more: not when
 // the yield has closed the snapshot, though there may be items that were read
 // before.
 func (r reader) goesOn(more bool) (bool, error) {

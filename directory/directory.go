@@ -86,7 +86,7 @@ func (p page) at(i uint64) Pointer      { return Pointer{p.buckets[i], p.refs[i]
 func (p page) set(i uint64, to Pointer) { p.buckets[i], p.refs[i] = to.Bucket, to.Ref }
 func (p page) clone() page              { return page{slices.Clone(p.buckets), slices.Clone(p.refs)} }
 
-// same tells whether p and q are one page, and not two that are equal.
+// same reports whether p and q are one page, and not two that are equal.
 func (p page) same(q page) bool { return &p.buckets[0] == &q.buckets[0] }
 
 // pointerAt is pointer i of all that pages hold.

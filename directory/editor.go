@@ -63,7 +63,7 @@ func (e *Editor) Merge(prefix uint64, depth uint8, into Pointer) {
 }
 
 // Halve makes the directory one bit shallower if no bucket needs the last bit;
-// it tells whether it did.
+// it reports whether it did.
 func (e *Editor) Halve() bool {
 	if e.depth == 0 {
 		return false

@@ -178,7 +178,7 @@ func newIDSet(buckets, pointers uint64) idSet {
 	return idSet{dense: make([]uint64, (min(buckets, perPointer*pointers)+63)/64), far: map[uint32]struct{}{}}
 }
 
-// add tells whether id was not yet in the set.
+// add reports whether id was not yet in the set.
 func (s *idSet) add(id uint32) bool {
 	if k := uint64(id) / 64; k < uint64(len(s.dense)) {
 		was := s.dense[k]

@@ -221,7 +221,7 @@ func (s *stored) len() uint64 {
 	return 1 << s.depth
 }
 
-// holds tells whether the file has the n pointers from first on as pages has them.
+// holds reports whether the file has the n pointers from first on as pages has them.
 func (s *stored) holds(pages []page, first, n uint64) bool {
 	if first+n > s.len() {
 		return false

@@ -131,7 +131,7 @@ func diskOf(t testing.TB, p []byte) (disk *crashfs.FS, file vfs.File) {
 	return disk, file
 }
 
-// detected tells whether an error is one by which damage is told.
+// detected reports whether an error is one by which damage is told.
 func detected(err error) bool {
 	return errors.Is(err, cidstore.ErrCorrupt) || errors.Is(err, cidstore.ErrTampered)
 }

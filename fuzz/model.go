@@ -34,7 +34,7 @@ func (m Model) DeleteValue(key, value E) {
 	}
 }
 
-// Has tells whether value is in the set of key.
+// Has reports whether value is in the set of key.
 func (m Model) Has(key, value E) bool {
 	_, ok := m[key][value]
 	return ok
@@ -60,7 +60,7 @@ func (m Model) Clone() Model {
 	return c
 }
 
-// Equal tells whether both hold the same pairs.
+// Equal reports whether both hold the same pairs.
 func (m Model) Equal(o Model) bool {
 	return maps.EqualFunc(m, o, func(a, b map[E]struct{}) bool { return maps.Equal(a, b) })
 }

@@ -20,7 +20,7 @@ func (a *Attribute) Name() string { return a.name }
 // Shape returns the dimensions; none for a single value.
 func (a *Attribute) Shape() []uint64 { return append([]uint64(nil), a.space.dims...) }
 
-// IsNull tells whether the attribute has no value at all, as h5py.Empty makes it.
+// IsNull reports whether the attribute has no value at all, as h5py.Empty makes it.
 func (a *Attribute) IsNull() bool { return a.space.null }
 
 // Attributes yields the object's attributes. An error with a nil Attribute may be

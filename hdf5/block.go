@@ -216,7 +216,7 @@ func (b *Block) each(member []string, fits func(*Type) bool, visit func(*Type, [
 	return nil
 }
 
-// isInteger tells whether values of a type are integers of up to 8 bytes.
+// isInteger reports whether values of a type are integers of up to 8 bytes.
 func isInteger(t *Type) bool {
 	return (t.Class == Integer || t.Class == Bitfield || t.Class == Enum) && t.Size <= 8
 }

@@ -162,7 +162,7 @@ type tree1 struct {
 	b       *budget
 	kind    byte // 0: a group, 1: chunks
 	keySize uint64
-	// enter tells whether to look below a child, between its keys; nil: always.
+	// enter reports whether to look below a child, between its keys; nil: always.
 	enter func(left, right decoder) (bool, error)
 	// visit is called for each child of a node of level 0, with the key before it.
 	visit func(key decoder, child uint64) error

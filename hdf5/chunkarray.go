@@ -67,7 +67,7 @@ func (a *arrayReader) elements(d *decoder, number, n uint64) error {
 			continue
 		}
 		if !a.place(number + i) {
-			continue // behind the last chunk of the shape
+			continue // after the last chunk of the shape
 		}
 		if err := a.add(start, c, a.at); err != nil {
 			return err

@@ -200,7 +200,7 @@ func (r *indexReader) maxGrid() (*grid, error) {
 	return g, nil
 }
 
-// implicit reads no index: chunks lie one behind the other.
+// implicit reads no index: chunks lie one after the other.
 func (r *indexReader) implicit(l *layout) error {
 	g, err := r.maxGrid()
 	if err != nil {

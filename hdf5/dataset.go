@@ -141,7 +141,7 @@ func (d *Dataset) Shape() []uint64 { return slices.Clone(d.space.dims) }
 // without a limit.
 func (d *Dataset) MaxShape() []uint64 { return slices.Clone(d.space.max) }
 
-// IsNull tells whether the dataset has no elements by its kind, as h5py.Empty
+// IsNull reports whether the dataset has no elements by its kind, as h5py.Empty
 // makes it.
 func (d *Dataset) IsNull() bool { return d.space.null }
 
@@ -442,7 +442,7 @@ func (r *rowReader) chunk(c chunk, at []uint64) ([]byte, error) {
 	return data, nil
 }
 
-// isEdge tells whether a chunk sticks out of the dataset.
+// isEdge reports whether a chunk sticks out of the dataset.
 func (r *rowReader) isEdge(at []uint64) bool {
 	for i, n := range at {
 		if (n+1)*r.grid.chunk[i] > r.grid.dims[i] {

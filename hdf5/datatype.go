@@ -34,7 +34,7 @@ func (c Class) String() string {
 	return fmt.Sprintf("class %d", int(c))
 }
 
-// Padding is what fills a string of fixed length behind its text.
+// Padding is what fills a string of fixed length after its text.
 type Padding int
 
 // The paddings of HDF5, with its numbers.

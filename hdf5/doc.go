@@ -7,7 +7,7 @@
 //
 // # What it reads
 //
-//	superblock     versions 0 to 3, behind a user block too
+//	superblock     versions 0 to 3, after a user block too
 //	object header  versions 1 and 2, with continuations
 //	groups         symbol tables, link messages, dense links
 //	links          hard and soft ones are followed, external ones reported

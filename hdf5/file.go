@@ -102,7 +102,7 @@ func (f *File) Superblock() Superblock {
 // Size returns the file's size in bytes.
 func (f *File) Size() int64 { return f.size }
 
-// OpenForWriting tells whether the file is marked as open for writing: a writer
+// OpenForWriting reports whether the file is marked as open for writing: a writer
 // has it open now, or was killed. Then the HDF5 library refuses it, and what is
 // read may be incomplete or damaged.
 func (f *File) OpenForWriting() bool { return f.super.flags&(1|4) != 0 }

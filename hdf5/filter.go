@@ -225,7 +225,7 @@ func unshuffle(dst, src []byte, element int) []byte {
 	return dst
 }
 
-// unfletcher verifies the checksum behind the data, and returns the data. Library
+// unfletcher verifies the checksum after the data, and returns the data. Library
 // versions before 1.6.3 swapped the bytes of both sums.
 func unfletcher(src []byte) ([]byte, error) {
 	if len(src) < 4 {

@@ -218,7 +218,7 @@ func (h *header) find(b *budget, kind int) (decoder, bool, error) {
 	return decoder{}, false, nil
 }
 
-// has tells whether there is a message of a type.
+// has reports whether there is a message of a type.
 func (h *header) has(kind int) bool {
 	for m := range h.messages() {
 		if m.kind == kind {

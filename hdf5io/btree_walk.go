@@ -110,7 +110,7 @@ func (w *indexWalk) run(shape indexShape, head indexHeader) (err error) {
 	return err
 }
 
-// subtree visits c and what lies below it; more tells whether to go on. Its
+// subtree visits c and what lies below it; more reports whether to go on. Its
 // depth of recursion is the level, at most maxIndexDepth.
 func (w *indexWalk) subtree(c child, level int) (more bool, err error) {
 	n, err := w.g.readNode(w.src, c, level)

@@ -174,7 +174,7 @@ func (p *Page) Data() []byte { return unsafe.Slice(p.bytes.Load(), p.n) }
 // page's bytes that stays true as long as the bytes do. Safe for concurrent use.
 func (p *Page) Mark(i int) { p.marks[uint(i)/64%2].Or(1 << (uint(i) % 64)) }
 
-// Marked tells whether mark i is set.
+// Marked reports whether mark i is set.
 func (p *Page) Marked(i int) bool { return p.marks[uint(i)/64%2].Load()&(1<<(uint(i)%64)) != 0 }
 
 // chunkCRC is the checksum that a chunk record holds.

@@ -184,7 +184,7 @@ func (s *commitSlot) root() uint64 {
 	return binary.LittleEndian.Uint64(s.superblock[36:])
 }
 
-// insideData tells whether an extent of size bytes may lie at address: aligned,
+// insideData reports whether an extent of size bytes may lie at address: aligned,
 // behind the slots and before end.
 func insideData(address, size, end uint64) bool {
 	return address%extentUnit == 0 && address >= dataStart && address <= end && size <= end-address

@@ -51,7 +51,7 @@ func (d *Dataset) ChunkDims() []uint32 { return slices.Clone(d.object.dataset.ch
 // Type is the datatype of the elements.
 func (d *Dataset) Type() Datatype { return d.object.dataset.Type }
 
-// Filtered tells whether chunks end in a Fletcher32.
+// Filtered reports whether chunks end in a Fletcher32.
 func (d *Dataset) Filtered() bool { return d.object.dataset.filtered }
 
 // Attributes returns all attributes.

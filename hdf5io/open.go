@@ -442,7 +442,7 @@ func (f *File) confirm(s *commitSlot, pair slotPair, report *OpenReport) error {
 	return nil
 }
 
-// wholeSuperblock tells whether p is a superblock that is not torn, of whatever
+// wholeSuperblock reports whether p is a superblock that is not torn, of whatever
 // form: that of a program that was killed while it wrote, for one.
 func wholeSuperblock(p []byte) bool {
 	return string(p[:8]) == superblockSignature && binary.LittleEndian.Uint32(p[44:]) == lookup3(p[:44])

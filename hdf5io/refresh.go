@@ -8,7 +8,7 @@ import (
 )
 
 // Refresh lets an opener for reading adopt the newest slot's root if it is newer
-// than File.View, and tells whether it was. The View before stays pinned until its
+// than File.View, and reports whether it was. The View before stays pinned until its
 // last reader is gone and the caller has said Adopted of the new one.
 func (f *File) Refresh() (bool, error) {
 	f.slotMu.Lock()

@@ -169,7 +169,7 @@ func (w *runWriter) write(address uint64, p []byte) error {
 // unitEnd is the end of the unit that the buffer lies in.
 func (w *runWriter) unitEnd() uint64 { return w.bufferAt&^(writeUnit-1) + writeUnit }
 
-// fits tells whether bytes at address can go into the buffer.
+// fits reports whether bytes at address can go into the buffer.
 func (w *runWriter) fits(address uint64) bool {
 	if address < w.bufferAt || address >= w.unitEnd() {
 		return false

@@ -86,7 +86,7 @@ func (s *space) slotCommit(i int) uint64 {
 	return s.slots[i]
 }
 
-// settled tells whether both slots name the commit.
+// settled reports whether both slots name the commit.
 func (s *space) settled(commit uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,7 +221,7 @@ func (f *File) checkUUID() error {
 	return corrupt.Errorf("commit slots", firstSlot, "%w: file_uuid %x in the first and %x in the second, want %x", ErrForeignEdit, found[0], found[1], f.uuid)
 }
 
-// tight tells whether the disk is full and little of the file is free: then space
+// tight reports whether the disk is full and little of the file is free: then space
 // is used sparingly, and not fast. mu is held.
 func (s *space) tight() bool { return s.full && s.pool.usable < s.size/4 }
 

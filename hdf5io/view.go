@@ -72,7 +72,7 @@ func (v *View) Pin() Pin {
 // Unpin undoes the Pin that returned p.
 func (v *View) Unpin(p Pin) { v.pins[p%pinCounters].n.Add(-1) }
 
-// pinned tells whether anybody holds the View. Counters may pass below zero and above: only the
+// pinned reports whether anybody holds the View. Counters may pass below zero and above: only the
 // moment when all are zero after nobody comes anew counts.
 func (v *View) pinned() bool {
 	for i := range v.pins {

@@ -66,7 +66,7 @@ func (e E) Compare(o E) int {
 	return cmp.Compare(e.Low, o.Low)
 }
 
-// IsZero tells whether all 128 bits are zero.
+// IsZero reports whether all 128 bits are zero.
 func (e E) IsZero() bool { return e == E{} }
 
 // AppendHDF5 appends the file's form of the identifier to dst: 16 bytes, High

@@ -212,7 +212,7 @@ func (r *reader) detect() error {
 	return err
 }
 
-// hasMark tells whether the root has an attribute that can be read.
+// hasMark reports whether the root has an attribute that can be read.
 func (r *reader) hasMark(name string) (bool, error) {
 	_, err := r.root.Attribute(name)
 	if isDamage(err) {

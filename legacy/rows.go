@@ -82,7 +82,7 @@ func (r *reader) scan(d *hdf5.Dataset, take func(*hdf5.Block) error, gap func(fi
 // errTooManyGaps is said of rows that are not tried any more.
 var errTooManyGaps = fmt.Errorf("%w: too many other places cannot be read", hdf5.ErrLimit)
 
-// affords tells whether a dataset is a list, as all of a store are, and may be read;
+// affords reports whether a dataset is a list, as all of a store are, and may be read;
 // why not is reported.
 func (r *reader) affords(d *hdf5.Dataset) (bool, error) {
 	if d.IsNull() || d.Len() == 0 {

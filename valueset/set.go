@@ -95,10 +95,10 @@ func (s *Set) removed(v keys.E, whole bool, ordinal int) {
 	}
 }
 
-// IsSpilled tells whether the values are outside the hash entry.
+// IsSpilled reports whether the values are outside the hash entry.
 func (s *Set) IsSpilled() bool { return s.form >= formRow }
 
-// Exists tells whether there is an external value set for the key: IsSpilled.
+// Exists reports whether there is an external value set for the key: IsSpilled.
 func (s *Set) Exists() bool { return s.IsSpilled() }
 
 // Count is the number of live values.
@@ -284,7 +284,7 @@ func (s *Set) promote() {
 }
 
 // Demote makes a spilled set of up to Inline live values an inline one, without
-// its tombstones; it tells whether it did.
+// its tombstones; it reports whether it did.
 func (s *Set) Demote() (bool, error) {
 	s.ordinal++
 	if !s.IsSpilled() {

@@ -205,7 +205,7 @@ const (
 	isDead // a tombstone
 )
 
-// Has tells whether v is a live value: one row, or one node a level.
+// Has reports whether v is a live value: one row, or one node a level.
 func (s Stored) Has(v keys.E) (bool, error) {
 	st, err := s.status(v)
 	return st == isLive, err

@@ -54,7 +54,7 @@ func (t *treeEdit) save() (root child, depth int, err error) {
 }
 
 // children appends what the edits make of the children of c, an inner node level
-// levels above the leaves, and tells whether they differ. rightmost: c is the
+// levels above the leaves, and reports whether they differ. rightmost: c is the
 // last node of its level.
 func (t *treeEdit) children(dst []child, c *child, level int, edits []edit, rightmost bool) ([]child, bool, error) {
 	b, err := t.set.stored.node(c, level)
@@ -206,7 +206,7 @@ func start(ends []int, i int) int {
 	return ends[i-1]
 }
 
-// fits tells whether parts may stay as they are: none too large or empty, and,
+// fits reports whether parts may stay as they are: none too large or empty, and,
 // where there are several, none so small that it should join another.
 func fits(ends []int, least, most int) bool {
 	if len(ends) == 1 {

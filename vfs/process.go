@@ -15,7 +15,7 @@ func ProcessID() int { return os.Getpid() }
 // container, are not named, and only Linux names any.
 func LockHolder(info Info, l Lock, likely int) int { return lockHolder(info, l, likely) }
 
-// IsReadOnlyFS tells whether err says that a file system is mounted read-only.
+// IsReadOnlyFS reports whether err says that a file system is mounted read-only.
 func IsReadOnlyFS(err error) bool { return errors.Is(err, syscall.EROFS) }
 
 // IsMountPoint reports whether err says that a rename was refused because a file is

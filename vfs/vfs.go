@@ -72,7 +72,7 @@ type File interface {
 	// lock is not atomic: another may get in between, and on failure the lock
 	// that was held is gone.
 	TryLock(l Lock) error
-	// ProbeLock tells whether another open file holds a lock that conflicts with
+	// ProbeLock reports whether another open file holds a lock that conflicts with
 	// an exclusive l, and the first byte of one such lock (not always the lowest).
 	// Whole-file locks cannot be probed: ErrNotSupported.
 	ProbeLock(l Lock) (held bool, at int64, err error)

@@ -26,7 +26,7 @@ func DeriveKey(secret, salt []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// KeyCheck returns the value by which a file tells whether a log key is its own.
+// KeyCheck returns the value by which a file reports whether a log key is its own.
 func KeyCheck(key []byte, uuid [16]byte) [16]byte {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte("cidstore key check"))

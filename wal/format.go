@@ -100,7 +100,7 @@ const (
 	lapShift   = 6
 )
 
-// operation tells whether c may be the code of an Op.
+// operation reports whether c may be the code of an Op.
 func (c Opcode) operation() bool {
 	switch c {
 	case Insert, Delete, DeleteValue, Split, Merge, Promote, Demote, Compact, CompactSet, DemoteSet:
@@ -255,7 +255,7 @@ func (s *sealer) seal(sequence uint64, record []byte) {
 	binary.LittleEndian.PutUint32(record[offChecksum:], s.sum(sequence, record))
 }
 
-// passes tells whether the record was written by this epoch at this sequence.
+// passes reports whether the record was written by this epoch at this sequence.
 func (s *sealer) passes(sequence uint64, record []byte) bool {
 	return seedbug.On("crc-skipped") || binary.LittleEndian.Uint32(record[offChecksum:]) == s.sum(sequence, record)
 }

@@ -56,7 +56,7 @@ func sameFrame(a, b Frame) bool {
 		a.Watermark == b.Watermark && a.Nanos == b.Nanos && slices.Equal(a.Ops, b.Ops)
 }
 
-// isPrefix tells whether frames are the first of all.
+// isPrefix reports whether frames are the first of all.
 func isPrefix(frames, all []Frame) bool {
 	return len(frames) <= len(all) && slices.EqualFunc(frames, all[:len(frames)], sameFrame)
 }

@@ -108,7 +108,7 @@ func is(target error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, target) }
 }
 
-// isA tells whether there is an error of type E in err.
+// isA reports whether there is an error of type E in err.
 func isA[E error](err error) bool {
 	var e E
 	return errors.As(err, &e)

@@ -86,7 +86,7 @@ func openRegular(path string) (*os.File, int64, error) {
 	return file, info.Size(), err
 }
 
-// hasSlots tells whether a file may be a store.
+// hasSlots reports whether a file may be a store.
 func hasSlots(file io.ReaderAt) bool {
 	head := make([]byte, headBytes)
 	n, _ := file.ReadAt(head, 0) // a failure is met again

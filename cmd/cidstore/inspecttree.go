@@ -54,7 +54,7 @@ func (m *meter) ReadAt(p []byte, off int64) (int, error) {
 	return m.file.ReadAt(p, off)
 }
 
-// spend counts n bytes, and tells whether that was too much.
+// spend counts n bytes, and reports whether that was too much.
 func (m *meter) spend(n int) bool {
 	m.left -= int64(n)
 	return m.left < 0
@@ -181,7 +181,7 @@ func (i *inspection) count(err error) {
 	}
 }
 
-// isNotRead tells whether an error is of something valid that is not read.
+// isNotRead reports whether an error is of something valid that is not read.
 func isNotRead(err error) bool {
 	return errors.Is(err, hdf5.ErrUnsupported) || errors.Is(err, hdf5.ErrLimit)
 }
@@ -331,7 +331,7 @@ func (i *inspection) printJSON(n *node) error {
 	return err
 }
 
-// words are those behind the path.
+// words are those after the path.
 func (n *node) words() string {
 	switch n.Kind {
 	case "hard":

@@ -26,7 +26,7 @@ func (p *program) maintainCommand() *cobra.Command {
 		Long: `Maintain does at once what a store that is open for writing does by and by: it
 folds the entries that wait into their groups, merges groups that have become small,
 moves sets of up to four values back to the entries of their keys, drops tombstones,
-and handles the deletion log. It may write the whole store anew.
+and handles the deletion log. It may write the whole store again.
 
 It prints figures before and after. The file may have grown: cidstore shrink gives
 free space back. When a signal stops it, what it has done by then stays done.`,

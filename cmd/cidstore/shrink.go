@@ -39,7 +39,7 @@ func (p *program) shrinkCommand() *cobra.Command {
 		Use:   "shrink STORE",
 		Short: "Give free space of the file back to the file system",
 		Long: `Shrink moves what lies at the end of the file into the gaps before it, and cuts the
-file off behind the data. It needs to be alone with the file: while another process
+file off after the data. It needs to be alone with the file: while another process
 has it open, for reading too, shrink waits for up to --wait and then ends with exit
 code 4. It can be stopped or killed at any moment; what it has done by then stays done.
 

@@ -113,7 +113,7 @@ func (t *tableFlags) find(file *hdf5.File) (*tableFile, error) {
 	return found, nil
 }
 
-// isTable tells whether a dataset has columns.
+// isTable reports whether a dataset has columns.
 func isTable(d *hdf5.Dataset) bool {
 	class := d.Type().Class
 	return class == hdf5.Compound && len(d.Shape()) == 1 || class == hdf5.Integer && len(d.Shape()) == 2
@@ -228,7 +228,7 @@ func columnNames(d *hdf5.Dataset) string {
 	return cutText(strings.Join(names, ", "))
 }
 
-// judgePart tells whether a column is text, or refuses it.
+// judgePart reports whether a column is text, or refuses it.
 func judgePart(d *hdf5.Dataset, p part) (text bool, err error) {
 	t := d.Type()
 	if p.member != nil {

@@ -51,7 +51,7 @@ func (c nameChange) apply(names map[string]*inode) {
 	}
 }
 
-// in tells whether the change touches a name of dir.
+// in reports whether the change touches a name of dir.
 func (c nameChange) in(dir string) bool {
 	for _, e := range c {
 		if filepath.Dir(e.name) == dir {

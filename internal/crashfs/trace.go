@@ -129,7 +129,7 @@ func (o *op) site() string {
 	}
 }
 
-// seam tells whether a function stands between the store and the disk. The
+// seam reports whether a function stands between the store and the disk. The
 // tests of these packages do not.
 func seam(frame *runtime.Frame) bool {
 	if strings.HasSuffix(frame.File, "_test.go") {

@@ -32,7 +32,7 @@ var defaults = []string{
 // systemUse is one use of the system by a file.
 type systemUse struct{ path, name string } // import path and selector
 
-// forbidden tells whether a selector of an import speaks to the system.
+// forbidden reports whether a selector of an import speaks to the system.
 func forbidden(path, name string) bool {
 	switch path {
 	case "os":

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// On tells whether the environment variable CIDSTORE_SEEDBUG, a list separated
+// On reports whether the environment variable CIDSTORE_SEEDBUG, a list separated
 // by commas, holds name.
 func On(name string) bool {
 	return slices.Contains(strings.Split(os.Getenv("CIDSTORE_SEEDBUG"), ","), name)
