@@ -94,6 +94,9 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	if err := s.notReplaced(); err != nil {
 		return s.poisoned(err)
 	}
+	if err := s.trimRuns(); err != nil {
+		return err
+	}
 	st := s.state.Load()
 	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough}
 	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
@@ -108,6 +111,9 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 		last, err = c.slice(limit)
 		switch {
 		case err == nil:
+			if err := s.trimRuns(); err != nil {
+				return err
+			}
 		case errors.Is(err, ErrNoSpace) && limit > leastSlice:
 			limit = max(limit/4, leastSlice)
 		case errors.Is(err, ErrNoSpace) && !s.settled:

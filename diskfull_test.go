@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -227,12 +228,16 @@ func TestCrashFullDisk(t *testing.T) {
 		most = 250
 	}
 	images, refused := 0, 0
+	told := &recorder{least: slog.LevelDebug}
 	for at := 5; at < 45; at += 10 {
-		c := newScenario(t, seed+uint64(at), mediumOptions)
+		c := newScenario(t, seed+uint64(at), func(o *Options) {
+			mediumOptions(o)
+			o.Logger = slog.New(told)
+		})
 		trace := c.fs.Record()
 		c.open()
 		from := 0
-		for i := range 50 {
+		for i := range 90 {
 			if i == at {
 				c.fs.SetCapacity(use(t, c.fs))
 				from = trace.Len()
@@ -270,9 +275,11 @@ func TestCrashFullDisk(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d images, %d batches refused", images, refused)
-	if images == 0 {
-		t.Fatal("no image was looked at")
+	_, events, _ := told.take()
+	trimmed := len(slices.DeleteFunc(events, func(name string) bool { return name != "run trimmed" }))
+	t.Logf("%d images, %d batches refused, %d runs trimmed", images, refused, trimmed)
+	if images == 0 || trimmed == 0 {
+		t.Fatal("no image was looked at, or no run trimmed")
 	}
 }
 
@@ -466,9 +473,10 @@ func TestDeletesOnAFullDisk(t *testing.T) {
 		{"one by one on 16 MiB", 1 << 20, 0, 16 << 20, 1, true},
 		{"large batches on 4 MiB", 256 << 10, 0, 4 << 20, 1000, false},
 		{"large batches on 48 MiB", 1 << 20, 0, 48 << 20, 1000, false},
+		{"one by one on 48 MiB", 1 << 20, 0, 48 << 20, 1, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if c.slow && invariants.Enabled {
+			if c.slow && invariants.Enabled || c.step == 1 && c.disk > 16<<20 && shortCampaign() {
 				t.Skip("takes minutes")
 			}
 			t.Parallel()

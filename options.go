@@ -77,6 +77,7 @@ type Options struct {
 	//	merge             Debug  a commit has merged buckets [count]
 	//	gc                Info   a collection has come to its end [deletions, compacted, tombstones, orphans]: see GCStats
 	//	deletions dropped Debug  a commit has dropped rows of the deletion log, which was too long, uncollected too [rows]
+	//	run trimmed       Debug  on a full disk a run was written again without what no longer counts in it [run]
 	//	shrink            Info   Shrink has given space back [from, to]: sizes of the file
 	//	grow file         Debug  a root has a longer file than the one before [from, to]
 	//	grow log          Info   and a longer log [from, to]

@@ -307,6 +307,8 @@ func (s *Store) spare() error {
 		if err := s.checkpointAll(context.Background()); err != nil && !errors.Is(err, ErrNoSpace) {
 			return err
 		}
+	} else if err := s.trimRuns(); err != nil {
+		return err
 	}
 	if s.settled {
 		return nil

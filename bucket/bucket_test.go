@@ -2,17 +2,27 @@ package bucket
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 
+	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/keys"
 )
 
 // TestModel: whatever is folded, kept, taken in, split or left for the next commit,
 // the file holds what the changes make.
 func TestModel(t *testing.T) {
+	var trimmed atomic.Int64
+	t.Cleanup(func() { // after the parallel ones
+		if trimmed.Load() == 0 {
+			t.Error("no run was trimmed")
+		}
+	})
 	for _, threshold := range []int{2, 3, 5, 8, 16, 33, 128, 1024} {
 		for seed := range uint64(3) {
 			t.Run(fmt.Sprintf("threshold %d, seed %d", threshold, seed), func(t *testing.T) {
@@ -39,6 +49,10 @@ func TestModel(t *testing.T) {
 						w.open(FirstTouch, false)
 					}
 					w.holds()
+					if round%3 == 0 {
+						trimmed.Add(w.trim())
+						w.holds()
+					}
 					if t.Failed() {
 						t.Fatalf("round %d", round)
 					}
@@ -51,6 +65,48 @@ func TestModel(t *testing.T) {
 				w.holds()
 			})
 		}
+	}
+}
+
+// TestTrim: a run of which half was folded goes on with the rest, as it was, and what
+// cannot be verified is not written again as if it were good.
+func TestTrim(t *testing.T) {
+	prepare := func() (w *world, number uint64) {
+		w = newWorld(t, 4)
+		r := rand.New(rand.NewPCG(4, 4))
+		w.commit(w.changes(r, 900, 1000), false, 0, func(*State) bool { return true })
+		w.commit(w.changes(r, 300, 1000), false, 0, func(*State) bool { return false })
+		w.commit(nil, false, 0, func(s *State) bool { return s.Prefix>>63 == 0 })
+		number, ok := w.table.Trimmable(math.MaxInt64)
+		if !ok {
+			t.Fatal("no run can be trimmed")
+		}
+		if _, ok := w.table.Trimmable(100); ok {
+			t.Error("a run is trimmed where there is no room for it")
+		}
+		return w, number
+	}
+	w, number := prepare()
+	before := w.table.runs[0]
+	must(t, w.tryTrim(number))
+	after := w.table.runs[0]
+	if after.number != number || after.entries != before.live || after.live != before.live || after.low>>63 == 0 || after.high != before.high {
+		t.Errorf("run %+v, before %+v", after, before)
+	}
+	w.holds()
+	if _, ok := w.table.Trimmable(math.MaxInt64); ok {
+		t.Error("a run can be trimmed twice")
+	}
+	if err := w.tryTrim(number + 99); err == nil {
+		t.Error("a run that is not there was trimmed")
+	}
+
+	w, number = prepare()
+	last := int64(w.table.runs[0].entriesAt) + int64(w.table.runs[0].entries-1)*EntrySize
+	must(t, w.raw.WriteAt([]byte{0xff, 0xff, 0xff}, last))
+	w.open(FirstTouch, false)
+	if err := w.tryTrim(number); !errors.Is(err, corrupt.Err) {
+		t.Errorf("a damaged run was trimmed: %v", err)
 	}
 }
 

@@ -178,15 +178,13 @@ func (w *Writer) flushRuns() error {
 			kept = append(kept, *r)
 			continue
 		}
-		for _, d := range r.datasets() {
-			if err := w.tx.Remove(d.path); err != nil {
-				return fmt.Errorf("bucket: remove %s: %w", r.name(), err)
-			}
+		if err := w.remove(r); err != nil {
+			return err
 		}
 	}
 	defer func() { w.runs = kept }()
 	if len(w.pending.hashes) > 0 {
-		r, err := w.writeRun()
+		r, err := w.writeRun(&w.pending, w.commit)
 		if err != nil {
 			return fmt.Errorf("bucket: write run: %w", err)
 		}
@@ -233,18 +231,27 @@ func (r *run) datasets() []runDataset {
 	return all
 }
 
-// writeRun seals the new run and places its datasets.
-func (w *Writer) writeRun() (run, error) {
-	p := &w.pending
+// remove takes the datasets of a run away.
+func (w *Writer) remove(r *run) error {
+	for _, d := range r.datasets() {
+		if err := w.tx.Remove(d.path); err != nil {
+			return fmt.Errorf("bucket: remove %s: %w", r.name(), err)
+		}
+	}
+	return nil
+}
+
+// writeRun seals entries as the run of a number and places its datasets.
+func (w *Writer) writeRun(p *pendingRun, number uint64) (run, error) {
 	n := len(p.hashes)
 	r := run{
-		number: w.commit, low: p.hashes[0], high: p.hashes[n-1], entries: uint32(n), live: uint32(n),
+		number: number, low: p.hashes[0], high: p.hashes[n-1], entries: uint32(n), live: uint32(n),
 		mores: uint32(len(p.mores) / MoreSize),
 	}
 	r.shift = shiftFor(r.low, r.high, n)
 	r.base = r.low >> r.shift << r.shift
 	r.slots = uint32(r.slot(r.high)) + 1
-	tags, index := w.sealRun(&r)
+	tags, index := w.base.seal.sealRun(&r, p)
 	r.indexCRC = w.base.seal.partSum(w.base.seal.seed(runID, r.number), index, nil, nil)
 	data := [][]byte{p.entries, tags, index, p.mores}
 	at := [...]*uint64{&r.entriesAt, &r.tagsAt, &r.indexAt, &r.moresAt}
@@ -262,12 +269,12 @@ func (w *Writer) writeRun() (run, error) {
 
 // sealRun numbers the more rows of a run by slot, seals its entries, and makes its
 // tags and its index.
-func (w *Writer) sealRun(r *run) (tags, index []byte) {
-	p, seal, le := &w.pending, w.base.seal, binary.LittleEndian
+func (s sealer) sealRun(r *run, p *pendingRun) (tags, index []byte) {
+	le := binary.LittleEndian
 	tags = make([]byte, 0, len(p.hashes)*tagSize)
 	index = make([]byte, 0, (int(r.slots)+1)*slotSize)
 	o := owner{runID, r.number}
-	seed := seal.seed(o.id, o.commit)
+	seed := s.seed(o.id, o.commit)
 	first, more := 0, 0
 	for number := range int(r.slots) {
 		end, moreEnd := first, more
@@ -279,12 +286,12 @@ func (w *Writer) sealRun(r *run) (tags, index []byte) {
 				moreEnd++
 				le.PutUint16(e[offMore:], uint16(moreEnd-more))
 			}
-			le.PutUint32(e[offEntryCRC:], seal.entrySum(seed, e, row))
+			le.PutUint32(e[offEntryCRC:], s.entrySum(seed, e, row))
 			tags = le.AppendUint16(tags, r.tag(p.hashes[end]))
 		}
 		index = le.AppendUint32(index, uint32(first))
 		index = le.AppendUint32(index, uint32(more))
-		index = le.AppendUint32(index, seal.partSum(seal.partSeed(o, number),
+		index = le.AppendUint32(index, s.partSum(s.partSeed(o, number),
 			p.entries[first*EntrySize:end*EntrySize], p.mores[more*MoreSize:moreEnd*MoreSize], tags[first*tagSize:end*tagSize]))
 		first, more = end, moreEnd
 	}

@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"cmp"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -120,6 +121,47 @@ func (w *world) commit(changes []Item, absorb bool, stop int, fold func(s *State
 	must(w.t, err)
 	w.open(w.table.verify, true)
 	return changes
+}
+
+// trim writes runs again as long as half of the entries of one do not count. It returns
+// how many it wrote.
+func (w *world) trim() (trimmed int64) {
+	w.t.Helper()
+	for {
+		number, ok := w.table.Trimmable(math.MaxInt64)
+		if !ok {
+			return trimmed
+		}
+		waiting, _ := w.table.Waiting()
+		must(w.t, w.tryTrim(number))
+		if still, _ := w.table.Waiting(); still != waiting {
+			w.t.Fatalf("%d entries wait, %d did before run %d was trimmed", still, waiting, number)
+		}
+		trimmed++
+	}
+}
+
+func (w *world) tryTrim(number uint64) error {
+	tx, err := w.file.Begin()
+	must(w.t, err)
+	defer tx.Abort()
+	writer, err := NewWriter(tx, w.table, 2)
+	must(w.t, err)
+	err = writer.Trim(number, func(yield func(State, error) bool) {
+		for _, id := range w.groups {
+			if !yield(w.table.State(id)) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	must(w.t, writer.Flush(w.count))
+	_, err = tx.Commit(nil)
+	must(w.t, err)
+	w.open(w.table.verify, true)
+	return nil
 }
 
 func (w *world) group(writer *Writer, id uint32, s State, own []Item, fold bool) {

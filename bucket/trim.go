@@ -1,0 +1,70 @@
+package bucket
+
+import (
+	"fmt"
+	"iter"
+
+	"github.com/cidstore/cidstore/internal/corrupt"
+)
+
+// Trimmable returns the number of the run that has the most entries that no longer
+// count, if these are at least half of it, and if those that count take at most most
+// bytes; false: there is none.
+func (t *Table) Trimmable(most int64) (number uint64, ok bool) {
+	dead := uint32(0)
+	for i := range t.runs {
+		r := &t.runs[i]
+		if r.err != nil || r.entries-r.live < max(r.live, dead+1) || r.trimmedSize() > most {
+			continue
+		}
+		dead, number, ok = r.entries-r.live, r.number, true
+	}
+	return number, ok
+}
+
+// trimmedSize is about how many bytes a run takes without the entries that no longer
+// count.
+func (r *run) trimmedSize() int64 {
+	all := int64(r.entries)*(EntrySize+tagSize) + int64(r.mores)*MoreSize + int64(r.slots)*slotSize
+	return all * int64(r.live) / int64(r.entries)
+}
+
+// Trim writes a run of the base again, under its number, with those of its entries
+// alone that count. groups are all groups, in order of their hashes; each is at hand
+// until the next. The Writer is handed nothing else.
+func (w *Writer) Trim(number uint64, groups iter.Seq2[State, error]) error {
+	for i := range w.runs {
+		if w.runs[i].number == number {
+			return w.trim(&w.runs[i], groups)
+		}
+	}
+	return fmt.Errorf("bucket: trim: there is no run %d", number)
+}
+
+func (w *Writer) trim(r *run, groups iter.Seq2[State, error]) error {
+	var rest pendingRun
+	only := func(o *run) bool { return o.number == r.number }
+	for s, err := range groups {
+		if err == nil {
+			_, err = w.base.later(&w.later, &state{s.Prefix, s.Last(), s.Commit}, only)
+		}
+		if err != nil {
+			return fmt.Errorf("bucket: trim %s: %w", r.name(), err)
+		}
+		for i := range w.later.list {
+			rest.add(&w.later.list[i])
+		}
+	}
+	if n := len(rest.hashes); n == 0 || n != int(r.live) {
+		return corrupt.Errorf(r.name(), -1, "%d entries count for groups, its record says %d", n, r.live)
+	}
+	if err := w.remove(r); err != nil {
+		return err
+	}
+	trimmed, err := w.writeRun(&rest, r.number)
+	if err != nil {
+		return fmt.Errorf("bucket: trim %s: %w", r.name(), err)
+	}
+	*r = trimmed
+	return nil
+}

@@ -1,0 +1,46 @@
+package cidstore
+
+import (
+	"errors"
+	"iter"
+	"log/slog"
+
+	"github.com/cidstore/cidstore/bucket"
+)
+
+// trimRuns writes runs again without the entries that no longer count, where the disk is
+// full. A run goes when the last of its groups is folded, and until then half of all runs
+// is of no use; but these folds need room. checkpointing is held.
+func (s *Store) trimRuns() error {
+	for s.file.Tight() {
+		number, ok := s.state.Load().view.buckets.Trimmable(s.file.Longest())
+		if !ok {
+			return nil
+		}
+		err := s.change(func(m *merge) error {
+			return guard(func() error { return m.buckets.Trim(number, m.base.groups()) })
+		})
+		switch {
+		case errors.Is(err, ErrNoSpace) || errors.Is(err, ErrCorrupt): // the run stays as it is
+			return nil
+		case err != nil:
+			return s.writeFailed(err)
+		}
+		s.note(slog.LevelDebug, "run trimmed", "run", number)
+		if err := s.settle(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// groups are all groups in order of their hashes.
+func (v *view) groups() iter.Seq2[bucket.State, error] {
+	return func(yield func(bucket.State, error) bool) {
+		for run := range v.directory.All() {
+			if !yield(v.buckets.State(run.Pointer.Bucket)) {
+				return
+			}
+		}
+	}
+}
