@@ -141,6 +141,12 @@ func (c *counters) scanned(r *wal.ScanReport, err error) {
 	}
 }
 
+// readOn counts what a reader has read of the log since before.
+func (c *counters) readOn(before, now *wal.ScanReport) {
+	c.replayedFrames.Add(uint64(now.Frames - before.Frames))
+	c.replayedOperations.Add(uint64(now.Ops - before.Ops))
+}
+
 // audited counts a reader's audit of the log.
 func (c *counters) audited(err error) {
 	c.audits.Add(1)

@@ -163,12 +163,17 @@ func changes(c wal.Opcode) bool {
 // table, and then makes all of them visible at once. The log's leader calls it.
 func (s *Store) apply(first uint64, nanos int64, ops []wal.Op) {
 	st := s.state.Load()
+	st.add(first, nanos, ops)
+	st.fresh.publish(first + uint64(len(ops)) - 1)
+}
+
+// add puts the operations of a frame into the fresh table, where nobody sees them yet.
+func (st *state) add(first uint64, nanos int64, ops []wal.Op) {
 	for i, o := range ops {
 		if changes(o.Code) {
 			st.fresh.add(st.view.hasher.Hash(o.Key), first+uint64(i), nanos, o)
 		}
 	}
-	st.fresh.publish(first + uint64(len(ops)) - 1)
 }
 
 // beginLife makes a new epoch of the log durable in both slots before the first

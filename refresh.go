@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"github.com/cidstore/cidstore/wal"
 )
 
 // Refresh makes what the writer has acknowledged so far visible to a read-only
@@ -32,15 +34,59 @@ func (s *Store) refresh() error {
 		return err
 	}
 	before := s.replayed
-	v, err := s.newestView()
-	if err == nil {
-		_, err = s.follow(v)
+	on, err := s.readOn()
+	if err == nil && !on {
+		err = s.readAll()
 	}
 	if err != nil {
 		s.replayed = before
 		return fmt.Errorf("refresh: %w", err)
 	}
 	return nil
+}
+
+// readOn shows what was written to the log since it was read last, if the root is still
+// the newest. on: that is all there is to show; else, and where anything is wrong, all of
+// the log is to be read.
+func (s *Store) readOn() (on bool, err error) {
+	if _, err := s.file.Refresh(); err != nil {
+		return false, err
+	}
+	st := s.followed
+	if st == nil || s.file.View() != st.view.View {
+		return false, nil
+	}
+	s.followed = nil // no frame is added to a table twice
+	late := false
+	report, err := wal.ScanOn(s.logConfig(st.view), st.view.record.epochs, s.replayed, func(f wal.Frame) error {
+		late = late || f.PastWatermark
+		st.add(f.First, f.Nanos, f.Ops)
+		return nil
+	})
+	if err != nil {
+		return false, nil // who reads all of the log finds that too, or that it was overwritten
+	}
+	if lapped, err := s.lapped(st.view); lapped || err != nil {
+		return false, err
+	}
+	if late {
+		if err := s.file.SyncForReading(); err != nil {
+			return false, err
+		}
+	}
+	s.metrics.readOn(&s.replayed, &report)
+	s.replayed, s.followed = report, st
+	st.fresh.publish(report.End.Sequence)
+	return true, nil
+}
+
+// readAll shows the newest root and all of the log that it lacks.
+func (s *Store) readAll() error {
+	v, err := s.newestView()
+	if err == nil {
+		_, err = s.follow(v)
+	}
+	return err
 }
 
 // newestView adopts the newest root.
@@ -59,6 +105,7 @@ func (s *Store) follow(v *view) (salvaged, err error) {
 	st, salvaged, err := s.readBehind(v)
 	if err == nil {
 		s.show(st)
+		s.followed = st
 	}
 	return salvaged, err
 }

@@ -157,3 +157,67 @@ func TestReaderChecksWhatItShows(t *testing.T) {
 	must(t, r.Close())
 	must(t, w.Close())
 }
+
+// TestRefreshReadsWhatIsNew: however long the log is, a Refresh reads what was
+// written since the last one, and a Snapshot from before stays as it is.
+func TestRefreshReadsWhatIsNew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	w := open(t, path, &cidstore.Options{GCInterval: -1, WALBytes: 64 << 20})
+	put := func(n uint64) {
+		t.Helper()
+		var b cidstore.Batch
+		for i := range uint64(1000) {
+			b.Insert(cidstore.FromUint64(n), cidstore.FromUint64(i))
+		}
+		must(t, w.Apply(&b))
+	}
+	for n := range uint64(40) {
+		if n == 37 {
+			must(t, w.Checkpoint(context.Background()))
+		}
+		put(n)
+	}
+	hook := &hookFS{FS: vfs.OS()}
+	r, err := cidstore.Open(path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: hook})
+	must(t, err)
+	if got := r.Metrics().PendingOperations; got != 3000 {
+		t.Fatalf("%d operations wait, want 3000", got)
+	}
+	read := 0
+	hook.before = func(_ int64, n int) { read += n }
+	refresh := func(when string, most int) {
+		t.Helper()
+		read = 0
+		must(t, r.Refresh())
+		if read > most {
+			t.Errorf("%s: %d bytes read, want up to %d", when, read, most)
+		}
+	}
+	refresh("nothing is new", 256<<10)
+	before, err := r.Snapshot()
+	must(t, err)
+	for n := range uint64(3) {
+		put(100 + n)
+		must(t, w.Delete(cidstore.FromUint64(n)))
+		refresh("a batch is new", 384<<10)
+		for key, want := range map[uint64]int{100 + n: 1000, n: 0, 39: 1000} {
+			if got, err := r.Count(cidstore.FromUint64(key)); got != want || err != nil {
+				t.Errorf("batch %d: key %d has %d values, %v, want %d", n, key, got, err, want)
+			}
+		}
+	}
+	for key, want := range map[uint64]int{100: 0, 0: 1000} {
+		if got, err := before.Count(cidstore.FromUint64(key)); got != want || err != nil {
+			t.Errorf("the snapshot: key %d has %d values, %v, want %d", key, got, err, want)
+		}
+	}
+	before.Close()
+	must(t, w.Checkpoint(context.Background()))
+	must(t, r.Refresh())
+	if keys, values, err := r.Len(context.Background()); keys != 40 || values != 40_000 || err != nil {
+		t.Errorf("after a checkpoint: %d keys, %d values, %v", keys, values, err)
+	}
+	refresh("after a checkpoint nothing is new", 256<<10)
+	must(t, r.Close())
+	must(t, w.Close())
+}

@@ -37,6 +37,7 @@ type Store struct {
 	frozenThrough wal.Mark // end of the frozen table's last frame
 	settled       bool     // both slots name the present root
 	clearedRows   uint64   // of the deletion log, since Open
+	followed      *state   // of a reader: what is written to the log can be added to it
 
 	collecting sync.Mutex // one collection at a time; guards scanned
 	scanned    uint64     // set id at which the next one goes on

@@ -112,7 +112,7 @@ func (v *live) first(e Epoch) uint64 { return max(e.First, v.before.Sequence+1) 
 // verifyAt verifies the frame of e that holds a sequence, and returns the first
 // sequence that it needed to be there.
 func (v *live) verifyAt(e Epoch, sequence uint64) (first uint64, err error) {
-	r := reader{config: &v.config}
+	r := reader{config: &v.config, most: pieceBytes}
 	seal := newSealer(v.config.UUID, e.Number)
 	// read returns the record of a sequence if it passes.
 	read := func(at uint64) ([]byte, error) {

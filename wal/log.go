@@ -217,7 +217,7 @@ func (l *Log) setTail(tail uint64) {
 		if tail <= e.First || tail >= e.End {
 			continue
 		}
-		record, err := (&reader{config: &c}).from(tail-1, 1)
+		record, err := (&reader{config: &c, most: RecordSize}).from(tail-1, 1)
 		l.mu.anchored = err == nil && opcode(record) == Commit && newSealer(c.UUID, e.Number).passes(tail-1, record)
 		if l.mu.anchored {
 			l.mu.before.MAC, l.mu.before.Epoch = [macSize]byte(record[offMAC:]), e.Number

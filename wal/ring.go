@@ -102,6 +102,7 @@ const pieceBytes = 1 << 20
 // safe for concurrent use.
 type reader struct {
 	config *Config
+	most   uint64 // bytes that it reads at once
 	buf    []byte
 	piece  []byte // records at hand
 	first  uint64 // sequence of the first of them
@@ -126,7 +127,7 @@ func (r *reader) read(sequence, limit uint64) error {
 	}
 	n := ring.records()
 	place := sequence % n
-	limit = min(limit, n-place, pieceBytes/RecordSize)
+	limit = min(limit, n-place, r.most/RecordSize)
 	if sequence < r.config.Ring.First {
 		limit = min(limit, r.config.Ring.First-sequence)
 	}

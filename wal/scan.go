@@ -51,9 +51,24 @@ func Scan(c Config, epochs []Epoch, lastApplied, watermark uint64, visit func(Fr
 	return newScan(c, lastApplied, watermark, visit).run(epochs)
 }
 
+// ScanOn goes on where an earlier scan with the same epochs ended without an error, as
+// before tells: it visits the frames that were written since. It costs what it visits:
+// after the last of them it looks for records that pass within 64 KiB alone, and searches
+// the rest of the ring only if there is one. So damage of more than that may pass for the
+// end of the log, until a Scan. The report counts from the first scan on.
+func ScanOn(c Config, epochs []Epoch, before ScanReport, visit func(Frame) error) (ScanReport, error) {
+	s := newScan(c, before.End.Sequence, before.Watermark, visit)
+	s.near, s.reader.most = nearBytes/RecordSize, nearBytes
+	s.report.Frames, s.report.Ops, s.report.Nanos = before.Frames, before.Ops, before.Nanos
+	return s.run(TrimEpochs(epochs, before.End))
+}
+
+// nearBytes is how far ScanOn looks past the end of a log.
+const nearBytes = 64 << 10
+
 func newScan(c Config, lastApplied, watermark uint64, visit func(Frame) error) *scan {
 	s := &scan{config: &c, lastApplied: lastApplied, visit: visit}
-	s.reader.config = &c
+	s.reader.config, s.reader.most = &c, pieceBytes
 	s.report.End.Sequence, s.report.Watermark = lastApplied, watermark
 	return s
 }
@@ -98,6 +113,7 @@ type scan struct {
 	// unanchored: the MAC before the first frame is not known, and the frame is
 	// taken on its checksums.
 	unanchored bool
+	near       uint64 // records that are searched before all; 0: all are
 	reader     reader
 	report     ScanReport
 
@@ -298,6 +314,11 @@ func (f *frameScan) tear(sequence uint64, record []byte) error {
 // refuse a log, not lose it.
 func (f *frameScan) search(bad uint64) (passed int, err error) {
 	first := f.config.Ring.First
+	if f.near > 0 && bad >= first {
+		if near, err := f.searchRange(bad+1, bad+min(f.near, f.config.Ring.records())); near == 0 || err != nil {
+			return near, err
+		}
+	}
 	if ring, _ := f.config.at(bad); bad < first {
 		if passed, err = f.searchRange(bad+1, min(first, bad+ring.records())); err != nil {
 			return passed, err
