@@ -3,7 +3,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help build install lint test race fuzz crash bench bench-peers test-peers cross qemu interop demo check man
+.PHONY: help build install lint test race fuzz crash bench bench-peers test-peers cross qemu interop demo debian check man
 
 help: ## this list
 	@echo "Targets:"
@@ -54,6 +54,9 @@ interop: ## files against cidstore.py, h5py, pandas, the HDF5 tools and h5wasm; 
 
 demo: ## builds the program and shows on WordNet, checking each step, that a kill loses nothing; leaves dist/demo
 	scripts/demo
+
+debian: ## imports the 1.7 million pairs of Debian's package index both ways and compares each; leaves dist/debian
+	scripts/debian
 
 man: ## the manual pages of the program, in dist/man
 	$(GO) test -count=1 -run '^TestManPages$$' ./cmd/cidstore -man $(CURDIR)/dist/man
