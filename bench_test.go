@@ -283,6 +283,74 @@ func benchBusy(b *testing.B, s *cidstore.Store, n uint64) {
 	times(b, ds)
 }
 
+// BenchmarkUpkeep compares lookups and single durable inserts of a store of sets of 16
+// values with the same beside upkeep: batches of deletions in those sets, a collection
+// after each, and Maintain after every tenth. A collection holds a writer for no longer
+// than the insert beside it takes.
+func BenchmarkUpkeep(b *testing.B) {
+	const per = 16
+	n := benchSize(b)
+	s := openBench(b, filepath.Join(benchDir(b), "s.h5"), &cidstore.Options{GCInterval: -1})
+	load(b, s, 0, n, per)
+	if err := s.Checkpoint(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	deleted := uint64(0)
+	for _, upkeep := range []bool{false, true} {
+		beside := map[bool]string{false: "alone", true: "beside-upkeep"}[upkeep]
+		run := func(name string, measure func(*testing.B)) {
+			b.Run(name+"/"+beside, func(b *testing.B) {
+				ctx, cancel := context.WithCancel(context.Background())
+				var wg sync.WaitGroup
+				if upkeep {
+					wg.Go(func() { keepUp(ctx, b, s, n, per, &deleted) })
+				}
+				measure(b)
+				cancel()
+				wg.Wait()
+			})
+		}
+		run("lookup", func(b *testing.B) { benchBusy(b, s, n/per) })
+		run("single-inserts", func(b *testing.B) {
+			var ds []time.Duration
+			for b.Loop() {
+				singles++
+				start := time.Now()
+				if err := s.Insert(benchKey(singles), benchValue(singles)); err != nil {
+					b.Fatal(err)
+				}
+				ds = append(ds, time.Since(start))
+			}
+			times(b, ds)
+		})
+	}
+	closeBench(b, s)
+}
+
+// keepUp makes garbage and collects it until ctx is done. Value number 0 of each set stays.
+func keepUp(ctx context.Context, b *testing.B, s *cidstore.Store, n, per uint64, deleted *uint64) {
+	for round := 1; ctx.Err() == nil; round++ {
+		var batch cidstore.Batch
+		for batch.Len() < 1000 && *deleted < n {
+			if i := *deleted; i%per != 0 {
+				batch.DeleteValue(benchKey(i/per), benchValue(i))
+			}
+			*deleted++
+		}
+		err := s.Apply(&batch)
+		if err == nil {
+			_, err = s.RunGCOnce(ctx)
+		}
+		if err == nil && round%10 == 0 {
+			err = s.Maintain(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			b.Error(err)
+			return
+		}
+	}
+}
+
 // singles counts the pairs written singly, so that each benchmark writes new ones.
 var singles uint64 = 1 << 40
 
