@@ -446,20 +446,16 @@ func BenchmarkOneKey(b *testing.B) {
 		os.Remove(path)
 		s := openBench(b, path, nil)
 		start := time.Now()
-		var batch cidstore.Batch
-		for i := range n {
-			batch.Insert(key, benchValue(i))
-			if batch.Len() == 1000 {
-				if err := s.Apply(&batch); err != nil {
-					b.Fatal(err)
-				}
-				batch.Reset()
-			}
-		}
-		if err := s.Apply(&batch); err != nil {
-			b.Fatal(err)
-		}
+		oneKey(b, s, key, 0, n/10)
+		first := time.Since(start)
+		oneKey(b, s, key, n/10, n-n/10)
+		tenth := time.Now()
+		oneKey(b, s, key, n-n/10, n)
 		b.ReportMetric(float64(n)/time.Since(start).Seconds(), "pairs/s")
+		b.ReportMetric(first.Seconds()/time.Since(tenth).Seconds(), "last-tenth/first")
+		m := s.Metrics()
+		b.ReportMetric(float64(m.PlacedBytes+m.WAL.Bytes)/float64(n), "written-B/pair")
+		b.ReportMetric(float64(m.FileBytes)/float64(n), "file-B/pair-loading")
 		closeBench(b, s)
 		b.ReportMetric(live(b, path, n), "live-B/pair")
 		s = openBench(b, path, nil)
@@ -475,6 +471,21 @@ func BenchmarkOneKey(b *testing.B) {
 			b.Fatal(count, err)
 		}
 		closeBench(b, s)
+	}
+}
+
+// oneKey inserts values first to n-1 of a key, by durable batches of 1,000.
+func oneKey(b *testing.B, s *cidstore.Store, key cidstore.E, first, n uint64) {
+	b.Helper()
+	var batch cidstore.Batch
+	for i := first; i < n; i++ {
+		batch.Insert(key, benchValue(i))
+		if batch.Len() == 1000 || i == n-1 {
+			if err := s.Apply(&batch); err != nil {
+				b.Fatal(err)
+			}
+			batch.Reset()
+		}
 	}
 }
 

@@ -101,7 +101,7 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough}
 	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
 	c.plan(st.view)
-	ends, began, count := c.begins(), s.opts.Clock(), c.ops.len()
+	ends, began, count, placed := c.begins(), s.opts.Clock(), c.ops.len(), s.metrics.placedBytes.Load()
 	limit := s.sliceLimit()
 	for last := false; !last; {
 		if err := ctx.Err(); err != nil {
@@ -128,6 +128,7 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	}
 	s.metrics.checkpoints.Add(1)
 	ends()
+	s.placedEach = (s.metrics.placedBytes.Load() - placed) / max(uint64(count), leastSample)
 	// The other slot holds on to the log that this checkpoint was of: where that is
 	// much of it, it is written too.
 	if uint64(count)*wal.RecordSize >= st.view.record.walSize/8 && !s.settled {

@@ -30,10 +30,22 @@ func (s *Store) liveBytes() int64 {
 }
 
 // ringLimit is how large a log is good for the data: a fraction of it, but at least
-// what a new store starts with.
+// what a new store starts with. Where operations are dear, because each rewrites a part of
+// a tree of values, fewer checkpoints are worth more: as much as the data.
 func (s *Store) ringLimit() int64 {
-	return min(max(s.opts.startBytes, s.liveBytes()/liveShare), s.opts.WALBytes)
+	good := s.liveBytes() / liveShare
+	if s.placedEach > dearOperation {
+		good = s.liveBytes()
+	}
+	return min(max(s.opts.startBytes, good), s.opts.WALBytes)
 }
+
+// dearOperation is what a checkpoint places for each operation, in bytes, beyond which
+// the log grows further: twice what an entry costs that waits in a run and is folded.
+const dearOperation = 300
+
+// leastSample is how many operations a checkpoint needs to tell what they cost.
+const leastSample = 2000
 
 // growRingIfFull grows the log when its length, and not memory, is what asks for
 // a checkpoint, and the data are large enough for a log of twice the size.

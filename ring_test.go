@@ -3,6 +3,8 @@ package cidstore
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"path/filepath"
 	"testing"
 
 	"github.com/cidstore/cidstore/internal/crashfs"
@@ -87,5 +89,34 @@ func TestLargestBatchWhateverTheLog(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// TestLogFollowsDearOperations: the log of a key with many values, whose checkpoints
+// rewrite a part of its tree, becomes larger than a quarter of the data, and that of as
+// many keys with one value each does not.
+func TestLogFollowsDearOperations(t *testing.T) {
+	const n = 60_000
+	share := func(key func(i uint64) E) float64 {
+		s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1, startBytes: 256 << 10, Rand: rand.NewChaCha8([32]byte{7})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		random := rand.New(rand.NewPCG(1, 2))
+		for done := uint64(0); done < n; {
+			var b Batch
+			for range 500 {
+				b.Insert(key(done), E{High: random.Uint64(), Low: random.Uint64()})
+				done++
+			}
+			mustDo(t, s.Apply(&b))
+		}
+		defer func() { mustDo(t, s.Close()) }()
+		return float64(s.state.Load().view.record.walSize) / float64(s.liveBytes())
+	}
+	one, many := share(func(uint64) E { return E{} }), share(func(i uint64) E { return FromUint64(i) })
+	t.Logf("the log is %.2f of the data of one key, %.2f of those of many", one, many)
+	if one < 0.5 || many > 0.4 {
+		t.Error("want half of the data of one key or more, and less of those of many")
 	}
 }

@@ -36,6 +36,7 @@ type Store struct {
 	checkpointing sync.Mutex
 	frozenThrough wal.Mark // end of the frozen table's last frame
 	settled       bool     // both slots name the present root
+	placedEach    uint64   // bytes that the last checkpoint placed for each operation
 	clearedRows   uint64   // of the deletion log, since Open
 	followed      *state   // of a reader: what is written to the log can be added to it
 
