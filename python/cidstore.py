@@ -10,6 +10,7 @@ held against its checksums; a pin (Linux) keeps a writer from reusing what is re
 process that has inherited one (fork), or was sent one (pickle), opens the file again when it first uses it, and sees it as
 it is then; a store that was closed before that stays closed."""
 import contextlib
+import functools
 import io
 import itertools
 import operator
@@ -25,7 +26,6 @@ if sys.platform != "win32":
 
 import h5py
 import numpy as np
-from numpy.lib.recfunctions import structured_to_unstructured as words
 
 FORMAT_VERSION = 2
 PIN, F_OFD_SETLK = 1 << 61, 37  # a reader of commit n shares the lock of byte PIN + n
@@ -34,19 +34,59 @@ INSERT, DELETE, TXN_COMMIT, DELETE_VALUE = 1, 2, 4, 6
 OPCODES = [INSERT, DELETE, TXN_COMMIT, DELETE_VALUE, 9, 10, 11, 20, 21, 22, 23, 24]  # the others change no pair
 PRESENT, TREE, DELETED = (1 << 64) - 1, 65535, 1  # an epoch's end; a set's class; an entry's flag
 RUN, STEP = 1 << 32, 64  # what stands for a group in the checksums of runs; groups that are read at once
-KEY, VALUE, OWNER = ([name + "_high", name + "_low"] for name in ("key", "value", "owner"))
+SETS, NEAR, SIPS = 64, 512, 1 << 13  # set states of a chunk; bytes between extents that are read together; keys hashed at a time
+COLUMNS = ["key_high", "key_low", "value_high", "value_low"]
+ENTRY = np.dtype([(name, "<u8") for name in COLUMNS] + [("state_mask", "u1"), ("flags", "u1"), ("more", "<u2")]
+                 + [(name, "<u4") for name in ("value_count", "relation", "crc32c")])
 CHILD = np.dtype([(name, "<u8") for name in ("separator_high", "separator_low", "row", "address", "count",
                                              "tombstone_count", "commit")] + [("crc32c", "<u4"), ("reserved", "<u4")])
-CRC_TABLE = np.arange(1 << 16, dtype=np.uint32)  # of two bytes at once
-for _ in range(16):
-    CRC_TABLE = (CRC_TABLE >> np.uint32(1)) ^ (CRC_TABLE & np.uint32(1)) * np.uint32(0x82F63B78)
+NO_ROWS, NO_PAIRS = np.zeros((0, 6), "<u8"), np.zeros((0, 4), np.uint64)
+
+# A CRC32C is linear: the state after a row is the sum (XOR) of what each of its bytes, followed by zeros, leaves.
+# AFTER[n, b]: what byte b leaves, n bytes before the end. A state before the row is added to its first four bytes.
+LONGEST, PIECE, BLOCK = 48, 32, 1 << 16  # bytes: of a row that is summed at once; of a piece of a longer one; summed at a time
+AFTER = np.zeros((LONGEST, 256), "<u4")
+AFTER[0] = np.arange(256)
+for _ in range(8):
+    AFTER[0] = (AFTER[0] >> np.uint32(1)) ^ (AFTER[0] & np.uint32(1)) * np.uint32(0x82F63B78)
+for _ in range(1, LONGEST):
+    AFTER[_] = AFTER[0][AFTER[_ - 1] & np.uint32(0xFF)] ^ AFTER[_ - 1] >> np.uint32(8)
+TABLES = np.arange(LONGEST)[::-1] << 8  # where the table of each byte begins, the last byte's first
 
 
-def extended(state, rows):
-    """The state of a CRC32C after each row, an even number of bytes."""
-    for pair in np.ascontiguousarray(rows.view("<u2").T):
-        state = CRC_TABLE[(state ^ pair) & np.uint32(0xFFFF)] ^ (state >> np.uint32(16))
-    return state
+def summed(rows, tables=AFTER):
+    """The states of a CRC32C after rows, n × bytes, that begin with state 0."""
+    return np.bitwise_xor.reduce(tables.ravel().take(rows + TABLES[-rows.shape[1]:], mode="clip"), 1)
+
+
+@functools.lru_cache(None)
+def shifts(level):
+    """The tables by which summed finds what a state, as four bytes, is after PIECE << level zeros."""
+    return shifted(shifts(level - 1).ravel(), level - 1).reshape(4, 256) if level else AFTER[PIECE - 4:PIECE]
+
+
+def shifted(states, level):
+    return summed(np.ascontiguousarray(states).view(np.uint8).reshape(-1, 4), shifts(level))
+
+
+def extended(states, rows):
+    """The states of a CRC32C after rows, n × bytes, that begin with states."""
+    length, result = rows.shape[1], np.empty(len(rows), "<u4")
+    front, step = -length % PIECE if length > LONGEST else 0, max(BLOCK // length, 1)  # zeros in front add nothing
+    for at in range(0, len(rows), step):
+        block = np.zeros((len(rows[at:at + step]), front + length), np.uint8)
+        block[:, front:] = rows[at:at + step]
+        block[:, front:front + 4] ^= states[at:at + step].astype("<u4").view(np.uint8).reshape(-1, 4)
+        if length <= LONGEST:
+            result[at:at + step] = summed(block)
+            continue
+        parts, level = summed(block.reshape(-1, PIECE)).reshape(len(block), -1), 0
+        while parts.shape[1] > 1:  # neighbours are joined, and those again
+            if parts.shape[1] & 1:
+                parts = np.hstack([np.zeros((len(block), 1), "<u4"), parts])
+            parts, level = shifted(parts[:, ::2], level).reshape(len(block), -1) ^ parts[:, 1::2], level + 1
+        result[at:at + step] = parts[:, 0]
+    return result
 
 
 def seeded(file_uuid, numbers, commits):
@@ -57,24 +97,30 @@ def seeded(file_uuid, numbers, commits):
 
 
 def crc32c(file_uuid, numbers, commits, rows):
-    """CRC32C of each row, an even number of bytes, seeded with file_uuid, a number and a commit."""
-    return extended(seeded(file_uuid, numbers, commits), np.ascontiguousarray(rows)) ^ np.uint32(0xFFFFFFFF)
+    """CRC32C of each row, at least 4 bytes, seeded with file_uuid, a number and a commit."""
+    return ~extended(seeded(file_uuid, numbers, commits), rows)
 
 
 def siphash(seed, keys):
     """SipHash-2-4 of keys, n × 2 words, each as 16 bytes big-endian."""
-    v = np.array([0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573], np.uint64)
-    v = np.repeat((v ^ np.array([*seed, *seed], np.uint64))[:, None], len(keys), 1)
-    high, low = keys.byteswap().T
-    for word, end, rounds in (high, 0, 2), (low, 0, 2), (16 << 56, 0, 2), (0, 0xFF, 4):
-        v[3] ^= np.uint64(word)
-        v[2] ^= np.uint64(end)
-        for a, b, n, m in rounds * ((0, 1, 13, 32), (2, 3, 16, 0), (0, 3, 21, 0), (2, 1, 17, 32)):
-            v[a] += v[b]
-            v[b] = (v[b] << np.uint64(n) | v[b] >> np.uint64(64 - n)) ^ v[a]
-            v[a] = v[a] << np.uint64(m) | v[a] >> np.uint64(-m % 64)
-        v[0] ^= np.uint64(word)
-    return np.bitwise_xor.reduce(v)
+    result = np.empty(len(keys), np.uint64)
+    for at in range(0, len(keys), SIPS):
+        block = keys[at:at + SIPS]
+        v = np.array([0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573], np.uint64)
+        v = list(np.repeat((v ^ np.array([*seed, *seed], np.uint64))[:, None], len(block), 1))
+        high, low = block.byteswap().T
+        for word, end, rounds in (high, 0, 2), (low, 0, 2), (16 << 56, 0, 2), (0, 0xFF, 4):
+            v[3] ^= np.uint64(word)
+            v[2] ^= np.uint64(end)
+            for a, b, n, m in rounds * ((0, 1, 13, 32), (2, 3, 16, 0), (0, 3, 21, 0), (2, 1, 17, 32)):
+                v[a] += v[b]
+                v[b] = v[b] << np.uint64(n) | v[b] >> np.uint64(64 - n)
+                v[b] ^= v[a]
+                if m:
+                    v[a] = v[a] << np.uint64(m) | v[a] >> np.uint64(m)
+            v[0] ^= np.uint64(word)
+        result[at:at + SIPS] = v[0] ^ v[1] ^ v[2] ^ v[3]
+    return result
 
 
 def replay(pairs, codes, operations):
@@ -107,13 +153,35 @@ def siphash_one(seed, high, low):
     return v[0] ^ v[1] ^ v[2] ^ v[3]
 
 
-def newest(keys):
+def newest(keys, hashes):
     """Where the last row of each key, n × 2 words, stands."""
-    order = np.lexsort(keys.T)  # stable
-    return order[np.append((keys[order[1:]] != keys[order[:-1]]).any(1), True)[:len(order)]]
+    order = np.argsort(hashes, kind="stable")  # fast: they are sorted runs, one after the other
+    ordered, hashes = keys[order], hashes[order]
+    same = (ordered[1:] == ordered[:-1]).all(1)
+    if not np.array_equal(same, hashes[1:] == hashes[:-1]):  # two keys have one hash
+        order = np.lexsort(keys.T)  # stable
+        same = (keys[order[1:]] == keys[order[:-1]]).all(1)
+    return order[np.append(~same, True)[:len(order)]]
 
 
-NO_PAIRS = np.zeros((0, 4), np.uint64)
+def among(others):
+    """A test of keys, n × 2 words: which of them are among others. It takes a few more for such."""
+    bits = min(max((8 * len(others)).bit_length(), 12), 24)
+    marks = np.zeros(1 << bits, bool)
+
+    def place(keys):
+        mixed = (keys[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ keys[:, 1]) * np.uint64(0xD6E8FEB86659FD93)
+        return (mixed >> np.uint64(64 - bits)).astype(np.int64)
+    marks[place(others)] = True
+    return lambda keys: marks[place(keys)]
+
+
+def chosen(rows, more, which):
+    """Some of rows, by a mask or by numbers, and the more rows of those that have one; more: those of all."""
+    if not len(more):
+        return rows[which], more
+    has = rows.view(ENTRY)[:, 0]["more"] > 0
+    return rows[which], more[(np.cumsum(has) - 1)[which][has[which]]]
 
 
 def demand(good, what, numbers):
@@ -223,13 +291,16 @@ class Store(contextlib.AbstractContextManager):
                     fcntl.fcntl(self._raw, F_OFD_SETLK, pin)
             at = attributes["directory"] if "directory" in attributes else self._file["directory"]
             self._directory = np.concatenate([part[:] for part in (at.values() if isinstance(at, h5py.Group) else [at])])
-            self._states, self._set_states = self._file["buckets/state"], self._file["values/state"][:]
-            self._maps, self._pages, self._skipped = {}, {}, None
-            self._capacity = len(self._file["buckets/entries"]) // len(self._states)
+            self._states, self._sets = self._file["buckets/state"], self._file["values/state"]
+            entries, more = self._file["buckets/entries"], self._file["buckets/more"]
+            if (entries.dtype, more.dtype.itemsize, self._sets.dtype.itemsize) != (ENTRY, 48, 72):
+                raise ValueError("/buckets/entries, /buckets/more, /values/state: elements of another form")
+            self._maps, self._pages, self._set_states, self._skipped = {}, {}, None, None
+            self._capacity, self._chunk = len(entries) // len(self._states), entries.chunks[0]
+            self._size = os.fstat(self._raw.fileno()).st_size  # of what the root reaches nothing lies behind it
             self._runs = [self._run(*record) for record in self._file["runs"].attrs.get("runs", [])]
-            self._more = self._file["buckets/more"].dtype
-            self._crc = lambda *seeds_and_rows: crc32c(config["file_uuid"], *seeds_and_rows)
             self._codes, self._operations = map(np.concatenate, zip(*[self._epoch(*e[:3]) for e in config["epochs"]]))
+            self._by_key = None  # the operations in order of key_low, and those
         except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             damage = ValueError("%s: %s" % (path, error))
         self._raw.seek(0)
@@ -245,6 +316,8 @@ class Store(contextlib.AbstractContextManager):
         """Opcodes and operations, n × 4 words, of the whole frames of an epoch, those that the tree lacks."""
         config, first, present = self.config, max(first, self.config["last_applied"] + 1), end == PRESENT
         end = max(first, config["wal_first"]) + len(self._file["wal"]) if present else max(first, end)
+        if end <= first:  # most of them are of no use any more
+            return np.zeros(0, np.uint8), NO_PAIRS
         sequence = np.arange(first, end, dtype=np.uint64)[::-1]  # backwards: what a watermark covers is read after it
         old, parts = sequence < config["wal_first"], []
         for ring, at in ("wal", sequence[~old]), ("wal_old" if old.any() else "wal", sequence[old]):
@@ -254,12 +327,12 @@ class Store(contextlib.AbstractContextManager):
         records, laps, sequence = *(np.concatenate(part)[::-1] for part in zip(*parts)), sequence[::-1]
         whole = (records["version_op"] >> 6 == laps) & (records["version_op"] > 0)  # most of the ring is not
         rows = records[whole].view(np.uint8).reshape(-1, 64) * (np.arange(64) // 4 != 1)  # without their checksums
-        whole[whole] = records["checksum"][whole] == self._crc(np.full_like(laps[whole], epoch), sequence[whole], rows)
+        whole[whole] = records["checksum"][whole] == ~extended(seeded(config["file_uuid"], np.full_like(laps[whole], epoch), sequence[whole]), rows)
         codes, count = records["version_op"] & 63, int(np.append(whole, False).argmin())
         durable = int(records["watermark"][whole & (codes == TXN_COMMIT)].max(initial=0)) if present else end - 1
         demand(np.array([first + count > durable]), "epoch %d: acknowledged log record" % epoch, [first + count])
         count = np.flatnonzero(codes[:count] == TXN_COMMIT).max(initial=-1) + 1  # what follows is no whole frame
-        codes, operations, sequence = codes[:count], words(records[KEY + VALUE][:count]), sequence[:count]
+        codes, operations, sequence = codes[:count], np.ascontiguousarray(records[:count]).view("<u8").reshape(-1, 8)[:, 3:7].astype(np.uint64), sequence[:count]
         demand(np.isin(codes, OPCODES), "unknown opcode of log record", sequence)
         keep = siphash(config["hash_seed"], operations[:, :2]) >= config["slice_hash"]  # else a slice has applied them
         keep = (keep | (sequence > config["slice_through"])) & np.isin(codes, [INSERT, DELETE, DELETE_VALUE])
@@ -281,7 +354,7 @@ class Store(contextlib.AbstractContextManager):
     def _page(self, group):
         """The page of a group."""
         if group not in self._pages:
-            self._pages[group] = self._states[group]
+            self._pages[group] = self._states[group:group + 1]
         return self._pages[group]
 
     def _run(self, number, low, high, base, *rest):
@@ -289,13 +362,14 @@ class Store(contextlib.AbstractContextManager):
         seed = seeded(self.config["file_uuid"], np.array([RUN]), np.array([int(number)]))
         return tuple(map(int, (number, low, high, base, rest[8], rest[5]))) + (self._mapped("runs/index_%d" % number), seed)
 
-    def _entries(self, what, owners, seeds, entries, more):
-        """Keys, values (n × 8 words), entries, all judged. owners and seeds: of each entry; more: its more row, or any."""
-        rows, has = entries.view(np.uint8).reshape(-1, 48)[:, :44], entries["more"] > 0
-        state, more = extended(seeds, np.ascontiguousarray(rows)), words(more) if len(more) else np.zeros((0, 6), np.uint64)
-        state[has] = extended(state[has], np.ascontiguousarray(more[has].astype("<u8")).view(np.uint8))
-        good = self._good(entries["crc32c"] == state ^ np.uint32(0xFFFFFFFF), what, owners)
-        return (words(entries[KEY])[good], np.hstack([words(entries[VALUE]), more])[good], entries[good]), good
+    @staticmethod
+    def _sound(seeds, rows, more):
+        """Which entries are sound: rows, n × 6 words, and the more rows of those that have one. seeds: the state of a
+        CRC32C before each."""
+        entries = rows.view(ENTRY)[:, 0]
+        has, state = entries["more"] > 0, extended(seeds, rows.view(np.uint8)[:, :44])
+        state[has] = extended(state[has], more.view(np.uint8))
+        return (entries["crc32c"] == ~state) & (entries["value_count"] <= np.where(has, 4, 1))
 
     def _good(self, good, what, numbers):
         """demand, or, where a loop goes on past damage, a note of it and what is good."""
@@ -305,32 +379,81 @@ class Store(contextlib.AbstractContextManager):
             self._skipped += sorted({"%s %d: bad checksum, or not what belongs there" % (what, n) for n in np.asarray(numbers)[~good]})
         return good
 
+    def _elements(self, name, firsts, counts, addresses, direct):
+        """Elements of a dataset, n × 6 words, as they stand: counts from each of firsts on. direct: they are read where
+        they lie by the page of their group, in one piece; not direct: as HDF5 finds them. Whoever judges them decides."""
+        ends = np.cumsum(counts)
+        rows = np.zeros((int(ends[-1]), 6), "<u8")
+        for first, end, count, address in zip(firsts.tolist(), ends.tolist(), counts.tolist(), addresses.tolist()):
+            if count and direct:
+                self._read(address, rows[end - count:end])
+            elif count:
+                rows[end - count:end] = self._file[name][first:first + count].view("<u8").reshape(-1, 6)
+        return rows
+
+    def _read(self, address, into):
+        """Reads what lies at an address; nothing where the file has nothing."""
+        if 0 <= address <= self._size - into.nbytes:
+            self._raw.seek(address)
+            self._raw.readinto(memoryview(into).cast("B"))
+
+    def _extents(self, addresses, size):
+        """What lies at addresses, n × size bytes, as it stands; zeros for those that no extent has."""
+        units, rows = -(-size // 64), np.zeros((len(addresses), size), np.uint8)  # extents are whole units
+        inside = np.flatnonzero((addresses % np.uint64(64) == 0) & (addresses <= np.uint64(max(self._size - size, 0))))
+        order = inside[np.argsort(addresses[inside], kind="stable")]
+        at = addresses[order].astype(np.int64)
+        for part, of in zip(*(np.split(a, np.flatnonzero(np.diff(at) > size + NEAR) + 1) for a in (at, order))):
+            if len(of):
+                buffer = np.zeros(((part[-1] - part[0]) // 64 + units, 64), np.uint8)
+                self._read(int(part[0]), buffer.reshape(-1)[:part[-1] - part[0] + size])
+                numbers = (part - part[0])[:, None] // 64 + np.arange(units)
+                rows[of] = buffer.take(numbers, 0).reshape(len(of), -1)[:, :size]
+        return rows
+
+    def _of_row(self, firsts, pages, starts, ends, direct):
+        """Entries and more rows of groups, as they stand: from starts to ends, both n × 2. firsts: of the groups."""
+        counts, address = ends - starts, pages["row_address"].astype(np.int64)
+        behind = address + -(-pages["entry_count"].astype(np.int64) // self._chunk) * self._chunk * 48  # more rows follow
+        return (self._elements("buckets/entries", firsts + starts[:, 0], counts[:, 0], address + 48 * starts[:, 0], direct),
+                self._elements("buckets/more", firsts + starts[:, 1], counts[:, 1], behind + 48 * starts[:, 1], direct))
+
     def _of_groups(self, first, last):
-        """The entries of the rows of groups first to last - 1."""
-        pages, size = self._states[first:last], self._capacity
-        group, slot = np.nonzero(np.arange(pages["entry_count"].max(initial=0)) < pages["entry_count"][:, None])
-        at = group * size + slot
-        entries = self._file["buckets/entries"][first * size:last * size][at]
-        ends, bits = pages["buckets"]["entry_end"].astype(np.int64), pages["bucket_bits"].astype(np.int64)
-        used = np.arange(ends.shape[1]) < 1 << bits[:, None]
-        counts = np.where(used, np.diff(ends, axis=1, prepend=0), 0)
-        more_ends = pages["buckets"]["more_end"].astype(np.int64)
-        firsts = np.hstack([np.zeros((len(pages), 1), np.int64), more_ends[:, :-1]])
-        number = np.repeat(firsts.ravel(), counts.ravel()) + np.maximum(entries["more"].astype(np.int64), 1) - 1
-        more = self._file["buckets/more"][first * size:last * size] if entries["more"].any() else np.zeros(1, self._more)
-        more = more[(group * size + number) * (entries["more"] > 0)]
-        seeds = seeded(self.config["file_uuid"], np.arange(first, last), pages["commit"])
-        return self._entries("/buckets/entries: group", first + group, seeds[group], entries, more)[0]
+        """The entries of the rows of groups first to last - 1, and their more rows."""
+        pages, groups = self._states[first:last], np.arange(first, last)
+        ends = np.stack([pages["entry_count"], pages["more_count"]], 1).astype(np.int64)
+        used = np.arange(pages["buckets"].shape[1]) < 1 << pages["bucket_bits"].astype(np.int64)[:, None]
+        counts = np.where(used, np.diff(pages["buckets"]["entry_end"].astype(np.int64), axis=1, prepend=0), 0)
+        demand((counts.sum(1) == ends[:, 0]) & (ends <= self._capacity).all(1), "/buckets/state: group", groups)
+        owners = np.repeat(groups, ends[:, 0])
+        seeds = np.repeat(seeded(self.config["file_uuid"], groups, pages["commit"]), ends[:, 0])
+        for direct in True, False:
+            rows, more = self._of_row(groups * self._capacity, pages, ends * 0, ends, direct)
+            number = rows.view(ENTRY)[:, 0]["more"].astype(np.int64)
+            has = number > 0
+            if has.any():  # by numbers within each bucket
+                before = np.diff(pages["buckets"]["more_end"].astype(np.int64), axis=1, prepend=0)
+                firsts = np.cumsum(before, 1) - before + (np.cumsum(ends[:, 1]) - ends[:, 1])[:, None]
+                number = np.repeat(firsts.ravel(), counts.ravel())[has] + number[has] - 1
+                more = more.take(number, 0, mode="clip") if len(more) else np.zeros((len(number), 6), "<u8")
+            else:
+                more = NO_ROWS
+            sound = self._sound(seeds, rows, more)
+            if sound.all():
+                return rows, more
+        return chosen(rows, more, self._good(sound, "/buckets/entries: group", owners))
 
     def _of_run(self, run, first, end):
         """The entries of slots first to end - 1 of a run, and their more rows, as they stand."""
         number, mores, index = run[0], run[5], run[6]
-        entries = np.array(self._mapped("runs/entries_%d" % number)[int(index["first"][first]):int(index["first"][end])])
-        if not mores:
-            return entries, np.zeros(len(entries), self._more)
+        rows = np.array(self._mapped("runs/entries_%d" % number)[int(index["first"][first]):int(index["first"][end])])
+        rows = rows.view("<u8").reshape(-1, 6)
+        at = rows.view(ENTRY)[:, 0]["more"].astype(np.int64)
+        has = at > 0
+        if not mores or not has.any():
+            return rows, np.zeros((np.count_nonzero(has), 6), "<u8")
         starts = np.repeat(index["first_more"][first:end].astype(np.int64), np.diff(index["first"][first:end + 1].astype(np.int64)))
-        at = (starts + np.maximum(entries["more"].astype(np.int64), 1) - 1) * (entries["more"] > 0)
-        return entries, self._mapped("runs/more_%d" % number)[at]
+        return rows, self._mapped("runs/more_%d" % number)[starts[has] + at[has] - 1].view("<u8").reshape(-1, 6)
 
     def _groups_of(self, keys):
         """Hashes of keys, and the groups that they belong to."""
@@ -339,21 +462,29 @@ class Store(contextlib.AbstractContextManager):
         return hashes, self._directory["bucket_id"][(hashes >> np.uint64(64 - depth)).astype(np.int64) if depth else np.zeros(len(keys), np.int64)]
 
     def _waiting(self):
-        """What runs hold in place of rows: for each key the newest entry, and the group that it belongs to."""
+        """What runs hold in place of rows, in order of groups, the newest of a key last: entries, their more rows, how many
+        of those are before each, hashes, groups."""
         commits, parts, self._doubts = self._commits(), [], []
         for run in self._runs:
-            entries, more = self._of_run(run, 0, len(run[6]) - 1)
-            seeds, numbers = np.repeat(run[7], len(entries)), np.full(len(entries), run[0])
-            (keys, values, entries), good = self._entries("/runs: run", numbers, seeds, entries, more)
+            rows, more = self._of_run(run, 0, len(run[6]) - 1)
+            sound = self._sound(np.repeat(run[7], len(rows)), rows, more)
+            good = self._good(sound, "/runs: run", np.full(len(rows), run[0]))
             if not good.all():  # of keys in the same slots older entries may not be the last word
                 slots = np.searchsorted(run[6]["first"], np.flatnonzero(~good), "right") - 1
                 self._doubts.append((run, slots.astype(np.uint64), commits))
-                parts = [[column[self._certain(part[0])] for column in part] for part in parts]
-            hashes, groups = self._groups_of(keys)
+                parts = [self._part(part, self._certain(part[0][:, :2])) for part in parts]
+                rows, more = chosen(rows, more, good)
+            hashes, groups = self._groups_of(rows[:, :2])
             counts = (hashes >= np.uint64(run[1])) & (hashes <= np.uint64(run[2])) & (commits[groups] < run[0])
-            parts.append([part[counts] for part in (keys, values, entries, groups)])
-        keys, values, entries, groups = map(np.concatenate, zip(*parts))
-        return [part[newest(keys)] for part in (keys, values, entries, groups)]
+            parts.append(self._part((rows, more, hashes, groups), counts))
+        parts = [np.concatenate(column) for column in zip(*parts)]
+        rows, more, hashes, groups = self._part(parts, np.argsort(parts[3], kind="stable"))
+        return rows, more, np.append(0, np.cumsum(rows.view(ENTRY)[:, 0]["more"] > 0)), hashes, groups
+
+    @staticmethod
+    def _part(waiting, which):
+        rows, more, hashes, groups = waiting
+        return (*chosen(rows, more, which), hashes[which], groups[which])
 
     def _certain(self, keys):
         """Which keys have no later entry in a damaged slot of a run, perhaps."""
@@ -371,7 +502,7 @@ class Store(contextlib.AbstractContextManager):
                  for at in range(0, len(self._states), STEP))
         return np.concatenate([part if part is not None else np.array([PRESENT], np.uint64) for part in itertools.chain(*parts)])
 
-    def _parts(self, read, first, last):
+    def _parts(self, read, first, last, what="group"):
         """read(first, last), or in pieces where a piece fails and a loop goes on past damage; None: one that failed."""
         try:
             return [read(first, last)]
@@ -379,10 +510,10 @@ class Store(contextlib.AbstractContextManager):
             if self._skipped is None:
                 raise
             if last - first == 1:
-                self._skipped.append("group %d: %s" % (first, error))
+                self._skipped.append("%s %d: %s" % (what, first, error))
                 return [None]
         middle = (first + last) // 2
-        return self._parts(read, first, middle) + self._parts(read, middle, last)
+        return self._parts(read, first, middle, what) + self._parts(read, middle, last, what)
 
     def _tree(self):
         """All pairs of the committed tree, n × 4 words, in parts."""
@@ -390,84 +521,135 @@ class Store(contextlib.AbstractContextManager):
         waiting = self._waiting() if self._runs else None
         for first in range(0, len(self._states), STEP):
             last = min(first + STEP, len(self._states))
-            read = [part for part in self._parts(self._of_groups, first, last) if part]
-            rows = [np.concatenate(column) for column in zip(*read)] if read else []
-            if self._doubts and rows:
-                certain = self._certain(rows[0])
-                rows = [column[certain] for column in rows]
-            if waiting:
-                own = (waiting[3] >= first) & (waiting[3] < last)
-                later = [part[own] for part in waiting[:3]]
-                rows = rows or [column[:0] for column in later]
-                alone = ~np.isin(rows[0][:, 1], later[0][:, 1])
-                yield from self._values(*(part[alone] for part in rows))
-                rows = [np.concatenate([a[~alone], b]) for a, b in zip(rows, later)]
-                rows = [part[newest(rows[0])] for part in rows]
-            if rows:
-                yield from self._values(*rows)
+            read = [part for part in self._parts(self._of_groups, first, last) if part] or [(NO_ROWS, NO_ROWS)]
+            rows, more = map(np.concatenate, zip(*read))
+            if self._doubts:
+                rows, more = chosen(rows, more, self._certain(rows[:, :2]))
+            for part in self._newer(waiting, rows, more, first, last) if waiting else [(rows, more)]:
+                yield from self._values(*part)
 
-    def _values(self, keys, values, entries):
+    def _newer(self, waiting, rows, more, first, last):
+        """The entries of groups first to last - 1 and their more rows, in parts: what is in their rows alone, and of what
+        runs have too the newest."""
+        start, end = np.searchsorted(waiting[4], [first, last])
+        later, hashes = waiting[0][start:end], waiting[3][start:end]
+        later_more = waiting[1][waiting[2][start]:waiting[2][end]]
+        perhaps = among(later[:, :2])(rows[:, :2])
+        yield chosen(rows, more, ~perhaps)
+        both, both_more = chosen(rows, more, perhaps)
+        hashes = np.concatenate([siphash(self.config["hash_seed"], both[:, :2]), hashes])
+        both, both_more = np.concatenate([both, later]), np.concatenate([both_more, later_more])
+        yield chosen(both, both_more, newest(both[:, :2], hashes))
+
+    def _values(self, rows, more):
         """The pairs of entries, in parts."""
-        keep = entries["flags"] & DELETED == 0
-        keys, values, count = keys[keep], values[keep], entries["value_count"][keep]
-        for i in range(int(count.max(initial=0))):
-            yield np.hstack([keys[count > i], values[count > i, 2 * i:2 * i + 2]])
-        yield from self._sets(values[count == 0, 1], keys[count == 0])
+        if (rows.view(ENTRY)[:, 0]["flags"] & DELETED).any():
+            rows, more = chosen(rows, more, rows.view(ENTRY)[:, 0]["flags"] & DELETED == 0)
+        count = rows.view(ENTRY)[:, 0]["value_count"]
+        yield rows[:, :4] if count.all() else rows[count > 0, :4]
+        has = rows.view(ENTRY)[:, 0]["more"] > 0
+        keys, others = rows[has, :2], count[has]
+        for i in range(1, int(others.max(initial=0))):
+            yield np.hstack([keys[others > i], more[others > i, 2 * i - 2:2 * i]])
+        yield from self._of_sets(rows[count == 0, 3], rows[count == 0, :2])
 
     def _found(self, key):
         """The pairs of one key in the committed tree. All of its bucket, and of its slots of runs, is judged."""
         place, depth = siphash_one(self.config["hash_seed"], *map(int, key)), self.config["global_depth"]
         group = int(self._directory["bucket_id"][place >> 64 - depth])
-        page = self._page(group)
+        pages = self._page(group)
+        page = pages[0]
         demand(np.array([(place ^ int(page["prefix"])) >> 64 - int(page["local_depth"]) == 0]), "/buckets/state: group", [group])
-        parts = [(self._of_bucket(group, page, place), seeded(self.config["file_uuid"], np.array([group]), page["commit"][None]))]
+        runs = []
         for run in self._runs:
             if run[0] > page["commit"] and run[1] <= place <= run[2]:
                 slot = place - run[3] >> run[4]
-                parts.append((self._of_run(run, slot, slot + 1), run[7]))
-        entries, more = (np.concatenate(part) for part in zip(*(found for found, _ in parts)))
-        seeds = np.concatenate([np.repeat(seed, len(found[0])) for found, seed in parts])
-        found, _ = self._entries("/buckets/entries or /runs: group", np.full(len(entries), group), seeds, entries, more)
-        own = np.flatnonzero((found[0] == key).all(1))[-1:]  # the newest
-        return self._values(*(part[own] for part in found))
+                runs.append((*self._of_run(run, slot, slot + 1), run[7]))
+        own = seeded(self.config["file_uuid"], np.array([group]), pages["commit"])
+        for direct in True, False:
+            parts = [(*self._of_bucket(group, pages, place, direct), own), *runs]
+            seeds = np.concatenate([np.repeat(seed, len(part)) for part, _, seed in parts])
+            rows, more = (np.concatenate(part) for part in list(zip(*parts))[:2])
+            sound = self._sound(seeds, rows, more)
+            if sound.all():
+                break
+        demand(sound, "/buckets/entries or /runs: group", np.full(len(rows), group))
+        return self._values(*chosen(rows, more, np.flatnonzero((rows[:, :2] == key).all(1))[-1:]))  # the newest
 
-    def _of_bucket(self, group, page, place):
+    def _of_bucket(self, group, pages, place, direct):
         """The entries of the bucket of a hash, and their more rows, as they stand."""
+        page = pages[0]
         bucket = (place << int(page["local_depth"]) & (1 << 64) - 1) >> 64 - int(page["bucket_bits"])
         ends = page["buckets"][max(bucket - 1, 0):bucket + 1].tolist()
-        (start, more_start), (end, more_end) = ends[0][:2] if bucket else (0, 0), ends[-1][:2]
-        first = group * self._capacity
-        entries = self._file["buckets/entries"][first + start:first + end]
-        at, more = np.maximum(entries["more"].astype(np.int64), 1) - 1, np.zeros(len(entries), self._more)
-        if more_end > more_start:
-            more = self._file["buckets/more"][first + more_start:first + more_end][at * (entries["more"] > 0)]
-        return entries, more
+        start, end = ends[0][:2] if bucket else (0, 0), ends[-1][:2]
+        firsts = np.array([group * self._capacity])
+        rows, more = self._of_row(firsts, pages, np.array([start]), np.array([end]), direct)
+        number = rows.view(ENTRY)[:, 0]["more"].astype(np.int64)
+        number = number[number > 0] - 1
+        return rows, more.take(number, 0, mode="clip") if len(more) else np.zeros((len(number), 6), "<u8")
 
-    def _sets(self, ids, owners):
+    def _states_of(self, ids):
+        """The states of sets, as they stand; zeros for what cannot be read where a loop goes on past that."""
+        if self._set_states is not None:
+            return self._set_states.take(ids.astype(np.int64), mode="clip")
+        if len(ids) == 1:
+            return self._sets[int(ids[0]):int(ids[0]) + 1]
+        chunks, noted = -(-len(self._sets) // SETS), len(self._skipped or [])
+        read = self._parts(lambda at, end: self._sets[at * SETS:end * SETS], 0, chunks, "/values/state: chunk")
+        states = np.concatenate([np.zeros(SETS, self._sets.dtype) if part is None else part for part in read])
+        if len(self._skipped or []) == noted:
+            self._set_states = states
+        return states.take(ids.astype(np.int64), mode="clip")
+
+    def _of_sets(self, ids, owners):
         """The pairs of spilled sets, in parts."""
-        states = self._set_states[ids]
-        good = self._good((words(states[OWNER]) == owners).all(1), "/values/state: row", ids)
+        if not len(ids):
+            return
+        good = self._good(ids < len(self._sets), "/values/state: row", ids)
+        ids, owners = ids[good], owners[good]
+        if not len(ids):
+            return
+        states = self._states_of(ids)
+        good = (states.view("<u8").reshape(len(ids), -1)[:, :2] == owners).all(1) & (states["class"] > 0)
+        good = self._good(good, "/values/state: row", ids)
         states, owners = states[good], owners[good]
-        for size, depth in set(zip(states["class"].tolist(), states["depth"].tolist())):
-            of = (states["class"] == size) & (states["depth"] == depth)
-            name = "nodes" if size == TREE else "class_%d" % size
-            nodes, keys, dataset = states[of], owners[of], self._file["values"][name].id
+        forms = states["class"].astype(np.int64) << 16 | states["depth"]
+        for form in np.unique(forms).tolist():
+            size, depth = form >> 16, form & 0xFFFF
+            name = "/values/nodes" if size == TREE else "/values/class_%d" % size
+            nodes, keys = states[forms == form], owners[forms == form]
+            addresses = nodes["row_address"]
             for level in range(depth + 1):
                 if not len(nodes):  # all of them are damaged
                     break
-                rows = b"".join(dataset.read_direct_chunk((row, 0))[1] for row in nodes["row"].tolist())
-                rows = np.frombuffer(rows, np.uint8).reshape(len(nodes), -1)
-                crc = self._crc(nodes["row"], nodes["commit"], rows)
-                good = self._good(nodes["crc32c"] == crc, "/values/%s: row" % name, nodes["row"])
+                good, rows = self._set_rows(name, nodes, addresses)
+                good = self._good(good, name + ": row", nodes["row"])
                 nodes, keys, rows = nodes[good], keys[good], rows[good]
                 if level < depth:  # they hold child records, not values
                     used = rows.view(CHILD)["address"] > 0
                     nodes, keys = rows.view(CHILD)[used], np.repeat(keys, used.sum(1), 0)
+                    addresses = nodes["address"]
             if not len(nodes):
                 continue
             values = rows.view("<u8").reshape(len(nodes), -1, 2)  # live ones first, then tombstoned ones
-            node, slot = np.nonzero(np.arange(nodes["count"].max(initial=0)) < nodes["count"][:, None])
-            yield np.hstack([keys[node], values[node, slot]])
+            demand(nodes["count"] <= values.shape[1], name + ": row", nodes["row"])
+            pairs = np.empty((int(nodes["count"].sum()), 4), np.uint64)
+            pairs[:, :2] = np.repeat(keys, nodes["count"].astype(np.int64), 0)
+            pairs[:, 2:] = values[np.arange(values.shape[1]) < nodes["count"][:, None]]
+            yield pairs
+
+    def _set_rows(self, name, nodes, addresses):
+        """Rows of sets, or nodes, and which of them are sound. They are read where they lie by what names them; what is not
+        sound there is read as HDF5 finds it."""
+        dataset, uuid = self._file[name].id, self.config["file_uuid"]
+        rows = self._extents(addresses, 16 * dataset.shape[1])
+        good = nodes["crc32c"] == crc32c(uuid, nodes["row"], nodes["commit"], rows)
+        again = np.flatnonzero(~good)
+        for at in again.tolist():
+            rows[at] = np.frombuffer(dataset.read_direct_chunk((int(nodes["row"][at]), 0))[1], np.uint8)
+        nodes = nodes[again]
+        good[again] = nodes["crc32c"] == crc32c(uuid, nodes["row"], nodes["commit"], rows[again])
+        return good, rows
 
     def get(self, key):
         """All values of key, ascending ints, [] when absent. key: see identifier."""
@@ -477,7 +659,12 @@ class Store(contextlib.AbstractContextManager):
 
     def _get(self, key):
         parts = self._named(lambda: list(self._found(key)))
-        own = (self._operations[:, :2] == key).all(1)
+        if self._by_key is None:
+            order = np.argsort(self._operations[:, 1], kind="stable")
+            self._by_key = order, self._operations[order, 1]
+        order, lows = self._by_key
+        own = order[np.searchsorted(lows, key[1]):np.searchsorted(lows, key[1], "right")]
+        own = own[self._operations[own, 0] == key[0]]
         pairs = replay(np.concatenate([NO_PAIRS, *parts]), self._codes[own], self._operations[own])
         return sorted(high << 64 | low for high, low in pairs[:, 2:].tolist())
 
@@ -489,12 +676,22 @@ class Store(contextlib.AbstractContextManager):
         """Every pair that can be read, and what cannot."""
         self._skipped = []
         try:
-            pairs = self._named(lambda: np.concatenate([NO_PAIRS, *self._tree()]))
+            parts, touched = [NO_PAIRS], [NO_PAIRS]
+            self._named(self._read_parts, parts, touched)
             skipped = list(dict.fromkeys(self._skipped))
         finally:
             self._skipped = None
-        touched = np.isin(pairs[:, 1], self._operations[:, 1])  # by the log, perhaps
-        return np.concatenate([pairs[~touched], replay(pairs[touched], self._codes, self._operations)]), skipped
+        return np.concatenate([*parts, replay(np.concatenate(touched), self._codes, self._operations)]), skipped
+
+    def _read_parts(self, parts, touched):
+        """Sorts the pairs of the tree into those that the log does not touch, and others."""
+        test = among(self._operations[:, :2]) if len(self._operations) else None
+        for part in self._tree():
+            if test:
+                which = test(part[:, :2])
+                touched.append(part[which])
+                part = part[~which]
+            parts.append(part)
 
     def _complain(self, skipped):
         if skipped:
@@ -504,7 +701,7 @@ class Store(contextlib.AbstractContextManager):
         """Iterates every (key, value) once, ints, in no promised order. What cannot be read is left out, and is a
         ValueError after the last pair, unless skip_bad."""
         pairs, skipped = self._all_pairs()
-        yield from ((a << 64 | b, c << 64 | d) for a, b, c, d in struct.iter_unpack("=4Q", pairs.tobytes()))
+        yield from ((a << 64 | b, c << 64 | d) for a, b, c, d in struct.iter_unpack("=4Q", pairs))
         if not skip_bad:
             self._complain(skipped)
 
@@ -515,7 +712,7 @@ class Store(contextlib.AbstractContextManager):
         pairs, skipped = self._all_pairs()
         if not skip_bad:
             self._complain(skipped)
-        return pandas.DataFrame(pairs, columns=KEY + VALUE)
+        return pandas.DataFrame(pairs, columns=COLUMNS)
 
     def close(self, *_):
         """Gives up the pin and the file; again is no error."""

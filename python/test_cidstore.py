@@ -206,7 +206,8 @@ class Builder:
             self.records[ring][s % RING] = head + struct.pack("<I", crc(head + bytes(4) + rest, epoch, s)) + rest
         return at + len(records)
 
-    def write(self, path, directory="attribute"):
+    def write(self, path, directory="attribute", placed=False):
+        """placed: rows of groups and of sets lie in one piece too, where page and set state say, behind what HDF5 has."""
         groups = 1 << self.depth
         pages = np.array([self.group(g, self.rows.get(g, [])) for g in range(groups)], PAGE)
         with h5py.File(path, "w", libver="latest") as f:
@@ -231,6 +232,31 @@ class Builder:
             for name, records in self.records.items():
                 if name == "wal" or records:
                     f[name] = np.frombuffer(b"".join(records.get(i, bytes(64)) for i in range(RING)), RECORD)
+        return self.place(path) if placed else path
+
+    def place(self, path):
+        at, parts = os.path.getsize(path) + 65536 & ~63, []
+
+        def put(name, row, count):
+            data = b"".join(self.chunks.get((name, row + i, 0), b"") for i in range(count))
+            parts.append(data.ljust(-len(data) % 64 + len(data), b"\0"))
+            return len(parts[-1])
+        with h5py.File(path, "r+") as f:
+            pages, sets = f["buckets/state"][:], f["values/state"][:]
+            for g, page in enumerate(pages):
+                page["row_address"] = at
+                for name, count in ("entries", page["entry_count"]), ("more", page["more_count"]):
+                    at += put("/buckets/" + name, g * CAPACITY // S, -(-int(count) // S))
+            for state in sets[sets["class"] != 65535]:
+                sets["row_address"][sets["row"] == state["row"]] = at
+                at += put("/values/class_%d" % state["class"], int(state["row"]), 1)
+            f["buckets/state"][:] = pages
+            if len(sets):
+                f["values/state"][:] = sets
+        with open(path, "r+b") as f:
+            f.seek(at - sum(map(len, parts)))
+            self.placed = f.tell(), at
+            f.write(b"".join(parts))
         return path
 
     def attributes(self, f, pointers):
@@ -304,6 +330,115 @@ class Tree(Case):
             big = np.arange(n, dtype=np.uint64) + np.uint64(1 << 63)  # no float holds all of these
             got = cidstore.crc32c(list(FILE_UUID), np.arange(n), big, array[:n].astype("<u8").view(np.uint8))
             self.assertEqual(got.tolist(), [crc(words(k), i, (1 << 63) + i) for i, k in enumerate(keys[:n])])
+
+    def test_checksums_of_every_length(self):
+        r = random.Random(7)
+        for n in (*range(4, 100), 1024, 4096, 16384):
+            rows = np.frombuffer(r.randbytes(3 * n), np.uint8).reshape(3, n)
+            got = cidstore.crc32c(list(FILE_UUID), np.arange(3), np.arange(3), rows)
+            self.assertEqual(got.tolist(), [crc(row.tobytes(), i, i) for i, row in enumerate(rows)])
+        many = np.frombuffer(r.randbytes(44 * 5000), np.uint8).reshape(-1, 44)  # more than are summed at a time
+        got = cidstore.crc32c(list(FILE_UUID), np.arange(5000), np.zeros(5000, int), many)
+        for i in (0, 1488, 1489, 1490, 4999):
+            self.assertEqual(int(got[i]), crc(many[i].tobytes(), i, 0))
+
+    def test_keys_of_one_hash(self):
+        keys = np.array([(1, 5), (2, 5), (1, 5), (3, 9), (2, 5), (3, 9)], np.uint64)
+        for hashes in ([7, 7, 7, 7, 7, 7], [1, 2, 1, 0, 2, 0], [1, 1, 1, 0, 1, 0]):
+            self.assertEqual(sorted(cidstore.newest(keys, np.array(hashes, np.uint64)).tolist()), [2, 4, 5])
+        self.assertEqual(cidstore.newest(keys[:0], np.zeros(0, np.uint64)).tolist(), [])
+        test = cidstore.among(keys[:2])
+        self.assertTrue(test(keys)[[0, 1, 2, 4]].all())
+        r = np.random.default_rng(1)
+        self.assertLess(test(r.integers(0, 1 << 63, (10000, 2), np.uint64)).sum(), 100)
+
+    def test_rows_in_place(self):
+        b = self.of_all_kinds()
+        self.check(b, placed=True)
+        b.write(self.path, placed=True)
+        with open(self.path, "rb") as f:
+            whole = f.read()
+        with h5py.File(self.path, "r") as f:
+            places = [f["buckets/" + n].id.get_chunk_info(i).byte_offset for n in ("entries", "more") for i in range(4)]
+        start, end = b.placed
+        want = sorted((k, v) for k in b.model for v in b.model[k])
+
+        def damaged(*offsets):
+            data = bytearray(whole)
+            for at in offsets:
+                data[at] ^= 1
+            with open(self.path, "wb") as f:
+                f.write(data)
+        for at in [*range(start, end, (end - start) // 40), *places]:  # the same is in the other place
+            damaged(at)
+            with cidstore.open(self.path) as store:
+                self.assertEqual(sorted(store.pairs()), want)
+        damaged()
+        for address in (4097, 1 << 40, M64, M64 - 63, end):  # of rows: nothing of ours lies there
+            with h5py.File(self.path, "r+") as f:
+                pages = f["buckets/state"][:]
+                pages["row_address"] = address
+                f["buckets/state"][:] = pages
+            with cidstore.open(self.path) as store:
+                self.assertEqual(sorted(store.pairs()), want)
+                for key in b.model:
+                    self.assertEqual(store.get(key), sorted(b.model[key]))
+        damaged(start + 1, places[0] + 1)
+        self.refuses("/buckets/entries: group 0: bad checksum")
+        self.spares(b.model, {key for key in b.model if place(key) >> 62 == 0})
+
+    def test_pages_that_contradict_themselves(self):
+        b = inline()
+        for field, value in ("entry_count", 1 << 31), ("entry_count", 3), ("more_count", (1 << 32) - 1):
+            b.write(self.path)
+            with h5py.File(self.path, "r+") as f:
+                pages = f["buckets/state"][:]
+                pages[field][1] = value
+                f["buckets/state"][:] = pages
+            self.refuses("group 1: .*/buckets/state: group 1: .* not what belongs there")
+            self.spares(b.model, {key for key in b.model if place(key) >> 62 == 1})
+
+    def test_damaged_states_of_sets(self):
+        b = inline()
+        for n in range(1, 151):
+            b.put(n << 70, range(5 + n % 3))
+        b.write(self.path)
+        with h5py.File(self.path, "r+") as f:
+            owners = [int(high) << 64 | int(low) for high, low in f["values/state"][:][["owner_high", "owner_low"]].tolist()]
+            good = f["values/state"].id.read_direct_chunk((64,))[1]
+            f["values/state"].id.write_direct_chunk((64,), bytes([good[0] ^ 1]) + good[1:])
+        self.refuses("/values/state: chunk 1: .*Fletcher32")
+        self.spares(b.model, set(owners[64:128]))
+        with cidstore.open(self.path) as store:
+            for key in owners[3], owners[149]:
+                self.assertEqual(store.get(key), sorted(b.model[key]))
+            self.assertRaisesRegex(ValueError, "Fletcher32", store.get, owners[70])
+
+    def of_all_kinds(self):
+        """Inline keys, spilled sets of several classes, a run over them, and operations over all of that in the log."""
+        b, r = inline(), random.Random(11)
+        for n in (5, 6, 7, 12, 13, 900, 1200):
+            b.put(n << 90, {r.getrandbits(128) for _ in range(n)})
+        b.put(1 << 100, range(5), dead={8, 9})
+        for i, key in enumerate(list(b.model)[::5]):
+            b.put(key, range(i % 4), run=8)
+        return b
+
+    def test_operations_over_all_kinds(self):
+        b = self.of_all_kinds()
+        model, ops = {k: set(v) for k, v in b.model.items()}, []
+        for i, key in enumerate([*b.model, 1 << 101, 1 << 102]):
+            values = sorted(model.get(key, ()))
+            ops += [[(INSERT, key, 0), (INSERT, key, 1 << 64)], [(DELETE, key, 0)],
+                    [(DELETE_VALUE, key, v) for v in values[:2] + [1 << 127]], [(DELETE, key, 0), (INSERT, key, 0)]][i % 4]
+        b.log(BLOCK, *ops[:RING - 2 * BLOCK])
+        for op, key, value in ops[:RING - 2 * BLOCK]:
+            if op == INSERT:
+                model.setdefault(key, set()).add(value)
+            else:
+                model[key] = set() if op == DELETE else model.get(key, set()) - {value}
+        for placed in False, True:
+            self.check(b, model, placed=placed)
 
     def test_empty(self):
         self.check(Builder(0))
@@ -530,7 +665,7 @@ class Shared(Case):
             self.b.put(n << 70, {r.getrandbits(128) for _ in range(n)})
         for key in list(self.b.model)[::3]:
             self.b.put(key, {key & 7, 9}, run=8)
-        self.b.write(self.path)
+        self.b.write(self.path, placed=True)
 
     def in_children(self, work, count=4):
         """Runs work in forked children; each says with its exit code whether it was true."""

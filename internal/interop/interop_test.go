@@ -82,6 +82,32 @@ var samples = []sample{
 				}
 			}
 		}},
+	{name: "sets of every class", options: cidstore.Options{WALBytes: 1 << 20, GCInterval: -1}, fill: classes},
+	{name: "operations over sets of every class", options: cidstore.Options{WALBytes: 1 << 20, GCInterval: -1}, live: true,
+		fill: func(t *testing.T, s *cidstore.Store) {
+			classes(t, s)
+			if err := s.Checkpoint(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			var b cidstore.Batch
+			for k := range uint64(len(classSizes)) {
+				key := cidstore.FromUint64(k)
+				switch k % 4 {
+				case 0:
+					b.Insert(key, cidstore.E{High: 1 << 63, Low: k})
+				case 1:
+					b.DeleteValue(key, cidstore.E{High: k})
+				case 2:
+					b.Delete(key)
+				default: // deleted and begun again
+					b.Delete(key)
+					b.Insert(key, cidstore.E{High: 1 << 63, Low: k})
+				}
+			}
+			if err := s.Apply(&b); err != nil {
+				t.Fatal(err)
+			}
+		}},
 	{name: "log not replayed", options: cidstore.Options{WALBytes: 1 << 20}, live: true, fill: unreplayed},
 	{name: "log alone", options: tiny, small: true, live: true, fill: func(t *testing.T, s *cidstore.Store) { put(t, s, numbered(10, 2)) }},
 }
@@ -169,6 +195,31 @@ func columns(t *testing.T, name string) func(func(pair) bool) {
 		}
 		if lines.Err() != nil {
 			t.Fatal(lines.Err())
+		}
+	}
+}
+
+// classSizes are numbers of values at and beside the bounds of every class of sets.
+var classSizes = []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 24, 25, 32, 33, 48, 49, 64, 65, 96, 97, 128, 129, 192, 193, 256, 257,
+	384, 385, 512, 513, 768, 769, 1024, 1025, 3000}
+
+// classes makes one key of each number of values, and deletes a value of every third.
+func classes(t *testing.T, s *cidstore.Store) {
+	put(t, s, func(yield func(pair) bool) {
+		for k, n := range classSizes {
+			for v := range n {
+				if !yield(pair{cidstore.FromUint64(uint64(k)), {High: uint64(k), Low: v << 50}}) {
+					return
+				}
+			}
+		}
+	})
+	if err := s.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for k := uint64(0); k < uint64(len(classSizes)); k += 3 {
+		if err := s.DeleteValue(cidstore.FromUint64(k), cidstore.E{High: k, Low: (classSizes[k] - 1) << 50}); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

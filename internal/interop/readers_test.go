@@ -73,6 +73,8 @@ with h5py.File(sys.argv[2], "r") as f:
 with cidstore.open(sys.argv[2]) as store:
     frame = store.to_dataframe()
     assert [str(t) for t in frame.dtypes] == ["uint64"] * 4, frame.dtypes
+    rows = [(a << 64 | b, c << 64 | d) for a, b, c, d in frame.to_numpy().tolist()]
+    assert sorted(rows) == sorted(store.pairs())
     print(len(frame), len(frame.drop_duplicates()), store.config["format_version"])
 `
 
