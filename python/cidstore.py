@@ -165,15 +165,18 @@ def newest(keys, hashes):
 
 
 def among(others):
-    """A test of keys, n × 2 words: which of them are among others. It takes a few more for such."""
+    """A test of rows of words: which of them are among others. It takes a few more for such."""
     bits = min(max((8 * len(others)).bit_length(), 12), 24)
     marks = np.zeros(1 << bits, bool)
 
-    def place(keys):
-        mixed = (keys[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ keys[:, 1]) * np.uint64(0xD6E8FEB86659FD93)
+    def place(rows):
+        mixed = np.zeros(len(rows), np.uint64)
+        for column in rows.T:
+            mixed ^= column
+            mixed *= np.uint64(0x9E3779B97F4A7C15)
         return (mixed >> np.uint64(64 - bits)).astype(np.int64)
     marks[place(others)] = True
-    return lambda keys: marks[place(keys)]
+    return lambda rows: marks[place(rows)]
 
 
 def chosen(rows, more, which):
@@ -295,7 +298,7 @@ class Store(contextlib.AbstractContextManager):
             entries, more = self._file["buckets/entries"], self._file["buckets/more"]
             if (entries.dtype, more.dtype.itemsize, self._sets.dtype.itemsize) != (ENTRY, 48, 72):
                 raise ValueError("/buckets/entries, /buckets/more, /values/state: elements of another form")
-            self._maps, self._pages, self._set_states, self._skipped = {}, {}, None, None
+            self._maps, self._pages, self._rows, self._set_states, self._skipped = {}, {}, {}, None, None
             self._capacity, self._chunk = len(entries) // len(self._states), entries.chunks[0]
             self._size = os.fstat(self._raw.fileno()).st_size  # of what the root reaches nothing lies behind it
             self._runs = [self._run(*record) for record in self._file["runs"].attrs.get("runs", [])]
@@ -327,12 +330,14 @@ class Store(contextlib.AbstractContextManager):
         records, laps, sequence = *(np.concatenate(part)[::-1] for part in zip(*parts)), sequence[::-1]
         whole = (records["version_op"] >> 6 == laps) & (records["version_op"] > 0)  # most of the ring is not
         rows = records[whole].view(np.uint8).reshape(-1, 64) * (np.arange(64) // 4 != 1)  # without their checksums
-        whole[whole] = records["checksum"][whole] == ~extended(seeded(config["file_uuid"], np.full_like(laps[whole], epoch), sequence[whole]), rows)
+        numbers = np.full(len(rows), epoch, np.uint64), sequence[whole]
+        whole[whole] = records["checksum"][whole] == crc32c(config["file_uuid"], *numbers, rows)
         codes, count = records["version_op"] & 63, int(np.append(whole, False).argmin())
         durable = int(records["watermark"][whole & (codes == TXN_COMMIT)].max(initial=0)) if present else end - 1
         demand(np.array([first + count > durable]), "epoch %d: acknowledged log record" % epoch, [first + count])
         count = np.flatnonzero(codes[:count] == TXN_COMMIT).max(initial=-1) + 1  # what follows is no whole frame
-        codes, operations, sequence = codes[:count], np.ascontiguousarray(records[:count]).view("<u8").reshape(-1, 8)[:, 3:7].astype(np.uint64), sequence[:count]
+        codes, sequence = codes[:count], sequence[:count]
+        operations = np.ascontiguousarray(records[:count]).view("<u8").reshape(-1, 8)[:, 3:7].astype(np.uint64)
         demand(np.isin(codes, OPCODES), "unknown opcode of log record", sequence)
         keep = siphash(config["hash_seed"], operations[:, :2]) >= config["slice_hash"]  # else a slice has applied them
         keep = (keep | (sequence > config["slice_through"])) & np.isin(codes, [INSERT, DELETE, DELETE_VALUE])
@@ -532,6 +537,9 @@ class Store(contextlib.AbstractContextManager):
         """The entries of groups first to last - 1 and their more rows, in parts: what is in their rows alone, and of what
         runs have too the newest."""
         start, end = np.searchsorted(waiting[4], [first, last])
+        if start == end:
+            yield rows, more
+            return
         later, hashes = waiting[0][start:end], waiting[3][start:end]
         later_more = waiting[1][waiting[2][start]:waiting[2][end]]
         perhaps = among(later[:, :2])(rows[:, :2])
@@ -592,7 +600,7 @@ class Store(contextlib.AbstractContextManager):
         """The states of sets, as they stand; zeros for what cannot be read where a loop goes on past that."""
         if self._set_states is not None:
             return self._set_states.take(ids.astype(np.int64), mode="clip")
-        if len(ids) == 1:
+        if len(ids) == 1 and self._skipped is None:
             return self._sets[int(ids[0]):int(ids[0]) + 1]
         chunks, noted = -(-len(self._sets) // SETS), len(self._skipped or [])
         read = self._parts(lambda at, end: self._sets[at * SETS:end * SETS], 0, chunks, "/values/state: chunk")
@@ -641,7 +649,9 @@ class Store(contextlib.AbstractContextManager):
     def _set_rows(self, name, nodes, addresses):
         """Rows of sets, or nodes, and which of them are sound. They are read where they lie by what names them; what is not
         sound there is read as HDF5 finds it."""
-        dataset, uuid = self._file[name].id, self.config["file_uuid"]
+        if name not in self._rows:
+            self._rows[name] = self._file[name].id
+        dataset, uuid = self._rows[name], self.config["file_uuid"]
         rows = self._extents(addresses, 16 * dataset.shape[1])
         good = nodes["crc32c"] == crc32c(uuid, nodes["row"], nodes["commit"], rows)
         again = np.flatnonzero(~good)
@@ -685,10 +695,11 @@ class Store(contextlib.AbstractContextManager):
 
     def _read_parts(self, parts, touched):
         """Sorts the pairs of the tree into those that the log does not touch, and others."""
-        test = among(self._operations[:, :2]) if len(self._operations) else None
+        operations = self._operations
+        of_pairs, of_keys = among(operations), among(operations[self._codes == DELETE, :2])
         for part in self._tree():
-            if test:
-                which = test(part[:, :2])
+            if len(operations):
+                which = of_pairs(part) | of_keys(part[:, :2])
                 touched.append(part[which])
                 part = part[~which]
             parts.append(part)
@@ -721,7 +732,7 @@ class Store(contextlib.AbstractContextManager):
             self._drop()
 
     def _drop(self):
-        self._maps, self._runs = {}, []  # a mapping holds the file open
+        self._maps, self._runs, self._rows = {}, [], {}  # a mapping holds the file open, and so does a dataset
         for file in filter(None, [self._file, self._raw]):
             file.close()
 

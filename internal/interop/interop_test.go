@@ -126,7 +126,7 @@ func numbered(keys, most uint64) func(func(pair) bool) {
 }
 
 // put inserts pairs in batches.
-func put(t *testing.T, s *cidstore.Store, pairs func(func(pair) bool)) {
+func put(t testing.TB, s *cidstore.Store, pairs func(func(pair) bool)) {
 	t.Helper()
 	var b cidstore.Batch
 	apply := func() {
@@ -340,7 +340,7 @@ func pairsOf(t *testing.T, s *cidstore.Store) []pair {
 }
 
 // reader returns python/cidstore.py.
-func reader(t *testing.T) string {
+func reader(t testing.TB) string {
 	t.Helper()
 	root, err := oracle.Root()
 	if err != nil {
@@ -387,7 +387,7 @@ func samePairs(t *testing.T, what string, got, want []pair) {
 }
 
 // run runs a foreign program that must succeed without a word on stderr.
-func run(t *testing.T, program string, args ...string) string {
+func run(t testing.TB, program string, args ...string) string {
 	t.Helper()
 	start := time.Now()
 	out, errout, err := oracle.Run(t, limit, program, args...)
