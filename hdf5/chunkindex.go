@@ -2,7 +2,6 @@ package hdf5
 
 import (
 	"cmp"
-	"iter"
 	"slices"
 )
 
@@ -43,6 +42,15 @@ func (g *grid) coordinates(number uint64, at []uint64) {
 	}
 }
 
+// perBand is how many chunks lie side by side with the same first coordinate.
+func (g *grid) perBand() uint64 {
+	n := uint64(1)
+	for _, count := range g.counts[1:] {
+		n *= count
+	}
+	return n
+}
+
 // newGrid counts the chunks; false if there are 2^63 or more.
 func newGrid(dims, chunk []uint64, bytes uint64) (*grid, bool) {
 	g := &grid{dims: dims, chunk: chunk, bytes: bytes}
@@ -65,42 +73,37 @@ type chunkIndex struct {
 	stored uint64  // their bytes
 
 	implicit *grid  // of the maximum shape, if chunks lie by their number
-	grid     *grid  // with implicit: of the shape
 	base     uint64 // with implicit: address of the first
 }
 
-// between yields the stored chunks with numbers from low to high, without high.
-func (x *chunkIndex) between(low, high uint64) iter.Seq[chunk] {
+// between returns the places of the stored chunks with numbers from low to high,
+// without high: chunks from first to last, without last, of at.
+func (x *chunkIndex) between(low, high uint64) (first, last uint64) {
 	if x.implicit != nil {
-		return x.computed(low, high)
+		return low, high
 	}
-	return func(yield func(chunk) bool) {
-		i, _ := slices.BinarySearchFunc(x.chunks, low, func(c chunk, n uint64) int { return cmp.Compare(c.number, n) })
-		for ; i < len(x.chunks) && x.chunks[i].number < high; i++ {
-			if !yield(x.chunks[i]) {
-				return
-			}
-		}
+	place := func(n uint64) uint64 {
+		i, _ := slices.BinarySearchFunc(x.chunks, n, func(c chunk, n uint64) int { return cmp.Compare(c.number, n) })
+		return uint64(i)
 	}
+	return place(low), place(high)
 }
 
-// computed is between for chunks that lie one behind the other.
-func (x *chunkIndex) computed(low, high uint64) iter.Seq[chunk] {
-	return func(yield func(chunk) bool) {
-		at := make([]uint64, len(x.grid.counts))
-		for n := low; n < high; n++ {
-			x.grid.coordinates(n, at)
-			place, _ := x.implicit.number(at)
-			offset, fits := product(place, x.grid.bytes)
-			address := x.base + offset
-			if !fits || address < offset {
-				address = undefined
-			}
-			if !yield(chunk{number: n, address: address, size: x.grid.bytes}) {
-				return
-			}
-		}
+// at returns the chunk at a place, and sets coordinates to its own.
+func (x *chunkIndex) at(g *grid, place uint64, coordinates []uint64) chunk {
+	if x.implicit == nil {
+		c := x.chunks[place]
+		g.coordinates(c.number, coordinates)
+		return c
 	}
+	g.coordinates(place, coordinates)
+	n, _ := x.implicit.number(coordinates)
+	offset, fits := product(n, g.bytes)
+	address := x.base + offset
+	if !fits || address < offset {
+		address = undefined
+	}
+	return chunk{number: place, address: address, size: g.bytes}
 }
 
 // indexReader reads an index of any type.
@@ -207,7 +210,7 @@ func (r *indexReader) implicit(l *layout) error {
 		return err
 	}
 	x := &r.index
-	x.implicit, x.grid, x.base = g, r.grid, l.address
+	x.implicit, x.base = g, l.address
 	x.stored = r.grid.bytes
 	for _, n := range r.grid.counts {
 		x.stored, _ = product(x.stored, n)

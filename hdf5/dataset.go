@@ -1,7 +1,6 @@
 package hdf5
 
 import (
-	"errors"
 	"iter"
 	"math"
 	"slices"
@@ -221,12 +220,13 @@ func (d *Dataset) RowSize() uint64 {
 	return n
 }
 
-// ReadRows reads count rows from start on into p, as they are in the file but
+// ReadRows reads count rows from start on into p, as they are in the file except
 // for filters; p must have count·RowSize bytes. It decodes every chunk that the
-// rows touch once. Rows outside of the dataset are an ErrLimit, as is a chunk
-// over Options.MaxChunkBytes.
+// rows touch once, on as many cores as there are while their chunks together have at
+// most Options.MaxChunkBytes. Rows outside of the dataset are an ErrLimit, as is a
+// chunk over Options.MaxChunkBytes. After an error p has anything.
 func (d *Dataset) ReadRows(p []byte, start, count uint64) error {
-	r := newRowReader(d)
+	r := rowReader{Dataset: d}
 	defer r.close()
 	return within(d.path, r.read(p, start, count))
 }
@@ -255,9 +255,13 @@ func (d *Dataset) Read(start, count uint64) (*Block, error) {
 // be for Rows: no more than deflate can pack, or a file with holes would never end.
 const maxExpansion = 2048
 
+// blockChunks is how many chunks with filters make a block of Rows, for several
+// cores to work on.
+const blockChunks = 8
+
 // Rows yields count rows from start on, in blocks: of one MiB, or as high as a
-// chunk, and at most Options.MaxChunkBytes. A block lives until the next turn. An
-// error ends the walk.
+// chunk, or of so many that it has eight chunks with filters, and at most
+// Options.MaxChunkBytes. A block lives until the next turn. An error ends the walk.
 //
 // Rows refuses, as an ErrLimit, rows that are more than 2,048 times as large as the
 // file and a GiB: such a dataset is almost all fill value, and is left to ReadRows.
@@ -268,7 +272,7 @@ func (d *Dataset) Rows(start, count uint64) iter.Seq2[*Block, error] {
 			yield(nil, within(d.path, err))
 			return
 		}
-		r := newRowReader(d)
+		r := rowReader{Dataset: d}
 		defer r.close()
 		var p []byte
 		for end := start + count; start < end && rows > 0; {
@@ -312,180 +316,13 @@ func (d *Dataset) blockRows(start, count uint64) (uint64, error) {
 	if row == 0 {
 		return 0, nil
 	}
-	high := uint64(1)
-	if len(d.layout.chunk) > 0 {
-		high = d.layout.chunk[0]
-	}
-	if high*row < 1<<20 { // several chunks, or a piece of what is not in chunks
-		high *= max(1, 1<<20/(high*row))
-	}
-	return max(1, min(high, limit/row)), nil
-}
-
-// rowReader reads rows of one dataset, and keeps its buffers.
-type rowReader struct {
-	*Dataset
-	pipeline pipeline
-	stored   []byte
-}
-
-func newRowReader(d *Dataset) *rowReader {
-	return &rowReader{Dataset: d, pipeline: pipeline{filters: d.filters}}
-}
-
-func (r *rowReader) close() { r.pipeline.close() }
-
-// checkRange refuses rows that the dataset does not have.
-func (d *Dataset) checkRange(start, count uint64) error {
-	if n := d.Len(); start > n || count > n-start {
-		return fault(ErrLimit, "rows", -1, "%d rows from %d of %d", count, start, n)
-	}
-	return nil
-}
-
-// read reads count rows from start on into p.
-func (r *rowReader) read(p []byte, start, count uint64) error {
-	if err := r.checkRange(start, count); err != nil {
-		return err
-	}
-	row := r.RowSize()
-	if size, ok := product(row, count); !ok || size != uint64(len(p)) {
-		return fault(ErrLimit, "rows", -1, "a buffer of %d bytes for %d rows of %d", len(p), count, row)
-	}
-	if len(p) == 0 {
-		return nil
-	}
-	l := &r.layout
-	switch {
-	case l.class == Chunked:
-		return r.readChunks(p, start, count)
-	case l.class == Compact && len(l.data.data) > 0:
-		copy(p, l.data.data[start*row:])
-		return nil
-	case l.class == Contiguous && l.address != undefined:
-		offset, err := r.file.offsetOf("contiguous data", l.address, r.space.elements*uint64(r.datatype.Size))
-		if err != nil {
-			return err
-		}
-		return r.file.readAt(p, offset+int64(start*row), "contiguous data")
-	}
-	r.fillRows(p)
-	return nil
-}
-
-// fillRows fills p with the fill value.
-func (r *rowReader) fillRows(p []byte) {
-	if r.fill == nil {
-		clear(p)
-		return
-	}
-	for n := copy(p, r.fill); n < len(p); n *= 2 {
-		copy(p[n:], p[:n])
-	}
-}
-
-// readChunks reads rows of a chunked dataset: the fill value, and over it all
-// chunks that there are.
-func (r *rowReader) readChunks(p []byte, start, count uint64) error {
-	g := r.grid
-	if g.bytes > uint64(r.file.maxChunk) {
-		return r.layout.at.fault(ErrLimit, "chunks of %d bytes, at most %d", g.bytes, r.file.maxChunk)
-	}
-	x, err := r.chunkIndex()
-	if err != nil {
-		return err
-	}
-	r.fillRows(p)
-	perBand := uint64(1) // chunks side by side with the same first coordinate
-	for _, n := range g.counts[1:] {
-		perBand *= n
-	}
-	at := make([]uint64, len(g.counts))
-	first, last := start/g.chunk[0], (start+count-1)/g.chunk[0]
-	for c := range x.between(first*perBand, (last+1)*perBand) {
-		g.coordinates(c.number, at)
-		data, err := r.chunk(c, at)
-		if err != nil {
-			return err
-		}
-		r.paste(p, start, count, data, at)
-	}
-	return nil
-}
-
-// chunk reads a chunk and undoes its filters.
-func (r *rowReader) chunk(c chunk, at []uint64) ([]byte, error) {
-	const structure = "chunk"
-	offset, err := r.file.offsetOf(structure, c.address, c.size)
-	if err != nil {
-		return nil, err
-	}
-	if uint64(cap(r.stored)) < c.size {
-		r.stored = make([]byte, c.size)
-	}
-	stored := r.stored[:c.size]
-	if err := r.file.readAt(stored, offset, structure); err != nil {
-		return nil, err
-	}
-	mask := c.mask
-	if r.layout.plainEdges && r.isEdge(at) {
-		mask = math.MaxUint32
-	}
-	data, err := r.pipeline.undo(stored, mask, int(r.grid.bytes))
-	if err != nil {
-		kind := ErrCorrupt
-		if errors.Is(err, ErrUnsupported) {
-			kind = ErrUnsupported
-		}
-		return nil, fault(kind, structure, offset, "%v of %d bytes: %w", at, c.size, err)
-	}
-	return data, nil
-}
-
-// isEdge reports whether a chunk sticks out of the dataset.
-func (r *rowReader) isEdge(at []uint64) bool {
-	for i, n := range at {
-		if (n+1)*r.grid.chunk[i] > r.grid.dims[i] {
-			return true
+	high, abreast := uint64(1), uint64(blockChunks)
+	if d.grid != nil {
+		high = d.grid.chunk[0]
+		if len(d.filters) > 0 {
+			abreast = d.grid.perBand()
 		}
 	}
-	return false
-}
-
-// paste copies what a chunk has of the rows into p. It copies runs along the last
-// dimension, and counts up the coordinates before it.
-func (r *rowReader) paste(p []byte, start, count uint64, data []byte, at []uint64) {
-	g, rank, element := r.grid, len(at), uint64(r.datatype.Size)
-	low, high := make([]uint64, rank), make([]uint64, rank) // in the dataset
-	for i := range at {
-		low[i] = at[i] * g.chunk[i]
-		high[i] = min(low[i]+g.chunk[i], g.dims[i])
-	}
-	low[0], high[0] = max(low[0], start), min(high[0], start+count)
-	from, to := make([]uint64, rank), make([]uint64, rank) // bytes of a step along each dimension
-	from[rank-1], to[rank-1] = element, element
-	for i := rank - 2; i >= 0; i-- {
-		from[i], to[i] = from[i+1]*g.chunk[i+1], to[i+1]*g.dims[i+1]
-	}
-	run := (high[rank-1] - low[rank-1]) * element
-	position := slices.Clone(low)
-	for {
-		var source, target uint64
-		for i, n := range position {
-			source += (n - at[i]*g.chunk[i]) * from[i]
-			target += n * to[i]
-		}
-		target -= start * to[0]
-		copy(p[target:target+run], data[source:source+run])
-		i := rank - 2
-		for ; i >= 0; i-- {
-			if position[i]++; position[i] < high[i] {
-				break
-			}
-			position[i] = low[i]
-		}
-		if i < 0 {
-			return
-		}
-	}
+	bands := max(1, 1<<20/max(high*row, 1), blockChunks/max(abreast, 1))
+	return max(1, min(high*bands, limit/row)), nil
 }

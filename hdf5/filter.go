@@ -3,12 +3,12 @@ package hdf5
 import (
 	"bytes"
 	"compress/bzip2"
-	"compress/zlib"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/bits"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -91,18 +91,19 @@ func (d *decoder) filters() ([]Filter, error) {
 
 // pipeline undoes filters. It keeps its buffers from one chunk to the next.
 type pipeline struct {
-	filters []Filter
-	spare   [2][]byte
-	zlib    io.ReadCloser
-	zstd    *zstd.Decoder
+	filters  []Filter
+	spare    [2][]byte
+	inflater *inflater
+	zstd     *zstd.Decoder
 }
 
 // errFilter is what a filter says of data that no such filter made.
 var errFilter = errors.New("not the output of the filter")
 
-// undo takes a stored chunk through the filters backwards, but those whose bit is
-// in mask, to size bytes. The result is stored itself or lives until the next call.
-func (p *pipeline) undo(stored []byte, mask uint32, size int) ([]byte, error) {
+// undo takes a stored chunk through the filters backwards, except those whose bit is
+// in mask, to size bytes. The result is in dst, if that has size bytes and a filter
+// writes there; or it is stored itself, or lives until the next call.
+func (p *pipeline) undo(dst, stored []byte, mask uint32, size int) ([]byte, error) {
 	// A filter may have made a little more than it was given.
 	limit := size + size/8 + 1024
 	data, next := stored, 0
@@ -111,12 +112,16 @@ func (p *pipeline) undo(stored []byte, mask uint32, size int) ([]byte, error) {
 			continue
 		}
 		f := p.filters[i]
-		into := p.spare[next][:0]
-		out, err := p.step(f, into, data, limit)
+		last := i == 0 && len(dst) == size && f.ID != filterFletcher
+		into, most := p.spare[next][:0], limit
+		if last {
+			into, most = dst[:0:size], size
+		}
+		out, err := p.step(f, into, data, most)
 		if err != nil {
 			return nil, fmt.Errorf("filter %s: %w", f, err)
 		}
-		if f.ID != filterFletcher {
+		if f.ID != filterFletcher && !last {
 			p.spare[next] = out
 			next = 1 - next
 		}
@@ -138,7 +143,7 @@ func (p *pipeline) step(f Filter, dst, src []byte, limit int) ([]byte, error) {
 		if len(f.Values) < 1 {
 			return nil, fmt.Errorf("no element size: %w", errFilter)
 		}
-		return unshuffle(dst, src, int(f.Values[0])), nil
+		return unshuffle(slices.Grow(dst, len(src))[:len(src)], src, int(f.Values[0])), nil
 	case filterFletcher:
 		return unfletcher(src)
 	case filterLZF:
@@ -153,42 +158,59 @@ func (p *pipeline) step(f Filter, dst, src []byte, limit int) ([]byte, error) {
 
 // readAll appends to dst all that r has, which must be at most limit bytes.
 func readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
+	var more [1]byte
 	for {
-		if len(dst) == cap(dst) {
-			grown := make([]byte, len(dst), min(max(2*cap(dst), 4096), limit+1))
+		if len(dst) == cap(dst) && len(dst) < limit {
+			grown := make([]byte, len(dst), min(max(2*cap(dst), 4096), limit))
 			copy(grown, dst)
 			dst = grown
 		}
-		n, err := r.Read(dst[len(dst):min(cap(dst), limit+1)])
-		dst = dst[:len(dst)+n]
+		into := dst[len(dst):min(cap(dst), limit)]
+		full := len(into) == 0
+		if full {
+			into = more[:]
+		}
+		n, err := r.Read(into)
 		switch {
-		case len(dst) > limit:
+		case full && n > 0:
 			return nil, fmt.Errorf("more than %d bytes: %w", limit, errFilter)
 		case errors.Is(err, io.EOF):
-			return dst, nil
+			return dst[:len(dst)+n], nil
 		case err != nil:
 			return nil, fmt.Errorf("%w: %w", errFilter, err)
 		}
+		dst = dst[:len(dst)+n]
 	}
 }
 
+// maxDeflate is how many times as large as its packed form data can be: the longest
+// match takes two bits.
+const maxDeflate = 1032
+
 func (p *pipeline) inflate(dst, src []byte, limit int) ([]byte, error) {
-	var err error
-	if p.zlib == nil {
-		p.zlib, err = zlib.NewReader(bytes.NewReader(src))
-	} else {
-		err = p.zlib.(zlib.Resetter).Reset(bytes.NewReader(src), nil)
+	if p.inflater == nil {
+		p.inflater = new(inflater)
 	}
+	if most := limit; cap(dst) < most {
+		if len(src) < most/maxDeflate {
+			most = maxDeflate * len(src)
+		}
+		if cap(dst) < most {
+			dst = make([]byte, most)
+		}
+	}
+	dst = dst[:min(cap(dst), limit)]
+	n, err := p.inflater.inflate(dst, src)
 	if err != nil {
-		p.zlib = nil
-		return nil, fmt.Errorf("%w: %w", errFilter, err)
+		return nil, err
 	}
-	return readAll(dst, p.zlib, limit)
+	return dst[:n], nil
 }
 
 func (p *pipeline) unzstd(dst, src []byte, limit int) ([]byte, error) {
 	if p.zstd == nil {
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(uint64(limit)))
+		most := uint64(limit) + 1024 // a window may be larger than what is in it
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(most))
 		if err != nil {
 			return nil, err
 		}
@@ -208,18 +230,45 @@ func (p *pipeline) close() {
 	}
 }
 
-// unshuffle appends to dst the bytes of src, where the first bytes of all
-// elements stood together, then the second, and so on. A rest was left alone.
+// unshuffle writes to dst, which is as long, the bytes of src, where the first bytes
+// of all elements stand together, then the second, and so on. A rest was left alone.
 func unshuffle(dst, src []byte, element int) []byte {
 	if element < 2 || element > len(src) {
-		return append(dst, src...)
+		copy(dst, src)
+		return dst
 	}
 	n := len(src) / element
-	dst = append(dst, src...)
-	for i := range element {
-		from := src[i*n : (i+1)*n]
-		for j, at := 0, i; j < len(from); j, at = j+1, at+element {
-			dst[at] = from[j]
+	copy(dst[n*element:], src[n*element:])
+	plane := func(i int) []byte { return src[i*n : (i+1)*n] }
+	switch element {
+	case 2:
+		p0, p1 := plane(0), plane(1)
+		for i := range p0 {
+			binary.LittleEndian.PutUint16(dst[2*i:], uint16(p0[i])|uint16(p1[i])<<8)
+		}
+	case 4:
+		p0, p1, p2, p3 := plane(0), plane(1), plane(2), plane(3)
+		for i := range p0 {
+			binary.LittleEndian.PutUint32(dst[4*i:], uint32(p0[i])|uint32(p1[i])<<8|uint32(p2[i])<<16|uint32(p3[i])<<24)
+		}
+	case 8:
+		p0, p1, p2, p3, p4, p5, p6, p7 := plane(0), plane(1), plane(2), plane(3), plane(4), plane(5), plane(6), plane(7)
+		for i := range p0 {
+			low := uint32(p0[i]) | uint32(p1[i])<<8 | uint32(p2[i])<<16 | uint32(p3[i])<<24
+			high := uint32(p4[i]) | uint32(p5[i])<<8 | uint32(p6[i])<<16 | uint32(p7[i])<<24
+			binary.LittleEndian.PutUint64(dst[8*i:], uint64(low)|uint64(high)<<32)
+		}
+	default:
+		const piece = 256 // elements of which the caches hold all bytes
+		for start := 0; start < n; start += piece {
+			end := min(start+piece, n)
+			for i := range element {
+				at := start*element + i
+				for _, b := range plane(i)[start:end] {
+					dst[at] = b
+					at += element
+				}
+			}
 		}
 	}
 	return dst

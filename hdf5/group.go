@@ -12,6 +12,7 @@ type Group struct {
 
 	mu    sync.Mutex
 	names *localHeap // of a symbol table, once it was read
+	dense *denseLinks
 }
 
 // Links yields the group's links, in the file's order: by name in old files, of
@@ -69,7 +70,10 @@ func (g *Group) walkLinks(b *budget, wanted *string, visit func(Link) error) err
 				}
 			}
 		case messageLinkInfo:
-			err = g.denseLinks(b, m.body, wanted, visit)
+			var s *denseLinks
+			if s, err = g.denseStorage(b, m.body); s != nil {
+				err = s.walk(b, wanted, visit)
+			}
 		case messageSymbolTable:
 			err = g.symbolTable(b, m.body, wanted, visit)
 		}
@@ -80,35 +84,64 @@ func (g *Group) walkLinks(b *budget, wanted *string, visit func(Link) error) err
 	return nil
 }
 
-// denseLinks walks through the links of a link info message (spec IV.A.2.c).
-func (g *Group) denseLinks(b *budget, d decoder, wanted *string, visit func(Link) error) error {
+// denseLinks is the dense storage of a group's links. The heap's blocks are kept with
+// the group: every search for a name needs one of them.
+type denseLinks struct {
+	mu   sync.Mutex // of the heap
+	heap *fractalHeap
+	tree *tree2
+}
+
+// denseStorage returns the storage that a link info message names (spec IV.A.2.c),
+// which is opened once; nil if it names none.
+func (g *Group) denseStorage(b *budget, d decoder) (*denseLinks, error) {
 	d.version(0, 0)
 	if flags := d.u8(); flags&1 != 0 {
 		d.take(8) // largest creation order
 	}
 	heapAddress, treeAddress := d.address(), d.address()
 	if d.err != nil || heapAddress == undefined {
-		return d.err
+		return nil, d.err
 	}
-	heap, err := g.file.fractalHeap(b, heapAddress)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.dense == nil {
+		heap, err := g.file.fractalHeap(b, heapAddress)
+		if err != nil {
+			return nil, err
+		}
+		tree, err := g.file.tree2(b, treeAddress, 5)
+		if err != nil {
+			return nil, err
+		}
+		g.dense = &denseLinks{heap: heap, tree: tree}
+	}
+	return g.dense, nil
+}
+
+// link returns the link with a heap id.
+func (s *denseLinks) link(b *budget, id decoder) (Link, error) {
+	s.mu.Lock()
+	s.heap.b = b
+	d, err := s.heap.object(id)
+	s.mu.Unlock()
 	if err != nil {
-		return err
+		return Link{}, err
 	}
-	tree, err := g.file.tree2(b, treeAddress, 5)
-	if err != nil {
-		return err
-	}
+	return d.link()
+}
+
+// walk walks through the links, or some among which is the one that is wanted.
+func (s *denseLinks) walk(b *budget, wanted *string, visit func(Link) error) error {
 	var compare func(decoder) int
 	if wanted != nil {
 		compare = hashCompare(*wanted, 0)
 	}
+	tree := *s.tree
+	tree.b = b
 	return tree.each(compare, func(r decoder) error {
 		hash := r.u32()
-		d, err := heap.object(r.part("heap id", uint64(heap.idSize)))
-		if err != nil {
-			return err
-		}
-		l, err := d.link()
+		l, err := s.link(b, r.part("heap id", uint64(s.heap.idSize)))
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ import (
 func TestMatrix(t *testing.T) {
 	python := oracle.H5py(t)
 	dir := t.TempDir()
-	if _, errout, err := oracle.Run(t, 2*time.Minute, python, filepath.Join("testdata", "matrix.py"), dir); err != nil {
+	if _, errout, err := oracle.Run(t, 8*time.Minute, python, filepath.Join("testdata", "matrix.py"), dir); err != nil {
 		t.Fatalf("%v: %s", err, errout)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*.h5"))
