@@ -1,8 +1,11 @@
 package hdf5
 
 import (
+	"bytes"
 	"errors"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +32,76 @@ func TestMatrix(t *testing.T) {
 			wantUnsupported(t, path, words)
 		} else if !strings.HasPrefix(name, "unsupported") { // those are parts
 			t.Run(name, func(t *testing.T) { wantDescription(t, path, path+".txt") })
+		}
+	}
+}
+
+// cellShares is how many runs of TestCells make up all of its cells.
+const cellShares = 61
+
+// TestCells reads datasets of every version of the format × layout and chunk index ×
+// filter × type, with 0, 3, 20 or 2,000 attributes, in groups of 3 or 20 links, and a
+// group of 20,000 links. There are 7,000: a run takes a share of them, by the day.
+// CIDSTORE_MATRIX=N takes share N, from 0 to 60, and CIDSTORE_MATRIX=all takes all.
+func TestCells(t *testing.T) {
+	python := oracle.H5py(t)
+	share, shares := time.Now().YearDay()%cellShares, cellShares
+	switch text := os.Getenv("CIDSTORE_MATRIX"); text {
+	case "":
+	case "all":
+		share, shares = 0, 1
+	default:
+		var err error
+		if share, err = strconv.Atoi(text); err != nil || share < 0 || share >= cellShares {
+			t.Fatalf("CIDSTORE_MATRIX=%s", text)
+		}
+	}
+	dir := t.TempDir()
+	out, errout, err := oracle.Run(t, 20*time.Minute, python, filepath.Join("testdata", "cells.py"), dir, strconv.Itoa(share), strconv.Itoa(shares))
+	if err != nil {
+		t.Fatalf("CIDSTORE_MATRIX=%d: %v: %s", share, err, errout)
+	}
+	t.Logf("share %d of %d, %s cells", share, shares, strings.TrimSpace(out))
+	files, err := filepath.Glob(filepath.Join(dir, "*.h5"))
+	if err != nil || len(files) < 5 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, path := range files {
+		wantDescription(t, path, path+".txt")
+		wantRanges(t, path)
+		if t.Failed() {
+			t.Fatalf("CIDSTORE_MATRIX=%d repeats this share", share)
+		}
+	}
+}
+
+// wantRanges reads some rows of each dataset of a file, and compares them with the
+// same rows of a reading of all.
+func wantRanges(t *testing.T, path string) {
+	t.Helper()
+	f, err := Open(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	for o, err := range f.Objects() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, ok := o.(*Dataset)
+		if !ok || d.Len() == 0 {
+			continue
+		}
+		n, row := d.Len(), d.RowSize()
+		all := make([]byte, n*row)
+		if err := d.ReadRows(all, 0, n); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range [][2]uint64{{0, 1}, {n - 1, 1}, {n / 2, n - n/2}, {n / 3, n / 3}, {1, n - 1}} {
+			p := bytes.Repeat([]byte{0xa5}, int(c[1]*row))
+			if err := d.ReadRows(p, c[0], c[1]); err != nil || !bytes.Equal(p, all[c[0]*row:(c[0]+c[1])*row]) {
+				t.Errorf("%s: %d rows from %d: %v", d.Path(), c[1], c[0], err)
+			}
 		}
 	}
 }

@@ -176,10 +176,10 @@ type outcome struct {
 
 // run prints the file and then, if something is wrong, returns what.
 func (i *inspection) run(ctx context.Context, file io.ReaderAt, size int64, store *facts) error {
-	i.meter = &meter{file: file, left: allowance(size), size: size}
+	i.meter = newMeter(file, size, allowance(size))
 	f, err := hdf5.NewReader(i.meter, size, nil)
 	if err != nil {
-		return i.refuse(err)
+		return i.refuse(file, err)
 	}
 	s := f.Superblock()
 	head := fileFacts{i.path, size, s.Version, s.UserBlock, s.EndOfFile, f.OpenForWriting(), store}
@@ -199,9 +199,12 @@ func (i *inspection) run(ctx context.Context, file io.ReaderAt, size int64, stor
 }
 
 // refuse says that a file cannot be read at all.
-func (i *inspection) refuse(err error) error {
+func (i *inspection) refuse(file io.ReaderAt, err error) error {
+	if errors.Is(err, hdf5.ErrNotHDF5) {
+		return damagedError{fmt.Errorf("inspect %s: %w: %s", i.path, hdf5.ErrNotHDF5, looksLike(file))}
+	}
 	err = fmt.Errorf("inspect %s: %w", i.path, err)
-	if errors.Is(err, hdf5.ErrNotHDF5) || errors.Is(err, hdf5.ErrCorrupt) {
+	if errors.Is(err, hdf5.ErrCorrupt) {
 		return damagedError{err}
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/cidstore/cidstore/hdf5"
 )
@@ -31,11 +32,18 @@ type inspection struct {
 // errMeter: a file of which more is read than a good one asks for.
 var errMeter = errors.New("more is read than a good file asks for")
 
-// meter counts what is read, so that a walk over a file of any contents ends.
+// meter counts what is read, by several goroutines at once, so that a walk over a file
+// of any contents ends.
 type meter struct {
 	file io.ReaderAt
 	size int64
-	left int64
+	left atomic.Int64
+}
+
+func newMeter(file io.ReaderAt, size, left int64) *meter {
+	m := &meter{file: file, size: size}
+	m.left.Store(left)
+	return m
 }
 
 // allowance is how many bytes may be read of a file, and printed of it. A good file
@@ -55,10 +63,7 @@ func (m *meter) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // spend counts n bytes, and reports whether that was too much.
-func (m *meter) spend(n int) bool {
-	m.left -= int64(n)
-	return m.left < 0
-}
+func (m *meter) spend(n int) bool { return m.left.Add(-int64(n)) < 0 }
 
 // node is what is printed of a link, and of the object where it is met first.
 type node struct {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -61,6 +62,9 @@ type part struct {
 // openTable opens a file and finds the columns. What does not fit is an inputError.
 func (t *tableFlags) open(name string) (*tableFile, error) {
 	file, err := hdf5.Open(name, nil)
+	if errors.Is(err, hdf5.ErrNotHDF5) {
+		err = notHDF5(name)
+	}
 	if err != nil {
 		return nil, tableError(name, err)
 	}
@@ -69,6 +73,16 @@ func (t *tableFlags) open(name string) (*tableFile, error) {
 		return nil, errors.Join(tableError(name, err), file.Close())
 	}
 	return opened, nil
+}
+
+// notHDF5 says what a file is instead.
+func notHDF5(name string) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return inputError{hdf5.ErrNotHDF5.Error() + ": " + looksLike(file)}
 }
 
 // tableError names the file. What is wrong with its contents is an inputError.

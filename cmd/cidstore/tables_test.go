@@ -201,7 +201,7 @@ func TestInspectStopsReading(t *testing.T) {
 		var out bytes.Buffer
 		p := &program{out: bufio.NewWriter(&out), messages: os.Stderr}
 		i := &inspection{program: p, path: "t.h5", verify: true, seen: make(map[uint64]string)}
-		i.meter = &meter{file: bytes.NewReader(data), left: left, size: int64(len(data))}
+		i.meter = newMeter(bytes.NewReader(data), int64(len(data)), left)
 		g, err := hdf5.NewReader(i.meter, int64(len(data)), nil)
 		if err == nil {
 			err = i.walk(t.Context(), g)
@@ -209,9 +209,65 @@ func TestInspectStopsReading(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i.meter.left < 0 != (i.stopped != "") || i.stopped != "" && exitCode(i.judge()) != exitCorrupt {
-			t.Errorf("%d bytes: %d are left, and it says %q", left, i.meter.left, i.stopped)
+		if i.meter.left.Load() < 0 != (i.stopped != "") || i.stopped != "" && exitCode(i.judge()) != exitCorrupt {
+			t.Errorf("%d bytes: %d are left, and it says %q", left, i.meter.left.Load(), i.stopped)
 		}
-		t.Logf("%d bytes: %d are left", left, i.meter.left)
+		t.Logf("%d bytes: %d are left", left, i.meter.left.Load())
+	}
+}
+
+// odd writes a file whose names and shapes are legal and strange.
+const odd = `import h5py, numpy, sys
+with h5py.File(sys.argv[1], "w", libver="latest") as f:
+    pairs = numpy.zeros(3, [("key", "<u8"), ("value", "<u8")])
+    f["a\nb"] = pairs
+    f["n" * 65000] = pairs
+    g = f.create_group("g")
+    g["up"] = f
+    g["self"] = g
+    f["round"] = h5py.SoftLink("round")
+    f.create_dataset("huge", (2**62, 2), "u1", chunks=(1 << 20, 2))
+    f.create_dataset("none", (2**63 - 1,), pairs.dtype, chunks=(64,))
+    f["floats"] = numpy.zeros((3, 2))
+    f["text"] = "abc"
+    f["float columns"] = numpy.zeros(3, [("key", "<f8"), ("value", "<u8")])
+`
+
+// TestOddFiles: what is strange is one sentence, and says nothing to the terminal.
+func TestOddFiles(t *testing.T) {
+	dir := t.TempDir()
+	path, store := filepath.Join(dir, "odd.h5"), filepath.Join(dir, "s.h5")
+	if _, stderr, err := oracle.Run(t, time.Minute, oracle.H5py(t), "-c", odd, path); err != nil {
+		t.Fatal(stderr)
+	}
+	out := runs(t, "inspect", path)
+	for _, want := range []string{"\"/a\\nb\": dataset", "/g/up = /\n", "/g/self = /g\n", "/round -> round\n", "/huge: dataset", "/none: dataset", "nnn"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("inspect lacks %q", want)
+		}
+	}
+	for dataset, want := range map[string]string{
+		"huge":                                   "rows: over a limit: ",
+		"none":                                   "rows: over a limit: ",
+		"floats":                                 "/floats is no table: it has elements of type f64 in 2 dimensions",
+		"text":                                   "/text is no table",
+		"float columns":                          "column key has floating-point numbers",
+		"round":                                  "soft links to follow from \"round\": a circle",
+		"g/up/g/self/x":                          "it has no dataset \"g/up/g/self/x\"",
+		"g/self":                                 "/g/self is no dataset but a group",
+		strings.Repeat("g/up/", 1100) + "floats": "over a limit: more than 2000 links to follow",
+	} {
+		columns := []string{"--key", "key", "--value", "value"}
+		if dataset == "huge" {
+			columns = []string{"--key", "1", "--value", "2"}
+		}
+		cmd := exec.Command("cidstore", append([]string{"import", store, path, "--dataset", dataset}, columns...)...)
+		text, err := cmd.CombinedOutput()
+		if codeOf(err) != exitIO || !strings.Contains(string(text), want) || strings.Count(string(text), "\n") != 1 {
+			t.Errorf("import of %.20s: %v: %.400s", dataset, err, text)
+		}
+	}
+	if out := runs(t, "import", filepath.Join(dir, "new.h5"), path, "--dataset", "a\nb", "--key", "key", "--value", "value"); strings.Contains(out, "a\nb") {
+		t.Errorf("import prints %q", out)
 	}
 }

@@ -22,6 +22,9 @@ def value(v, dtype):
         return ",".join((x.encode("utf-8", "surrogateescape") if isinstance(x, str) else bytes(x or b"")).hex() for x in flat)
     if kind is not None:
         return ",".join("[" + value(x, numpy.dtype(kind)) + "]" for x in flat)
+    if dtype.kind == "c":  # in the file a compound
+        part = numpy.dtype("f%d" % (dtype.itemsize // 2))
+        return "{r:" + value(flat.real, part) + ";i:" + value(flat.imag, part) + "}"
     if dtype.kind == "f":
         return ",".join(struct.pack(">d", x).hex() for x in flat)
     if dtype.kind in "iub":
@@ -43,6 +46,20 @@ def whole(holder, shape, dtype):
 def filters(d):
     plist = d.id.get_create_plist()
     return ",".join(str(plist.get_filter(i)[0]) for i in range(plist.get_nfilters()))
+
+
+def memory(holder):
+    """The type to move values in: h5py has one except for bit fields."""
+    kind = holder.get_type()
+    return kind if kind.get_class() == h5py.h5t.BITFIELD else None
+
+
+def array(holder, shape, dtype):
+    """An array to read a dataset or an attribute into."""
+    kind = memory(holder)
+    if kind is not None and kind.get_order() == h5py.h5t.ORDER_BE:
+        dtype = dtype.newbyteorder(">")
+    return numpy.empty(shape, dtype=dtype)
 
 
 LAYOUTS = {h5py.h5d.COMPACT: "compact", h5py.h5d.CONTIGUOUS: "contiguous", h5py.h5d.CHUNKED: "chunked"}
@@ -76,8 +93,8 @@ def thing(lines, o, path, seen):
         layout = LAYOUTS[o.id.get_create_plist().get_layout()]
         data = None
         if o.shape is not None:
-            data = numpy.empty(o.shape, dtype=o.dtype)
-            o.id.read(h5py.h5s.ALL, h5py.h5s.ALL, data)
+            data = array(o.id, o.shape, o.dtype)
+            o.id.read(h5py.h5s.ALL, h5py.h5s.ALL, data, memory(o.id))
         lines.append("dataset %s %s %s %s chunks=%s filters=%s %s" % (
             path, shape(o.shape), shape(o.maxshape), layout, shape(o.chunks), filters(o), whole(data, o.shape, o.dtype)))
     else:
@@ -86,8 +103,8 @@ def thing(lines, o, path, seen):
         a = o.attrs.get_id(name)
         data = None
         if a.get_space().get_simple_extent_type() != h5py.h5s.NULL:
-            data = numpy.empty(a.shape, dtype=a.dtype)
-            a.read(data)
+            data = array(a, a.shape, a.dtype)
+            a.read(data, memory(a))
         lines.append("attribute %s %s %s %s" % (path, name, shape(a.shape), whole(data, None if data is None else a.shape, a.dtype)))
     if isinstance(o, h5py.Group):
         walk(lines, o, path, seen)
