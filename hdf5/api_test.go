@@ -160,7 +160,7 @@ func TestWhatADatasetSaysOfItself(t *testing.T) {
 	}
 }
 
-// TestEveryRangeOfRows reads rows from everywhere to everywhere, and compares them
+// TestEveryRangeOfRows reads every range of rows, and compares them
 // with one reading of all.
 func TestEveryRangeOfRows(t *testing.T) {
 	for _, path := range []string{"chunks/extensibleTrue", "chunks/treeFalse", "types/arrays", "types/compound"} {
@@ -311,6 +311,10 @@ func TestManyReadersOfOneFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	dense, err := root.Group("group12")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
@@ -325,6 +329,11 @@ func TestManyReadersOfOneFile(t *testing.T) {
 			}
 			if _, err := root.Link("types"); err != nil {
 				t.Error(err)
+			}
+			for l, err := range dense.Links() {
+				if again, err2 := dense.Link(l.Name); err != nil || err2 != nil || again != l {
+					t.Errorf("link %q: %v, %v", l.Name, err, err2)
+				}
 			}
 		})
 	}

@@ -15,6 +15,9 @@ import (
 // TestNewFormats reads what HDF5 2.0 writes, of each version of the format that it
 // knows: h5py is of an older library.
 func TestNewFormats(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it asks foreign programs for files")
+	}
 	node, module := oracle.H5wasm(t)
 	dir := t.TempDir()
 	if out, errout, err := oracle.Run(t, time.Minute, node, filepath.Join("testdata", "h5wasm.mjs"), module, dir); err != nil || strings.Contains(out+errout, "HDF5-DIAG") {

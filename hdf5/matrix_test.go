@@ -17,6 +17,9 @@ import (
 // layout, chunk index, filter and type, groups and attributes of every size. Each
 // value is compared with what h5py reads.
 func TestMatrix(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it asks foreign programs for files")
+	}
 	python := oracle.H5py(t)
 	dir := t.TempDir()
 	if _, errout, err := oracle.Run(t, 8*time.Minute, python, filepath.Join("testdata", "matrix.py"), dir); err != nil {
@@ -44,6 +47,9 @@ const cellShares = 61
 // group of 20,000 links. There are 7,000: a run takes a share of them, by the day.
 // CIDSTORE_MATRIX=N takes share N, from 0 to 60, and CIDSTORE_MATRIX=all takes all.
 func TestCells(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it asks foreign programs for files")
+	}
 	python := oracle.H5py(t)
 	share, shares := time.Now().YearDay()%cellShares, cellShares
 	switch text := os.Getenv("CIDSTORE_MATRIX"); text {
