@@ -21,7 +21,7 @@ import (
 type Block struct {
 	Start uint64 // first row
 	Rows  int
-	Data  []byte // as in the file, but for filters
+	Data  []byte // as in the file, except for filters
 
 	file     *File
 	path     string

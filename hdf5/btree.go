@@ -85,7 +85,7 @@ func (f *File) tree2(b *budget, address uint64, kind byte) (*tree2, error) {
 }
 
 // each calls visit for every record in order, or, with a compare function, for
-// those with which it returns 0; it tells how a record compares with what is wanted.
+// those with which it returns 0; it says how a record compares with what is wanted.
 func (t *tree2) each(compare func(decoder) int, visit func(decoder) error) error {
 	if t.root == undefined {
 		if t.total != 0 {

@@ -97,7 +97,7 @@ func (d *Dataset) checkLayout() error {
 	}
 	if l.class != Chunked {
 		if len(d.filters) > 0 {
-			d.filters = nil // of no effect; the library takes them as well
+			d.filters = nil // of no effect; the library takes them too
 		}
 		size, ok := product(d.space.elements, uint64(d.datatype.Size))
 		switch {

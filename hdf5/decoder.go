@@ -10,7 +10,7 @@ import (
 // undefined is an address or size that is not set: all bits one.
 const undefined = ^uint64(0)
 
-// decoder reads the fields of one structure in turn. The first field that does
+// decoder reads the fields of one structure, one after another. The first field that does
 // not fit sets err; all later ones are zero.
 type decoder struct {
 	file      *File
@@ -122,7 +122,7 @@ type budget struct {
 }
 
 // newBudget returns what one walk may read: the file twice, for structures whose
-// first bytes tell their length, and a little.
+// first bytes have their length, and a little.
 func (f *File) newBudget() *budget { return &budget{left: 2*f.size + 64<<10} }
 
 // spend takes n bytes from the budget.

@@ -28,9 +28,11 @@
 // few times Options.MaxChunkBytes. A walk that reads more bytes than the file has is
 // damage: in a good file no byte belongs to two structures.
 //
-// How many steps there are is the file's: objects may share their attributes and
-// their chunks, and rows may be packed 2,048 to one. Who reads all of a file that is
-// not trusted counts what it reads.
+// The file decides how many steps there are: objects may share their attributes and
+// their chunks, and rows may be packed 2,048 to one. A program that reads all of a file
+// that it does not trust counts what it reads.
 //
-// A File, and all that is had from it, may be used by several goroutines.
+// A File, and all that comes from it, may be used by several goroutines. Rows of many
+// chunks are read and unpacked on all cores, GOMAXPROCS; the goroutines end before the
+// call or the turn does.
 package hdf5

@@ -59,8 +59,9 @@ func Open(path string, options *Options) (*File, error) {
 	return f, nil
 }
 
-// NewReader reads an HDF5 file of size bytes from r, which must not change
-// meanwhile. Errors are those of Open.
+// NewReader reads an HDF5 file of size bytes from r, which must not change while it is
+// read, and whose ReadAt is called by several goroutines at once. Errors are those of
+// Open.
 func NewReader(r io.ReaderAt, size int64, options *Options) (*File, error) {
 	return newFile(&File{reader: r, size: max(size, 0), maxChunk: defaultMaxChunkBytes}, options)
 }
@@ -88,7 +89,7 @@ func (f *File) Close() error {
 type Superblock struct {
 	Version    int   // of the superblock, 0 to 3
 	UserBlock  int64 // bytes before the superblock
-	EndOfFile  int64 // where the file ends by its own account, an offset
+	EndOfFile  int64 // where the file says that it ends, an offset
 	OffsetSize int   // bytes of an address: 2, 4 or 8
 	LengthSize int   // bytes of a size: 2, 4 or 8
 }

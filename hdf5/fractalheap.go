@@ -134,7 +134,7 @@ func (h *fractalHeap) managed(offset, size uint64) (decoder, error) {
 		}
 		row, column, start := h.place(offset - base)
 		if row >= rows {
-			return node, node.corrupt("an object at %d, behind the end of the heap", offset)
+			return node, node.corrupt("an object at %d, after the end of the heap", offset)
 		}
 		node.take((uint64(row)*h.width + column) * uint64(h.file.super.offsetSize))
 		address = node.address()
@@ -159,7 +159,7 @@ func (h *fractalHeap) rowSize(row int) uint64 {
 	return h.startSize << max(row-1, 0)
 }
 
-// place tells in which row and column of an indirect block an offset lies, and
+// place returns in which row and column of an indirect block an offset lies, and
 // where that block starts.
 func (h *fractalHeap) place(offset uint64) (row int, column, start uint64) {
 	if n := h.startSize * h.width; offset >= n {

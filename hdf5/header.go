@@ -188,7 +188,7 @@ func (h *header) next(d *decoder) (message, bool) {
 	return m, true
 }
 
-// messages yields every message but empty ones. The header was looked through
+// messages yields every message except empty ones. The header was looked through
 // when it was read, so there are no errors.
 func (h *header) messages() iter.Seq[message] {
 	return func(yield func(message) bool) {

@@ -57,7 +57,7 @@ type layout struct {
 	at      decoder // for errors
 	data    decoder // Compact
 	address uint64  // Contiguous: of the data, Chunked: of the index
-	size    uint64  // Contiguous: bytes; undefined if not told
+	size    uint64  // Contiguous: bytes; undefined if the file does not say
 
 	index       ChunkIndex
 	chunk       []uint64 // elements along each dimension
@@ -141,7 +141,7 @@ func (d *decoder) chunkDims(l *layout, n, width int) {
 }
 
 // newChunked parses the chunked layout of versions 4 and 5, which differ only in
-// the width of sizes in the index, and that tells it itself.
+// the width of sizes in the index, and the index has that itself.
 func (d *decoder) newChunked(l *layout) {
 	flags, rank, width := d.u8(), int(d.u8()), int(d.u8())
 	if d.err == nil && (width < 1 || width > 8 || flags > 3) {
@@ -159,7 +159,7 @@ func (d *decoder) newChunked(l *layout) {
 		}
 	case Implicit:
 	case FixedArray:
-		d.take(1) // these are in the index as well
+		d.take(1) // these are in the index too
 	case ExtensibleArray:
 		d.take(5)
 	case BTree2:

@@ -15,7 +15,7 @@ type superblock struct {
 }
 
 // readSuperblock searches the signature at 0, 512, 1024, 2048, …, and reads the
-// superblock behind the first.
+// superblock after the first.
 func (f *File) readSuperblock() error {
 	f.super = superblock{offsetSize: 8, lengthSize: 8, shared: sharedTable{address: undefined}}
 	for at := int64(0); at+8 <= f.size; at = max(512, 2*at) {
@@ -90,7 +90,7 @@ func (f *File) parseOldSuperblock() (base, end uint64, err error) {
 	}
 	d.take(13) // signature, versions of parts of which there is only one
 	d.widths(s)
-	d.take(5) // reserved, sizes of old B-tree nodes, which their entries tell as well
+	d.take(5) // reserved, sizes of old B-tree nodes, which their entries have too
 	s.flags = d.u32()
 	if s.version == 1 {
 		d.take(4)

@@ -172,7 +172,7 @@ type valueSet struct {
 	used    bool
 }
 
-// findValueSets learns which keys have value sets. Their names tell those of keys; a
+// findValueSets learns which keys have value sets. Their names contain those of keys; a
 // slash in one has made a group of what is before it.
 func (r *reader) findValueSets() error {
 	g, err := r.group("values/sp")

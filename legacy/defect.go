@@ -54,7 +54,7 @@ func (r *reader) damaged(place any, err error) error {
 	return nil
 }
 
-// isDamage tells what is wrong with the file from a failure to read it.
+// isDamage reports whether an error is of the file's contents, and no failure to read it.
 func isDamage(err error) bool {
 	for _, kind := range []error{hdf5.ErrCorrupt, hdf5.ErrUnsupported, hdf5.ErrLimit, hdf5.ErrNotFound, hdf5.ErrWrongType} {
 		if errors.Is(err, kind) {

@@ -20,7 +20,7 @@
 //
 // Keys of the others have 128 bits and values 64. A key is in the store if a bucket
 // has an entry of it: the directory is only compared with the buckets, because the
-// Python package has left it behind them.
+// Python package has left it out of date.
 //
 // # Masks
 //

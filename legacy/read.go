@@ -115,7 +115,7 @@ func Read(ctx context.Context, in io.ReaderAt, size int64, options *Options) (*C
 	return c, nil
 }
 
-// Detect tells which layout a file has. Its errors are those of Read.
+// Detect returns which layout a file has. Its errors are those of Read.
 func Detect(in io.ReaderAt, size int64) (Layout, error) {
 	r, err := open(in, size)
 	if err != nil {
@@ -221,7 +221,7 @@ func (r *reader) hasMark(name string) (bool, error) {
 	return err == nil, err
 }
 
-// narrowLayout tells the layouts of 128 bits apart.
+// narrowLayout returns which of the layouts of 128 bits it is.
 func (r *reader) narrowLayout() (Layout, error) {
 	_, err := r.root.Group("directory")
 	if err == nil || !isDamage(err) {

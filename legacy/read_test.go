@@ -135,7 +135,7 @@ func TestEmptySample(t *testing.T) {
 	compare(t, contents, nil)
 }
 
-// TestDamagedSample: what is damaged is told with its place, and all else is there.
+// TestDamagedSample: what is damaged is reported with its place, and all else is there.
 func TestDamagedSample(t *testing.T) {
 	contents, err := read(sample(t, "layout-damaged"), nil)
 	if err != nil {

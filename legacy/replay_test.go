@@ -83,7 +83,7 @@ func (p *patcher) seal() {
 	}
 }
 
-// write puts records behind those that are applied, and fills the rest with starts.
+// write puts records after those that are applied, and fills the rest with starts.
 func (p *patcher) write(ops []logOp) {
 	p.t.Helper()
 	if len(ops) > logLength-logApplied {
@@ -199,7 +199,7 @@ func unreplayed(t *testing.T) map[pair]bool {
 	return want
 }
 
-// TestTamperedLog: each byte of a record counts, and nothing behind a wrong one is
+// TestTamperedLog: each byte of a record counts, and nothing after a wrong one is
 // replayed, whether it was applied or not.
 func TestTamperedLog(t *testing.T) {
 	for _, c := range []struct {
@@ -222,7 +222,7 @@ func TestTamperedLog(t *testing.T) {
 		}
 		compare(t, contents, unreplayed(t))
 	}
-	p := newPatcher(t) // behind the last commit
+	p := newPatcher(t) // after the last commit
 	p.log()[16*logRow+33]++
 	p.holds(expected(t, logSample), 1, "record 16 of /wal: wrong HMAC; the log is not replayed from there on")
 }
@@ -272,8 +272,8 @@ func (p *patcher) entryOf(name string, slots ...uint64) []byte {
 	return p.content[p.find(what):][16:53]
 }
 
-// TestMasks: every single wrong bit of a mask is corrected and told, every two are
-// told, and their values are left out.
+// TestMasks: every single wrong bit of a mask is corrected and reported, every two are
+// reported, and their values are left out.
 func TestMasks(t *testing.T) {
 	const place = `entry 0 of /buckets/bucket_0: key "one36" (023c4f48b5ba55259d5d86f2872637af)`
 	for a := range 8 {
@@ -303,7 +303,7 @@ func TestSpilledMask(t *testing.T) {
 		`entry 26 of /buckets/bucket_2: key "spill-5" (a9909c734ac750ad84e8f0fe04f8d931): state mask 0x01 is corrected to 0x00`)
 }
 
-// TestDirectoryBehind: what the directory says and the buckets do not is told.
+// TestDirectoryBehind: what the directory says and the buckets do not is reported.
 func TestDirectoryBehind(t *testing.T) {
 	p := newPatcher(t)
 	at := p.find([]byte(`"one36": 0, `))

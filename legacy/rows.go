@@ -9,12 +9,12 @@ import (
 
 // Limits of what is done for unreadable places: each costs walks through the chunks.
 const (
-	maxGaps  = 100    // of one dataset; behind so many the rest is left out
+	maxGaps  = 100    // of one dataset; after so many the rest is left out
 	maxSteps = 10_000 // chunks of all datasets that are read one by one, to find those places
 )
 
 // walk hands the rows of a dataset from one to another to take, in blocks, and returns
-// the first that it did not, and why: nil at the end. taken tells an error of take.
+// the first that it did not, and why: nil at the end. taken reports whether it is an error of take.
 func (r *reader) walk(d *hdf5.Dataset, from, end uint64, take func(*hdf5.Block) error) (next uint64, taken bool, err error) {
 	next = from
 	for block, err := range d.Rows(from, end-from) {
