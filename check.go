@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/gc"
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
@@ -145,32 +146,42 @@ func (c *check) contents() {
 		if err := c.ctx.Err(); err != nil {
 			return // told by Check itself
 		}
-		c.group(run.Prefix, run.Depth, run.Pointer.Bucket, run.Pointer.Ref)
+		c.setsOf(c.group(run, c.report.add))
 	}
 	c.groups.Finish()
 	c.unusedSets()
 	c.deletions()
+	if _, err := readJournal(c.view.View); err != nil {
+		c.report.add(err)
+	}
 	if c.ctx.Err() == nil {
 		c.counts()
 	}
 }
 
-// group checks that a group is what the directory says, and its contents.
-func (c *check) group(prefix uint64, depth uint8, id uint32, ref uint64) {
+// group checks that a group is what the directory says, and its contents but for the sets
+// of those of its keys that it returns.
+func (c *check) group(run directory.Run, bad func(error)) []bucket.Item {
+	id := run.Pointer.Bucket
 	st, err := c.view.buckets.State(id)
 	if err != nil {
-		c.report.add(err)
-		return
+		bad(err)
+		return nil
 	}
-	if st.Prefix != prefix || st.LocalDepth != depth || st.Created != ref {
-		c.report.add(corrupt.Errorf(fmt.Sprintf("group %d", id), -1, "prefix %#x, depth %d, created %d; the directory says %#x, %d, %d",
-			st.Prefix, st.LocalDepth, st.Created, prefix, depth, ref))
+	if st.Prefix != run.Prefix || st.LocalDepth != run.Depth || st.Created != run.Pointer.Ref {
+		bad(corrupt.Errorf(fmt.Sprintf("group %d", id), -1, "prefix %#x, depth %d, created %d; the directory says %#x, %d, %d",
+			st.Prefix, st.LocalDepth, st.Created, run.Prefix, run.Depth, run.Pointer.Ref))
 	}
 	keys, values, spilled := c.groups.Group(id)
 	c.report.Groups++
 	c.report.Buckets += uint64(st.Buckets())
 	c.report.Keys += keys
 	c.report.Values += values
+	return spilled
+}
+
+// setsOf checks the sets of keys.
+func (c *check) setsOf(spilled []bucket.Item) {
 	for _, item := range spilled {
 		if c.sets[item.Set] {
 			c.report.add(corrupt.Errorf(fmt.Sprintf("set %d", item.Set), -1, "two keys name it, %v is one", item.Key))

@@ -86,6 +86,7 @@ type checkpoint struct {
 // structure counts the changes of structure, for the log's summary and the metrics.
 type structure struct {
 	splits, merges, promotions, demotions, compactions uint64
+	halvings                                           uint64 // of the directory, for the journal alone
 }
 
 // mergeFrozen runs the slices of one checkpoint. When it fails, what it has
@@ -279,6 +280,9 @@ func (s *Store) commit(m *merge, frozen *table) error {
 	if err := writeConfig(m.tx, &m.record, m.commit); err != nil {
 		return err
 	}
+	if err := m.writeJournal(s.journal.list()); err != nil {
+		return err
+	}
 	root, err := m.tx.Commit(m.record.append(nil))
 	if err != nil {
 		return err
@@ -299,7 +303,7 @@ func (s *Store) commit(m *merge, frozen *table) error {
 	if m.record.numDeletions > m.record.mostDeletions()/2 {
 		s.needCollection()
 	}
-	s.count(m.done)
+	s.count(m)
 	s.metrics.commits.Add(1)
 	s.metrics.placedBytes.Add(uint64(m.placed))
 	return nil

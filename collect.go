@@ -97,6 +97,7 @@ func (s *Store) collect(ctx context.Context, c collection) (GCStats, error) {
 	s.collecting.Lock()
 	defer s.collecting.Unlock()
 	c.store, c.asked = s, map[E]wal.Opcode{}
+	began := s.opts.Clock()
 	err := s.exclusively(func() (err error) {
 		c.before = s.clearedRows
 		c.view, err = s.Snapshot()
@@ -112,6 +113,9 @@ func (s *Store) collect(ctx context.Context, c collection) (GCStats, error) {
 			_ = c.view.Close() // or it is closed: what has happened is told
 			return c.stats, ofStore(err)
 		}
+	}
+	if did := c.stats.Deletions + c.stats.Tombstones + c.stats.Orphans; did > 0 {
+		s.maintained(didCollect, did, s.opts.Clock().Sub(began))
 	}
 	s.LogEvent("gc", "deletions", c.stats.Deletions, "compacted", c.stats.Compacted,
 		"tombstones", c.stats.Tombstones, "orphans", c.stats.Orphans)

@@ -352,6 +352,7 @@ func (m *merge) flush() error {
 	}
 	m.record.runsCRC = m.buckets.RunsSum()
 	for m.halves && m.directory.Halve() {
+		m.done.halvings++
 	}
 	m.record.globalDepth = uint32(m.directory.Depth())
 	if err := m.directory.Store(m.tx); err != nil {

@@ -54,6 +54,13 @@ type Metrics struct {
 	OldestPin                          uint64 // oldest commit that a reader holds, or the newest; of a writable store
 	CorrectedMasks, RowsJudgedSingly   uint64 // damage read through; counters
 
+	MaintenanceByKind [maintenanceKinds]uint64 // how often each was done; see Maintained and Journal
+	Scrubs            uint64                   // that came to their end
+	ScrubbedBytes     uint64                   // also of those under way
+	ScrubDefects      uint64                   // places that could not be mended, in each scrub
+	MendedMasks       uint64                   // state masks that scrubs have written again
+	LastScrub         time.Time                // when the last one ended, in an earlier life too; zero: never, or this is a reader and closed
+
 	WAL          wal.Stats // counters; see Records
 	WALSyncTimes Durations // of the writes of the log, each of which is synced
 	WALBytes     uint64    // size of the ring
@@ -119,6 +126,8 @@ type counters struct {
 	splits, merges, promotions, demotions, compactions atomic.Uint64
 	gcRuns                                             atomic.Uint64
 	deletions, compacted, collected, orphans           atomic.Uint64 // GCStats of all runs
+	scrubs, scrubbedBytes, scrubDefects, mendedMasks   atomic.Uint64
+	maintained                                         [maintenanceKinds]atomic.Uint64
 	damage                                             bucket.Damage
 	checkpointTimes, syncTimes                         durations
 
@@ -175,7 +184,9 @@ func (c *counters) failed(err error, now time.Time) {
 }
 
 // count adds what a commit did to the structure.
-func (s *Store) count(done structure) {
+func (s *Store) count(m *merge) {
+	done := m.done
+	s.journalOf(m)
 	s.metrics.splits.Add(done.splits)
 	if done.splits > 0 {
 		s.note(slog.LevelDebug, "split", "count", done.splits)
@@ -189,6 +200,21 @@ func (s *Store) count(done structure) {
 	s.metrics.compactions.Add(done.compactions)
 }
 
+// journalOf notes what a commit did besides what it was asked for.
+func (s *Store) journalOf(m *merge) {
+	counts := map[maintenance]uint64{
+		didMerge: m.done.merges, didHalve: m.done.halvings, didDemote: m.done.demotions, didCompact: m.done.compactions,
+	}
+	if m.base.directory.Mode() != s.state.Load().view.directory.Mode() {
+		counts[didMigrate] = 1
+	}
+	for kind := range maintenanceKinds {
+		if n := counts[kind]; n > 0 {
+			s.maintained(kind, n, time.Duration(s.now()-m.now))
+		}
+	}
+}
+
 // Metrics returns the present figures; after Close only the counters.
 func (s *Store) Metrics() Metrics {
 	m := s.metrics.load()
@@ -198,6 +224,9 @@ func (s *Store) Metrics() Metrics {
 	}
 	m.WAL.Audits += s.metrics.audits.Load()
 	m.WAL.AuditFailures += s.metrics.auditFailures.Load()
+	if e, found := newestOf(s.Journal(), didScrub); found {
+		m.LastScrub = e.Time
+	}
 	if r, pin, err := s.acquire(); err == nil {
 		defer r.view.Unpin(pin)
 		m.Open = true
@@ -220,6 +249,10 @@ func (c *counters) load() Metrics {
 		ReplayedOperations: c.replayedOperations.Load(), ReplayErrors: c.replayErrors.Load(),
 	}
 	m.CorrectedMasks, m.RowsJudgedSingly = c.damage.Counters()
+	m.Scrubs, m.ScrubbedBytes, m.ScrubDefects, m.MendedMasks = c.scrubs.Load(), c.scrubbedBytes.Load(), c.scrubDefects.Load(), c.mendedMasks.Load()
+	for i := range c.maintained {
+		m.MaintenanceByKind[i] = c.maintained[i].Load()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m.ErrorsByType, m.LastError, m.LastErrorTime = c.errors, c.lastError, c.lastTime

@@ -66,6 +66,15 @@ type Options struct {
 	// 60 s; they come earlier when the deletion log is long. Negative: no goroutines at all, checkpoints run in the write that
 	// fills the table, and Async flushes at the first write after FlushInterval.
 	GCInterval time.Duration
+	// ScrubInterval is the time between scrubs in the background, see Scrub; default 24 h
+	// after the last whole one that the Journal knows of, or after the store was made.
+	// Whether one is due is looked at once a minute, from the first minute on. Negative:
+	// none; none either with a negative GCInterval, or ReadOnly.
+	ScrubInterval time.Duration
+	// ScrubRate is the most bytes a second that a scrub reads, Scrub too, except of the log,
+	// which it reads at once, and of single groups and leaves; default 16 MiB. Negative: as
+	// fast as the disk.
+	ScrubRate int64
 	// Logger takes structured events; nil discards them. Each has the attribute
 	// path, and those in brackets; sizes are in bytes, counts are of the event
 	// alone. Names stay as they are:
@@ -79,6 +88,9 @@ type Options struct {
 	//	deletions dropped Debug  a commit has dropped rows of the deletion log, which was too long, uncollected too [rows]
 	//	run trimmed       Debug  on a full disk a run was written again without what no longer counts in it [run]
 	//	shrink            Info   Shrink has given space back [from, to]: sizes of the file
+	//	scrub             Info   a scrub has come to its end [bytes, corrected, mended, defects]: see ScrubReport
+	//	mend              Info   a scrub has written state masks again that had a wrong bit [place, masks]
+	//	damage            Error  a scrub has met a place that it cannot mend [error]
 	//	grow file         Debug  a root has a longer file than the one before [from, to]
 	//	grow log          Info   and a longer log [from, to]
 	//	close             Info   Close has ended [keys, values, file_bytes; error, if it failed]
@@ -115,13 +127,14 @@ type Options struct {
 	// What follows is the geometry, set by tests to make everything small: the
 	// log's block and the size that it starts with, the steps in which the file
 	// grows, the largest slice of a checkpoint, the most live bytes that Close writes
-	// again, all of them, the sizes at which the directory takes another form, and for
-	// how many commits freed space is not used again (negative: none). 0: defaults.
+	// again, all of them, the step of a scrub, the sizes at which the directory takes another
+	// form, and for how many commits freed space is not used again (negative: none). 0: defaults.
 	blockBytes int
 	startBytes int64
 	growBytes  int64
 	sliceBytes int64
 	againBytes int64
+	stepBytes  int64
 	directory  directory.Options
 	quarantine int
 }
@@ -131,6 +144,7 @@ const (
 	startWALBytes       = 4 << 20
 	defaultMemoryBudget = 256 << 20
 	defaultThreshold    = 128
+	defaultScrubRate    = 16 << 20
 	maxThreshold        = 1024
 	defaultBlock        = 4096
 	minRingBlocks       = 16
@@ -177,9 +191,12 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&c.MemoryBudget, defaultMemoryBudget)
 	setDefault(&c.SplitThreshold, defaultThreshold)
 	setDefault(&c.GCInterval, time.Minute)
+	setDefault(&c.ScrubInterval, 24*time.Hour)
+	setDefault(&c.ScrubRate, defaultScrubRate)
 	setDefault(&c.startBytes, startWALBytes)
 	setDefault(&c.sliceBytes, maxSliceBytes)
 	setDefault(&c.againBytes, maxAgainBytes)
+	setDefault(&c.stepBytes, 1<<20)
 	c.WALBytes = roundUp(c.WALBytes, int64(c.blockBytes))
 	c.startBytes = min(c.startBytes, c.WALBytes)
 	c.WALKey = bytes.Clone(c.WALKey)

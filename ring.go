@@ -99,7 +99,7 @@ func (s *Store) growRing(size int64) (grown bool, err error) {
 		}
 		return false, s.writeFailed(err)
 	}
-	resume := func() {}
+	resume, began := func() {}, s.opts.Clock()
 	defer func() { resume() }()
 	err = s.change(func(m *merge) error {
 		if err := m.tx.Move(ringPath, oldRingPath); err != nil {
@@ -125,6 +125,7 @@ func (s *Store) growRing(size int64) (grown bool, err error) {
 	if err := s.log.SwitchRing(wal.Ring{Storage: s.ringAt(int64(r.walAddress), size), First: r.walFirst}); err != nil {
 		return false, s.poisoned(err)
 	}
+	s.maintained(didGrowLog, uint64(size), s.opts.Clock().Sub(began))
 	return true, nil
 }
 

@@ -40,7 +40,7 @@ func (s *Store) shrink(ctx context.Context) error {
 	if err := s.checkpointAll(ctx); err != nil {
 		return err
 	}
-	before := s.file.Space().Size
+	before, began := s.file.Space().Size, s.opts.Clock()
 	alone, err := s.file.Alone(func() error {
 		if err := s.fillGaps(ctx); err != nil {
 			return err
@@ -54,7 +54,9 @@ func (s *Store) shrink(ctx context.Context) error {
 	case !alone:
 		return fmt.Errorf("shrink: another process has the file open: %w", ErrLocked)
 	}
-	s.LogEvent("shrink", "from", before, "to", s.file.Space().Size)
+	after := s.file.Space().Size
+	s.LogEvent("shrink", "from", before, "to", after)
+	s.maintained(didShrink, uint64(max(before-after, 0)), s.opts.Clock().Sub(began))
 	return nil
 }
 

@@ -42,6 +42,8 @@ type Store struct {
 
 	collecting sync.Mutex // one collection at a time; guards scanned
 	scanned    uint64     // set id at which the next one goes on
+	scrubs     scrubs
+	journal    journal
 
 	admission    admission
 	pacing       pacing
@@ -112,6 +114,13 @@ func (s *Store) start() {
 		Report: func(err error) { s.event("error", "operation", "gc", "error", err) },
 	}
 	s.background.Go(func() { collector.Run(s.life) })
+	if s.opts.ScrubInterval > 0 {
+		scrubber := gc.Background{
+			Interval: min(s.opts.ScrubInterval, scrubPoll), Collect: s.scrubIfDue,
+			Report: func(err error) { s.event("error", "operation", "scrub", "error", err) },
+		}
+		s.background.Go(func() { scrubber.Run(s.life) })
+	}
 	if s.opts.Durability == Async {
 		s.background.Go(s.runFlushes)
 	}

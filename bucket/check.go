@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cidstore/cidstore/ecc"
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/vfs"
 )
 
 // Checker reads all groups and runs of a Table and reports everything that is
@@ -18,6 +20,9 @@ type Checker struct {
 	rows   []rowPlace // by group id; of those that were checked
 	counts []uint64   // for each run, the entries that count for the groups checked
 	broken bool       // something could not be read: counts are not compared
+
+	bytes     int64  // read so far
+	corrected uint64 // masks of which one bit is wrong, met so far
 
 	// Reused for each group.
 	items []Item
@@ -33,8 +38,18 @@ type rowPlace struct {
 
 // NewChecker returns a Checker that calls report with each defect.
 func (t *Table) NewChecker(report func(error)) *Checker {
+	again := *t
+	again.verify = Always // a page that has rotted since it was verified is not read further
+	t = &again
 	return &Checker{t: t, report: report, rows: make([]rowPlace, t.groups), counts: make([]uint64, len(t.runs))}
 }
+
+// Read is how many bytes were verified so far.
+func (c *Checker) Read() int64 { return c.bytes }
+
+// Corrected is how many masks were met so far of which one bit is wrong. They are no
+// defects: they can be read, and written again.
+func (c *Checker) Corrected() uint64 { return c.corrected }
 
 // Group checks a group: its page, the checksums of its buckets and of each entry,
 // masks, order, hashes, tags, numbering of more rows, unused bytes. It returns the
@@ -58,6 +73,7 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 		c.broken = true // told by run
 	}
 	later := c.later.list
+	c.bytes += int64(len(p) + (len(later)+int(s.Entries)+int(s.Mores))*EntrySize)
 	c.items = slices.Grow(c.items[:0], len(later)+int(s.Entries))[:len(later)] // merging moves items down only
 	for i := range s.Buckets() {
 		var x part
@@ -106,6 +122,9 @@ func (c *Checker) part(x *part, tags []byte, shared uint) {
 		if err != nil {
 			c.add(err)
 			continue
+		}
+		if _, status := ecc.Decode(e.raw[offMask]); status == ecc.Corrected {
+			c.corrected++
 		}
 		if e.more != nil {
 			rows++
@@ -167,12 +186,56 @@ func (c *Checker) Finish() {
 	}
 }
 
+// Slot checks one slot of a run by itself: that of the run of a number, or the first one of
+// the next run. It returns the run that it was of, and where the next call begins; more:
+// there is one.
+func (c *Checker) Slot(number uint64, slot int) (run, nextNumber uint64, nextSlot int, more bool) {
+	for i := range c.t.runs {
+		r := &c.t.runs[i]
+		if r.number < number {
+			continue
+		}
+		if r.number > number {
+			slot = 0
+		}
+		if slot == 0 && !c.form(i) || slot >= int(r.slots) {
+			continue
+		}
+		c.slot(i, slot)
+		return r.number, r.number, slot + 1, true
+	}
+	return 0, 0, 0, false
+}
+
 func (c *Checker) run(i int) {
+	if !c.form(i) {
+		return
+	}
+	r := &c.t.runs[i]
+	for number := range int(r.slots) {
+		c.slot(i, number)
+	}
+	if !c.broken && c.counts[i] != uint64(r.live) {
+		c.report(corrupt.Errorf(r.name(), -1, "%d live entries, found %d", r.live, c.counts[i]))
+	}
+}
+
+// form checks the datasets and the index of a run, as the file has them now, and reports
+// whether the slots can be checked.
+func (c *Checker) form(i int) bool {
 	t, r := c.t, &c.t.runs[i]
 	if r.err != nil {
 		c.add(r.err)
-		return
+		return false
 	}
+	c.guarded("index of "+r.name(), func() {
+		again := *r
+		again.load(t.view, t.seal)
+		c.bytes += int64(r.slots+1) * slotSize
+		if again.err != nil {
+			c.add(again.err)
+		}
+	})
 	for _, d := range r.datasets() {
 		made, err := t.view.Dataset(d.path)
 		if err != nil {
@@ -185,17 +248,28 @@ func (c *Checker) run(i int) {
 			c.add(corrupt.Errorf("dataset "+d.path, at, "%v of %v, want %d at %#x", made.Dims(), made.Type(), d.count, want))
 		}
 	}
-	for number := range int(r.slots) {
+	return true
+}
+
+// slot checks a slot of a run.
+func (c *Checker) slot(i, number int) {
+	t, r := c.t, &c.t.runs[i]
+	c.guarded(r.name(), func() {
 		var x part
 		if err := t.slot(&x, r, number, true); err != nil {
 			c.add(err)
-			continue
+			return
 		}
+		c.bytes += int64(len(x.entries) + len(x.mores) + len(x.tags))
 		c.items = c.items[:0]
 		c.part(&x, x.tags, uint(64-min(r.shift, 64)))
-	}
-	if !c.broken && c.counts[i] != uint64(r.live) {
-		c.report(corrupt.Errorf(r.name(), -1, "%d live entries, found %d", r.live, c.counts[i]))
+	})
+}
+
+// guarded runs a read. Mapped bytes that cannot be read are a defect.
+func (c *Checker) guarded(what string, read func()) {
+	if err := vfs.Guard(func() error { read(); return nil }); err != nil {
+		c.add(fmt.Errorf("%s: %w: %w", what, hdf5io.ErrIO, err))
 	}
 }
 

@@ -1,6 +1,11 @@
 package bucket
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/cidstore/cidstore/ecc"
+	"github.com/cidstore/cidstore/hdf5io"
+)
 
 // MoveRuns places again the runs of the base that count and lie, in part, from an
 // address on. Groups are moved by folding them.
@@ -21,6 +26,58 @@ func (w *Writer) MoveRuns(from int64) error {
 		}
 	}
 	return nil
+}
+
+// MendRun writes the entries of a run of the base again, with every mask corrected of which
+// one bit is wrong, and returns how many these are; 0: there is none, or no such run, and
+// nothing is written. A run of which a slot is damaged otherwise is left alone: an error.
+func (w *Writer) MendRun(number uint64) (mended uint64, err error) {
+	for i := range w.runs {
+		r := &w.runs[i]
+		if r.number != number || r.live == 0 {
+			continue
+		}
+		entries, n, err := w.base.mendedEntries(r)
+		if n == 0 || err != nil {
+			return 0, err
+		}
+		d := r.datasets()[0]
+		if err := w.tx.Remove(d.path); err != nil {
+			return 0, fmt.Errorf("bucket: mend %s: %w", r.name(), err)
+		}
+		made, err := w.tx.CreateDataset(d.path, hdf5io.DatasetSpec{Type: d.element, Dims: []uint64{d.count}, Data: entries})
+		if err != nil {
+			return 0, fmt.Errorf("bucket: mend %s: %w", r.name(), err)
+		}
+		offset, _ := made.Extent()
+		r.entriesAt = uint64(offset)
+		return n, nil
+	}
+	return 0, nil
+}
+
+// mendedEntries is the entries of a run with all masks right, and how many were not. Each
+// slot must have its checksum then.
+func (t *Table) mendedEntries(r *run) (entries []byte, mended uint64, err error) {
+	if r.err != nil {
+		return nil, 0, r.err
+	}
+	for number := range int(r.slots) {
+		var x part
+		if err := t.slot(&x, r, number, true); err != nil {
+			return nil, 0, err
+		}
+		if x.trust == isBad {
+			return nil, 0, x.damage()
+		}
+		for i := range x.count {
+			if _, status := ecc.Decode(x.entries[i*EntrySize+offMask]); status == ecc.Corrected {
+				mended++
+			}
+		}
+		entries = append(entries, correctMasks(x.entries, x.count)...)
+	}
+	return entries, mended, nil
 }
 
 // reaches reports whether part of a run lies from an address on.

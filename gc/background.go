@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Background collects garbage again and again: at intervals, and when there is need.
+// Background does something again and again, at intervals and when there is need: it
+// collects garbage, or scrubs.
 type Background struct {
 	Interval time.Duration               // between runs; more than 0
 	Need     <-chan struct{}             // asks for a run now; nil: nobody does
@@ -15,7 +16,7 @@ type Background struct {
 	Report   func(error)                 // is told of a run that failed
 }
 
-// Run collects until ctx is done. A run that panics is reported as one that failed:
+// Run goes on until ctx is done. A run that panics is reported as one that failed:
 // the host goes on.
 func (b *Background) Run(ctx context.Context) {
 	ticker := time.NewTicker(b.Interval)
@@ -36,7 +37,7 @@ func (b *Background) Run(ctx context.Context) {
 func (b *Background) once(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("garbage collection: panic: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("in the background: panic: %v\n%s", p, debug.Stack())
 		}
 	}()
 	return b.Collect(ctx)

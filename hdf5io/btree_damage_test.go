@@ -115,7 +115,7 @@ func TestDamagedIndex(t *testing.T) {
 			}
 			expect("walk", walkIndex(tt.mem, tt.shape, tt.head, [4]uint64{}, nil, func(chunkRecord) (bool, error) { return true, nil }))
 			var defects []error
-			checkIndex(tt.mem, tt.shape, tt.head, everywhere, nil, nil, func(err error) { defects = append(defects, err) })
+			checkIndex(tt.mem, tt.shape, tt.head, [4]uint64{}, everywhere, nil, nil, func(err error) { defects = append(defects, err) })
 			expect("check", errors.Join(defects...))
 			var edits []chunkEdit
 			for i := range uint64(2000) {
@@ -130,7 +130,7 @@ func TestDamagedIndex(t *testing.T) {
 func TestCheckBounds(t *testing.T) {
 	tt := damagedTree(t)
 	defects, records := 0, 0
-	checkIndex(tt.mem, tt.shape, tt.head, [4]uint64{3000}, nil, func(chunkRecord) { records++ }, func(err error) {
+	checkIndex(tt.mem, tt.shape, tt.head, [4]uint64{}, [4]uint64{3000}, nil, func(chunkRecord) bool { records++; return true }, func(err error) {
 		defects++
 		if !errors.Is(err, corrupt.Err) {
 			t.Errorf("error %v, want a corrupt one", err)
@@ -183,7 +183,7 @@ func TestIndexOfItselfEnds(t *testing.T) {
 	}
 	ended("walk", walkIndex(src, shape, head, [4]uint64{}, nil, func(chunkRecord) (bool, error) { return true, nil }))
 	var first error
-	checkIndex(src, shape, head, everywhere, nil, nil, func(err error) { first = errors.Join(first, err) })
+	checkIndex(src, shape, head, [4]uint64{}, everywhere, nil, nil, func(err error) { first = errors.Join(first, err) })
 	ended("check", first)
 	var edits []chunkEdit
 	for i := range uint64(10000) {

@@ -147,9 +147,9 @@ func (tt *testTree) check(t rapid.TB) map[uint64]bool {
 	t.Helper()
 	live := map[uint64]bool{}
 	var records []chunkRecord
-	checkIndex(tt.mem, tt.shape, tt.head, everywhere,
+	checkIndex(tt.mem, tt.shape, tt.head, [4]uint64{}, everywhere,
 		func(addr uint64, size int) { live[addr] = true },
-		func(r chunkRecord) { records = append(records, r) },
+		func(r chunkRecord) bool { records = append(records, r); return true },
 		func(err error) { t.Fatalf("check: %v", err) })
 	if want := tt.sorted(); !slices.Equal(records, want) {
 		t.Fatalf("tree has %d records, want %d, or others", len(records), len(want))

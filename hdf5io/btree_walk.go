@@ -48,9 +48,10 @@ func walkIndex(src nodeSource, shape indexShape, head indexHeader, from [4]uint6
 // wrong with it: checksums, order, counts at each level, totals, and chunks at
 // or beyond bounds (in chunks along each dimension; those beyond the rank are
 // not looked at). visitNode and visit, which may be nil, get every sound node
-// and record. What lies below a damaged node is not seen.
-func checkIndex(src nodeSource, shape indexShape, head indexHeader, bounds [4]uint64, visitNode func(addr uint64, size int), visit func(chunkRecord), defect func(error)) {
-	w := indexWalk{src: src}
+// and record from `from` on, until visit returns false. What lies below a damaged
+// node is not seen.
+func checkIndex(src nodeSource, shape indexShape, head indexHeader, from, bounds [4]uint64, visitNode func(addr uint64, size int), visit func(chunkRecord) bool, defect func(error)) {
+	w := indexWalk{src: src, from: from}
 	w.defect = func(err error) error {
 		defect(err)
 		return nil
@@ -68,10 +69,7 @@ func checkIndex(src nodeSource, shape indexShape, head indexHeader, bounds [4]ui
 				return true, nil
 			}
 		}
-		if visit != nil {
-			visit(r)
-		}
-		return true, nil
+		return visit == nil || visit(r), nil
 	}
 	if err := w.run(shape, head); err != nil {
 		defect(err)

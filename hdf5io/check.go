@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
@@ -28,23 +31,37 @@ type CheckStats struct {
 //
 // Memory: 24 bytes for each extent that does not continue the one before it.
 func (v *View) Check(ctx context.Context, report func(error)) (CheckStats, error) {
-	c := checker{ctx: ctx, view: v, report: report}
-	if v.fellBack != nil {
-		c.defect(fmt.Errorf("the newest root, which the next commit replaces: %w", v.fellBack))
+	c := checker{ctx: ctx, view: v, report: report, limit: math.MaxInt64}
+	if c.structures() {
+		c.partition()
 	}
-	c.head()
-	v.root.walk("/", func(path string, o *object) error {
-		c.object(path, o)
-		return ctx.Err()
-	})
-	for _, m := range v.maps {
-		c.mapNodes(m)
-	}
-	c.partition()
 	if err := ctx.Err(); err != nil {
 		return c.stats, err
 	}
 	return c.stats, c.first
+}
+
+// Place is where a check in parts goes on: an object and a chunk, or, after all
+// objects, a node of the chunk maps. The zero value is the beginning.
+type Place struct {
+	path  string
+	coord [4]uint64
+	maps  bool
+	node  int
+}
+
+// CheckPart is Check in parts, which may be of one View each: it verifies what has a
+// checksum of its own from a place on, until it has read about limit bytes and one thing
+// at least. It returns where the next part begins, or that there is none, and how many
+// bytes it has read. What belongs to whom is for Check alone. The View is pinned.
+func (v *View) CheckPart(ctx context.Context, from Place, limit int64, report func(error)) (next Place, more bool, read int64) {
+	c := checker{ctx: ctx, view: v, report: report, limit: limit, from: from}
+	if !c.structures() {
+		return c.next, ctx.Err() == nil, c.bytes
+	}
+	_, err := v.freeMap()
+	c.defect(err)
+	return Place{}, false, c.bytes + int64(v.slot.freeMapSize)
 }
 
 type checker struct {
@@ -55,6 +72,61 @@ type checker struct {
 	stats  CheckStats
 	owners []string
 	used   []ownedExtent
+
+	from, next Place
+	limit      int64 // of bytes
+	bytes      int64 // read so far
+	begun      bool  // a thing was verified
+}
+
+// errPart ends a walk whose part is over.
+var errPart = errors.New("part is over")
+
+// stops reports whether the part is over before what lies at a place.
+func (c *checker) stops(at Place) bool {
+	if c.begun && c.bytes >= c.limit {
+		c.next = at
+		return true
+	}
+	c.begun = true
+	return false
+}
+
+// structures goes over heads, objects and chunk maps, and reports whether it came to the
+// end.
+func (c *checker) structures() (end bool) {
+	if c.from == (Place{}) {
+		if c.view.fellBack != nil {
+			c.defect(fmt.Errorf("the newest root, which the next commit replaces: %w", c.view.fellBack))
+		}
+		c.head()
+	}
+	if !c.from.maps {
+		err := c.view.root.walk("/", func(path string, o *object) error {
+			if comparePaths(path, c.from.path) < 0 {
+				return nil
+			}
+			if c.stops(Place{path: path}) || !c.object(path, o) {
+				return errPart
+			}
+			return c.ctx.Err()
+		})
+		if err != nil {
+			return false
+		}
+	}
+	number := 0
+	for _, m := range c.view.maps {
+		if !c.mapNodes(m, &number) {
+			return false
+		}
+	}
+	return c.ctx.Err() == nil
+}
+
+// comparePaths orders paths as walks visit them: a group before its members.
+func comparePaths(a, b string) int {
+	return slices.Compare(strings.Split(strings.Trim(a, "/"), "/"), strings.Split(strings.Trim(b, "/"), "/"))
 }
 
 // ownedExtent is an extent and the number of who it belongs to.
@@ -80,6 +152,7 @@ func (c *checker) read(address uint64, n int) ([]byte, error) {
 	if err := c.ctx.Err(); err != nil {
 		return nil, err
 	}
+	c.bytes += int64(n)
 	return c.view.read(address, n)
 }
 
@@ -208,26 +281,32 @@ func (c *checker) stored(structure string, address uint64, want []byte) {
 	}
 }
 
-func (c *checker) object(path string, o *object) {
+// object checks one, and reports whether it came to its end.
+func (c *checker) object(path string, o *object) (end bool) {
 	c.owner("object " + path)
 	c.stored("header of "+path, o.address, o.header)
 	if o.dataset == nil {
 		c.stats.Groups++
-		return
+		return true
 	}
 	c.stats.Datasets++
 	if !o.chunked() {
 		if o.dataset.size > 0 {
 			c.use(o.dataset.address, o.dataset.size)
 		}
-		return
+		return true
 	}
 	c.stored("index of "+path, o.indexAddress, o.indexBytes)
-	c.chunks(c.view.datasets[path])
+	return c.chunks(c.view.datasets[path])
 }
 
-// chunks walks the index of a dataset.
-func (c *checker) chunks(d *Dataset) {
+// chunks walks the index of a dataset, and reports whether it came to its end.
+func (c *checker) chunks(d *Dataset) (end bool) {
+	var from [4]uint64
+	if c.from.path == d.path {
+		from = c.from.coord
+	}
+	any := false // chunks that were checked: one is, however much led to it
 	var bounds [4]uint64
 	for k, n := range d.object.dataset.dims {
 		chunk := uint64(d.object.dataset.chunk[k])
@@ -240,24 +319,34 @@ func (c *checker) chunks(d *Dataset) {
 		c.stats.Nodes++
 		nodes = append(nodes, extent{address, uint64(size)})
 	}
-	checkIndex(c, d.shape, d.object.index, bounds, node, func(r chunkRecord) {
+	end = true
+	checkIndex(c, d.shape, d.object.index, from, bounds, node, func(r chunkRecord) bool {
+		if any && c.stops(Place{path: d.path, coord: r.coord}) {
+			end = false
+			return false
+		}
+		any = true
 		c.stats.Chunks++
 		c.use(r.address, uint64(r.size))
 		if d.shape.filtered {
 			_, err := d.readChunk(Chunk{r.coord, r.address, r.size})
+			c.bytes += int64(r.size)
 			c.defect(err)
 		}
 		if d.pages != nil && c.page(d, r) {
 			paged++
 		}
+		return c.ctx.Err() == nil
 	}, c.defect)
-	if want := d.mappedChunks(); paged != want && c.ctx.Err() == nil {
+	whole := end && from == [4]uint64{} && c.ctx.Err() == nil
+	if want := d.mappedChunks(); whole && paged != want {
 		c.defect(corrupt.Errorf("chunk map of "+d.path, -1, "%d chunks, %d of them in the index", want, paged))
 	}
 	c.owner("index nodes of " + d.path)
 	for _, e := range nodes {
 		c.use(e.start, e.size)
 	}
+	return end
 }
 
 // page compares a record of the index with the chunk map, and the chunk with its
@@ -269,6 +358,7 @@ func (c *checker) page(d *Dataset, r chunkRecord) bool {
 		return p != nil
 	}
 	_, err := p.verify(d.view)
+	c.bytes += int64(p.size)
 	c.defect(err)
 	return true
 }
@@ -291,16 +381,26 @@ func (d *Dataset) mappedChunks() (n uint64) {
 	return n
 }
 
-func (c *checker) mapNodes(m *chunkMap) {
+// mapNodes checks the nodes of a map, of which the first is that of this number, and
+// reports whether it came to its end.
+func (c *checker) mapNodes(m *chunkMap, number *int) (end bool) {
 	c.owner("chunk map")
 	for _, level := range m.levels {
 		for _, r := range level {
+			at := Place{maps: true, node: *number}
+			if *number++; c.from.maps && at.node < c.from.node {
+				continue
+			}
+			if c.stops(at) || c.ctx.Err() != nil {
+				return false
+			}
 			c.stats.Nodes++
 			c.use(r.address, mapNodeSize)
 			_, err := readMapBytes(c, r, mapNodeSize)
 			c.defect(err)
 		}
 	}
+	return true
 }
 
 // partition sees whether all extents together are the file.

@@ -141,7 +141,7 @@ func FuzzIndexNode(f *testing.F) {
 			t.Fatalf("walk: %d records, %v, the head says %d", visited, err, head.total)
 		}
 		defects := 0
-		checkIndex(src, s, head, everywhere, nil, nil, func(error) { defects++ })
+		checkIndex(src, s, head, [4]uint64{}, everywhere, nil, nil, func(error) { defects++ })
 		if (err == nil) != (defects == 0) {
 			t.Fatalf("check found %d defects, walk %v", defects, err)
 		}

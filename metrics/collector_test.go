@@ -159,6 +159,8 @@ cidstore_promotion_events_total{path="b.h5"} 1
 func TestClosedStore(t *testing.T) {
 	s := small(t)
 	fill(t, s)
+	_, err := s.Scrub(t.Context())
+	must(t, err)
 	registry := prometheus.NewPedanticRegistry()
 	must(t, registry.Register(NewCollector(s)))
 	names := func() (all []string) {
@@ -181,7 +183,7 @@ func TestClosedStore(t *testing.T) {
 		if !slices.Contains(before, name) {
 			t.Errorf("open: no %s", name)
 		}
-		stays := f.kind != gauge || name == "cidstore_open" || name == "cidstore_opened_timestamp_seconds"
+		stays := f.kind != gauge || name == "cidstore_open" || name == "cidstore_opened_timestamp_seconds" || name == "cidstore_last_scrub_timestamp_seconds"
 		if slices.Contains(after, name) != stays {
 			t.Errorf("closed: %s is there: %t", name, !stays)
 		}

@@ -147,6 +147,13 @@ var families = []family{
 	count("corrected_masks_total", "State masks of which one wrong bit was corrected, at each read.", func(m *figures) uint64 { return m.CorrectedMasks }),
 	count("rows_judged_singly_total", "Rows with a wrong checksum whose entries were judged one by one, at each read.", func(m *figures) uint64 { return m.RowsJudgedSingly }),
 
+	countEach("maintenance_total", "kind", "Times that maintenance did something, by kind.", (*figures).Maintained),
+	count("scrubs_total", "Scrubs that came to their end.", func(m *figures) uint64 { return m.Scrubs }),
+	count("scrubbed_bytes_total", "Bytes that scrubs have verified.", func(m *figures) uint64 { return m.ScrubbedBytes }),
+	count("scrub_defects_total", "Places that scrubs found damaged and could not mend, in each scrub.", func(m *figures) uint64 { return m.ScrubDefects }),
+	count("mended_masks_total", "State masks with one wrong bit that scrubs have written again.", func(m *figures) uint64 { return m.MendedMasks }),
+	moment("last_scrub_timestamp_seconds", "When the last scrub ended, in an earlier life too; left out before the first.", func(m *figures) time.Time { return m.LastScrub }),
+
 	count("commits_total", "Roots committed.", func(m *figures) uint64 { return m.Commits }),
 	count("checkpoints_total", "Checkpoints that came to their end.", func(m *figures) uint64 { return m.Checkpoints }),
 	took("checkpoint_duration_seconds", "How long checkpoints took that came to their end.", func(m *figures) *cidstore.Durations { return &m.CheckpointTimes }),

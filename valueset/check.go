@@ -15,6 +15,14 @@ type Owned struct {
 	Address uint64
 }
 
+// Size is the bytes of the chunk.
+func (o Owned) Size() int64 {
+	if o.Class == classTree {
+		return nodeSize
+	}
+	return int64(o.Class) * keys.Size
+}
+
 // Path is the dataset of the chunk.
 func (o Owned) Path() string {
 	if o.Class == classTree {
@@ -34,14 +42,57 @@ func (t *Table) Check(set uint64, owner keys.E, visit func(Owned), report func(e
 		report(err)
 		return 0, 0
 	}
-	c := checker{Stored: s, visit: visit, report: report, index: map[int]*hdf5io.Dataset{}}
+	c := checker{Stored: s, visit: func(o Owned) bool {
+		if visit != nil {
+			visit(o)
+		}
+		return true
+	}, report: report, index: map[int]*hdf5io.Dataset{}}
+	c.all()
+	return s.state.count, s.state.tombs
+}
+
+// CheckPart verifies the set of an id, if there is one, as Check does, except that it
+// compares nothing with the HDF5 index; of a tree only what holds values from from on. It
+// ends after the first leaf for which, or before which, visit returned false, and returns from which value on the rest is; nil: there is
+// none.
+func (t *Table) CheckPart(set uint64, from keys.E, visit func(Owned) bool, report func(error)) (next *keys.E) {
+	again := *t
+	again.always = true
+	s, used, err := again.At(set)
+	if err != nil {
+		report(err)
+	}
+	if err != nil || !used {
+		return nil
+	}
+	c := checker{Stored: s, visit: visit, report: report, from: from}
+	c.all()
+	return c.next
+}
+
+type checker struct {
+	Stored
+	visit  func(Owned) bool // false: the part is to end
+	report func(error)
+	index  map[int]*hdf5io.Dataset // nil: it is not compared
+
+	from        keys.E  // leaves below it are not looked at
+	full, leafy bool    // visit ends the part; a leaf was visited
+	next        *keys.E // what was left out begins here
+}
+
+// all checks the row or the tree.
+func (c *checker) all() {
+	s := &c.Stored
+	set, report := s.set, c.report
 	if s.isTree() {
 		root := s.root()
 		c.tree(&root, int(s.state.depth), nil, nil)
 		if total := s.state.count + s.state.tombs; total <= MaxRow {
 			report(setError(set, s.state.at, "a tree of %d values, want a row", total))
 		}
-		return s.state.count, s.state.tombs
+		return
 	}
 	c.owned(Owned{int(s.state.class), set, s.state.at})
 	b, err := s.row()
@@ -57,20 +108,13 @@ func (t *Table) Check(set uint64, owner keys.E, visit func(Owned), report func(e
 	if err != nil {
 		report(err)
 	}
-	return s.state.count, s.state.tombs
-}
-
-type checker struct {
-	Stored
-	visit  func(Owned)
-	report func(error)
-	index  map[int]*hdf5io.Dataset
 }
 
 // owned reports a chunk, and holds the index against it.
 func (c *checker) owned(o Owned) {
-	if c.visit != nil {
-		c.visit(o)
+	c.full = !c.visit(o)
+	if c.index == nil {
+		return
 	}
 	d := c.index[o.Class]
 	if d == nil {
@@ -93,6 +137,16 @@ func (c *checker) owned(o Owned) {
 // tree checks the node n and all below it; lowest is its separator, nil for the
 // leftmost of its level, and next the separator behind it, nil for the rightmost.
 func (c *checker) tree(n *child, level int, lowest, next *keys.E) {
+	if next != nil && !less(c.from, *next) {
+		return
+	}
+	if c.full && c.leafy {
+		if c.next == nil { // not the leftmost: a leaf was visited before it
+			first := *lowest
+			c.next = &first
+		}
+		return
+	}
 	c.owned(Owned{classTree, n.node, n.at})
 	b, err := c.node(n, level)
 	if err != nil {
@@ -100,6 +154,7 @@ func (c *checker) tree(n *child, level int, lowest, next *keys.E) {
 		return
 	}
 	if level == 0 {
+		c.leafy = true
 		if err := c.leaf(n, b, lowest, next); err != nil {
 			c.report(err)
 		}

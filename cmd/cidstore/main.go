@@ -129,7 +129,7 @@ replaces the file, fails at once.`,
 	flags.BoolVar(&p.allowUnsafeFS, "allow-unsafe-fs", false, "write on network and unknown file systems too, which may lose data")
 	flags.DurationVar(&p.wait, "wait", defaultWait, "how long to wait for a STORE that another process has locked, as 500ms or 1m; 0 fails at once")
 	root.AddCommand(p.importCommand(), p.exportCommand(), p.putCommand(), p.getCommand(), p.delCommand(),
-		p.countCommand(), p.statCommand(), p.checkCommand(), p.gcCommand(), p.maintainCommand(), p.shrinkCommand(),
+		p.countCommand(), p.statCommand(), p.checkCommand(), p.gcCommand(), p.maintainCommand(), p.scrubCommand(), p.shrinkCommand(),
 		p.backupCommand(), p.restoreCommand(), p.repairCommand(), p.migrateCommand(), p.benchCommand(), p.inspectCommand(),
 		p.versionCommand())
 	refuseUnknown(root)

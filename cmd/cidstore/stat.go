@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,12 +24,18 @@ const (
 
 func (p *program) statCommand() *cobra.Command {
 	var every time.Duration
+	var journal bool
 	c := &cobra.Command{
 		Use:   "stat STORE",
 		Short: "Print figures of the file and the store",
 		Long: `Stat prints figures of the file and the store. What opening gets over is a note on
 standard error, as with check. How many bytes are free only check counts, which reads
 everything; shrink --estimate does so too.
+
+With --journal it prints, in place of figures, the last 128 things that maintenance did to
+the store, oldest first, one a line: when it was over, what was done (merge, halve,
+migrate, compact, demote, collect, scrub, mend, shrink, grow log), how many of what it
+is about, and how long it took. The figures have the time of the last scrub.
 
 With --watch it prints the figures of the moment again and again, one block or, with
 --json, one line each, until a signal ends it: exit code 130 after Ctrl-C. A writer is
@@ -39,8 +46,14 @@ not disturbed, but its file cannot be shrunk meanwhile.`,
 			if watch && every < leastWatch {
 				return usageError{fmt.Errorf("--watch: %v, want %v or more", every, leastWatch)}
 			}
+			if watch && journal {
+				return usageError{errors.New("--watch and --journal: want one of them")}
+			}
 			return p.withStore(args[0], reading, func(s *cidstore.Store) error {
 				p.noteOpening(s.Recovery())
+				if journal {
+					return p.printJournal(s)
+				}
 				if watch {
 					return p.watch(c.Context(), args[0], s, every)
 				}
@@ -49,6 +62,7 @@ not disturbed, but its file cannot be shrunk meanwhile.`,
 		},
 	}
 	c.Flags().DurationVar(&every, "watch", 0, "print the figures again and again, at this `interval`, as --watch=500ms or --watch=1m")
+	c.Flags().BoolVar(&journal, "journal", false, "print what maintenance did last")
 	c.Flag("watch").NoOptDefVal = usualWatch.String()
 	return c
 }
@@ -76,7 +90,7 @@ func (p *program) watch(ctx context.Context, path string, s *cidstore.Store, eve
 		if err != nil {
 			return err
 		}
-		list = append([]figure{{"time", time.Now().Format("2006-01-02T15:04:05.000Z07:00")}}, list...)
+		list = append([]figure{{"time", time.Now().Format(stamp)}}, list...)
 		if err := p.printFigures(list); err != nil {
 			return err
 		}
@@ -144,5 +158,6 @@ func figures(ctx context.Context, path string, s *cidstore.Store) ([]figure, err
 		{"pending_operations", m.PendingOperations},
 		{"commit", m.Commit},
 		{"corrected_masks", m.CorrectedMasks},
+		{"last_scrub", lastScrub(m.LastScrub)},
 	}, nil
 }

@@ -44,10 +44,16 @@ func salvageFlag(c *cobra.Command, salvage *bool) {
 
 // withStore opens the store at path, does the work, and closes it.
 func (p *program) withStore(path string, how access, work func(*cidstore.Store) error) error {
+	return p.withStoreAs(path, how, func(*cidstore.Options) {}, work)
+}
+
+// withStoreAs is withStore with other options.
+func (p *program) withStoreAs(path string, how access, tune func(*cidstore.Options), work func(*cidstore.Store) error) error {
 	options, err := p.options()
 	if err != nil {
 		return err
 	}
+	tune(options)
 	options.ReadOnly = how <= judging
 	options.Salvage = how == salvaging || how == judging
 	s, err := p.openStore(path, how, options)
@@ -156,10 +162,10 @@ func (p *program) noteOpening(r cidstore.RecoveryReport) {
 	}
 }
 
-// options of every opening, as the flags have them.
+// options of every opening, as the flags have them. The program scrubs when it is told to.
 func (p *program) options() (*cidstore.Options, error) {
 	key, err := p.walKey()
-	return &cidstore.Options{WALKey: key, AllowUnsafeFS: p.allowUnsafeFS, Logger: slog.New(notes{p})}, err
+	return &cidstore.Options{WALKey: key, AllowUnsafeFS: p.allowUnsafeFS, ScrubInterval: -1, Logger: slog.New(notes{p})}, err
 }
 
 // checkPath refuses what Open would make a store of, or explain less well.

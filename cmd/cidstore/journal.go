@@ -1,0 +1,50 @@
+package main
+
+import (
+	"time"
+
+	"github.com/cidstore/cidstore"
+)
+
+// stamp is how times are printed.
+const stamp = "2006-01-02T15:04:05.000Z07:00"
+
+// entry is one of the journal.
+type entry struct {
+	Time    string  `json:"time"`
+	Kind    string  `json:"kind"`
+	Count   uint64  `json:"count"`
+	Seconds float64 `json:"seconds"`
+}
+
+// printJournal prints what maintenance did last, oldest first.
+func (p *program) printJournal(s *cidstore.Store) error {
+	list := []entry{}
+	for _, m := range s.Journal() {
+		list = append(list, entry{m.Time.Format(stamp), m.Kind, m.Count, m.Took.Seconds()})
+	}
+	if p.json {
+		return p.result(struct {
+			Journal []entry `json:"journal"`
+		}{list}, "")
+	}
+	for _, e := range list {
+		if err := p.result(nil, "%s  %-8s %12d %10.3f s", e.Time, e.Kind, e.Count, e.Seconds); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lastScrub is a figure: a time, or never.
+type lastScrub time.Time
+
+func (l lastScrub) String() string {
+	if time.Time(l).IsZero() {
+		return "never"
+	}
+	return time.Time(l).Format(stamp)
+}
+
+// MarshalText gives JSON the text.
+func (l lastScrub) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
