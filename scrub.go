@@ -120,17 +120,26 @@ func (c *scrub) step(part func(*view) (bool, int64)) (more bool, err error) {
 	if err := c.ctx.Err(); err != nil {
 		return false, err
 	}
+	more, read, err := c.read(part)
+	if err == nil {
+		c.count(read)
+		err = c.mend()
+	}
+	if err == nil {
+		err = c.pause(read)
+	}
+	return more, err
+}
+
+// read reads a step of a part from the newest root, which is pinned for no longer.
+func (c *scrub) read(part func(*view) (bool, int64)) (more bool, read int64, err error) {
 	r, pin, err := c.store.acquire()
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
-	more, read := part(r.view)
-	r.view.Unpin(pin)
-	c.count(read)
-	if err := c.mend(); err != nil {
-		return false, err
-	}
-	return more, c.pause(read)
+	defer r.view.Unpin(pin)
+	more, read = part(r.view)
+	return more, read, nil
 }
 
 func (c *scrub) count(read int64) {
@@ -260,7 +269,7 @@ func (c *scrub) sets(v *view) (more bool, read int64) {
 		read += o.Size()
 		return read < c.limit
 	}
-	for all := v.record.sets.Sets; c.set < all; {
+	for all := min(v.record.sets.Sets, v.sets.States()); c.set < all; {
 		var next *E
 		read += stateBytes
 		c.guarded(func() { next = v.sets.CheckPart(c.set, c.value, visit, c.found) })

@@ -15,10 +15,12 @@ import (
 
 	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/directory"
+	"github.com/cidstore/cidstore/gc"
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/internal/errfs"
 	"github.com/cidstore/cidstore/vfs"
+	"github.com/cidstore/cidstore/wal"
 )
 
 // everyForm is a scenario, open, with groups, runs, sets that are rows and a tree, a deletion
@@ -205,7 +207,7 @@ func TestScrubFindsWhatCheckFinds(t *testing.T) {
 	c.close()
 	flips := 400
 	if testing.Short() || shortCampaign() {
-		flips = 50
+		flips = 30
 	}
 	data := fileBytes(t, c.fs)
 	random := rand.New(rand.NewPCG(3, 4))
@@ -401,8 +403,8 @@ func TestFaultScrub(t *testing.T) {
 	}
 }
 
-// TestScrubOnAFullDisk: a scrub of a store on a disk that is full reads everything, says
-// what it has no room to mend, and mends it when there is room.
+// TestScrubOnAFullDisk: a scrub of a store on a disk that is full reads everything, and
+// mends a group from the reserve, or says that it has no room and does so when it has.
 func TestScrubOnAFullDisk(t *testing.T) {
 	c := newScenario(t, crashSeed(t), func(o *Options) { mediumOptions(o); o.ScrubRate = -1 })
 	c.open()
@@ -424,6 +426,54 @@ func TestScrubOnAFullDisk(t *testing.T) {
 	}
 	mustDo(t, c.same())
 	mustCheck(t, c.store)
+	c.close()
+}
+
+// TestScrubHasNoRoom: a run that is longer than any free space is not mended on a full
+// disk: that is told, harms nothing, and is made up for when there is room.
+func TestScrubHasNoRoom(t *testing.T) {
+	c := newScenario(t, 1, func(o *Options) { o.ScrubRate, o.WALBytes, o.sliceBytes = -1, 4096*512, 1<<20 })
+	c.open()
+	for i := range uint64(4) {
+		var ops []wal.Op
+		for k := range uint64(5000) {
+			ops = append(ops, ins(5000*i+k, 1))
+		}
+		if i == 3 { // the others are folded, and these wait
+			c.do(func() error { return c.store.Maintain(t.Context()) })
+		}
+		c.apply(ops...)
+	}
+	c.do(func() error { return c.store.Checkpoint(t.Context()) })
+	at := c.chunkAt(c.ofRun("entries")) + maskAt
+	c.fs.SetCapacity(use(t, c.fs))
+	filled := 0
+	for space := int64(1); space > 0; {
+		mustDo(t, c.store.exclusively(func() error { // fills the longest, once no root of before holds any
+			err := c.store.pack()
+			if space = c.store.file.Longest(); err != nil || space < 5000*bucket.EntrySize {
+				space = 0
+				return err
+			}
+			return c.store.change(func(m *merge) error {
+				filled++
+				size := uint64(space) / 8 * 7
+				_, err := m.tx.CreateDataset(fmt.Sprintf("/fill_%d", filled), hdf5io.DatasetSpec{Type: hdf5io.Uint(1), Dims: []uint64{size}, Zero: true})
+				return err
+			})
+		}))
+	}
+	c.flip(at, 1)
+	report, err := c.store.Scrub(t.Context())
+	if report.Corrected != 1 || report.Mended != 0 || !errors.Is(err, ErrNoSpace) || c.store.Failed() != nil {
+		t.Fatalf("%+v, %v; %v", report, err, c.store.Failed())
+	}
+	mustDo(t, c.same())
+	c.fs.SetCapacity(0)
+	if report, err := c.store.Scrub(t.Context()); err != nil || report.Mended != 1 {
+		t.Errorf("with room: %+v, %v", report, err)
+	}
+	mustDo(t, c.same())
 	c.close()
 }
 
@@ -483,6 +533,23 @@ func TestScrubCancelled(t *testing.T) {
 	if _, err := s.Scrub(t.Context()); !errors.Is(err, ErrClosed) {
 		t.Errorf("of a closed store: %v", err)
 	}
+}
+
+// TestScrubPanics: a step that panics, as the background survives, leaves no root pinned.
+func TestScrubPanics(t *testing.T) {
+	c := everyForm(t, nil)
+	b := gc.Background{Interval: time.Millisecond, Report: func(error) {}}
+	ctx, cancel := context.WithCancel(t.Context())
+	b.Collect = func(context.Context) error {
+		cancel()
+		_, err := newScrub(t.Context(), c.store).step(func(*view) (bool, int64) { panic("a step") })
+		return err
+	}
+	b.Run(ctx)
+	if pinned := c.store.file.Space().Pinned; pinned != 0 {
+		t.Errorf("%d bytes are pinned", pinned)
+	}
+	c.close() // it waits for whoever reads
 }
 
 // TestScrubBesideEverything: scrubs in steps of one thing find nothing wrong with a store

@@ -86,3 +86,20 @@ func (m *Machine) shrink(c Source) error {
 	}
 	return errors.Join(err, CompareKey(m.store, m.model, m.key(c)))
 }
+
+// scrub finds nothing wrong, by the writer and by readers, and the journal says that it was.
+func (m *Machine) scrub(c Source) error {
+	report, err := m.store.Scrub(context.Background())
+	if err == nil && (report.Corrected != 0 || report.Bytes == 0) {
+		err = fmt.Errorf("a scrub of a good store: %+v", report)
+	}
+	if list := m.store.Journal(); err == nil && (len(list) == 0 || list[len(list)-1].Kind != "scrub") {
+		err = fmt.Errorf("after a scrub the journal has %+v", list)
+	}
+	for _, r := range m.readers {
+		if err == nil {
+			_, err = r.store.Scrub(context.Background())
+		}
+	}
+	return errors.Join(err, CompareKey(m.store, m.model, m.key(c)))
+}

@@ -183,7 +183,7 @@ var NearKeys = sync.OnceValue(func() (near []E) {
 // choices are the options of the next opening.
 func (m *Machine) choices() *cidstore.Options {
 	o := m.options
-	o.FS, o.Rand, o.GCInterval = m.fs, m.randomness(), -1
+	o.FS, o.Rand, o.GCInterval, o.ScrubRate = m.fs, m.randomness(), -1, -1
 	o.Clock = func() time.Time {
 		m.clock = m.clock.Add(time.Millisecond)
 		return m.clock

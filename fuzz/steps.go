@@ -50,6 +50,7 @@ var steps = []step{
 	{name: "maintain", weight: 2, run: (*Machine).maintain},
 	{name: "migrate directory", weight: 1, run: (*Machine).migrateDirectory},
 	{name: "shrink", weight: 2, run: (*Machine).shrink},
+	{name: "scrub", weight: 1, run: (*Machine).scrub},
 	{name: "sync", weight: 2, run: (*Machine).sync},
 	{name: "reopen", weight: 3, run: (*Machine).reopen},
 	{name: "reopen otherwise", weight: 3, run: (*Machine).reopenOtherwise},

@@ -201,12 +201,20 @@ func (c *checker) leaf(n *child, b []byte, lowest, next *keys.E) error {
 	return nil
 }
 
+// States is how many set ids may have a state: no other is in use.
+func (t *Table) States() uint64 {
+	if t.states == nil {
+		return 0
+	}
+	return t.states.Pages() * pageRows
+}
+
 // CheckUnused reports what is wrong with the states of all numSets ids, and returns how
 // many of them are unused; when ctx ends, so does it.
 func (t *Table) CheckUnused(ctx context.Context, numSets uint64, report func(error)) (unused uint64) {
 	known := numSets
 	if t.states != nil { // no state lies beyond the chunk map
-		known = min(numSets, t.states.Pages()*pageRows)
+		known = min(numSets, t.States())
 	}
 	for set := range known {
 		if set%pageRows == 0 && ctx.Err() != nil {
