@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -490,12 +491,34 @@ func TestCheckFinds(t *testing.T) {
 		if err == nil || reported == 0 {
 			t.Errorf("%s: %v, %d reports", name, err, reported)
 		}
+		for _, limit := range []int64{1, 5000, math.MaxInt64} {
+			reported, parts, read := 0, 0, int64(0)
+			place, more := Place{}, true
+			for ; more; parts++ {
+				var n int64
+				place, more, n = f.View().CheckPart(context.Background(), place, limit, func(error) { reported++ })
+				read += n
+			}
+			if reported == 0 || read == 0 || (parts == 1) != (limit > 1<<30) {
+				t.Errorf("%s, in %d parts of %d bytes: %d reports, %d bytes read", name, parts, limit, reported, read)
+			}
+		}
 	}
 	f, _ := memoryStore(t)
+	sound := 0
+	for place, more := (Place{}), true; more; {
+		place, more, _ = f.View().CheckPart(context.Background(), place, 1, func(err error) { t.Errorf("a sound file: %v", err) })
+		if sound++; sound > 10_000 {
+			t.Fatalf("no end, at %+v", place)
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := f.View().Check(ctx, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+	if _, more, _ := f.View().CheckPart(ctx, Place{}, 1, nil); more {
+		t.Error("cancelled: there is another part")
 	}
 }
 

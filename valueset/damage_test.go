@@ -171,6 +171,60 @@ func TestCheckSeesDamage(t *testing.T) {
 	})
 }
 
+// TestCheckInParts: parts of any size visit all that a set has, each leaf once, and report
+// each damage once; what is not there has no part.
+func TestCheckInParts(t *testing.T) {
+	w := damaged(t)
+	defer w.close()
+	key := keys.FromUint64(1)
+	set := w.refs[key].set
+	s, err := w.table().Open(set, key)
+	must(t, err)
+	root := s.root()
+	b, err := s.node(&root, 1)
+	must(t, err)
+	kids, err := inner(b).children(&root)
+	must(t, err)
+	for most := 1; most <= len(kids)+2; most++ {
+		seen, defects, parts := map[Owned]int{}, 0, 0
+		from, next := keys.E{}, new(keys.E)
+		for ; next != nil; parts++ {
+			n := 0
+			next = w.table().CheckPart(set, from, func(o Owned) bool { seen[o]++; n++; return n < most }, func(error) { defects++ })
+			if next != nil {
+				from = *next
+			}
+		}
+		leaves := 0
+		for o, times := range seen {
+			if o.Address != root.at {
+				leaves++
+				if times != 1 {
+					t.Errorf("parts of %d chunks: %+v was visited %d times", most, o, times)
+				}
+			}
+		}
+		if leaves != len(kids) || defects != 0 || (parts == 1) != (most > len(kids)) {
+			t.Errorf("%d parts of %d chunks: %d of %d leaves, %d defects", parts, most, leaves, len(kids), defects)
+		}
+	}
+	third := inner(b).child(2)
+	w.flipAll(third.at, 1, 8, func(int) {
+		defects := 0
+		for from, next := (keys.E{}), new(keys.E); next != nil; {
+			if next = w.table().CheckPart(set, from, func(Owned) bool { return false }, func(error) { defects++ }); next != nil {
+				from = *next
+			}
+		}
+		if defects != 1 {
+			t.Errorf("%d defects, want one", defects)
+		}
+	})
+	if next := w.table().CheckPart(w.table().States()+7, keys.E{}, func(Owned) bool { t.Error("a chunk"); return true }, func(err error) { t.Error(err) }); next != nil {
+		t.Error("a set that is not there has a part")
+	}
+}
+
 // TestOpenRefuses: an id that is another key's, unused, or not there.
 func TestOpenRefuses(t *testing.T) {
 	w := damaged(t)
