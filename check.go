@@ -159,8 +159,8 @@ func (c *check) contents() {
 	}
 }
 
-// group checks that a group is what the directory says, and its contents but for the sets
-// of those of its keys that it returns.
+// group checks that a group is what the directory says, and its contents, except the sets
+// of the keys that it returns.
 func (c *check) group(run directory.Run, bad func(error)) []bucket.Item {
 	id := run.Pointer.Bucket
 	st, err := c.view.buckets.State(id)

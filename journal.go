@@ -140,7 +140,7 @@ func (s *Store) Journal() []Maintenance {
 		return nil
 	}
 	defer r.view.Unpin(pin)
-	list, _ := readJournal(r.view.View) // Check tells of a damaged one
+	list, _ := readJournal(r.view.View) // Check reports a damaged one
 	return list
 }
 

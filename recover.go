@@ -78,7 +78,7 @@ func (s *Store) load() error {
 	if s.opts.ReadOnly {
 		return nil
 	}
-	s.journal.entries, _ = readJournal(v.View) // Check tells of a damaged one
+	s.journal.entries, _ = readJournal(v.View) // Check reports a damaged one
 	return s.beginLife(late)
 }
 

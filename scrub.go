@@ -15,14 +15,14 @@ import (
 
 // A scrub is the walk of Check in steps: each is a read of its own, of the root that is
 // the newest then, so that a scrub of hours keeps no space from being used again. It goes
-// on by path and chunk, by hash, by number of a run and by set id, and what a commit
-// moves, splits or merges meanwhile lies where it goes on or was just written. What has a
-// place in the whole alone (that each byte is used once, that counts agree) is for Check.
+// on by path and chunk, by hash, by number of a run and by set id: what a commit moves,
+// splits or merges meanwhile is either still to come or was just written. Whether each byte
+// is used once, and counts agree, only Check can see, which holds one root.
 
 // ScrubReport says what a scrub has verified, and what became of it.
 type ScrubReport struct {
 	Bytes     int64  // verified
-	Corrected uint64 // state masks that were found with one wrong bit, which reads correct
+	Corrected uint64 // state masks with one wrong bit, which reads correct
 	Mended    uint64 // of these, written again; less where the store is read-only or the disk is full
 
 	Defects     []error // what cannot be mended, distinct, the first 1,000
@@ -33,11 +33,11 @@ type ScrubReport struct {
 // directory, groups, runs, sets of values, the deletion log, and the log. It reads at most
 // Options.ScrubRate bytes a second. State masks with one wrong bit are written again, by
 // commits as of any other change, unless the store is read-only or failed. Everything else
-// that is damaged stays as it is: each place is told by an event, and all of them by the
-// error, which matches ErrCorrupt or ErrIO, and ErrNoSpace where the disk was too full to
+// that is damaged stays as it is: an event names each place, and the error all of them. It
+// matches ErrCorrupt, ErrTampered or ErrIO, and ErrNoSpace where the disk was too full to
 // mend. Reads and writes go on meanwhile. It stops between two steps when ctx is done, or
-// the store is closed (ErrClosed); what is mended by then stays mended. The report is of
-// what was done, with an error too.
+// the store is closed (ErrClosed); what is mended by then stays mended. The report says
+// what was done, also with an error.
 func (s *Store) Scrub(ctx context.Context) (ScrubReport, error) {
 	ctx, cancel := s.during(ctx)
 	defer cancel()
@@ -379,7 +379,7 @@ func (c *scrub) mendOne(what string, mend func(*merge) (uint64, error)) error {
 // returns how many these were.
 func (m *merge) mendGroup(hash uint64) (mended uint64, err error) {
 	id := m.base.directory.Run(hash).Pointer.Bucket
-	k := m.base.buckets.NewChecker(func(error) {}) // Fold says what is wrong
+	k := m.base.buckets.NewChecker(func(error) {}) // Fold names what is wrong
 	k.Group(id)
 	if k.Corrected() == 0 {
 		return 0, nil
@@ -421,5 +421,5 @@ func (s *Store) scrubIfDue(ctx context.Context) error {
 	}
 	s.scrubs.tried.Store(now)
 	c := newScrub(ctx, s)
-	return s.ended(c.run()) // damage was told where it was met
+	return s.ended(c.run()) // events have named the damage
 }
