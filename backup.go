@@ -1,16 +1,45 @@
 package cidstore
 
 import (
+	"bufio"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"os"
+	"log/slog"
+	"slices"
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/vfs"
 	"github.com/cidstore/cidstore/wal"
 )
+
+// BackupOptions are the choices of one backup. nil and zero fields mean the defaults.
+type BackupOptions struct {
+	// Since makes an increment, which holds what has changed since an earlier backup of
+	// the store: the paths of a full backup, as Backup has made it and unchanged since, and of
+	// the increments upon it, in order. RestoreSeries wants these files, then the increment.
+	Since []string
+	// Progress is told how many bytes of how many are copied, or, for an increment,
+	// compared. Backup calls it, and waits for it.
+	Progress func(done, total int64)
+}
+
+// withDefaults returns a copy with every zero field filled in.
+func (o *BackupOptions) withDefaults() BackupOptions {
+	var c BackupOptions
+	if o != nil {
+		c = *o
+	}
+	if c.Progress == nil {
+		c.Progress = noProgress
+	}
+	return c
+}
+
+func noProgress(int64, int64) {}
 
 // Backup writes a consistent copy of the store to path while it is in use:
 // everything acknowledged before the call, and of what comes later whole batches.
@@ -18,12 +47,16 @@ import (
 // file at path is an error, an empty one too. It has the access of the store as
 // Restore says.
 func (s *Store) Backup(ctx context.Context, path string) error {
-	if !s.opts.ReadOnly { // a store that can no longer write is read as it is: that is when a copy is wanted
-		if err := s.Checkpoint(ctx); err != nil && !errors.Is(err, ErrPoisoned) && !errors.Is(err, ErrNoSpace) {
-			return fmt.Errorf("backup: %w", err)
-		}
-	}
-	v, err := s.Snapshot()
+	return s.BackupWith(ctx, path, nil)
+}
+
+// BackupWith is Backup with options. An increment is verified before it gets its name
+// too: what it makes of the earlier backup is read from the files, and is the copy that
+// was checked. It reads both in full and, besides the increment, writes nothing. Where
+// Since are not backups of this store that follow each other it is ErrBackupSeries.
+func (s *Store) BackupWith(ctx context.Context, path string, options *BackupOptions) error {
+	o := options.withDefaults()
+	v, err := s.beginBackup(ctx)
 	if err != nil {
 		return err
 	}
@@ -32,8 +65,7 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 	if _, err := s.opts.FS.Stat(path); err == nil {
 		return fmt.Errorf("backup: %s: %w", path, fs.ErrExist)
 	}
-	opts := s.opts
-	opts.ReadOnly, opts.Salvage, opts.Durability, opts.AllowUnsafeFS = false, false, Async, true
+	opts := v.copyOptions()
 	temporary := func() (file vfs.File, err error) {
 		err = v.guard(func() (err error) { // Close waits, and takes s.vfile away after that
 			file, err = newTemporary(path, s.vfile, &opts)
@@ -41,16 +73,61 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 		})
 		return file, err
 	}
-	err = makeWhole(ctx, path, temporary, opts, func(dst vfs.File) error { return v.copyTo(ctx, dst) }, v.replayInto)
+	if len(o.Since) > 0 {
+		err = v.makeIncrement(ctx, path, temporary, &o)
+	} else {
+		fill := func(dst vfs.File) error { return v.copyTo(ctx, dst, o.Progress) }
+		err = makeWhole(ctx, path, temporary, opts, fill, v.replayInto)
+	}
 	if err != nil {
 		return fmt.Errorf("backup to %s: %w", path, ofStore(err))
 	}
 	return nil
 }
 
-// copyTo writes the snapshot's root into dst, with an empty log: what the root
-// lacks is for replayInto.
-func (v *Snapshot) copyTo(ctx context.Context, dst vfs.File) error {
+// BackupTo writes a backup to w, from its first byte to its last: the bytes of the
+// store that Backup would make, or of an increment. The copy is verified before the
+// first byte is written; what w has done with them is for the caller to verify, by
+// VerifyBackup. What was not yet in the tree when it began is copied in memory.
+func (s *Store) BackupTo(ctx context.Context, w io.Writer, options *BackupOptions) error {
+	o := options.withDefaults()
+	v, err := s.beginBackup(ctx)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	if len(o.Since) > 0 {
+		err = v.incrementTo(ctx, w, &o)
+	} else {
+		err = v.streamTo(ctx, w, o.Progress)
+	}
+	if err != nil {
+		return fmt.Errorf("backup: %w", ofStore(err))
+	}
+	return nil
+}
+
+// beginBackup is a snapshot of which as much as possible is in the tree.
+func (s *Store) beginBackup(ctx context.Context) (*Snapshot, error) {
+	if !s.opts.ReadOnly { // a store that can no longer write is read as it is: that is when a copy is wanted
+		if err := s.Checkpoint(ctx); err != nil && !errors.Is(err, ErrPoisoned) && !errors.Is(err, ErrNoSpace) {
+			return nil, fmt.Errorf("backup: %w", err)
+		}
+	}
+	return s.Snapshot()
+}
+
+// copyOptions are those with which the copy of the snapshot is opened.
+func (v *Snapshot) copyOptions() Options {
+	opts := v.store.opts
+	opts.ReadOnly, opts.Salvage, opts.Durability, opts.AllowUnsafeFS = false, false, Async, true
+	opts.keepPlaces = true
+	return opts
+}
+
+// payload is the record of the copy, whose log is empty, and the ranges that are left
+// out of it.
+func (v *Snapshot) payload() ([]byte, []hdf5io.Range) {
 	r := v.view.record
 	r.writerPID, r.writerSince = 0, 0
 	// A new epoch begins where the log ends: no old record can pass for one of it.
@@ -63,7 +140,151 @@ func (v *Snapshot) copyTo(ctx context.Context, dst vfs.File) error {
 	if r.oldAddress != 0 {
 		skip = append(skip, hdf5io.Range{Offset: int64(r.oldAddress), Size: int64(r.oldSize)})
 	}
-	return v.guard(func() error { return v.view.Copy(ctx, dst, r.append(nil), skip...) })
+	return r.append(nil), skip
+}
+
+// copyTo writes the snapshot's root into dst, with an empty log: what the root
+// lacks is for replayInto.
+func (v *Snapshot) copyTo(ctx context.Context, dst vfs.File, progress func(done, total int64)) error {
+	payload, skip := v.payload()
+	size := v.view.EndOfFile()
+	told := &toldFile{File: dst, tell: func(done int64) { progress(min(done, size), size) }}
+	err := v.guard(func() error { return v.view.Copy(ctx, told, payload, skip...) })
+	if err == nil {
+		progress(size, size)
+	}
+	return err
+}
+
+// toldFile tells how far it is written, in order.
+type toldFile struct {
+	vfs.File
+	tell func(end int64)
+}
+
+func (f *toldFile) WriteAt(p []byte, off int64) error {
+	err := f.File.WriteAt(p, off)
+	if err == nil {
+		f.tell(off + int64(len(p)))
+	}
+	return err
+}
+
+// snapshotImage is the image of a snapshot's root, which Close of the store waits for.
+type snapshotImage struct {
+	*hdf5io.Image
+	v *Snapshot
+}
+
+func (m snapshotImage) ReadAt(p []byte, off int64) (n int, err error) {
+	err = m.v.guard(func() (err error) { n, err = m.Image.ReadAt(p, off); return err })
+	return n, err
+}
+
+// draft is the copy that Backup would make, verified, and not written anywhere.
+func (v *Snapshot) draft(ctx context.Context) (*draft, error) {
+	payload, skip := v.payload()
+	var image *hdf5io.Image
+	err := v.guard(func() (err error) { image, err = v.view.Image(payload, skip...); return err })
+	if err != nil {
+		return nil, err
+	}
+	d := newDraft(snapshotImage{image, v}, image.Size())
+	opts := v.copyOptions()
+	opts.FS, opts.GCInterval = draftFS{d}, -1
+	opts.Logger = slog.New(slog.DiscardHandler) // of a file that nobody sees
+	return d, verifyWhole(ctx, v.store.path, opts, v.replayInto)
+}
+
+// streamTo writes the copy to w.
+func (v *Snapshot) streamTo(ctx context.Context, w io.Writer, progress func(done, total int64)) error {
+	d, err := v.draft(ctx)
+	if err != nil {
+		return err
+	}
+	return d.each(ctx, progress, func(p []byte, _ int64) error { _, err := w.Write(p); return err })
+}
+
+// makeIncrement makes the increment at path, and reads it, with what it was made
+// since, before it gets its name.
+func (v *Snapshot) makeIncrement(ctx context.Context, path string, temporary func() (vfs.File, error), o *BackupOptions) error {
+	opts := v.store.opts
+	fill := func(dst vfs.File) error {
+		out := bufio.NewWriterSize(&sequential{file: dst}, maxPart)
+		if err := v.incrementTo(ctx, out, o); err != nil {
+			return err
+		}
+		if err := out.Flush(); err != nil {
+			return err
+		}
+		return dst.Sync()
+	}
+	return makeNamed(path, temporary, &opts, fill, func() error {
+		s, err := openSeries(append(slices.Clone(o.Since), temporaryName(path)), &opts)
+		if err != nil {
+			return err
+		}
+		return errors.Join(s.verify(ctx, noProgress), s.close())
+	})
+}
+
+// incrementTo writes the increment to w.
+func (v *Snapshot) incrementTo(ctx context.Context, w io.Writer, o *BackupOptions) error {
+	base, err := openSeries(o.Since, &v.store.opts)
+	if err != nil {
+		return fmt.Errorf("since %w", err)
+	}
+	defer base.close()
+	from, err := base.identity()
+	if err != nil {
+		return err
+	}
+	if uuid := v.view.UUID(); from.uuid != uuid {
+		return fmt.Errorf("since %s: %w: it is of the store %x, this is %x", o.Since[0], ErrBackupSeries, from.uuid, uuid)
+	}
+	d, err := v.draft(ctx)
+	if err != nil {
+		return err
+	}
+	to, err := identify(d)
+	if err != nil {
+		return err
+	}
+	to.baseCommit, to.baseSize, to.baseHead = from.commit, from.size, from.head
+	out, err := newIncrementWriter(w, &to)
+	if err != nil {
+		return err
+	}
+	before, err := base.read()
+	if err != nil {
+		return err
+	}
+	sum, old := sha256.New(), make([]byte, seriesStep)
+	err = d.each(ctx, o.Progress, func(p []byte, at int64) error {
+		sum.Write(p)
+		if err := before.next(old[:len(p)]); err != nil {
+			return err
+		}
+		return out.changes(at, p, old[:len(p)])
+	})
+	if err != nil {
+		return err
+	}
+	return out.end([sha256.Size]byte(sum.Sum(nil)))
+}
+
+// sequential writes a file from its start on.
+type sequential struct {
+	file vfs.File
+	at   int64
+}
+
+func (s *sequential) Write(p []byte) (int, error) {
+	if err := s.file.WriteAt(p, s.at); err != nil {
+		return 0, err
+	}
+	s.at += int64(len(p))
+	return len(p), nil
 }
 
 // replayInto applies the operations that the snapshot's root lacks to its copy.
@@ -92,163 +313,17 @@ func (v *Snapshot) replayInto(dst *Store) error {
 	return dst.Apply(&b)
 }
 
-// Restore makes the store at path from a backup: copied to a temporary file next
-// to it, its log replayed, verified, and only then renamed. A bad backup leaves
-// path alone, and so does a store at path that somebody has open for writing.
-//
-// The new file has the owner, the group, the permissions and, on Linux, the access
-// control list of the one in whose place it comes, or else of the backup, as far as
-// the caller may give them to it. Other extended attributes are not kept, and other
-// names of the old file (hard links) stay names of that. A symbolic link at path
-// stays, and the file that it leads to is replaced.
-//
-// Where no file can be renamed to path, because it is a mount point or its directory
-// takes no new file, and a file is there, the backup is verified first and then
-// written into that file, which nobody may have open meanwhile, nor the backup. It
-// keeps all its attributes and names. If that is interrupted the file is no store
-// (ErrHalfMade) until a restore to it is done.
-func Restore(ctx context.Context, backup, path string) error {
-	return RestoreWith(ctx, backup, path, nil)
-}
-
-// RestoreWith is Restore with options: the log key, without which only a backup
-// whose log is empty can be restored, the file system, and the Logger, which is told
-// "access not kept" if that was not permitted.
-func RestoreWith(ctx context.Context, backup, path string, options *Options) error {
-	opts, err := options.withDefaults()
-	if err != nil {
-		return err
-	}
-	opts.ReadOnly, opts.Salvage = false, false
-	src, _, err := openFile(backup, &Options{ReadOnly: true, FS: opts.FS})
-	if err == nil {
-		if err = isWhole(src); err != nil {
-			err = errors.Join(err, src.Close())
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("restore %s: %w", backup, err)
-	}
-	defer src.Close()
-	path = vfs.Target(opts.FS, path)
-	target, err := lockTarget(path, &opts)
-	if err != nil {
-		return fmt.Errorf("restore to %s: %w", path, err)
-	}
-	like := src
-	if target != nil {
-		defer target.Close()
-		like = target
-	}
-	temporary := func() (vfs.File, error) { return newTemporary(path, like, &opts) }
-	err = makeWhole(ctx, path, temporary, opts, func(dst vfs.File) error { return copyFile(ctx, dst, src) }, nil)
-	if mustBeInPlace(err) && target != nil {
-		if err = restoreInPlace(ctx, backup, src, target, opts); err != nil {
-			err = fmt.Errorf("to %s: %w", path, err)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("restore %s: %w", backup, err)
-	}
-	return nil
-}
-
-// restoreInPlace copies the backup, which is open as src, into target.
-func restoreInPlace(ctx context.Context, backup string, src, target vfs.File, opts Options) error {
-	if err := lockPlace(target, &opts); err != nil {
-		return err
-	}
-	reading := opts
-	reading.ReadOnly, reading.GCInterval = true, -1
-	if err := verifyWhole(ctx, backup, reading, nil); err != nil {
-		return err
-	}
-	// Whoever wrote the backup while it is copied would spoil the copy.
-	if err := src.TryLock(vfs.Lock{Whole: true, Exclusive: true}); err != nil {
-		if errors.Is(err, vfs.ErrLockHeld) {
-			err = fmt.Errorf("%w: the backup is open elsewhere", ErrLocked)
-		}
-		return err
-	}
-	info, err := src.Info()
-	if err != nil {
-		return err
-	}
-	if err := makeRoom(target, info.Size); err != nil {
-		return err
-	}
-	m := mark{restoration, absolute(backup, &opts)}
-	return writeInPlace(target, m, func(p *placed) error {
-		err := p.Allocate(0, info.Size)
-		if err == nil {
-			err = copyFile(ctx, p, src)
-		}
-		return err
-	})
-}
-
-// makeRoom finds out whether the disk has room for size bytes before a file with
-// something in it is written over. An empty one, or one that was only begun, is
-// marked first: of zeros nobody could tell what they are.
-func makeRoom(file vfs.File, size int64) error {
-	info, err := file.Info()
-	if err != nil || info.Size == 0 {
-		return err
-	}
-	if h, err := readMarks(file); err != nil || h.begun {
-		return err
-	}
-	if err := file.Allocate(0, size); err != nil {
-		return errors.Join(err, file.Truncate(info.Size))
-	}
-	return nil
-}
-
-// lockTarget keeps writers away from a store that is about to be replaced.
-func lockTarget(path string, opts *Options) (vfs.File, error) {
-	file, err := opts.FS.OpenFile(path, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, readOnlyFileSystem(err)
-	}
-	if err := hdf5io.LockWriter(file); err != nil {
-		if errors.Is(err, vfs.ErrLockHeld) {
-			err = lockedBy(file, opts)
-		}
-		return nil, errors.Join(err, file.Close())
-	}
-	return file, nil
-}
-
-func copyFile(ctx context.Context, dst, src vfs.File) error {
-	info, err := src.Info()
-	if err != nil {
-		return err
-	}
-	buffer := make([]byte, 1<<20)
-	for at := int64(0); at < info.Size; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		p := buffer[:min(int64(len(buffer)), info.Size-at)]
-		if n, err := src.ReadAt(p, at); n < len(p) {
-			return fmt.Errorf("read %d bytes at %#x: %w", len(p), at, err)
-		}
-		if err := dst.WriteAt(p, at); err != nil {
-			return err
-		}
-		at += int64(len(p))
-	}
-	return dst.Sync()
-}
-
 // makeWhole lets fill write a store into the file that temporary makes, opens it (its
 // log is replayed), lets change make its changes, verifies all of it, and gives it its
 // name. Whatever fails, path stays as it was.
 func makeWhole(ctx context.Context, path string, temporary func() (vfs.File, error), opts Options, fill func(vfs.File) error, change func(*Store) error) error {
 	opts.GCInterval = -1
+	return makeNamed(path, temporary, &opts, fill, func() error { return verifyWhole(ctx, temporaryName(path), opts, change) })
+}
+
+// makeNamed lets fill write the file that temporary makes, verifies it under its
+// temporary name, and gives it its own.
+func makeNamed(path string, temporary func() (vfs.File, error), opts *Options, fill func(vfs.File) error, verify func() error) error {
 	file, err := temporary()
 	if err != nil {
 		return err
@@ -259,13 +334,13 @@ func makeWhole(ctx context.Context, path string, temporary func() (vfs.File, err
 	}
 	err = errors.Join(err, file.Close())
 	if err == nil {
-		err = verifyWhole(ctx, temporaryName(path), opts, change)
+		err = verify()
 	}
 	if err == nil {
-		err = giveName(path, info, &opts)
+		err = giveName(path, info, opts)
 	}
 	if err != nil && !errors.Is(err, ErrLocked) {
-		err = errors.Join(err, removeLeftover(path, &opts))
+		err = errors.Join(err, removeLeftover(path, opts))
 	}
 	return err
 }

@@ -31,6 +31,9 @@ var (
 	ErrLegacy error = legacyError{}
 	// ErrWide: a legacy store with identifiers of 256 bits, which do not fit into 128.
 	ErrWide = legacy.ErrWide
+	// ErrBackupSeries: an increment does not follow the backup before it: one is missing,
+	// they are in the wrong order, of another store, or the backup was changed.
+	ErrBackupSeries = errors.New("the backups do not follow each other")
 	// ErrFormatVersion: a newer format, or an older one that must be migrated.
 	ErrFormatVersion = hdf5io.ErrVersion
 	// ErrCorrupt: bytes of the file are not what they must be; the text names the

@@ -400,3 +400,26 @@ func asLegacy(path string, opts *Options, err error) error {
 	}
 	return err
 }
+
+// copyFile copies all of src, and syncs the copy.
+func copyFile(ctx context.Context, dst, src vfs.File) error {
+	info, err := src.Info()
+	if err != nil {
+		return err
+	}
+	buffer := make([]byte, 1<<20)
+	for at := int64(0); at < info.Size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p := buffer[:min(int64(len(buffer)), info.Size-at)]
+		if n, err := src.ReadAt(p, at); n < len(p) {
+			return fmt.Errorf("read %d bytes at %#x: %w", len(p), at, err)
+		}
+		if err := dst.WriteAt(p, at); err != nil {
+			return err
+		}
+		at += int64(len(p))
+	}
+	return dst.Sync()
+}

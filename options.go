@@ -124,6 +124,10 @@ type Options struct {
 	// olderRoot, with Salvage, reads the root of the older commit slot.
 	olderRoot bool
 
+	// keepPlaces: Close moves nothing. A copy that has all that it shares with its store
+	// at the same places makes the next increment short.
+	keepPlaces bool
+
 	// What follows is the geometry, set by tests to make everything small: the
 	// log's block and the size that it starts with, the steps in which the file
 	// grows, the largest slice of a checkpoint, the most live bytes that Close writes

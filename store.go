@@ -225,7 +225,7 @@ func (s *Store) closeWriter() error {
 	if err := s.commitClean(); err != nil {
 		return err
 	}
-	if err := s.pack(); err != nil {
+	if err := s.pack(); err != nil || s.opts.keepPlaces {
 		return err
 	}
 	return s.writeFailed(s.compact())

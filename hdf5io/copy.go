@@ -1,8 +1,12 @@
 package hdf5io
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 
 	"github.com/cidstore/cidstore/vfs"
 )
@@ -30,33 +34,19 @@ func (f *File) SyncForReading() error {
 // payload in both slots, and syncs it. The bytes of skip, a range that v reaches,
 // are left zero. v must be pinned. What is read is not verified: see Check.
 func (v *View) Copy(ctx context.Context, dst vfs.File, payload []byte, skip ...Range) error {
-	if len(payload) > MaxPayload {
-		return fmt.Errorf("copy: payload of %d bytes, limit %d", len(payload), MaxPayload)
-	}
-	free, err := v.freeMap()
+	m, err := v.Image(payload, skip...)
 	if err != nil {
 		return err
-	}
-	unused, err := mergeExtents(free.free, free.freed)
-	if err != nil {
-		return err
-	}
-	for _, r := range skip {
-		if unused, err = mergeExtents(unused, []extent{{uint64(r.Offset), padded(uint64(r.Size))}}); err != nil {
-			return fmt.Errorf("copy: skip %d bytes at %#x: %w", r.Size, r.Offset, err)
-		}
 	}
 	if err := dst.Allocate(0, v.EndOfFile()); err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
-	at := uint64(dataStart)
-	for _, e := range append(unused, extent{uint64(v.EndOfFile()), 0}) {
-		if err := v.copyRange(ctx, dst, at, e.start); err != nil {
+	for _, e := range m.used {
+		if err := v.copyRange(ctx, dst, e.start, e.end()); err != nil {
 			return fmt.Errorf("copy: %w", err)
 		}
-		at = e.end()
 	}
-	return v.copyRoot(dst, payload)
+	return m.copyHead(dst)
 }
 
 // Range is a range of bytes of the file.
@@ -81,21 +71,110 @@ func (v *View) copyRange(ctx context.Context, dst vfs.File, from, to uint64) err
 	return nil
 }
 
-// copyRoot writes slots and superblock, which make dst a file with one root.
-func (v *View) copyRoot(dst vfs.File, payload []byte) error {
-	if err := dst.Sync(); err != nil { // before anything names the data
-		return fmt.Errorf("copy: %w", err)
+// HeadSize is the size in bytes of the part of a file that names all the rest by
+// checksums: superblock and commit slots.
+const HeadSize = dataStart
+
+// Image is a file with one root and nothing else, as Copy writes it, that is read
+// without being written: what the root does not reach is zero.
+type Image struct {
+	view *View
+	head []byte   // superblock and slots
+	used []extent // what is copied, ascending
+}
+
+// Image returns what Copy would write. It is good as long as v is pinned.
+func (v *View) Image(payload []byte, skip ...Range) (*Image, error) {
+	if len(payload) > MaxPayload {
+		return nil, fmt.Errorf("copy: payload of %d bytes, limit %d", len(payload), MaxPayload)
+	}
+	free, err := v.freeMap()
+	if err != nil {
+		return nil, err
+	}
+	unused, err := mergeExtents(free.free, free.freed)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range skip {
+		if unused, err = mergeExtents(unused, []extent{{uint64(r.Offset), padded(uint64(r.Size))}}); err != nil {
+			return nil, fmt.Errorf("copy: skip %d bytes at %#x: %w", r.Size, r.Offset, err)
+		}
+	}
+	m := &Image{view: v, head: make([]byte, dataStart)}
+	at := uint64(dataStart)
+	for _, e := range append(unused, extent{v.slot.endOfFile, 0}) {
+		m.used = appendExtent(m.used, extent{at, e.start - at})
+		at = e.end()
 	}
 	slot := *v.slot
 	slot.payload = payload
+	copy(m.head, slot.superblock[:])
 	for i := range 2 {
 		slot.generation++
-		if err := dst.WriteSync(slot.append(nil), slotOffset(i)); err != nil {
+		copy(m.head[slotOffset(i):], slot.append(nil))
+	}
+	return m, nil
+}
+
+// Size is the size of the file in bytes.
+func (m *Image) Size() int64 { return m.view.EndOfFile() }
+
+// ReadAt follows io.ReaderAt. Safe for concurrent use.
+func (m *Image) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read at %d", off)
+	}
+	n := int(max(0, min(int64(len(p)), m.Size()-off)))
+	part := p[:n]
+	clear(part)
+	if off < int64(len(m.head)) {
+		copy(part, m.head[off:])
+	}
+	end := uint64(off) + uint64(n)
+	first, _ := slices.BinarySearchFunc(m.used, uint64(off), func(e extent, at uint64) int { return cmp.Compare(e.end(), at+1) })
+	for _, e := range m.used[first:] {
+		from, to := max(e.start, uint64(off)), min(e.end(), end)
+		if from >= to {
+			break
+		}
+		if err := m.view.file.readAt(part[from-uint64(off):to-uint64(off)], int64(from)); err != nil {
+			return 0, err
+		}
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// copyHead writes slots and superblock, which make dst a file with one root.
+func (m *Image) copyHead(dst vfs.File) error {
+	if err := dst.Sync(); err != nil { // before anything names the data
+		return fmt.Errorf("copy: %w", err)
+	}
+	for i := range 2 {
+		at := slotOffset(i)
+		if err := dst.WriteSync(m.head[at:at+slotSize], at); err != nil {
 			return fmt.Errorf("copy: %w", err)
 		}
 	}
-	if err := dst.WriteSync(slot.superblock[:], 0); err != nil {
+	if err := dst.WriteSync(m.head[:superblockSize], 0); err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
 	return dst.Sync()
+}
+
+// Identity is the UUID of a file that is not open as a File, and the commit of its
+// newest valid slot.
+func Identity(file vfs.File) (uuid [16]byte, commit uint64, err error) {
+	pair, err := readSlots(file)
+	if err != nil {
+		return uuid, 0, err
+	}
+	i := pair.newest()
+	if i < 0 {
+		return uuid, 0, fmt.Errorf("%w: %w", ErrNotOurs, errors.Join(pair.errs[:]...))
+	}
+	return pair.slots[i].uuid, pair.slots[i].commit, nil
 }

@@ -1,0 +1,167 @@
+package cidstore
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// draftPage is the unit, in bytes, in which a draft keeps what was written.
+const draftPage = 4096
+
+// draft is a file of which only the changes are in memory: where nothing was written
+// it reads as what it stands on. A store can be opened in it, which changes nothing
+// elsewhere. Nobody else can open it: locks are granted.
+type draft struct {
+	base io.ReaderAt
+
+	mu    sync.RWMutex // guards what follows
+	kept  int64        // bytes of base that still count; zeros follow
+	size  int64
+	pages map[int64]*[draftPage]byte // by number; they count in place of base
+}
+
+func newDraft(base io.ReaderAt, size int64) *draft {
+	return &draft{base: base, kept: size, size: size, pages: make(map[int64]*[draftPage]byte)}
+}
+
+// readBase reads what the draft stands on.
+func (d *draft) readBase(p []byte, off int64) error {
+	n := max(0, min(int64(len(p)), d.kept-off))
+	clear(p[n:])
+	if n == 0 {
+		return nil
+	}
+	if got, err := d.base.ReadAt(p[:n], off); int64(got) < n {
+		return err
+	}
+	return nil
+}
+
+func (d *draft) ReadAt(p []byte, off int64) (int, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if off < 0 {
+		return 0, fmt.Errorf("read at %d: %w", off, fs.ErrInvalid)
+	}
+	n := max(0, min(int64(len(p)), d.size-off))
+	if err := d.readBase(p[:n], off); err != nil {
+		return 0, err
+	}
+	for at := off; at < off+n; {
+		number, within := at/draftPage, at%draftPage
+		length := min(draftPage-within, off+n-at)
+		if page := d.pages[number]; page != nil {
+			copy(p[at-off:][:length], page[within:])
+		}
+		at += length
+	}
+	if n < int64(len(p)) {
+		return int(n), io.EOF
+	}
+	return int(n), nil
+}
+
+// each calls visit for all of the file, in order.
+func (d *draft) each(ctx context.Context, progress func(done, total int64), visit func(p []byte, at int64) error) error {
+	buffer := make([]byte, seriesStep)
+	for at := int64(0); at < d.size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p := buffer[:min(seriesStep, d.size-at)]
+		if _, err := d.ReadAt(p, at); err != nil {
+			return err
+		}
+		if err := visit(p, at); err != nil {
+			return err
+		}
+		at += int64(len(p))
+		progress(at, d.size)
+	}
+	return nil
+}
+
+func (d *draft) WriteAt(p []byte, off int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for done := 0; done < len(p); {
+		at := off + int64(done)
+		number, within := at/draftPage, at%draftPage
+		page := d.pages[number]
+		if page == nil {
+			page = new([draftPage]byte)
+			if err := d.readBase(page[:], number*draftPage); err != nil {
+				return err
+			}
+			d.pages[number] = page
+		}
+		done += copy(page[within:], p[done:])
+	}
+	d.size = max(d.size, off+int64(len(p)))
+	return nil
+}
+
+func (d *draft) WriteSync(p []byte, off int64) error { return d.WriteAt(p, off) }
+
+func (d *draft) Allocate(off, n int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.size = max(d.size, off+n)
+	return nil
+}
+
+func (d *draft) Truncate(size int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for number, page := range d.pages {
+		if within := size - number*draftPage; within <= 0 {
+			delete(d.pages, number)
+		} else if within < draftPage {
+			clear(page[within:])
+		}
+	}
+	d.kept, d.size = min(d.kept, size), size
+	return nil
+}
+
+func (d *draft) Info() (vfs.Info, error) {
+	size, _, err := d.Shape()
+	return vfs.Info{Size: size, Mode: newFileMode}, err
+}
+
+func (d *draft) Shape() (size int64, links uint64, err error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.size, 1, nil
+}
+
+func (d *draft) Name() string                            { return "draft" }
+func (d *draft) StartWriteback(int64, int64)             {}
+func (d *draft) Datasync() error                         { return nil }
+func (d *draft) Sync() error                             { return nil }
+func (d *draft) Map(int64) (vfs.Mapping, error)          { return nil, vfs.ErrNoMap }
+func (d *draft) TryLock(vfs.Lock) error                  { return nil }
+func (d *draft) ProbeLock(vfs.Lock) (bool, int64, error) { return false, 0, nil }
+func (d *draft) Unlock(vfs.Lock) error                   { return nil }
+func (d *draft) Close() error                            { return nil }
+
+// draftFS is a file system with a draft under every name.
+type draftFS struct{ draft *draft }
+
+func (s draftFS) OpenFile(string, int, fs.FileMode) (vfs.File, error) { return s.draft, nil }
+func (s draftFS) Stat(string) (vfs.Info, error)                       { return s.draft.Info() }
+func (s draftFS) SyncDir(string) error                                { return nil }
+
+func (s draftFS) Rename(oldname, newname string) error {
+	return &os.LinkError{Op: "rename", Old: oldname, New: newname, Err: vfs.ErrNotSupported}
+}
+
+func (s draftFS) Remove(name string) error {
+	return &fs.PathError{Op: "remove", Path: name, Err: vfs.ErrNotSupported}
+}

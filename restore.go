@@ -1,0 +1,179 @@
+package cidstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// Restore makes the store at path from a backup: copied to a temporary file next
+// to it, its log replayed, verified, and only then renamed. A bad backup leaves
+// path alone, and so does a store at path that somebody has open for writing.
+//
+// The new file has the owner, the group, the permissions and, on Linux, the access
+// control list of the one in whose place it comes, or else of the backup, as far as
+// the caller may give them to it. Other extended attributes are not kept, and other
+// names of the old file (hard links) stay names of that. A symbolic link at path
+// stays, and the file that it leads to is replaced.
+//
+// Where no file can be renamed to path, because it is a mount point or its directory
+// takes no new file, and a file is there, the backup is verified first and then
+// written into that file, which nobody may have open meanwhile, nor the backup. It
+// keeps all its attributes and names. If that is interrupted the file is no store
+// (ErrHalfMade) until a restore to it is done.
+func Restore(ctx context.Context, backup, path string) error {
+	return RestoreWith(ctx, backup, path, nil)
+}
+
+// RestoreWith is Restore with options: the log key, without which only a backup
+// whose log is empty can be restored, the file system, and the Logger, which is told
+// "access not kept" if that was not permitted.
+func RestoreWith(ctx context.Context, backup, path string, options *Options) error {
+	return RestoreSeries(ctx, []string{backup}, path, options, nil)
+}
+
+// RestoreSeries is RestoreWith of a full backup and the increments upon it, in the
+// order in which they were made (BackupOptions.Since): the store is as it was at the last of
+// them. ErrBackupSeries, before anything is written, if they do not follow each other;
+// ErrCorrupt if one is damaged. progress, if it is not nil, is told how many bytes of
+// how many are copied.
+func RestoreSeries(ctx context.Context, backups []string, path string, options *Options, progress func(done, total int64)) error {
+	opts, err := options.withDefaults()
+	if err != nil {
+		return err
+	}
+	opts.ReadOnly, opts.Salvage = false, false
+	src, err := openSeries(backups, &opts)
+	if err != nil {
+		return fmt.Errorf("restore %w", err)
+	}
+	defer src.close()
+	if progress == nil {
+		progress = noProgress
+	}
+	path = vfs.Target(opts.FS, path)
+	target, err := lockTarget(path, &opts)
+	if err != nil {
+		return fmt.Errorf("restore to %s: %w", path, err)
+	}
+	like := src.files[0]
+	if target != nil {
+		defer target.Close()
+		like = target
+	}
+	temporary := func() (vfs.File, error) { return newTemporary(path, like, &opts) }
+	fill := func(dst vfs.File) error { return src.copyTo(ctx, dst, progress) }
+	err = makeWhole(ctx, path, temporary, opts, fill, nil)
+	if mustBeInPlace(err) && target != nil {
+		if err = restoreInPlace(ctx, src, target, opts, progress); err != nil {
+			err = fmt.Errorf("to %s: %w", path, err)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("restore %s: %w", src.name(), err)
+	}
+	return nil
+}
+
+// VerifyBackup reads a full backup and the increments upon it, in order, and reports
+// whether RestoreSeries of them gives a whole store: everything is checked as Check does,
+// or, with increments, compared with the checksum of the copy that was checked when the
+// last of them was made. Options and progress are those of RestoreSeries.
+func VerifyBackup(ctx context.Context, backups []string, options *Options, progress func(done, total int64)) error {
+	opts, err := options.withDefaults()
+	if err != nil {
+		return err
+	}
+	opts.Salvage = false
+	s, err := openSeries(backups, &opts)
+	if err != nil {
+		return fmt.Errorf("verify %w", err)
+	}
+	defer s.close()
+	if progress == nil {
+		progress = noProgress
+	}
+	if err := s.judge(ctx, opts, progress); err != nil {
+		return fmt.Errorf("verify %s: %w", s.name(), err)
+	}
+	return nil
+}
+
+// judge verifies all of a backup, and changes nothing.
+func (s *series) judge(ctx context.Context, opts Options, progress func(done, total int64)) error {
+	if len(s.increments) > 0 {
+		return s.verify(ctx, progress)
+	}
+	opts.ReadOnly, opts.GCInterval = true, -1
+	return verifyWhole(ctx, s.paths[0], opts, nil)
+}
+
+// restoreInPlace copies the backup into target.
+func restoreInPlace(ctx context.Context, src *series, target vfs.File, opts Options, progress func(done, total int64)) error {
+	if err := lockPlace(target, &opts); err != nil {
+		return err
+	}
+	if err := src.judge(ctx, opts, noProgress); err != nil {
+		return err
+	}
+	// Whoever wrote the backup while it is copied would spoil the copy.
+	for _, file := range src.files {
+		if err := file.TryLock(vfs.Lock{Whole: true, Exclusive: true}); err != nil {
+			if errors.Is(err, vfs.ErrLockHeld) {
+				err = fmt.Errorf("%w: the backup is open elsewhere", ErrLocked)
+			}
+			return err
+		}
+	}
+	if err := makeRoom(target, src.size()); err != nil {
+		return err
+	}
+	m := mark{restoration, absolute(src.paths[0], &opts)}
+	return writeInPlace(target, m, func(p *placed) error {
+		err := p.Allocate(0, src.size())
+		if err == nil {
+			err = src.copyTo(ctx, p, progress)
+		}
+		return err
+	})
+}
+
+// makeRoom finds out whether the disk has room for size bytes before a file with
+// something in it is written over. An empty one, or one that was only begun, is
+// marked first: of zeros nobody could tell what they are.
+func makeRoom(file vfs.File, size int64) error {
+	info, err := file.Info()
+	if err != nil || info.Size == 0 {
+		return err
+	}
+	if h, err := readMarks(file); err != nil || h.begun {
+		return err
+	}
+	if err := file.Allocate(0, size); err != nil {
+		return errors.Join(err, file.Truncate(info.Size))
+	}
+	return nil
+}
+
+// lockTarget keeps writers away from a store that is about to be replaced.
+func lockTarget(path string, opts *Options) (vfs.File, error) {
+	file, err := opts.FS.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, readOnlyFileSystem(err)
+	}
+	if err := hdf5io.LockWriter(file); err != nil {
+		if errors.Is(err, vfs.ErrLockHeld) {
+			err = lockedBy(file, opts)
+		}
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}

@@ -1,0 +1,277 @@
+package cidstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// seriesStep is how many bytes of a series are read at a time.
+const seriesStep = 1 << 20
+
+// series is a backup to be read: a full one, and the increments upon it, in order.
+type series struct {
+	paths      []string
+	files      []vfs.File        // the full backup first
+	full       int64             // bytes of it
+	increments []incrementReader // read to the end: their headers and sums
+}
+
+// openSeries opens the files of a backup, reads the increments from end to end, and
+// checks that each one fits to what is before it.
+func openSeries(paths []string, opts *Options) (*series, error) {
+	if len(paths) == 0 {
+		return nil, invalidf("no backup is named")
+	}
+	s := &series{paths: paths}
+	reading := Options{ReadOnly: true, FS: opts.FS}
+	for _, path := range paths {
+		file, info, err := openFile(path, &reading)
+		if err == nil {
+			s.files = append(s.files, file)
+			err = s.add(file, info)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", path, err), s.close())
+		}
+	}
+	return s, nil
+}
+
+// add takes the file into the series.
+func (s *series) add(file vfs.File, info vfs.Info) error {
+	if len(s.files) > 1 {
+		return s.addIncrement(file, info)
+	}
+	s.full = info.Size
+	if isIncrement(file) {
+		return fmt.Errorf("%w: it is an increment, the full backup comes first", ErrBackupSeries)
+	}
+	return isWhole(file)
+}
+
+// isIncrement reports whether a file begins like an increment.
+func isIncrement(file vfs.File) bool {
+	p := make([]byte, len(incrementMagic))
+	_, err := file.ReadAt(p, 0)
+	return err == nil && string(p) == incrementMagic
+}
+
+func (s *series) addIncrement(file vfs.File, info vfs.Info) error {
+	if !isIncrement(file) {
+		return fmt.Errorf("%w: it is no increment", ErrBackupSeries)
+	}
+	r, err := newIncrementReader(io.NewSectionReader(file, 0, info.Size))
+	if err != nil {
+		return err
+	}
+	base, err := s.identity()
+	if err == nil {
+		err = r.header.fits(&base)
+	}
+	for err == nil {
+		_, err = r.next()
+	}
+	if !errors.Is(err, io.EOF) {
+		return err
+	}
+	r.in, r.buffer = nil, nil
+	s.increments = append(s.increments, *r)
+	return nil
+}
+
+// identity is what the next increment must have been made from: the fields of its
+// header that speak of the image are those of the base.
+func (s *series) identity() (h incrementHeader, err error) {
+	if n := len(s.increments); n > 0 {
+		return s.increments[n-1].header, nil
+	}
+	return identify(s.files[0])
+}
+
+// identify reads which file this is. Its head names all the rest by checksums, and no
+// other file has the same: each life of a store puts random bytes there.
+func identify(file vfs.File) (h incrementHeader, err error) {
+	info, err := file.Info()
+	if err != nil {
+		return h, err
+	}
+	if h.uuid, h.commit, err = hdf5io.Identity(file); err != nil {
+		return h, err
+	}
+	head := make([]byte, hdf5io.HeadSize)
+	if _, err := file.ReadAt(head, 0); err != nil {
+		return h, fmt.Errorf("%w: %d bytes at 0: %w", ErrIO, len(head), err)
+	}
+	h.size, h.head = info.Size, sha256.Sum256(head)
+	return h, nil
+}
+
+// fits is an error that matches ErrBackupSeries unless the increment was made from base.
+func (h *incrementHeader) fits(base *incrementHeader) error {
+	switch {
+	case h.uuid != base.uuid:
+		return fmt.Errorf("%w: it is of the store %x, the backup before it of %x", ErrBackupSeries, h.uuid, base.uuid)
+	case h.baseCommit != base.commit:
+		return fmt.Errorf("%w: it was made since the backup of commit %d, the one before it is of commit %d", ErrBackupSeries, h.baseCommit, base.commit)
+	case h.baseHead != base.head || h.baseSize != base.size:
+		return fmt.Errorf("%w: it was made since another backup of commit %d than the one before it, or that was changed", ErrBackupSeries, h.baseCommit)
+	}
+	return nil
+}
+
+func (s *series) close() error {
+	var errs []error
+	for _, file := range s.files {
+		errs = append(errs, file.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// size is that of the image in bytes.
+func (s *series) size() int64 {
+	if n := len(s.increments); n > 0 {
+		return s.increments[n-1].header.size
+	}
+	return s.full
+}
+
+// name names the files of the series, for errors.
+func (s *series) name() string {
+	if n := len(s.increments); n > 0 {
+		return fmt.Sprintf("%s and %d increments", s.paths[0], n)
+	}
+	return s.paths[0]
+}
+
+// each calls visit for all of the image, in order, and verifies it by the checksum of
+// the last increment, if there is one.
+func (s *series) each(ctx context.Context, progress func(done, total int64), visit func(p []byte, at int64) error) error {
+	in, err := s.read()
+	if err != nil {
+		return err
+	}
+	size, sum := s.size(), hash.Hash(nil)
+	if len(s.increments) > 0 {
+		sum = sha256.New()
+	}
+	buffer := make([]byte, seriesStep)
+	for at := int64(0); at < size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p := buffer[:min(seriesStep, size-at)]
+		if err := in.next(p); err != nil {
+			return err
+		}
+		if err := visit(p, at); err != nil {
+			return err
+		}
+		if sum != nil {
+			sum.Write(p)
+		}
+		at += int64(len(p))
+		progress(at, size)
+	}
+	if n := len(s.increments); n > 0 {
+		if got, want := [sha256.Size]byte(sum.Sum(nil)), s.increments[n-1].sum; got != want {
+			return fmt.Errorf("%w: SHA-256 %x of the file that %s make, want %x: one of them was changed, or is damaged", ErrCorrupt, got, s.name(), want)
+		}
+	}
+	return nil
+}
+
+// copyTo writes the image into dst and syncs it.
+func (s *series) copyTo(ctx context.Context, dst vfs.File, progress func(done, total int64)) error {
+	if err := s.each(ctx, progress, func(p []byte, at int64) error { return dst.WriteAt(p, at) }); err != nil {
+		return err
+	}
+	return dst.Sync()
+}
+
+// verify reads the image and compares it with the checksum of the last increment.
+func (s *series) verify(ctx context.Context, progress func(done, total int64)) error {
+	return s.each(ctx, progress, func([]byte, int64) error { return nil })
+}
+
+// seriesReader reads the image of a series once, from its start, with a buffer of one
+// part for each increment.
+type seriesReader struct {
+	full   vfs.File
+	size   int64 // of full
+	at     int64
+	layers []layer
+}
+
+// layer is an increment of which the parts before a place were used.
+type layer struct {
+	in   *incrementReader
+	part incrementPart
+	err  error // instead of a part; io.EOF: there is none any more
+}
+
+func (s *series) read() (*seriesReader, error) {
+	r := &seriesReader{full: s.files[0], size: s.full}
+	for _, file := range s.files[1:] {
+		info, err := file.Info()
+		if err != nil {
+			return nil, err
+		}
+		in, err := newIncrementReader(io.NewSectionReader(file, 0, info.Size))
+		if err != nil {
+			return nil, err
+		}
+		l := layer{in: in}
+		l.part, l.err = in.next()
+		r.layers = append(r.layers, l)
+	}
+	return r, nil
+}
+
+// next fills p with the next bytes of the image; after its end they are zero.
+func (r *seriesReader) next(p []byte) error {
+	n := max(0, min(int64(len(p)), r.size-r.at))
+	clear(p[n:])
+	if n > 0 {
+		if got, err := r.full.ReadAt(p[:n], r.at); int64(got) < n {
+			return fmt.Errorf("%w: %d bytes at %#x of %s: %w", ErrIO, n, r.at, r.full.Name(), err)
+		}
+	}
+	for i := range r.layers {
+		if err := r.layers[i].apply(p, r.at); err != nil {
+			return err
+		}
+	}
+	r.at += int64(len(p))
+	return nil
+}
+
+// apply makes of p, the bytes of the base from at on, those of the image.
+func (l *layer) apply(p []byte, at int64) error {
+	end := at + int64(len(p))
+	for l.err == nil && l.part.offset < end {
+		from, to := max(l.part.offset, at), min(l.part.offset+l.part.size, end)
+		if from < to {
+			if target := p[from-at : to-at]; l.part.data == nil {
+				clear(target)
+			} else {
+				copy(target, l.part.data[from-l.part.offset:])
+			}
+		}
+		if l.part.offset+l.part.size > end {
+			return nil
+		}
+		l.part, l.err = l.in.next()
+	}
+	if l.err != nil && !errors.Is(l.err, io.EOF) {
+		return l.err
+	}
+	clear(p[max(0, min(int64(len(p)), l.in.header.size-at)):])
+	return nil
+}
