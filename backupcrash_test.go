@@ -1,10 +1,10 @@
 package cidstore
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"testing"
 
 	"github.com/cidstore/cidstore/internal/crashfs"
@@ -26,28 +26,51 @@ const batchesCopied = 12 // batches in the copy
 // a restore over a store that has gone on: each file is there as it was or as it
 // is to be, whole, and a backup that was acknowledged stays.
 func TestCrashBackup(t *testing.T) {
+	crashCopy(t, backupPath, func(*scenario) {},
+		func(c *scenario) error { return c.store.Backup(c.t.Context(), backupPath) },
+		func(c *scenario) error {
+			return RestoreWith(c.t.Context(), backupPath, crashPath, c.options(c.fs))
+		},
+		func(c *scenario, disk *crashfs.FS) error { return c.holds(disk, backupPath, batchesCopied) })
+}
+
+// TestCrashIncrement is TestCrashBackup with an increment, since a full backup and
+// another one, and a restore of all three.
+func TestCrashIncrement(t *testing.T) {
+	since := []string{backupPath, incrementPath(0)}
+	all := append(slices.Clone(since), incrementPath(1))
+	crashCopy(t, incrementPath(1), func(c *scenario) {
+		c.some()
+		c.backUpSeries(c.some)
+	}, func(c *scenario) error {
+		return c.store.BackupWith(c.t.Context(), incrementPath(1), &BackupOptions{Since: since})
+	}, func(c *scenario) error {
+		return RestoreSeries(c.t.Context(), all, crashPath, c.options(c.fs), nil)
+	}, func(c *scenario, disk *crashfs.FS) error { return c.restores(disk, all, c.prints[batchesCopied]) })
+}
+
+// crashCopy cuts the power at every call of backUp, which makes path, and of restore,
+// and lets whole judge what is at path.
+func crashCopy(t *testing.T, path string, prepare func(*scenario), backUp, restore func(*scenario) error, whole func(*scenario, *crashfs.FS) error) {
 	seed := crashSeed(t)
 	c := newScenario(t, seed, noQuarantine)
 	c.open()
-	for range batchesCopied {
+	prepare(c)
+	for len(c.batches) < batchesCopied {
 		c.apply(c.randomOps()...)
 	}
 	trace := c.fs.Record()
 	c.fs.Mark(issued(batchesCopied - 1))
 	c.fs.Mark(acked(batchesCopied - 1))
 	c.fs.Mark(backupBegun)
-	if err := c.store.Backup(context.Background(), backupPath); err != nil {
-		t.Fatal(err)
-	}
+	c.do(func() error { return backUp(c) })
 	c.fs.Mark(backupDone)
 	for range 5 {
 		c.apply(c.randomOps()...)
 	}
 	c.close()
 	c.fs.Mark(restoreBegun)
-	if err := RestoreWith(context.Background(), backupPath, crashPath, c.options(c.fs)); err != nil {
-		t.Fatal(err)
-	}
+	c.do(func() error { return restore(c) })
 	c.fs.Mark(restoreDone)
 	trace.Stop()
 
@@ -58,7 +81,7 @@ func TestCrashBackup(t *testing.T) {
 	e := trace.Enumerate(crashfs.Plan{Seed: seed, PerCut: perCut})
 	for image := range e.Images() {
 		images++
-		if err := c.copiesSurvive(image); err != nil {
+		if err := c.copiesSurvive(image, path, whole); err != nil {
 			t.Fatalf("%v: %v", image, err)
 		}
 	}
@@ -66,17 +89,17 @@ func TestCrashBackup(t *testing.T) {
 }
 
 // copiesSurvive holds both files of an image against the marks.
-func (c *scenario) copiesSurvive(image *crashfs.Image) error {
+func (c *scenario) copiesSurvive(image *crashfs.Image, path string, whole func(*scenario, *crashfs.FS) error) error {
 	marks := map[any]bool{}
 	for _, m := range image.Marks {
 		marks[m] = true
 	}
 	disk := image.FS()
-	if _, err := disk.Stat(backupPath); err == nil {
+	if _, err := disk.Stat(path); err == nil {
 		if !marks[backupBegun] {
 			return errors.New("a backup before there was one")
 		}
-		if err := c.holds(disk, backupPath, batchesCopied); err != nil {
+		if err := whole(c, disk); err != nil {
 			return fmt.Errorf("backup: %w", err)
 		}
 	} else if marks[backupDone] || !errors.Is(err, fs.ErrNotExist) {

@@ -45,8 +45,9 @@ func groupValue(t *testing.T, v *cidstore.Snapshot) uint64 {
 	return group
 }
 
-// TestBackupBesideAWriter: each copy, of the writer's store and of a reader's,
-// shows one moment, not before the call, while batches and checkpoints go on.
+// TestBackupBesideAWriter: each copy, of the writer's store and of a reader's, and each
+// series of increments, shows one moment, not before the call, while batches and
+// checkpoints go on.
 func TestBackupBesideAWriter(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -73,6 +74,19 @@ func TestBackupBesideAWriter(t *testing.T) {
 			acked.Store(n)
 		}
 	})
+	shows := func(name, path string, before uint64) {
+		t.Helper()
+		c := open(t, path, nil)
+		v, err := c.Snapshot()
+		must(t, err)
+		if got := groupValue(t, v); got < before {
+			t.Errorf("the %s's backup shows batch %d, batch %d was acknowledged before", name, got, before)
+		}
+		must(t, v.Close())
+		mustBeWhole(t, c)
+		must(t, c.Close())
+	}
+	series := map[string][]string{}
 	for round := range 4 {
 		for name, s := range map[string]*cidstore.Store{"writer": w, "reader": r} {
 			held, err := w.Snapshot() // a pin of an old root does not matter
@@ -81,15 +95,15 @@ func TestBackupBesideAWriter(t *testing.T) {
 			must(t, s.Refresh())
 			backup := filepath.Join(dir, fmt.Sprint(name, round))
 			must(t, s.Backup(ctx, backup))
-			c := open(t, backup, nil)
-			v, err := c.Snapshot()
-			must(t, err)
-			if got := groupValue(t, v); got < before {
-				t.Errorf("the %s's backup shows batch %d, batch %d was acknowledged before", name, got, before)
-			}
-			must(t, v.Close())
-			mustBeWhole(t, c)
-			must(t, c.Close())
+			shows(name, backup, before)
+
+			before = acked.Load()
+			must(t, s.Refresh())
+			part, restored := backup+".part", backup+".restored"
+			must(t, s.BackupWith(ctx, part, &cidstore.BackupOptions{Since: series[name]}))
+			series[name] = append(series[name], part)
+			must(t, cidstore.RestoreSeries(ctx, series[name], restored, nil, nil))
+			shows(name, restored, before)
 			must(t, held.Close())
 		}
 	}

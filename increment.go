@@ -119,6 +119,9 @@ func parseIncrementHeader(p []byte) (h incrementHeader, err error) {
 	if version := le.Uint32(p[offIncVersion:]); version != incrementVersion {
 		return h, fmt.Errorf("%w: increment of version %d, want %d", ErrFormatVersion, version, incrementVersion)
 	}
+	if a, b := le.Uint32(p[offIncVersion+4:]), le.Uint32(p[offIncCRC-4:]); a|b != 0 {
+		return bad(offIncVersion+4, "reserved %#x and %#x, want 0", a, b)
+	}
 	baseSize, size := le.Uint64(p[offIncBaseSize:]), le.Uint64(p[offIncSize:])
 	if min(baseSize, size) < hdf5io.HeadSize || max(baseSize, size) > maxImage {
 		return bad(offIncBaseSize, "base of %d bytes, image of %d, want %d to %d", baseSize, size, hdf5io.HeadSize, int64(maxImage))
@@ -296,7 +299,7 @@ func (r *incrementReader) next() (incrementPart, error) {
 		return out, nil
 	}
 	if int64(cap(r.buffer)) < size {
-		r.buffer = make([]byte, maxPart)
+		r.buffer = make([]byte, size)
 	}
 	out.data = r.buffer[:size]
 	if err := r.read(out.data); err != nil {
@@ -316,6 +319,9 @@ func (r *incrementReader) end(p []byte) error {
 	}
 	if got, want := le.Uint32(p[offEndCRC:]), crc32.Update(r.crc, castagnoli, p[:offEndCRC]); got != want {
 		return corrupt.Errorf("increment end", start, "crc32c %#08x, want %#08x", got, want)
+	}
+	if a, b := le.Uint32(p[offEndParts+8:]), le.Uint32(p[offEndCRC-4:]); a|b != 0 {
+		return corrupt.Errorf("increment end", start, "reserved %#x and %#x, want 0", a, b)
 	}
 	if got := le.Uint64(p[offEndParts:]); got != r.parts {
 		return corrupt.Errorf("increment end", start, "%d parts, want %d", got, r.parts)

@@ -64,6 +64,7 @@ var steps = []step{
 	{name: "audit", weight: 2, run: (*Machine).audit},
 	{name: "clock", weight: 1, run: (*Machine).setClock},
 	{name: "backup", weight: 1, run: (*Machine).backup},
+	{name: "increment", weight: 1, run: (*Machine).increment},
 	{name: "restore", weight: 1, run: (*Machine).restore, onDisk: true},
 	{name: "power cut", weight: 4, run: (*Machine).powerCut, inMemory: true},
 	{name: "fault", weight: 2, run: (*Machine).fault, inMemory: true},
@@ -451,6 +452,43 @@ func (m *Machine) dropCopy(path string) error {
 		return fmt.Errorf("a copy that was under way: %w", err)
 	}
 	return errors.Join(Sound(s), s.Close(), m.fs.Remove(path))
+}
+
+// increment makes a full backup, two increments since then, each after a batch, and
+// another store of all three.
+func (m *Machine) increment(c Source) error {
+	ctx := context.Background()
+	made := m.path + ".restored"
+	backups := []string{m.path + ".full", m.path + ".first", m.path + ".second"}
+	for _, path := range append(backups, made) { // a power cut may have brought them back
+		if err := m.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	for i, path := range backups {
+		if err := m.batch(c); err != nil {
+			return err
+		}
+		if err := m.store.BackupWith(ctx, path, &cidstore.BackupOptions{Since: backups[:i]}); err != nil {
+			return fmt.Errorf("backup %d: %w", i, err)
+		}
+		m.secured()
+	}
+	if err := cidstore.VerifyBackup(ctx, backups, m.choices(), nil); err != nil {
+		return err
+	}
+	if err := cidstore.RestoreSeries(ctx, backups, made, m.choices(), nil); err != nil {
+		return err
+	}
+	s, err := cidstore.Open(made, m.choices())
+	if err != nil {
+		return fmt.Errorf("open what is restored: %w", err)
+	}
+	err = errors.Join(CompareStore(s, m.model), Sound(s), s.Close())
+	for _, path := range append(backups, made) {
+		err = errors.Join(err, m.fs.Remove(path))
+	}
+	return err
 }
 
 // restore makes a store from a backup, and puts it into the place of the present one.

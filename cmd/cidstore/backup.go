@@ -13,23 +13,51 @@ type copied struct {
 	Bytes int64  `json:"bytes"`
 }
 
+// toStandardOutput is the COPY that stands for standard output.
+const toStandardOutput = "-"
+
 func (p *program) backupCommand() *cobra.Command {
-	return &cobra.Command{
+	var options cidstore.BackupOptions
+	var asJSON bool
+	c := &cobra.Command{
 		Use:   "backup STORE COPY",
 		Short: "Copy a store that may be in use, and verify the copy",
 		Long: `Backup writes a consistent copy of the store: everything that was acknowledged
 before, while another process may go on writing. The copy is a store of its own. It
 is verified before it gets its name; a file that is there already is an error. It
-belongs to those to whom the store belongs, or a note says that it cannot.`,
+belongs to those to whom the store belongs, or a note says that it cannot.
+
+With --since COPY is an increment: what has changed since an earlier backup, which
+must be as backup has made it. Name a full one, and each increment since then by a
+further --since, in order. To restore the increment those files are needed too:
+
+  cidstore backup words.h5 full.h5
+  cidstore backup words.h5 monday --since full.h5
+  cidstore backup words.h5 tuesday --since full.h5 --since monday
+  cidstore restore full.h5 monday tuesday words.h5
+
+The COPY - is standard output. The copy is verified before its first byte is
+written; verify what has arrived by cidstore restore --verify.`,
 		Args: arguments(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			err := p.withStore(args[0], reading, func(s *cidstore.Store) error { return s.Backup(c.Context(), args[1]) })
-			if err != nil {
+			shown := p.copyProgress(asJSON)
+			options.Progress = shown.update
+			err := p.withStore(args[0], reading, func(s *cidstore.Store) error {
+				if args[1] == toStandardOutput {
+					return s.BackupTo(c.Context(), p.out, &options)
+				}
+				return s.BackupWith(c.Context(), args[1], &options)
+			})
+			shown.finish()
+			if err != nil || args[1] == toStandardOutput {
 				return err
 			}
 			return p.reportCopy("backup written to", args[1])
 		},
 	}
+	c.Flags().StringArrayVar(&options.Since, "since", nil, "make an increment since the backup in this `file`; again for each increment that follows it")
+	progressFlag(c, &asJSON)
+	return c
 }
 
 // reportCopy tells the size of a file that has been made.

@@ -79,6 +79,7 @@ var classes = []class{
 	{isUsage, exitUsage, ""}, // run names the command's --help
 	{isA[damagedError], exitCorrupt, ""},
 	{isA[outputError], exitIO, "make room where standard output goes; the store is not harmed"},
+	{is(cidstore.ErrBackupSeries), exitUsage, "name the full backup and then each increment, in the order in which they were made"},
 	{is(cidstore.ErrWALKey), exitUsage, "give the file of the secret that the store was made with by --wal-key-file, or leave it out where there was none"},
 	{isA[notAloneError], exitLocked, "wait until those that read the file have closed it; shrink --estimate reads beside them"},
 	{is(cidstore.ErrLocked), exitLocked, "wait until that process has ended, or read only"},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
@@ -64,20 +65,21 @@ func newBar(out io.Writer, totalBytes int64) *bar {
 	if length == 0 {
 		length = 1 // an empty file is finished at once
 	}
-	return &bar{
-		bar: progressbar.NewOptions64(length,
-			progressbar.OptionSetWriter(out),
-			progressbar.OptionSetDescription("import"),
-			progressbar.OptionSetWidth(30),
-			progressbar.OptionSetPredictTime(true),
-			progressbar.OptionThrottle(100*time.Millisecond),
-			progressbar.OptionShowBytes(true),
-			progressbar.OptionClearOnFinish(),
-			progressbar.OptionUseANSICodes(true),
-			progressbar.OptionSetRenderBlankState(true)),
-		total: totalBytes,
-		start: time.Now(),
-	}
+	return &bar{bar: byteBar(out, "import", length), total: totalBytes, start: time.Now()}
+}
+
+// byteBar is a bar over so many bytes, that shows itself at once.
+func byteBar(out io.Writer, what string, length int64) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(length,
+		progressbar.OptionSetWriter(out),
+		progressbar.OptionSetDescription(what),
+		progressbar.OptionSetWidth(30),
+		progressbar.OptionSetPredictTime(true),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionClearOnFinish(),
+		progressbar.OptionUseANSICodes(true),
+		progressbar.OptionSetRenderBlankState(true))
 }
 
 func (b *bar) update(_ string, _ int64, pairs uint64, bytes int64) {
@@ -104,4 +106,51 @@ func grouped(n uint64) string {
 		text = text[:i] + "," + text[i:]
 	}
 	return text
+}
+
+// copyProgress shows how much of a copy is done: by lines of JSON where they are asked
+// for, by a bar on a terminal.
+type copyProgress struct {
+	lines   *json.Encoder // nil: no lines
+	bar     *progressbar.ProgressBar
+	out     io.Writer // of the bar; nil: no bar
+	percent int64     // in the last line
+}
+
+func (p *program) copyProgress(asJSON bool) *copyProgress {
+	switch {
+	case asJSON:
+		return &copyProgress{lines: json.NewEncoder(p.messages), percent: -1}
+	case !p.quiet && term.IsTerminal(int(p.messages.Fd())):
+		return &copyProgress{out: p.messages}
+	}
+	return new(copyProgress)
+}
+
+// progressFlag gives a command that copies the flag for lines of JSON.
+func progressFlag(c *cobra.Command, asJSON *bool) {
+	c.Flags().BoolVar(asJSON, "progress-json", false, "at each percent, one JSON object {bytes, total} on standard error")
+}
+
+func (s *copyProgress) update(done, total int64) {
+	// Nobody is left to be told if standard error fails.
+	if s.lines != nil && done*100/max(total, 1) > s.percent {
+		s.percent = done * 100 / max(total, 1)
+		_ = s.lines.Encode(struct {
+			Bytes int64 `json:"bytes"`
+			Total int64 `json:"total"`
+		}{done, total})
+	}
+	if s.out != nil && s.bar == nil {
+		s.bar = byteBar(s.out, "copy", max(total, 1))
+	}
+	if s.bar != nil {
+		_ = s.bar.Set64(done)
+	}
+}
+
+func (s *copyProgress) finish() {
+	if s.bar != nil {
+		_ = s.bar.Finish()
+	}
 }

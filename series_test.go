@@ -1,0 +1,569 @@
+package cidstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// backUpSeries makes a full backup and then, after each of the works, an increment. It
+// returns the paths, and what the store held at each.
+func (c *scenario) backUpSeries(works ...func()) (paths []string, held []print) {
+	c.t.Helper()
+	c.backUp(backupPath)
+	paths, held = []string{backupPath}, []print{c.model.print()}
+	for i, work := range works {
+		work()
+		c.do(func() error {
+			return c.store.BackupWith(c.t.Context(), incrementPath(i), &BackupOptions{Since: slices.Clone(paths)})
+		})
+		paths, held = append(paths, incrementPath(i)), append(held, c.model.print())
+	}
+	return paths, held
+}
+
+// some applies a few batches.
+func (c *scenario) some() {
+	c.t.Helper()
+	for range 4 {
+		c.apply(c.randomOps()...)
+	}
+}
+
+// series makes a store with some batches, a full backup and n increments, and closes it.
+func (c *scenario) series(n int) []string {
+	c.t.Helper()
+	c.open()
+	c.some()
+	paths, _ := c.backUpSeries(slices.Repeat([]func(){c.some}, n)...)
+	c.close()
+	return paths
+}
+
+const restoredPath = "db/restored.h5"
+
+// restores restores a series to a new file, and wants these pairs in it, whole.
+func (c *scenario) restores(disk vfs.FS, paths []string, want print) error {
+	o := c.options(disk)
+	ctx := c.t.Context()
+	if err := VerifyBackup(ctx, paths, o, nil); err != nil {
+		return err
+	}
+	if err := RestoreSeries(ctx, paths, restoredPath, o, nil); err != nil {
+		return err
+	}
+	o.ReadOnly = true
+	s, err := Open(restoredPath, o)
+	if err != nil {
+		return err
+	}
+	p, err := printOf(s)
+	if _, checkErr := s.Check(ctx); err == nil {
+		err = checkErr
+	}
+	if err == nil && p != want {
+		err = fmt.Errorf("%d pairs, want %d", p.pairs, want.pairs)
+	}
+	return errors.Join(err, s.Close(), disk.Remove(restoredPath))
+}
+
+// TestIncrements: a full backup with increments is what a full backup at the time of
+// the last of them would be, whatever the store did in between.
+func TestIncrements(t *testing.T) {
+	seeds := uint64(6)
+	if !shortCampaign() {
+		seeds = 120
+	}
+	tunes := []func(*Options){noQuarantine, squeezed, buckets5, smallForms, growingRing, volatile}
+	for seed := range seeds {
+		c := newScenario(t, seed, tunes[seed%uint64(len(tunes))])
+		c.open()
+		var held *Snapshot
+		work := func() {
+			c.some()
+			switch n := c.random.IntN(6); {
+			case n == 0:
+				c.do(func() error { return c.store.Maintain(t.Context()) })
+			case held != nil: // the rest is for those who are alone with the store
+				c.do(held.Close)
+				held = nil
+			case n == 1:
+				c.do(func() error { return c.store.Shrink(t.Context()) })
+			case n == 2:
+				c.close()
+				c.open()
+			case n == 3 && seed%6 != 5: // an Async store would lose what it accepted
+				c.kill()
+				c.open()
+			default:
+				v, err := c.store.Snapshot()
+				if err != nil {
+					t.Fatal(err)
+				}
+				held = v
+			}
+			for range c.random.IntN(3) {
+				c.apply(c.randomOps()...)
+			}
+		}
+		work()
+		paths, held2 := c.backUpSeries(work, work, func() {}, work, work)
+		for i := range paths {
+			if err := c.restores(c.fs, paths[:i+1], held2[i]); err != nil {
+				t.Fatalf("seed %d, %v: %v", seed, paths[:i+1], err)
+			}
+		}
+		if held != nil {
+			c.do(held.Close)
+		}
+		c.close()
+	}
+}
+
+// TestIncrementIsShort: it has what was changed, and little beside it, also where the
+// store was full of gaps when the backup was made.
+func TestIncrementIsShort(t *testing.T) {
+	for name, rounds := range map[string]int{"new": 1, "with gaps": 6} {
+		path := t.TempDir() + "/s.h5"
+		s, err := Open(path, &Options{GCInterval: -1, Durability: Async})
+		for range rounds {
+			for i := range uint64(10) {
+				var b Batch
+				for k := range uint64(2000) {
+					b.Delete(FromUint64(i*2000 + k))
+					b.Insert(FromUint64(i*2000+k), FromUint64(k))
+				}
+				err = errors.Join(err, s.Apply(&b))
+			}
+			err = errors.Join(err, s.Checkpoint(t.Context()))
+		}
+		backup, increment := path+".full", path+".increment"
+		err = errors.Join(err, s.Backup(t.Context(), backup), s.Insert(FromUint64(7), FromUint64(1<<40)),
+			s.BackupWith(t.Context(), increment, &BackupOptions{Since: []string{backup}}), s.Close())
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, _ := os.Stat(backup)
+		after, _ := os.Stat(increment)
+		t.Logf("%s: %d bytes, increment %d", name, before.Size(), after.Size())
+		if after.Size() > 128<<10 || before.Size() < 1<<20 {
+			t.Errorf("%s: an increment of %d bytes since a backup of %d, want at most 128 KiB", name, after.Size(), before.Size())
+		}
+	}
+}
+
+// refusesSeries wants RestoreSeries and VerifyBackup to fail with one of the errors, and the
+// target to stay as it is.
+func (c *scenario) refusesSeries(disk *crashfs.FS, paths []string, want ...error) {
+	c.t.Helper()
+	before := contentOf(c.t, disk, crashPath)
+	for name, err := range map[string]error{
+		"RestoreSeries": RestoreSeries(c.t.Context(), paths, crashPath, c.options(disk), nil),
+		"VerifyBackup":  VerifyBackup(c.t.Context(), paths, c.options(disk), nil),
+	} {
+		if !slices.ContainsFunc(want, func(e error) bool { return errors.Is(err, e) }) {
+			c.t.Fatalf("%s of %v: %v, want %v", name, paths, err, want)
+		}
+	}
+	if !bytes.Equal(contentOf(c.t, disk, crashPath), before) {
+		c.t.Fatalf("%v: the target was changed", paths)
+	}
+	if _, err := disk.Stat(temporaryName(crashPath)); !errors.Is(err, fs.ErrNotExist) {
+		c.t.Fatalf("%v: a temporary file is left: %v", paths, err)
+	}
+}
+
+// contentOf is all of a file.
+func contentOf(t *testing.T, disk vfs.FS, path string) []byte {
+	t.Helper()
+	f, err := disk.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Info()
+	p := make([]byte, info.Size)
+	if err == nil && len(p) > 0 {
+		_, err = f.ReadAt(p, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestSeriesThatDoesNotFit: backups that do not follow each other are refused.
+func TestSeriesThatDoesNotFit(t *testing.T) {
+	c := newScenario(t, 1, noQuarantine)
+	paths := c.series(3)
+	full, one, two, three := paths[0], paths[1], paths[2], paths[3]
+	other := newScenario(t, 2, func(o *Options) { o.Rand = nil })
+	other.fs = c.fs
+	o := other.options(c.fs)
+	s, err := Open("db/other.h5", o)
+	if err == nil {
+		err = errors.Join(s.Insert(FromUint64(1), FromUint64(2)), s.Backup(t.Context(), "db/otherfull"),
+			s.BackupWith(t.Context(), "db/otherincrement", &BackupOptions{Since: []string{"db/otherfull"}}))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, series := range [][]string{
+		{full, two}, {full, one, three}, {full, two, one}, {full, one, one}, {one}, {one, two}, {full, full},
+		{full, crashPath}, {full, "db/otherincrement"}, {"db/otherfull", one}, {full, one, "db/otherincrement"},
+	} {
+		c.refusesSeries(c.fs, series, ErrBackupSeries)
+	}
+	c.refusesSeries(c.fs, []string{full, "db/none"}, fs.ErrNotExist)
+	for name, since := range map[string][]string{
+		"another store": {full}, "an increment alone": {"db/otherincrement"}, "a gap": {full, two},
+	} {
+		err := s.BackupWith(t.Context(), "db/x", &BackupOptions{Since: since})
+		if !errors.Is(err, ErrBackupSeries) {
+			t.Errorf("since %s: %v", name, err)
+		}
+		if _, err := c.fs.Stat("db/x"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("since %s: there is a file", name)
+		}
+	}
+	if err := RestoreSeries(t.Context(), nil, crashPath, c.options(c.fs), nil); err == nil {
+		t.Error("nothing was restored")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// A backup that somebody has written to is another one.
+	w, err := Open(full, c.options(c.fs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.refusesSeries(c.fs, paths, ErrBackupSeries)
+}
+
+// TestDamagedIncrement flips each byte of an increment in turn, and cuts it everywhere.
+func TestDamagedIncrement(t *testing.T) {
+	c := newScenario(t, 3, noQuarantine)
+	c.open()
+	c.some()
+	paths, held := c.backUpSeries(c.some, func() {})
+	c.close()
+	path := paths[2] // of nothing but the lives of the copies
+	whole := contentOf(t, c.fs, path)
+	f, err := c.fs.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := 1
+	if shortCampaign() {
+		step = 3
+	}
+	target := contentOf(t, c.fs, crashPath)
+	for at := 0; at < len(whole); at += step {
+		damaged := []byte{whole[at] ^ 1<<(at%8)}
+		if err := f.WriteAt(damaged, int64(at)); err != nil {
+			t.Fatal(err)
+		}
+		err := RestoreSeries(t.Context(), paths, crashPath, c.options(c.fs), nil)
+		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrBackupSeries) {
+			t.Fatalf("byte %d flipped: %v", at, err)
+		}
+		if err := f.WriteAt(whole[at:at+1], int64(at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for size := len(whole) - 1; size >= 0; size -= 7 * step {
+		if err := f.Truncate(int64(size)); err != nil {
+			t.Fatal(err)
+		}
+		err := RestoreSeries(t.Context(), paths, crashPath, c.options(c.fs), nil)
+		if !errors.Is(err, ErrTruncated) && !errors.Is(err, ErrBackupSeries) {
+			t.Fatalf("cut to %d bytes: %v", size, err)
+		}
+	}
+	if !bytes.Equal(contentOf(t, c.fs, crashPath), target) {
+		t.Fatal("the target was changed")
+	}
+	if err := errors.Join(f.WriteAt(whole, 0), f.Close(), c.restores(c.fs, paths, held[2])); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDamagedBase: a flipped byte of the full backup is refused, or it is one that the
+// increments write over; then what is restored is right.
+func TestDamagedBase(t *testing.T) {
+	c := newScenario(t, 4, noQuarantine)
+	c.open()
+	c.some()
+	paths, held := c.backUpSeries(c.some)
+	c.close()
+	size := len(contentOf(t, c.fs, backupPath))
+	refused, healed, tries := 0, 0, 400
+	if shortCampaign() {
+		tries = 60
+	}
+	for i := range tries {
+		disk := c.fs.Copy()
+		at := int64(i * size / tries)
+		f, err := disk.OpenFile(backupPath, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, 1)
+		if _, err := f.ReadAt(p, at); err != nil {
+			t.Fatal(err)
+		}
+		p[0] ^= 0x10
+		if err := errors.Join(f.WriteAt(p, at), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if c.restores(disk, paths, held[1]) == nil {
+			healed++
+			continue
+		}
+		c.refusesSeries(disk, paths, ErrCorrupt, ErrBackupSeries)
+		refused++
+	}
+	t.Logf("%d refused, %d written over", refused, healed)
+	if refused == 0 || healed == 0 {
+		t.Errorf("%d refused, %d written over: want some of both", refused, healed)
+	}
+}
+
+// TestForgedIncrement: with checksums of its parts that are right it makes another
+// image, which the last one tells.
+func TestForgedIncrement(t *testing.T) {
+	c := newScenario(t, 5, noQuarantine)
+	paths := c.series(1)
+	p := contentOf(t, c.fs, paths[1])
+	p[len(p)-incrementEndSize-1] ^= 1 // the last byte of the last part that has data, or of its head
+	r, err := newIncrementReader(bytes.NewReader(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	putFile(t, c.fs, paths[1], mended(p))
+	if _, _, err := readParts(mended(p)); err != nil {
+		t.Fatalf("the forged increment of commit %d: %v", r.header.commit, err)
+	}
+	c.refusesSeries(c.fs, paths, ErrCorrupt)
+}
+
+// TestFaultIncrement lets each call that changes or syncs something fail once while an
+// increment is made and restored: the error is told, nothing is left, and the same
+// succeeds after that.
+func TestFaultIncrement(t *testing.T) {
+	c := newScenario(t, 6, noQuarantine)
+	c.open()
+	c.some()
+	paths, _ := c.backUpSeries(c.some)
+	c.some()
+	c.close()
+	step := 1
+	if shortCampaign() {
+		step = 5
+	}
+	for name, work := range map[string]func(c *scenario, disk vfs.FS) error{
+		incrementPath(1): func(c *scenario, disk vfs.FS) error {
+			o := c.options(disk)
+			o.ReadOnly = true
+			s, err := Open(crashPath, o)
+			if err != nil {
+				return err
+			}
+			return errors.Join(s.BackupWith(t.Context(), incrementPath(1), &BackupOptions{Since: paths}), s.Close())
+		},
+		restoredPath: func(c *scenario, disk vfs.FS) error {
+			return RestoreSeries(t.Context(), paths, restoredPath, c.options(disk), nil)
+		},
+	} {
+		for nth := 1; ; nth += step {
+			disk := c.fs.Copy()
+			faulty := errfs.New(disk)
+			fault := faulty.Add(errfs.Rule{Ops: errfs.Changes | errfs.Syncs | errfs.Read, Nth: nth, Partial: 100})
+			err := work(c, faulty)
+			if fault.Failed() == 0 {
+				if err != nil || nth < 4 {
+					t.Fatalf("%s: nothing failed after %d calls: %v", name, nth-1, err)
+				}
+				break
+			}
+			_, statErr := disk.Stat(name)
+			if err != nil && !errors.Is(err, errfs.ErrIO) || err == nil && statErr != nil {
+				t.Fatalf("%s: call %d failed: %v, %v", name, nth, err, statErr)
+			}
+			if statErr == nil { // named before the call that failed
+				continue
+			}
+			if err := work(c, disk); err != nil {
+				t.Fatalf("%s: call %d failed, then none: %v", name, nth, err)
+			}
+		}
+	}
+}
+
+// TestFaultIncrementDiskFull: a disk without room for the increment, or for what is
+// restored, is told so; the store and the target are as they were.
+func TestFaultIncrementDiskFull(t *testing.T) {
+	c := newScenario(t, 7, noQuarantine)
+	c.open()
+	c.some()
+	paths, _ := c.backUpSeries(c.some)
+	c.some()
+	c.do(func() error { return c.store.Checkpoint(t.Context()) })
+	c.fs.SetCapacity(usedBy(t, c.fs, append(paths, crashPath)...) + 8<<10)
+	err := c.store.BackupWith(t.Context(), incrementPath(1), &BackupOptions{Since: paths})
+	if !errors.Is(err, ErrNoSpace) {
+		t.Errorf("BackupWith: %v", err)
+	}
+	if err := c.same(); err != nil {
+		t.Error(err)
+	}
+	before := contentOf(t, c.fs, crashPath)
+	c.close()
+	before = contentOf(t, c.fs, crashPath)
+	c.fs.SetCapacity(usedBy(t, c.fs, append(paths, crashPath)...) + 8<<10)
+	if err := RestoreSeries(t.Context(), paths, crashPath, c.options(c.fs), nil); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("RestoreSeries: %v", err)
+	}
+	if !bytes.Equal(contentOf(t, c.fs, crashPath), before) {
+		t.Error("the target was changed")
+	}
+	for _, path := range []string{incrementPath(1), temporaryName(incrementPath(1)), temporaryName(crashPath)} {
+		if _, err := c.fs.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left: %v", path, err)
+		}
+	}
+}
+
+// TestRestoreSeriesInPlace: where no file can get the name of the target the same is
+// written into it; increments that are damaged leave it alone.
+func TestRestoreSeriesInPlace(t *testing.T) {
+	for _, place := range placements {
+		c := newScenario(t, 8, noQuarantine)
+		paths := c.series(2)
+		disk := pinned(c.fs, place.rule)
+		c.refusesSeries(c.fs, []string{paths[0], paths[2]}, ErrBackupSeries)
+		if err := RestoreSeries(t.Context(), paths, crashPath, c.options(disk), nil); err != nil {
+			t.Fatalf("%s: %v", place.name, err)
+		}
+		if err := c.holds(c.fs, crashPath, len(c.batches)); err != nil {
+			t.Fatalf("%s: %v", place.name, err)
+		}
+		p := contentOf(t, c.fs, paths[2])
+		p[len(p)-incrementEndSize-1] ^= 1
+		putFile(t, c.fs, paths[2], mended(p)) // only the checksum of the image tells
+		before := contentOf(t, c.fs, crashPath)
+		if err := RestoreSeries(t.Context(), paths, crashPath, c.options(disk), nil); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("%s: %v", place.name, err)
+		}
+		if !bytes.Equal(contentOf(t, c.fs, crashPath), before) {
+			t.Fatalf("%s: the target was changed", place.name)
+		}
+	}
+}
+
+// failingWriter takes so many bytes.
+type failingWriter struct{ left int }
+
+func (w *failingWriter) Write(p []byte) (int, error) {
+	if w.left -= len(p); w.left < 0 {
+		return 0, errfs.ErrIO
+	}
+	return len(p), nil
+}
+
+// TestBackupTo: a stream has the bytes of a backup, of a store that is written, of one
+// that is read and cannot write, and of one with operations that are in no root.
+func TestBackupTo(t *testing.T) {
+	for name, prepare := range map[string]func(c *scenario){
+		"writer": func(*scenario) {},
+		"pending": func(c *scenario) { // and a root in the middle of a checkpoint, beside it
+			c.kill()
+			o := c.options(c.fs)
+			o.ReadOnly = true
+			s, err := Open(crashPath, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.store = s
+		},
+		"poisoned": func(c *scenario) { c.store.file.Poison(errfs.ErrIO); c.store.fail(errfs.ErrIO) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newScenario(t, 9, noQuarantine)
+			c.open()
+			c.some()
+			c.backUp(backupPath)
+			c.some()
+			prepare(c)
+			var full, increment bytes.Buffer
+			var last, total int64
+			tell := func(done, of int64) { last, total = done, of }
+			if err := c.store.BackupTo(t.Context(), &full, &BackupOptions{Progress: tell}); err != nil {
+				t.Fatal(err)
+			}
+			if last != total || total != int64(full.Len()) {
+				t.Errorf("progress ended at %d of %d, want %d", last, total, full.Len())
+			}
+			since := &BackupOptions{Since: []string{backupPath}, Progress: tell}
+			if err := c.store.BackupTo(t.Context(), &increment, since); err != nil {
+				t.Fatal(err)
+			}
+			putFile(t, c.fs, "db/stream", full.Bytes())
+			putFile(t, c.fs, "db/increment", increment.Bytes())
+			for _, series := range [][]string{{"db/stream"}, {backupPath, "db/increment"}} {
+				if err := c.restores(c.fs, series, c.model.print()); err != nil {
+					t.Errorf("%v: %v", series, err)
+				}
+			}
+			for _, size := range []int{0, 20000, increment.Len() - 1} {
+				if err := c.store.BackupTo(t.Context(), &failingWriter{size}, since); !errors.Is(err, errfs.ErrIO) {
+					t.Errorf("after %d bytes: %v", size, err)
+				}
+			}
+			if err := c.store.BackupTo(t.Context(), &failingWriter{0}, nil); !errors.Is(err, errfs.ErrIO) {
+				t.Errorf("a full one: %v", err)
+			}
+			cancelled, cancel := context.WithCancel(t.Context())
+			cancel()
+			for _, o := range []*BackupOptions{nil, since} {
+				if err := c.store.BackupTo(cancelled, io.Discard, o); !errors.Is(err, context.Canceled) {
+					t.Errorf("cancelled: %v", err)
+				}
+			}
+			if err := RestoreSeries(cancelled, []string{backupPath, "db/increment"}, restoredPath, c.options(c.fs), nil); !errors.Is(err, context.Canceled) {
+				t.Errorf("cancelled: %v", err)
+			}
+			_ = c.store.Close() // a poisoned one says so
+			if err := c.store.BackupTo(t.Context(), io.Discard, since); !errors.Is(err, ErrClosed) {
+				t.Errorf("closed: %v", err)
+			}
+		})
+	}
+}
+
+// TestIncrementIsNoStore: the errors of those who take one for a store name it.
+func TestIncrementIsNoStore(t *testing.T) {
+	c := newScenario(t, 10, noQuarantine)
+	paths := c.series(1)
+	if _, err := Open(paths[1], c.options(c.fs)); !errors.Is(err, ErrNotCIDStore) {
+		t.Errorf("Open: %v", err)
+	}
+	err := RestoreWith(t.Context(), paths[1], crashPath, c.options(c.fs))
+	if !errors.Is(err, ErrBackupSeries) || !strings.Contains(err.Error(), "full backup comes first") {
+		t.Errorf("RestoreWith: %v", err)
+	}
+}
