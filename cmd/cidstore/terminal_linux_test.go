@@ -97,8 +97,23 @@ func TestBarOnTerminal(t *testing.T) {
 		t.Errorf("no spinner with pairs and their rate:\n%q", shown)
 	}
 
-	if shown, _ = onTerminal(t, nil, "import", "--quiet", filepath.Join(dir, "c.h5"), file); shown != "" {
-		t.Errorf("--quiet shows %q", shown)
+	copying := regexp.MustCompile(`copy +[0-9]+% +\|.*\|`)
+	store, copied := filepath.Join(dir, "a.h5"), filepath.Join(dir, "full.h5")
+	for _, args := range [][]string{
+		{"backup", store, copied}, {"backup", store, filepath.Join(dir, "increment"), "--since", copied},
+		{"restore", copied, filepath.Join(dir, "new.h5")},
+	} {
+		if shown, _ = onTerminal(t, nil, args...); !copying.MatchString(shown) {
+			t.Errorf("%v: no bar:\n%q", args, shown)
+		}
+	}
+
+	for _, args := range [][]string{
+		{"import", "--quiet", filepath.Join(dir, "c.h5"), file}, {"backup", "--quiet", store, filepath.Join(dir, "quiet.h5")},
+	} {
+		if shown, _ = onTerminal(t, nil, args...); shown != "" {
+			t.Errorf("%v shows %q", args, shown)
+		}
 	}
 }
 
