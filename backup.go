@@ -45,7 +45,7 @@ func noProgress(int64, int64) {}
 // everything acknowledged before the call, and of what comes later whole batches.
 // The copy is a store by itself, verified before it gets its name; an existing
 // file at path is an error, an empty one too. It has the access of the store as
-// Restore says.
+// Restore says, and the length of its file.
 func (s *Store) Backup(ctx context.Context, path string) error {
 	return s.BackupWith(ctx, path, nil)
 }
@@ -62,7 +62,8 @@ func (s *Store) BackupWith(ctx context.Context, path string, options *BackupOpti
 	}
 	defer v.Close()
 	path = vfs.Target(s.opts.FS, path)
-	if _, err := s.opts.FS.Stat(path); err == nil {
+	exists := func() bool { _, err := s.opts.FS.Stat(path); return err == nil }
+	if exists() {
 		return fmt.Errorf("backup: %s: %w", path, fs.ErrExist)
 	}
 	opts := v.copyOptions()
@@ -71,6 +72,9 @@ func (s *Store) BackupWith(ctx context.Context, path string, options *BackupOpti
 			file, err = newTemporary(path, s.vfile, &opts)
 			return err
 		})
+		if err == nil && exists() { // another call has made it meanwhile; from now on none can
+			err = errors.Join(fs.ErrExist, file.Close(), removeLeftover(path, &opts))
+		}
 		return file, err
 	}
 	if len(o.Since) > 0 {

@@ -338,6 +338,7 @@ func uses(s *cidstore.Store, path string) map[string]func() error {
 		"Snapshot":     func() error { _, err := s.Snapshot(); return err },
 		"Checkpoint":   func() error { return s.Checkpoint(ctx) },
 		"Backup":       func() error { return s.Backup(ctx, path+".backup") },
+		"BackupTo":     func() error { return s.BackupTo(ctx, io.Discard, nil) },
 		"Check":        func() error { _, err := s.Check(ctx); return err },
 		"Sync":         func() error { return s.Sync() },
 		"Refresh":      func() error { return s.Refresh() },
@@ -397,7 +398,7 @@ func TestWriteReadOnly(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, name := range []string{"Lookup", "Has", "Count", "Len", "Check", "Refresh", "AuditWAL", "Values", "Backup"} {
+	for _, name := range []string{"Lookup", "Has", "Count", "Len", "Check", "Refresh", "AuditWAL", "Values", "Backup", "BackupTo"} {
 		if err := use[name](); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -82,6 +83,7 @@ func TestCloseBesideEverything(t *testing.T) {
 				"Sync":       s.Sync,
 				"Checkpoint": func() error { return s.Checkpoint(ctx) },
 				"Backup":     func() error { return s.Backup(ctx, filepath.Join(dir, fmt.Sprintf("%t.h5", readOnly))) },
+				"BackupTo":   func() error { return s.BackupTo(ctx, io.Discard, nil) },
 				"Len":        func() error { _, _, err := s.Len(ctx); return err },
 				"Insert":     func() error { return s.Insert(cidstore.E{}, cidstore.E{Low: 1}) },
 				"Metrics":    func() error { s.Metrics(); s.Recovery(); return nil },

@@ -83,7 +83,8 @@ func RestoreSeries(ctx context.Context, backups []string, path string, options *
 // VerifyBackup reads a full backup and the increments upon it, in order, and reports
 // whether RestoreSeries of them gives a whole store: everything is checked as Check does,
 // or, with increments, compared with the checksum of the copy that was checked when the
-// last of them was made. Options and progress are those of RestoreSeries.
+// last of them was made. Options and progress are those of RestoreSeries; of a full backup
+// alone progress is told nothing.
 func VerifyBackup(ctx context.Context, backups []string, options *Options, progress func(done, total int64)) error {
 	opts, err := options.withDefaults()
 	if err != nil {

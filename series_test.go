@@ -373,7 +373,7 @@ func TestFaultIncrement(t *testing.T) {
 	c.close()
 	step := 1
 	if shortCampaign() {
-		step = 5
+		step = 9
 	}
 	for name, work := range map[string]func(c *scenario, disk vfs.FS) error{
 		incrementPath(1): func(c *scenario, disk vfs.FS) error {
@@ -431,9 +431,8 @@ func TestFaultIncrementDiskFull(t *testing.T) {
 	if err := c.same(); err != nil {
 		t.Error(err)
 	}
-	before := contentOf(t, c.fs, crashPath)
 	c.close()
-	before = contentOf(t, c.fs, crashPath)
+	before := contentOf(t, c.fs, crashPath)
 	c.fs.SetCapacity(usedBy(t, c.fs, append(paths, crashPath)...) + 8<<10)
 	if err := RestoreSeries(t.Context(), paths, crashPath, c.options(c.fs), nil); !errors.Is(err, ErrNoSpace) {
 		t.Errorf("RestoreSeries: %v", err)
@@ -565,5 +564,39 @@ func TestIncrementIsNoStore(t *testing.T) {
 	err := RestoreWith(t.Context(), paths[1], crashPath, c.options(c.fs))
 	if !errors.Is(err, ErrBackupSeries) || !strings.Contains(err.Error(), "full backup comes first") {
 		t.Errorf("RestoreWith: %v", err)
+	}
+}
+
+// TestTwoIncrementsAtOnce: of those who make one file at the same time one makes it, and
+// the others are told so.
+func TestTwoIncrementsAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir+"/s.h5", &Options{Durability: Async})
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := &BackupOptions{Since: []string{dir + "/full.h5"}}
+	if err := errors.Join(s.Insert(FromUint64(1), FromUint64(2)), s.Backup(t.Context(), since.Since[0])); err != nil {
+		t.Fatal(err)
+	}
+	results := make(chan error, 4)
+	for range cap(results) {
+		go func() { results <- s.BackupWith(t.Context(), dir+"/increment", since) }()
+	}
+	made := 0
+	for range cap(results) {
+		switch err := <-results; {
+		case err == nil:
+			made++
+		case !errors.Is(err, ErrLocked) && !errors.Is(err, fs.ErrExist):
+			t.Error(err)
+		}
+	}
+	if made != 1 {
+		t.Errorf("%d have made it, want 1", made)
+	}
+	series := []string{since.Since[0], dir + "/increment"}
+	if err := errors.Join(VerifyBackup(t.Context(), series, nil, nil), s.Close()); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,0 +1,71 @@
+package hdf5io
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"testing"
+)
+
+// TestImage: what an Image reads, in pieces of any size, is what Copy writes, byte for
+// byte, while the file itself goes on and has other bytes in its free space.
+func TestImage(t *testing.T) {
+	f, m := memoryStore(t)
+	for round := range uint64(6) {
+		step(t, f, round)
+	}
+	v := f.View()
+	defer v.Unpin(v.Pin())
+	d, err := v.Dataset("/wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, size := d.Extent()
+	skip := Range{address, size}
+	payload := []byte("of the copy")
+	copied := &memoryFile{}
+	if err := v.Copy(t.Context(), copied, payload, skip); err != nil {
+		t.Fatal(err)
+	}
+	scribble(t, f)
+	image, err := v.Image(payload, skip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(copied.p, m.p[:len(copied.p)]) || image.Size() != int64(len(copied.p)) {
+		t.Fatalf("the image has %d bytes, the copy %d", image.Size(), len(copied.p))
+	}
+	random := rand.New(rand.NewPCG(1, 1))
+	var got []byte
+	for int64(len(got)) < image.Size() {
+		p := bytes.Repeat([]byte{0xaa}, 1+random.IntN(9000))
+		n, err := image.ReadAt(p, int64(len(got)))
+		if n < len(p) != errors.Is(err, io.EOF) || err != nil && !errors.Is(err, io.EOF) {
+			t.Fatalf("%d of %d bytes, %v", n, len(p), err)
+		}
+		got = append(got, p[:n]...)
+	}
+	if !bytes.Equal(got, copied.p) {
+		t.Fatal("the image is not the copy")
+	}
+	if n, err := image.ReadAt(make([]byte, 1), image.Size()+5); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("after the end: %d bytes, %v", n, err)
+	}
+	if _, err := image.ReadAt(make([]byte, 1), -1); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("before the start: %v", err)
+	}
+	uuid, commit, err := Identity(copied)
+	if uuid != v.UUID() || commit != v.Commit() || err != nil {
+		t.Errorf("Identity: %x, commit %d, %v", uuid, commit, err)
+	}
+	if _, _, err := Identity(&memoryFile{p: make([]byte, 20000)}); !errors.Is(err, ErrNotOurs) {
+		t.Errorf("Identity of zeros: %v", err)
+	}
+	if _, err := v.Image(make([]byte, MaxPayload+1)); err == nil {
+		t.Error("a payload that is too long")
+	}
+	if _, err := v.Image(nil, skip, skip); err == nil {
+		t.Error("a range that is left out twice")
+	}
+}
