@@ -50,21 +50,29 @@ func (s *series) add(file vfs.File, info vfs.Info) error {
 		return s.addIncrement(file, info)
 	}
 	s.full = info.Size
-	if isIncrement(file) {
+	switch is, err := isIncrement(file); {
+	case err != nil:
+		return err
+	case is:
 		return fmt.Errorf("%w: it is an increment, the full backup comes first", ErrBackupSeries)
 	}
 	return isWhole(file)
 }
 
 // isIncrement reports whether a file begins like an increment.
-func isIncrement(file vfs.File) bool {
+func isIncrement(file vfs.File) (bool, error) {
 	p := make([]byte, len(incrementMagic))
-	_, err := file.ReadAt(p, 0)
-	return err == nil && string(p) == incrementMagic
+	if _, err := file.ReadAt(p, 0); err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("%w: %d bytes at 0: %w", ErrIO, len(p), err)
+	}
+	return string(p) == incrementMagic, nil
 }
 
 func (s *series) addIncrement(file vfs.File, info vfs.Info) error {
-	if !isIncrement(file) {
+	switch is, err := isIncrement(file); {
+	case err != nil:
+		return err
+	case !is:
 		return fmt.Errorf("%w: it is no increment", ErrBackupSeries)
 	}
 	r, err := newIncrementReader(io.NewSectionReader(file, 0, info.Size))

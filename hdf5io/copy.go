@@ -172,6 +172,11 @@ func Identity(file vfs.File) (uuid [16]byte, commit uint64, err error) {
 	if err != nil {
 		return uuid, 0, err
 	}
+	for _, err := range pair.errs {
+		if errors.Is(err, ErrIO) && !errors.Is(err, io.EOF) {
+			return uuid, 0, err // nobody can say which slot is the newest
+		}
+	}
 	i := pair.newest()
 	if i < 0 {
 		return uuid, 0, fmt.Errorf("%w: %w", ErrNotOurs, errors.Join(pair.errs[:]...))
