@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"sync"
 
 	"github.com/cidstore/cidstore/vfs"
@@ -158,8 +157,8 @@ func (s draftFS) OpenFile(string, int, fs.FileMode) (vfs.File, error) { return s
 func (s draftFS) Stat(string) (vfs.Info, error)                       { return s.draft.Info() }
 func (s draftFS) SyncDir(string) error                                { return nil }
 
-func (s draftFS) Rename(oldname, newname string) error {
-	return &os.LinkError{Op: "rename", Old: oldname, New: newname, Err: vfs.ErrNotSupported}
+func (s draftFS) Rename(oldname, _ string) error {
+	return &fs.PathError{Op: "rename", Path: oldname, Err: vfs.ErrNotSupported}
 }
 
 func (s draftFS) Remove(name string) error {
