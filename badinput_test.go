@@ -2,13 +2,11 @@ package cidstore_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -159,23 +157,10 @@ func TestOpenNewerVersion(t *testing.T) {
 		path := smallFile(t, 10)
 		patch(t, path, offset, version)
 		refused(t, path, cidstore.ErrFormatVersion)
-	}
-}
-
-// TestOpenOlderVersion: files of format 1, as that version made them: empty, closed
-// with 100 keys, and killed with 400 and a log to be replayed.
-func TestOpenOlderVersion(t *testing.T) {
-	for _, name := range []string{"empty", "small", "killed"} {
-		packed, err := os.Open(filepath.Join("testdata", "format1", name+".h5.gz"))
-		must(t, err)
-		defer packed.Close()
-		r, err := gzip.NewReader(packed)
-		must(t, err)
-		p, err := io.ReadAll(r)
-		must(t, err)
-		path := filepath.Join(t.TempDir(), name+".h5")
-		must(t, os.WriteFile(path, p, 0o666))
-		refused(t, path, cidstore.ErrFormatVersion)
+		_, err := cidstore.Open(path, nil)
+		if sentence := fmt.Sprintf("it has format %d, and this release reads up to %d", version, cidstore.FormatVersion); offset == 192 && !strings.Contains(err.Error(), sentence) {
+			t.Errorf("%v, want %q", err, sentence)
+		}
 	}
 }
 

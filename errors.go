@@ -26,8 +26,8 @@ var (
 	// other can take its name, and that was interrupted; the text says what to do.
 	// Also matches ErrNotCIDStore.
 	ErrHalfMade = fmt.Errorf("%w: it is half made", ErrNotCIDStore)
-	// ErrLegacy: a store that the Python package has written, which Migrate takes over.
-	// Also matches ErrNotCIDStore and ErrFormatVersion.
+	// ErrLegacy: a store of the Python package, or of format 1 of this one, which Migrate
+	// takes over. Also matches ErrNotCIDStore and ErrFormatVersion.
 	ErrLegacy error = legacyError{}
 	// ErrWide: a legacy store with identifiers of 256 bits, which do not fit into 128.
 	ErrWide = legacy.ErrWide
@@ -69,7 +69,7 @@ var (
 // legacyError is ErrLegacy, which is of two kinds and says neither.
 type legacyError struct{}
 
-func (legacyError) Error() string { return "a store of the Python package" }
+func (legacyError) Error() string { return "a store of an older form" }
 
 func (legacyError) Unwrap() []error { return []error{ErrNotCIDStore, ErrFormatVersion} }
 

@@ -18,7 +18,8 @@ import (
 // defaults.
 type MigrateOptions struct {
 	// Store has the choices for the new store: FS, WALKey, WALBytes, SplitThreshold,
-	// AllowUnsafeFS, Clock, Rand, and the Logger. nil means the defaults.
+	// AllowUnsafeFS, Clock, Rand, and the Logger. nil means the defaults. A store of
+	// format 1 with a secret needs the same WALKey.
 	Store *Options
 	// Truncate256 takes identifiers of 256 bits over by their first 128 bits. If two
 	// of them have the same the file is refused all the same, as ErrWide.
@@ -27,8 +28,8 @@ type MigrateOptions struct {
 
 // MigrateReport says what Migrate took over, and what it could not.
 type MigrateReport struct {
-	// From is the layout of the old file: "empty", "attribute", "dataset", "sharded" or
-	// "256-bit", see package legacy; "current" if UpToDate.
+	// From is the layout of the old file: "empty", "attribute", "dataset", "sharded",
+	// "256-bit" or "format-1", see package legacy; "current" if UpToDate.
 	From string
 	// UpToDate: the file is a store of the present format, and nothing was done.
 	UpToDate bool
@@ -50,9 +51,9 @@ type MigrateReport struct {
 const backupSuffix = ".bak"
 
 // Migrate takes over the store at path that the Python package before this one has
-// written, in any of its layouts; package legacy describes them. A value of 64 bits
-// becomes the low half of a value. What is damaged is reported, and all else is taken
-// over.
+// written, in any of its layouts, or that has format 1; package legacy describes them.
+// A value of 64 bits becomes the low half of a value. What is damaged is reported, and
+// all else is taken over.
 //
 // output names the new store, which must not exist yet (fs.ErrExist). "" means path:
 // then the old file is kept as path + ".bak" (behind a symbolic link at path, that is
@@ -64,8 +65,8 @@ const backupSuffix = ".bak"
 //
 // A file that is a store of the present format is left as it is. Other errors are
 // those of Open, among them ErrNotCIDStore for a file that is no store at all and
-// ErrFormatVersion for a later version; and ErrWide for identifiers of 256 bits.
-// Whatever fails, path stays as it was. The report says what was read also with an
+// ErrFormatVersion for a later version; ErrWide for identifiers of 256 bits, and
+// ErrWALKey for a log with another secret. Whatever fails, path stays as it was. The report says what was read also with an
 // error.
 func Migrate(ctx context.Context, path, output string) (MigrateReport, error) {
 	return MigrateWith(ctx, path, output, nil)
@@ -174,7 +175,7 @@ func (m *migration) read(path string, old vfs.File) (*legacy.Contents, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := legacy.Options{Truncate: m.truncate}
+	options := legacy.Options{Truncate: m.truncate, WALKey: m.opts.WALKey}
 	layout, err := legacy.Detect(old, info.Size)
 	if err != nil {
 		return nil, m.asOurs(err)
@@ -208,6 +209,8 @@ func (m *migration) asOurs(err error) error {
 		kind = ErrNotCIDStore
 	case errors.Is(err, legacy.ErrVersion):
 		kind = ErrFormatVersion
+	case errors.Is(err, legacy.ErrKey):
+		kind = ErrWALKey
 	case errors.Is(err, legacy.ErrUnreadable):
 		kind = ErrCorrupt
 	}
@@ -381,9 +384,11 @@ func (m *migration) pairs(contents *legacy.Contents, dst *Store) error {
 	return err
 }
 
-// asLegacy says of a file that is no store of ours if it is one of an older layout.
+// asLegacy says of a file that is no store of ours, or none that can be read, if it is
+// one of an older form.
 func asLegacy(path string, opts *Options, err error) error {
-	if errors.Is(err, ErrHalfMade) || !errors.Is(err, ErrNotCIDStore) && !errors.Is(err, ErrTruncated) {
+	foreign := errors.Is(err, ErrNotCIDStore) || errors.Is(err, ErrTruncated)
+	if errors.Is(err, ErrHalfMade) || !foreign && !errors.Is(err, ErrFormatVersion) && !errors.Is(err, ErrCorrupt) {
 		return err
 	}
 	file, info, openErr := openFile(path, &Options{ReadOnly: true, FS: opts.FS})
@@ -393,9 +398,9 @@ func asLegacy(path string, opts *Options, err error) error {
 	defer file.Close()
 	layout, detectErr := legacy.Detect(file, info.Size)
 	switch {
-	case detectErr == nil:
+	case detectErr == nil && (foreign || layout == legacy.Format1):
 		return fmt.Errorf("%w, layout %q; take it over by Migrate (cidstore migrate FILE)", ErrLegacy, layout)
-	case errors.Is(detectErr, legacy.ErrVersion):
+	case foreign && errors.Is(detectErr, legacy.ErrVersion):
 		return fmt.Errorf("%w: %w", ErrFormatVersion, detectErr)
 	}
 	return err

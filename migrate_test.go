@@ -19,13 +19,18 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// legacySamples have files in package hdf5, and what they hold in package legacy.
+// legacySamples have files in package hdf5, and what they hold in package legacy; those
+// of format 1 are golden files.
 var legacySamples = []string{
 	"layout-attr-latest", "layout-attr-earliest", "layout-dataset", "layout-sharded", "upstream-100keys", "upstream-killed", "upstream-256bit",
+	"format1/closed", "format1/killed",
 }
 
 func legacySample(t testing.TB, name string) []byte {
 	t.Helper()
+	if name, isGolden := strings.CutPrefix(name, "format1/"); isGolden {
+		return goldenFile(t, 1, name+".h5")
+	}
 	content, err := os.ReadFile(filepath.Join("hdf5", "testdata", name+".h5"))
 	if err != nil {
 		t.Fatal(err)
@@ -51,6 +56,9 @@ func digestOf(name string) E {
 // legacyPairs are the pairs that a sample must give.
 func legacyPairs(t testing.TB, name string) contents {
 	t.Helper()
+	if name, isGolden := strings.CutPrefix(name, "format1/"); isGolden {
+		return goldenPairs(t, 1, name)
+	}
 	text, err := os.ReadFile(filepath.Join("legacy", "testdata", name+".expected.tsv"))
 	if err != nil {
 		t.Fatal(err)
@@ -357,10 +365,33 @@ func TestMigrateInPlaceOnly(t *testing.T) {
 	}
 }
 
+// migrations are what is killed: a damaged file of the Python package, and one of
+// format 1 with a log to be replayed.
+var migrations = []struct {
+	name string
+	file func(t testing.TB) ([]byte, contents)
+}{
+	{"layout-damaged", func(t testing.TB) ([]byte, contents) { return legacySample(t, "layout-damaged"), damagedPairs() }},
+	{"format1-killed", func(t testing.TB) ([]byte, contents) {
+		content := goldenFile(t, 1, "killed.h5")
+		end := binary.LittleEndian.Uint64(content[4096+48:]) // what follows is not in use
+		return content[:end], goldenPairs(t, 1, "killed")
+	}},
+}
+
 // TestMigrateFaults lets every call to the file system fail in turn, once or from then
 // on: there is the old file or the new store, and a second run has the new store.
 func TestMigrateFaults(t *testing.T) {
-	content := legacySample(t, "layout-damaged")
+	for _, m := range migrations {
+		t.Run(m.name, func(t *testing.T) {
+			content, want := m.file(t)
+			migrateFaults(t, content, want)
+		})
+	}
+}
+
+func migrateFaults(t *testing.T, content []byte, want contents) {
+	t.Helper()
 	calls := func() int {
 		faulty := errfs.New(oldDisk(t, content))
 		fault := faulty.Add(errfs.Rule{})
@@ -379,7 +410,7 @@ func TestMigrateFaults(t *testing.T) {
 		faulty := errfs.New(disk)
 		faulty.Add(errfs.Rule{Nth: nth, Forever: nth/step%2 == 1, Partial: 700})
 		_, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(faulty)})
-		done, lost := survives(disk, content, damagedPairs())
+		done, lost := survives(disk, content, want)
 		if lost != nil || err == nil && !done {
 			t.Fatalf("call %d failed, %v: done %t, %v", nth, err, done, lost)
 		}
@@ -392,7 +423,7 @@ func TestMigrateFaults(t *testing.T) {
 		if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)}); err != nil {
 			t.Fatalf("call %d failed, then none: %v", nth, err)
 		}
-		if err := migrated(disk, content, damagedPairs()); err != nil {
+		if err := migrated(disk, content, want); err != nil {
 			t.Fatalf("call %d failed, then none: %v", nth, err)
 		}
 	}
@@ -405,7 +436,16 @@ func TestMigrateFaults(t *testing.T) {
 // TestMigrateKilled cuts the power at every call of a migration in place: there is the
 // old file or the new store, and nothing is lost; a second run has the new store.
 func TestMigrateKilled(t *testing.T) {
-	content := legacySample(t, "layout-damaged")
+	for _, m := range migrations {
+		t.Run(m.name, func(t *testing.T) {
+			content, want := m.file(t)
+			migrateKilled(t, content, want)
+		})
+	}
+}
+
+func migrateKilled(t *testing.T, content []byte, want contents) {
+	t.Helper()
 	disk := oldDisk(t, content)
 	trace := disk.Record()
 	if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)}); err != nil {
@@ -417,7 +457,7 @@ func TestMigrateKilled(t *testing.T) {
 	for image := range trace.Enumerate(crashfs.Plan{Seed: crashSeed(t), PerCut: perCut()}).Images() {
 		images++
 		left := image.FS()
-		done, err := survives(left, content, damagedPairs())
+		done, err := survives(left, content, want)
 		if err != nil || !done && len(image.Marks) > 0 {
 			t.Fatalf("%v: done %t, %v", image, done, err)
 		}
@@ -428,7 +468,7 @@ func TestMigrateKilled(t *testing.T) {
 			if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(left)}); err != nil {
 				t.Fatalf("%v, and again: %v", image, err)
 			}
-			if err := migrated(left, content, damagedPairs()); err != nil {
+			if err := migrated(left, content, want); err != nil {
 				t.Fatalf("%v, and again: %v", image, err)
 			}
 		}
@@ -442,7 +482,7 @@ func TestMigrateKilled(t *testing.T) {
 // TestMigrateHostile migrates samples with wrong bytes: what is no good is left as it
 // was, and whatever is made is a good store.
 func TestMigrateHostile(t *testing.T) {
-	for _, name := range []string{"layout-damaged", "upstream-empty", "upstream-256bit", "layout-sharded"} {
+	for _, name := range []string{"layout-damaged", "upstream-empty", "upstream-256bit", "layout-sharded", "format1/closed"} {
 		content := legacySample(t, name)
 		made, refused := 0, 0
 		for at := 0; at < len(content); at += 1 + len(content)/30 {

@@ -207,6 +207,9 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 			err = isWhole(file)
 		}
 		if err == nil {
+			err = isOfFormat(file)
+		}
+		if err == nil {
 			tree, report, err = hdf5io.Open(file, options)
 		}
 		if !errors.Is(err, vfs.ErrLockHeld) {
@@ -226,6 +229,15 @@ func isWhole(file vfs.File) error {
 		return err
 	}
 	return h.err()
+}
+
+// isOfFormat is an error if the newest slot of file says that it has another format:
+// of such a file not even the superblock is mended. Whatever else is wrong is seen later.
+func isOfFormat(file vfs.File) error {
+	if p, err := hdf5io.ReadPayload(file); err == nil && len(p) >= 4 {
+		return checkFormat(p)
+	}
+	return nil
 }
 
 // lockedBy is ErrLocked with the process that keeps others out of the file, as far

@@ -157,6 +157,17 @@ func (r *record) words() []struct {
 	}
 }
 
+// checkFormat wants a store record of the present format.
+func checkFormat(p []byte) error {
+	switch v := le.Uint32(p[recVersion:]); {
+	case v > FormatVersion:
+		return fmt.Errorf("it has format %d, and this release reads up to %d: %w", v, FormatVersion, ErrFormatVersion)
+	case v < FormatVersion:
+		return fmt.Errorf("it has format %d, want %d: %w", v, FormatVersion, ErrFormatVersion)
+	}
+	return nil
+}
+
 // parseRecord decodes the payload of a slot and judges its ranges; size is the
 // length of the file that it describes.
 func parseRecord(p []byte, size int64) (record, error) {
@@ -167,8 +178,8 @@ func parseRecord(p []byte, size int64) (record, error) {
 	if len(p) < 4 {
 		return bad(0, "%d bytes, want %d", len(p), recordSize)
 	}
-	if v := le.Uint32(p); v != FormatVersion {
-		return r, fmt.Errorf("store record: version %d, want %d: %w", v, FormatVersion, ErrFormatVersion)
+	if err := checkFormat(p); err != nil {
+		return r, err
 	}
 	if len(p) != recordSize {
 		return bad(0, "%d bytes, want %d", len(p), recordSize)

@@ -21,6 +21,8 @@ var (
 	ErrVersion = errors.New("unknown format version of the Python package")
 	// ErrWide: identifiers of 256 bits, which do not fit, or not without collisions.
 	ErrWide = errors.New("identifiers of 256 bits")
+	// ErrKey: the secret of the log is another one.
+	ErrKey = errors.New("the log has another key")
 	// ErrUnreadable: damage that lets nothing be read.
 	ErrUnreadable = errors.New("nothing of it can be read")
 )
@@ -35,6 +37,7 @@ const (
 	Dataset   Layout = "dataset"
 	Sharded   Layout = "sharded"
 	Wide      Layout = "256-bit"
+	Format1   Layout = "format-1"
 )
 
 // Options are what Read cannot know from the file. nil means the zero value.
@@ -45,6 +48,8 @@ type Options struct {
 	LogSize int64
 	// Truncate keeps the first 128 bits of identifiers of 256 bits.
 	Truncate bool
+	// WALKey is the secret of the log of a store of format 1; nil: it has none.
+	WALKey []byte
 }
 
 // Contents are what Read has found.
@@ -97,12 +102,14 @@ func Read(ctx context.Context, in io.ReaderAt, size int64, options *Options) (*C
 		r.options = *options
 	}
 	r.contents.Layout = r.layout
-	if r.file.OpenForWriting() {
-		r.report("superblock", "marked as open for writing: the writer was killed, or is at work")
-	}
-	if r.layout == Wide {
+	switch r.layout {
+	case Format1:
+		err = r.formatOneStore()
+	case Wide:
+		r.reportOpen()
 		err = r.wideStore()
-	} else {
+	default:
+		r.reportOpen()
 		err = r.store()
 	}
 	if err != nil {
@@ -113,6 +120,13 @@ func Read(ctx context.Context, in io.ReaderAt, size int64, options *Options) (*C
 		return nil, fmt.Errorf("%w: no key with values, and %d defects, the first: %w", ErrUnreadable, c.DefectCount, c.Defects[0])
 	}
 	return c, nil
+}
+
+// reportOpen reports that a writer has not closed the file.
+func (r *reader) reportOpen() {
+	if r.file.OpenForWriting() {
+		r.report("superblock", "marked as open for writing: the writer was killed, or is at work")
+	}
 }
 
 // Detect returns which layout a file has. Its errors are those of Read.
@@ -128,8 +142,11 @@ func Detect(in io.ReaderAt, size int64) (Layout, error) {
 type reader struct {
 	ctx      context.Context
 	options  Options
+	in       io.ReaderAt
+	size     int64
 	file     *hdf5.File
 	root     *hdf5.Group
+	slot     []byte // of format 1, which needs no file
 	layout   Layout
 	contents Contents
 	lost     bool            // there were defects that may have cost values
@@ -159,17 +176,21 @@ const (
 )
 
 func open(in io.ReaderAt, size int64) (*reader, error) {
-	file, err := hdf5.NewReader(in, size, nil)
-	if errors.Is(err, hdf5.ErrNotHDF5) {
-		return nil, fmt.Errorf("%w: %w", ErrNotLegacy, err)
-	}
 	r := &reader{
-		file: file, ctx: context.Background(), credit: uint64(size)*creditRatio + leastCredit, seen: make(map[string]bool),
+		in: in, size: size, ctx: context.Background(), credit: uint64(size)*creditRatio + leastCredit, seen: make(map[string]bool),
 		entries: make(map[keys.E]entry), names: make(map[keys.E]string), valueSets: make(map[keys.E]*valueSet),
 		changes: make(changes), wide: wideNames{make(map[keys.E]wideE), make(map[wideE]bool)},
 	}
+	found, err := r.findSlot()
+	if err != nil || found {
+		return r, err
+	}
+	r.file, err = hdf5.NewReader(in, size, nil)
+	if errors.Is(err, hdf5.ErrNotHDF5) {
+		return nil, fmt.Errorf("%w: %w", ErrNotLegacy, err)
+	}
 	if err == nil {
-		r.root, err = file.Root()
+		r.root, err = r.file.Root()
 	}
 	if err == nil {
 		err = r.detect()

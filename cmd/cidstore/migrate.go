@@ -27,11 +27,11 @@ func (p *program) migrateCommand() *cobra.Command {
 	var truncate bool
 	c := &cobra.Command{
 		Use:   "migrate FILE [--output NEW] [--truncate-256]",
-		Short: "Take over a store of the Python package",
+		Short: "Take over a store of the Python package, or of format 1",
 		Long: `Migrate makes a store of an HDF5 file that the Python package before this program
 has written, in any of its layouts: a directory as attribute, as dataset, or in
-shards. Its log is replayed. A file that is a store of this program already is left
-as it is.
+shards; or that this program has written in its format 1. Its log is replayed. A file
+that has the present format already is left as it is.
 
 The new store takes the place of FILE, and the old file is kept as FILE.bak. If there
 is another file of that name nothing is done. With --output the new store is made as
@@ -41,7 +41,8 @@ whole new one: run the same again.
 
 Values of 64 bits become the low half of a value. Identifiers of 256 bits do not fit
 and are refused (exit code 6); --truncate-256 keeps the first 128 bits of each, if no
-two have the same. Their log, FILE with .wal in place of .h5, is read too.
+two have the same. Their log, FILE with .wal in place of .h5, is read too. A
+store of format 1 that was made with a secret needs the same --wal-key-file.
 
 What is damaged is told on standard error, one place a line, and all else is taken
 over: look at these lines before you remove the old file.`,

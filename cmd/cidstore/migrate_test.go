@@ -1,10 +1,13 @@
 package main
 
 import (
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,10 +18,10 @@ import (
 )
 
 // findSamples tells scripts where the files of the Python package are, which belong to
-// package hdf5, and where package legacy has what they hold.
+// package hdf5, where package legacy has what they hold, and where golden files are.
 func findSamples(env *testscript.Env) error {
-	for variable, dir := range map[string]string{"SAMPLES": "hdf5", "EXPECTED": "legacy"} {
-		path, err := filepath.Abs(filepath.Join("..", "..", dir, "testdata"))
+	for variable, dir := range map[string]string{"SAMPLES": "hdf5/testdata", "EXPECTED": "legacy/testdata", "GOLDEN": "testdata/golden"} {
+		path, err := filepath.Abs(filepath.Join("..", "..", filepath.FromSlash(dir)))
 		if err != nil {
 			return err
 		}
@@ -27,13 +30,33 @@ func findSamples(env *testscript.Env) error {
 	return nil
 }
 
+// scriptGolden unpacks a golden file into NAME.h5, and what it holds into NAME.tsv.
+func scriptGolden(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "golden FOLDER NAME")
+	for _, name := range []string{args[1] + ".h5", args[1] + ".tsv"} {
+		packed, err := os.Open(filepath.Join(ts.Getenv("GOLDEN"), args[0], name+".gz"))
+		ts.Check(err)
+		defer packed.Close()
+		r, err := gzip.NewReader(packed)
+		ts.Check(err)
+		content, err := io.ReadAll(r)
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs(name), content, 0o666))
+	}
+}
+
 // scriptHolds wants the pairs on standard output, where export has printed them, to be
-// those of a file: names of keys with numbers, or of two digests of 256 bits.
+// those of a file: names of keys with numbers; names of both, of 256 bits; or both as
+// they are printed.
 func scriptHolds(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "holds EXPECTED [256]")
+	need(ts, neg, args, 1, "holds EXPECTED [256|ids]")
 	want := make(map[string]bool)
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
 		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		if len(args) > 1 && args[1] == "ids" {
+			want[key+"\t"+value] = true
+			continue
+		}
 		if len(args) > 1 {
 			want[digest(key)+"\t"+digest(value)] = true
 			continue

@@ -74,6 +74,7 @@ func TestScripts(t *testing.T) {
 			"sees":     scriptSees,
 			"unwatch":  scriptUnwatch,
 			"holds":    scriptHolds,
+			"golden":   scriptGolden,
 		},
 	})
 }

@@ -41,7 +41,7 @@ var blind = map[string]string{
 	"ecc":              "internal/invariants internal/corrupt internal/seedbug",
 	"keys":             "internal/invariants internal/corrupt internal/seedbug",
 	"hdf5io":           "keys ecc",
-	"legacy":           "vfs hdf5io internal/invariants internal/corrupt internal/seedbug bucket directory valueset wal gc",
+	"legacy":           "vfs hdf5io internal/invariants internal/seedbug bucket directory valueset gc",
 	"hdf5":             "keys ecc vfs internal/invariants internal/seedbug",
 	"internal/errfs":   "keys ecc",
 	"internal/crashfs": "keys ecc",
