@@ -619,10 +619,7 @@ func (w *Writer) dropLastPages() error {
 				return err
 			}
 		}
-		if w.Unused < w.Sets-first {
-			return setError(first, 0, "%d ids from here on are unused, but only %d of all are said to be", w.Sets-first, w.Unused)
-		}
-		w.Unused -= w.Sets - first
+		w.Unused -= min(w.Unused, w.Sets-first) // the first files of format 2 did not count them
 		w.Sets = first
 	}
 	if w.Unused > w.Sets {
