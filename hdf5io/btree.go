@@ -41,6 +41,7 @@ type chunkRecord struct {
 	coord   [4]uint64 // number of the chunk along each dimension; zero beyond the rank
 	address uint64
 	size    uint32 // stored bytes: the chunk's, and its Fletcher32 if filtered
+	skipped uint32 // bit i: filter i was not used for this chunk
 }
 
 // indexShape is what a dataset's header says of its index.
@@ -49,6 +50,10 @@ type indexShape struct {
 	filtered   bool // chunks end in their Fletcher32
 	chunkBytes uint32
 	nodeSize   uint32
+	// packed: other filters come before the Fletcher32, so that chunks may be stored
+	// in fewer bytes. Those in optional may be left out for a chunk.
+	packed   bool
+	optional uint32
 }
 
 // indexHeader is what the index header says: where the tree is. The zero of an
@@ -276,7 +281,7 @@ func (g *geometry) appendRecord(dst []byte, r *chunkRecord) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, r.address)
 	if g.filtered {
 		dst = appendUint(dst, uint64(r.size), g.sizeWidth)
-		dst = append(dst, 0, 0, 0, 0) // filter mask: none skipped
+		dst = binary.LittleEndian.AppendUint32(dst, r.skipped)
 	}
 	for _, c := range r.coord[:g.rank] {
 		dst = binary.LittleEndian.AppendUint64(dst, c)
@@ -284,12 +289,22 @@ func (g *geometry) appendRecord(dst []byte, r *chunkRecord) []byte {
 	return dst
 }
 
-// storedSize is the size of every chunk of the dataset in the file.
+// storedSize is the size of every chunk of the dataset in the file; of those that
+// are packed, the largest.
 func (g *geometry) storedSize() uint32 {
 	if g.filtered {
 		return g.chunkBytes + checksumSize
 	}
 	return g.chunkBytes
+}
+
+// fits reports whether a chunk can be stored in size bytes.
+func (s indexShape) fits(size uint32) bool {
+	most := s.chunkBytes
+	if s.filtered {
+		most += checksumSize
+	}
+	return size == most || s.packed && size > checksumSize && size < most
 }
 
 // place is a coord as error messages show it. A copy: coord itself need not be
@@ -382,19 +397,22 @@ func (n nodeBytes) record(i int) (chunkRecord, error) {
 	p := n.p[nodePrefix+i*n.g.recordSize:]
 	r := chunkRecord{coord: n.coord(i), address: binary.LittleEndian.Uint64(p), size: n.g.chunkBytes}
 	if n.g.filtered {
-		size, mask := readUint(p[8:], n.g.sizeWidth), binary.LittleEndian.Uint32(p[8+n.g.sizeWidth:])
-		if mask != 0 || size != uint64(n.g.storedSize()) {
-			return r, fmt.Errorf("record %d: %d bytes stored, filter mask %#x, want %d and 0", i, size, mask, n.g.storedSize())
+		size := readUint(p[8:], n.g.sizeWidth)
+		if size > uint64(n.g.storedSize()) {
+			return r, fmt.Errorf("record %d: %d bytes stored, want %d", i, size, n.g.storedSize())
 		}
-		r.size = uint32(size)
+		r.size, r.skipped = uint32(size), binary.LittleEndian.Uint32(p[8+n.g.sizeWidth:])
 	}
 	return r, n.g.checkRecord(r)
 }
 
 // checkRecord tells why r cannot stand in the index.
 func (g *geometry) checkRecord(r chunkRecord) error {
-	if r.size != g.storedSize() {
+	if !g.fits(r.size) {
 		return fmt.Errorf("chunk %v of %d bytes, want %d", g.place(r.coord), r.size, g.storedSize())
+	}
+	if r.skipped&^g.optional != 0 {
+		return fmt.Errorf("chunk %v with filter mask %#x, want bits of %#x", g.place(r.coord), r.skipped, g.optional)
 	}
 	if r.address < superblockSize || r.address > maxAddress-uint64(r.size) {
 		return fmt.Errorf("chunk %v at %#x", g.place(r.coord), r.address)

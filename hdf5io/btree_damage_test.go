@@ -157,7 +157,7 @@ func (s *sameChildren) read(addr uint64, n int) ([]byte, error) {
 	s.reads++
 	node := &openNode{level: int(addr/4096) - 1}
 	for i := range s.g.levels[node.level].max {
-		node.records = append(node.records, chunkRecord{[4]uint64{uint64(node.level*1000 + i)}, 1 << 20, s.g.storedSize()})
+		node.records = append(node.records, chunkRecord{[4]uint64{uint64(node.level*1000 + i)}, 1 << 20, s.g.storedSize(), 0})
 	}
 	for i := 0; node.level > 0 && i <= len(node.records); i++ {
 		node.children = append(node.children, subtree{child: s.child(node.level - 1)})

@@ -309,7 +309,7 @@ func TestIndexBytes(t *testing.T) {
 
 	leaf := &openNode{}
 	for i := range uint64(19) {
-		leaf.records = append(leaf.records, chunkRecord{[4]uint64{i}, 0xb0 + i*192, 192})
+		leaf.records = append(leaf.records, chunkRecord{[4]uint64{i}, 0xb0 + i*192, 192, 0})
 	}
 	node = g.appendNode(nil, leaf)
 	sameBytes(t, node[:54], unhex(t, `"BTLF" 00 0a | b0 00*7  00*8  00*8 | 70 01 00*6  01 00*7  00*8`))

@@ -26,9 +26,12 @@ type chunkEdit struct {
 	delete  bool
 	address uint64
 	size    uint32
+	skipped uint32 // filters
 }
 
-func (e *chunkEdit) record() chunkRecord { return chunkRecord{e.coord, e.address, e.size} }
+func (e *chunkEdit) record() chunkRecord {
+	return chunkRecord{e.coord, e.address, e.size, e.skipped}
+}
 
 // openNode is a node in memory. Until its parent settles it, it may hold any
 // number of records.

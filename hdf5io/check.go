@@ -329,7 +329,7 @@ func (c *checker) chunks(d *Dataset) (end bool) {
 		c.stats.Chunks++
 		c.use(r.address, uint64(r.size))
 		if d.shape.filtered {
-			_, err := d.readChunk(Chunk{r.coord, r.address, r.size})
+			_, err := d.readChunk(Chunk{r.coord, r.address, r.size, r.skipped})
 			c.bytes += int64(r.size)
 			c.defect(err)
 		}

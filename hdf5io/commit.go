@@ -98,7 +98,7 @@ func (tx *Tx) build(payload []byte) (*View, []extent, error) {
 		return nil, nil, err
 	}
 	v := &View{file: tx.file, root: tx.root}
-	v.slot = &commitSlot{uuid: tx.file.uuid, commit: tx.number, payload: slices.Clone(payload), treeCRC: tx.root.treeCRC()}
+	v.slot = &commitSlot{plain: tx.file.options.Plain, uuid: tx.file.uuid, commit: tx.number, payload: slices.Clone(payload), treeCRC: tx.root.treeCRC()}
 	for i := range v.maps {
 		var err error
 		if v.maps[i], err = tx.storeMap(i); err != nil {

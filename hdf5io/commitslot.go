@@ -39,6 +39,7 @@ const (
 
 const (
 	slotMagic   = "CIDSLOT1"
+	plainMagic  = "H5TXSLT1" // of a file with Options.Plain
 	slotVersion = 1
 
 	// MaxPayload is how many bytes of the caller's a commit can carry.
@@ -63,6 +64,7 @@ func crc32c(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
 
 // commitSlot is one slot.
 type commitSlot struct {
+	plain                         bool
 	uuid                          [16]byte
 	generation, commit, endOfFile uint64
 	superblock                    [superblockSize]byte
@@ -78,6 +80,9 @@ func (s *commitSlot) append(dst []byte) []byte {
 	dst = append(dst, make([]byte, slotSize)...)
 	p := dst[start:]
 	copy(p[offSlotMagic:], slotMagic)
+	if s.plain {
+		copy(p[offSlotMagic:], plainMagic)
+	}
 	binary.LittleEndian.PutUint32(p[offSlotVersion:], slotVersion)
 	binary.LittleEndian.PutUint32(p[offSlotPayloadSize:], uint32(len(s.payload)))
 	copy(p[offSlotUUID:], s.uuid[:])
@@ -107,8 +112,9 @@ func parseSlot(p []byte, offset int64) (*commitSlot, error) {
 		return bad(0, "%d bytes, want %d", len(p), slotSize)
 	}
 	p = p[:slotSize]
-	if got := p[:len(slotMagic)]; string(got) != slotMagic {
-		return bad(offSlotMagic, "magic % x, want %q", got, slotMagic)
+	magic := string(p[:len(slotMagic)])
+	if magic != slotMagic && magic != plainMagic {
+		return bad(offSlotMagic, "magic % x, want %q or %q", magic, slotMagic, plainMagic)
 	}
 	if got, want := binary.LittleEndian.Uint32(p[offSlotCRC:]), crc32c(p[:offSlotCRC]); got != want {
 		return bad(offSlotCRC, "crc32c %#08x, want %#08x", got, want)
@@ -126,6 +132,7 @@ func parseSlot(p []byte, offset int64) (*commitSlot, error) {
 		}
 	}
 	s := &commitSlot{
+		plain:          magic == plainMagic,
 		uuid:           [16]byte(p[offSlotUUID:]),
 		generation:     binary.LittleEndian.Uint64(p[offSlotGeneration:]),
 		commit:         binary.LittleEndian.Uint64(p[offSlotCommit:]),

@@ -51,6 +51,12 @@ func (d *Dataset) ChunkDims() []uint32 { return slices.Clone(d.object.dataset.ch
 // Type is the datatype of the elements.
 func (d *Dataset) Type() Datatype { return d.object.dataset.Type }
 
+// Packing returns which filters come before the Fletcher32: shuffle, and deflate with
+// its level, 0 if it is not used.
+func (d *Dataset) Packing() (shuffle bool, deflate int) {
+	return d.object.dataset.shuffle, int(d.object.dataset.deflate)
+}
+
 // Filtered reports whether chunks end in a Fletcher32.
 func (d *Dataset) Filtered() bool { return d.object.dataset.filtered }
 
@@ -70,6 +76,7 @@ type Chunk struct {
 	Coord   [4]uint64 // number of the chunk along each dimension
 	Address uint64    // in the file, bytes
 	Size    uint32    // stored bytes, filter included
+	Skipped uint32    // bit i: filter i was not used for this chunk
 }
 
 // chunk judges a record of the index by the file that it is in.
@@ -77,7 +84,7 @@ func (d *Dataset) chunk(r chunkRecord) (Chunk, error) {
 	if !insideData(r.address, uint64(r.size), d.view.slot.endOfFile) {
 		return Chunk{}, corrupt.Errorf(d.chunkName(r.coord), int64(r.address), "%d bytes, the file ends at %#x", r.size, d.view.slot.endOfFile)
 	}
-	return Chunk{r.coord, r.address, r.size}, nil
+	return Chunk{r.coord, r.address, r.size, r.skipped}, nil
 }
 
 func (d *Dataset) chunkName(coord [4]uint64) string {
@@ -110,8 +117,9 @@ func (d *Dataset) Find(coord ...uint64) (Chunk, bool, error) {
 	return c, err == nil, err
 }
 
-// Read returns the data of a chunk, its filter verified and stripped: the mapped
-// bytes, valid while the View is pinned, or a copy. nil: there is no such chunk.
+// Read returns the data of a chunk, its Fletcher32 verified and stripped: the mapped
+// bytes, valid while the View is pinned, or a copy. Other filters are the caller's to
+// undo. nil: there is no such chunk.
 func (d *Dataset) Read(coord ...uint64) ([]byte, error) {
 	c, found, err := d.Find(coord...)
 	if err != nil || !found {
@@ -131,14 +139,16 @@ func (d *Dataset) readChunk(c Chunk) ([]byte, error) {
 	if err := d.verifyFilter(c, p); err != nil {
 		return nil, err
 	}
-	return p[:d.size:d.size], nil
+	n := len(p) - checksumSize
+	return p[:n:n], nil
 }
 
 // verifyFilter compares the Fletcher32 behind the data with them.
 func (d *Dataset) verifyFilter(c Chunk, p []byte) error {
 	var got, want uint32
 	err := vfs.Guard(func() error {
-		got, want = binary.LittleEndian.Uint32(p[d.size:]), fletcher32(p[:d.size])
+		n := len(p) - checksumSize
+		got, want = binary.LittleEndian.Uint32(p[n:]), fletcher32(p[:n])
 		return nil
 	})
 	if err != nil {

@@ -1,7 +1,6 @@
 package hdf5io
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,8 +12,9 @@ import (
 )
 
 // Datatype describes one element of a dataset or attribute: an integer, a
-// float64, a fixed-size string, an array or a compound. It is a value: copies
-// are independent, and nothing changes one. The zero Datatype is invalid.
+// floating-point number, a truth value, a fixed-size string, an array or a compound.
+// It is a value: copies are independent, and nothing changes one. The zero Datatype
+// is invalid.
 type Datatype struct {
 	class  class
 	signed bool // integers
@@ -42,6 +42,7 @@ const (
 	classFloat    class = datatypeVersion<<4 | 1
 	classString   class = datatypeVersion<<4 | 3
 	classCompound class = datatypeVersion<<4 | 6
+	classEnum     class = datatypeVersion<<4 | 8 // a truth value
 	classArray    class = datatypeVersion<<4 | 10
 )
 
@@ -57,9 +58,16 @@ const (
 	stringForm     = 0x11 // class bits of strings: NUL-padded, UTF-8
 )
 
-// floatForm is what follows the class byte of a float64: class bits, size, and
-// where sign, exponent and mantissa lie.
-var floatForm = []byte("\x20\x3f\x00" + "\x08\x00\x00\x00" + "\x00\x00\x40\x00" + "\x34\x0b\x00\x34" + "\xff\x03\x00\x00")
+// floatForm and halfForm are what follows the class byte of a float64 and of a float32:
+// class bits, size, and where sign, exponent and mantissa lie.
+const (
+	floatForm = "\x20\x3f\x00" + "\x08\x00\x00\x00" + "\x00\x00\x40\x00" + "\x34\x0b\x00\x34" + "\xff\x03\x00\x00"
+	halfForm  = "\x20\x1f\x00" + "\x04\x00\x00\x00" + "\x00\x00\x20\x00" + "\x17\x08\x00\x17" + "\x7f\x00\x00\x00"
+)
+
+// boolForm is what follows the class byte of a truth value as h5py has it, an enum
+// of two signed bytes: class bits, size, the type of the bytes, names, values.
+const boolForm = "\x02\x00\x00" + "\x01\x00\x00\x00" + "\x30\x08\x00\x00\x01\x00\x00\x00\x00\x00\x08\x00" + "FALSE\x00TRUE\x00" + "\x00\x01"
 
 // Uint is an unsigned little-endian integer of 1, 2, 4 or 8 bytes.
 func Uint(size int) Datatype { return Datatype{class: classInteger, size: clampSize(size)} }
@@ -71,6 +79,12 @@ func Int(size int) Datatype {
 
 // Float64 is the IEEE 754 double, little-endian.
 func Float64() Datatype { return Datatype{class: classFloat, size: 8} }
+
+// Float32 is the IEEE 754 single, little-endian.
+func Float32() Datatype { return Datatype{class: classFloat, size: 4} }
+
+// Bool is a byte, 0 or 1, that h5py shows as a truth value.
+func Bool() Datatype { return Datatype{class: classEnum, size: 1} }
 
 // String is a UTF-8 text of at most size bytes, padded with NUL to size.
 func String(size int) Datatype { return Datatype{class: classString, size: clampSize(size)} }
@@ -129,7 +143,7 @@ func (d Datatype) Equal(other Datatype) bool {
 	})
 }
 
-// String is a short text for people: u64, f64, string[16], [4]u8, {low u64 @0, high u64 @8}.
+// String is a short text for people: u64, f64, bool, string[16], [4]u8, {low u64 @0, high u64 @8}.
 func (d Datatype) String() string {
 	switch d.class {
 	case classInteger:
@@ -138,7 +152,9 @@ func (d Datatype) String() string {
 		}
 		return fmt.Sprintf("u%d", 8*uint64(d.size))
 	case classFloat:
-		return "f64"
+		return fmt.Sprintf("f%d", 8*uint64(d.size))
+	case classEnum:
+		return "bool"
 	case classString:
 		return fmt.Sprintf("string[%d]", d.size)
 	case classArray:
@@ -169,7 +185,7 @@ func (d Datatype) checkNested(depth int) error {
 		if d.size > 8 || bits.OnesCount32(d.size) != 1 {
 			return fmt.Errorf("integer of %d bytes, want 1, 2, 4 or 8", d.size)
 		}
-	case classFloat, classString:
+	case classFloat, classEnum, classString:
 	case classArray:
 		if len(d.dims) == 0 || len(d.dims) > maxRank {
 			return fmt.Errorf("array of %d dimensions, want 1 to %d", len(d.dims), maxRank)
@@ -229,7 +245,12 @@ const maxName = 255
 // append encodes d as the data of a Datatype message, version 3 (HDF5 spec
 // IV.A.2.d). d has passed check.
 func (d Datatype) append(dst []byte) []byte {
-	if d.class == classFloat {
+	switch {
+	case d.class == classEnum:
+		return append(append(dst, byte(d.class)), boolForm...)
+	case d.class == classFloat && d.size == 4:
+		return append(append(dst, byte(d.class)), halfForm...)
+	case d.class == classFloat:
 		return append(append(dst, byte(d.class)), floatForm...)
 	}
 	var form uint16
@@ -284,11 +305,19 @@ func readDatatype(r *fieldReader, depth int) Datatype {
 		return Datatype{}
 	}
 	d := Datatype{class: class(r.uint(1))}
-	if d.class == classFloat {
-		if form := r.bytes(len(floatForm)); r.err == nil && !bytes.Equal(form, floatForm) {
-			r.fail("float of form % x, want % x", form, floatForm)
-		}
+	switch d.class {
+	case classFloat:
 		d.size = 8
+		form := r.bytes(len(floatForm))
+		if string(form) == halfForm {
+			d.size = 4
+		} else if r.err == nil && string(form) != floatForm {
+			r.fail("float of form % x, want % x or % x", form, floatForm, halfForm)
+		}
+		return d
+	case classEnum:
+		d.size = 1
+		r.constant(boolForm)
 		return d
 	}
 	form := r.uint(3)

@@ -20,6 +20,12 @@ type Options struct {
 	Salvage bool
 	Older   bool     // with Salvage: take the root of the older slot
 	UUID    [16]byte // Create alone: of the new file
+	// Plain is for files that are no store. Open refuses those of the other kind, as
+	// ErrNotOurs.
+	Plain bool
+	// NoFallBack: a newest root that does not validate is an error, though the one
+	// before it might.
+	NoFallBack bool
 	// GrowStep is the smallest growth of the file, in bytes, rounded up to 4,096;
 	// default 2 MiB. The file also grows by at least a sixteenth of its size, up to
 	// 64 MiB a step.
@@ -229,7 +235,7 @@ func (f *File) create(payload []byte, build func(*Tx) error) error {
 		return err
 	}
 	f.slot = 1
-	f.publish(&View{file: f, slot: &commitSlot{uuid: f.uuid}, root: newGroup()})
+	f.publish(&View{file: f, slot: &commitSlot{plain: f.options.Plain, uuid: f.uuid}, root: newGroup()})
 	tx, err := f.Begin()
 	if err != nil {
 		return err

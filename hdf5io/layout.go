@@ -29,11 +29,75 @@ const (
 	layoutIndexBTree = 5
 )
 
-// filterFletcher32 is the data of a filter pipeline message, version 2 (HDF5
-// spec IV.A.2.l): one filter, id 3, flags 0, no values.
-const filterFletcher32 = "\x02\x01" + "\x03\x00\x00\x00\x00\x00"
+// Filter pipeline message, version 2 (HDF5 spec IV.A.2.l): version, number of filters,
+// then for each its id, flags and number of values, u16 each, and the values, u32.
+// Shuffle, with the size of an element, and deflate, with its level, may come before
+// Fletcher32.
+const (
+	pipelineVersion  = 2
+	filterDeflate    = 1
+	filterShuffle    = 2
+	filterFletcher32 = "\x03\x00\x00\x00\x00\x00"
+	filterOptional   = 1 // flag: a chunk may do without
+	maxDeflate       = 9
+)
 
-func appendFilterPipeline(dst []byte) []byte { return append(dst, filterFletcher32...) }
+// packing is what is done to a chunk before its checksum is taken.
+type packing struct {
+	shuffle bool
+	deflate uint8 // level, 1 to 9; 0: none
+}
+
+func (p packing) any() bool { return p != packing{} }
+
+// optional is the mask of the filters that a chunk may do without.
+func (p packing) optional() uint32 {
+	switch {
+	case p.deflate == 0:
+		return 0
+	case p.shuffle:
+		return 1 << 1
+	}
+	return 1 << 0
+}
+
+func (d *datasetHeader) appendFilterPipeline(dst []byte) []byte {
+	count := len(dst) + 1
+	dst = append(dst, pipelineVersion, 1)
+	for _, f := range [...]struct {
+		on    bool
+		id    byte
+		value uint32
+	}{{d.shuffle, filterShuffle, d.Type.size}, {d.deflate > 0, filterDeflate, uint32(d.deflate)}} {
+		if f.on {
+			dst[count]++
+			dst = append(dst, f.id, 0, filterOptional, 0, 1, 0)
+			dst = binary.LittleEndian.AppendUint32(dst, f.value)
+		}
+	}
+	return append(dst, filterFletcher32...)
+}
+
+// readFilterPipeline reads the packing; shuffled is the size of an element that it names.
+func readFilterPipeline(r *fieldReader) (p packing, shuffled uint32) {
+	r.want("version", r.uint(1), pipelineVersion)
+	for n := r.uint(1); n > 1 && r.err == nil; n-- {
+		id := r.uint(2)
+		r.want("filter flags", r.uint(2), filterOptional)
+		r.want("number of filter values", r.uint(2), 1)
+		value := uint32(r.uint(4))
+		switch {
+		case id == filterShuffle && !p.any():
+			p.shuffle, shuffled = true, value
+		case id == filterDeflate && p.deflate == 0 && value > 0 && value <= maxDeflate:
+			p.deflate = uint8(value)
+		default:
+			r.fail("filter %d with value %d, after %+v", id, value, p)
+		}
+	}
+	r.constant(filterFletcher32)
+	return p, shuffled
+}
 
 // maxChunkBytes bounds a chunk so that its size fits an int everywhere, its
 // checksum included.
@@ -51,7 +115,8 @@ func (d *datasetHeader) fillFlags() byte {
 // passed check.
 func (d *datasetHeader) indexShape() indexShape {
 	chunkBytes, _ := elementBytes(d.Type.size, d.chunk)
-	return indexShape{rank: len(d.dims), filtered: d.filtered, chunkBytes: chunkBytes, nodeSize: d.nodeSize}
+	return indexShape{rank: len(d.dims), filtered: d.filtered, chunkBytes: chunkBytes, nodeSize: d.nodeSize,
+		packed: d.any(), optional: d.optional()}
 }
 
 // check tells why d cannot be written; attributes are judged elsewhere.
@@ -59,8 +124,11 @@ func (d *datasetHeader) check() error {
 	if err := d.Type.check(); err != nil {
 		return err
 	}
-	if len(d.dims) == 0 || len(d.dims) > maxRank {
-		return fmt.Errorf("%d dimensions, want 1 to %d", len(d.dims), maxRank)
+	if len(d.dims) > maxRank {
+		return fmt.Errorf("%d dimensions, limit %d", len(d.dims), maxRank)
+	}
+	if d.any() && !d.filtered || d.deflate > maxDeflate {
+		return fmt.Errorf("filters %+v, want a Fletcher32 with them and a level of at most %d", d.packing, maxDeflate)
 	}
 	if d.maxDims != nil && len(d.maxDims) != len(d.dims) {
 		return fmt.Errorf("%d maximum sizes of %d dimensions", len(d.maxDims), len(d.dims))
@@ -103,8 +171,8 @@ func (d *datasetHeader) checkChunked() error {
 	if d.size != 0 {
 		return fmt.Errorf("chunked data with a contiguous size of %d", d.size)
 	}
-	if len(d.chunk) != len(d.dims) {
-		return fmt.Errorf("chunks of %d dimensions, want %d", len(d.chunk), len(d.dims))
+	if len(d.chunk) != len(d.dims) || len(d.dims) == 0 {
+		return fmt.Errorf("chunks of %d dimensions, want %d, and at least 1", len(d.chunk), len(d.dims))
 	}
 	if chunkBytes, ok := elementBytes(d.Type.size, d.chunk); !ok || chunkBytes == 0 || chunkBytes > maxChunkBytes {
 		return fmt.Errorf("chunks of %v elements of %d bytes, want 1 to %d bytes", d.chunk, d.Type.size, maxChunkBytes)

@@ -74,7 +74,7 @@ func (t *TxDataset) moveChunks(d *Dataset) error {
 		}
 		data, err := d.readChunk(c)
 		if err == nil {
-			_, err = t.Write(data, c.Coord[:t.shape.rank]...)
+			_, err = t.WritePacked(data, c.Skipped, c.Coord[:t.shape.rank]...)
 		}
 		return err == nil, err
 	})

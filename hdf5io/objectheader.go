@@ -53,6 +53,7 @@ type datasetHeader struct {
 	dims, maxDims []uint64    // 1 to 4 dimensions; maxDims nil: dims; an element undefinedAddress: unlimited
 	chunk         []uint32    // elements of a chunk along each dimension; nil: contiguous
 	filtered      bool        // chunks end in their Fletcher32
+	packing                   // filtered: what comes before it
 	address, size uint64      // contiguous: the data; chunked: address of the index header
 	nodeSize      uint32      // chunked: bytes of an index node
 	attributes    []Attribute // names are unique
@@ -198,7 +199,7 @@ func (d *datasetHeader) append(dst []byte) ([]byte, error) {
 	m.add(messageFillValue, func(dst []byte) []byte { return append(dst, fillValueVersion, d.fillFlags()) })
 	m.add(messageLayout, d.appendLayout)
 	if d.filtered {
-		m.add(messageFilter, appendFilterPipeline)
+		m.add(messageFilter, d.appendFilterPipeline)
 	}
 	m.addAttributes(d.attributes)
 	dst, err := m.seal(dst)
@@ -279,6 +280,7 @@ type headerContent struct {
 	dataset    datasetHeader
 	fillFlags  byte
 	layout     datasetLayout
+	shuffled   uint32 // bytes of an element, by the filter pipeline
 	links      []link
 	attributes []Attribute
 }
@@ -328,7 +330,7 @@ func (c *headerContent) parseData(t messageType, p []byte) (err error) {
 	case messageLayout:
 		c.layout = readLayout(&r)
 	case messageFilter:
-		r.constant(filterFletcher32)
+		c.dataset.packing, c.shuffled = readFilterPipeline(&r)
 	case messageLinkInfo, messageAttributeInfo:
 		r.constant(noDenseStorage)
 	case messageGroupInfo:
@@ -363,6 +365,9 @@ func (c *headerContent) object() (*groupHeader, *datasetHeader, error) {
 	case c.seenAll(datasetParts) && !c.seenAny(groupParts) && !c.seen[messageLink]:
 		d := &c.dataset
 		d.filtered = c.seen[messageFilter]
+		if d.shuffle && c.shuffled != d.Type.size {
+			return nil, nil, fmt.Errorf("shuffle of elements of %d bytes, datatype of %d", c.shuffled, d.Type.size)
+		}
 		d.attributes = c.attributes
 		return nil, d, d.setLayout(c.layout, c.fillFlags)
 	}

@@ -53,7 +53,7 @@ func readSlots(file vfs.File) (slotPair, error) {
 	if a == nil || b == nil {
 		return pair, nil
 	}
-	if a.uuid != b.uuid {
+	if a.plain != b.plain || a.uuid != b.uuid {
 		return pair, corrupt.Errorf("commit slots", firstSlot, "file_uuid %x in the first, %x in the second", a.uuid, b.uuid)
 	}
 	if a.generation == b.generation {
@@ -181,6 +181,9 @@ func (f *File) findRoot(report *OpenReport) (*View, *freeMap, slotPair, error) {
 		}
 		report.SlotValid = [2]bool{pair.slots[0] != nil, pair.slots[1] != nil}
 		report.Damage = nil
+		if plain := pair.slots[newest].plain; plain != f.options.Plain {
+			return nil, nil, pair, fmt.Errorf("%w: it is %s", ErrNotOurs, kindOf(plain))
+		}
 		if err := f.checkSize(pair.slots[newest]); err != nil && !f.options.Salvage {
 			return nil, nil, pair, err
 		} else if err != nil {
@@ -197,7 +200,7 @@ func (f *File) findRoot(report *OpenReport) (*View, *freeMap, slotPair, error) {
 			continue
 		}
 		report.Slot = newest
-		if older := pair.slots[1-newest]; err != nil && older != nil {
+		if older := pair.slots[1-newest]; err != nil && older != nil && !f.options.NoFallBack {
 			report.FellBack, report.FellBackFrom, report.Slot = true, err, 1-newest
 			var olderErr error
 			if v, free, olderErr, again = f.loadPinned(pair, 1-newest, nil); again {
@@ -222,6 +225,14 @@ func (f *File) findRoot(report *OpenReport) (*View, *freeMap, slotPair, error) {
 		report.Generation, report.Commit = v.slot.generation, v.slot.commit
 		return v, free, pair, nil
 	}
+}
+
+// kindOf says what a file is by its slots.
+func kindOf(plain bool) string {
+	if plain {
+		return "a plain HDF5 file"
+	}
+	return "a store"
 }
 
 // salvageRoot loads a root of which a part is damaged, the newest if that is possible.

@@ -232,6 +232,28 @@ func (tx *Tx) usable() error {
 // CreateGroup makes an empty group; the group above it is there.
 func (tx *Tx) CreateGroup(path string) error { return tx.add(path, newGroup()) }
 
+// EnsureGroup makes an empty group unless there is one, and reports whether it did.
+func (tx *Tx) EnsureGroup(path string) (bool, error) {
+	if err := tx.usable(); err != nil {
+		return false, err
+	}
+	if path == "/" {
+		return false, nil
+	}
+	parent, name, err := tx.editParent(path)
+	if err != nil {
+		return false, err
+	}
+	i, found := parent.find(name)
+	switch {
+	case found && parent.members[i].object.dataset != nil:
+		return false, fmt.Errorf("%s is a dataset", path)
+	case found:
+		return false, nil
+	}
+	return true, tx.CreateGroup(path)
+}
+
 // DatasetSpec describes a dataset to be made.
 type DatasetSpec struct {
 	Type       Datatype
@@ -239,17 +261,24 @@ type DatasetSpec struct {
 	MaxDims    []uint64 // nil: Dims, for good; all ones: unlimited
 	Chunk      []uint32 // nil: contiguous
 	Fletcher32 bool     // chunks carry a checksum that HDF5 verifies
+	Shuffle    bool     // with Fletcher32: chunks are shuffled first
+	Deflate    int      // with Fletcher32: chunks are deflated first, at a level of 1 to 9; 0: they are not
 	Map        int      // 1, 2: chunks are named by chunk map 0 or 1 too; one dimension
 	Zero       bool     // contiguous: zeros are written; else the bytes are any
 	Data       []byte   // contiguous: what is written, all of it; nil: see Zero
+	Later      bool     // contiguous: Replace gives it its data, before the commit
 	Attributes []Attribute
 }
 
 // CreateDataset makes a dataset without chunks, or with space of its own if it is contiguous:
 // at a multiple of 4,096 from that size on.
 func (tx *Tx) CreateDataset(path string, spec DatasetSpec) (*TxDataset, error) {
+	if spec.Deflate < 0 || spec.Deflate > maxDeflate {
+		return nil, fmt.Errorf("dataset %s: deflate of level %d, want 0 to %d", path, spec.Deflate, maxDeflate)
+	}
 	d := &datasetHeader{
-		Type: spec.Type, dims: slices.Clone(spec.Dims), maxDims: slices.Clone(spec.MaxDims),
+		packing: packing{spec.Shuffle, uint8(spec.Deflate)},
+		Type:    spec.Type, dims: slices.Clone(spec.Dims), maxDims: slices.Clone(spec.MaxDims),
 		chunk: slices.Clone(spec.Chunk), filtered: spec.Fletcher32, address: dataStart,
 	}
 	o := &object{dataset: d, attributes: slices.Clone(spec.Attributes), index: emptyIndex()}
@@ -272,7 +301,9 @@ func (tx *Tx) CreateDataset(path string, spec DatasetSpec) (*TxDataset, error) {
 	if err := tx.add(path, o); err != nil {
 		return nil, err
 	}
-	if d.chunk == nil {
+	if d.chunk == nil && spec.Later && size > 0 {
+		d.address = undefinedAddress
+	} else if d.chunk == nil {
 		if err := tx.placeContiguous(d, &spec); err != nil {
 			return nil, fmt.Errorf("dataset %s: %w", path, err)
 		}
@@ -285,7 +316,7 @@ func (tx *Tx) claimMap(o *object, chunkMap int) error {
 	if chunkMap == 0 {
 		return nil
 	}
-	if chunkMap < 0 || chunkMap > len(tx.maps) || len(o.dataset.dims) != 1 || o.dataset.chunk == nil {
+	if chunkMap < 0 || chunkMap > len(tx.maps) || len(o.dataset.dims) != 1 || o.dataset.chunk == nil || o.dataset.any() {
 		return fmt.Errorf("chunk map %d of a dataset of %v, chunks %v", chunkMap, o.dataset.dims, o.dataset.chunk)
 	}
 	m := &tx.maps[chunkMap-1]
@@ -322,6 +353,17 @@ func (tx *Tx) placeContiguous(d *datasetHeader, spec *DatasetSpec) error {
 		}
 	}
 	return nil
+}
+
+// ReadPlaced reads bytes that Place has put at address in this Tx.
+func (tx *Tx) ReadPlaced(p []byte, address uint64) error {
+	if err := tx.usable(); err != nil {
+		return err
+	}
+	if err := tx.writer.flush(); err != nil {
+		return err
+	}
+	return tx.file.readAt(p, int64(address))
 }
 
 // Dataset returns the dataset at path, to be changed.
@@ -394,7 +436,7 @@ func (tx *Tx) releaseObject(o *object) error {
 		return nil
 	}
 	if !o.chunked() {
-		if o.dataset.size > 0 {
+		if o.dataset.size > 0 && o.dataset.address != undefinedAddress {
 			tx.release(o.dataset.address, o.dataset.size)
 		}
 		return nil

@@ -32,11 +32,60 @@ func (t *TxDataset) Extent() (offset, size int64) {
 	return int64(t.object.dataset.address), int64(t.object.dataset.size)
 }
 
+// Type, MaxDims, ChunkDims and Packing are as those of Dataset.
+func (t *TxDataset) Type() Datatype { return t.object.dataset.Type }
+
+// MaxDims is as Dataset.MaxDims.
+func (t *TxDataset) MaxDims() []uint64 { return slices.Clone(t.object.dataset.maxDims) }
+
+// ChunkDims is as Dataset.ChunkDims.
+func (t *TxDataset) ChunkDims() []uint32 { return slices.Clone(t.object.dataset.chunk) }
+
+// Packing is as Dataset.Packing.
+func (t *TxDataset) Packing() (shuffle bool, deflate int) {
+	return t.object.dataset.shuffle, int(t.object.dataset.deflate)
+}
+
+// Stored returns a chunk of the root that the Tx began with, as Dataset.Read does, and
+// the filters that were not used for it. nil: there is no such chunk.
+func (t *TxDataset) Stored(coord ...uint64) (data []byte, skipped uint32, err error) {
+	if t.object.address == 0 {
+		return nil, 0, nil
+	}
+	d := newDataset(t.tx.base, t.path, t.object)
+	c, found, err := d.Find(coord...)
+	if err != nil || !found {
+		return nil, 0, err
+	}
+	data, err = d.readChunk(c)
+	return data, c.Skipped, err
+}
+
+// Replace gives a contiguous dataset its data, all of them, in new space.
+func (t *TxDataset) Replace(data []byte) error {
+	d := t.object.dataset
+	if t.object.chunked() || uint64(len(data)) != d.size {
+		return fmt.Errorf("dataset %s: %d bytes of data, want %d", t.path, len(data), d.size)
+	}
+	if d.size == 0 {
+		return nil
+	}
+	address, err := t.tx.Place(data)
+	if err != nil {
+		return err
+	}
+	if d.address != undefinedAddress {
+		t.tx.release(d.address, d.size)
+	}
+	d.address, t.object.changed = address, true
+	return nil
+}
+
 // Put names size bytes that Place has put at address as a chunk. What the chunk
 // was before is freed by the commit, which also reports what is wrong here.
 func (t *TxDataset) Put(address uint64, size uint32, coord ...uint64) {
 	at, err := t.object.coordOf(coord)
-	if err == nil && (size != t.stored || address%extentUnit != 0) {
+	if err == nil && (!t.shape.fits(size) || address%extentUnit != 0) {
 		err = fmt.Errorf("chunk %v of %d bytes at %#x, want %d", coord, size, address, t.stored)
 	}
 	t.edit(chunkEdit{coord: at, address: address, size: size}, err)
@@ -65,6 +114,35 @@ func (t *TxDataset) Write(data []byte, coord ...uint64) (address uint64, err err
 		t.Put(address, t.stored, coord...)
 	}
 	return address, err
+}
+
+// WritePacked is Write of what the filters before the Fletcher32 have made of a
+// chunk; bit i of skipped: filter i was not used. It says where the chunk lies, and in
+// how many bytes.
+func (t *TxDataset) WritePacked(data []byte, skipped uint32, coord ...uint64) (Chunk, error) {
+	at, err := t.object.coordOf(coord)
+	size := uint64(len(data))
+	if t.shape.filtered {
+		size += checksumSize
+	}
+	if err == nil && (size > uint64(t.stored) || !t.shape.fits(uint32(size))) {
+		err = fmt.Errorf("chunk of %d bytes, want %d", size, t.stored)
+	}
+	if err != nil {
+		return Chunk{}, fmt.Errorf("dataset %s: %w", t.path, err)
+	}
+	address, err := t.tx.writer.alloc(size)
+	if err == nil {
+		err = t.tx.writer.write(address, data)
+	}
+	if err == nil && t.shape.filtered {
+		err = t.tx.writer.write(address+uint64(len(data)), binary.LittleEndian.AppendUint32(nil, fletcher32(data)))
+	}
+	if err != nil {
+		return Chunk{}, err
+	}
+	t.edit(chunkEdit{coord: at, address: address, size: uint32(size), skipped: skipped}, nil)
+	return Chunk{at, address, uint32(size), skipped}, nil
 }
 
 // place writes a chunk as it is stored.

@@ -50,6 +50,9 @@ func (v *View) Generation() uint64 { return v.slot.generation }
 // Payload returns the bytes that were handed to Commit. They must not be changed.
 func (v *View) Payload() []byte { return v.slot.payload }
 
+// Superblock is what stands at offset 0 of the file when the root is its newest.
+func (v *View) Superblock() [superblockSize]byte { return v.slot.superblock }
+
 // EndOfFile is the end of the space that the root's commit had, in bytes.
 func (v *View) EndOfFile() int64 { return int64(v.slot.endOfFile) }
 

@@ -25,6 +25,7 @@ var constants = strings.Fields("O_RDONLY O_WRONLY O_RDWR O_CREATE O_EXCL O_TRUNC
 var defaults = []string{
 	"./options.go time.Now",
 	"./options.go crypto/rand.Reader",
+	"safeh5/options.go crypto/rand.Reader",
 	"hdf5/file.go os.Stat",
 	"hdf5/file.go os.Open",
 }

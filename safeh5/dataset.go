@@ -1,0 +1,517 @@
+package safeh5
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"path"
+	"slices"
+
+	"github.com/cidstore/cidstore/hdf5io"
+)
+
+// Unlimited as one of Spec.MaxDims lets that dimension grow without end.
+const Unlimited uint64 = math.MaxUint64
+
+// Spec describes a dataset to be made.
+type Spec struct {
+	// Type is a Go value of the type of an element, as float64(0) or Reading{}, or an
+	// hdf5io.Datatype.
+	Type any
+	// Dims are the elements along each dimension, up to 4; nil: one element.
+	Dims []uint64
+	// MaxDims are what Dims may grow to; nil: they are fixed.
+	MaxDims []uint64
+	// Chunk is the elements of a chunk along each dimension, up to 64 MiB together. nil: where
+	// neither MaxDims nor filters ask for chunks the data are in one piece; else chunks
+	// are of about 64 KiB. A chunk is written whole whenever something in it changes.
+	Chunk []uint32
+	// Shuffle, and Gzip with a level of 1 to 9, pack the chunks.
+	Shuffle bool
+	Gzip    int
+}
+
+const (
+	goodChunk = 64 << 10
+	mostChunk = 64 << 20
+	// mostPiece bounds datasets in one piece, which are in memory while they are changed.
+	mostPiece = 256 << 20
+)
+
+// Dataset is a dataset in an Update. It lives as long as the Tx.
+type Dataset struct {
+	tx    *Tx
+	path  string
+	inner *hdf5io.TxDataset
+	typ   hdf5io.Datatype
+	dims  []uint64
+	max   []uint64
+	chunk []uint64 // nil: in one piece
+	packer
+	gone bool
+
+	open   map[[4]uint64][]byte       // chunks that were changed and not written yet
+	placed map[[4]uint64]hdf5io.Chunk // those that were written
+	piece  []byte                     // of a dataset in one piece that was changed
+}
+
+// CreateDataset makes a dataset of zeros, and the groups above it that are missing. It
+// must not be there.
+func (tx *Tx) CreateDataset(path string, spec Spec) (*Dataset, error) {
+	if err := tx.begin(); err != nil {
+		return nil, err
+	}
+	d, err := tx.createDataset(path, spec)
+	if err != nil {
+		return nil, tx.fail(fmt.Errorf("dataset %s: %w", path, err))
+	}
+	return d, nil
+}
+
+func (tx *Tx) createDataset(name string, spec Spec) (*Dataset, error) {
+	t, err := datatypeOf(spec.Type)
+	if err != nil {
+		return nil, err
+	}
+	chunk, err := spec.chunks(t)
+	if err != nil {
+		return nil, err
+	}
+	if err := tx.groups(path.Dir(name)); err != nil {
+		return nil, err
+	}
+	inner, err := tx.inner.CreateDataset(name, hdf5io.DatasetSpec{
+		Type: t, Dims: spec.Dims, MaxDims: spec.MaxDims, Chunk: chunk,
+		Fletcher32: chunk != nil, Shuffle: spec.Shuffle, Deflate: spec.Gzip, Later: chunk == nil,
+	})
+	if err != nil {
+		return nil, err
+	}
+	tx.changed = true
+	d := tx.dataset(name, inner)
+	if chunk == nil {
+		size, err := pieceSize(t, spec.Dims)
+		if err != nil {
+			return nil, err
+		}
+		d.piece = make([]byte, size)
+	}
+	return d, nil
+}
+
+// pieceSize is the size of a dataset in one piece.
+func pieceSize(t hdf5io.Datatype, dims []uint64) (int, error) {
+	size := uint64(t.Size())
+	for _, n := range dims {
+		if n > 0 && size > mostPiece/n {
+			return 0, fmt.Errorf("%v elements of %d bytes in one piece, limit %d bytes; give Spec.Chunk", dims, t.Size(), mostPiece)
+		}
+		size *= n
+	}
+	return int(size), nil
+}
+
+// chunks is the form of the chunks, or nil.
+func (s *Spec) chunks(t hdf5io.Datatype) ([]uint32, error) {
+	chunk := s.Chunk
+	if chunk == nil {
+		if s.MaxDims == nil && !s.Shuffle && s.Gzip == 0 {
+			return nil, nil
+		}
+		if len(s.Dims) == 0 {
+			return nil, errors.New("a single element has no chunks, want no MaxDims and no filters")
+		}
+		chunk = defaultChunk(t, s.Dims)
+	}
+	size := uint64(t.Size())
+	for _, n := range chunk {
+		if n == 0 || uint64(n) > mostChunk/max(size, 1) {
+			return nil, fmt.Errorf("chunks of %v elements of %d bytes, want 1 to %d bytes", chunk, t.Size(), mostChunk)
+		}
+		size *= uint64(n)
+	}
+	return chunk, nil
+}
+
+// defaultChunk has about 64 KiB: the last dimensions whole as far as they go.
+func defaultChunk(t hdf5io.Datatype, dims []uint64) []uint32 {
+	chunk := make([]uint32, len(dims))
+	room := max(1, goodChunk/uint64(max(t.Size(), 1)))
+	for i := len(dims) - 1; i >= 0; i-- {
+		n := room
+		if i > 0 {
+			n = min(max(dims[i], 1), room)
+		}
+		chunk[i] = uint32(n)
+		room = max(1, room/n)
+	}
+	return chunk
+}
+
+// Dataset returns the dataset at path; ErrNotFound.
+func (tx *Tx) Dataset(path string) (*Dataset, error) {
+	if err := tx.begin(); err != nil {
+		return nil, err
+	}
+	if d := tx.datasets[path]; d != nil {
+		return d, nil
+	}
+	inner, err := tx.inner.Dataset(path)
+	if errors.Is(err, ErrNotFound) {
+		return nil, err // nothing has happened: the caller may make it
+	}
+	if err != nil {
+		return nil, tx.fail(err)
+	}
+	return tx.dataset(path, inner), nil
+}
+
+func (tx *Tx) dataset(path string, inner *hdf5io.TxDataset) *Dataset {
+	d := &Dataset{tx: tx, path: path, inner: inner, typ: inner.Type(), dims: inner.Dims(), max: inner.MaxDims()}
+	for _, n := range inner.ChunkDims() {
+		d.chunk = append(d.chunk, uint64(n))
+	}
+	d.packer.shuffle, d.packer.level = inner.Packing()
+	d.packer.element = int(d.typ.Size())
+	tx.datasets[path] = d
+	return d
+}
+
+// Dims returns the elements along each dimension, as the Update has them.
+func (d *Dataset) Dims() []uint64 { return slices.Clone(d.dims) }
+
+// Type is the type of an element.
+func (d *Dataset) Type() hdf5io.Datatype { return d.typ }
+
+// Grow makes dimensions larger, within Spec.MaxDims. New elements are zero.
+func (d *Dataset) Grow(dims ...uint64) error {
+	if err := d.begin(); err != nil {
+		return err
+	}
+	return d.fail(d.grow(dims))
+}
+
+func (d *Dataset) grow(dims []uint64) error {
+	if len(dims) != len(d.dims) {
+		return fmt.Errorf("%d dimensions, want %d", len(dims), len(d.dims))
+	}
+	if slices.Equal(dims, d.dims) {
+		return nil
+	}
+	for i, n := range dims {
+		limit := d.dims[i]
+		if d.max != nil {
+			limit = d.max[i]
+		}
+		if n < d.dims[i] || n > limit {
+			return fmt.Errorf("%v elements, want %v to %v", dims, d.dims, d.max)
+		}
+	}
+	if err := d.inner.Resize(dims...); err != nil {
+		return err
+	}
+	d.dims = slices.Clone(dims)
+	d.tx.changed = true
+	return nil
+}
+
+func (d *Dataset) begin() error {
+	if d.gone {
+		return fmt.Errorf("dataset %s: it was deleted", d.path)
+	}
+	return d.tx.begin()
+}
+
+func (d *Dataset) fail(err error) error {
+	if err == nil {
+		return nil
+	}
+	return d.tx.fail(fmt.Errorf("dataset %s: %w", d.path, err))
+}
+
+// AppendBytes appends rows along the first dimension; p is their elements as they stand in the
+// file, row after row.
+func (d *Dataset) AppendBytes(p []byte) error {
+	if err := d.begin(); err != nil {
+		return err
+	}
+	return d.fail(d.append(p))
+}
+
+func (d *Dataset) append(p []byte) error {
+	if len(d.dims) == 0 {
+		return errors.New("a single element has no rows")
+	}
+	row := uint64(d.typ.Size())
+	for _, n := range d.dims[1:] {
+		row *= n
+	}
+	if row == 0 || uint64(len(p))%row != 0 {
+		return fmt.Errorf("%d bytes, want rows of %d", len(p), row)
+	}
+	start, count := make([]uint64, len(d.dims)), slices.Clone(d.dims)
+	start[0], count[0] = d.dims[0], uint64(len(p))/row
+	dims := slices.Clone(d.dims)
+	if dims[0] > math.MaxUint64-1-count[0] {
+		return fmt.Errorf("%d rows after %d", count[0], dims[0])
+	}
+	dims[0] += count[0]
+	if err := d.grow(dims); err != nil {
+		return err
+	}
+	return d.write(start, count, p)
+}
+
+// WriteBytes writes the box of count elements along each dimension that begins at start; p is
+// those elements as they stand in the file, the last dimension varying fastest. Nil
+// for both: all elements.
+func (d *Dataset) WriteBytes(start, count []uint64, p []byte) error {
+	if err := d.begin(); err != nil {
+		return err
+	}
+	if start == nil && count == nil {
+		start, count = make([]uint64, len(d.dims)), d.dims
+	}
+	return d.fail(d.write(start, count, p))
+}
+
+func (d *Dataset) write(start, count []uint64, p []byte) error {
+	size := uint64(d.typ.Size())
+	if len(start) != len(d.dims) || len(count) != len(d.dims) {
+		return fmt.Errorf("a box of %d and %d dimensions, want %d", len(start), len(count), len(d.dims))
+	}
+	for i, n := range count {
+		if start[i] > d.dims[i] || n > d.dims[i]-start[i] {
+			return fmt.Errorf("a box of %v elements at %v, the dataset has %v", count, start, d.dims)
+		}
+		if n > 0 && size > math.MaxInt/n {
+			return fmt.Errorf("a box of %v elements", count)
+		}
+		size *= n
+	}
+	if size != uint64(len(p)) {
+		return fmt.Errorf("%d bytes for %v elements of %d bytes", len(p), count, d.typ.Size())
+	}
+	if len(p) == 0 {
+		return nil
+	}
+	d.tx.changed = true
+	if d.chunk == nil {
+		return d.writePiece(start, count, p)
+	}
+	return d.writeChunks(start, count, p)
+}
+
+// writePiece changes a dataset that is in one piece.
+func (d *Dataset) writePiece(start, count []uint64, p []byte) error {
+	if d.piece == nil {
+		size, err := pieceSize(d.typ, d.dims)
+		if err != nil {
+			return err
+		}
+		address, _ := d.inner.Extent()
+		old, err := d.tx.inner.Base().Bytes(address, size)
+		if err != nil {
+			return err
+		}
+		d.piece = slices.Clone(old)
+	}
+	box{to: d.dims, from: count, count: count, element: int(d.typ.Size())}.copy(d.piece, start, p, nil)
+	return nil
+}
+
+// writeChunks changes the chunks that a box touches, in order.
+func (d *Dataset) writeChunks(start, count []uint64, p []byte) error {
+	rank := len(d.dims)
+	first, last, at := make([]uint64, rank), make([]uint64, rank), make([]uint64, rank)
+	for i := range rank {
+		first[i], last[i] = start[i]/d.chunk[i], (start[i]+count[i]-1)/d.chunk[i]
+	}
+	copy(at, first)
+	for {
+		if err := d.writeChunk(at, start, count, p); err != nil {
+			return err
+		}
+		i := rank - 1
+		for ; i >= 0 && at[i] == last[i]; i-- {
+			at[i] = first[i]
+		}
+		if i < 0 {
+			return nil
+		}
+		at[i]++
+	}
+}
+
+// writeChunk changes the part of chunk at that lies in the box.
+func (d *Dataset) writeChunk(at, start, count []uint64, p []byte) error {
+	rank := len(d.dims)
+	to, from, part := make([]uint64, rank), make([]uint64, rank), make([]uint64, rank)
+	whole, piece := true, true // all of the chunk; and it stands together in p
+	for i := range rank {
+		begin := at[i] * d.chunk[i]
+		low, high := max(begin, start[i]), min(begin+d.chunk[i], start[i]+count[i])
+		to[i], from[i], part[i] = low-begin, low-start[i], high-low
+		whole = whole && part[i] == d.chunk[i]
+		piece = piece && (i == 0 || part[i] == count[i])
+	}
+	var key [4]uint64
+	copy(key[:], at)
+	b := box{to: d.chunk, from: count, count: part, element: int(d.typ.Size())}
+	if whole && piece {
+		d.close(key)
+		offset := int(from[0])
+		for _, n := range count[1:] {
+			offset *= int(n)
+		}
+		offset *= b.element
+		return d.store(key, p[offset:offset+d.chunkBytes()])
+	}
+	chunk, err := d.openChunk(key, whole)
+	if err != nil {
+		return err
+	}
+	b.copy(chunk, to, p, from)
+	if d.tx.open > mostOpen {
+		return d.tx.flush()
+	}
+	return nil
+}
+
+func (d *Dataset) chunkBytes() int {
+	size := int(d.typ.Size())
+	for _, n := range d.chunk {
+		size *= int(n)
+	}
+	return size
+}
+
+// openChunk returns a chunk to be changed; fresh: all of it will be.
+func (d *Dataset) openChunk(key [4]uint64, fresh bool) ([]byte, error) {
+	if chunk := d.open[key]; chunk != nil {
+		return chunk, nil
+	}
+	var chunk []byte
+	if !fresh {
+		var err error
+		if chunk, err = d.load(key); err != nil {
+			return nil, err
+		}
+	}
+	if chunk == nil {
+		chunk = make([]byte, d.chunkBytes())
+	}
+	if d.open == nil {
+		d.open = make(map[[4]uint64][]byte)
+	}
+	d.open[key] = chunk
+	d.tx.open += len(chunk)
+	return chunk, nil
+}
+
+// load reads a chunk as the Update has it; nil: there is none.
+func (d *Dataset) load(key [4]uint64) ([]byte, error) {
+	if c, ok := d.placed[key]; ok {
+		stored := make([]byte, c.Size)
+		if err := d.tx.inner.ReadPlaced(stored, c.Address); err != nil {
+			return nil, err
+		}
+		return d.unpack(stored[:len(stored)-fletcherSize], c.Skipped, d.chunkBytes())
+	}
+	stored, skipped, err := d.inner.Stored(key[:len(d.dims)]...)
+	if err != nil || stored == nil {
+		return nil, err
+	}
+	chunk, err := d.unpack(stored, skipped, d.chunkBytes())
+	if err != nil {
+		return nil, fmt.Errorf("chunk %v: %w", key[:len(d.dims)], err)
+	}
+	return chunk, nil
+}
+
+// fletcherSize is the checksum behind each chunk.
+const fletcherSize = 4
+
+// store packs a chunk and puts it into the file.
+func (d *Dataset) store(key [4]uint64, chunk []byte) error {
+	packed, skipped, err := d.pack(chunk)
+	if err != nil {
+		return err
+	}
+	c, err := d.inner.WritePacked(packed, skipped, key[:len(d.dims)]...)
+	if err != nil {
+		return err
+	}
+	if d.placed == nil {
+		d.placed = make(map[[4]uint64]hdf5io.Chunk)
+	}
+	d.placed[key] = c
+	return nil
+}
+
+// close forgets a chunk in memory.
+func (d *Dataset) close(key [4]uint64) {
+	if chunk := d.open[key]; chunk != nil {
+		d.tx.open -= len(chunk)
+		delete(d.open, key)
+	}
+}
+
+// flush writes what is in memory.
+func (d *Dataset) flush() error {
+	keys := slices.SortedFunc(maps.Keys(d.open), func(a, b [4]uint64) int { return slices.Compare(a[:], b[:]) })
+	for _, key := range keys {
+		if err := d.store(key, d.open[key]); err != nil {
+			return fmt.Errorf("dataset %s: %w", d.path, err)
+		}
+		d.close(key)
+	}
+	if d.piece == nil {
+		return nil
+	}
+	if err := d.inner.Replace(d.piece); err != nil {
+		return err
+	}
+	d.piece = nil
+	return nil
+}
+
+// forget drops what is in memory: the dataset is deleted.
+func (d *Dataset) forget() {
+	for _, chunk := range d.open {
+		d.tx.open -= len(chunk)
+	}
+	d.open, d.piece, d.gone = nil, nil, true
+}
+
+// box copies a box of elements from one array into another.
+type box struct {
+	to, from []uint64 // the dimensions of the arrays
+	count    []uint64 // of the box
+	element  int      // bytes
+}
+
+// copy copies the box at from of src to that at to of dst; nil: the beginning.
+func (b box) copy(dst []byte, to []uint64, src []byte, from []uint64) {
+	b.level(0, dst, to, 0, src, from, 0)
+}
+
+func (b box) level(i int, dst []byte, to []uint64, dstAt uint64, src []byte, from []uint64, srcAt uint64) {
+	if i == len(b.count) { // no dimension at all
+		copy(dst[:b.element], src[:b.element])
+		return
+	}
+	dstAt, srcAt = dstAt*b.to[i]+to[i], srcAt*b.from[i]
+	if from != nil {
+		srcAt += from[i]
+	}
+	if i == len(b.count)-1 {
+		size := uint64(b.element)
+		copy(dst[dstAt*size:(dstAt+b.count[i])*size], src[srcAt*size:])
+		return
+	}
+	for n := range b.count[i] {
+		b.level(i+1, dst, to, dstAt+n, src, from, srcAt+n)
+	}
+}

@@ -1,0 +1,236 @@
+package safeh5
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cidstore/cidstore/hdf5"
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// File is an open file, for any number of goroutines.
+type File struct {
+	raw     vfs.File
+	file    *hdf5io.File
+	options Options
+	closed  atomic.Bool // set before the last readers are waited for
+
+	// updating is held by Update, Refresh, Check and Close. It guards wrote.
+	updating sync.Mutex
+	wrote    bool // an Update of this life has changed the file
+}
+
+// Open opens the file at path for writing, and makes it if there is none; with
+// Options.ReadOnly it opens a file that is there for reading. One process, with one
+// File, writes a file at a time (ErrLocked); others may read. A file that something else has made, or changed,
+// is an ErrForeign.
+func Open(path string, options *Options) (*File, error) {
+	o, err := options.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	f, err := open(path, o)
+	if errors.Is(err, fs.ErrNotExist) && !o.ReadOnly {
+		if err = create(path, o); err == nil {
+			f, err = open(path, o)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, foreign(err))
+	}
+	return f, nil
+}
+
+func open(path string, o Options) (*File, error) {
+	info, err := o.FS.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode.IsRegular() { // opening a pipe would wait for its other end
+		return nil, fmt.Errorf("%w: it is not a regular file", ErrForeign)
+	}
+	flag := vfs.ReadWrite
+	if o.ReadOnly {
+		flag = vfs.ReadOnly
+	}
+	raw, err := o.FS.OpenFile(path, flag, 0)
+	if err != nil {
+		return nil, err
+	}
+	file, _, err := hdf5io.Open(raw, o.file())
+	if err != nil {
+		return nil, errors.Join(lockedBy(err, raw, o), raw.Close())
+	}
+	return &File{raw: raw, file: file, options: o}, nil
+}
+
+// file is the options of hdf5io.
+func (o *Options) file() hdf5io.Options {
+	// Not mapped: a disk that fails is an error then, and no fault of memory.
+	return hdf5io.Options{Plain: true, ReadOnly: o.ReadOnly, NoMmap: true, NoFallBack: !o.TakeOlder, Quarantine: o.KeepUpdates, GrowStep: o.growStep}
+}
+
+// lockedBy is ErrLocked, with the process that has the lock as far as that is known, if
+// err is that of a lock.
+func lockedBy(err error, raw vfs.File, o Options) error {
+	if !errors.Is(err, vfs.ErrLockHeld) {
+		return err
+	}
+	info, infoErr := raw.Info()
+	if infoErr == nil {
+		if pid := hdf5io.Holder(info, o.ReadOnly, 0); pid != 0 {
+			return fmt.Errorf("%w by process %d", ErrLocked, pid)
+		}
+	}
+	return fmt.Errorf("%w by another program", ErrLocked)
+}
+
+// Close gives the free space at the end of the file back, if nobody else has it open, and closes it. It
+// waits for an Update and for Views that are under way, and must not be called in one.
+func (f *File) Close() error {
+	f.updating.Lock()
+	defer f.updating.Unlock()
+	if f.closed.Swap(true) {
+		return ErrClosed
+	}
+	f.file.Drain()
+	var err error
+	if f.wrote && f.file.Failed() == nil {
+		err = f.file.Trim(0, nil)
+		if errors.Is(err, ErrNoSpace) {
+			err = nil // the space stays in the file
+		}
+	}
+	return errors.Join(err, f.file.Close(), f.raw.Close())
+}
+
+// Update calls change and commits what it does: when Update returns nil the disk has all of
+// it, and from then on every View and every program that opens the file sees it. If
+// change fails, its error is returned and nothing is changed. Updates follow each
+// other; change must not call Update, Refresh, Check or Close, nor keep the Tx.
+func (f *File) Update(change func(*Tx) error) error {
+	f.updating.Lock()
+	defer f.updating.Unlock()
+	if f.closed.Load() {
+		return ErrClosed
+	}
+	inner, err := f.file.Begin()
+	if err != nil {
+		return err
+	}
+	defer inner.Abort()
+	tx := &Tx{inner: inner, datasets: make(map[string]*Dataset)}
+	defer func() { tx.done = true }()
+	if err := change(tx); err != nil {
+		return err
+	}
+	if tx.err != nil {
+		return tx.err
+	}
+	if !tx.changed {
+		return nil
+	}
+	if err := tx.flush(); err != nil {
+		return err
+	}
+	v, err := inner.Commit(nil)
+	if err != nil {
+		return err
+	}
+	f.wrote = true
+	v.Adopted()
+	return nil
+}
+
+// View calls read with the last committed state, which stays as it is until read returns.
+// Nothing of the hdf5.File may be used after that. It waits for nobody.
+func (f *File) View(read func(*hdf5.File) error) error {
+	v, pin, err := f.pin()
+	if err != nil {
+		return err
+	}
+	defer v.Unpin(pin)
+	h, err := hdf5.NewReader(committed{f, v}, v.EndOfFile(), nil)
+	if err != nil {
+		return err
+	}
+	return read(h)
+}
+
+// pin keeps the newest state.
+func (f *File) pin() (*hdf5io.View, hdf5io.Pin, error) {
+	for {
+		v := f.file.View()
+		pin := v.Pin()
+		switch {
+		case f.closed.Load():
+			v.Unpin(pin)
+			return nil, 0, ErrClosed
+		case v == f.file.View():
+			return v, pin, nil
+		}
+		v.Unpin(pin) // another came: this one may not be kept any more
+	}
+}
+
+// committed is the file as one commit has it: with that commit's superblock.
+type committed struct {
+	file *File
+	view *hdf5io.View
+}
+
+func (c committed) ReadAt(p []byte, offset int64) (int, error) {
+	end := c.view.EndOfFile()
+	if offset < 0 || offset >= end {
+		return 0, io.EOF
+	}
+	short := int64(len(p)) > end-offset
+	if short {
+		p = p[:end-offset]
+	}
+	n, err := c.file.raw.ReadAt(p, offset)
+	if super := c.view.Superblock(); offset < int64(len(super)) {
+		copy(p[:n], super[offset:])
+	}
+	if err == nil && short {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// Refresh lets a File with Options.ReadOnly see what the writer has committed since it
+// was opened or refreshed; it reports whether there was anything. An error leaves it
+// as it was.
+func (f *File) Refresh() (bool, error) {
+	f.updating.Lock()
+	defer f.updating.Unlock()
+	if f.closed.Load() {
+		return false, ErrClosed
+	}
+	newer, err := f.file.Refresh()
+	if err == nil && newer {
+		f.file.View().Adopted()
+	}
+	return newer, err
+}
+
+// Check reads all that the last committed state consists of and calls report, unless it is nil, for
+// everything that is wrong; it returns the first. Chunks have checksums; the data of
+// contiguous datasets have none.
+func (f *File) Check(ctx context.Context, report func(error)) error {
+	f.updating.Lock()
+	defer f.updating.Unlock()
+	v, pin, err := f.pin()
+	if err != nil {
+		return err
+	}
+	defer v.Unpin(pin)
+	_, err = v.Check(ctx, report)
+	return err
+}

@@ -1,0 +1,113 @@
+package safeh5
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zlib"
+
+	"github.com/cidstore/cidstore/internal/corrupt"
+)
+
+// packer does what the filters shuffle and deflate do, in this order.
+type packer struct {
+	shuffle bool
+	level   int // of deflate; 0: none
+	element int // bytes
+
+	shuffled []byte
+	deflated bytes.Buffer
+	writer   *zlib.Writer
+}
+
+// skipDeflate is the mask that says of a chunk that deflate did not make it shorter, and
+// was not used.
+func (k *packer) skipDeflate() uint32 {
+	if k.shuffle {
+		return 1 << 1
+	}
+	return 1 << 0
+}
+
+// pack returns a chunk as its filters leave it, valid until the next call.
+func (k *packer) pack(chunk []byte) (packed []byte, skipped uint32, err error) {
+	if k.shuffle && k.element > 1 {
+		if k.shuffled == nil {
+			k.shuffled = make([]byte, len(chunk))
+		}
+		shuffle(k.shuffled, chunk, k.element)
+		chunk = k.shuffled
+	}
+	if k.level == 0 {
+		return chunk, 0, nil
+	}
+	k.deflated.Reset()
+	if k.writer == nil {
+		if k.writer, err = zlib.NewWriterLevel(&k.deflated, k.level); err != nil {
+			return nil, 0, err
+		}
+	} else {
+		k.writer.Reset(&k.deflated)
+	}
+	if _, err := k.writer.Write(chunk); err != nil {
+		return nil, 0, err
+	}
+	if err := k.writer.Close(); err != nil {
+		return nil, 0, err
+	}
+	if k.deflated.Len() >= len(chunk) {
+		return chunk, k.skipDeflate(), nil
+	}
+	return k.deflated.Bytes(), 0, nil
+}
+
+// unpack returns the size bytes that pack was given, in memory of their own.
+func (k *packer) unpack(packed []byte, skipped uint32, size int) ([]byte, error) {
+	chunk := make([]byte, size)
+	if k.level > 0 && skipped&k.skipDeflate() == 0 {
+		r, err := zlib.NewReader(bytes.NewReader(packed))
+		if err == nil {
+			_, err = io.ReadFull(r, chunk)
+		}
+		if err == nil {
+			if n, end := r.Read(make([]byte, 1)); n > 0 || end != io.EOF {
+				err = fmt.Errorf("more than %d bytes, or no end: %v", size, end)
+			}
+		}
+		if err != nil {
+			return nil, corrupt.Errorf("deflated chunk", -1, "%w", err)
+		}
+	} else {
+		if len(packed) != size {
+			return nil, corrupt.Errorf("chunk", -1, "%d bytes, want %d", len(packed), size)
+		}
+		copy(chunk, packed)
+	}
+	if k.shuffle && k.element > 1 {
+		out := make([]byte, size)
+		unshuffle(out, chunk, k.element)
+		chunk = out
+	}
+	return chunk, nil
+}
+
+// shuffle puts the first bytes of all elements together, then the second ones, and so on.
+func shuffle(dst, src []byte, element int) {
+	n := len(src) / element
+	for b := range element {
+		to := dst[b*n : (b+1)*n]
+		for i, at := 0, b; i < len(to); i, at = i+1, at+element {
+			to[i] = src[at]
+		}
+	}
+}
+
+func unshuffle(dst, src []byte, element int) {
+	n := len(src) / element
+	for b := range element {
+		for i, c := range src[b*n : (b+1)*n] {
+			dst[i*element+b] = c
+		}
+	}
+}

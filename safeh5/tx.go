@@ -1,0 +1,125 @@
+package safeh5
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cidstore/cidstore/hdf5io"
+)
+
+// Tx is what an Update changes. Paths are absolute, "/a/b", at most 8 names deep. It is for one
+// goroutine, until change returns. After an error of any method the Update fails.
+type Tx struct {
+	inner    *hdf5io.Tx
+	datasets map[string]*Dataset // those that were touched
+	changed  bool
+	done     bool
+	err      error // the first
+	open     int   // bytes of chunks that are kept in memory
+}
+
+// mostOpen is how many bytes of chunks under way a Tx keeps before it writes them.
+const mostOpen = 16 << 20
+
+var errOver = errors.New("the Update is over")
+
+// begin tells why nothing more can be done.
+func (tx *Tx) begin() error {
+	if tx.done {
+		return errOver
+	}
+	return tx.err
+}
+
+// fail notes the first error.
+func (tx *Tx) fail(err error) error {
+	if err != nil && tx.err == nil {
+		tx.err = err
+	}
+	return err
+}
+
+// CreateGroup makes a group, and those above it that are missing. One that is there is no error.
+func (tx *Tx) CreateGroup(path string) error {
+	if err := tx.begin(); err != nil {
+		return err
+	}
+	return tx.fail(tx.groups(path))
+}
+
+// groups makes a group and those above it.
+func (tx *Tx) groups(path string) error {
+	if !strings.HasPrefix(path, "/") {
+		return fmt.Errorf("path %q does not begin with /", path)
+	}
+	for at := 1; at < len(path); {
+		end := len(path)
+		if i := strings.IndexByte(path[at:], '/'); i >= 0 {
+			end = at + i
+		}
+		made, err := tx.inner.EnsureGroup(path[:end])
+		if err != nil {
+			return err
+		}
+		tx.changed = tx.changed || made
+		at = end + 1
+	}
+	return nil
+}
+
+// Delete takes the group or dataset at path, and all below it, out of the file. Later Updates
+// use its space again.
+func (tx *Tx) Delete(path string) error {
+	if err := tx.begin(); err != nil {
+		return err
+	}
+	for p, d := range tx.datasets {
+		if p == path || strings.HasPrefix(p, path+"/") {
+			d.forget()
+			delete(tx.datasets, p)
+		}
+	}
+	tx.changed = true
+	return tx.fail(tx.inner.Remove(path))
+}
+
+// SetAttribute gives the group or dataset at path an attribute, in place of one of the
+// same name. The value is of a type that an element can be, a slice of those, a
+// string, or a slice of strings; an attribute has less than 64 KiB.
+func (tx *Tx) SetAttribute(path, name string, value any) error {
+	if err := tx.begin(); err != nil {
+		return err
+	}
+	a, err := attributeOf(name, value)
+	if err != nil {
+		return tx.fail(fmt.Errorf("attribute %q of %s: %w", name, path, err))
+	}
+	tx.changed = true
+	return tx.fail(tx.inner.SetAttribute(path, a))
+}
+
+// RemoveAttribute takes an attribute away; ErrNotFound.
+func (tx *Tx) RemoveAttribute(path, name string) error {
+	if err := tx.begin(); err != nil {
+		return err
+	}
+	tx.changed = true
+	return tx.fail(tx.inner.RemoveAttribute(path, name))
+}
+
+// flush writes what datasets keep in memory, in order of their paths.
+func (tx *Tx) flush() error {
+	paths := make([]string, 0, len(tx.datasets))
+	for path := range tx.datasets {
+		paths = append(paths, path)
+	}
+	slices.Sort(paths)
+	for _, path := range paths {
+		if err := tx.datasets[path].flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
