@@ -1,0 +1,258 @@
+package safeh5
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// campaign reports whether the long forms run: scripts/crash asks for them.
+func campaign() bool { return os.Getenv("CIDSTORE_CAMPAIGN") == "1" }
+
+const crashPath = "/a.h5"
+
+// on is small on another file system.
+func on(fs vfs.FS) *Options {
+	o := small()
+	o.FS = fs
+	return o
+}
+
+// TestCrashEnumeration cuts the power at every call of a life from the creation of the file
+// to Close, and of the next: each disk that may be left has a file that is whole, with
+// the last step that was acknowledged or the one under way, and goes on from there; or,
+// while it is being created, none.
+func TestCrashEnumeration(t *testing.T) {
+	fs := crashfs.New(crashfs.Options{})
+	trace := fs.Record()
+	steps := 14
+	plan := crashfs.Plan{Seed: 1, Subsets: 4, Random: 2, PerCut: 4}
+	least := 150
+	if campaign() {
+		steps, least = 60, 5000
+		plan = crashfs.Plan{Seed: 1, Subsets: 6, Random: 4, PerCut: 14}
+	} else if testing.Short() {
+		steps, plan.PerCut, least = 8, 2, 100
+	}
+	for n := 0; n < steps; n += steps / 2 {
+		f, err := Open(crashPath, on(fs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fs.Mark(n)
+		for i := n; i < n+steps/2; i++ {
+			if err := stepTo(f, i, i+1); err != nil {
+				t.Fatal(err)
+			}
+			fs.Mark(i + 1)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trace.Stop()
+	run := trace.Enumerate(plan)
+	images := 0
+	for image := range run.Images() {
+		acked := -1
+		if n := len(image.Marks); n > 0 {
+			acked = image.Marks[n-1].(int)
+		}
+		if err := checkImage(image, acked, steps); err != nil {
+			t.Fatalf("%v\nimage: %v", err, image)
+		}
+		images++
+	}
+	if images < least {
+		t.Errorf("%d images, want %d", images, least)
+	}
+	t.Logf("%d images", images)
+}
+
+// checkImage looks at a disk that a crash has left after step acked; -1: before the
+// file was there.
+func checkImage(image *crashfs.Image, acked, last int) error {
+	disk := image.FS()
+	if _, err := disk.Stat(crashPath); err != nil && acked >= 0 {
+		return err
+	}
+	f, err := Open(crashPath, on(disk))
+	if err != nil {
+		return fmt.Errorf("%d acknowledged: %w", acked, err)
+	}
+	n, err := stepOf(f)
+	if err != nil || n < acked || n > max(acked, 0)+1 || n > last {
+		return fmt.Errorf("%d acknowledged, %d found: %v", acked, n, err)
+	}
+	if err := stepTo(f, n, n+2); err != nil {
+		return err
+	}
+	again, err := stepOf(f)
+	if err == nil && again != n+2 {
+		err = fmt.Errorf("step %d, want %d", again, n+2)
+	}
+	if err == nil {
+		err = f.Check(context.Background(), nil)
+	}
+	return errors.Join(err, f.Close())
+}
+
+// TestFaultEachCall lets each call to the file system fail, once and from then on, by an
+// error of the disk and by a full one: what was acknowledged is there afterwards.
+func TestFaultEachCall(t *testing.T) {
+	for _, forever := range []bool{false, true} {
+		for _, err := range []error{errfs.ErrIO, vfs.ErrNoSpace} {
+			ops := errfs.Any &^ errfs.Unlock
+			calls := failCall(t, errfs.Rule{Ops: ops, Err: err})
+			if calls < 50 {
+				t.Fatalf("%d calls", calls)
+			}
+			every := 9
+			if campaign() {
+				every = 1
+			} else if testing.Short() {
+				every = 31
+			}
+			for n := 1; n <= calls; n += every {
+				failCall(t, errfs.Rule{Ops: ops, Nth: n, Forever: forever, Partial: 100, Err: err})
+				if t.Failed() {
+					t.Fatalf("call %d of %d, forever %v, %v", n, calls, forever, err)
+				}
+			}
+		}
+	}
+}
+
+// failCall runs a life under the rule and returns how many calls matched.
+func failCall(t *testing.T, rule errfs.Rule) int {
+	t.Helper()
+	disk := crashfs.New(crashfs.Options{})
+	fs := errfs.New(disk)
+	fault := fs.Add(rule)
+	acked, tried := -1, 0
+	if f, err := Open(crashPath, on(fs)); err == nil {
+		acked = 0
+		for range 8 { // some fail, and others may succeed after that
+			tried = acked + 1
+			if stepTo(f, acked, acked+1) == nil {
+				acked++
+			} else if n, err := stepOf(f); err == nil && n != acked && f.file.Failed() == nil {
+				t.Errorf("step %d is seen, %d was acknowledged", n, acked)
+			}
+		}
+		_ = f.Close() // it may fail too
+	}
+	calls := fault.Matched()
+	fs.Clear()
+	f, err := Open(crashPath, on(disk))
+	if err != nil {
+		t.Errorf("afterwards: %v", err)
+		return calls
+	}
+	n, err := stepOf(f)
+	if err != nil || n < acked || n > tried {
+		t.Errorf("%d acknowledged, %d tried, %d found: %v", acked, tried, n, err)
+	}
+	if err := stepTo(f, n, n+2); err != nil {
+		t.Error(err)
+	}
+	checkWhole(t, f)
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	return calls
+}
+
+// TestFaultSync: a sync that fails is not tried again; the file that is opened after it has what was
+// acknowledged, whatever the cache says.
+func TestFaultSync(t *testing.T) {
+	for _, mode := range []crashfs.SyncFailure{crashfs.FailKeep, crashfs.FailRevert, crashfs.FailLost} {
+		for skip := range 3 { // of the data, the slot, the superblock
+			disk := crashfs.New(crashfs.Options{})
+			f, err := Open(crashPath, on(disk))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := stepTo(f, 0, 3); err != nil {
+				t.Fatal(err)
+			}
+			disk.FailSync(mode, skip, 1)
+			if err := stepTo(f, 3, 4); !errors.Is(err, ErrFailed) {
+				t.Fatalf("%v", err)
+			}
+			if err := stepTo(f, 3, 4); !errors.Is(err, ErrFailed) {
+				t.Fatalf("a second time: %v", err)
+			}
+			if n, err := stepOf(f); n != 3 || err != nil {
+				t.Errorf("step %d: %v", n, err)
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if f, err = Open(crashPath, on(disk)); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := stepOf(f); err != nil || n < 3 || n > 4 || n == 4 && skip == 0 {
+				t.Errorf("mode %d, sync %d: step %d: %v", mode, skip, n, err)
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestFaultDiskFull runs on disks of many sizes: an Update that finds no room says so and
+// changes nothing, deletions make room, and the file stays whole.
+func TestFaultDiskFull(t *testing.T) {
+	full := 0
+	for size := int64(48 << 10); size <= 192<<10; size += 16 << 10 {
+		disk := crashfs.New(crashfs.Options{Capacity: size})
+		f, err := Open(crashPath, on(disk))
+		if errors.Is(err, ErrNoSpace) {
+			if _, err := disk.Stat(crashPath + newSuffix); err == nil {
+				t.Error("a half-made file is left")
+			}
+			full++
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for ; n < 60; n++ {
+			if err := stepTo(f, n, n+1); errors.Is(err, ErrNoSpace) {
+				full++
+				break
+			} else if err != nil {
+				t.Fatalf("%d bytes, step %d: %v", size, n, err)
+			}
+		}
+		if got, err := stepOf(f); err != nil || got != n {
+			t.Fatalf("%d bytes: step %d, want %d: %v", size, got, n, err)
+		}
+		checkWhole(t, f)
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		disk.SetCapacity(0)
+		if f, err = Open(crashPath, on(disk)); err != nil {
+			t.Fatal(err)
+		}
+		if err := stepTo(f, n, n+3); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if full == 0 {
+		t.Error("no disk was full")
+	}
+}

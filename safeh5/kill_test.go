@@ -1,0 +1,224 @@
+package safeh5
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cidstore/cidstore/internal/oracle"
+)
+
+const childVariable = "CIDSTORE_SAFEH5_CHILD" // path of the file
+
+// TestKillChild is the process that is killed; alone it does nothing.
+func TestKillChild(t *testing.T) {
+	path := os.Getenv(childVariable)
+	if path == "" {
+		t.Skip("a part of TestKill")
+	}
+	f, err := Open(path, small())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := stepOf(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("open %d\n", n)
+	for ; ; n++ {
+		fmt.Printf("begin %d\n", n+1)
+		if err := stepTo(f, n, n+1); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("acked %d\n", n+1)
+	}
+}
+
+// h5pyReader is testdata/reader.py under way.
+type h5pyReader struct {
+	t   *testing.T
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+func startReader(t *testing.T) *h5pyReader {
+	t.Helper()
+	cmd := exec.Command(oracle.H5py(t), filepath.Join("testdata", "reader.py"))
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(10*time.Minute, func() { _ = cmd.Process.Kill() }) // it hangs
+	t.Cleanup(func() {
+		watchdog.Stop()
+		_ = in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &h5pyReader{t, in, bufio.NewScanner(out)}
+}
+
+// ask sends one command and returns the answer.
+func (r *h5pyReader) ask(command string) string {
+	r.t.Helper()
+	if _, err := fmt.Fprintln(r.in, command); err != nil {
+		r.t.Fatal(err)
+	}
+	if !r.out.Scan() {
+		r.t.Fatalf("%s: h5py has ended: %v", command, r.out.Err())
+	}
+	return r.out.Text()
+}
+
+// killed runs a program that says what it acknowledges, kills it a moment after some
+// lines, and returns the last step that it acknowledged and the last that it began; -1: none.
+func killed(t *testing.T, r *rand.Rand, cmd *exec.Cmd) (acked, begun int) {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errout strings.Builder
+	cmd.Stderr = &errout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines, least, moment := bufio.NewScanner(out), 1+r.IntN(30), time.Duration(r.IntN(3000))*time.Microsecond
+	acked, begun = -1, -1
+	for seen := 0; lines.Scan(); {
+		word, n := "", 0
+		if _, err := fmt.Sscan(lines.Text(), &word, &n); err != nil {
+			continue
+		}
+		switch word {
+		case "open":
+			acked, begun = n, n
+		case "begin":
+			begun = n
+		case "acked":
+			acked = n
+		}
+		if seen++; seen == least { // the rest of what it says is read too
+			time.AfterFunc(moment, func() { _ = cmd.Process.Kill() })
+		}
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != -1 {
+		t.Fatalf("it was not killed: %v\n%s", err, errout.String())
+	}
+	return acked, begun
+}
+
+// TestKill kills a writer of one file again and again: h5py opens the file each time, with all
+// that was acknowledged, and so does the next writer.
+func TestKill(t *testing.T) {
+	kills := 3
+	if campaign() {
+		kills = 300
+	}
+	reader := startReader(t)
+	path := filepath.Join(t.TempDir(), "a.h5")
+	r := rand.New(rand.NewPCG(1, 2))
+	steps := 0
+	for i := range kills {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKillChild$")
+		cmd.Env = append(os.Environ(), childVariable+"="+path)
+		acked, begun := killed(t, r, cmd)
+		answer := reader.ask("check " + path)
+		n := -1
+		if _, err := fmt.Sscanf(answer, "step %d", &n); err != nil || n < acked || n > max(begun, 0) {
+			t.Fatalf("kill %d: %d acknowledged, %d begun, h5py says %q", i, acked, begun, answer)
+		}
+		steps = n
+		if steps > 400 { // h5py compares all of them each time
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Logf("%d kills: the file was opened by h5py, and whole, %d times; %d steps in the last", kills, kills, steps)
+}
+
+// TestKillH5py kills the same program written with h5py, and counts how often its file was
+// lost. It compares nothing: it is for the record.
+func TestKillH5py(t *testing.T) {
+	if !campaign() {
+		t.Skip("for the record; CIDSTORE_CAMPAIGN=1 runs it")
+	}
+	reader := startReader(t)
+	python := oracle.H5py(t)
+	path := filepath.Join(t.TempDir(), "a.h5")
+	r := rand.New(rand.NewPCG(1, 2))
+	unreadable, incomplete := 0, 0
+	const kills = 300
+	for range kills {
+		acked, _ := killed(t, r, exec.Command(python, filepath.Join("testdata", "writer.py"), path))
+		if acked < 0 {
+			acked = 0
+		}
+		answer := reader.ask(fmt.Sprintf("kept %d %s", acked, path))
+		if strings.HasPrefix(answer, "kept") && acked < 400 {
+			continue
+		}
+		if strings.Contains(answer, "AssertionError") {
+			incomplete++
+		} else if strings.HasPrefix(answer, "failed") {
+			unreadable++
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("h5py: %d kills: %d times the file could not be opened or read, %d times flushed steps were missing", kills, unreadable, incomplete)
+}
+
+// TestForeignReaderBesideWriter: h5py opens the file after every Update and reads all of it, and a
+// file that it holds open stays what it was for as many Updates as the options say.
+func TestForeignReaderBesideWriter(t *testing.T) {
+	reader, holder := startReader(t), startReader(t) // one process shares what it opens twice
+	path := filepath.Join(t.TempDir(), "a.h5")
+	o := small()
+	o.KeepUpdates = 8
+	f, err := Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(r *h5pyReader, command string, want int) {
+		t.Helper()
+		if answer := r.ask(command); answer != fmt.Sprintf("step %d", want) {
+			t.Fatalf("%s: %s, want step %d", command, answer, want)
+		}
+	}
+	for n := 1; n <= 30; n++ {
+		if err := stepTo(f, n-1, n); err != nil {
+			t.Fatal(err)
+		}
+		ask(reader, "check "+path, n)
+		switch n % 10 {
+		case 1:
+			ask(holder, "hold "+path, n)
+		case 9:
+			ask(holder, "held", n-8)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
