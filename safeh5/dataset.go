@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
 // Unlimited as one of Spec.MaxDims lets that dimension grow without end.
@@ -91,25 +92,15 @@ func (tx *Tx) createDataset(name string, spec Spec) (*Dataset, error) {
 	tx.changed = true
 	d := tx.dataset(name, inner)
 	if chunk == nil {
-		size, err := pieceSize(t, spec.Dims)
-		if err != nil {
+		size, ok := bytesOf(t, spec.Dims)
+		if !ok || size > mostPiece {
+			return nil, fmt.Errorf("%v elements of %d bytes in one piece, limit %d bytes; give Spec.Chunk", spec.Dims, t.Size(), mostPiece)
+		}
+		if err := d.openPiece(int64(size)); err != nil {
 			return nil, err
 		}
-		d.piece = make([]byte, size)
 	}
 	return d, nil
-}
-
-// pieceSize is the size of a dataset in one piece.
-func pieceSize(t hdf5io.Datatype, dims []uint64) (int, error) {
-	size := uint64(t.Size())
-	for _, n := range dims {
-		if n > 0 && size > mostPiece/n {
-			return 0, fmt.Errorf("%v elements of %d bytes in one piece, limit %d bytes; give Spec.Chunk", dims, t.Size(), mostPiece)
-		}
-		size *= n
-	}
-	return int(size), nil
 }
 
 // chunks is the form of the chunks, or nil.
@@ -126,10 +117,10 @@ func (s *Spec) chunks(t hdf5io.Datatype) ([]uint32, error) {
 	}
 	size := uint64(t.Size())
 	for _, n := range chunk {
-		if n == 0 || uint64(n) > mostChunk/max(size, 1) {
+		size *= uint64(n)
+		if size == 0 || size > mostChunk {
 			return nil, fmt.Errorf("chunks of %v elements of %d bytes, want 1 to %d bytes", chunk, t.Size(), mostChunk)
 		}
-		size *= uint64(n)
 	}
 	return chunk, nil
 }
@@ -164,7 +155,23 @@ func (tx *Tx) Dataset(path string) (*Dataset, error) {
 	if err != nil {
 		return nil, tx.fail(err)
 	}
-	return tx.dataset(path, inner), nil
+	d := tx.dataset(path, inner)
+	if size, ok := bytesOf(d.typ, d.chunk); d.chunk != nil && (!ok || size > mostChunk) {
+		return nil, tx.fail(corrupt.Errorf("dataset "+path, -1, "chunks of %v elements of %d bytes, limit %d bytes", d.chunk, d.typ.Size(), mostChunk))
+	}
+	return d, nil
+}
+
+// bytesOf is the size of so many elements, and whether a dataset can have as many.
+func bytesOf(t hdf5io.Datatype, dims []uint64) (uint64, bool) {
+	size := uint64(t.Size())
+	for _, n := range dims {
+		if n > 0 && size > math.MaxInt64/n {
+			return 0, false
+		}
+		size *= n
+	}
+	return size, true
 }
 
 func (tx *Tx) dataset(path string, inner *hdf5io.TxDataset) *Dataset {
@@ -243,11 +250,8 @@ func (d *Dataset) append(p []byte) error {
 	if len(d.dims) == 0 {
 		return errors.New("a single element has no rows")
 	}
-	row := uint64(d.typ.Size())
-	for _, n := range d.dims[1:] {
-		row *= n
-	}
-	if row == 0 || uint64(len(p))%row != 0 {
+	row, ok := bytesOf(d.typ, d.dims[1:])
+	if !ok || row == 0 || uint64(len(p))%row != 0 {
 		return fmt.Errorf("%d bytes, want rows of %d", len(p), row)
 	}
 	start, count := make([]uint64, len(d.dims)), slices.Clone(d.dims)
@@ -277,7 +281,6 @@ func (d *Dataset) WriteBytes(start, count []uint64, p []byte) error {
 }
 
 func (d *Dataset) write(start, count []uint64, p []byte) error {
-	size := uint64(d.typ.Size())
 	if len(start) != len(d.dims) || len(count) != len(d.dims) {
 		return fmt.Errorf("a box of %d and %d dimensions, want %d", len(start), len(count), len(d.dims))
 	}
@@ -285,12 +288,8 @@ func (d *Dataset) write(start, count []uint64, p []byte) error {
 		if start[i] > d.dims[i] || n > d.dims[i]-start[i] {
 			return fmt.Errorf("a box of %v elements at %v, the dataset has %v", count, start, d.dims)
 		}
-		if n > 0 && size > math.MaxInt/n {
-			return fmt.Errorf("a box of %v elements", count)
-		}
-		size *= n
 	}
-	if size != uint64(len(p)) {
+	if size, ok := bytesOf(d.typ, count); !ok || size != uint64(len(p)) {
 		return fmt.Errorf("%d bytes for %v elements of %d bytes", len(p), count, d.typ.Size())
 	}
 	if len(p) == 0 {
@@ -306,18 +305,27 @@ func (d *Dataset) write(start, count []uint64, p []byte) error {
 // writePiece changes a dataset that is in one piece.
 func (d *Dataset) writePiece(start, count []uint64, p []byte) error {
 	if d.piece == nil {
-		size, err := pieceSize(d.typ, d.dims)
+		address, size := d.inner.Extent()
+		if err := d.openPiece(size); err != nil {
+			return err
+		}
+		old, err := d.tx.inner.Base().Bytes(address, int(size))
 		if err != nil {
 			return err
 		}
-		address, _ := d.inner.Extent()
-		old, err := d.tx.inner.Base().Bytes(address, size)
-		if err != nil {
-			return err
-		}
-		d.piece = slices.Clone(old)
+		copy(d.piece, old)
 	}
 	box{to: d.dims, from: count, count: count, element: int(d.typ.Size())}.copy(d.piece, start, p, nil)
+	return nil
+}
+
+// openPiece makes room for a dataset in one piece, until the Update ends.
+func (d *Dataset) openPiece(size int64) error {
+	if size > mostPiece-d.tx.pieces {
+		return fmt.Errorf("%d bytes in one piece and %d of others, limit of an Update %d", size, d.tx.pieces, mostPiece)
+	}
+	d.tx.pieces += size
+	d.piece = make([]byte, size)
 	return nil
 }
 
@@ -374,17 +382,14 @@ func (d *Dataset) writeChunk(at, start, count []uint64, p []byte) error {
 	}
 	b.copy(chunk, to, p, from)
 	if d.tx.open > mostOpen {
-		return d.tx.flush()
+		return d.tx.each((*Dataset).flush)
 	}
 	return nil
 }
 
 func (d *Dataset) chunkBytes() int {
-	size := int(d.typ.Size())
-	for _, n := range d.chunk {
-		size *= int(n)
-	}
-	return size
+	size, _ := bytesOf(d.typ, d.chunk)
+	return int(size)
 }
 
 // openChunk returns a chunk to be changed; fresh: all of it will be.
@@ -458,7 +463,7 @@ func (d *Dataset) close(key [4]uint64) {
 	}
 }
 
-// flush writes what is in memory.
+// flush writes the chunks that are in memory.
 func (d *Dataset) flush() error {
 	keys := slices.SortedFunc(maps.Keys(d.open), func(a, b [4]uint64) int { return slices.Compare(a[:], b[:]) })
 	for _, key := range keys {
@@ -467,14 +472,15 @@ func (d *Dataset) flush() error {
 		}
 		d.close(key)
 	}
-	if d.piece == nil {
-		return nil
-	}
-	if err := d.inner.Replace(d.piece); err != nil {
+	return nil
+}
+
+// finish writes all that is in memory, for the commit.
+func (d *Dataset) finish() error {
+	if err := d.flush(); err != nil || d.piece == nil {
 		return err
 	}
-	d.piece = nil
-	return nil
+	return d.inner.Replace(d.piece)
 }
 
 // forget drops what is in memory: the dataset is deleted.

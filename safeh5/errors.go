@@ -33,8 +33,11 @@ var (
 
 // foreign makes ErrForeign of what hdf5io says of a file that is not ours.
 func foreign(err error) error {
-	if errors.Is(err, hdf5io.ErrNotOurs) || errors.Is(err, hdf5io.ErrForeignEdit) || errors.Is(err, hdf5io.ErrVersion) {
-		return fmt.Errorf("%w, and does not write to it; package hdf5 reads HDF5 files of any program (%w)", ErrForeign, err)
+	switch {
+	case errors.Is(err, hdf5io.ErrNotOurs): // its text is about stores
+		return fmt.Errorf("%w, and does not write to it; package hdf5 reads HDF5 files of any program", ErrForeign)
+	case errors.Is(err, hdf5io.ErrForeignEdit) || errors.Is(err, hdf5io.ErrVersion):
+		return fmt.Errorf("%w, and does not write to it; package hdf5 reads it (%w)", ErrForeign, err)
 	}
 	return err
 }

@@ -136,7 +136,7 @@ func (f *File) Update(change func(*Tx) error) error {
 	if !tx.changed {
 		return nil
 	}
-	if err := tx.flush(); err != nil {
+	if err := tx.each((*Dataset).finish); err != nil {
 		return err
 	}
 	v, err := inner.Commit(nil)

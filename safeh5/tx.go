@@ -3,6 +3,7 @@ package safeh5
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,6 +19,7 @@ type Tx struct {
 	done     bool
 	err      error // the first
 	open     int   // bytes of chunks that are kept in memory
+	pieces   int64 // bytes of datasets in one piece that are
 }
 
 // mostOpen is how many bytes of chunks under way a Tx keeps before it writes them.
@@ -109,15 +111,10 @@ func (tx *Tx) RemoveAttribute(path, name string) error {
 	return tx.fail(tx.inner.RemoveAttribute(path, name))
 }
 
-// flush writes what datasets keep in memory, in order of their paths.
-func (tx *Tx) flush() error {
-	paths := make([]string, 0, len(tx.datasets))
-	for path := range tx.datasets {
-		paths = append(paths, path)
-	}
-	slices.Sort(paths)
-	for _, path := range paths {
-		if err := tx.datasets[path].flush(); err != nil {
+// each calls do for all datasets that were touched, in order of their paths.
+func (tx *Tx) each(do func(*Dataset) error) error {
+	for _, path := range slices.Sorted(maps.Keys(tx.datasets)) {
+		if err := do(tx.datasets[path]); err != nil {
 			return err
 		}
 	}

@@ -40,8 +40,8 @@ func rowOf(r int) reading {
 	return reading{uint32(r), float64(r) / 2, r%3 == 0, [2]int16{int16(-r), int16(r)}, fmt.Sprintf("row %d", r), [3]byte{'m', byte('a' + r%26)}}
 }
 
-// bytesOf is the row as it stands in the file.
-func bytesOf(r reading) []byte {
+// fileBytes is the row as it stands in the file.
+func fileBytes(r reading) []byte {
 	p := binary.LittleEndian.AppendUint32(nil, r.Seq)
 	p = binary.LittleEndian.AppendUint64(p, math.Float64bits(r.Value))
 	if r.Ok {
@@ -115,7 +115,7 @@ func wanted(n int) map[string]any {
 	}
 	var rows []byte
 	for r := range rowsOf(n) {
-		rows = append(rows, bytesOf(rowOf(r))...)
+		rows = append(rows, fileBytes(rowOf(r))...)
 	}
 	grid, piece := make([]float64, 60), make([]int64, 5)
 	for i := 1; i <= n; i++ {

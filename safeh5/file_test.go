@@ -1,0 +1,434 @@
+package safeh5
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cidstore/cidstore/hdf5"
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/oracle"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// opened opens a file and closes it when the test ends.
+func opened(t *testing.T, path string, o *Options) *File {
+	t.Helper()
+	f, err := Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil && !errors.Is(err, ErrClosed) {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+func TestOneWriterAndReaders(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.h5")
+	if _, err := Open(path, &Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("for reading, not there: %v", err)
+	}
+	w := opened(t, path, small())
+	if err := stepTo(w, 0, 2); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, nil); !errors.Is(err, ErrLocked) {
+		t.Errorf("a second writer: %v", err)
+	}
+	r := opened(t, path, &Options{ReadOnly: true})
+	if err := r.Update(func(*Tx) error { return nil }); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("Update of a reader: %v", err)
+	}
+	// The reader keeps its state until it is refreshed, whatever the writer does.
+	if err := stepTo(w, 2, 30); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := stepOf(r); n != 2 || err != nil {
+		t.Errorf("step %d: %v", n, err)
+	}
+	for _, want := range []bool{true, false} {
+		if newer, err := r.Refresh(); newer != want || err != nil {
+			t.Errorf("refresh: %v, want %v: %v", newer, want, err)
+		}
+		if n, err := stepOf(r); n != 30 || err != nil {
+			t.Errorf("step %d: %v", n, err)
+		}
+	}
+	if err := r.Check(context.Background(), func(err error) { t.Error(err) }); err != nil {
+		t.Error(err)
+	}
+	if err := w.Close(); err != nil { // with a reader that has it open
+		t.Fatal(err)
+	}
+	w = opened(t, path, small())
+	if err := stepTo(w, 30, 31); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestClosed(t *testing.T) {
+	f := opened(t, filepath.Join(t.TempDir(), "a.h5"), nil)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, refresh := f.Refresh()
+	for i, err := range []error{
+		f.Close(), f.Update(func(*Tx) error { return nil }), f.View(func(*hdf5.File) error { return nil }), refresh, f.Check(context.Background(), nil),
+	} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+}
+
+// TestUpdateIsAtomic: what an Update has done is gone if it fails, and so is what panics.
+func TestUpdateIsAtomic(t *testing.T) {
+	f := opened(t, filepath.Join(t.TempDir(), "a.h5"), small())
+	if err := stepTo(f, 0, 3); err != nil {
+		t.Fatal(err)
+	}
+	stop := errors.New("stop")
+	if err := f.Update(func(tx *Tx) error { return errors.Join(step(tx, 4), stop) }); !errors.Is(err, stop) {
+		t.Error(err)
+	}
+	var kept *Tx
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		_ = f.Update(func(tx *Tx) error {
+			kept = tx
+			if err := step(tx, 4); err != nil {
+				t.Error(err)
+			}
+			panic("stop")
+		})
+	}()
+	if err := kept.CreateGroup("/late"); !errors.Is(err, errOver) {
+		t.Errorf("after the Update: %v", err)
+	}
+	// An error of a method that change overlooks is the Update's.
+	if err := f.Update(func(tx *Tx) error {
+		_ = tx.Delete("/nothing")
+		return step(tx, 4)
+	}); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	before := f.file.View().Commit()
+	if err := f.Update(func(tx *Tx) error { _, err := tx.Dataset("/grid"); return err }); err != nil {
+		t.Error(err)
+	}
+	if f.file.View().Commit() != before {
+		t.Error("an Update without a change has written something")
+	}
+	if n, err := stepOf(f); n != 3 || err != nil {
+		t.Errorf("step %d: %v", n, err)
+	}
+	if err := stepTo(f, 3, 5); err != nil {
+		t.Fatal(err)
+	}
+	checkWhole(t, f)
+}
+
+// TestMisuse: each mistake is one clear error, and the Update fails.
+func TestMisuse(t *testing.T) {
+	f := opened(t, filepath.Join(t.TempDir(), "a.h5"), small())
+	if err := stepTo(f, 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	type hidden struct{ a int }
+	type bare struct{ Text string }
+	grid := func(do func(*Dataset) error) func(*Tx) error {
+		return func(tx *Tx) error {
+			d, err := tx.Dataset("/grid")
+			if err != nil {
+				return err
+			}
+			return do(d)
+		}
+	}
+	create := func(spec Spec) func(*Tx) error {
+		return func(tx *Tx) error { _, err := tx.CreateDataset("/new", spec); return err }
+	}
+	for text, change := range map[string]func(*Tx) error{
+		`does not begin with /`:  func(tx *Tx) error { return tx.CreateGroup("a") },
+		`/grid is a dataset`:     func(tx *Tx) error { return tx.CreateGroup("/grid/a") },
+		`more than 8`:            func(tx *Tx) error { return tx.CreateGroup("/1/2/3/4/5/6/7/8/9") },
+		`/log is there already`:  func(tx *Tx) error { _, err := tx.CreateDataset("/log", Spec{Type: 0.0}); return err },
+		`has no fixed size`:      create(Spec{Type: []int{1}}),
+		`no Type`:                create(Spec{}),
+		`want hdf5io.String`:     create(Spec{Type: ""}),
+		`is not exported`:        create(Spec{Type: hidden{}}),
+		`want its size in bytes`: create(Spec{Type: bare{}}),
+		`5 dimensions`:           create(Spec{Type: 0.0, Dims: []uint64{1, 1, 1, 1, 1}}),
+		`has no chunks`:          create(Spec{Type: 0.0, Gzip: 1}),
+		`give Spec.Chunk`:        create(Spec{Type: 0.0, Dims: []uint64{1 << 40}}),
+		`want 1 to 67108864`:     create(Spec{Type: 0.0, Dims: []uint64{1}, Chunk: []uint32{1 << 24}}),
+		`want 0 to 9`:            create(Spec{Type: 0.0, Dims: []uint64{1}, Chunk: []uint32{1}, Gzip: 10}),
+		`its maximum is 1`:       create(Spec{Type: 0.0, Dims: []uint64{2}, MaxDims: []uint64{1}}),
+		`elements are f32`:       grid(func(d *Dataset) error { return Append(d, []float64{1}) }),
+		`want rows of 40`:        grid(func(d *Dataset) error { return Append(d, []float32{1}) }),
+		`want [6 10] to`:         grid(func(d *Dataset) error { return d.Grow(7, 10) }),
+		`the dataset has [6 10]`: grid(func(d *Dataset) error { return Write(d, []uint64{5, 0}, []uint64{2, 1}, []float32{1, 2}) }),
+		`4 bytes for [1 2]`:      grid(func(d *Dataset) error { return Write(d, []uint64{5, 0}, []uint64{1, 2}, []float32{1}) }),
+		`want 2`:                 grid(func(d *Dataset) error { return Write(d, []uint64{5}, []uint64{1}, []float32{1}) }),
+		`it was deleted`: func(tx *Tx) error {
+			d, err := tx.Dataset("/grid")
+			return errors.Join(err, tx.Delete("/grid"), Write(d, nil, nil, make([]float32, 60)))
+		},
+		`at most 10 without NUL`: func(tx *Tx) error {
+			d, err := tx.Dataset("/log/rows")
+			return errors.Join(err, Append(d, []reading{{Name: "eleven bytes"}}))
+		},
+		`no value`:                func(tx *Tx) error { return tx.SetAttribute("/", "a", nil) },
+		`attribute message of 8`:  func(tx *Tx) error { return tx.SetAttribute("/", "a", make([]float64, 10_000)) },
+		`attribute "no" of /grid`: func(tx *Tx) error { return tx.RemoveAttribute("/grid", "no") },
+	} {
+		err := f.Update(change)
+		if err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v, want %q", err, text)
+		}
+	}
+	for _, o := range []*Options{{KeepUpdates: -1}, {KeepUpdates: mostKeepUpdates + 1}} {
+		if _, err := Open(crashPath, o); err == nil {
+			t.Errorf("options %+v", o)
+		}
+	}
+	if n, err := stepOf(f); n != 1 || err != nil {
+		t.Errorf("step %d: %v", n, err)
+	}
+	checkWhole(t, f)
+}
+
+// TestForeignFiles: what this package did not make, or another program has written to, is refused
+// and stays as it is.
+func TestForeignFiles(t *testing.T) {
+	dir := t.TempDir()
+	refused := func(path, what string) {
+		t.Helper()
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, readOnly := range []bool{false, true} {
+			if _, err := Open(path, &Options{ReadOnly: readOnly}); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "package hdf5 reads") {
+				t.Errorf("%s, read-only %v: %v", what, readOnly, err)
+			}
+		}
+		if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
+			t.Errorf("%s was changed: %v", what, err)
+		}
+	}
+	path := filepath.Join(dir, "a.h5")
+	for what, data := range map[string]string{"an empty file": "", "a text": strings.Repeat("text\n", 10_000)} {
+		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		refused(path, what)
+	}
+	if _, err := Open(dir, nil); !errors.Is(err, ErrForeign) {
+		t.Errorf("a directory: %v", err)
+	}
+	store := filepath.Join(dir, "store.h5")
+	raw, err := vfs.OS().OpenFile(store, vfs.ReadWrite|vfs.Create, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := hdf5io.Create(raw, hdf5io.Options{}, nil, func(*hdf5io.Tx) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Close(), raw.Close()); err != nil {
+		t.Fatal(err)
+	}
+	refused(store, "a store")
+
+	python := oracle.H5py(t)
+	ours := filepath.Join(dir, "ours.h5")
+	f := opened(t, ours, small())
+	if err := stepTo(f, 0, 3); err != nil {
+		t.Fatal(err)
+	}
+	run := func(program string, args ...string) error {
+		_, errout, err := oracle.Run(t, foreignTime, python, append([]string{"-c", "import h5py, sys; " + program}, args...)...)
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, errout)
+		}
+		return err
+	}
+	if err := run("h5py.File(sys.argv[1], 'r+')", ours); err == nil {
+		t.Error("h5py opens for writing what a writer has open")
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := run("h5py.File(sys.argv[1], 'w')['x'] = 1; f = h5py.File(sys.argv[2], 'r+'); f['x'] = list(range(1000)); f.close()", path, ours); err != nil {
+		t.Fatal(err)
+	}
+	refused(path, "a file of h5py")
+	refused(ours, "a file that h5py has written to")
+}
+
+// TestViewsWhileUpdating: each View sees one whole step, however many there are beside a writer.
+func TestViewsWhileUpdating(t *testing.T) {
+	f := opened(t, filepath.Join(t.TempDir(), "a.h5"), small())
+	var readers sync.WaitGroup
+	done := make(chan struct{})
+	for range 3 {
+		readers.Go(func() {
+			for last := 0; ; {
+				n, err := stepOf(f)
+				if err != nil || n < last {
+					t.Errorf("step %d after %d: %v", n, last, err)
+					return
+				}
+				last = n
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	err := stepTo(f, 0, 25)
+	close(done)
+	readers.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkWhole(t, f)
+}
+
+// TestSpaceIsUsedAgain: a file in which as much is deleted as made does not grow, and Close
+// gives back what lies at its end.
+func TestSpaceIsUsedAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.h5")
+	f := opened(t, path, small())
+	values := make([]float64, 20_000)
+	most := int64(0)
+	for n := range 40 {
+		err := f.Update(func(tx *Tx) error {
+			if n > 0 {
+				if err := tx.Delete(fmt.Sprintf("/days/%d", n-1)); err != nil {
+					return err
+				}
+			}
+			return dataset(tx, fmt.Sprintf("/days/%d", n), Spec{Type: 0.0, Dims: []uint64{20_000}, Chunk: []uint32{1000}}, values)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 10 {
+			most = f.file.Space().Size
+		}
+	}
+	if size := f.file.Space().Size; size > most {
+		t.Errorf("%d bytes after 40 updates, %d after 10", size, most)
+	}
+	if err := f.Update(func(tx *Tx) error { return tx.Delete("/days") }); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() > 200<<10 {
+		t.Errorf("%d bytes after all was deleted: %v", info.Size(), err)
+	}
+}
+
+// TestManyChunksInMemory: an Update that touches more chunks than it keeps in memory, and
+// each of them twice.
+func TestManyChunksInMemory(t *testing.T) {
+	f := opened(t, filepath.Join(t.TempDir(), "a.h5"), nil)
+	const chunks, size = 24, 1 << 17 // elements of 8 bytes: 24 MiB
+	err := f.Update(func(tx *Tx) error {
+		d, err := tx.CreateDataset("/a", Spec{Type: int64(0), Dims: []uint64{chunks * size}, Chunk: []uint32{size}, Shuffle: true, Gzip: 1})
+		if err != nil {
+			return err
+		}
+		for round := range int64(2) {
+			for i := range uint64(chunks) {
+				if err := Write(d, []uint64{i*size + uint64(round)}, []uint64{1}, []int64{int64(i) + round}); err != nil {
+					return err
+				}
+			}
+		}
+		if tx.open > mostOpen+8*size {
+			t.Errorf("%d bytes in memory", tx.open)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = f.View(func(h *hdf5.File) error {
+		root, err := h.Root()
+		if err != nil {
+			return err
+		}
+		d, err := root.Dataset("a")
+		if err != nil {
+			return err
+		}
+		for i := range uint64(chunks) {
+			b, err := d.Read(i*size, 3)
+			if err != nil {
+				return err
+			}
+			if v, err := b.Int64s(); err != nil || v[0] != int64(i) || v[1] != int64(i)+1 || v[2] != 0 {
+				return fmt.Errorf("chunk %d: %v, %v", i, v, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	checkWhole(t, f)
+}
+
+// TestLeftover: what a crash left of a file in the making is no hindrance; what else
+// stands there is.
+func TestLeftover(t *testing.T) {
+	disk := crashfs.New(crashfs.Options{})
+	raw, err := disk.OpenFile(crashPath+newSuffix, vfs.ReadWrite|vfs.Create, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := hdf5io.LockWriter(raw); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(crashPath, on(disk)); !errors.Is(err, ErrLocked) {
+		t.Errorf("it is being made: %v", err)
+	}
+	if err := raw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f := opened(t, crashPath, on(disk))
+	if _, err := disk.Stat(crashPath + newSuffix); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the leftover: %v", err)
+	}
+	if err := stepTo(f, 0, 1); err != nil {
+		t.Error(err)
+	}
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "a.h5"+newSuffix), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(filepath.Join(dir, "a.h5"), nil); err == nil || !strings.Contains(err.Error(), "in the way") {
+		t.Errorf("a directory in the way: %v", err)
+	}
+}
