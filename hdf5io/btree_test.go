@@ -91,7 +91,11 @@ func (tt *testTree) geometry(t rapid.TB) *geometry {
 // set is an edit that gives the chunk at coord a new address.
 func (tt *testTree) set(coord [4]uint64) chunkEdit {
 	tt.next += 8
-	return chunkEdit{coord: coord, address: tt.next, size: tt.stored}
+	e := chunkEdit{coord: coord, address: tt.next, size: tt.stored}
+	if tt.shape.packed && tt.next%16 == 0 {
+		e.size, e.skipped = uint32(5+tt.next%999), tt.shape.optional
+	}
+	return e
 }
 
 // update applies edits to tree and model, and compares everything the law says:
@@ -207,6 +211,7 @@ var testShapes = []indexShape{
 	{rank: 3, chunkBytes: 1, nodeSize: 1024},
 	{rank: 4, filtered: true, chunkBytes: maxChunkBytes, nodeSize: 512},
 	{rank: 1, filtered: true, chunkBytes: 192, nodeSize: 2048},
+	{rank: 2, filtered: true, packed: true, optional: 2, chunkBytes: 1000, nodeSize: 512},
 }
 
 func TestGeometry(t *testing.T) {

@@ -113,9 +113,9 @@ func TestDatatypeText(t *testing.T) {
 }
 
 func drawDatatype(t *rapid.T, depth int) Datatype {
-	kinds := 6
+	kinds := 8
 	if depth == 3 {
-		kinds = 4
+		kinds = 6
 	}
 	switch rapid.IntRange(0, kinds-1).Draw(t, "class") {
 	case 0:
@@ -127,6 +127,10 @@ func drawDatatype(t *rapid.T, depth int) Datatype {
 	case 3:
 		return String(rapid.IntRange(1, 300).Draw(t, "size"))
 	case 4:
+		return Float32()
+	case 5:
+		return Bool()
+	case 6:
 		return Array(drawDatatype(t, depth+1), rapid.SliceOfN(rapid.Uint32Range(1, 4), 1, maxRank).Draw(t, "dims")...)
 	}
 	var fields []Field
@@ -185,6 +189,9 @@ func drawDataset(t *rapid.T) *datasetHeader {
 		d.maxDims = nil
 	}
 	d.filtered = rapid.Bool().Draw(t, "filtered")
+	if d.filtered {
+		d.packing = packing{rapid.Bool().Draw(t, "shuffle"), rapid.Uint8Range(0, maxDeflate).Draw(t, "deflate")}
+	}
 	d.nodeSize = rapid.SampledFrom([]uint32{512, 2048, 65536}).Draw(t, "node")
 	return d
 }
@@ -229,8 +236,12 @@ func sampleHeaders(t rapid.TB) [][]byte {
 	contiguous := datasetHeader{Type: Float64(), dims: []uint64{3}, address: 4096, size: 24}
 	chunked := datasetHeader{Type: element, dims: []uint64{25, 2}, maxDims: []uint64{undefinedAddress, 2},
 		chunk: []uint32{1, 2}, filtered: true, address: 0x4970, nodeSize: 2048, attributes: []Attribute{attribute}}
+	scalar := datasetHeader{Type: Bool(), address: 4096, size: 1}
+	packed, deflated := chunked, chunked
+	packed.packing, deflated.packing = packing{shuffle: true, deflate: 9}, packing{deflate: 1}
+	deflated.Type = Float32()
 	var headers [][]byte
-	for _, encode := range []func([]byte) ([]byte, error){group.append, contiguous.append, chunked.append} {
+	for _, encode := range []func([]byte) ([]byte, error){group.append, contiguous.append, chunked.append, scalar.append, packed.append, deflated.append} {
 		p, err := encode(nil)
 		if err != nil {
 			t.Fatal(err)
@@ -346,6 +357,8 @@ func TestHeaderLimits(t *testing.T) {
 		"no node size":        func(d *datasetHeader) { d.nodeSize = 0 },
 		"contiguous size":     func(d *datasetHeader) { d.size = 32 },
 		"bad type":            func(d *datasetHeader) { d.Type = Uint(3) },
+		"packed, unchecked":   func(d *datasetHeader) { d.filtered, d.deflate = false, 1 },
+		"deflate of level 10": func(d *datasetHeader) { d.filtered, d.deflate = true, 10 },
 		"filter, contiguous":  func(d *datasetHeader) { d.chunk, d.nodeSize, d.size, d.filtered = nil, 0, 32, true },
 		"growing, contiguous": func(d *datasetHeader) { d.chunk, d.nodeSize, d.size, d.maxDims = nil, 0, 32, []uint64{9} },
 		"data nowhere":        func(d *datasetHeader) { d.chunk, d.nodeSize, d.size, d.address = nil, 0, 32, undefinedAddress },
