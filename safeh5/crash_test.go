@@ -35,7 +35,7 @@ func TestCrashEnumeration(t *testing.T) {
 	plan := crashfs.Plan{Seed: 1, Subsets: 4, Random: 2, PerCut: 4}
 	least := 150
 	if campaign() {
-		steps, least = 60, 5000
+		steps, least = 160, 5000
 		plan = crashfs.Plan{Seed: 1, Subsets: 6, Random: 4, PerCut: 14}
 	} else if testing.Short() {
 		steps, plan.PerCut, least = 8, 2, 100

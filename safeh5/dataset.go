@@ -55,6 +55,8 @@ type Dataset struct {
 	open   map[[4]uint64][]byte       // chunks that were changed and not written yet
 	placed map[[4]uint64]hdf5io.Chunk // those that were written
 	piece  []byte                     // of a dataset in one piece that was changed
+
+	scratch []byte // see encode
 }
 
 // CreateDataset makes a dataset of zeros, and the groups above it that are missing. It

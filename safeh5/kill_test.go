@@ -89,7 +89,8 @@ func (r *h5pyReader) ask(command string) string {
 
 // killed runs a program that says what it acknowledges, kills it a moment after some
 // lines, and returns the last step that it acknowledged and the last that it began; -1: none.
-func killed(t *testing.T, r *rand.Rand, cmd *exec.Cmd) (acked, begun int) {
+// An error: it has ended by itself.
+func killed(t *testing.T, r *rand.Rand, cmd *exec.Cmd) (acked, begun int, err error) {
 	t.Helper()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -121,9 +122,9 @@ func killed(t *testing.T, r *rand.Rand, cmd *exec.Cmd) (acked, begun int) {
 	}
 	var exit *exec.ExitError
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != -1 {
-		t.Fatalf("it was not killed: %v\n%s", err, errout.String())
+		return acked, begun, fmt.Errorf("it was not killed: %v\n%s", err, errout.String())
 	}
-	return acked, begun
+	return acked, begun, nil
 }
 
 // TestKill kills a writer of one file again and again: h5py opens the file each time, with all
@@ -140,7 +141,10 @@ func TestKill(t *testing.T) {
 	for i := range kills {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKillChild$")
 		cmd.Env = append(os.Environ(), childVariable+"="+path)
-		acked, begun := killed(t, r, cmd)
+		acked, begun, err := killed(t, r, cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
 		answer := reader.ask("check " + path)
 		n := -1
 		if _, err := fmt.Sscanf(answer, "step %d", &n); err != nil || n < acked || n > max(begun, 0) {
@@ -166,27 +170,27 @@ func TestKillH5py(t *testing.T) {
 	python := oracle.H5py(t)
 	path := filepath.Join(t.TempDir(), "a.h5")
 	r := rand.New(rand.NewPCG(1, 2))
-	unreadable, incomplete := 0, 0
+	unreadable, incomplete, stuck := 0, 0, 0
 	const kills = 300
 	for range kills {
-		acked, _ := killed(t, r, exec.Command(python, filepath.Join("testdata", "writer.py"), path))
-		if acked < 0 {
-			acked = 0
-		}
-		answer := reader.ask(fmt.Sprintf("kept %d %s", acked, path))
-		if strings.HasPrefix(answer, "kept") && acked < 400 {
-			continue
-		}
-		if strings.Contains(answer, "AssertionError") {
+		acked, _, err := killed(t, r, exec.Command(python, filepath.Join("testdata", "writer.py"), path))
+		answer := reader.ask(fmt.Sprintf("kept %d %s", max(acked, 0), path))
+		switch {
+		case strings.Contains(answer, "AssertionError"):
 			incomplete++
-		} else if strings.HasPrefix(answer, "failed") {
+		case strings.HasPrefix(answer, "failed"):
 			unreadable++
+		case err != nil: // h5py reads the file, and cannot write to it any more
+			stuck++
+		case acked < 400:
+			continue
 		}
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("h5py: %d kills: %d times the file could not be opened or read, %d times flushed steps were missing", kills, unreadable, incomplete)
+	t.Logf("h5py: %d kills: %d times the file could not be opened or read, %d times flushed steps were missing, %d times it could not be written to again",
+		kills, unreadable, incomplete, stuck)
 }
 
 // TestForeignReaderBesideWriter: h5py opens the file after every Update and reads all of it, and a

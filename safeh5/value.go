@@ -20,7 +20,7 @@ func Append[T any](d *Dataset, values []T) error {
 	if err := d.begin(); err != nil {
 		return err
 	}
-	p, err := encode(d.typ, values)
+	p, err := encode(d, values)
 	if err == nil {
 		err = d.append(p)
 	}
@@ -33,15 +33,16 @@ func Write[T any](d *Dataset, start, count []uint64, values []T) error {
 	if err := d.begin(); err != nil {
 		return err
 	}
-	p, err := encode(d.typ, values)
+	p, err := encode(d, values)
 	if err != nil {
 		return d.fail(err)
 	}
 	return d.WriteBytes(start, count, p)
 }
 
-// encode returns values as they stand in the file.
-func encode[T any](want hdf5io.Datatype, values []T) ([]byte, error) {
+// encode returns values as they stand in the file, valid until the next call for d.
+func encode[T any](d *Dataset, values []T) ([]byte, error) {
+	want := d.typ
 	if p, ok := any(values).([]byte); ok && want.Equal(hdf5io.Uint(1)) {
 		return p, nil
 	}
@@ -59,10 +60,18 @@ func encode[T any](want hdf5io.Datatype, values []T) ([]byte, error) {
 	if len(values) > math.MaxInt/max(size, 1) {
 		return nil, errors.New("too many values")
 	}
-	p := make([]byte, len(values)*size)
-	if n, err := binary.Encode(p, binary.LittleEndian, values); basic(c.kind) && err == nil && n == len(p) {
-		return p, nil
+	p := d.scratch[:0]
+	if cap(p) < len(values)*size {
+		p = make([]byte, len(values)*size)
+		d.scratch = p[:0]
 	}
+	p = p[:len(values)*size]
+	if basic(c.kind) {
+		if n, err := binary.Encode(p, binary.LittleEndian, values); err == nil && n == len(p) {
+			return p, nil
+		}
+	}
+	clear(p)
 	v := reflect.ValueOf(values)
 	for i := range values {
 		if err := c.put(p[i*size:(i+1)*size], v.Index(i)); err != nil {

@@ -49,8 +49,13 @@ def check(f):
     return n
 
 
+def read(name, o):
+    if isinstance(o, h5py.Dataset):
+        o[()]
+
+
 def kept(f, n):
-    f.visititems(lambda name, o: o[()] if isinstance(o, h5py.Dataset) else None)
+    f.visititems(read)
     if n > 0:
         assert int(f.attrs["step"]) >= n, (f.attrs["step"], n)
         rows = f["log/rows"][:rows_of(n)]

@@ -1,0 +1,175 @@
+package safeh5
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/cidstore/cidstore/hdf5"
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// closedFile is a file of step n after Close, and where /piece lies in it.
+func closedFile(t *testing.T, n int) (data []byte, pieceAt, pieceSize int64) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "a.h5")
+	for range 2 { // what Close moves is written in the first
+		f := opened(t, path, small())
+		from, err := stepOf(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stepTo(f, from, n); err != nil {
+			t.Fatal(err)
+		}
+		d, err := f.file.View().Dataset("/piece")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pieceAt, pieceSize = d.Extent()
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data, pieceAt, pieceSize
+}
+
+// diskOf is a disk with these bytes at crashPath.
+func diskOf(t *testing.T, data []byte) *crashfs.FS {
+	t.Helper()
+	disk := crashfs.New(crashfs.Options{})
+	raw, err := disk.OpenFile(crashPath, vfs.ReadWrite|vfs.Create, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(data) > 0 {
+		err = raw.WriteAt(data, 0)
+	}
+	if err := errors.Join(err, raw.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return disk
+}
+
+// knownError reports whether err is one that the documentation names.
+func knownError(err error) bool {
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrForeign) || errors.Is(err, hdf5.ErrCorrupt) || errors.Is(err, hdf5.ErrUnsupported)
+}
+
+// TestFlippedBits flips a bit everywhere, or nearly: it is noticed by Open, View or Check, or it is
+// of no meaning, or of the data that has no checksum; never does anything panic, nor does
+// an Update on such a file spoil more.
+func TestFlippedBits(t *testing.T) {
+	data, pieceAt, pieceSize := closedFile(t, 8)
+	stride := 307
+	if campaign() {
+		stride = 7
+	} else if testing.Short() {
+		stride = 997
+	}
+	noticed := 0
+	for at := 0; at < len(data); at += stride {
+		damaged := append([]byte(nil), data...)
+		damaged[at] ^= 1 << (at % 8)
+		f, err := Open(crashPath, on(diskOf(t, damaged)))
+		if err != nil {
+			if !knownError(err) {
+				t.Fatalf("byte %#x: %v", at, err)
+			}
+			noticed++
+			continue
+		}
+		n, readErr := stepOf(f)
+		checkErr := f.Check(context.Background(), nil)
+		inPiece := int64(at) >= pieceAt && int64(at) < pieceAt+pieceSize
+		switch {
+		case readErr == nil && n != 8:
+			t.Fatalf("byte %#x: step %d", at, n)
+		case readErr != nil && checkErr == nil && !inPiece:
+			t.Fatalf("byte %#x: Check sees nothing, but: %v", at, readErr)
+		case checkErr != nil && !knownError(checkErr):
+			t.Fatalf("byte %#x: %v", at, checkErr)
+		case readErr != nil || checkErr != nil:
+			noticed++
+		}
+		if err := stepTo(f, 8, 9); err == nil && readErr == nil {
+			if n, err := stepOf(f); n != 9 || err != nil {
+				t.Fatalf("byte %#x: step %d after 9: %v", at, n, err)
+			}
+		} else if err != nil && !knownError(err) {
+			t.Fatalf("byte %#x: step 9: %v", at, err)
+		}
+		if err := f.Close(); err != nil && !knownError(err) && !errors.Is(err, ErrFailed) {
+			t.Fatalf("byte %#x: close: %v", at, err)
+		}
+	}
+	if noticed == 0 {
+		t.Error("nothing was noticed")
+	}
+	t.Logf("%d of %d were noticed, in %d bytes", noticed, (len(data)+stride-1)/stride, len(data))
+}
+
+// TestCutFile: a file that is shorter than it was is refused, and stays as it is.
+func TestCutFile(t *testing.T) {
+	data, _, _ := closedFile(t, 5)
+	for size := 0; size < len(data); size += 509 {
+		for _, readOnly := range []bool{false, true} {
+			disk := diskOf(t, data[:size])
+			o := on(disk)
+			o.ReadOnly = readOnly
+			if f, err := Open(crashPath, o); !knownError(err) {
+				t.Fatalf("%d of %d bytes: %v, %v", size, len(data), f, err)
+			}
+			if info, err := disk.Stat(crashPath); err != nil || info.Size != int64(size) {
+				t.Fatalf("%d bytes became %d: %v", size, info.Size, err)
+			}
+		}
+	}
+}
+
+// TestTakeOlder: the state before the last one is taken only where the caller says so.
+func TestTakeOlder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.h5")
+	f := opened(t, path, small())
+	if err := stepTo(f, 0, 6); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path) // as a kill leaves it
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	root := binary.LittleEndian.Uint64(data[36:]) // of the superblock: the header of the root group
+	data[root+20] ^= 1
+	disk := diskOf(t, data)
+	if _, err := Open(crashPath, on(disk)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("damaged: %v", err)
+	}
+	o := on(disk)
+	o.TakeOlder = true
+	f = opened(t, crashPath, o)
+	if n, err := stepOf(f); n != 5 || err != nil {
+		t.Errorf("step %d: %v", n, err)
+	}
+	if err := stepTo(f, 5, 8); err != nil {
+		t.Fatal(err)
+	}
+	checkWhole(t, f)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f = opened(t, crashPath, on(disk))
+	if n, err := stepOf(f); n != 8 || err != nil {
+		t.Errorf("step %d: %v", n, err)
+	}
+}
