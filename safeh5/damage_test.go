@@ -69,7 +69,7 @@ func knownError(err error) bool {
 // an Update on such a file spoil more.
 func TestFlippedBits(t *testing.T) {
 	data, pieceAt, pieceSize := closedFile(t, 8)
-	stride := 307
+	stride := 499
 	if campaign() {
 		stride = 7
 	} else if testing.Short() {

@@ -383,7 +383,7 @@ func (d *Dataset) writeChunk(at, start, count []uint64, p []byte) error {
 		return err
 	}
 	b.copy(chunk, to, p, from)
-	if d.tx.open > mostOpen {
+	if d.tx.open > d.tx.mostOpen {
 		return d.tx.each((*Dataset).flush)
 	}
 	return nil

@@ -125,7 +125,7 @@ func (f *File) Update(change func(*Tx) error) error {
 		return err
 	}
 	defer inner.Abort()
-	tx := &Tx{inner: inner, datasets: make(map[string]*Dataset)}
+	tx := &Tx{inner: inner, mostOpen: f.options.mostOpen, datasets: make(map[string]*Dataset)}
 	defer func() { tx.done = true }()
 	if err := change(tx); err != nil {
 		return err

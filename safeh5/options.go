@@ -24,11 +24,13 @@ type Options struct {
 
 	random   io.Reader
 	growStep int64 // of hdf5io.Options
+	mostOpen int   // bytes of chunks under way that an Update keeps before it writes them
 }
 
 const (
 	defaultKeepUpdates = 16
 	mostKeepUpdates    = 1_000_000
+	defaultMostOpen    = 16 << 20
 )
 
 func (o *Options) withDefaults() (Options, error) {
@@ -44,6 +46,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if out.FS == nil {
 		out.FS = vfs.OS()
+	}
+	if out.mostOpen == 0 {
+		out.mostOpen = defaultMostOpen
 	}
 	if out.random == nil {
 		out.random = rand.Reader

@@ -19,11 +19,9 @@ type Tx struct {
 	done     bool
 	err      error // the first
 	open     int   // bytes of chunks that are kept in memory
+	mostOpen int   // and how many may be
 	pieces   int64 // bytes of datasets in one piece that are
 }
-
-// mostOpen is how many bytes of chunks under way a Tx keeps before it writes them.
-const mostOpen = 16 << 20
 
 var errOver = errors.New("the Update is over")
 

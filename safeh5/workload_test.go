@@ -26,8 +26,6 @@ type reading struct {
 	Unit  [3]byte `h5:"unit,string"`
 }
 
-const readingBytes = 4 + 8 + 1 + 4 + 10 + 3
-
 // rowsOf is how many rows /log has after step n.
 func rowsOf(n int) (rows int) {
 	for i := 1; i <= n; i++ {
