@@ -148,6 +148,15 @@ func (d *datasetHeader) check() error {
 	return d.checkChunked()
 }
 
+// checkKind tells why d cannot be in a file of the kind. Who reads a store relies on
+// chunks that are all of one size, and on a first dimension.
+func (d *datasetHeader) checkKind(plain bool) error {
+	if !plain && (d.any() || len(d.dims) == 0) {
+		return fmt.Errorf("dataset of %v with the filters %+v in a store", d.dims, d.packing)
+	}
+	return nil
+}
+
 func (d *datasetHeader) checkContiguous(size uint64) error {
 	if d.filtered || d.nodeSize != 0 {
 		return errors.New("contiguous data with a filter or an index")

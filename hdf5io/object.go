@@ -190,6 +190,9 @@ func (t *treeReader) group(path string, o *object, g *groupHeader, depth int) er
 func (t *treeReader) dataset(path string, o *object, d *datasetHeader) error {
 	o.dataset, o.attributes = d, d.attributes
 	d.attributes = nil
+	if err := d.checkKind(t.file.options.Plain); err != nil {
+		return corrupt.Errorf("object "+path, int64(o.address), "%w", err)
+	}
 	if d.chunk == nil {
 		if d.size > 0 && !insideData(d.address, d.size, t.end) {
 			return corrupt.Errorf("object "+path, int64(o.address), "%d bytes of data at %#x", d.size, d.address)

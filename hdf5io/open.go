@@ -53,7 +53,10 @@ func readSlots(file vfs.File) (slotPair, error) {
 	if a == nil || b == nil {
 		return pair, nil
 	}
-	if a.plain != b.plain || a.uuid != b.uuid {
+	if a.plain != b.plain {
+		return pair, corrupt.Errorf("commit slots", firstSlot, "one is of %s, the other of %s", kindOf(a.plain), kindOf(b.plain))
+	}
+	if a.uuid != b.uuid {
 		return pair, corrupt.Errorf("commit slots", firstSlot, "file_uuid %x in the first, %x in the second", a.uuid, b.uuid)
 	}
 	if a.generation == b.generation {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/vfs"
 )
@@ -36,6 +37,29 @@ func TestPlainFilesAndStores(t *testing.T) {
 		f.Close()
 	}
 	store, raw := createOn(t, crashfs.New(crashfs.Options{}), Options{})
+	for what, spec := range map[string]DatasetSpec{
+		"packed":         {Type: Uint(1), Dims: []uint64{1}, Chunk: []uint32{1}, Fletcher32: true, Deflate: 1},
+		"single element": {Type: Uint(1), Zero: true},
+	} {
+		tx, err := store.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.CreateDataset("/new", spec); err == nil {
+			t.Errorf("%s is made in a store", what)
+		}
+		tx.Abort()
+		change(t, store, func(tx *Tx) error {
+			store.options.Plain = true // as a forger would
+			defer func() { store.options.Plain = false }()
+			_, err := tx.CreateDataset("/"+what, spec)
+			return err
+		})
+		if _, _, err := store.loadRoot(store.View().slot, nil); !errors.Is(err, corrupt.Err) {
+			t.Errorf("%s is read in a store: %v", what, err)
+		}
+		change(t, store, func(tx *Tx) error { return tx.Remove("/" + what) })
+	}
 	store.Close()
 	if _, _, err := Open(raw, Options{Plain: true}); !errors.Is(err, ErrNotOurs) {
 		t.Errorf("a store as a plain file: %v", err)

@@ -292,7 +292,7 @@ func (tx *Tx) CreateDataset(path string, spec DatasetSpec) (*TxDataset, error) {
 		size, _ = dataBytes(d.Type.size, d.dims)
 		d.size = size
 	}
-	if err := d.check(); err != nil {
+	if err := errors.Join(d.check(), d.checkKind(tx.file.options.Plain)); err != nil {
 		return nil, fmt.Errorf("dataset %s: %w", path, err)
 	}
 	if spec.Data != nil && (d.chunk != nil || uint64(len(spec.Data)) != size) {

@@ -32,7 +32,7 @@ func (t *TxDataset) Extent() (offset, size int64) {
 	return int64(t.object.dataset.address), int64(t.object.dataset.size)
 }
 
-// Type, MaxDims, ChunkDims and Packing are as those of Dataset.
+// Type is as Dataset.Type.
 func (t *TxDataset) Type() Datatype { return t.object.dataset.Type }
 
 // MaxDims is as Dataset.MaxDims.
