@@ -1,12 +1,15 @@
 package safeh5
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
+	"github.com/cidstore/cidstore/hdf5"
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/internal/errfs"
 	"github.com/cidstore/cidstore/vfs"
@@ -28,7 +31,24 @@ func on(fs vfs.FS) *Options {
 // to Close, and of the next: each disk that may be left has a file that is whole, with
 // the last step that was acknowledged or the one under way, and goes on from there; or,
 // while it is being created, none.
-func TestCrashEnumeration(t *testing.T) {
+func TestCrashEnumeration(t *testing.T) { crashEverywhere(t, nil) }
+
+// TestCrashSeenByH5py is the same for h5py, which reads a file as the power cut left it or, where
+// the superblock is torn, after the next Open.
+func TestCrashSeenByH5py(t *testing.T) {
+	h := &asH5py{reader: startReader(t), dir: t.TempDir(), every: 10}
+	if campaign() {
+		h.every = 5
+	}
+	crashEverywhere(t, h)
+	if h.left == 0 {
+		t.Error("h5py has read no file")
+	}
+	t.Logf("%d files read by h5py as they were left, %d after Open had mended the superblock", h.left, h.mended)
+}
+
+// crashEverywhere cuts the power at every call; h5py, unless nil, looks at every so many disks.
+func crashEverywhere(t *testing.T, h5py *asH5py) {
 	fs := crashfs.New(crashfs.Options{})
 	trace := fs.Record()
 	steps := 8
@@ -64,7 +84,7 @@ func TestCrashEnumeration(t *testing.T) {
 		if n := len(image.Marks); n > 0 {
 			acked = image.Marks[n-1].(int)
 		}
-		if err := checkImage(image, acked, steps); err != nil {
+		if err := checkImage(image, acked, steps, h5py); err != nil {
 			t.Fatalf("%v\nimage: %v", err, image)
 		}
 		images++
@@ -75,10 +95,76 @@ func TestCrashEnumeration(t *testing.T) {
 	t.Logf("%d images", images)
 }
 
+// asH5py looks with h5py at files of simulated disks.
+type asH5py struct {
+	reader       *h5pyReader
+	dir          string
+	every, seen  int
+	left, mended int
+}
+
+// next reports whether it is the turn of h5py.
+func (h *asH5py) next() bool {
+	if h == nil {
+		return false
+	}
+	h.seen++
+	return h.seen%h.every == 0
+}
+
+// look returns the step of the file that h5py sees, or its error.
+func (h *asH5py) look(disk *crashfs.FS) (n int, data []byte, err error) {
+	info, err := disk.Stat(crashPath)
+	if err != nil {
+		return 0, nil, err
+	}
+	raw, err := disk.OpenFile(crashPath, vfs.ReadOnly, 0)
+	if err != nil {
+		return 0, nil, err
+	}
+	data = make([]byte, info.Size)
+	_, err = raw.ReadAt(data, 0)
+	path := filepath.Join(h.dir, "a.h5")
+	if err = errors.Join(err, raw.Close(), os.WriteFile(path, data, 0o600)); err != nil {
+		return 0, nil, err
+	}
+	answer := h.reader.ask("check " + path)
+	if _, err := fmt.Sscanf(answer, "step %d", &n); err != nil {
+		return 0, data, errors.New(answer)
+	}
+	return n, data, nil
+}
+
+// asLeft looks at the file that a crash has left, unless none is there.
+func (h *asH5py) asLeft(disk *crashfs.FS, acked int) error {
+	if _, err := disk.Stat(crashPath); err != nil {
+		return nil
+	}
+	n, data, err := h.look(disk)
+	if err == nil {
+		h.left++
+		if n < acked || n > max(acked, 0)+1 {
+			return fmt.Errorf("%d acknowledged, h5py sees %d", acked, n)
+		}
+		return nil
+	}
+	if _, tornErr := hdf5.NewReader(bytes.NewReader(data), int64(len(data)), nil); tornErr == nil {
+		return fmt.Errorf("h5py does not read what has a good superblock: %w", err)
+	}
+	h.mended++
+	return nil
+}
+
 // checkImage looks at a disk that a crash has left after step acked; -1: before the
 // file was there.
-func checkImage(image *crashfs.Image, acked, last int) error {
+func checkImage(image *crashfs.Image, acked, last int, h5py *asH5py) error {
 	disk := image.FS()
+	ask := h5py.next()
+	if ask {
+		if err := h5py.asLeft(disk, acked); err != nil {
+			return err
+		}
+	}
 	if _, err := disk.Stat(crashPath); err != nil && acked >= 0 {
 		return err
 	}
@@ -100,7 +186,13 @@ func checkImage(image *crashfs.Image, acked, last int) error {
 	if err == nil {
 		err = f.Check(context.Background(), nil)
 	}
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil || !ask {
+		return err
+	}
+	if seen, _, err := h5py.look(disk); err != nil || seen != n+2 {
+		return fmt.Errorf("after the next life h5py sees step %d, want %d: %v", seen, n+2, err)
+	}
+	return nil
 }
 
 // TestFaultEachCall lets each call to the file system fail, once and from then on, by an
