@@ -21,7 +21,7 @@ type File struct {
 	options Options
 	closed  atomic.Bool // set before the last readers are waited for
 
-	// updating is held by Update, Refresh, Check and Close. It guards wrote.
+	// updating is held by Update, Refresh and Close. It guards wrote.
 	updating sync.Mutex
 	wrote    bool // an Update of this life has changed the file
 }
@@ -113,7 +113,7 @@ func (f *File) Close() error {
 // Update calls change and commits what it does: when Update returns nil the disk has all of
 // it, and from then on every View and every program that opens the file sees it. If
 // change fails, its error is returned and nothing is changed. Updates follow each
-// other; change must not call Update, Refresh, Check or Close, nor keep the Tx.
+// other; change must not call Update, Refresh or Close, nor keep the Tx.
 func (f *File) Update(change func(*Tx) error) error {
 	f.updating.Lock()
 	defer f.updating.Unlock()
@@ -222,10 +222,8 @@ func (f *File) Refresh() (bool, error) {
 
 // Check reads all that the last committed state consists of and calls report, unless it is nil, for
 // everything that is wrong; it returns the first. Chunks have checksums; the data of
-// contiguous datasets have none.
+// contiguous datasets have none. Updates go on meanwhile.
 func (f *File) Check(ctx context.Context, report func(error)) error {
-	f.updating.Lock()
-	defer f.updating.Unlock()
 	v, pin, err := f.pin()
 	if err != nil {
 		return err

@@ -303,6 +303,13 @@ func TestViewsWhileUpdating(t *testing.T) {
 			}
 		})
 	}
+	readers.Go(func() {
+		for range 5 {
+			if err := f.Check(context.Background(), nil); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	err := stepTo(f, 0, 25)
 	close(done)
 	readers.Wait()
