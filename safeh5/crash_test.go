@@ -135,8 +135,10 @@ func (h *asH5py) look(disk *crashfs.FS) (n int, data []byte, err error) {
 	return n, data, nil
 }
 
-// asLeft looks at the file that a crash has left, unless none is there.
-func (h *asH5py) asLeft(disk *crashfs.FS, acked int) error {
+// asLeft looks at the file that a crash has left, unless none is there. h5py may fail only
+// where the disk left garbage in the sector of the superblock.
+func (h *asH5py) asLeft(image *crashfs.Image, acked int) error {
+	disk := image.FS()
 	if _, err := disk.Stat(crashPath); err != nil {
 		return nil
 	}
@@ -148,8 +150,8 @@ func (h *asH5py) asLeft(disk *crashfs.FS, acked int) error {
 		}
 		return nil
 	}
-	if _, tornErr := hdf5.NewReader(bytes.NewReader(data), int64(len(data)), nil); tornErr == nil {
-		return fmt.Errorf("h5py does not read what has a good superblock: %w", err)
+	if _, tornErr := hdf5.NewReader(bytes.NewReader(data), int64(len(data)), nil); tornErr == nil || image.Class != crashfs.Garbage {
+		return fmt.Errorf("h5py does not read what is not torn: %w", err)
 	}
 	h.mended++
 	return nil
@@ -158,13 +160,13 @@ func (h *asH5py) asLeft(disk *crashfs.FS, acked int) error {
 // checkImage looks at a disk that a crash has left after step acked; -1: before the
 // file was there.
 func checkImage(image *crashfs.Image, acked, last int, h5py *asH5py) error {
-	disk := image.FS()
 	ask := h5py.next()
 	if ask {
-		if err := h5py.asLeft(disk, acked); err != nil {
+		if err := h5py.asLeft(image, acked); err != nil {
 			return err
 		}
 	}
+	disk := image.FS()
 	if _, err := disk.Stat(crashPath); err != nil && acked >= 0 {
 		return err
 	}
