@@ -1,6 +1,8 @@
 package safeh5
 
 import (
+	"encoding/binary"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,9 +30,9 @@ func TestSpeedChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := make([]float64, speedChunk)
-	for i := range values {
-		values[i] = float64(i) * 1.1
+	var values []byte // h5py too is given them as they stand in the file
+	for i := range speedChunk {
+		values = binary.LittleEndian.AppendUint64(values, math.Float64bits(float64(i)*1.1))
 	}
 	for n := 0; n < speedChunks; {
 		err := f.Update(func(tx *Tx) error {
@@ -39,7 +41,7 @@ func TestSpeedChild(t *testing.T) {
 				d, err = tx.CreateDataset("/values", Spec{Type: 0.0, Dims: []uint64{0}, MaxDims: []uint64{Unlimited}, Chunk: []uint32{speedChunk}})
 			}
 			for end := min(n+speedEvery, speedChunks); n < end && err == nil; n++ {
-				err = Append(d, values)
+				err = d.AppendBytes(values)
 			}
 			return err
 		})
