@@ -25,13 +25,13 @@ test: ## every test, with the foreign programs that are compared with (TESTFLAGS
 	scripts/oracles
 	$(GO) test -timeout 30m $(TESTFLAGS) ./...
 
-race: ## every test under the race detector, with the invariants of debug builds
+race: ## every test under the race detector, with the invariants of debug builds; a sample of what one goroutine searches
 	$(GO) test -timeout 30m -race -tags invariants $(TESTFLAGS) ./...
 
 fuzz: ## each native fuzz target for FUZZTIME, 20s by default; stops at the first failure
 	scripts/fuzz
 
-crash: ## crash, fault and kill campaigns; SHORT=1: the short ones; SEEDBUG=name: with that bug, which must be caught
+crash: ## crash, fault and kill campaigns; SHORT=1: the short ones; SEEDBUG=name: with that bug, which must be caught; SEEDBUG=all
 	scripts/crash
 
 bench: ## the figures of docs/PERFORMANCE.md; PAIRS=1e7: the large ones. Nothing else should run
@@ -43,7 +43,7 @@ bench-peers: ## CIDStore beside Pebble, bbolt, Badger, pogreb and SQLite; PEERFL
 test-peers: ## vets and tests the module of bench-peers, which is not in test
 	cd bench && CGO_ENABLED=0 $(GO) vet ./... && CGO_ENABLED=0 $(GO) test $(TESTFLAGS) ./...
 
-cross: ## builds for every supported system without cgo
+cross: ## builds for every supported system without cgo; all packages for one machine of each kind
 	scripts/cross
 
 qemu: ## tests of the file format on big-endian and 32-bit machines, emulated

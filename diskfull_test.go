@@ -96,7 +96,7 @@ func TestFaultDiskFull(t *testing.T) {
 	empty.close()
 	step := int64(40 << 10)
 	if shortCampaign() {
-		step *= 10
+		step *= 10 * invariants.Sparse
 	}
 	sizes, fulls, roomless := 0, 0, 0
 	for size := start - (64 << 10); size < start+(1<<20)+(200<<10); size += step {
@@ -266,7 +266,7 @@ func TestCrashFullDisk(t *testing.T) {
 		trace.Stop()
 		plan := crashfs.Plan{Seed: seed, From: from, PerCut: max(1, most/4/(trace.Len()-from))}
 		for image := range trace.Enumerate(plan).Images() {
-			if images++; shortCampaign() && image.Cut%8 != 0 {
+			if images++; shortCampaign() && image.Cut%(8*invariants.Sparse) != 0 {
 				continue
 			}
 			ack, issue := window(image.Marks)
@@ -463,20 +463,20 @@ func TestDeletesOnAFullDisk(t *testing.T) {
 		first, second int64 // WALBytes before and after reopening; second 0: it stays open
 		disk          int64
 		step          int  // keys a batch
-		slow          bool // not with the checks of debug builds
+		slow          bool // not with the race detector
 	}{
-		{"small log", 64 << 10, 0, 8 << 20, 20, false},
-		{"reopened with a larger log", 64 << 10, 64 << 20, 8 << 20, 20, false},
-		{"larger disk", 1 << 20, 0, 16 << 20, 20, false},
-		{"one by one on 4 MiB", 64 << 10, 0, 4 << 20, 1, false},
+		{"small log", 64 << 10, 0, 8 << 20, 20, true},
+		{"reopened with a larger log", 64 << 10, 64 << 20, 8 << 20, 20, true},
+		{"larger disk", 1 << 20, 0, 16 << 20, 20, true},
+		{"one by one on 4 MiB", 64 << 10, 0, 4 << 20, 1, true},
 		{"one by one on 8 MiB", 64 << 10, 0, 8 << 20, 1, true},
 		{"one by one on 16 MiB", 1 << 20, 0, 16 << 20, 1, true},
 		{"large batches on 4 MiB", 256 << 10, 0, 4 << 20, 1000, false},
-		{"large batches on 48 MiB", 1 << 20, 0, 48 << 20, 1000, false},
+		{"large batches on 48 MiB", 1 << 20, 0, 48 << 20, 1000, true},
 		{"one by one on 48 MiB", 1 << 20, 0, 48 << 20, 1, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if c.slow && invariants.Enabled || c.step == 1 && c.disk > 16<<20 && shortCampaign() {
+			if c.slow && invariants.Sparse > 1 || c.step == 1 && c.disk > 16<<20 && shortCampaign() {
 				t.Skip("takes minutes")
 			}
 			t.Parallel()

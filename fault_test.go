@@ -11,6 +11,7 @@ import (
 
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -48,7 +49,7 @@ func TestFaultEachCall(t *testing.T) {
 			t.Parallel()
 			calls, step := countCalls(t, seed, k.ops), 1
 			if shortCampaign() {
-				step = max(1, calls/12)
+				step = max(1, calls/12*min(invariants.Sparse, 4))
 			}
 			runs, told := 0, 0
 			for nth := 1 + int(seed)%step; nth <= calls; nth += step {
@@ -181,7 +182,7 @@ func TestFaultReaders(t *testing.T) {
 	}
 	calls, step := count.Matched(), 1
 	if shortCampaign() {
-		step = 1 + calls/60
+		step = 1 + calls/60*invariants.Sparse
 	}
 	failures, before := 0, fileBytes(t, c.fs)
 	for nth := 1; nth <= calls; nth += step {

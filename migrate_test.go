@@ -16,6 +16,7 @@ import (
 
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -402,7 +403,7 @@ func migrateFaults(t *testing.T, content []byte, want contents) {
 	}()
 	step := 1
 	if shortCampaign() {
-		step = max(1, calls/80)
+		step = max(1, calls/80*invariants.Sparse)
 	}
 	failed, finished := 0, 0
 	for nth := 1; nth <= calls; nth += step {
@@ -485,7 +486,7 @@ func TestMigrateHostile(t *testing.T) {
 	for _, name := range []string{"layout-damaged", "upstream-empty", "upstream-256bit", "layout-sharded", "format1/closed"} {
 		content := legacySample(t, name)
 		made, refused := 0, 0
-		for at := 0; at < len(content); at += 1 + len(content)/30 {
+		for at := 0; at < len(content); at += 1 + len(content)/30*invariants.Sparse {
 			damaged := bytes.Clone(content)
 			damaged[at] ^= 0x55
 			disk := oldDisk(t, damaged)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/vfs"
 	"github.com/cidstore/cidstore/wal"
 )
@@ -122,9 +123,12 @@ func typed(t *testing.T, what string, err error) {
 // does no harm; nothing loops, panics or allocates without bound.
 func TestForgedRecord(t *testing.T) {
 	for name, image := range forgedImages(t) {
-		for _, field := range recordFields {
+		for i, field := range recordFields {
 			t.Run(name+"/"+field.name, func(t *testing.T) {
-				for _, value := range forgeries {
+				for j, value := range forgeries {
+					if (i+j)%invariants.Sparse != 0 {
+						continue
+					}
 					disk := image.Copy()
 					if !forgeRecord(t, disk, field.offset, value) {
 						continue

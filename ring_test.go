@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -21,7 +22,7 @@ func TestLogFollowsTheData(t *testing.T) {
 				t.Fatal(err)
 			}
 			size, limit := int64(0), int64(0)
-			for i := range uint64(6000) {
+			for i := range uint64(6000 / invariants.Sparse) {
 				if err := s.Insert(FromUint64(i), FromUint64(i)); err != nil {
 					t.Fatal(err)
 				}
@@ -32,7 +33,7 @@ func TestLogFollowsTheData(t *testing.T) {
 				}
 				size = now
 			}
-			if c.want != 0 && size != c.want {
+			if c.want != 0 && invariants.Sparse == 1 && size != c.want {
 				t.Errorf("a log of %d bytes, want %d", size, c.want)
 			}
 			if c.want == 0 && size < s.liveBytes()/10 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/vfs"
 	"github.com/cidstore/cidstore/wal"
 )
@@ -131,7 +132,7 @@ func TestFaultSync(t *testing.T) {
 	syncs := countCalls(t, seed, errfs.WriteSync|errfs.Datasync|errfs.Sync)
 	step := 1
 	if shortCampaign() {
-		step = 9
+		step = 9 * min(invariants.Sparse, 5)
 	}
 	for name, mode := range map[string]crashfs.SyncFailure{"keep": crashfs.FailKeep, "revert": crashfs.FailRevert, "lost": crashfs.FailLost} {
 		t.Run(name, func(t *testing.T) {

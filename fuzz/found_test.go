@@ -7,6 +7,7 @@ import (
 	"github.com/cidstore/cidstore"
 	"github.com/cidstore/cidstore/fuzz"
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/invariants"
 )
 
 // small are options that make every structure small.
@@ -48,7 +49,7 @@ func TestChainEmptied(t *testing.T) {
 // much space was left, also when the log was about to grow.
 func TestRefusedIsNotApplied(t *testing.T) {
 	const path = "db/s.h5"
-	for room := range int64(64) {
+	for room := int64(0); room < 64; room += invariants.Sparse {
 		disk := crashfs.New(crashfs.Options{})
 		o := small
 		o.FS, o.GCInterval = disk, -1

@@ -16,6 +16,7 @@ import (
 	"github.com/cidstore/cidstore"
 	"github.com/cidstore/cidstore/fuzz"
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/invariants"
 )
 
 // An edit is seven bytes of a fuzzed program: what is done, where, and with what.
@@ -268,7 +269,7 @@ func FuzzOpenImage(f *testing.F) {
 // TestHostileImages runs the fuzz target on random programs.
 func TestHostileImages(t *testing.T) {
 	m := newImage(t)
-	programs := 300
+	programs := 300 / invariants.Sparse
 	if testing.Short() {
 		programs = 60
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/cidstore/cidstore"
 	"github.com/cidstore/cidstore/fuzz"
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/keys"
 	"github.com/cidstore/cidstore/vfs"
 )
@@ -275,7 +276,7 @@ func TestFlippedBits(t *testing.T) {
 
 // sample chooses the bits to flip, ascending no more than the seed makes them.
 func (m *image) sample(t *testing.T) (bits []int64) {
-	count := 20_000
+	count := 20_000 / invariants.Sparse
 	if testing.Short() {
 		count = 1_200
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/cidstore/cidstore"
 	"github.com/cidstore/cidstore/fuzz"
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/invariants"
 )
 
 // A plan says how operations reach a store: what must not matter to its contents.
@@ -97,7 +98,7 @@ func drawOps(c fuzz.Source) (ops []fuzz.Op) {
 // rounds runs a law with the choices of many seeds.
 func rounds(t *testing.T, law func(t *testing.T, c fuzz.Random)) {
 	t.Helper()
-	count := uint64(40)
+	count := uint64(40 / invariants.Sparse)
 	if testing.Short() {
 		count = 6
 	}

@@ -1,12 +1,15 @@
 package fuzz_test
 
 import (
+	"flag"
+	"strconv"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/cidstore/cidstore"
 	"github.com/cidstore/cidstore/fuzz"
+	"github.com/cidstore/cidstore/internal/invariants"
 )
 
 // drawn makes the choices of a program by rapid, which makes failures small.
@@ -50,8 +53,8 @@ func run(t *rapid.T, dir string, did map[string]int) {
 func mustHaveDone(t *testing.T, did map[string]int, onDisk bool) {
 	t.Helper()
 	t.Logf("steps: %v", did)
-	if testing.Short() {
-		return // a fifth of the programs
+	if testing.Short() || invariants.Sparse > 1 {
+		return // a fifth of the programs, or less
 	}
 	for _, name := range fuzz.StepNames(onDisk) {
 		if did[name] == 0 {
@@ -60,10 +63,21 @@ func mustHaveDone(t *testing.T, did map[string]int, onDisk bool) {
 	}
 }
 
+// check runs random programs, as many as the flag of rapid says or one in Sparse of them.
+func check(t *testing.T, program func(*rapid.T)) {
+	t.Helper()
+	checks := flag.Lookup("rapid.checks").Value
+	count, err := strconv.Atoi(checks.String())
+	must(t, err)
+	defer checks.Set(checks.String())
+	must(t, checks.Set(strconv.Itoa(max(1, count/invariants.Sparse))))
+	rapid.Check(t, program)
+}
+
 // TestPrograms runs programs in memory, where the power fails and disks fill up.
 func TestPrograms(t *testing.T) {
 	did := make(map[string]int)
-	rapid.Check(t, func(t *rapid.T) { run(t, "", did) })
+	check(t, func(t *rapid.T) { run(t, "", did) })
 	mustHaveDone(t, did, false)
 }
 
@@ -75,6 +89,6 @@ func FuzzOps(f *testing.F) {
 // TestProgramsOnDisk runs programs on the system's files.
 func TestProgramsOnDisk(t *testing.T) {
 	did := make(map[string]int)
-	rapid.Check(t, func(r *rapid.T) { run(r, t.TempDir(), did) })
+	check(t, func(r *rapid.T) { run(r, t.TempDir(), did) })
 	mustHaveDone(t, did, true)
 }

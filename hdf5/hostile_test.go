@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cidstore/cidstore/internal/invariants"
 )
 
 // hostileSamples are the samples that are damaged: together they have every
@@ -26,7 +28,7 @@ func readSample(t testing.TB, name string) []byte {
 
 // hostileTime is for all damaged copies of one sample.
 func hostileTime() time.Duration {
-	if testing.Short() || raceEnabled {
+	if testing.Short() || invariants.Sparse > 1 {
 		return 60 * time.Millisecond
 	}
 	return 250 * time.Millisecond

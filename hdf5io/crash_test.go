@@ -7,6 +7,7 @@ import (
 
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -82,7 +83,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 	f.Close()
 	raw.Close()
 	plan := crashfs.Plan{Seed: 1, Subsets: 6, Random: 4, PerCut: 30}
-	if testing.Short() {
+	if testing.Short() || invariants.Sparse > 1 {
 		plan.PerCut = 8
 	}
 	run := trace.Enumerate(plan)
@@ -149,7 +150,7 @@ func TestEveryCallFails(t *testing.T) {
 			if calls < 30 {
 				t.Fatalf("%d calls", calls)
 			}
-			for n := 1; n <= calls; n++ {
+			for n := 1; n <= calls; n += invariants.Sparse {
 				failCall(t, errfs.Rule{Ops: errfs.Any &^ errfs.Unlock, Nth: n, Forever: forever, Partial: 100, Err: err})
 				if t.Failed() {
 					t.Fatalf("call %d of %d, forever %v, %v", n, calls, forever, err)

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -144,6 +145,7 @@ func TestBitFlips(t *testing.T) {
 	if os.Getenv("CIDSTORE_LONG") != "" {
 		step = 1
 	}
+	step *= invariants.Sparse
 	detected := 0
 	for at := 0; at < len(image); at += step {
 		bit := byte(1) << (at / step % 8)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/legacy"
 )
 
@@ -53,7 +54,7 @@ func TestCutSamples(t *testing.T) {
 	for _, name := range allSamples {
 		t.Run(name, func(t *testing.T) {
 			content := sample(t, name)
-			for size := 0; size < len(content); size += 1 + len(content)/64 {
+			for size := 0; size < len(content); size += invariants.Sparse * (1 + len(content)/64) {
 				c, err := readHostile(t, content[:size], nil)
 				if err == nil && c.DefectCount == 0 {
 					t.Errorf("%d of %d bytes are read without a word", size, len(content))
@@ -71,7 +72,7 @@ func TestFlippedSamples(t *testing.T) {
 			content := sample(t, name)
 			random := rand.New(rand.NewPCG(1, uint64(len(content))))
 			refused, defects := 0, 0
-			for at := 0; at < len(content); at += 1 + random.IntN(len(content)/40) {
+			for at := 0; at < len(content); at += invariants.Sparse * (1 + random.IntN(len(content)/40)) {
 				damaged := bytes.Clone(content)
 				damaged[at] ^= byte(1 + random.IntN(255))
 				c, err := readHostile(t, damaged, &legacy.Options{Truncate: true, Log: bytes.NewReader(log), LogSize: int64(len(log))})
@@ -89,7 +90,7 @@ func TestFlippedSamples(t *testing.T) {
 // TestFlippedHeads: the beginning of a file has most of its structures.
 func TestFlippedHeads(t *testing.T) {
 	content := sample(t, "layout-damaged")
-	for at := 0; at < 2000; at += 17 {
+	for at := 0; at < 2000; at += 17 * invariants.Sparse {
 		damaged := bytes.Clone(content)
 		damaged[at] = ^damaged[at]
 		_, _ = readHostile(t, damaged, nil)
@@ -99,7 +100,7 @@ func TestFlippedHeads(t *testing.T) {
 // TestDamagedWideLog: the log of 256 bits is read up to its damage.
 func TestDamagedWideLog(t *testing.T) {
 	content, log := sample(t, "upstream-256bit"), wideLog(t)
-	for size := 0; size < len(log); size += 1 + len(log)/64 {
+	for size := 0; size < len(log); size += invariants.Sparse * (1 + len(log)/64) {
 		c, err := readHostile(t, content, &legacy.Options{Truncate: true, Log: bytes.NewReader(log[:size]), LogSize: int64(size)})
 		if err != nil || size < 16960 && c.DefectCount == 0 {
 			t.Errorf("%d bytes: %+v, %v", size, c, err)
@@ -140,7 +141,7 @@ func TestFailingDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		failures := 0
-		for at := int64(0); at < int64(len(content)); at += int64(1 + len(content)/100) {
+		for at := int64(0); at < int64(len(content)); at += int64(invariants.Sparse * (1 + len(content)/100)) {
 			in := failing{bytes.NewReader(content), at}
 			c, err := legacy.Read(context.Background(), in, int64(len(content)), &legacy.Options{Truncate: true})
 			switch {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cidstore/cidstore/internal/invariants"
 )
 
 // openTerminal returns the two ends of a pseudo-terminal of 120 columns.
@@ -77,9 +79,10 @@ func (s *slowly) Read(p []byte) (int, error) {
 }
 
 func TestBarOnTerminal(t *testing.T) {
+	const pairs = 400_000 / invariants.Sparse
 	dir := t.TempDir()
 	file := filepath.Join(dir, "pairs.tsv")
-	if err := os.WriteFile(file, numbers(0, 400000), 0o666); err != nil {
+	if err := os.WriteFile(file, numbers(0, pairs), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	want := regexp.MustCompile(`[0-9,]+ pairs, [0-9,]+ pairs/s +[0-9]+% +\|.*\|.*\[[0-9]+s:[0-9a-z]+\]`)
@@ -87,7 +90,7 @@ func TestBarOnTerminal(t *testing.T) {
 	if !want.MatchString(shown) {
 		t.Errorf("no bar with pairs, their rate and the time left:\n%q", shown)
 	}
-	if stdout != "400000 pairs read, 400000 new, 0 rejected\n" {
+	if stdout != fmt.Sprintf("%d pairs read, %[1]d new, 0 rejected\n", pairs) {
 		t.Errorf("result %q", stdout)
 	}
 

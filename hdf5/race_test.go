@@ -1,5 +1,0 @@
-//go:build race
-
-package hdf5
-
-const raceEnabled = true

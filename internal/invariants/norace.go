@@ -1,0 +1,6 @@
+//go:build !race
+
+package invariants
+
+// Sparse: tests make every case of a search.
+const Sparse = 1
