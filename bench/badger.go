@@ -63,6 +63,21 @@ func (e *badgerEngine) removeKey(key [16]byte) error {
 	return batch.Flush()
 }
 
+func (e *badgerEngine) tidy() error {
+	if err := e.db.Flatten(2); err != nil {
+		return err
+	}
+	for {
+		err := e.db.RunValueLogGC(.5) // the ratio that Badger recommends
+		if errors.Is(err, badger.ErrNoRewrite) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 func (e *badgerEngine) newReader() (reader, error) { return badgerReader(*e), nil }
 func (e *badgerEngine) close() error               { return e.db.Close() }
 

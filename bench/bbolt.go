@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"os"
 	"path/filepath"
 
 	"go.etcd.io/bbolt"
@@ -22,11 +24,12 @@ type boltEngine struct {
 
 var boltBucket = []byte("pairs")
 
+// boltCompactTx is how many bytes of pairs tidy writes in one transaction. Smaller ones
+// leave more free pages in the new file.
+const boltCompactTx = 64 << 20
+
 func openBolt(dir string) (engine, error) {
-	db, err := bbolt.Open(filepath.Join(dir, "bolt.db"), 0o644, &bbolt.Options{
-		FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
-		InitialMmapSize: min(10<<30, 1<<(^uint(0)>>63*4+30)), NoStatistics: true,
-	})
+	db, err := openBoltFile(filepath.Join(dir, "bolt.db"))
 	if err != nil {
 		return nil, err
 	}
@@ -40,6 +43,13 @@ func openBolt(dir string) (engine, error) {
 	e := &boltEngine{db: db}
 	e.write = e.insertBatch
 	return e, nil
+}
+
+func openBoltFile(path string) (*bbolt.DB, error) {
+	return bbolt.Open(path, 0o644, &bbolt.Options{
+		FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
+		InitialMmapSize: min(10<<30, 1<<(^uint(0)>>63*4+30)), NoStatistics: true,
+	})
 }
 
 func (e *boltEngine) insert(pairs []pair) error {
@@ -86,6 +96,25 @@ func (e *boltEngine) removeKey(key [16]byte) error {
 		}
 		return nil
 	})
+}
+
+// tidy writes what is there to a new file and renames that over the old one, as bbolt's
+// command compact and a defragmentation of etcd do.
+func (e *boltEngine) tidy() error {
+	path := e.db.Path()
+	compact, err := bbolt.Open(path+".compact", 0o644, &bbolt.Options{FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
+	if err != nil {
+		return err
+	}
+	err = bbolt.Compact(compact, e.db, boltCompactTx)
+	if err = errors.Join(err, compact.Close()); err != nil {
+		return err
+	}
+	if err = errors.Join(e.db.Close(), os.Rename(path+".compact", path)); err != nil {
+		return err
+	}
+	e.db, err = openBoltFile(path)
+	return err
 }
 
 func (e *boltEngine) newReader() (reader, error) { return boltReader{e.db}, nil }

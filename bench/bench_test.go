@@ -20,6 +20,8 @@ func TestMain(m *testing.M) {
 		peer{"lossy", "", true, openBroken(func(e *brokenEngine) { e.drop = 1 })},
 		peer{"late", "", true, openBroken(func(e *brokenEngine) { e.late = true })},
 		peer{"panics", "", true, openBroken(func(e *brokenEngine) { e.panics = true })},
+		peer{"untidy", "", true, openBroken(func(e *brokenEngine) { e.untidy = true })},
+		peer{"keeps", "", true, openBroken(func(e *brokenEngine) { e.keeps = true })},
 		peer{"hangs", "", true, openBroken(func(e *brokenEngine) { e.hangs = true })},
 	)
 	if runChild() {
@@ -35,6 +37,8 @@ type brokenEngine struct {
 	late          bool   // everything is written at close
 	held          []pair // late: until then
 	panics, hangs bool   // at the first batch
+	untidy        bool   // tidy loses 100 keys
+	keeps         bool   // a batch of deletions deletes only its first pair
 }
 
 func openBroken(breakIt func(*brokenEngine)) func(string) (engine, error) {
@@ -59,6 +63,25 @@ func (e *brokenEngine) insert(pairs []pair) error {
 		return nil
 	}
 	return e.engine.insert(pairs)
+}
+
+func (e *brokenEngine) remove(pairs []pair) error {
+	if e.keeps {
+		pairs = pairs[:1]
+	}
+	return e.engine.remove(pairs)
+}
+
+func (e *brokenEngine) tidy() error {
+	for i := range uint64(100) {
+		if !e.untidy {
+			break
+		}
+		if err := e.removeKey(keyAt(1, i)); err != nil {
+			return err
+		}
+	}
+	return e.engine.tidy()
 }
 
 func (e *brokenEngine) close() error {
@@ -106,7 +129,7 @@ func TestEveryRow(t *testing.T) {
 		w, _ := workloadNamed(o.Workload)
 		for _, l := range w.rows {
 			m, ok := o.Measures[l.name]
-			if systemDependent := l.unit == octets || l.name == "CPU a pair"; !ok && !systemDependent || m.Value < 0 {
+			if systemDependent := l.name == "written to the device a pair" || l.name == "CPU a pair"; !ok && !systemDependent || m.Value < 0 {
 				t.Errorf("%s, %s: %q is %v", o.Engine, o.Workload, l.name, m)
 			}
 			if !strings.Contains(table, "| "+l.name+" |") {
@@ -132,6 +155,9 @@ func TestFailureIsShown(t *testing.T) {
 		{"cidstore,lossy", "W4", "WRONG DATA", nil},
 		{"cidstore,late", "W5", "WRONG DATA", nil},
 		{"cidstore,late", "W6", "LOST", nil},
+		{"cidstore,lossy", "W7", "loaded, opened again: WRONG DATA", nil},
+		{"cidstore,keeps", "W7", "half deleted, opened again: WRONG DATA", nil},
+		{"cidstore,untidy", "W7", "tidied, opened again: WRONG DATA", nil},
 		{"cidstore,panics", "W1", "panic: the engine is broken", nil},
 		{"hangs", "W1", "deadline", []string{"-timeout", "100ms"}},
 	} {
@@ -203,7 +229,7 @@ func TestCutAtTheLimit(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
-		{"-n", "9999"}, {"-n", "x"}, {"-engines", "leveldb"}, {"-engines", ","}, {"-workloads", "W7"}, {"-runs", "0"},
+		{"-n", "9999"}, {"-n", "x"}, {"-engines", "leveldb"}, {"-engines", ","}, {"-workloads", "W8"}, {"-runs", "0"},
 		{"-mk", "0"}, {"-lookups", "0"}, {"-phase", "0s"}, {"-limit", "-1s"}, {"-timeout", "0s"}, {"more"}, {"-none"},
 	} {
 		if code, _ := bench(t, args...); code != 2 {

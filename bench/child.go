@@ -48,6 +48,7 @@ type child struct {
 var steps = map[string]func(*child) error{
 	"load": (*child).load, "verify": (*child).verify, "singles": (*child).singles, "lookups": (*child).lookups,
 	"sets": (*child).sets, "mixed": (*child).mixed, "reopen": (*child).reopen, "write": (*child).write, "recover": (*child).afterKill,
+	"space": (*child).space,
 }
 
 // runChild does what the environment asks for; false if that is nothing.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
 
 	"github.com/cidstore/cidstore"
@@ -40,7 +42,12 @@ func (e *cidEngine) remove(pairs []pair) error {
 
 func (e *cidEngine) removeKey(key [16]byte) error { return e.store.Delete(keys.FromUUID(key)) }
 func (e *cidEngine) newReader() (reader, error)   { return &cidReader{store: e.store}, nil }
-func (e *cidEngine) close() error                 { return e.store.Close() }
+
+func (e *cidEngine) tidy() error {
+	return errors.Join(e.store.Maintain(context.Background()), e.store.Shrink(context.Background()))
+}
+
+func (e *cidEngine) close() error { return e.store.Close() }
 
 type cidReader struct {
 	store *cidstore.Store

@@ -11,6 +11,7 @@ const (
 	missStream    = 0x2000000000000001
 	valueStream   = 0x3000000000000001
 	removedStream = 0x4000000000000001
+	halfStream    = 0x5000000000000001
 )
 
 const golden = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio, made odd
@@ -39,6 +40,9 @@ func pairAt(seed, i uint64) pair      { return pair{keyAt(seed, i), valueAt(seed
 
 // removedAt reports whether value number i is in the random tenth that W4 deletes.
 func removedAt(seed, i uint64) bool { return mix(seed^removedStream+i*golden)%10 == 0 }
+
+// halfAt returns the random number of key i that says which half of its values W7 deletes.
+func halfAt(seed, i uint64) uint64 { return mix(seed ^ halfStream + i*golden) }
 
 // random is splitmix64; its value is the seed.
 type random uint64

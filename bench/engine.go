@@ -23,6 +23,9 @@ type engine interface {
 	removeKey(key [16]byte) error
 	// newReader returns a reader for one goroutine.
 	newReader() (reader, error)
+	// tidy gives back what deleted pairs hold, in the way that the engine's
+	// documentation names for a store at rest. No reader is open meanwhile.
+	tidy() error
 	close() error
 }
 

@@ -85,6 +85,11 @@ func (e *pebbleEngine) removeKey(key [16]byte) error {
 	return e.db.DeleteRange(key[:], append(last, 0), pebble.Sync) // the end is not deleted
 }
 
+func (e *pebbleEngine) tidy() error {
+	beyond := bytes.Repeat([]byte{0xff}, 33) // all keys are 32 bytes long
+	return e.db.Compact(context.Background(), nil, beyond, false)
+}
+
 func (e *pebbleEngine) newReader() (reader, error) { return pebbleReader(*e), nil }
 func (e *pebbleEngine) close() error               { return e.db.Close() }
 

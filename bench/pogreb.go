@@ -128,6 +128,11 @@ func (e *pogrebEngine) removeKey(key [16]byte) error {
 	return e.db.Sync()
 }
 
+func (e *pogrebEngine) tidy() error {
+	_, err := e.db.Compact()
+	return err
+}
+
 func (e *pogrebEngine) newReader() (reader, error) { return pogrebReader{e.db}, nil }
 func (e *pogrebEngine) close() error               { return e.db.Close() }
 

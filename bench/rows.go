@@ -53,6 +53,7 @@ var workloads = []workload{
 	{"W6", "open, with a first lookup", []row{
 		{"after Close", nanos}, {"after kill -9", nanos},
 	}},
+	{"W7", "files after Close, bytes a pair that is there", spaceRows()},
 }
 
 // measure is one measurement. Cut: the phase was stopped at its time limit, and

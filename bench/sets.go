@@ -77,19 +77,28 @@ func (c *child) readSets(e engine, each uint64, there func(v uint64) bool) (floa
 			return 0, err
 		}
 		took += now() - before
-		count, sum := 0, uint64(0)
-		for v := key * each; v < (key+1)*each; v++ {
-			if there(v) {
-				count++
-				sum += hash(valueAt(c.Seed, v))
-			}
+		if err := c.sameSet(found, key, each, there); err != nil {
+			return 0, err
 		}
-		if len(found) != count || fingerprint(found) != sum {
-			return 0, fmt.Errorf("WRONG DATA: key %d has %d values, want %d, or it has others", key, len(found), count)
-		}
-		values += count
+		values += len(found)
 	}
 	return float64(values) / float64(took) * 1e9, r.close()
+}
+
+// sameSet demands that found are those values of a key that are to be there; the key
+// had values key*each to (key+1)*each-1.
+func (c *child) sameSet(found [][16]byte, key, each uint64, there func(v uint64) bool) error {
+	count, sum := 0, uint64(0)
+	for v := key * each; v < (key+1)*each; v++ {
+		if there(v) {
+			count++
+			sum += hash(valueAt(c.Seed, v))
+		}
+	}
+	if len(found) != count || fingerprint(found) != sum {
+		return fmt.Errorf("WRONG DATA: key %d has %d values, want %d, or it has others", key, len(found), count)
+	}
+	return nil
 }
 
 func (c *child) largeSet(e engine) error {

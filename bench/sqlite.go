@@ -126,6 +126,24 @@ func (e *sqliteEngine) remove(pairs []pair) error {
 
 func (e *sqliteEngine) removeKey(key [16]byte) error { return e.alone(e.delKey, key[:]) }
 
+// tidy writes the whole database again and empties the log.
+func (e *sqliteEngine) tidy() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := e.w.ExecContext(context.Background(), "VACUUM"); err != nil {
+		return err
+	}
+	var busy, inLog, moved int
+	row := e.w.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
+	if err := row.Scan(&busy, &inLog, &moved); err != nil {
+		return err
+	}
+	if busy != 0 {
+		return fmt.Errorf("sqlite: the checkpoint was blocked with %d pages in the log, %d moved", inLog, moved)
+	}
+	return nil
+}
+
 // each runs a statement with each pair.
 func each(s *sql.Stmt, pairs []pair) error {
 	for i := range pairs {
