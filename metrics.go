@@ -150,8 +150,9 @@ func (c *counters) scanned(r *wal.ScanReport, err error) {
 	}
 }
 
-// readOn counts what a reader has read of the log since before.
+// readOn counts a replay of what a reader has not read of the log before.
 func (c *counters) readOn(before, now *wal.ScanReport) {
+	c.replays.Add(1)
 	c.replayedFrames.Add(uint64(now.Frames - before.Frames))
 	c.replayedOperations.Add(uint64(now.Ops - before.Ops))
 }
