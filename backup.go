@@ -72,7 +72,7 @@ func (s *Store) BackupWith(ctx context.Context, path string, options *BackupOpti
 			file, err = newTemporary(path, s.vfile, &opts)
 			return err
 		})
-		if err == nil && exists() { // another call has made it meanwhile; from now on none can
+		if err == nil && exists() { // another call has made it since; from now on none can
 			err = errors.Join(fs.ErrExist, file.Close(), removeLeftover(path, &opts))
 		}
 		return file, err
@@ -241,7 +241,7 @@ func (v *Snapshot) incrementTo(ctx context.Context, w io.Writer, o *BackupOption
 	defer base.close()
 	from, err := base.identity()
 	if err != nil {
-		return err
+		return fmt.Errorf("since %s: %w", base.name(), err)
 	}
 	if uuid := v.view.UUID(); from.uuid != uuid {
 		return fmt.Errorf("since %s: %w: it is of the store %x, this is %x", o.Since[0], ErrBackupSeries, from.uuid, uuid)

@@ -170,7 +170,7 @@ func TestJournalDamaged(t *testing.T) {
 		}
 		_, err = s.Scrub(t.Context())
 		mustDo(t, err)
-		mustCheck(t, s) // it is written anew
+		mustCheck(t, s) // it is written again
 		mustDo(t, s.Close())
 	}
 }

@@ -300,7 +300,7 @@ class Store(contextlib.AbstractContextManager):
                 raise ValueError("/buckets/entries, /buckets/more, /values/state: elements of another form")
             self._maps, self._pages, self._rows, self._set_states, self._skipped = {}, {}, {}, None, None
             self._capacity, self._chunk = len(entries) // len(self._states), entries.chunks[0]
-            self._size = os.fstat(self._raw.fileno()).st_size  # of what the root reaches nothing lies behind it
+            self._size = os.fstat(self._raw.fileno()).st_size  # of what the root reaches nothing lies after it
             self._runs = [self._run(*record) for record in self._file["runs"].attrs.get("runs", [])]
             self._codes, self._operations = map(np.concatenate, zip(*[self._epoch(*e[:3]) for e in config["epochs"]]))
             self._by_key = None  # the operations in order of key_low, and those

@@ -19,7 +19,7 @@ const (
 	makeRounds = 100   // in each somebody else was ahead
 )
 
-// create makes an empty file at path, unless one comes there meanwhile.
+// create makes an empty file at path, unless one comes there first.
 func create(path string, o Options) error {
 	for range makeRounds {
 		raw, err := o.FS.OpenFile(path+newSuffix, vfs.ReadWrite|vfs.Create|vfs.Exclusive, newMode)
@@ -64,7 +64,7 @@ func fill(raw vfs.File, path string, o Options) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = o.FS.Rename(path+newSuffix, path)
 	} else {
-		err = errors.Join(err, o.FS.Remove(path+newSuffix)) // somebody has made it meanwhile
+		err = errors.Join(err, o.FS.Remove(path+newSuffix)) // another process has made it since
 	}
 	if err == nil {
 		err = o.FS.SyncDir(filepath.Dir(path))

@@ -437,7 +437,7 @@ func (d *Dataset) load(key [4]uint64) ([]byte, error) {
 	return chunk, nil
 }
 
-// fletcherSize is the checksum behind each chunk.
+// fletcherSize is the checksum after each chunk.
 const fletcherSize = 4
 
 // store packs a chunk and puts it into the file.

@@ -14,7 +14,7 @@ import (
 )
 
 // Append appends rows along the first dimension of a dataset whose elements are of type T: of
-// one dimension the values themselves, else whole rows, one behind the other. T
+// one dimension the values themselves, else whole rows, one after the other. T
 // string goes with elements of a string type.
 func Append[T any](d *Dataset, values []T) error {
 	if err := d.begin(); err != nil {
