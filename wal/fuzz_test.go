@@ -18,6 +18,9 @@ func FuzzRing(f *testing.F) {
 	f.Add(true, uint8(0), uint8(0), []byte{14, 0, 4 ^ 1, 1, 12, 4, 1, 0})
 	f.Add(true, uint8(0), uint8(98), []byte{}) // a watermark behind a ring that is full
 	f.Add(false, uint8(0), uint8(9), slices.Clone(s.ring.bytes))
+	for change := range byte(64) { // record 10 with every opcode
+		f.Add(true, uint8(9), uint8(30), []byte{10, 0, change, 1})
+	}
 	f.Fuzz(func(t *testing.T, edited bool, lastApplied, watermark uint8, data []byte) {
 		ring := make([]byte, len(s.ring.bytes))
 		if edited {

@@ -36,7 +36,7 @@ func plainScan(ring []byte, c Config, e Epoch, lastApplied, watermark uint64) (f
 	for ; good(seq); seq++ {
 		r := at(seq)
 		code := Opcode(r[0] & 63)
-		known := bytes.IndexByte([]byte{1, 2, 4, 6, 9, 10, 11, 20, 21, 22}, byte(code)) >= 0
+		known := bytes.IndexByte([]byte{1, 2, 4, 6, 9, 10, 11, 20, 21, 22, 23, 24}, byte(code)) >= 0
 		if !known || uint64(r[0]>>6) != seq/n%4 || r[1] != 0 || r[2] != 0 || r[3] != 0 {
 			return frames, corrupt.Err
 		}
