@@ -128,10 +128,13 @@ func (c *child) newChecker(e engine) (*checker, error) {
 // hit demands that key i has value i and no other.
 func (k *checker) hit(i uint64) error {
 	has, err := k.has(i)
-	if err == nil && !has {
-		err = fmt.Errorf("WRONG DATA: key %d is absent, want value %d", i, i)
+	if err != nil {
+		return err
 	}
-	return err
+	if !has {
+		return fmt.Errorf("WRONG DATA: key %d is absent, want value %d", i, i)
+	}
+	return nil
 }
 
 // miss demands that a key which was never inserted is absent.

@@ -269,10 +269,11 @@ func fileBytes(dir string) (size int64, err error) {
 			return err
 		}
 		info, err := entry.Info()
-		if err == nil {
-			size += info.Size()
+		if err != nil {
+			return err
 		}
-		return err
+		size += info.Size()
+		return nil
 	})
 	return size, err
 }

@@ -12,17 +12,17 @@ import (
 )
 
 // Checker reads all groups and runs of a Table and reports everything that is
-// wrong. It repairs nothing and marks nothing that is wrong. It is for one
-// goroutine.
+// wrong. It repairs nothing, and marks nothing as verified that is wrong. It is for
+// one goroutine.
 type Checker struct {
 	t      *Table
 	report func(error)
 	rows   []rowPlace // by group id; of those that were checked
 	counts []uint64   // for each run, the entries that count for the groups checked
-	broken bool       // something could not be read: counts are not compared
+	broken bool       // something could not be read, so counts are not compared
 
 	bytes     int64  // read so far
-	corrected uint64 // masks of which one bit is wrong, met so far
+	corrected uint64 // masks with one wrong bit, so far
 
 	// Reused for each group.
 	items []Item
@@ -44,17 +44,17 @@ func (t *Table) NewChecker(report func(error)) *Checker {
 	return &Checker{t: t, report: report, rows: make([]rowPlace, t.groups), counts: make([]uint64, len(t.runs))}
 }
 
-// Read is how many bytes were verified so far.
+// Read is the number of bytes verified so far.
 func (c *Checker) Read() int64 { return c.bytes }
 
-// Corrected is how many masks were met so far of which one bit is wrong. They are no
-// defects: they can be read, and written again.
+// Corrected is the number of masks so far that have one wrong bit. They are not
+// defects, because they can be read, and written again.
 func (c *Checker) Corrected() uint64 { return c.corrected }
 
 // Group checks a group: its page, the checksums of its buckets and of each entry,
 // masks, order, hashes, tags, numbering of more rows, unused bytes. It returns the
-// number of live keys and of inline values found good, those that runs hold for the
-// group included, and the items whose values are in a set.
+// number of live keys and of inline values that are good, including those that runs
+// hold for the group, and the items whose values are in a set.
 func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 	t := c.t
 	pg, p, err := t.page(id)
@@ -65,12 +65,12 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 	s := p.state()
 	g := t.geometry
 	if c.rows[id].checked {
-		c.add(corrupt.Errorf(groupName(id), -1, "it is reached twice"))
+		c.add(corrupt.Errorf(groupName(id), pg.Offset(), "two directory runs lead to it"))
 		return 0, 0, nil
 	}
 	c.rows[id] = rowPlace{s.RowAddress, uint32(g.chunks(int(s.Entries))), uint32(g.chunks(int(s.Mores))), true}
 	if _, err := t.later(&c.later, &state{s.Prefix, s.Last(), s.Commit}, nil); err != nil {
-		c.broken = true // told by run
+		c.broken = true // run reports it
 	}
 	later := c.later.list
 	c.bytes += int64(len(p) + (len(later)+int(s.Entries)+int(s.Mores))*EntrySize)
@@ -107,13 +107,13 @@ func (c *Checker) add(err error) {
 	c.report(err)
 }
 
-// part checks one bucket or slot whose tags are of the bits after shared ones, and
-// appends its good items to c.items.
+// part checks one bucket or slot, whose tags begin after the first shared bits of a
+// hash, and appends its good items to c.items.
 func (c *Checker) part(x *part, tags []byte, shared uint) {
 	if x.trust == isBad {
 		c.add(x.damage())
 	} else {
-		x.trust = wasGood // so that each entry's own checksum is looked at
+		x.trust = wasGood // so that the checksum of each entry is verified
 	}
 	rows, start := 0, len(c.items)
 	c.items = slices.Grow(c.items, x.count)
@@ -144,8 +144,8 @@ func (c *Checker) part(x *part, tags []byte, shared uint) {
 			c.items = c.items[:n]
 		}
 	}
-	if !c.broken && rows*MoreSize != len(x.mores) {
-		c.add(corrupt.Errorf(x.name(), int64(x.address), "%d bytes of more rows, want %d", len(x.mores), rows*MoreSize))
+	if !c.broken && rows*moreSize != len(x.mores) {
+		c.add(corrupt.Errorf(x.name(), int64(x.address), "%d bytes of more rows, want %d", len(x.mores), rows*moreSize))
 	}
 }
 
@@ -166,8 +166,8 @@ func (c *Checker) unused(id uint32, s *State) {
 }
 
 // Finish checks the runs, and that the HDF5 index names the chunks of the groups
-// that were checked, and no others, where they lie: what other tools read, and what
-// the space of a row hangs on.
+// that were checked, and no others, where they lie. Other tools read them through
+// this index, and the space of a row belongs to it.
 func (c *Checker) Finish() {
 	for id := range c.rows {
 		if used, err := c.t.used(uint32(id)); !c.broken && (used || err != nil) && !c.rows[id].checked {
@@ -186,9 +186,9 @@ func (c *Checker) Finish() {
 	}
 }
 
-// Slot checks one slot of a run by itself: that of the run of a number, or the first one of
-// the next run. It returns the run that it was of, and where the next call begins; more:
-// there is one.
+// Slot checks one slot of a run by itself: that slot of the run with that number,
+// or if there is none, the first one of the next run. It returns the number of the
+// run, where the next call should begin, and whether there is more to check.
 func (c *Checker) Slot(number uint64, slot int) (run, nextNumber uint64, nextSlot int, more bool) {
 	for i := range c.t.runs {
 		r := &c.t.runs[i]
@@ -216,12 +216,12 @@ func (c *Checker) run(i int) {
 		c.slot(i, number)
 	}
 	if !c.broken && c.counts[i] != uint64(r.live) {
-		c.report(corrupt.Errorf(r.name(), -1, "%d live entries, found %d", r.live, c.counts[i]))
+		c.report(corrupt.Errorf(r.name(), int64(r.entriesAt), "%d live entries, found %d", r.live, c.counts[i]))
 	}
 }
 
-// form checks the datasets and the index of a run, as the file has them now, and reports
-// whether the slots can be checked.
+// form checks the datasets and the index of a run as the file has them now, and
+// reports whether the slots can be checked.
 func (c *Checker) form(i int) bool {
 	t, r := c.t, &c.t.runs[i]
 	if r.err != nil {
@@ -281,7 +281,7 @@ func (c *Checker) index(d *hdf5io.Dataset, mores bool) {
 	err := d.Walk(nil, func(chunk hdf5io.Chunk) (bool, error) {
 		id, n := chunk.Coord[0]/stride, chunk.Coord[0]%stride
 		if id >= uint64(len(c.rows)) {
-			return false, corrupt.Errorf(fmt.Sprintf("chunk %d of %s", chunk.Coord[0], d.Path()), -1, "there are %d groups", len(c.rows))
+			return false, corrupt.Errorf(fmt.Sprintf("chunk %d of %s", chunk.Coord[0], d.Path()), int64(chunk.Address), "there are %d groups", len(c.rows))
 		}
 		row := &c.rows[id]
 		at, chunks := row.address, row.entries
@@ -305,7 +305,7 @@ func (c *Checker) index(d *hdf5io.Dataset, mores bool) {
 			want = c.rows[id].mores
 		}
 		if c.rows[id].checked && found[id] != want {
-			c.report(corrupt.Errorf(fmt.Sprintf("%s of group %d", d.Path(), id), -1, "%d chunks in the index, want %d", found[id], want))
+			c.report(corrupt.Errorf(fmt.Sprintf("%s of group %d", d.Path(), id), int64(c.rows[id].address), "%d chunks in the index, want %d", found[id], want))
 		}
 	}
 }

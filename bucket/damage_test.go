@@ -63,7 +63,7 @@ func (w *world) places() (list []place) {
 	for i := range w.table.runs {
 		r := &w.table.runs[i]
 		list = append(list,
-			place{"entries", int64(r.entriesAt), int64(r.entries) * EntrySize}, place{"more", int64(r.moresAt), int64(r.mores) * MoreSize},
+			place{"entries", int64(r.entriesAt), int64(r.entries) * EntrySize}, place{"more", int64(r.moresAt), int64(r.mores) * moreSize},
 			place{"tags", int64(r.tagsAt), int64(r.entries) * tagSize}, place{"index", int64(r.indexAt), int64(r.slots+1) * slotSize})
 	}
 	return list
@@ -127,7 +127,7 @@ func TestWriterRefusesDamage(t *testing.T) {
 	if _, err := writer.Fold(0, nil); !errors.Is(err, corrupt.Err) {
 		t.Errorf("fold of a damaged group: %v", err)
 	}
-	if err := writer.Rewrite(0, State{}, make([]Item, w.g.Capacity+1)); !errors.Is(err, ErrCapacity) {
+	if err := writer.Rewrite(0, State{}, make([]Item, w.g.Capacity+1)); !errors.Is(err, errCapacity) {
 		t.Errorf("too many items: %v", err)
 	}
 }
@@ -146,7 +146,7 @@ func FuzzPage(f *testing.F) {
 		}
 		const end = 1 << 20
 		p := page(b)
-		if err := p.check(3, g, end); err != nil {
+		if err := p.check(3, 0, g, end); err != nil {
 			if !errors.Is(err, corrupt.Err) {
 				t.Fatal(err)
 			}

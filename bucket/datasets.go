@@ -12,10 +12,8 @@ const (
 	entriesPath = groupPath + "/entries"
 	morePath    = groupPath + "/more"
 
-	// maxGroups: a group id has 32 bits.
+	// maxGroups is the number of group ids, which have 32 bits.
 	maxGroups = 1 << 32
-
-	unlimited = ^uint64(0) // a maximum dimension
 )
 
 // datasetForm is what one of the datasets must be.
@@ -24,11 +22,11 @@ type datasetForm struct {
 	element                  hdf5io.Datatype
 	perGroup                 uint64 // elements of a group
 	chunk                    uint32
-	paged                    bool // Fletcher32 and chunk map 0
+	paged                    bool // with Fletcher32, and in the first chunk map
 }
 
 // datasetForms lists the three datasets, the pages first. They have one dimension
-// each: what table readers open.
+// each, so that programs that read tables open them.
 func datasetForms(g Geometry) [3]datasetForm {
 	capacity := uint64(g.Capacity)
 	return [3]datasetForm{
@@ -54,21 +52,17 @@ func CreateDatasets(tx *hdf5io.Tx, g Geometry) error {
 	}
 	for _, form := range datasetForms(g) {
 		spec := hdf5io.DatasetSpec{
-			Type: form.element, Dims: []uint64{0}, MaxDims: []uint64{unlimited}, Chunk: []uint32{form.chunk},
-			Attributes: []hdf5io.Attribute{text("description", form.description), text("units", form.units)},
+			Type: form.element, Dims: []uint64{0}, MaxDims: []uint64{hdf5io.Unlimited}, Chunk: []uint32{form.chunk},
+			Attributes: hdf5io.Described(form.description, form.units),
 		}
 		if form.paged {
-			spec.Fletcher32, spec.Map = true, 1
+			spec.Fletcher32, spec.Map = true, hdf5io.FirstMap
 		}
 		if _, err := tx.CreateDataset(form.path, spec); err != nil {
 			return fmt.Errorf("bucket: %w", err)
 		}
 	}
 	return nil
-}
-
-func text(name, value string) hdf5io.Attribute {
-	return hdf5io.Attribute{Name: name, Type: hdf5io.String(len(value)), Data: []byte(value)}
 }
 
 func field(name string, offset int, t hdf5io.Datatype) hdf5io.Field {
@@ -84,10 +78,10 @@ func entryType() hdf5io.Datatype {
 		field("value_count", offCount, u32), field("relation", offRelation, u32), field("crc32c", offEntryCRC, u32))
 }
 
-// moreType is flat: tools show its fields as columns.
+// moreType is flat, so that tools show its fields as columns.
 func moreType() hdf5io.Datatype {
 	u64 := hdf5io.Uint(8)
-	return hdf5io.Compound(MoreSize,
+	return hdf5io.Compound(moreSize,
 		field("value_1_high", offValue1, u64), field("value_1_low", offValue1+8, u64),
 		field("value_2_high", offValue2, u64), field("value_2_low", offValue2+8, u64),
 		field("value_3_high", offValue3, u64), field("value_3_low", offValue3+8, u64))

@@ -12,12 +12,12 @@
 //     then chunks of more rows, the values 2 to 4 of those entries that have them.
 //   - The page of a group says where its row lies and how it is divided into
 //     buckets. It has the checksum of each bucket and the tag of each entry.
-//   - A tag is sixteen bits of a hash, those after the bits that a bucket or a
-//     slot has in common.
-//   - A run is the sorted entries that one commit has added, over many groups. It
+//   - A tag is sixteen bits of a hash, after the bits that all hashes of a bucket
+//     or slot have in common.
+//   - A run is the sorted entries that one commit has added to many groups. It
 //     is divided into slots of equal parts of hash space.
-//   - To fold a group is to write its row again with all that waits for it in
-//     runs; then none of these entries counts any more.
+//   - To fold a group is to write its row again, with all that waits for it in
+//     runs; after that, these entries no longer count.
 //
 // A lookup asks the runs that are newer than the group, the newest first, and then
 // the row:
@@ -30,30 +30,30 @@
 //	└─────────────────────────────┘                │ slot │ slot │  …   │ tags    │
 //	                                     run 815   └──────┴──────┴──────┴─────────┘
 //
-// Invariants; a Table gives an error that matches corrupt.Err where one fails,
-// and no answer:
+// Invariants; if one of them fails, a Table returns an error that matches
+// corrupt.Err, and no answer:
 //
-//	B1  Entries of a row and of a run stand in order of (hash, key), each key
-//	    once; those of a bucket or slot under its prefix.
-//	B2  A page, bucket or slot is what leads to it says: address, commit,
-//	    checksum. So a stale, lost or misplaced block is seen.
-//	B3  Where the checksum of a bucket or slot disagrees, entries are judged one
-//	    by one: a good one is served; a key that is not among them is not "absent".
-//	    A lookup in a row judges the one entry that has the key's tag: the tags are
-//	    under the page's checksum, and tell which keys are absent.
+//	B1  Entries of a row and of a run are in order of (hash, key), each key
+//	    once; those of a bucket or slot are under its prefix.
+//	B2  A page, bucket or slot is as described by what leads to it: address, commit,
+//	    checksum. So a stale, lost or misplaced block is noticed.
+//	B3  If the checksum of a bucket or slot disagrees, entries are verified one
+//	    by one: a good one is returned; a key that is not among them is not "absent".
+//	    A lookup in a row verifies only the entry that has the key's tag: the tags are
+//	    under the page's checksum, and show which keys are absent.
 //	B4  A mask with one wrong bit is corrected only if the entry's checksum,
 //	    computed with the corrected mask, agrees.
-//	B5  A bucket has at most split_threshold entries, except where only a directory
-//	    of more than 64 pointers a group could divide it.
+//	B5  A bucket has at most split_threshold entries, unless only a directory
+//	    with more than 64 pointers for each group could divide it.
 //	B6  An entry of a run counts for a group if the run's number is above the
 //	    commit of the group's row, and its hash lies in the run's bounds. The
 //	    newest that counts supersedes the others and the row.
-//	B7  The live count of a run is the number of its entries that count; a run
-//	    without any is taken away by the commit that makes it so.
+//	B7  The live count of a run is the number of its entries that count; the
+//	    commit that makes it zero removes the run.
 //	B8  More rows are numbered in the order of their entries without gaps, and
 //	    slots and more rows of a row that are not used are zero.
 //
 // What was verified is marked, on the pages and runs that Views share, so that it
-// is verified once. An absent key is trusted because its tags were verified: rot
-// since then is seen by Check, and by readers that verify always.
+// is verified once. That a key is absent is trusted because the tags were verified.
+// Damage since then is found by Check, and by readers that always verify.
 package bucket

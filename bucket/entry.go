@@ -2,9 +2,9 @@ package bucket
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 
 	"github.com/cidstore/cidstore/ecc"
+	"github.com/cidstore/cidstore/internal/crc32c"
 	"github.com/cidstore/cidstore/keys"
 )
 
@@ -41,13 +41,13 @@ const (
 //	    32    16  value_3  slot 3; zero if unused
 const (
 	offValue1, offValue2, offValue3 = 0, 16, 32
-	MoreSize                        = 48
+	moreSize                        = 48
 )
 
 var (
 	_ [EntrySize]byte = [offEntryCRC + 4]byte{}
-	_ [MoreSize]byte  = [offValue3 + keys.Size]byte{}
-	_ [EntrySize]byte = [MoreSize]byte{} // chunks of both have one size
+	_ [moreSize]byte  = [offValue3 + keys.Size]byte{}
+	_ [EntrySize]byte = [moreSize]byte{} // chunks of both have one size
 )
 
 const (
@@ -56,8 +56,8 @@ const (
 	Inline = ecc.Slots
 )
 
-// Item is one key in memory. It has inline values, or it is Spilled and Set
-// holds them, or it is Deleted, in a list of changes or a run.
+// Item is one key in memory. It has inline values; or it is Spilled, and a set
+// holds them; or, in a list of changes or a run, it is Deleted.
 type Item struct {
 	Hash    uint64
 	Key     keys.E
@@ -75,48 +75,35 @@ func Less(a, b *Item) bool {
 
 // sealer makes the checksums of entries.
 type sealer struct {
-	table *crc32.Table
-	uuid  uint32 // CRC32C of the file's uuid
+	uuid uint32 // CRC32C of the file's uuid
 }
 
-func newSealer(uuid [16]byte) sealer {
-	table := crc32.MakeTable(crc32.Castagnoli)
-	return sealer{table, crc32.Checksum(uuid[:], table)}
+func newSealer(uuid [16]byte) sealer { return sealer{crc32c.Sum(uuid[:])} }
+
+// seed is the CRC32C of uuid, u64 id and u64 commit.
+func (s sealer) seed(id, commit uint64) uint32 {
+	return crc32c.ExtendUint64(crc32c.ExtendUint64(s.uuid, id), commit)
 }
 
-// seed is the CRC32C of uuid, u64 id and u64 commit. It is worked out a byte at a
-// time, as these bytes stand nowhere in memory: handing a buffer to package crc32
-// allocates it.
-func (s sealer) seed(id, commit uint64) uint32 { return s.extend(s.extend(s.uuid, id), commit) }
-
-// extend goes on with a checksum over the eight bytes of a word.
-func (s sealer) extend(crc uint32, word uint64) uint32 {
-	crc = ^crc
-	for range 8 {
-		crc = s.table[byte(crc)^byte(word)] ^ crc>>8
-		word >>= 8
-	}
-	return ^crc
-}
-
-// partSeed seeds the checksum of a whole bucket or slot: file_uuid, u64 id, u64
-// commit, u64 number.
+// partSeed seeds the checksum of a bucket or slot: file_uuid, u64 id, u64 commit,
+// u64 number.
 func (s sealer) partSeed(o owner, number int) uint32 {
-	return s.extend(s.seed(o.id, o.commit), uint64(number))
+	return crc32c.ExtendUint64(s.seed(o.id, o.commit), uint64(number))
 }
 
-// partSum is the checksum of a bucket or slot: its entries, its more rows and, of a
-// slot, its tags.
+// partSum is the checksum of a bucket or slot: of its entries, its more rows and,
+// for a slot, its tags.
 func (s sealer) partSum(seed uint32, entries, mores, tags []byte) uint32 {
-	return crc32.Update(crc32.Update(crc32.Update(seed, s.table, entries), s.table, mores), s.table, tags)
+	return crc32c.Extend(crc32c.Extend(crc32c.Extend(seed, entries), mores), tags)
 }
 
-// entrySum is the checksum of an entry and its more row, or nil.
+// entrySum is the checksum of an entry and its more row, which is nil if it has
+// none.
 func (s sealer) entrySum(seed uint32, entry, more []byte) uint32 {
 	return s.partSum(seed, entry[:offEntryCRC], more, nil)
 }
 
-// putEntry writes all of an entry but its checksum over zeros.
+// putEntry writes all of an entry except its checksum over zeros.
 func putEntry(p []byte, it *Item, more uint16) {
 	p = p[:EntrySize]
 	le := binary.LittleEndian

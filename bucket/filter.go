@@ -7,18 +7,18 @@ import (
 	"sync/atomic"
 )
 
-// A filter tells which runs may have a key, so that a lookup asks few of them, and
-// mostly none. It is in memory alone, about four bytes for each entry that waits, and made
-// from the tags of runs, a region of hash space at a time, when a reader first comes
-// there. A region is never changed: one that lacks too many of the newest runs is made
-// again.
+// A filter says which runs may have a key, so that a lookup asks few of them, and
+// in most cases none. It exists only in memory, and takes about four bytes for each
+// entry that waits. It is made from the tags of runs, one region of hash space at a
+// time, when a reader first needs that region. A region is never changed: one that
+// lacks too many of the newest runs is made again.
 //
-// What a filter leaves out is trusted to be absent, so each slot is verified before its
-// tags go in. In a region with a slot that is damaged all runs are asked.
+// What a filter does not have is trusted to be absent, so each slot is verified
+// before its tags are added. In a region with a damaged slot all runs are asked.
 type filter struct {
-	size    int // of the entries it is for, bits
+	size    int // in bits, of the number of entries that it is for
 	regions []filterRegion
-	bits    uint // of a hash that decide; slots and tags of large runs tell as many
+	bits    uint // bits of a hash that decide: as many as slots and tags of large runs give
 }
 
 type filterRegion struct {
@@ -26,8 +26,9 @@ type filterRegion struct {
 	making atomic.Bool
 }
 
-// region is what a filter knows of one region. A hash decides on a block, a line of the
-// cache. A block has a mark for each entry: eleven bits of its hash, and which run it is of.
+// region is what a filter knows about one region. A hash determines a block, which
+// fills a cache line. A block has a mark for each entry: eleven bits of its hash,
+// and which run it is in.
 type region struct {
 	through uint64   // the commit whose runs are in it
 	runs    []uint64 // their numbers, the newest first
@@ -38,14 +39,14 @@ type filterBlock [blockMarks]uint16
 
 const (
 	blockMarks = 32
-	// meanMarks is how many marks a block has on average: one in fifty has more than
-	// it has room for.
+	// meanMarks is how many marks a block has on average. One block in fifty would
+	// need more than it has room for.
 	meanMarks = 21
-	// crowded, as the last mark of a block, says that there was no room: all runs are
-	// asked.
+	// crowded, as the last mark of a block, says that there was no room, and that
+	// all runs must be asked.
 	crowded = 0xffff
-	// A mark is 1 + the place of the run in region.runs in its low bits; markRuns is as
-	// many as those can tell.
+	// A mark has 1 + the place of the run in region.runs in its low bits; markRuns
+	// is how many runs those can tell apart.
 	markRunBits = 5
 	markRuns    = 1<<markRunBits - 2
 
@@ -55,14 +56,15 @@ const (
 	spareFilterBits  = 7
 	leastFilterSize  = 9
 	mostFilterSize   = 33
-	staleRuns        = 2 // so many runs, of all or that a region lacks, are asked one by one
+	staleRuns        = 2 // so many runs, in all or that a region lacks, are asked one by one
 	filterMultiplier = 0x9e3779b97f4a7c15
 )
 
-// allRuns is the answer of who does not know.
+// allRuns is the answer if it is not known which runs may have a hash.
 const allRuns = ^uint32(0)
 
-// newFilter returns a filter of runs, or known's, which older runs have, if that will do.
+// newFilter returns a filter of runs. If the filter of known, which is of older
+// runs, still serves, it returns that.
 func newFilter(runs []run, known *Table) *filter {
 	if len(runs) <= staleRuns {
 		return nil
@@ -81,7 +83,7 @@ func newFilter(runs []run, known *Table) *filter {
 	return &filter{size, make([]filterRegion, 1<<regionBits), uint(size + spareFilterBits)}
 }
 
-// isBefore reports whether all runs that are not newer than those of t are of t.
+// isBefore reports whether all runs that are not newer than those of t are in t.
 func (t *Table) isBefore(runs []run) bool {
 	before := t.runs[len(t.runs)-1].number // a table with a filter has runs
 	for i := range runs {
@@ -94,10 +96,11 @@ func (t *Table) isBefore(runs []run) bool {
 
 func (f *filter) regionBits() uint { return uint(bits.Len(uint(len(f.regions))) - 1) }
 
-// at is the region of a hash.
+// at returns the region of a hash.
 func (f *filter) at(hash uint64) int { return int(hash >> (64 - f.regionBits())) }
 
-// place is the block, of n, for the top bits of a hash, and the mark without the run.
+// place returns the block, of n, for the top bits of a hash, and the mark without
+// the run.
 func (f *filter) place(top uint64, n int) (block int, mark uint16) {
 	within := top << (64 - f.bits) << f.regionBits()
 	high, _ := bits.Mul64(within, uint64(n))
@@ -117,8 +120,8 @@ func (g *region) add(f *filter, top uint64, i int) {
 	b[blockMarks-1] = crowded
 }
 
-// may returns a bit for each run of the region that may have a hash: bit i for number i,
-// bit markRuns for that and all after it.
+// may returns a bit for each run of the region that may have a hash: bit i for
+// number i, and bit markRuns for that number and all after it.
 func (g *region) may(f *filter, hash uint64) (runs uint32) {
 	if g.blocks == nil { // damaged
 		return allRuns
@@ -139,7 +142,7 @@ func (g *region) may(f *filter, hash uint64) (runs uint32) {
 	return runs
 }
 
-// names reports whether the answer of may has a run.
+// names reports whether the answer of may includes a run.
 func (g *region) names(number uint64, may uint32) bool {
 	if may == allRuns {
 		return true
@@ -153,8 +156,9 @@ func (g *region) names(number uint64, may uint32) bool {
 	return false
 }
 
-// mayHave is what the filter says of a hash in a group with a row of a commit: of the
-// runs up to known.through, those with a bit in runs are to be asked. Without known all are.
+// mayHave returns what the filter says about a hash in a group whose row is of a
+// commit: of the runs up to known.through, those with a bit in runs must be asked.
+// If known is nil, all runs must be asked.
 func (t *Table) mayHave(hash, commit uint64) (known *region, runs uint32) {
 	f := t.filter
 	if f == nil {
@@ -162,7 +166,7 @@ func (t *Table) mayHave(hash, commit uint64) (known *region, runs uint32) {
 	}
 	at := &f.regions[f.at(hash)]
 	known = at.made.Load()
-	if known != nil && known.through > t.view.Commit() { // runs that this View has may have been taken away
+	if known != nil && known.through > t.view.Commit() { // a later commit may have removed runs that this View has
 		return nil, allRuns
 	}
 	if known == nil || t.runs[len(t.runs)-1-staleRuns].number > max(known.through, commit) {
@@ -173,7 +177,7 @@ func (t *Table) mayHave(hash, commit uint64) (known *region, runs uint32) {
 	return known, known.may(f, hash)
 }
 
-// remake makes a region, unless somebody is at it.
+// remake makes a region, unless another goroutine is making it.
 func (t *Table) remake(at *filterRegion, number int) *region {
 	if !at.making.CompareAndSwap(false, true) {
 		return nil
@@ -211,10 +215,10 @@ func (t *Table) makeRegion(f *filter, number int) *region {
 	return &made
 }
 
-// mark marks the entries of a run from low to high, which lie in one region; false: some
-// cannot be trusted.
+// mark marks the entries of a run from low to high, which lie in one region. It
+// returns false if some of them cannot be trusted.
 func (t *Table) mark(f *filter, g *region, number int, r *run, low, high uint64) bool {
-	told := uint(64-min(r.shift, 64)) + 8*tagSize // bits of a hash that slot and tag tell
+	told := uint(64-min(r.shift, 64)) + 8*tagSize // bits of a hash that slot and tag give
 	for i := r.slot(low); i <= r.slot(high); i++ {
 		s := r.span(i)
 		if s.first == s.end {

@@ -8,29 +8,32 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// Find returns the entry of a key of group id: that of the newest run that has
-// one, else that of the row. hash is the hash of key and must lie under the group's
-// prefix; if it does not, the directory is wrong, and that is a corrupt error. Find
+// Find returns the entry of a key of group id: that of the newest run that has one,
+// otherwise that of the row. hash is the hash of key and must lie under the group's
+// prefix; if it does not, the directory is wrong, which is a corrupt error. Find
 // takes no lock and, unless something is wrong, allocates nothing.
 func (t *Table) Find(id uint32, hash uint64, key keys.E) (Entry, bool, error) {
 	pg, p, err := t.pageOf(id, hash)
 	if err != nil {
 		return Entry{}, false, err
 	}
-	w := t.inRow(p, hash) // before runs are asked: accesses to memory that do not wait for each other
+	w := t.inRow(p, hash) // before runs are asked, so that accesses to memory do not wait for each other
 	if e, found, err := t.findInRuns(p, hash, key); found || err != nil {
 		return e, found && !e.deleted, err
 	}
 	return t.findInRow(id, pg, p, &w, key)
 }
 
-// pageOf is the page of a group, which must cover a hash.
+// pageOf returns the page of a group, which must cover a hash.
 func (t *Table) pageOf(id uint32, hash uint64) (*hdf5io.Page, page, error) {
 	pg, p, err := t.page(id)
-	if err == nil && (hash^p.prefix())&prefixMask(p.depth()) != 0 {
-		err = corrupt.Errorf(groupName(id), -1, "prefix %#x of %d bits does not cover hash %#x", p.prefix(), p.depth(), hash)
+	if err != nil {
+		return nil, nil, err
 	}
-	return pg, p, err
+	if (hash^p.prefix())&prefixMask(p.depth()) != 0 {
+		return nil, nil, corrupt.Errorf(groupName(id), pg.Offset(), "prefix %#x of %d bits does not cover hash %#x", p.prefix(), p.depth(), hash)
+	}
+	return pg, p, nil
 }
 
 // inRow is where a hash is looked for in a row.
@@ -39,8 +42,8 @@ type inRow struct {
 	count   int // of its entries
 	tags    []byte
 	tag     uint16
-	at      int    // where its tag probably stands
-	nearTag uint16 // what stands there
+	at      int    // where its tag probably is
+	nearTag uint16 // the tag there
 }
 
 func (t *Table) inRow(p page, hash uint64) (w inRow) {
@@ -56,7 +59,7 @@ func (t *Table) inRow(p page, hash uint64) (w inRow) {
 	return w
 }
 
-// search is the first entry of the bucket that has the tag, if one does.
+// search returns the first entry of the bucket that has the tag, if one does.
 func (w *inRow) search() (i int, ok bool) {
 	if w.count == 0 {
 		return 0, false
@@ -65,8 +68,8 @@ func (w *inRow) search() (i int, ok bool) {
 	return i, i < w.count && binary.LittleEndian.Uint16(w.tags[i*tagSize:]) == w.tag
 }
 
-// findInRuns asks those runs that are newer than a group's row and that the filter does
-// not rule out, the newest first.
+// findInRuns asks the runs that are newer than a group's row and that the filter
+// does not rule out, the newest first.
 func (t *Table) findInRuns(p page, hash uint64, key keys.E) (Entry, bool, error) {
 	newest, commit := len(t.runs)-1, p.commit()
 	if newest < 0 || t.runs[newest].number <= commit {
@@ -96,8 +99,9 @@ func (t *Table) findInRuns(p page, hash uint64, key keys.E) (Entry, bool, error)
 	return Entry{}, false, nil
 }
 
-// findInRun looks where the tags of a slot allow the key to be. A damaged slot is
-// an error unless a good entry of it is the key's: the key may have been there.
+// findInRun looks at the entries of a slot that have the key's tag. A damaged slot
+// is an error unless a good entry of it is the key's, because the key may have been
+// there.
 func (t *Table) findInRun(r *run, hash uint64, key keys.E) (Entry, bool, error) {
 	if r.err != nil {
 		return Entry{}, false, r.err
@@ -133,9 +137,9 @@ func (t *Table) findInRun(r *run, hash uint64, key keys.E) (Entry, bool, error) 
 	return t.findAmong(&x, x.tags, i, tag, key)
 }
 
-// findInRow looks where the tags of the page allow the key to be. They were verified with
-// the page, so that a key whose tag is not among them is absent. An entry that has the
-// tag must be good: another key's, or this one's.
+// findInRow looks at the entries that have the key's tag. The tags were verified
+// with the page, so a key whose tag is not among them is absent. An entry that has
+// the tag must be good, whether it is this key's or another one's.
 func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, w *inRow, key keys.E) (Entry, bool, error) {
 	if w.count == 0 {
 		return Entry{}, false, nil
@@ -171,7 +175,8 @@ func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, w *inRow, key keys
 	return Entry{}, false, damage
 }
 
-// findAmong compares the keys of the entries that have a tag, from entry i on.
+// findAmong compares the keys of the entries that have a tag, beginning with entry
+// i.
 func (t *Table) findAmong(x *part, tags []byte, i int, tag uint16, key keys.E) (Entry, bool, error) {
 	for ; i < x.count && binary.LittleEndian.Uint16(tags[i*tagSize:]) == tag; i++ {
 		if x.key(i) == key {

@@ -5,7 +5,7 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// Sought is a key that FindAll looks for, and what it finds.
+// Sought is a key that FindAll looks for, and what FindAll finds.
 type Sought struct {
 	Group uint32 // the key's, by the directory
 	Hash  uint64 // of Key
@@ -18,12 +18,12 @@ type Sought struct {
 	pg    *hdf5io.Page
 	page  page
 	row   inRow
-	touch uint16 // means nothing: it was read so that what lies there is at hand
+	touch uint16 // has no meaning: it was read to bring what lies there into the cache
 }
 
-// FindAll is Find for many keys. It takes each step for all of them before the next, so
-// that their accesses to memory do not wait for each other: first the tags of their
-// groups, then the entries that have the tag, then all else.
+// FindAll is Find for many keys. It takes each step for all of them before the next
+// step, so that their accesses to memory do not wait for each other: first the tags
+// of their groups, then the entries that have the tag, then the rest.
 func (t *Table) FindAll(list []Sought) {
 	for i := range list {
 		k := &list[i]
@@ -44,7 +44,7 @@ func (t *Table) FindAll(list []Sought) {
 	}
 }
 
-// touchFilter reads what the filter of runs has of a hash.
+// touchFilter reads what the filter of runs has for a hash.
 func (t *Table) touchFilter(hash uint64) uint16 {
 	f := t.filter
 	if f == nil {
@@ -58,7 +58,8 @@ func (t *Table) touchFilter(hash uint64) uint16 {
 	return g.blocks[at][0]
 }
 
-// touchEntry reads the entry of the row that has a key's tag, and goes on from there.
+// touchEntry reads the entry of the row that has a key's tag, and what that leads
+// to.
 func (t *Table) touchEntry(k *Sought) uint16 {
 	i, ok := k.row.search()
 	if !ok {
@@ -68,7 +69,7 @@ func (t *Table) touchEntry(k *Sought) uint16 {
 	first := k.page.span(k.row.number).first
 	b, err := t.view.Bytes(int64(k.page.address())+int64(first+i)*EntrySize, EntrySize)
 	if err != nil {
-		return 0 // the one who needs it reports it
+		return 0 // finish reports it if it matters
 	}
 	return uint16(b[0])
 }

@@ -3,9 +3,9 @@ package bucket
 import "fmt"
 
 const (
-	// MinThreshold and MaxThreshold bound a Geometry's Threshold. With one key a
-	// bucket the directory would always be as deep as it may be, and the entries of
-	// a group of the largest buckets must be numbered by 16 bits.
+	// MinThreshold and MaxThreshold bound a Geometry's Threshold. With one key in a
+	// bucket the directory would always be as deep as it may be; and 16 bits must
+	// suffice to number the entries of a group of the largest buckets.
 	MinThreshold, MaxThreshold = 2, 1024
 
 	mostBuckets   = 64     // of a group
@@ -35,7 +35,7 @@ func NewGeometry(threshold int) Geometry {
 	return g
 }
 
-// Few is half of the entries that a group holds before it is split.
+// Few is half of the number of entries at which a group is split.
 func (g Geometry) Few() int { return min(g.Capacity, g.Buckets*g.Threshold) / 2 }
 
 // Check reports why a file cannot have this shape.

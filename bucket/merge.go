@@ -2,8 +2,8 @@ package bucket
 
 import "sort"
 
-// merge appends to dst the live items of old with changes over them: of one key
-// the change alone. Both ascend. dst may be the memory of old if it begins at
+// merge appends to dst the live items of old and changes; if both have a key, it
+// takes the change. Both ascend. dst may share the memory of old if it begins at
 // least len(changes) items before it.
 func merge(dst, old, changes []Item) []Item {
 	for len(changes) > 0 {
@@ -22,7 +22,8 @@ func merge(dst, old, changes []Item) []Item {
 	return append(dst, old...)
 }
 
-// supersede is merge that keeps deleted items: what they delete lies elsewhere.
+// supersede is merge, but keeps deleted items, because what they delete lies
+// elsewhere.
 func supersede(dst, old, changes []Item) []Item {
 	for i := range changes {
 		c := &changes[i]
@@ -37,9 +38,9 @@ func supersede(dst, old, changes []Item) []Item {
 	return append(dst, old...)
 }
 
-// Split cuts the ascending items of a group of the given local depth in two, by
-// the next bit of the hash: bit depth, where 0 is the top one. Both parts are
-// parts of items. depth is below 64.
+// Split cuts the ascending items of a group of the given local depth in two, by the
+// next bit of the hash: bit depth, where 0 is the top one. Both parts share the
+// memory of items. depth is below 64.
 func Split(items []Item, depth uint8) (left, right []Item) {
 	cut := sort.Search(len(items), func(i int) bool { return items[i].Hash<<depth>>63 == 1 })
 	return items[:cut:cut], items[cut:]

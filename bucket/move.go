@@ -7,8 +7,8 @@ import (
 	"github.com/cidstore/cidstore/hdf5io"
 )
 
-// MoveRuns places again the runs of the base that count and lie, in part, from an
-// address on. Groups are moved by folding them.
+// MoveRuns moves the runs of the base that count, if some part of them is at the
+// address from or after it. Groups are moved by folding them.
 func (w *Writer) MoveRuns(from int64) error {
 	for i := range w.runs {
 		r := &w.runs[i]
@@ -28,9 +28,10 @@ func (w *Writer) MoveRuns(from int64) error {
 	return nil
 }
 
-// MendRun writes the entries of a run of the base again, with every mask corrected of which
-// one bit is wrong, and returns how many these are; 0: there is none, or no such run, and
-// nothing is written. A run of which a slot is damaged otherwise is left alone: an error.
+// MendRun writes the entries of a run of the base again, with all masks corrected
+// that have one wrong bit, and returns how many these are. If there are none, or no
+// such run, it writes nothing. If a slot is damaged in another way, the run stays
+// as it is, and MendRun returns an error.
 func (w *Writer) MendRun(number uint64) (mended uint64, err error) {
 	for i := range w.runs {
 		r := &w.runs[i]
@@ -56,8 +57,8 @@ func (w *Writer) MendRun(number uint64) (mended uint64, err error) {
 	return 0, nil
 }
 
-// mendedEntries is the entries of a run with all masks right, and how many were not. Each
-// slot must have its checksum then.
+// mendedEntries returns the entries of a run with all masks corrected, and how many
+// were wrong. After that, the checksum of each slot must agree.
 func (t *Table) mendedEntries(r *run) (entries []byte, mended uint64, err error) {
 	if r.err != nil {
 		return nil, 0, r.err
@@ -80,13 +81,13 @@ func (t *Table) mendedEntries(r *run) (entries []byte, mended uint64, err error)
 	return entries, mended, nil
 }
 
-// reaches reports whether part of a run lies from an address on.
+// reaches reports whether part of a run is at the address from or after it.
 func (r *run) reaches(from uint64) bool {
 	return max(r.entriesAt+uint64(r.entries)*EntrySize, r.tagsAt+uint64(r.entries)*tagSize,
-		r.indexAt+(uint64(r.slots)+1)*slotSize, r.moresAt+uint64(r.mores)*MoreSize) > from
+		r.indexAt+(uint64(r.slots)+1)*slotSize, r.moresAt+uint64(r.mores)*moreSize) > from
 }
 
-// Reaches reports whether part of a group's row lies from an address on.
+// Reaches reports whether part of a group's row is at the address from or after it.
 func (s *State) Reaches(g Geometry, from int64) bool {
 	chunks := g.chunks(int(s.Entries)) + g.chunks(int(s.Mores))
 	return s.Entries > 0 && int64(s.RowAddress)+int64(chunks*g.chunkBytes()) > from

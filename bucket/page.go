@@ -114,7 +114,7 @@ type span struct {
 	crc                uint32
 }
 
-// span is that of bucket i.
+// span returns that of bucket i.
 func (p page) span(i int) (s span) {
 	le := binary.LittleEndian
 	b := p.bucket(i)
@@ -126,10 +126,10 @@ func (p page) span(i int) (s span) {
 	return s
 }
 
-// tags are those of all entries, in their order.
+// tags returns the tags of all entries, in the order of the entries.
 func (p page) tags(g Geometry) []byte { return p[pageHeader+g.Buckets*bucketSize:] }
 
-// State copies the header.
+// state copies the header.
 func (p page) state() State {
 	le := binary.LittleEndian
 	return State{
@@ -139,11 +139,11 @@ func (p page) state() State {
 	}
 }
 
-// check reports why p cannot be the page of group id in a file of this shape
-// whose end is at end.
-func (p page) check(id uint32, g Geometry, end int64) error {
+// check reports why p, which lies at an offset of the file, cannot be the page of
+// group id in a file of this shape whose end is at end.
+func (p page) check(id uint32, at int64, g Geometry, end int64) error {
 	bad := func(format string, args ...any) error {
-		return corrupt.Errorf(groupName(id), -1, format, args...)
+		return corrupt.Errorf(groupName(id), at, format, args...)
 	}
 	le := binary.LittleEndian
 	s := p.state()
@@ -205,15 +205,16 @@ func allZero(p []byte) bool {
 	return true
 }
 
-// bucketOf is the number of the bucket of a group that a hash belongs to.
+// bucketOf returns the number of the bucket of a group that a hash belongs to.
 func bucketOf(hash uint64, depth, bits uint8) int { return int(hash << depth >> (64 - bits)) }
 
 // tagOf is the tag of a hash among those that share their top bits: the next
-// sixteen. Tags of a bucket or slot stand in order, as their hashes do.
+// sixteen bits. The tags of a bucket or slot are in order, as their hashes are.
 func tagOf(hash uint64, shared uint) uint16 { return uint16(hash << shared >> 48) }
 
-// lowerTag is the first of n tags, which ascend, that is not below tag; n if there
-// is none. Hashes are spread evenly, so the tag itself tells about where to look.
+// lowerTag returns the index of the first of n tags, which ascend, that is not
+// below tag; n if there is none. Hashes are spread evenly, so the tag itself says
+// roughly where to look.
 func lowerTag(tags []byte, n int, tag uint16) int {
 	if n == 0 {
 		return 0
@@ -222,10 +223,10 @@ func lowerTag(tags []byte, n int, tag uint16) int {
 	return lowerTagFrom(tags, n, tag, i, binary.LittleEndian.Uint16(tags[i*tagSize:]))
 }
 
-// nearTag is about where a tag stands among n.
+// nearTag is roughly where a tag is among n.
 func nearTag(n int, tag uint16) int { return int(tag) * n >> 16 }
 
-// lowerTagFrom is lowerTag that begins at tag i, which is near.
+// lowerTagFrom is lowerTag, beginning at tag i, which is near.
 func lowerTagFrom(tags []byte, n int, tag uint16, i int, near uint16) int {
 	le := binary.LittleEndian
 	tags = tags[: n*tagSize : n*tagSize]
@@ -245,8 +246,8 @@ func lowerTagFrom(tags []byte, n int, tag uint16, i int, near uint16) int {
 	return i
 }
 
-// farTag is how many tags are passed one by one before a search halves: more only
-// where hashes are not spread.
+// farTag is how many tags are passed one by one before the search continues by
+// halving, which happens only if hashes are not spread evenly.
 const farTag = 48
 
 func halveTags(tags []byte, lo, hi int, tag uint16) int {

@@ -15,22 +15,23 @@ import (
 type trust uint8
 
 const (
-	// wasGood: its checksum agreed once. Entries are judged when returned.
+	// wasGood: its checksum agreed once. Entries are verified when they are
+	// returned.
 	wasGood trust = iota
 	// isGood: its checksum agrees now, and with it every entry's.
 	isGood
-	// isBad: its checksum disagrees. Entries are judged one by one.
+	// isBad: its checksum disagrees. Entries are verified one by one.
 	isBad
 )
 
-// owner says what a part is a part of: it seeds the checksums.
+// owner says what a part belongs to; it seeds the checksums.
 type owner struct {
 	id     uint64 // of the group; runID for a run
 	commit uint64 // in which it was written
 }
 
-// runID takes the place of a group id in what runs seed their checksums with: no
-// entry of a run can pass for one of a group.
+// runID takes the place of a group id in the seed of the checksums of runs, so that
+// no entry of a run can pass for one of a group.
 const runID = 1 << 32
 
 // part is a bucket of a row or a slot of a run, read in place; valid while its
@@ -39,11 +40,11 @@ type part struct {
 	owner
 	number         int    // of the bucket or slot
 	entries, mores []byte // its own
-	tags           []byte // of a slot: they are under its checksum; a bucket's are under its page's
+	tags           []byte // of a slot, under its checksum; those of a bucket are under the checksum of its page
 	count          int    // entries
 	address        uint64 // of its first entry
 	trust          trust
-	got, want      uint32 // checksums, where isBad
+	got, want      uint32 // checksums, if isBad
 }
 
 func (x *part) name() string {
@@ -64,7 +65,7 @@ func (x *part) entryError(i int, format string, args ...any) error {
 	return corrupt.Errorf(x.name(), int64(x.address)+int64(i)*EntrySize, "entry %d: %w", i, fmt.Errorf(format, args...))
 }
 
-// load reads a part of what lies at entries and mores, addresses in the file.
+// load reads a part from the entries and more rows at two addresses in the file.
 func (t *Table) load(x *part, s span, entries, mores uint64) (err error) {
 	x.count, x.want = s.end-s.first, s.crc
 	x.address = entries + uint64(s.first)*EntrySize
@@ -72,15 +73,15 @@ func (t *Table) load(x *part, s span, entries, mores uint64) (err error) {
 		return fmt.Errorf("%s: %w", x.name(), err)
 	}
 	if n := s.endMore - s.firstMore; n > 0 {
-		if x.mores, err = t.view.Bytes(int64(mores)+int64(s.firstMore)*MoreSize, n*MoreSize); err != nil {
+		if x.mores, err = t.view.Bytes(int64(mores)+int64(s.firstMore)*moreSize, n*moreSize); err != nil {
 			return fmt.Errorf("%s: %w", x.name(), err)
 		}
 	}
 	return nil
 }
 
-// judge compares a part's checksum and reports whether it is good: as it stands,
-// or with masks corrected of which one bit each is wrong.
+// judge verifies a part's checksum and reports whether it is good, either as it is,
+// or after correcting masks that have one wrong bit.
 func (t *Table) judge(x *part) bool {
 	seed := t.seal.partSeed(x.owner, x.number)
 	x.got = t.seal.partSum(seed, x.entries, x.mores, x.tags)
@@ -114,19 +115,19 @@ func correctMasks(entries []byte, count int) []byte {
 type Entry struct {
 	raw, more []byte // more: nil without a more row
 	count     uint8  // inline values
-	deleted   bool   // of a run; never handed out
+	deleted   bool   // of a run; callers of this package never get it
 }
 
-// entry judges entry i of x and returns it. It does not allocate unless
-// something is wrong.
+// entry verifies entry i of x and returns it. It does not allocate unless something
+// is wrong.
 func (t *Table) entry(x *part, i int) (Entry, error) {
 	e := Entry{raw: x.entries[i*EntrySize:][:EntrySize:EntrySize]}
 	number := int(binary.LittleEndian.Uint16(e.raw[offMore:]))
-	if number > len(x.mores)/MoreSize {
-		return Entry{}, x.entryError(i, "more row %d of %d", number, len(x.mores)/MoreSize)
+	if number > len(x.mores)/moreSize {
+		return Entry{}, x.entryError(i, "more row %d of %d", number, len(x.mores)/moreSize)
 	}
 	if number > 0 {
-		e.more = x.mores[(number-1)*MoreSize:][:MoreSize:MoreSize]
+		e.more = x.mores[(number-1)*moreSize:][:moreSize:moreSize]
 	}
 	data, status := ecc.Decode(e.raw[offMask])
 	if x.trust != isGood {
@@ -155,8 +156,9 @@ func (t *Table) entry(x *part, i int) (Entry, error) {
 	return e, nil
 }
 
-// shape is what is wrong with an entry whose checksum is right, or nothing: only
-// damage that was written with a checksum, or an error of ours, gets here.
+// shape returns what is wrong with an entry whose checksum is right, or nothing.
+// Only damage that was written with a checksum, or a mistake of this package, can
+// be found here.
 func (e *Entry) shape(data uint8, run bool) string {
 	le := binary.LittleEndian
 	switch {

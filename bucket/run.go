@@ -63,15 +63,15 @@ var (
 const (
 	runsPath     = "/runs"
 	runsName     = "runs"
-	slotEntries  = 32  // about so many entries a slot
+	slotEntries  = 32  // a slot has about so many entries
 	mostRuns     = 512 // their records fit one attribute
 	mostOfRun    = math.MaxInt32
 	reservedZero = 16
 )
 
 // run is one sorted run of entries that supersede those of older runs and of the
-// rows of groups that were written before it. Immutable; what several Views share
-// of it is in body.
+// rows of groups that were written before it. It is immutable; body is the part
+// that several Views share.
 type run struct {
 	number, low, high, base                      uint64
 	entriesAt, moresAt, tagsAt, indexAt          uint64
@@ -79,11 +79,11 @@ type run struct {
 	*body
 }
 
-// body is what was read of a run once.
+// body is what was read of a run, once for all Views.
 type body struct {
 	index []byte          // verified
 	err   error           // why there is no index: the run is damaged
-	marks []atomic.Uint64 // one bit a slot: verified
+	marks []atomic.Uint64 // one bit for each slot: it is verified
 }
 
 func (r *run) append(dst []byte) []byte {
@@ -129,33 +129,36 @@ func (r *run) check(p []byte, before *run, commit uint64, end int64) error {
 	case r.slots == 0 || uint64(r.slots) <= (r.high-r.base)>>r.shift || r.slots > r.entries+1:
 		return bad("%d slots of 2^%d hashes for %#x to %#x", r.slots, r.shift, r.base, r.high)
 	case !inside(r.entriesAt, uint64(r.entries), EntrySize) || !inside(r.tagsAt, uint64(r.entries), tagSize) ||
-		!inside(r.indexAt, uint64(r.slots)+1, slotSize) || r.mores > 0 && !inside(r.moresAt, uint64(r.mores), MoreSize) ||
+		!inside(r.indexAt, uint64(r.slots)+1, slotSize) || r.mores > 0 && !inside(r.moresAt, uint64(r.mores), moreSize) ||
 		r.mores == 0 && r.moresAt != 0:
 		return bad("its datasets do not lie in a file of %d bytes", end)
 	}
 	return nil
 }
 
-// load reads and verifies the index of a run. A damaged one is an error of the
-// reads that need it, and of those alone.
+// load reads and verifies the index of a run. If it is damaged, only the reads that
+// need it fail.
 func (r *run) load(view *hdf5io.View, seal sealer) {
 	r.body = &body{marks: make([]atomic.Uint64, (r.slots+63)/64)}
+	if r.index, r.err = r.readIndex(view, seal); r.err != nil {
+		r.err = fmt.Errorf("%s: %w", r.name(), r.err)
+	}
+}
+
+func (r *run) readIndex(view *hdf5io.View, seal sealer) ([]byte, error) {
 	size := (int(r.slots) + 1) * slotSize
 	p, err := view.Bytes(int64(r.indexAt), size)
-	if err == nil {
-		p = append(make([]byte, 0, size), p...)
-		if got := seal.partSum(seal.seed(runID, r.number), p, nil, nil); got != r.indexCRC {
-			err = corrupt.Errorf("index of "+r.name(), int64(r.indexAt), "crc32c %#08x, want %#08x", got, r.indexCRC)
-		}
-	}
-	if err == nil {
-		err = r.checkIndex(p)
-	}
 	if err != nil {
-		r.err = fmt.Errorf("%s: %w", r.name(), err)
-		return
+		return nil, err
 	}
-	r.index = p
+	p = append(make([]byte, 0, size), p...)
+	if got := seal.partSum(seal.seed(runID, r.number), p, nil, nil); got != r.indexCRC {
+		return nil, corrupt.Errorf("index of "+r.name(), int64(r.indexAt), "crc32c %#08x, want %#08x", got, r.indexCRC)
+	}
+	if err := r.checkIndex(p); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // checkIndex reports what is wrong with an index whose checksum is right.
@@ -176,10 +179,10 @@ func (r *run) checkIndex(p []byte) error {
 	return nil
 }
 
-// slot is the number of the slot that a hash from low to high belongs to.
+// slot returns the number of the slot of a hash, which is from low to high.
 func (r *run) slot(hash uint64) int { return int((hash - r.base) >> r.shift) }
 
-// span is the part of the run that slot i is. The index is there.
+// span returns the part of the run that slot i has. The index must be loaded.
 func (r *run) span(i int) span {
 	le := binary.LittleEndian
 	p := r.index[i*slotSize:][: 2*slotSize : 2*slotSize]
@@ -192,11 +195,11 @@ func (r *run) span(i int) span {
 func (r *run) marked(slot int) bool { return r.marks[slot/64].Load()&(1<<(slot%64)) != 0 }
 func (r *run) mark(slot int)        { r.marks[slot/64].Or(1 << (slot % 64)) }
 
-// tag is that of a hash in its slot.
+// tag returns the tag of a hash in its slot.
 func (r *run) tag(hash uint64) uint16 { return tagOf(hash, uint(64-min(r.shift, 64))) }
 
-// shiftFor is how many hashes, as a power of two, a slot of a run of n entries
-// from low to high has.
+// shiftFor returns how many hashes, as a power of two, each slot has in a run of n
+// entries from low to high.
 func shiftFor(low, high uint64, n int) uint32 {
 	slots := uint64(max(1, n/slotEntries))
 	if slots == 1 {
@@ -205,8 +208,9 @@ func shiftFor(low, high uint64, n int) uint32 {
 	return uint32(bits.Len64((high - low) / slots))
 }
 
-// sumRuns is the checksum of the records of runs; 0: there are none. A store keeps it
-// where no tool can change it: a run that was left out would bring old values back.
+// sumRuns is the checksum of the records of runs; 0 if there are none. A store
+// keeps it where no tool can change it, because old values would come back if a run
+// were left out.
 func (s sealer) sumRuns(runs []run) uint32 {
 	if len(runs) == 0 {
 		return 0
@@ -218,8 +222,8 @@ func (s sealer) sumRuns(runs []run) uint32 {
 	return s.partSum(s.uuid, p, nil, nil)
 }
 
-// loadRuns reads the records of a root's runs. known are the runs of an older
-// root: what was read of them is not read again.
+// loadRuns reads the records of a root's runs. known are the runs of an older root;
+// what was read of them is not read again.
 func loadRuns(view *hdf5io.View, seal sealer, known []run) ([]run, error) {
 	a, found, err := view.Attribute(runsPath, runsName)
 	if err != nil || !found {

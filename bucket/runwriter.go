@@ -10,8 +10,8 @@ import (
 	"github.com/cidstore/cidstore/internal/seedbug"
 )
 
-// pendingRun gathers the entries of a new run. They are sealed at the end, when it
-// is known how many there are and so how large a slot is.
+// pendingRun gathers the entries of a new run. They are sealed at the end, when
+// their number is known, which determines how large a slot is.
 type pendingRun struct {
 	hashes         []uint64
 	entries, mores []byte
@@ -29,10 +29,10 @@ func (w *Writer) Expect(n int) {
 	w.pending.counts = slices.Grow(w.pending.counts, n)
 }
 
-// Absorb lets the new run take in the newest runs of the base, as long as each is
-// small and not much larger than all that is taken in so far and the expected number
-// of new entries: so that many small commits leave few runs. It is for a Writer that
-// is handed all groups, from the first on; see Passed.
+// Absorb makes the new run take in the newest runs of the base, as long as each is
+// small, and not much larger than the expected number of new entries and all that
+// was taken in so far. So many small commits leave few runs. It is for a Writer
+// that is given all groups, beginning with the first; see Passed.
 func (w *Writer) Absorb(expected int) {
 	const small, ratio = 16 << 10, 3
 	total := uint64(expected)
@@ -50,8 +50,8 @@ func (w *Writer) absorbs(r *run) bool {
 	return w.absorbed > 0 && r.number >= w.runs[len(w.runs)-w.absorbed].number
 }
 
-// Next is the lowest hash from hash on, or above it, at which a run that the new
-// one takes in may have an entry; false: there is none.
+// Next returns the lowest hash, not below hash, for which a run that the new one
+// takes in may have an entry. ok is false if there is none.
 func (w *Writer) Next(hash uint64) (next uint64, ok bool) {
 	for k := len(w.runs) - w.absorbed; k < len(w.runs); k++ {
 		r := &w.base.runs[k]
@@ -72,8 +72,8 @@ func (w *Writer) Next(hash uint64) (next uint64, ok bool) {
 	return next, ok
 }
 
-// Keep puts changes on a group, and what the runs taken in hold for it, into the
-// new run. changes ascend, one a key.
+// Keep puts the changes of a group, and what the runs that are taken in hold for
+// it, into the new run. changes ascend, one for each key.
 func (w *Writer) Keep(s *State, changes []Item) error {
 	if w.absorbed > 0 {
 		scope := state{s.Prefix, s.Last(), s.Commit}
@@ -108,26 +108,27 @@ func (p *pendingRun) add(it *Item) {
 		return
 	}
 	n = len(p.mores)
-	p.mores = append(p.mores, make([]byte, MoreSize)...)
+	p.mores = append(p.mores, make([]byte, moreSize)...)
 	putMore(p.mores[n:], it)
 	p.counts = append(p.counts, 1)
 }
 
-// Passed tells that all groups below a hash have been handed over; end: all of
-// them. What runs that are taken in had there is in the new run or folded.
+// Passed says that all groups below a hash have been given to the Writer, or, with
+// end, all groups. It reports an error if entries that the runs taken in had there
+// are neither in the new run nor folded.
 func (w *Writer) Passed(hash uint64, end bool) error {
 	for k := len(w.runs) - w.absorbed; k < len(w.runs); k++ {
 		r := &w.runs[k]
 		if !end && hash <= r.high {
 			r.low = max(r.low, hash)
 		} else if r.live != 0 {
-			return corrupt.Errorf(r.name(), -1, "%d live entries are in no group", r.live)
+			return corrupt.Errorf(r.name(), int64(r.entriesAt), "%d live entries are in no group", r.live)
 		}
 	}
 	return nil
 }
 
-// countIn is how many entries of a run count for a group.
+// countIn returns how many entries of a run count for a group.
 func (t *Table) countIn(r *run, s *State) (int, error) {
 	low, high := max(s.Prefix, r.low), min(s.Last(), r.high)
 	if r.number <= s.Commit || low > high {
@@ -144,8 +145,8 @@ func (t *Table) countIn(r *run, s *State) (int, error) {
 	return end - first, err
 }
 
-// rank is the number of entries of a run below a hash. Groups mostly begin where a
-// slot does, and else few entries have to be looked at.
+// rank returns the number of entries of a run that are below a hash. Most groups
+// begin where a slot does; otherwise a few entries have to be looked at.
 func (t *Table) rank(r *run, hash uint64) (int, error) {
 	if r.err != nil {
 		return 0, r.err
@@ -166,7 +167,7 @@ func (t *Table) rank(r *run, hash uint64) (int, error) {
 	return n, nil
 }
 
-// flushRuns writes the new run and the records of all.
+// flushRuns writes the new run and the records of all runs.
 func (w *Writer) flushRuns() error {
 	kept := w.runs[:0:0]
 	changed := false
@@ -216,7 +217,8 @@ type runDataset struct {
 	count   uint64
 }
 
-// datasets are those of a run: entries, tags, index, and more rows if it has any.
+// datasets returns the datasets of a run: entries, tags, index, and more rows if it
+// has any.
 func (r *run) datasets() []runDataset {
 	of := func(kind string, element hdf5io.Datatype, count uint64) runDataset {
 		return runDataset{kind, fmt.Sprintf("%s/%s_%d", runsPath, kind, r.number), element, count}
@@ -231,7 +233,7 @@ func (r *run) datasets() []runDataset {
 	return all
 }
 
-// remove takes the datasets of a run away.
+// remove removes the datasets of a run.
 func (w *Writer) remove(r *run) error {
 	for _, d := range r.datasets() {
 		if err := w.tx.Remove(d.path); err != nil {
@@ -241,12 +243,12 @@ func (w *Writer) remove(r *run) error {
 	return nil
 }
 
-// writeRun seals entries as the run of a number and places its datasets.
+// writeRun seals entries as a run with the given number and places its datasets.
 func (w *Writer) writeRun(p *pendingRun, number uint64) (run, error) {
 	n := len(p.hashes)
 	r := run{
 		number: number, low: p.hashes[0], high: p.hashes[n-1], entries: uint32(n), live: uint32(n),
-		mores: uint32(len(p.mores) / MoreSize),
+		mores: uint32(len(p.mores) / moreSize),
 	}
 	r.shift = shiftFor(r.low, r.high, n)
 	r.base = r.low >> r.shift << r.shift
@@ -263,7 +265,7 @@ func (w *Writer) writeRun(p *pendingRun, number uint64) (run, error) {
 		offset, _ := made.Extent()
 		*at[i] = uint64(offset)
 	}
-	r.body = nil // read by the Table of the new root
+	r.body = nil // the Table of the new root reads it
 	return r, nil
 }
 
@@ -282,7 +284,7 @@ func (s sealer) sealRun(r *run, p *pendingRun) (tags, index []byte) {
 			e := p.entries[end*EntrySize:][:EntrySize]
 			var row []byte
 			if p.counts[end] > 0 {
-				row = p.mores[moreEnd*MoreSize:][:MoreSize]
+				row = p.mores[moreEnd*moreSize:][:moreSize]
 				moreEnd++
 				le.PutUint16(e[offMore:], uint16(moreEnd-more))
 			}
@@ -292,7 +294,7 @@ func (s sealer) sealRun(r *run, p *pendingRun) (tags, index []byte) {
 		index = le.AppendUint32(index, uint32(first))
 		index = le.AppendUint32(index, uint32(more))
 		index = le.AppendUint32(index, s.partSum(s.partSeed(o, number),
-			p.entries[first*EntrySize:end*EntrySize], p.mores[more*MoreSize:moreEnd*MoreSize], tags[first*tagSize:end*tagSize]))
+			p.entries[first*EntrySize:end*EntrySize], p.mores[more*moreSize:moreEnd*moreSize], tags[first*tagSize:end*tagSize]))
 		first, more = end, moreEnd
 	}
 	index = le.AppendUint32(index, uint32(first))
@@ -300,7 +302,7 @@ func (s sealer) sealRun(r *run, p *pendingRun) (tags, index []byte) {
 	return tags, le.AppendUint32(index, 0)
 }
 
-// Waits is how many entries of runs count for a group.
+// Waits returns how many entries of runs count for a group.
 func (t *Table) Waits(s *State) (n int, err error) {
 	for i := range t.runs {
 		in, err := t.countIn(&t.runs[i], s)
@@ -312,8 +314,8 @@ func (t *Table) Waits(s *State) (n int, err error) {
 	return n, nil
 }
 
-// WaitingFor is about how many entries of runs count for a group whose last hash is
-// given: those of slots that lie partly in another group are counted for both.
+// WaitingFor estimates how many entries of runs count for a group whose last hash
+// is given. Those of a slot that lies partly in another group are counted for both.
 func (t *Table) WaitingFor(s *State, last uint64) (n int) {
 	for i := range t.runs {
 		r := &t.runs[i]

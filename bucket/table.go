@@ -12,22 +12,22 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// Verify says how often the bytes of a bucket are held against its checksum.
+// Verify says how often the bytes of a bucket are compared with its checksum.
 type Verify uint8
 
 const (
-	// FirstTouch: of pages and of slots when a process first reads them, of buckets
-	// when all of their entries are read, and of each entry when it is returned.
+	// FirstTouch verifies pages and slots when a process first reads them, a bucket
+	// when all of its entries are read, and each entry when it is returned.
 	FirstTouch Verify = iota
-	// Always: at every read, the group's page too.
+	// Always verifies at every read, including the group's page.
 	Always
-	// Salvage: as FirstTouch, in a file of which HDF5 objects may be missing.
+	// Salvage is FirstTouch, for a file in which HDF5 objects may be missing.
 	Salvage
 )
 
 // Table reads the groups and runs of one View. It is immutable except for its
-// counters and the marks of what was verified: any number of goroutines may use it,
-// while the View is pinned. No method takes a lock. Reading mapped bytes may fault:
+// counters and the marks of what was verified. Any number of goroutines may use it
+// while the View is pinned. No method takes a lock. Reading mapped bytes may fault;
 // callers that must survive that use vfs.Guard.
 type Table struct {
 	view     *hdf5io.View
@@ -35,7 +35,7 @@ type Table struct {
 	data     [2]*hdf5io.Dataset // entries, more; nil: missing, see Salvage
 	groups   uint64
 	runs     []run   // oldest first
-	filter   *filter // of the runs; nil: they are few, or all is verified at each read
+	filter   *filter // of the runs; nil: there are few, or everything is verified at each read
 	geometry Geometry
 	hasher   keys.Hasher
 	seal     sealer
@@ -44,17 +44,19 @@ type Table struct {
 	damage *Damage
 }
 
-// Damage counts the damage that was read through. Any number of goroutines may use it.
+// Damage counts damage in spite of which reads succeeded. Any number of goroutines
+// may use it.
 type Damage struct{ corrected, judged atomic.Uint64 }
 
-// Counters returns how many masks were corrected and how many buckets had to be
-// judged entry by entry.
+// Counters returns how many masks were corrected, and how many buckets had to be
+// verified entry by entry.
 func (d *Damage) Counters() (corrected, judged uint64) { return d.corrected.Load(), d.judged.Load() }
 
-// NewTable returns the Table of a View, after it has held the forms of the
-// datasets against geometry. known, or nil, is the Table of an older View of the
-// same file: what it has verified of runs is not verified again. A nil View gives
-// a Table without groups: the base of the Writer that fills a new file.
+// NewTable returns the Table of a View, after it has checked that the datasets have
+// the form that geometry asks for. known, or nil, is the Table of an older View of
+// the same file; what it has verified of runs is not verified again. With a nil
+// View the Table has no groups, and is the base of the Writer that fills a new
+// file.
 func NewTable(view *hdf5io.View, geometry Geometry, uuid [16]byte, hasher keys.Hasher, verify Verify, known *Table) (*Table, error) {
 	if err := geometry.Check(); err != nil {
 		return nil, fmt.Errorf("bucket: %w", err)
@@ -78,12 +80,12 @@ func NewTable(view *hdf5io.View, geometry Geometry, uuid [16]byte, hasher keys.H
 		}
 		dims := []uint64{t.groups * form.perGroup}
 		if !slices.Equal(d.Dims(), dims) || !slices.Equal(d.ChunkDims(), []uint32{form.chunk}) || !d.Type().Equal(form.element) {
-			return nil, corrupt.Errorf("dataset "+form.path, -1, "%v in chunks of %v of %v, want %v, %v, %v",
+			return nil, corrupt.Errorf("dataset "+form.path, d.Offset(), "%v in chunks of %v of %v, want %v, %v, %v",
 				d.Dims(), d.ChunkDims(), d.Type(), dims, form.chunk, form.element)
 		}
 	}
 	if t.groups > maxGroups {
-		return nil, corrupt.Errorf("dataset "+statePath, -1, "%d groups, limit %d", t.groups, uint64(maxGroups))
+		return nil, corrupt.Errorf("dataset "+statePath, t.states.Offset(), "%d groups, limit %d", t.groups, uint64(maxGroups))
 	}
 	var before []run
 	if known != nil {
@@ -102,8 +104,8 @@ func NewTable(view *hdf5io.View, geometry Geometry, uuid [16]byte, hasher keys.H
 // Groups is the number of group ids.
 func (t *Table) Groups() uint64 { return t.groups }
 
-// Waiting is the number of entries of runs that count: what is not folded into
-// groups yet. depth is how many runs lie over a hash, on average.
+// Waiting returns the number of entries of runs that count, which are those not
+// folded into groups yet. depth is how many runs cover a hash, on average.
 func (t *Table) Waiting() (entries uint64, depth float64) {
 	for i := range t.runs {
 		entries += uint64(t.runs[i].live)
@@ -121,8 +123,8 @@ func (t *Table) Runs() int { return len(t.runs) }
 // Geometry is the shape that the Table was made with.
 func (t *Table) Geometry() Geometry { return t.geometry }
 
-// CountIn makes t count damage in d, which Tables of many Views may share. To be
-// called before t is used.
+// CountIn makes t count damage in d, which Tables of many Views may share. It must
+// be called before t is used.
 func (t *Table) CountIn(d *Damage) { t.damage = d }
 
 // State returns the header of a group's page.
@@ -134,7 +136,7 @@ func (t *Table) State(id uint32) (State, error) {
 	return p.state(), nil
 }
 
-// Fullest is the number of entries of the fullest bucket of a group's row.
+// Fullest returns the number of entries of the fullest bucket of a group's row.
 func (t *Table) Fullest(id uint32) (most int, err error) {
 	_, p, err := t.page(id)
 	if err != nil {
@@ -160,10 +162,10 @@ func (t *Table) used(id uint32) (bool, error) {
 	return pg != nil, nil
 }
 
-// page returns the page of a group, verified and judged.
+// page returns the page of a group, its checksum and its contents verified.
 func (t *Table) page(id uint32) (*hdf5io.Page, page, error) {
 	if uint64(id) >= t.groups {
-		return nil, nil, corrupt.Errorf(groupName(id), -1, "there are %d groups", t.groups)
+		return nil, nil, corrupt.Errorf(groupName(id), t.states.Offset(), "there are %d groups", t.groups)
 	}
 	var pg *hdf5io.Page
 	var err error
@@ -176,14 +178,14 @@ func (t *Table) page(id uint32) (*hdf5io.Page, page, error) {
 		return nil, nil, fmt.Errorf("%s: %w", groupName(id), err)
 	}
 	if pg == nil {
-		return nil, nil, corrupt.Errorf(groupName(id), -1, "no page")
+		return nil, nil, corrupt.Errorf(groupName(id), t.states.Offset(), "no page")
 	}
 	p := page(pg.Data())
 	if !pg.Marked(judgedPage) {
 		if len(p) != t.geometry.pageSize() {
-			return nil, nil, corrupt.Errorf(groupName(id), -1, "page of %d bytes, want %d", len(p), t.geometry.pageSize())
+			return nil, nil, corrupt.Errorf(groupName(id), pg.Offset(), "page of %d bytes, want %d", len(p), t.geometry.pageSize())
 		}
-		if err := p.check(id, t.geometry, t.view.EndOfFile()); err != nil {
+		if err := p.check(id, pg.Offset(), t.geometry, t.view.EndOfFile()); err != nil {
 			return nil, nil, err
 		}
 		pg.Mark(judgedPage)
@@ -191,8 +193,8 @@ func (t *Table) page(id uint32) (*hdf5io.Page, page, error) {
 	return pg, p, nil
 }
 
-// bucket makes x a bucket of a group, which is verified at first touch, or now if again is
-// set or the Table verifies always.
+// bucket makes x a bucket of a group. The bucket is verified at first touch; if
+// again is set or the Table always verifies, it is verified now.
 func (t *Table) bucket(x *part, id uint32, pg *hdf5io.Page, p page, number int, again bool) error {
 	err := t.unjudged(x, id, p, number)
 	if err != nil || pg.Marked(number) && !again && t.verify != Always {
@@ -204,7 +206,8 @@ func (t *Table) bucket(x *part, id uint32, pg *hdf5io.Page, p page, number int, 
 	return nil
 }
 
-// unjudged makes x a bucket of a group, and leaves it to entry to look at checksums.
+// unjudged makes x a bucket of a group, without verifying it; entry verifies what
+// it returns.
 func (t *Table) unjudged(x *part, id uint32, p page, number int) error {
 	x.owner, x.number = owner{uint64(id), p.commit()}, number
 	entries := p.address()
@@ -231,7 +234,7 @@ func (t *Table) slot(x *part, r *run, number int, again bool) error {
 	return nil
 }
 
-// slotTags reads the tags of a slot, which are not verified by that.
+// slotTags reads the tags of a slot, without verifying them.
 func (t *Table) slotTags(x *part, r *run, s span) (err error) {
 	if x.tags, err = t.view.Bytes(int64(r.tagsAt)+int64(s.first)*tagSize, (s.end-s.first)*tagSize); err != nil {
 		return fmt.Errorf("%s: %w", r.name(), err)
@@ -239,10 +242,11 @@ func (t *Table) slotTags(x *part, r *run, s span) (err error) {
 	return nil
 }
 
-// Items appends the live items of a group, ascending: its row, and what runs hold
-// in its place. Every one is verified now. With an error, which names each bucket
-// and slot that is damaged, it appends those that are good nevertheless. None of
-// them is wrong: a key of which a damaged slot may have a later entry is left out.
+// Items appends the live items of a group, ascending: those of its row, as changed
+// by those of runs. All are verified now. If it returns an error, which names each
+// bucket and slot that is damaged, it still appends the items that are good. A key
+// is left out if a damaged slot may have a later entry of it, so none of the items
+// is wrong.
 func (t *Table) Items(dst []Item, id uint32) ([]Item, error) {
 	pg, p, err := t.page(id)
 	if err != nil {
@@ -267,7 +271,7 @@ func (t *Table) Items(dst []Item, id uint32) ([]Item, error) {
 // hashes is a range of hashes, both ends included.
 type hashes struct{ low, high uint64 }
 
-// certain takes the items out of list whose hashes lie in a range.
+// certain removes from list the items whose hashes lie in one of the ranges.
 func certain(list []Item, doubts []hashes) []Item {
 	return slices.DeleteFunc(list, func(it Item) bool {
 		return slices.ContainsFunc(doubts, func(d hashes) bool { return it.Hash >= d.low && it.Hash <= d.high })
@@ -280,7 +284,7 @@ type state struct {
 	commit    uint64
 }
 
-// rowItems appends the items of a group's row. With an error, the good ones.
+// rowItems appends the items of a group's row; with an error, those that are good.
 func (t *Table) rowItems(dst []Item, id uint32, pg *hdf5io.Page, p page) ([]Item, error) {
 	if p.entries() == 0 {
 		return dst, nil
@@ -303,19 +307,20 @@ func (t *Table) rowItems(dst []Item, id uint32, pg *hdf5io.Page, p page) ([]Item
 	return dst, damage
 }
 
-// gathering is where the items of runs are merged. Its memory is used again.
+// gathering is where the items of runs are merged. Its memory is reused.
 type gathering struct {
 	list         []Item // merged so far
 	other, newer []Item
 }
 
-// gatherings keeps some for readers.
+// gatherings keeps some of them for readers.
 var gatherings = sync.Pool{New: func() any { return new(gathering) }}
 
-// later makes g.list what runs hold for a group, ascending, of each key the last
-// word, deleted ones too. only: of runs for which it says so; nil: of all. With an
-// error it is what is good, and the ranges of hashes whose entries in older runs and
-// in the row may not be the last word.
+// later makes g.list what runs hold for a group, ascending: of each key the newest
+// item, which may be a deleted one. It reads the runs for which only returns true,
+// or all if only is nil. With an error, the list has the items that are good, and
+// doubts are the ranges of hashes for which entries in older runs and in the row
+// may be out of date.
 func (t *Table) later(g *gathering, s *state, only func(r *run) bool) (doubts []hashes, err error) {
 	g.list = g.list[:0]
 	for i := range t.runs {
@@ -336,7 +341,7 @@ func (t *Table) later(g *gathering, s *state, only func(r *run) bool) (doubts []
 	return doubts, err
 }
 
-// change puts changes over what is gathered, deleted items too.
+// change puts changes, which may be deleted items, over what is gathered.
 func (g *gathering) change(changes []Item) {
 	if len(g.list) == 0 {
 		g.list = append(g.list, changes...)
@@ -347,7 +352,7 @@ func (g *gathering) change(changes []Item) {
 }
 
 // runItems appends the items of a run from low to high. With an error it appends
-// those that are good, and to doubts where the others may be.
+// those that are good, and adds to doubts the ranges where the others may be.
 func (t *Table) runItems(dst []Item, doubts []hashes, r *run, low, high uint64) ([]Item, []hashes, error) {
 	if r.err != nil {
 		return dst, append(doubts, hashes{low, high}), r.err
@@ -390,11 +395,12 @@ func compareHash(it Item, hash uint64) int {
 	return 0
 }
 
-// decode appends the entries of x, whose hashes are from low to high. All that dst
-// has from start on must ascend. With an error it appends those that are good.
+// decode appends the entries of x, whose hashes are from low to high. All items of
+// dst from index start on must ascend. With an error it appends those that are
+// good.
 func (t *Table) decode(dst []Item, x *part, low, high uint64, start int) ([]Item, error) {
 	dst = slices.Grow(dst, x.count)
-	var first error // of the entries that are no good
+	var first error // of the entries that are damaged
 	lost := 0
 	for i := range x.count {
 		e, err := t.entry(x, i)

@@ -8,8 +8,8 @@ import (
 )
 
 // Trimmable returns the number of the run that has the most entries that no longer
-// count, if these are at least half of it, and if those that count take at most most
-// bytes; false: there is none.
+// count. These must be at least half of its entries, and those that count must take
+// at most most bytes. ok is false if there is no such run.
 func (t *Table) Trimmable(most int64) (number uint64, ok bool) {
 	dead := uint32(0)
 	for i := range t.runs {
@@ -22,16 +22,16 @@ func (t *Table) Trimmable(most int64) (number uint64, ok bool) {
 	return number, ok
 }
 
-// trimmedSize is about how many bytes a run takes without the entries that no longer
-// count.
+// trimmedSize estimates how many bytes a run would take without the entries that no
+// longer count.
 func (r *run) trimmedSize() int64 {
-	all := int64(r.entries)*(EntrySize+tagSize) + int64(r.mores)*MoreSize + int64(r.slots)*slotSize
+	all := int64(r.entries)*(EntrySize+tagSize) + int64(r.mores)*moreSize + int64(r.slots)*slotSize
 	return all * int64(r.live) / int64(r.entries)
 }
 
-// Trim writes a run of the base again, under its number, with those of its entries
-// alone that count. groups are all groups, in order of their hashes; each is at hand
-// until the next. The Writer is handed nothing else.
+// Trim writes a run of the base again, under its number, with only those of its
+// entries that count. groups yields all groups, in order of their hashes. Nothing
+// else may be done with this Writer before Flush.
 func (w *Writer) Trim(number uint64, groups iter.Seq2[State, error]) error {
 	for i := range w.runs {
 		if w.runs[i].number == number {
@@ -56,7 +56,7 @@ func (w *Writer) trim(r *run, groups iter.Seq2[State, error]) error {
 		}
 	}
 	if n := len(rest.hashes); n == 0 || n != int(r.live) {
-		return corrupt.Errorf(r.name(), -1, "%d entries count for groups, its record says %d", n, r.live)
+		return corrupt.Errorf(r.name(), int64(r.entriesAt), "%d entries count for groups, its record says %d", n, r.live)
 	}
 	if err := w.remove(r); err != nil {
 		return err

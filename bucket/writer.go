@@ -12,11 +12,11 @@ import (
 	"github.com/cidstore/cidstore/internal/seedbug"
 )
 
-// Writer changes groups in one transaction: it folds changes into the rows of
-// some, and keeps those of others as a new run. Groups come in order of their hashes,
+// Writer changes groups in one transaction: it folds changes into the rows of some,
+// and keeps those of others as a new run. Groups come in order of their hashes,
 // each at most once. Nothing is in the file's tree before Flush and the
-// transaction's commit. After an error other than a refusal the transaction is to be
-// aborted. A Writer is for one goroutine.
+// transaction's commit. After an error other than errCapacity the transaction must
+// be aborted. A Writer is for one goroutine.
 type Writer struct {
 	tx     *hdf5io.Tx
 	base   *Table
@@ -25,8 +25,8 @@ type Writer struct {
 
 	states, entries, mores *hdf5io.TxDataset
 
-	runs     []run // those of the base, as this commit leaves them
-	absorbed int   // the newest of them, which the new run takes in
+	runs     []run // those of the base, as they are after this commit
+	absorbed int   // how many of them, the newest, the new run takes in
 	pending  pendingRun
 
 	// Reused by each call.
@@ -35,8 +35,8 @@ type Writer struct {
 	bytes, page []byte
 }
 
-// NewWriter returns the Writer of a transaction on the View of base. now is ns
-// since 1970, for people.
+// NewWriter returns the Writer of a transaction on the View of base. now, in ns
+// since 1970, is recorded for people to read.
 func NewWriter(tx *hdf5io.Tx, base *Table, now int64) (*Writer, error) {
 	w := &Writer{tx: tx, base: base, now: now, commit: tx.NextCommit(), runs: slices.Clone(base.runs)}
 	into := [...]**hdf5io.TxDataset{&w.states, &w.entries, &w.mores}
@@ -50,17 +50,17 @@ func NewWriter(tx *hdf5io.Tx, base *Table, now int64) (*Writer, error) {
 	return w, nil
 }
 
-// Placed is how many bytes the commit will hold of what has been handed over so
-// far, the new run included.
+// Placed is how many bytes the commit will take for what was given to the Writer so
+// far, including the new run.
 func (w *Writer) Placed() int64 { return w.tx.Placed() + w.pending.size() }
 
-// ErrCapacity: a group would hold more entries than it can, or a bucket more than
-// it should.
-var ErrCapacity = errors.New("group has no room")
+// errCapacity: a group would have more entries than it has room for, or a bucket
+// more than it should have.
+var errCapacity = errors.New("group has no room")
 
-// Fold returns all live items of a group with changes over them, ascending, for the
+// Fold returns all live items of a group with changes applied, ascending, for the
 // caller to Split and Rewrite. They are valid until the next Fold. changes ascend,
-// one a key, all under the group's prefix; Deleted ones remove.
+// one for each key, all under the group's prefix; a Deleted one removes its key.
 func (w *Writer) Fold(id uint32, changes []Item) ([]Item, error) {
 	pg, p, err := w.base.page(id)
 	if err != nil {
@@ -86,7 +86,7 @@ func (w *Writer) Fold(id uint32, changes []Item) ([]Item, error) {
 	return merge(w.items[:0], w.items[len(later):], later), nil
 }
 
-// Consume notes that a group is folded: what runs hold for it counts no longer.
+// Consume records that a group is folded: what runs hold for it no longer counts.
 func (w *Writer) Consume(s *State) error {
 	for i := range w.runs {
 		n, err := w.base.countIn(&w.base.runs[i], s)
@@ -101,9 +101,9 @@ func (w *Writer) Consume(s *State) error {
 	return nil
 }
 
-// Fits reports whether no bucket of a group of these items, of a local depth, has
-// more than the threshold, and into how many buckets, as a power of two, the group is
-// divided: as few as that takes, or all.
+// Fits reports whether a group of these items, of a local depth, can be divided so
+// that no bucket has more than the threshold. It returns into how many buckets, as
+// a power of two: the fewest that suffice, or the most that a group can have.
 func (g Geometry) Fits(items []Item, depth uint8) (bucketBits uint8, ok bool) {
 	most := uint8(bits.Len(uint(g.Buckets)) - 1)
 	if len(items) > g.Capacity {
@@ -128,13 +128,13 @@ func (g Geometry) Fits(items []Item, depth uint8) (bucketBits uint8, ok bool) {
 	}
 }
 
-// Rewrite writes a whole group, new or not: items ascend, lie under the prefix of s
-// and are at most the capacity; none leaves it without a row. s gives Prefix,
-// LocalDepth, BucketBits and Created.
+// Rewrite writes a complete group, which may be new. items ascend, lie under the
+// prefix of s, and are not more than the capacity; without items the group has no
+// row. s gives Prefix, LocalDepth, BucketBits and Created.
 func (w *Writer) Rewrite(id uint32, s State, items []Item) error {
 	g := w.base.geometry
 	if len(items) > g.Capacity || s.LocalDepth > 64 {
-		return fmt.Errorf("bucket: rewrite group %d: %d items, depth %d: %w", id, len(items), s.LocalDepth, ErrCapacity)
+		return fmt.Errorf("bucket: rewrite group %d: %d items, depth %d: %w", id, len(items), s.LocalDepth, errCapacity)
 	}
 	if invariants.Enabled {
 		mustAscend(items, &s)
@@ -161,14 +161,14 @@ func (w *Writer) Rewrite(id uint32, s State, items []Item) error {
 	first, at := uint64(id)*g.stride(), s.RowAddress
 	at = w.putChunks(w.entries, at, first, g.chunks(len(items)), oldEntries)
 	w.putChunks(w.mores, at, first, g.chunks(int(s.Mores)), oldMores)
-	if err := w.states.WritePage(uint64(id), w.page, [2]uint64{}); err != nil {
+	if err := w.states.WritePage(uint64(id), w.page, hdf5io.Marks{}); err != nil {
 		return fmt.Errorf("bucket: write group %d: %w", id, err)
 	}
 	return nil
 }
 
-// chunksOf is how many chunks of entries and of more rows a group of the base has:
-// none, if it is new or unused.
+// chunksOf returns how many chunks of entries and of more rows a group of the base
+// has: none if it is new or unused.
 func (w *Writer) chunksOf(id uint32) (entries, mores int, err error) {
 	if uint64(id) >= w.base.groups {
 		return 0, 0, nil
@@ -184,8 +184,8 @@ func (w *Writer) chunksOf(id uint32) (entries, mores int, err error) {
 	return g.chunks(p.entries()), g.chunks(p.mores()), nil
 }
 
-// Drop takes a group away, whose entries are in another one now. Its id is unused
-// after the commit.
+// Drop removes a group whose entries are in another one now. Its id is unused after
+// the commit.
 func (w *Writer) Drop(id uint32) error {
 	entries, mores, err := w.chunksOf(id)
 	if err != nil {
@@ -198,8 +198,8 @@ func (w *Writer) Drop(id uint32) error {
 	return nil
 }
 
-// putChunks names n chunks that lie from an address on, and deletes those that
-// the group had beyond them.
+// putChunks names n chunks that lie one after another from an address on, and
+// deletes those that the group had beyond them.
 func (w *Writer) putChunks(d *hdf5io.TxDataset, address, first uint64, n, old int) (end uint64) {
 	size := uint64(w.base.geometry.chunkBytes())
 	for i := range uint64(n) {
@@ -233,14 +233,14 @@ func (w *Writer) encode(id uint64, s *State, items []Item) {
 		for entryEnd < len(items) && bucketOf(items[entryEnd].Hash, s.LocalDepth, s.BucketBits) == b {
 			it := &items[entryEnd]
 			le.PutUint16(tags[entryEnd*tagSize:], tagOf(it.Hash, shared))
-			moreEnd += seal.putItem(entries[entryEnd*EntrySize:], mores[moreEnd*MoreSize:], it, moreEnd-firstMore, seed)
+			moreEnd += seal.putItem(entries[entryEnd*EntrySize:], mores[moreEnd*moreSize:], it, moreEnd-firstMore, seed)
 			entryEnd++
 		}
 		record := page(w.page).bucket(b)
 		le.PutUint16(record[offEntryEnd:], uint16(entryEnd))
 		le.PutUint16(record[offMoreEnd:], uint16(moreEnd))
 		le.PutUint32(record[offBucketCRC:], seal.partSum(seal.partSeed(o, b),
-			entries[first*EntrySize:entryEnd*EntrySize], mores[firstMore*MoreSize:moreEnd*MoreSize], nil))
+			entries[first*EntrySize:entryEnd*EntrySize], mores[firstMore*moreSize:moreEnd*moreSize], nil))
 	}
 }
 
@@ -253,8 +253,8 @@ func countMores(items []Item) (n int) {
 	return n
 }
 
-// putItem writes an entry and, if it has one, its more row, number of its part,
-// over zeros. It returns how many more rows that were.
+// putItem writes an entry and, if it needs one, its more row over zeros. number is
+// that of the more row in its part. It returns how many more rows it has written.
 func (s sealer) putItem(entry, more []byte, it *Item, number int, seed uint32) int {
 	entry = entry[:EntrySize]
 	if it.Count <= 1 {
@@ -262,14 +262,14 @@ func (s sealer) putItem(entry, more []byte, it *Item, number int, seed uint32) i
 		binary.LittleEndian.PutUint32(entry[offEntryCRC:], s.entrySum(seed, entry, nil))
 		return 0
 	}
-	more = more[:MoreSize]
+	more = more[:moreSize]
 	putEntry(entry, it, uint16(number)+1)
 	putMore(more, it)
 	binary.LittleEndian.PutUint32(entry[offEntryCRC:], s.entrySum(seed, entry, more))
 	return 1
 }
 
-// Flush writes the new run, takes away those of which nothing counts any more, and
+// Flush writes the new run, removes the runs of which no entry counts any more, and
 // sets the number of groups, which never falls. It is called once, after the last
 // change.
 func (w *Writer) Flush(groups uint64) error {
@@ -282,7 +282,8 @@ func (w *Writer) Flush(groups uint64) error {
 // RunsSum is Table.RunsSum of what Flush has written.
 func (w *Writer) RunsSum() uint32 { return w.base.seal.sumRuns(w.runs) }
 
-// mustAscend panics if items are not what a group can hold: invariant builds.
+// mustAscend panics if items are not what a group can hold. Only invariant builds
+// call it.
 func mustAscend(items []Item, s *State) {
 	for i := range items {
 		it := &items[i]

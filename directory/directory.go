@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// MaxDepth bounds the depth, in bits: bucket ids have 32 bits, and a directory
-// has up to 64 times as many pointers as buckets.
+// MaxDepth bounds the depth, in bits. Bucket ids have 32 bits, and a directory has
+// up to 64 times as many pointers as buckets.
 const MaxDepth = 38
 
 // Pointers are kept in pages, the unit that versions share: 12 KiB each.
@@ -30,11 +30,10 @@ type Pointer struct {
 	Ref    uint64 // commit in which this bucket id was created
 }
 
-// Options are what a test changes; the zero value means the defaults of
-// DefaultLimits.
+// Options are for tests; the zero value means DefaultLimits.
 type Options struct{ Limits Limits }
 
-// Limits tell how many pointers each form holds.
+// Limits say how many pointers each form holds.
 type Limits struct {
 	Attribute int // most pointers of an attribute, up to 5,000: it must fit one message
 	Dataset   int // most pointers of one dataset
@@ -55,7 +54,8 @@ func (l Limits) mode(n uint64) Mode {
 	return Sharded
 }
 
-// limits are the options' with each that is not positive replaced by its default.
+// limits returns the limits of the options. One that is not positive is replaced by
+// its default.
 func (o Options) limits() Limits {
 	l := DefaultLimits()
 	if o.Limits.Attribute > 0 {
@@ -70,10 +70,10 @@ func (o Options) limits() Limits {
 	return l
 }
 
-// page is up to pagePointers pointers, all of them in every page but that of a
-// directory smaller than a page. Bucket ids stand by themselves: lookups need
-// nothing else, and four bytes a pointer stay in a near cache where twelve do not.
-// Pages of a Directory never change.
+// page holds pagePointers pointers, or fewer in a directory that is smaller than a
+// page. Bucket ids are kept apart, because lookups need nothing else, and more of
+// them fit in a near cache at four bytes each than at twelve. Pages of a Directory
+// never change.
 type page struct {
 	buckets []uint32
 	refs    []uint64
@@ -86,7 +86,7 @@ func (p page) at(i uint64) Pointer      { return Pointer{p.buckets[i], p.refs[i]
 func (p page) set(i uint64, to Pointer) { p.buckets[i], p.refs[i] = to.Bucket, to.Ref }
 func (p page) clone() page              { return page{slices.Clone(p.buckets), slices.Clone(p.refs)} }
 
-// same reports whether p and q are one page, and not two that are equal.
+// same reports whether p and q are one and the same page, not only equal.
 func (p page) same(q page) bool { return &p.buckets[0] == &q.buckets[0] }
 
 // pointerAt is pointer i of all that pages hold.
@@ -103,8 +103,8 @@ type Directory struct {
 	limits Limits
 }
 
-// stored is what a file holds of a directory: the base against which Store
-// finds what changed. Pages are compared by identity, then by content.
+// stored is what a file holds of a directory. Store compares with it to find what
+// changed. Pages are compared by identity, then by content.
 type stored struct {
 	form  form
 	depth int
@@ -117,7 +117,7 @@ func New(ref uint64, options ...Options) *Directory {
 	return newDirectory(0, []page{{[]uint32{0}, []uint64{ref}}}, stored{}, chosen(options).limits())
 }
 
-// chosen is the last of the options given, or the zero value.
+// chosen returns the last of the options given, or the zero value.
 func chosen(options []Options) Options {
 	if len(options) == 0 {
 		return Options{}
@@ -135,8 +135,8 @@ func (d *Directory) Depth() int { return d.depth }
 // Len is the number of pointers, 2^Depth.
 func (d *Directory) Len() int { return 1 << d.depth }
 
-// Mode is the form in which the file holds this directory, or the form that its
-// size asks for while no file does.
+// Mode is the form in which the file holds this directory. If no file holds it, it
+// is the form that its size asks for.
 func (d *Directory) Mode() Mode {
 	if d.stored.form.mode == "" {
 		return d.limits.mode(uint64(1) << d.depth)
@@ -144,8 +144,8 @@ func (d *Directory) Mode() Mode {
 	return d.stored.form.mode
 }
 
-// Fits reports whether the form in which the file holds this directory is that which
-// its size asks for.
+// Fits reports whether the file holds this directory in the form that its size asks
+// for.
 func (d *Directory) Fits() bool { return d.stored.form == d.limits.form(uint64(1)<<d.depth) }
 
 // At returns pointer i, of Len.
@@ -154,7 +154,7 @@ func (d *Directory) At(i int) Pointer { return pointerAt(d.pages, uint64(i)) }
 // Find returns the pointer of a hash.
 func (d *Directory) Find(hash uint64) Pointer { return pointerAt(d.pages, hash>>d.shift) }
 
-// Bucket is Find for those who need the bucket alone.
+// Bucket is Find for callers that need only the bucket.
 func (d *Directory) Bucket(hash uint64) uint32 {
 	i := hash >> d.shift
 	return d.pages[i>>pageBits].buckets[i&(pagePointers-1)]
@@ -173,8 +173,8 @@ func (r Run) Last() uint64 { return r.Prefix | ^uint64(0)>>r.Depth }
 // Run returns the run that holds a hash.
 func (d *Directory) Run(hash uint64) Run { return runAt(d.pages, d.depth, hash) }
 
-// runAt finds the run of a hash by halving: as long as the first and the last
-// pointer of an aligned stretch are equal, all between them are (I2, I3).
+// runAt finds the run of a hash by trying aligned stretches of growing length: if
+// the first and the last pointer of one are equal, all between them are (I2, I3).
 func runAt(pages []page, depth int, hash uint64) Run {
 	at := func(i uint64) Pointer { return pointerAt(pages, i) }
 	i := hash >> uint(64-depth)
@@ -208,8 +208,8 @@ func (d *Directory) From(hash uint64) iter.Seq[Run] {
 	}
 }
 
-// Next returns the first hash behind the bucket of local depth localDepth that
-// holds hash; ok is false when that was the last bucket.
+// Next returns the first hash after the bucket of local depth localDepth that holds
+// hash; ok is false if that was the last bucket.
 func Next(hash uint64, localDepth uint8) (next uint64, ok bool) {
 	last := Run{Prefix: hash, Depth: localDepth}.Last()
 	return last + 1, last != ^uint64(0)

@@ -13,7 +13,7 @@ type Editor struct {
 	owned  []bool // the page belongs to this editor alone and may be changed
 	stored stored
 	limits Limits
-	err    error // the first call that made no sense; Store returns it
+	err    error // of the first call that was not possible; Store returns it
 }
 
 // Edit returns an editor that begins with d. d stays as it is.
@@ -32,10 +32,10 @@ func (e *Editor) Find(hash uint64) Pointer {
 // Run returns the run that holds a hash as edited so far.
 func (e *Editor) Run(hash uint64) Run { return runAt(e.pages, e.depth, hash) }
 
-// Split points the upper half of a run to right: that of the bucket of local
-// depth depth that holds the hash prefix. The directory doubles first when the
-// run has one pointer. A run of another depth, which only a damaged file can
-// ask for, changes nothing and fails Store.
+// Split points the upper half of a run to right: that of the bucket of local depth
+// depth that holds the hash prefix. The directory doubles first when the run has
+// one pointer. If the run has another depth, which only a damaged file can cause,
+// nothing changes and Store fails.
 func (e *Editor) Split(prefix uint64, depth uint8, right Pointer) (doubled bool) {
 	r := e.Run(prefix)
 	if r.Depth != depth || depth >= MaxDepth {
@@ -79,7 +79,7 @@ func (e *Editor) Halve() bool {
 	return true
 }
 
-// Done returns the edited version. The editor may go on from there.
+// Done returns the edited version. The editor may be used further.
 func (e *Editor) Done() *Directory {
 	clear(e.owned)
 	return newDirectory(e.depth, slices.Clone(e.pages), e.stored, e.limits)
@@ -90,7 +90,7 @@ func (e *Editor) double() {
 	e.rebuild(e.depth+1, func(i uint64) Pointer { return pointerAt(old, i>>1) })
 }
 
-// rebuild replaces all pointers by those that at gives for the new depth.
+// rebuild replaces all pointers by those that at returns for the new depth.
 func (e *Editor) rebuild(depth int, at func(i uint64) Pointer) {
 	n := uint64(1) << depth
 	pages := make([]page, 0, (n+pagePointers-1)>>pageBits)

@@ -9,10 +9,10 @@ import (
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
-// Load reads the directory of a file, whichever form it has, and checks all of
-// it: its length, that bucket ids are below buckets, and invariants I2 and I3.
-// depth is the global depth in bits, buckets the number of rows of the bucket
-// state. What is wrong with the bytes is a corrupt error.
+// Load reads the directory of a file, whichever form it has, and checks all of it:
+// its length, that bucket ids are below buckets, and invariants I2 and I3. depth is
+// the global depth in bits; buckets is the number of rows of the bucket state. The
+// error is a corrupt error if the bytes are wrong.
 func Load(view *hdf5io.View, depth int, buckets uint64, options ...Options) (*Directory, error) {
 	if depth < 0 || depth > min(MaxDepth, bits.UintSize-2) {
 		return nil, corrupt.Errorf("directory", -1, "depth %d, want 0 to %d", depth, MaxDepth)
@@ -58,15 +58,15 @@ func (l *loader) read() (form, error) {
 		return l.readShards(shards)
 	}
 	f := form{mode: Dataset, shard: ^uint64(0)}
-	f.chunk, _, err = l.readDataset(path)
-	if err == nil && l.got != l.want {
-		err = l.wrongLength()
+	d, err := l.readDataset(path)
+	if err != nil {
+		return form{}, err
 	}
-	return f, err
-}
-
-func (l *loader) wrongLength() error {
-	return corrupt.Errorf("directory", -1, "%d pointers, want %d", l.got, l.want)
+	if l.got != l.want {
+		return form{}, corrupt.Errorf("directory", d.Offset(), "%d pointers, want %d", l.got, l.want)
+	}
+	f.chunk = uint64(d.ChunkDims()[0])
+	return f, nil
 }
 
 func (l *loader) readAttribute(a hdf5io.Attribute) (form, error) {
@@ -78,20 +78,21 @@ func (l *loader) readAttribute(a hdf5io.Attribute) (form, error) {
 	return form{mode: Attribute}, nil
 }
 
-// readShards reads shard_00000 and on: all of one size but the last, which may
-// be smaller.
+// readShards reads the datasets shard_00000, shard_00001 and so on. All have one
+// size, except the last, which may be smaller.
 func (l *loader) readShards(names []string) (form, error) {
 	f := form{mode: Sharded}
 	for k := uint64(0); l.got < l.want; k++ {
-		chunk, size, err := l.readDataset(f.path(k))
+		d, err := l.readDataset(f.path(k))
 		if err != nil {
 			return form{}, err
 		}
+		chunk, size := uint64(d.ChunkDims()[0]), d.Dims()[0]
 		if k == 0 {
 			f.chunk, f.shard = chunk, size
 		}
 		if chunk != f.chunk || size > f.shard || size < f.shard && l.got < l.want {
-			return form{}, corrupt.Errorf(f.path(k), -1, "%d pointers in chunks of %d, want %d in chunks of %d", size, chunk, f.shard, f.chunk)
+			return form{}, corrupt.Errorf(f.path(k), d.Offset(), "%d pointers in chunks of %d, want %d in chunks of %d", size, chunk, f.shard, f.chunk)
 		}
 	}
 	if want := (l.want + f.shard - 1) / f.shard; uint64(len(names)) != want {
@@ -100,35 +101,37 @@ func (l *loader) readShards(names []string) (form, error) {
 	return f, nil
 }
 
-// readDataset reads all pointers of one dataset.
-func (l *loader) readDataset(name string) (chunk, size uint64, err error) {
+// readDataset reads all pointers of one dataset, which has one dimension, and
+// chunks.
+func (l *loader) readDataset(name string) (*hdf5io.Dataset, error) {
 	d, err := l.view.Dataset(name)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	dims, chunks := d.Dims(), d.ChunkDims()
 	if !d.Type().Equal(pointerType()) || len(dims) != 1 || len(chunks) != 1 || chunks[0] == 0 || chunks[0] > maxChunk || !d.Filtered() {
-		return 0, 0, corrupt.Errorf(name, -1, "dataset of type %v, dimensions %d in chunks of %d, want %v in checked chunks of one dimension",
+		return nil, corrupt.Errorf(name, d.Offset(), "dataset of type %v, dimensions %d in chunks of %d, want %v in checked chunks of one dimension",
 			d.Type(), dims, chunks, pointerType())
 	}
-	chunk, size = uint64(chunks[0]), dims[0]
+	chunk, size := uint64(chunks[0]), dims[0]
 	if size == 0 || size > l.want-l.got {
-		return 0, 0, corrupt.Errorf(name, -1, "%d pointers, want 1 to %d", size, l.want-l.got)
+		return nil, corrupt.Errorf(name, d.Offset(), "%d pointers, want 1 to %d", size, l.want-l.got)
 	}
 	for at := uint64(0); at < size; at += chunk {
 		data, err := d.Read(at / chunk)
 		if err != nil {
-			return 0, 0, err
+			return nil, err
 		}
 		if uint64(len(data)) != chunk*pointerSize {
-			return 0, 0, corrupt.Errorf(name, -1, "chunk %d of %d bytes, want %d", at/chunk, len(data), chunk*pointerSize)
+			return nil, corrupt.Errorf(name, d.Offset(), "chunk %d of %d bytes, want %d", at/chunk, len(data), chunk*pointerSize)
 		}
 		l.add(data[:min(chunk, size-at)*pointerSize])
 	}
-	return chunk, size, nil
+	return d, nil
 }
 
-// add appends the pointers in b. There are never more than want: callers checked.
+// add appends the pointers in b. The callers have checked that there are not more
+// than want.
 func (l *loader) add(b []byte) {
 	for ; len(b) >= pointerSize; b = b[pointerSize:] {
 		if l.got&(pagePointers-1) == 0 {
@@ -139,7 +142,7 @@ func (l *loader) add(b []byte) {
 	}
 }
 
-// checkRuns holds n pointers against I2 and I3.
+// checkRuns checks that n pointers obey I2 and I3.
 func checkRuns(pages []page, n, buckets uint64) error {
 	seen := newIDSet(buckets, n)
 	for first := uint64(0); first < n; {
@@ -166,8 +169,9 @@ func checkRuns(pages []page, n, buckets uint64) error {
 	return nil
 }
 
-// idSet is a set of bucket ids: bits where ids are dense, as they are in every
-// sound file. What a damaged file can make it take is bounded by its length.
+// idSet is a set of bucket ids. If ids are dense, as they are in every sound file,
+// it is a set of bits. The length of a file bounds the memory that it takes, even
+// if the file is damaged.
 type idSet struct {
 	dense []uint64
 	far   map[uint32]struct{}

@@ -29,17 +29,15 @@ const (
 var _ [pointerSize]byte = [offRef + 8]byte{}
 
 const (
-	chunkPointers = 1000 // pointers of a chunk, where a shard has so many
+	chunkPointers = 1000 // pointers of a chunk, if a shard has so many
 	// maxAttribute keeps an attribute's data below the 64 KiB of a message.
 	maxAttribute = 5000
 	// maxChunk bounds what a chunk of a file may hold, in pointers.
 	maxChunk = 1 << 20
 )
 
-// unlimited is the maximum of a dimension that may grow for ever.
-const unlimited = ^uint64(0)
-
-// form is how and where a directory lies in a file; the zero value: not at all.
+// form is how and where a directory lies in a file. The zero value means that it
+// lies in none.
 type form struct {
 	mode  Mode
 	shard uint64 // pointers of each dataset; Dataset: no limit
@@ -80,12 +78,13 @@ func (p Pointer) append(dst []byte) []byte {
 	return binary.LittleEndian.AppendUint64(dst, p.Ref)
 }
 
-// Store writes the edited version into tx, in the form that its size asks for:
-// what differs from the version that the file holds, or all of it when the form
-// is another one, which then replaces the old form in the same commit.
+// Store writes the edited version into tx, in the form that its size asks for. If
+// that is the form that the file has, Store writes what differs from the version in
+// the file. Otherwise it writes all of it, and removes the old form in the same
+// commit.
 //
-// A version made by Done after Store belongs to that commit: when the commit
-// does not happen, drop it and go on from the version before.
+// A version made by Done after Store belongs to that commit. If the commit does not
+// happen, drop it and continue with the version before.
 func (e *Editor) Store(tx *hdf5io.Tx) error {
 	if e.err != nil {
 		return e.err
@@ -107,11 +106,11 @@ func (e *Editor) Store(tx *hdf5io.Tx) error {
 		return fmt.Errorf("directory: store as %q: %w", want.mode, err)
 	}
 	e.stored = stored{form: want, depth: e.depth, pages: append([]page(nil), e.pages...)}
-	clear(e.owned) // the base shares them now
+	clear(e.owned) // now the base shares them
 	return nil
 }
 
-// remove takes a form out of the file.
+// remove removes a form from the file.
 func (f form) remove(tx *hdf5io.Tx) error {
 	switch f.mode {
 	case Attribute:
@@ -156,7 +155,7 @@ func (e *Editor) storeDatasets(tx *hdf5io.Tx, base stored, f form) error {
 	return nil
 }
 
-// within is how many of n pointers lie in the size ones from first on.
+// within returns how many of n pointers are among the size pointers from first on.
 func within(n, first, size uint64) uint64 {
 	if n <= first {
 		return 0
@@ -164,8 +163,8 @@ func within(n, first, size uint64) uint64 {
 	return min(n-first, size)
 }
 
-// storeShard brings one dataset, of oldSize pointers, to the size pointers from
-// first on. It opens the dataset only if something changed.
+// storeShard makes one dataset, which has oldSize pointers, hold the size pointers
+// from first on. It opens the dataset only if something changed.
 func (e *Editor) storeShard(tx *hdf5io.Tx, base stored, f form, name string, first, size, oldSize uint64) error {
 	if size == 0 {
 		return tx.Remove(name)
@@ -176,7 +175,7 @@ func (e *Editor) storeShard(tx *hdf5io.Tx, base stored, f form, name string, fir
 		case d != nil:
 		case oldSize == 0:
 			d, err = tx.CreateDataset(name, hdf5io.DatasetSpec{
-				Type: pointerType(), Dims: []uint64{size}, MaxDims: []uint64{unlimited},
+				Type: pointerType(), Dims: []uint64{size}, MaxDims: []uint64{hdf5io.Unlimited},
 				Chunk: []uint32{uint32(f.chunk)}, Fletcher32: true,
 				Attributes: describe("bucket pointers by the top global_depth bits of a key's hash")})
 		default:
@@ -241,7 +240,7 @@ func (s *stored) holds(pages []page, first, n uint64) bool {
 	return true
 }
 
-// appendPointers appends the n pointers from first on, as they lie in a file.
+// appendPointers appends the n pointers from first on, as they are in a file.
 func appendPointers(dst []byte, pages []page, first, n uint64) []byte {
 	for i := first; i < first+n; i++ {
 		dst = pointerAt(pages, i).append(dst)
@@ -250,9 +249,5 @@ func appendPointers(dst []byte, pages []page, first, n uint64) []byte {
 }
 
 func describe(text string) []hdf5io.Attribute {
-	return []hdf5io.Attribute{textAttribute("description", text), textAttribute("units", "bucket_id: row of /buckets; ref: commit number")}
-}
-
-func textAttribute(name, text string) hdf5io.Attribute {
-	return hdf5io.Attribute{Name: name, Type: hdf5io.String(len(text)), Data: []byte(text)}
+	return hdf5io.Described(text, "bucket_id: row of /buckets; ref: commit number")
 }

@@ -7,14 +7,14 @@
 //
 //	P1 = D1^D2^D4   P2 = D1^D3^D4   P3 = D2^D3^D4   P0 = xor of the other seven
 //
-// D1 is bit 0 of the data, D4 bit 3. Two code words differ in at least four
-// bits. Three flipped bits look like one: a caller that must know holds the
-// corrected byte against a checksum.
+// D1 is bit 0 of the data, D4 bit 3. Two code words differ in at least four bits.
+// Three flipped bits look like one; a caller to whom that matters verifies the
+// corrected byte with a checksum.
 //
 // Everything here is a pure function.
 package ecc
 
-// Status tells what Decode found.
+// Status says what Decode found.
 type Status uint8
 
 const (
@@ -36,12 +36,12 @@ func (s Status) String() string {
 	return "unknown status"
 }
 
-// codewords has the code of each of the 16 data values. Constants, so that
-// nothing is computed at start and nothing can change them.
+// codewords has the code of each of the 16 data values. It is a constant, so that
+// nothing is computed at start and nothing can change it.
 const codewords = "\x00\x87\x99\x1e\xaa\x2d\x33\xb4\x4b\xcc\xd2\x55\xe1\x66\x78\xff"
 
-// verdicts has for each of the 256 bytes its Status in the high four bits and
-// its data in the low four.
+// verdicts has, for each of the 256 bytes, its Status in the high four bits and its
+// data in the low four.
 const verdicts = "" +
 	"\x00\x10\x10\x20\x10\x20\x20\x11\x10\x20\x20\x18\x20\x15\x13\x20" +
 	"\x10\x20\x20\x16\x20\x1b\x13\x20\x20\x12\x13\x20\x13\x20\x03\x13" +
@@ -64,8 +64,8 @@ const verdicts = "" +
 // ignored.
 func Encode(data uint8) (code uint8) { return codewords[data&15] }
 
-// Decode returns the four data bits of a code byte. With Uncorrectable the data
-// is 0 and means nothing.
+// Decode returns the four data bits of a code byte. If status is Uncorrectable,
+// data is 0 and has no meaning.
 func Decode(code uint8) (data uint8, status Status) {
 	v := verdicts[code]
 	return v & 15, Status(v >> 4)

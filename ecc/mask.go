@@ -5,15 +5,15 @@ import "math/bits"
 // Slots is the number of bits that a mask protects.
 const Slots = 4
 
-// Mask is a code byte whose four bits tell which of four slots are taken: bit i
+// Mask is a code byte whose four bits say which of four slots are taken: bit i
 // stands for slot i.
 type Mask uint8
 
-// InvalidMask decodes as Uncorrectable; no count of slots gives it.
+// InvalidMask decodes as Uncorrectable. It is not the mask of any count of slots.
 const InvalidMask Mask = 0x03
 
 // MaskOf returns the mask with the first n slots taken, n from 0 to Slots. Any
-// other n gives InvalidMask, which no reader takes for a set of slots.
+// other n gives InvalidMask, which no reader mistakes for a set of slots.
 func MaskOf(n int) Mask {
 	if n < 0 || n > Slots {
 		return InvalidMask

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// Background does something again and again, at intervals and when there is need: it
-// collects garbage, or scrubs.
+// Background runs a task at intervals, and when there is need: it collects garbage,
+// or scrubs.
 type Background struct {
 	Interval time.Duration               // between runs; more than 0
-	Need     <-chan struct{}             // asks for a run now; nil: nobody does
-	Collect  func(context.Context) error // is one run
-	Report   func(error)                 // is told of a run that failed
+	Need     <-chan struct{}             // asks for a run now; may be nil
+	Collect  func(context.Context) error // one run
+	Report   func(error)                 // called with the error of a run that failed
 }
 
-// Run goes on until ctx is done. A run that panics is reported as one that failed:
-// the host goes on.
+// Run returns when ctx is done. If a run panics, Run reports that as an error and
+// continues.
 func (b *Background) Run(ctx context.Context) {
 	ticker := time.NewTicker(b.Interval)
 	defer ticker.Stop()

@@ -11,20 +11,14 @@ import (
 const (
 	logPath   = "/deletion_log"
 	chunkRows = 128
-
-	unlimited = ^uint64(0) // maximum of a dimension that may grow for ever
 )
 
 // CreateDatasets makes the empty log of a new store.
 func CreateDatasets(tx *hdf5io.Tx) error {
-	text := func(name, s string) hdf5io.Attribute {
-		return hdf5io.Attribute{Name: name, Type: hdf5io.String(len(s)), Data: []byte(s)}
-	}
 	_, err := tx.CreateDataset(logPath, hdf5io.DatasetSpec{
-		Type: recordType(), Dims: []uint64{0}, MaxDims: []uint64{unlimited}, Chunk: []uint32{chunkRows}, Fletcher32: true,
-		Attributes: []hdf5io.Attribute{
-			text("description", "deletions not yet collected, oldest first; flags bit 0: the whole key"),
-			text("units", "timestamp: seconds since 1970")}})
+		Type: recordType(), Dims: []uint64{0}, MaxDims: []uint64{hdf5io.Unlimited}, Chunk: []uint32{chunkRows}, Fletcher32: true,
+		Attributes: hdf5io.Described("deletions not yet collected, oldest first; flags bit 0: the whole key",
+			"timestamp: seconds since 1970")})
 	if err != nil {
 		return fmt.Errorf("deletion log: create: %w", err)
 	}
@@ -33,12 +27,13 @@ func CreateDatasets(tx *hdf5io.Tx) error {
 
 // DeletionLog is the log as one View has it, together with what the one Tx that
 // begins at that View has done to it so far. Scan is safe for concurrent use as
-// long as nobody calls Append or Clear. After a commit or an abort open it anew.
+// long as nobody calls Append or Clear. After a commit or an abort, open the log
+// again.
 type DeletionLog struct {
 	view *hdf5io.View
 	rows uint64 // of the view, then of the transaction
-	// tail is the last chunk, if it is not full, once a transaction changed the
-	// log: what it placed cannot be read back before its commit.
+	// tail is the last chunk, if it is not full, once a transaction has changed the
+	// log: what the transaction placed cannot be read back before its commit.
 	tail    []byte
 	changed bool
 }
@@ -46,14 +41,14 @@ type DeletionLog struct {
 // Open returns the log of a view; rows is the number that the store record gives.
 func Open(view *hdf5io.View, rows uint64) *DeletionLog { return &DeletionLog{view: view, rows: rows} }
 
-// Rows is the number of rows, with what the transaction did.
+// Rows is the number of rows, including what the transaction did.
 func (l *DeletionLog) Rows() uint64 { return l.rows }
 
-// Scan yields the rows of the view in order, the oldest first, i counting from
-// 0, until yield returns false. It does not see what a transaction did.
+// Scan yields the rows of the view, the oldest first, until yield returns false. i
+// counts from 0. Scan does not see what a transaction did.
 func (l *DeletionLog) Scan(yield func(i uint64, r Record) bool) error { return l.ScanFrom(0, yield) }
 
-// ScanFrom is Scan that begins at row from.
+// ScanFrom is Scan beginning at row from.
 func (l *DeletionLog) ScanFrom(from uint64, yield func(i uint64, r Record) bool) error {
 	if l.changed {
 		return errors.New("deletion log: scan inside a transaction that changed it")
@@ -72,7 +67,8 @@ func (l *DeletionLog) ScanFrom(from uint64, yield func(i uint64, r Record) bool)
 	})
 }
 
-// chunks visits the used bytes of every chunk from the one that holds row from.
+// chunks visits the used bytes of every chunk, beginning with the one that holds
+// row from.
 func (l *DeletionLog) chunks(from uint64, visit func(first uint64, data []byte) (bool, error)) error {
 	if from >= l.rows {
 		return nil
@@ -82,7 +78,7 @@ func (l *DeletionLog) chunks(from uint64, visit func(first uint64, data []byte) 
 		return fmt.Errorf("deletion log: %w", err)
 	}
 	if dims := d.Dims(); len(dims) != 1 || dims[0] != l.rows || !d.Type().Equal(recordType()) {
-		return corrupt.Errorf(logPath, -1, "dimensions %d of %v, want [%d] of %v", dims, d.Type(), l.rows, recordType())
+		return corrupt.Errorf(logPath, d.Offset(), "dimensions %d of %v, want [%d] of %v", dims, d.Type(), l.rows, recordType())
 	}
 	for first := from / chunkRows * chunkRows; first < l.rows; first += chunkRows {
 		data, err := d.Read(first / chunkRows)
@@ -90,7 +86,7 @@ func (l *DeletionLog) chunks(from uint64, visit func(first uint64, data []byte) 
 			return fmt.Errorf("deletion log: chunk %d: %w", first/chunkRows, err)
 		}
 		if len(data) != chunkRows*RecordSize {
-			return corrupt.Errorf(logPath, -1, "chunk %d of %d bytes, want %d", first/chunkRows, len(data), chunkRows*RecordSize)
+			return corrupt.Errorf(logPath, d.Offset(), "chunk %d of %d bytes, want %d", first/chunkRows, len(data), chunkRows*RecordSize)
 		}
 		more, err := visit(first, data[:min(l.rows-first, chunkRows)*RecordSize])
 		if err != nil || !more {
@@ -100,8 +96,8 @@ func (l *DeletionLog) chunks(from uint64, visit func(first uint64, data []byte) 
 	return nil
 }
 
-// Append adds rows behind the last one, in tx, which begins at the log's view,
-// and returns how many there are then: the number for the store record.
+// Append adds rows after the last one, in tx, which begins at the log's view. It
+// returns how many rows there are then, for the store record.
 func (l *DeletionLog) Append(tx *hdf5io.Tx, rows []Record) (newRows uint64, err error) {
 	if len(rows) == 0 {
 		return l.rows, nil
@@ -122,12 +118,12 @@ func (l *DeletionLog) Append(tx *hdf5io.Tx, rows []Record) (newRows uint64, err 
 	return l.finish(&w, "append")
 }
 
-// Clear drops the rows below through, which were handled, in tx, which begins
-// at the log's view and has not appended to the log yet. Rows behind them move
-// to the front. It returns how many are left: the number for the store record.
+// Clear drops the rows below through, which were handled, in tx, which begins at
+// the log's view and has not appended to the log yet. Later rows move to the front.
+// It returns how many rows are left, for the store record.
 func (l *DeletionLog) Clear(tx *hdf5io.Tx, through uint64) (newRows uint64, err error) {
 	if l.changed {
-		return 0, errors.New("deletion log: clear behind another change of the same transaction")
+		return 0, errors.New("deletion log: clear after another change of the same transaction")
 	}
 	if through = min(through, l.rows); through == 0 {
 		return l.rows, nil
@@ -159,7 +155,7 @@ func (l *DeletionLog) Clear(tx *hdf5io.Tx, through uint64) (newRows uint64, err 
 	return l.finish(&w, "clear")
 }
 
-// change prepares the first change of a transaction: it reads the last chunk if
+// change prepares the first change of a transaction. It reads the last chunk if
 // that is not full.
 func (l *DeletionLog) change() error {
 	if l.changed {
@@ -180,11 +176,10 @@ func (l *DeletionLog) change() error {
 
 // finish writes the last chunk and the new length.
 func (l *DeletionLog) finish(w *appender, what string) (uint64, error) {
-	err := w.flush()
-	if err == nil {
-		err = w.d.Resize(w.rows)
+	if err := w.flush(); err != nil {
+		return 0, fmt.Errorf("deletion log: %s: %w", what, err)
 	}
-	if err != nil {
+	if err := w.d.Resize(w.rows); err != nil {
 		return 0, fmt.Errorf("deletion log: %s: %w", what, err)
 	}
 	l.rows, l.tail = w.rows, w.chunk
@@ -197,7 +192,7 @@ func chunksOf(rows uint64) uint64 { return (rows + chunkRows - 1) / chunkRows }
 type appender struct {
 	d     *hdf5io.TxDataset
 	chunk []byte // rows of the chunk that is not full yet
-	rows  uint64 // those in chunk included
+	rows  uint64 // including those in chunk
 }
 
 func (w *appender) add(encode func(dst []byte) []byte) error {
@@ -213,7 +208,7 @@ func (w *appender) add(encode func(dst []byte) []byte) error {
 	return nil
 }
 
-// flush writes the chunk that is not full, with zeros behind its rows.
+// flush writes the chunk that is not full, with zeros after its rows.
 func (w *appender) flush() error {
 	if len(w.chunk) == 0 {
 		return nil

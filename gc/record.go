@@ -14,7 +14,7 @@ type Record struct {
 	Key       keys.E
 	Value     keys.E  // zero with Whole
 	Timestamp float64 // seconds since 1970
-	Whole     bool    // the whole key was deleted, whatever its values
+	Whole     bool    // the key was deleted with all its values
 }
 
 // A deletion, one element of /deletion_log. Little-endian.
@@ -63,8 +63,8 @@ func (r Record) append(dst []byte) []byte {
 	return binary.LittleEndian.AppendUint32(dst, 0)
 }
 
-// parseRecord reads the RecordSize bytes of b; what is wrong with them is an
-// error without a place.
+// parseRecord reads the RecordSize bytes of b. Its errors do not say where these
+// are in the file.
 func parseRecord(b []byte) (Record, error) {
 	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
 	r := Record{

@@ -16,6 +16,17 @@ type Attribute struct {
 	Data []byte   // the elements as they stand in the file, together under 64 KiB
 }
 
+// Text is an attribute of UTF-8 text.
+func Text(name, text string) Attribute {
+	return Attribute{Name: name, Type: String(len(text)), Data: []byte(text)}
+}
+
+// Described are the two attributes by which every dataset of a store explains
+// itself: what its elements are, and the units of their fields.
+func Described(description, units string) []Attribute {
+	return []Attribute{Text("description", description), Text("units", units)}
+}
+
 // Attribute message, version 3 (HDF5 spec IV.A.2.m), nothing padded:
 //
 //	offset  size  field
@@ -44,7 +55,7 @@ func (a *Attribute) append(dst []byte) []byte {
 	return append(dst, a.Data...)
 }
 
-// check tells why a cannot be written.
+// check reports why a cannot be written.
 func (a *Attribute) check() error {
 	if err := checkName(a.Name); err != nil {
 		return err
@@ -169,8 +180,8 @@ func readDataspace(r *fieldReader) (dims, maxDims []uint64) {
 	return dims, maxDims
 }
 
-// dataBytes is size × all dims, and whether that is a possible number of bytes
-// in a file.
+// dataBytes returns size times all dims, and whether a file can have that many
+// bytes.
 func dataBytes(size uint32, dims []uint64) (uint64, bool) {
 	total := uint64(size)
 	for _, n := range dims {

@@ -21,8 +21,8 @@ import (
 
 // nodeSource reads nodes of an index.
 type nodeSource interface {
-	// read returns the n bytes at addr, valid while the operation that it was
-	// handed to runs. Addresses outside the file are its to refuse.
+	// read returns the n bytes at addr. They are valid as long as the operation
+	// that was given the source runs. read refuses addresses outside the file.
 	read(addr uint64, n int) ([]byte, error)
 }
 
@@ -30,9 +30,10 @@ type nodeSource interface {
 type nodeSink interface {
 	// alloc returns n bytes of space that nothing durable reaches.
 	alloc(n int) (addr uint64, err error)
-	// write stores p, which the caller does not touch again, at addr.
+	// write stores p at addr. The caller does not touch p again.
 	write(addr uint64, p []byte) error
-	// free tells that n bytes of the old tree at addr are not in the new one.
+	// free says that the new tree does not have the n bytes at addr, which the old
+	// one has.
 	free(addr uint64, n int)
 }
 
@@ -40,11 +41,11 @@ type nodeSink interface {
 type chunkRecord struct {
 	coord   [4]uint64 // number of the chunk along each dimension; zero beyond the rank
 	address uint64
-	size    uint32 // stored bytes: the chunk's, and its Fletcher32 if filtered
+	size    uint32 // stored bytes; of a filtered chunk, with its Fletcher32
 	skipped uint32 // bit i: filter i was not used for this chunk
 }
 
-// indexShape is what a dataset's header says of its index.
+// indexShape is what the header of a dataset says about its index.
 type indexShape struct {
 	rank       int  // dimensions, 1 to 4
 	filtered   bool // chunks end in their Fletcher32
@@ -56,8 +57,8 @@ type indexShape struct {
 	optional uint32
 }
 
-// indexHeader is what the index header says: where the tree is. The zero of an
-// empty tree is emptyIndex.
+// indexHeader is what the index header says: where the tree is. An empty tree has
+// emptyIndex, not the zero value.
 type indexHeader struct {
 	root        uint64 // address of the root node; undefinedAddress: no chunk
 	depth       int    // level of the root
@@ -101,8 +102,9 @@ const (
 	mergePercent = 40
 
 	minNodeSize, maxNodeSize = 512, 65536
-	// maxIndexDepth bounds recursion: no limit in practice, nodes of 2048 bytes
-	// reach 10^7 records at depth 3, and gain a factor of 40 with each level.
+	// maxIndexDepth bounds recursion. It is no limit in practice: with nodes of
+	// 2048 bytes, 10^7 records need a depth of 3, and each further level gives room
+	// for 40 times as many.
 	maxIndexDepth = 8
 )
 
@@ -122,7 +124,7 @@ type levelGeometry struct {
 	capacity   uint64 // records that fit in a node and below; saturates
 }
 
-// geometry derives all widths, or tells what is wrong with the shape.
+// geometry derives all widths, or reports what is wrong with the shape.
 func (s indexShape) geometry() (*geometry, error) {
 	if s.rank < 1 || s.rank > maxRank {
 		return nil, fmt.Errorf("index of %d dimensions, want 1 to %d", s.rank, maxRank)
@@ -153,7 +155,7 @@ func (s indexShape) geometry() (*geometry, error) {
 	return g, nil
 }
 
-// saturatingCapacity is (n + 1) × below + n, at most 2^64 - 1.
+// saturatingCapacity is (n + 1) times below, plus n, but at most 2^64 - 1.
 func saturatingCapacity(below, n uint64) uint64 {
 	if below >= math.MaxUint64/(n+1)-1 {
 		return math.MaxUint64
@@ -161,11 +163,12 @@ func saturatingCapacity(below, n uint64) uint64 {
 	return (n+1)*below + n
 }
 
-// least is how few records a node of the level may hold beside others.
+// least is the smallest number of records that a node of the level may hold when it
+// has neighbours.
 func (g *geometry) least(level int) int { return max(1, g.levels[level].max*mergePercent/100) }
 
-// limit is how many records we put into a node of the level: one fewer than
-// fit, so that a library writer can insert before it must split.
+// limit is how many records we put into a node of the level. It is one fewer than
+// fit, so that the HDF5 library can insert one before it must split the node.
 func (g *geometry) limit(level int) int { return g.levels[level].max - 1 }
 
 func (g *geometry) recordType() byte {
@@ -240,7 +243,7 @@ func parseIndexHeader(p []byte, offset int64, shape indexShape) (indexHeader, er
 	return h, nil
 }
 
-// checkHeader tells why h cannot be the head of an index.
+// checkHeader reports why h cannot be the head of an index.
 func (g *geometry) checkHeader(h indexHeader) error {
 	if h.root == undefinedAddress {
 		if h != emptyIndex() {
@@ -261,7 +264,7 @@ type child struct {
 	total   uint64 // records in the node and below
 }
 
-// checkChild tells why c cannot point to a node of the level.
+// checkChild reports why c cannot point to a node of the level.
 func (g *geometry) checkChild(c child, level int) error {
 	if c.address < superblockSize || c.address > maxAddress-uint64(g.nodeSize) {
 		return fmt.Errorf("node address %#x", c.address)
@@ -307,8 +310,8 @@ func (s indexShape) fits(size uint32) bool {
 	return size == most || s.packed && size > checksumSize && size < most
 }
 
-// place is a coord as error messages show it. A copy: coord itself need not be
-// on the heap for them.
+// place is a coord as error messages show it. It is a copy, so that coord itself
+// need not be on the heap.
 func (g *geometry) place(coord [4]uint64) []uint64 { return slices.Clone(coord[:g.rank]) }
 
 // nodeBytes is a node as it stands in the file, its checksum verified.
@@ -329,10 +332,10 @@ func (g *geometry) readNode(src nodeSource, c child, level int) (nodeBytes, erro
 		return nodeBytes{}, err
 	}
 	n, err := g.parseNode(p, c.count, level)
-	if err == nil {
-		err = n.checkTotal(c.total)
-	}
 	if err != nil {
+		return nodeBytes{}, nodeError(c.address, err)
+	}
+	if err := n.checkTotal(c.total); err != nil {
 		return nodeBytes{}, nodeError(c.address, err)
 	}
 	return n, nil
@@ -343,8 +346,8 @@ func nodeError(address uint64, err error) error {
 	return corrupt.Errorf("index node", int64(address), "%w", err)
 }
 
-// parseNode judges the node at the start of p, which has count records, at most
-// the level's max.
+// parseNode verifies the node at the start of p. It has count records, which are at
+// most the level's max.
 func (g *geometry) parseNode(p []byte, count, level int) (nodeBytes, error) {
 	signature, pointers := leafSignature, 0
 	if level > 0 {
@@ -383,7 +386,7 @@ func (n nodeBytes) checkTotal(total uint64) error {
 	return nil
 }
 
-// coord is the place of record i.
+// coord is the chunk of record i, as its number along each dimension.
 func (n nodeBytes) coord(i int) (coord [4]uint64) {
 	end := nodePrefix + (i+1)*n.g.recordSize
 	for k := range n.g.rank {
@@ -392,7 +395,8 @@ func (n nodeBytes) coord(i int) (coord [4]uint64) {
 	return coord
 }
 
-// record decodes record i and judges what it says by itself.
+// record decodes record i and checks it, as far as that is possible without its
+// neighbours.
 func (n nodeBytes) record(i int) (chunkRecord, error) {
 	p := n.p[nodePrefix+i*n.g.recordSize:]
 	r := chunkRecord{coord: n.coord(i), address: binary.LittleEndian.Uint64(p), size: n.g.chunkBytes}
@@ -406,7 +410,7 @@ func (n nodeBytes) record(i int) (chunkRecord, error) {
 	return r, n.g.checkRecord(r)
 }
 
-// checkRecord tells why r cannot stand in the index.
+// checkRecord reports why r cannot stand in the index.
 func (g *geometry) checkRecord(r chunkRecord) error {
 	if !g.fits(r.size) {
 		return fmt.Errorf("chunk %v of %d bytes, want %d", g.place(r.coord), r.size, g.storedSize())
@@ -425,7 +429,7 @@ func (g *geometry) checkRecord(r chunkRecord) error {
 	return nil
 }
 
-// child decodes child pointer i of an internal node; unjudged.
+// child decodes child pointer i of an internal node, unchecked.
 func (n nodeBytes) child(i int) child {
 	l := &n.g.levels[n.level]
 	p := n.p[nodePrefix+n.count*n.g.recordSize+i*l.pointer:]
@@ -437,8 +441,8 @@ func (n nodeBytes) child(i int) child {
 	return c
 }
 
-// search returns the first record that is not before coord, and whether it is
-// the one of coord.
+// search returns the index of the first record that is not before coord, and
+// whether it is the record of coord.
 func (n nodeBytes) search(coord [4]uint64) (index int, found bool) {
 	low, high := 0, n.count
 	for low < high {

@@ -72,7 +72,7 @@ func TestDamagedIndex(t *testing.T) {
 			tt.change(t, inner, 1, func(g *geometry, p []byte) {
 				copy(pointer(g, p, 1, inner.count, 1)[:9], pointer(g, p, 1, inner.count, 0)[:9])
 			})
-		}, "behind"},
+		}, "after"},
 		"pointer to the root": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
 			tt.change(t, inner, 1, func(g *geometry, p []byte) {
 				binary.LittleEndian.PutUint64(pointer(g, p, 1, inner.count, 0), root.address)

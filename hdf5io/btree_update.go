@@ -76,12 +76,12 @@ func (s span) between(separators []chunkRecord, i int) span {
 	return s
 }
 
-// updateIndex applies edits, which ascend by coord, each coord once, to the
-// tree of head, and returns the head of the new tree; the old one stays as it
-// is. Deleting what is absent changes nothing. Nodes from the address from on are
-// written again. replaced is called for each
-// record of the old tree that was replaced or deleted. After an error the sink
-// holds parts of a tree that nothing names.
+// updateIndex applies edits, which ascend by coord, each coord once, to the tree of
+// head, and returns the head of the new tree; the old one stays as it is. Deleting
+// what is absent changes nothing. Nodes at the address from and after it are
+// written again. replaced is called for each record of the old tree that was
+// replaced or deleted. After an error the sink holds parts of a tree that nothing
+// names.
 func updateIndex(src nodeSource, sink nodeSink, shape indexShape, head indexHeader, edits []chunkEdit, from uint64, replaced func(chunkRecord)) (indexHeader, error) {
 	g, err := shape.geometry()
 	if err != nil {
@@ -94,7 +94,7 @@ func updateIndex(src nodeSource, sink nodeSink, shape indexShape, head indexHead
 		return indexHeader{}, err
 	}
 	u := updater{g: g, src: src, sink: sink, from: from, replaced: replaced}
-	// The root is the only child of a node that holds nothing: the root too then
+	// The root becomes the only child of a node that holds nothing, so that it too
 	// has a parent that settles it.
 	top := &openNode{level: head.depth + 1, children: []subtree{{child: child{head.root, head.rootRecords, head.total}}}}
 	if head.root == undefinedAddress {
@@ -119,7 +119,7 @@ func updateIndex(src nodeSource, sink nodeSink, shape indexShape, head indexHead
 	return u.finish(top)
 }
 
-// checkEdits tells what is wrong with edits, a mistake of the caller.
+// checkEdits reports what is wrong with edits, which is a mistake of the caller.
 func (g *geometry) checkEdits(edits []chunkEdit) error {
 	for i := range edits {
 		e := &edits[i]
@@ -141,11 +141,11 @@ type updater struct {
 	g        *geometry
 	src      nodeSource
 	sink     nodeSink
-	from     uint64 // nodes from this address on are written again
+	from     uint64 // nodes at this address and after it are written again
 	replaced func(chunkRecord)
 }
 
-// read opens the old node of c, and judges it.
+// read opens the old node of c, and verifies it.
 func (u *updater) read(c child, level int, s span) (*openNode, error) {
 	b, err := u.g.readNode(u.src, c, level)
 	if err != nil {
@@ -156,7 +156,7 @@ func (u *updater) read(c child, level int, s span) (*openNode, error) {
 	for i := range n.records {
 		r, err := b.record(i)
 		if err == nil && hasLast && compareCoord(last, r.coord) >= 0 {
-			err = fmt.Errorf("record %d: chunk %v behind %v", i, u.g.place(r.coord), u.g.place(last))
+			err = fmt.Errorf("record %d: chunk %v after %v", i, u.g.place(r.coord), u.g.place(last))
 		}
 		if err != nil {
 			return nil, nodeError(c.address, err)
@@ -176,20 +176,21 @@ func (u *updater) read(c child, level int, s span) (*openNode, error) {
 	return n, nil
 }
 
-// take opens a child that will not be in the new tree as it is.
+// take opens a child that will change in the new tree.
 func (u *updater) take(c *subtree, level int, s span) (*openNode, error) {
 	if c.node != nil {
 		return c.node, nil
 	}
 	n, err := u.read(c.child, level, s)
-	if err == nil {
-		u.sink.free(c.address, int(u.g.nodeSize))
+	if err != nil {
+		return nil, err
 	}
-	return n, err
+	u.sink.free(c.address, int(u.g.nodeSize))
+	return n, nil
 }
 
-// apply makes the edits in n and below, and settles its children. edge: n is
-// the last node of its level. changed: n has to be written.
+// apply makes the edits in n and below, and settles its children. edge says that n
+// is the last node of its level. changed reports whether n has to be written.
 func (u *updater) apply(n *openNode, edits []chunkEdit, edge bool) (changed bool, err error) {
 	if n.level == 0 {
 		return u.applyToLeaf(n, edits), nil
@@ -227,7 +228,7 @@ func (u *updater) apply(n *openNode, edits []chunkEdit, edge bool) (changed bool
 
 // pushDown joins the children beside each separator that the edits delete.
 func (u *updater) pushDown(n *openNode, edits []chunkEdit) (changed bool, err error) {
-	kept := 0 // separators that stay
+	kept := 0 // number of separators that stay
 	for i, r := range n.records {
 		at, found := searchEdits(edits, r.coord)
 		if !found || !edits[at].delete {
@@ -253,8 +254,8 @@ func (u *updater) pushDown(n *openNode, edits []chunkEdit) (changed bool, err er
 	return changed, nil
 }
 
-// searchEdits returns how many edits come before coord, and whether the next is
-// of coord.
+// searchEdits returns how many edits come before coord, and whether the next one is
+// for coord.
 func searchEdits(edits []chunkEdit, coord [4]uint64) (int, bool) {
 	return slices.BinarySearchFunc(edits, coord, func(e chunkEdit, coord [4]uint64) int { return compareCoord(e.coord, coord) })
 }
@@ -281,8 +282,8 @@ func (u *updater) applyToChild(n *openNode, i int, edits []chunkEdit, edge bool)
 	return true, nil
 }
 
-// moves reports whether child i, without an edit, is to be written again, or may have
-// nodes below it that are.
+// moves reports whether child i, though it has no edit, has to be written again, or
+// may have nodes below it that must be.
 func (u *updater) moves(n *openNode, i int) bool {
 	c := &n.children[i]
 	return c.node == nil && u.from != moveNothing && (n.level > 1 || c.address >= u.from)
@@ -310,9 +311,9 @@ func (u *updater) applyToLeaf(n *openNode, edits []chunkEdit) (changed bool) {
 	return changed
 }
 
-// join puts b behind a, with the separator between; a is used up.
+// join appends b to a, with the separator between them; a is used up.
 func join(a *openNode, separator chunkRecord, b *openNode) *openNode {
-	// A node without a record brings a child that no neighbour could help.
+	// A node without a record has a child that is too small and had no neighbour.
 	ragged := a.ragged || b.ragged || a.level > 0 && (len(a.records) == 0 || len(b.records) == 0)
 	a.records = append(append(a.records, separator), b.records...)
 	a.children = append(a.children, b.children...)
@@ -321,9 +322,9 @@ func join(a *openNode, separator chunkRecord, b *openNode) *openNode {
 	return a
 }
 
-// settle gives every open child of n a good number of records: at most the
-// limit and at least the least of its level. Only where n has a single child
-// can that remain too small; n, without a record, is then ragged.
+// settle gives every open child of n a good number of records, between the least
+// and the limit of its level. A child can remain too small only if it is the only
+// one of n; n then has no record, and is ragged.
 func (u *updater) settle(n *openNode, edge bool) error {
 	old := childQueue{children: n.children, separators: n.records}
 	n.children = make([]subtree, 0, len(old.children))
@@ -347,15 +348,17 @@ func (u *updater) settle(n *openNode, edge bool) error {
 	return nil
 }
 
-// childQueue is the children of a node that is being settled, from next on.
+// childQueue holds the children of a node that is being settled; those before next
+// are done.
 type childQueue struct {
 	children   []subtree
 	separators []chunkRecord
 	next       int
 }
 
-// gather joins the run of open children at the head of old, and neighbours
-// until they hold enough: the one behind, or the last that n has already.
+// gather joins the run of open children at the head of old. If they hold too
+// little, it takes neighbours in: the next one of old, or the last one that n
+// already has.
 func (u *updater) gather(n *openNode, old *childQueue, edge bool) (*openNode, error) {
 	level := n.level - 1
 	run := old.children[old.next].node
@@ -371,8 +374,8 @@ func (u *updater) gather(n *openNode, old *childQueue, edge bool) (*openNode, er
 				return nil, err
 			}
 		}
-		// The last node of a level may be small: ascending appends fill it, and
-		// find all others full.
+		// The last node of a level may be small: appends in ascending order fill
+		// it, and leave full nodes before it.
 		least := u.g.least(level)
 		if last {
 			least = 1
@@ -399,11 +402,11 @@ func (u *updater) gather(n *openNode, old *childQueue, edge bool) (*openNode, er
 	}
 }
 
-// divide appends run to the children of n, as one node or as several: evenly,
-// or at the edge, where more is appended, all full but the last.
+// divide appends run to the children of n, as one node or several. They share the
+// records evenly; at the edge, where appends go, all except the last are full.
 func (u *updater) divide(n *openNode, run *openNode, edge bool) {
-	// Each piece but the last gives the separator behind it to n: counting one
-	// for each piece, the records are shared out without a rest.
+	// Each piece except the last gives the separator after it to n. With that one
+	// counted for each piece, the records divide without a remainder.
 	shares, limit := len(run.records)+1, u.g.limit(run.level)+1
 	pieces := (shares + limit - 1) / limit
 	if pieces == 1 {
@@ -422,7 +425,7 @@ func (u *updater) divide(n *openNode, run *openNode, edge bool) {
 				share-- // the last piece has a record
 			}
 		}
-		end := start + share - 1 // separator behind the piece
+		end := start + share - 1 // separator after the piece
 		piece := &openNode{level: run.level, span: run.span.between(nil, 0)}
 		piece.records = slices.Clip(run.records[start:end])
 		if run.level > 0 {
@@ -483,8 +486,7 @@ func (u *updater) write(s subtree) (child, error) {
 	return c, u.sink.write(c.address, u.g.appendNode(make([]byte, 0, u.g.nodeSize), n))
 }
 
-// appendNode encodes a node of which no child is open, zeros behind its
-// checksum.
+// appendNode encodes a node that has no open child, with zeros after its checksum.
 func (g *geometry) appendNode(dst []byte, n *openNode) []byte {
 	start, signature := len(dst), leafSignature
 	if n.level > 0 {

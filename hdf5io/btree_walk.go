@@ -2,7 +2,7 @@ package hdf5io
 
 import "fmt"
 
-// lookupIndex finds the record of the chunk at coord. It reads one node a
+// lookupIndex finds the record of the chunk at coord. It reads one node of each
 // level.
 func lookupIndex(src nodeSource, shape indexShape, head indexHeader, coord [4]uint64) (chunkRecord, bool, error) {
 	g, err := shape.geometry()
@@ -36,20 +36,21 @@ func lookupIndex(src nodeSource, shape indexShape, head indexHeader, coord [4]ui
 	}
 }
 
-// walkIndex calls visit for every record from `from` on, ascending, until it
-// returns false or an error; and visitNode, unless nil, for every node before
-// its records. Damage ends the walk with a corrupt error that names the node.
+// walkIndex calls visit for every record that is not before from, in order, until
+// it returns false or an error. It calls visitNode, if not nil, for every node
+// before its records. Damage ends the walk with a corrupt error that names the
+// node.
 func walkIndex(src nodeSource, shape indexShape, head indexHeader, from [4]uint64, visitNode func(addr uint64, size int) error, visit func(chunkRecord) (bool, error)) error {
 	w := indexWalk{src: src, from: from, visitNode: visitNode, visit: visit, defect: func(err error) error { return err }}
 	return w.run(shape, head)
 }
 
-// checkIndex reads the whole index and calls defect for everything that is
-// wrong with it: checksums, order, counts at each level, totals, and chunks at
-// or beyond bounds (in chunks along each dimension; those beyond the rank are
-// not looked at). visitNode and visit, which may be nil, get every sound node
-// and record from `from` on, until visit returns false. What lies below a damaged
-// node is not seen.
+// checkIndex reads the complete index and calls defect for everything that is wrong
+// with it: checksums, order, counts at each level, totals, and chunks outside
+// bounds, which are numbers of chunks along each dimension of the rank. visitNode
+// and visit, which may be nil, are called for every sound node and record that is
+// not before from, until visit returns false. What lies below a damaged node is not
+// seen.
 func checkIndex(src nodeSource, shape indexShape, head indexHeader, from, bounds [4]uint64, visitNode func(addr uint64, size int), visit func(chunkRecord) bool, defect func(error)) {
 	w := indexWalk{src: src, from: from}
 	w.defect = func(err error) error {
@@ -76,17 +77,17 @@ func checkIndex(src nodeSource, shape indexShape, head indexHeader, from, bounds
 	}
 }
 
-// indexWalk visits an index in order. Every record must come after the one
-// before it: with no node empty, that also ends every walk over nodes that
-// point to each other in a circle.
+// indexWalk visits an index in order. Every record must come after the one before
+// it. As no node is empty, this also ends a walk over nodes that point to each
+// other in a circle.
 type indexWalk struct {
 	g         *geometry
 	src       nodeSource
 	from      [4]uint64
 	visitNode func(addr uint64, size int) error
 	visit     func(chunkRecord) (bool, error)
-	// defect gets what is wrong with a node. Its error ends the walk; nil goes
-	// on behind that node.
+	// defect is called with what is wrong with a node. If it returns an error, the
+	// walk ends with that; if nil, the walk goes on after that node.
 	defect func(error) error
 
 	node    uint64 // address of the node being visited
@@ -122,7 +123,7 @@ func (w *indexWalk) subtree(c child, level int) (more bool, err error) {
 	}
 	first, found := n.search(w.from)
 	for i := first; i <= n.count; i++ {
-		if level > 0 && !(found && i == first) { // what lies before `from` itself is not wanted
+		if level > 0 && !(found && i == first) { // nothing before from is wanted
 			if more, err := w.subtree(n.child(i), level-1); !more || err != nil {
 				return false, err
 			}
@@ -133,7 +134,7 @@ func (w *indexWalk) subtree(c child, level int) (more bool, err error) {
 		w.node = c.address
 		r, err := n.record(i)
 		if err == nil && w.started && compareCoord(w.last, r.coord) >= 0 {
-			err = fmt.Errorf("record %d: chunk %v behind %v", i, w.g.place(r.coord), w.g.place(w.last))
+			err = fmt.Errorf("record %d: chunk %v after %v", i, w.g.place(r.coord), w.g.place(w.last))
 		}
 		if err != nil {
 			return true, w.defect(nodeError(c.address, err))

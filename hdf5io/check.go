@@ -14,7 +14,7 @@ import (
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
-// CheckStats says what Check has seen.
+// CheckStats counts what Check has seen.
 type CheckStats struct {
 	Groups, Datasets int
 	Nodes            uint64 // of indexes and chunk maps
@@ -25,11 +25,14 @@ type CheckStats struct {
 // Check reads every structure of the root from the file and reports all that is
 // wrong: headers, indexes (checksums, order, counts, bounds), chunk maps and their
 // chunks, filters; and whether used, free and freed extents cover the file, each
-// byte once. A reader looks at slots and superblock too, a writer if the View is
-// the newest; that the newest root was no good when this one was opened is a defect. Data of chunks without filter and map are the caller's to judge. It
-// changes nothing. The View is pinned. The error is the context's, or the first defect.
+// byte once. An opener for reading looks at slots and superblock too, an opener for
+// writing if the View is the newest. It is also a defect if the newest root did not
+// validate when this one was opened. The data of chunks that have neither filter
+// nor map are for the caller to check. Check changes nothing. The View must be
+// pinned. The error is the context's, or the first defect.
 //
-// Memory: 24 bytes for each extent that does not continue the one before it.
+// It takes 24 bytes of memory for each extent that does not continue the one before
+// it.
 func (v *View) Check(ctx context.Context, report func(error)) (CheckStats, error) {
 	c := checker{ctx: ctx, view: v, report: report, limit: math.MaxInt64}
 	if c.structures() {
@@ -41,7 +44,7 @@ func (v *View) Check(ctx context.Context, report func(error)) (CheckStats, error
 	return c.stats, c.first
 }
 
-// Place is where a check in parts goes on: an object and a chunk, or, after all
+// Place is where a check in parts continues: an object and a chunk, or, after all
 // objects, a node of the chunk maps. The zero value is the beginning.
 type Place struct {
 	path  string
@@ -50,10 +53,11 @@ type Place struct {
 	node  int
 }
 
-// CheckPart is Check in parts, which may be of one View each: it verifies what has a
-// checksum of its own from a place on, until it has read about limit bytes and one thing
-// at least. It returns where the next part begins, or that there is none, and how many
-// bytes it has read. What belongs to whom is for Check alone. The View is pinned.
+// CheckPart is Check in parts, each of which may be of another View. Beginning at a
+// place, it verifies what has a checksum of its own, until it has read about limit
+// bytes, and at least one structure. It returns where the next part begins, whether
+// there is one, and how many bytes it has read. It does not check which structure
+// owns which bytes; only Check does. The View must be pinned.
 func (v *View) CheckPart(ctx context.Context, from Place, limit int64, report func(error)) (next Place, more bool, read int64) {
 	c := checker{ctx: ctx, view: v, report: report, limit: limit, from: from}
 	if !c.structures() {
@@ -76,10 +80,10 @@ type checker struct {
 	from, next Place
 	limit      int64 // of bytes
 	bytes      int64 // read so far
-	begun      bool  // a thing was verified
+	begun      bool  // a structure was verified
 }
 
-// errPart ends a walk whose part is over.
+// errPart ends a walk when its part is over.
 var errPart = errors.New("part is over")
 
 // stops reports whether the part is over before what lies at a place.
@@ -92,8 +96,8 @@ func (c *checker) stops(at Place) bool {
 	return false
 }
 
-// structures goes over heads, objects and chunk maps, and reports whether it came to the
-// end.
+// structures checks the head of the file, the objects and the chunk maps, and
+// reports whether it came to the end.
 func (c *checker) structures() (end bool) {
 	if c.from == (Place{}) {
 		if c.view.fellBack != nil {
@@ -129,7 +133,7 @@ func comparePaths(a, b string) int {
 	return slices.Compare(strings.Split(strings.Trim(a, "/"), "/"), strings.Split(strings.Trim(b, "/"), "/"))
 }
 
-// ownedExtent is an extent and the number of who it belongs to.
+// ownedExtent is an extent and the number of its owner.
 type ownedExtent struct {
 	extent
 	owner int
@@ -147,7 +151,7 @@ func (c *checker) defect(err error) {
 	}
 }
 
-// read is the source of nodes: it ends a long check soon after the context.
+// read is the source of nodes. It ends a long check soon after its context is done.
 func (c *checker) read(address uint64, n int) ([]byte, error) {
 	if err := c.ctx.Err(); err != nil {
 		return nil, err
@@ -156,7 +160,7 @@ func (c *checker) read(address uint64, n int) ([]byte, error) {
 	return c.view.read(address, n)
 }
 
-// owner begins the extents of somebody.
+// owner begins the extents of a new owner.
 func (c *checker) owner(name string) { c.owners = append(c.owners, name) }
 
 // use enters size bytes at address for the present owner.
@@ -173,8 +177,8 @@ func (c *checker) use(address, size uint64) {
 	c.used = append(c.used, e)
 }
 
-// head judges what lies before the first extent: superblock, zeros, slots. All but
-// the zeros is written in place.
+// head checks what lies before the first extent: superblock, zeros, slots. All of
+// it except the zeros is written in place.
 func (c *checker) head() {
 	f := c.view.file
 	if f.options.ReadOnly {
@@ -189,8 +193,8 @@ func (c *checker) head() {
 	pair, err := readSlots(f.file)
 	c.defect(err)
 	for i, err := range pair.errs {
-		// A slot that was torn when the file was opened waits for the next commit:
-		// OpenReport has told of it.
+		// A slot that was torn when the file was opened stays so until the next
+		// commit. OpenReport has reported it.
 		if err != nil && f.space.slotCommit(i) != 0 {
 			c.defect(fmt.Errorf("slot %d: %w", i, err))
 		}
@@ -209,19 +213,20 @@ func (c *checker) head() {
 	c.defect(notZero(p))
 }
 
-// notZero tells of bytes between superblock and slots.
+// notZero reports bytes between superblock and slots that are not zero.
 func notZero(p []byte) error {
 	for i, b := range p[superblockSize:] {
 		if b != 0 {
-			return corrupt.Errorf("space behind the superblock", int64(superblockSize+i), "%#02x, want 0; the next open for writing mends it", b)
+			return corrupt.Errorf("space after the superblock", int64(superblockSize+i), "%#02x, want 0; the next open for writing mends it", b)
 		}
 	}
 	return nil
 }
 
-// A writer elsewhere may be at slots and superblock while they are read: what is a
-// defect each time, the same bytes in the same place, is one. A write is over long
-// before that; between two writes of a commit there is nothing to report.
+// A writer in another process may change slots and superblock while they are read.
+// So only what is found at every look, with the same bytes in the same place, is a
+// defect. A single write ends long before the last look, and between two writes of
+// a commit there is nothing to report.
 const (
 	headLooks = 4
 	headPause = 10 * time.Millisecond
@@ -245,7 +250,7 @@ func (c *checker) othersHead() {
 	}
 }
 
-// headDefects is what seems wrong with the head at one look.
+// headDefects returns what seems wrong with the head at one look.
 func (f *File) headDefects() (defects []error) {
 	pair, err := readSlots(f.file)
 	if err != nil {
@@ -281,7 +286,7 @@ func (c *checker) stored(structure string, address uint64, want []byte) {
 	}
 }
 
-// object checks one, and reports whether it came to its end.
+// object checks one object, and reports whether it came to its end.
 func (c *checker) object(path string, o *object) (end bool) {
 	c.owner("object " + path)
 	c.stored("header of "+path, o.address, o.header)
@@ -306,7 +311,7 @@ func (c *checker) chunks(d *Dataset) (end bool) {
 	if c.from.path == d.path {
 		from = c.from.coord
 	}
-	any := false // chunks that were checked: one is, however much led to it
+	any := false // a chunk was checked: at least one is, however many nodes lead to it
 	var bounds [4]uint64
 	for k, n := range d.object.dataset.dims {
 		chunk := uint64(d.object.dataset.chunk[k])
@@ -340,7 +345,7 @@ func (c *checker) chunks(d *Dataset) (end bool) {
 	}, c.defect)
 	whole := end && from == [4]uint64{} && c.ctx.Err() == nil
 	if want := d.mappedChunks(); whole && paged != want {
-		c.defect(corrupt.Errorf("chunk map of "+d.path, -1, "%d chunks, %d of them in the index", want, paged))
+		c.defect(corrupt.Errorf("chunk map of "+d.path, d.Offset(), "%d chunks, %d of them in the index", want, paged))
 	}
 	c.owner("index nodes of " + d.path)
 	for _, e := range nodes {
@@ -381,7 +386,7 @@ func (d *Dataset) mappedChunks() (n uint64) {
 	return n
 }
 
-// mapNodes checks the nodes of a map, of which the first is that of this number, and
+// mapNodes checks the nodes of a map, the first of which has this number, and
 // reports whether it came to its end.
 func (c *checker) mapNodes(m *chunkMap, number *int) (end bool) {
 	c.owner("chunk map")
@@ -403,7 +408,7 @@ func (c *checker) mapNodes(m *chunkMap, number *int) (end bool) {
 	return true
 }
 
-// partition sees whether all extents together are the file.
+// partition checks that all extents together cover the file.
 func (c *checker) partition() {
 	if c.ctx.Err() != nil {
 		return
@@ -433,7 +438,7 @@ func (c *checker) partition() {
 	for _, e := range append(c.used, ownedExtent{extent{s.endOfFile, 0}, -1}) {
 		switch {
 		case e.start > at:
-			c.defect(corrupt.Errorf("space", int64(at), "%d bytes behind %s belong to nobody", e.start-at, last))
+			c.defect(corrupt.Errorf("space", int64(at), "%d bytes after %s belong to nobody", e.start-at, last))
 		case e.start < at:
 			c.defect(corrupt.Errorf("space", int64(e.start), "%d bytes of %s lie in %s", e.size, c.owners[e.owner], last))
 		}

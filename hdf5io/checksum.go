@@ -5,9 +5,9 @@ import (
 	"math/bits"
 )
 
-// lookup3 is the checksum of HDF5 metadata: Bob Jenkins' hashlittle of p with
-// an initial value of 0 (HDF5 spec, appendix A). Stored as a u32 behind the
-// bytes it covers.
+// lookup3 is the checksum of HDF5 metadata: Bob Jenkins' hashlittle of p with an
+// initial value of 0 (HDF5 spec, appendix A). It is stored as a u32 after the bytes
+// it covers.
 func lookup3(p []byte) uint32 {
 	a := 0xdeadbeef + uint32(len(p))
 	b, c := a, a
@@ -36,7 +36,7 @@ func lookup3(p []byte) uint32 {
 		c ^= bits.RotateLeft32(b, 4)
 		b += a
 	}
-	if len(p) == 0 { // only for the empty input
+	if len(p) == 0 { // only if the input is empty
 		return c
 	}
 	var last [12]byte
@@ -65,16 +65,16 @@ func lookup3(p []byte) uint32 {
 // to 16 bits: as many as can never overflow 32 bits.
 const fletcherBlock = 360
 
-// fletcher32 is the checksum of HDF5's Fletcher32 filter: of big-endian 16-bit
-// words, an odd last byte counting as the high half of one. Stored as a
-// little-endian u32 behind the chunk's data. Sums are folded, not reduced mod
-// 65535, so all ones stay ffff as the HDF5 library has it.
+// fletcher32 is the checksum of HDF5's Fletcher32 filter: over big-endian 16-bit
+// words; an odd last byte counts as the high half of one. It is stored as a
+// little-endian u32 after the chunk's data. Sums are folded, not reduced mod 65535,
+// so that all ones stay ffff, as in the HDF5 library.
 func fletcher32(p []byte) uint32 {
 	var sum1, sum2 uint32
 	for len(p) >= 2 {
 		block := p[:min(len(p)&^1, 2*fletcherBlock)]
 		p = p[len(block):]
-		for len(block) >= 8 { // four words of one load: the sums depend on each other, the loads need not
+		for len(block) >= 8 { // one load for four words: the sums depend on each other, but the loads need not
 			w := binary.BigEndian.Uint64(block)
 			w0, w1, w2, w3 := uint32(w>>48), uint32(w>>32)&0xffff, uint32(w>>16)&0xffff, uint32(w)&0xffff
 			sum2 += 4*sum1 + 4*w0 + 3*w1 + 2*w2 + w3
@@ -99,8 +99,8 @@ func fletcher32(p []byte) uint32 {
 	return sum2<<16 | sum1
 }
 
-// sealed appends to dst the checksum of its bytes from start on: the last step
-// of every metadata structure's encoding.
+// sealed appends to dst the checksum of its bytes from start on. This is the last
+// step in encoding every metadata structure.
 func sealed(dst []byte, start int) []byte {
 	return binary.LittleEndian.AppendUint32(dst, lookup3(dst[start:]))
 }

@@ -4,21 +4,21 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/crc32c"
 	"github.com/cidstore/cidstore/internal/seedbug"
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// A chunk map names every chunk of a one-dimensional dataset with the commit
-// that wrote it and its checksum. Its nodes are copied on write and verified,
-// all of them, when the file is opened; the chunks themselves at first touch.
-// All little-endian.
+// A chunk map names every chunk of a one-dimensional dataset with the commit that
+// wrote it and its checksum. Its nodes are copied on write, and all of them are
+// verified when the file is opened; the chunks themselves are verified at first
+// touch. All integers are little-endian.
 
 // A chunk map root.
 // FORMAT.md: chunk map root
@@ -69,7 +69,7 @@ const (
 
 const _ = uint(mapNodeSize - mapLeafChunks*chunkRecordSize) // a leaf holds its records
 
-// mapRoot is what a slot says of a chunk map. The zero value is an empty map.
+// mapRoot is what a slot says about a chunk map. The zero value is an empty map.
 type mapRoot struct {
 	address, count, commit uint64
 	depth, crc             uint32
@@ -93,8 +93,8 @@ func parseMapRoot(p []byte) mapRoot {
 	}
 }
 
-// check tells why r cannot be a map of a root of the commit in a file of end
-// bytes. Every leaf has bytes of its own: this bounds the count.
+// check reports why r cannot be a map of a root of the commit in a file of end
+// bytes. Every leaf has bytes of its own, which bounds the count.
 func (r *mapRoot) check(commit, end uint64) error {
 	if r.count == 0 {
 		if *r != (mapRoot{}) {
@@ -113,7 +113,7 @@ func (r *mapRoot) check(commit, end uint64) error {
 	return top.check(commit, end)
 }
 
-// levelSizes is how many nodes a map of count chunks has on each level, leaves
+// levelSizes returns how many nodes a map of count chunks has on each level, leaves
 // first. count is not 0.
 func levelSizes(count uint64) []int {
 	n := int((count-1)/mapLeafChunks + 1)
@@ -160,18 +160,25 @@ type Page struct {
 	mu    sync.Mutex
 	n     int // bytes of data, without the Fletcher32
 
-	marks [2]atomic.Uint64
+	marks [PageMarks / 64]atomic.Uint64
 }
 
 // PageMarks is how many marks a page has.
 const PageMarks = 128
 
+// Marks are marks of one page: mark i is bit i%64 of word i/64.
+type Marks [PageMarks / 64]uint64
+
+// Offset is where the chunk lies in the file.
+func (p *Page) Offset() int64 { return int64(p.address) }
+
 // Data returns the chunk's bytes, without its filter. They are valid while a
 // View that holds the page is pinned, and must not be changed.
 func (p *Page) Data() []byte { return unsafe.Slice(p.bytes.Load(), p.n) }
 
-// Mark sets mark i, 0 to 127. Marks are the caller's: they say something of the
-// page's bytes that stays true as long as the bytes do. Safe for concurrent use.
+// Mark sets mark i, 0 to 127. The caller decides what marks mean: something about
+// the page's bytes that stays true as long as the bytes do. Safe for concurrent
+// use.
 func (p *Page) Mark(i int) { p.marks[uint(i)/64%2].Or(1 << (uint(i) % 64)) }
 
 // Marked reports whether mark i is set.
@@ -179,11 +186,8 @@ func (p *Page) Marked(i int) bool { return p.marks[uint(i)/64%2].Load()&(1<<(uin
 
 // chunkCRC is the checksum that a chunk record holds.
 func chunkCRC(uuid [16]byte, number, commit uint64, stored []byte) uint32 {
-	var seed [32]byte
-	copy(seed[:], uuid[:])
-	binary.LittleEndian.PutUint64(seed[16:], number)
-	binary.LittleEndian.PutUint64(seed[24:], commit)
-	return crc32.Update(crc32c(seed[:]), castagnoli, stored)
+	seed := crc32c.ExtendUint64(crc32c.ExtendUint64(crc32c.Sum(uuid[:]), number), commit)
+	return crc32c.Extend(seed, stored)
 }
 
 // verify reads the chunk and compares it with its record. It returns the stored
@@ -234,7 +238,7 @@ type mapLeaf [mapLeafChunks]*Page
 type chunkMap struct {
 	count  uint64
 	leaves []*mapLeaf
-	levels [][]nodeRecord // of the leaves, of the nodes above, …, of the top node
+	levels [][]nodeRecord // of the leaves, of the nodes above them, up to the top node
 }
 
 // page returns the page of chunk i, or nil.
@@ -258,8 +262,8 @@ func (m *chunkMap) root() mapRoot {
 	return mapRoot{top.address, m.count, top.commit, uint32(depth), top.crc}
 }
 
-// mapLoader reads and verifies all nodes of a map, except leaves that known, the map
-// of an older root or nil, has too.
+// mapLoader reads and verifies all nodes of a map, except the leaves that known
+// also has. known is the map of an older root, or nil.
 type mapLoader struct {
 	src         nodeSource
 	known       *chunkMap
@@ -283,7 +287,7 @@ func (l *mapLoader) load(root mapRoot) (*chunkMap, error) {
 		for i, r := range m.levels[level] {
 			first := i * mapFanout
 			children := below[first:min(first+mapFanout, len(below))]
-			if r.address == 0 { // below one that was left out
+			if r.address == 0 { // below a node that was left out
 				continue
 			}
 			if err := readMapNode(l.src, r, children, l.commit, l.end); err != nil {
@@ -323,10 +327,13 @@ func (l *mapLoader) leaf(r nodeRecord, i int, count uint64) (*mapLeaf, error) {
 	}
 	first := uint64(i) * mapLeafChunks
 	leaf, err := readMapLeaf(l.src, r, first, min(mapLeafChunks, count-first), l.stored, l.commit, l.end)
-	if err == nil && known != nil {
+	if err != nil {
+		return nil, err
+	}
+	if known != nil {
 		leaf.share(known)
 	}
-	return leaf, err
+	return leaf, nil
 }
 
 // share takes those pages of known that are the same chunks.
@@ -342,14 +349,14 @@ func mapNodeError(address uint64, format string, args ...any) error {
 	return corrupt.Errorf("chunk map node", int64(address), format, args...)
 }
 
-// readMapBytes reads one node and verifies its checksum; behind used bytes there
+// readMapBytes reads one node and verifies its checksum. After the used bytes there
 // must be zeros.
 func readMapBytes(src nodeSource, r nodeRecord, used int) ([]byte, error) {
 	p, err := src.read(r.address, mapNodeSize)
 	if err != nil {
 		return nil, err
 	}
-	if got := crc32c(p); got != r.crc {
+	if got := crc32c.Sum(p); got != r.crc {
 		return nil, mapNodeError(r.address, "crc32c %#08x, want %#08x", got, r.crc)
 	}
 	for i, b := range p[used:] {
@@ -382,7 +389,7 @@ func readMapNode(src nodeSource, r nodeRecord, children []nodeRecord, commit, en
 	return nil
 }
 
-// readMapLeaf reads the leaf r, whose n records begin with that of chunk first.
+// readMapLeaf reads the leaf r, whose n records begin with the one of chunk first.
 func readMapLeaf(src nodeSource, r nodeRecord, first, n uint64, stored uint32, commit, end uint64) (*mapLeaf, error) {
 	p, err := readMapBytes(src, r, int(n)*chunkRecordSize)
 	if err != nil {
@@ -419,7 +426,7 @@ func readMapLeaf(src nodeSource, r nodeRecord, first, n uint64, stored uint32, c
 type pageEdit struct {
 	number uint64
 	page   *Page
-	keep   [2]uint64 // marks that the page inherits from the one it replaces
+	keep   Marks // marks that the page inherits from the one it replaces
 }
 
 // mapSpace is where new nodes of a map go.
@@ -428,8 +435,8 @@ type mapSpace interface {
 	release(address, size uint64)
 }
 
-// update returns m with the edits, which are sorted and unique, and writes the
-// nodes that changed, and those from the address from on. What they replace is
+// update returns m with the edits, which are sorted and unique. It writes the nodes
+// that changed, and those at the address from and after it. What they replace is
 // released.
 func (m *chunkMap) update(edits []pageEdit, from uint64, space mapSpace, commit uint64) (*chunkMap, error) {
 	next := &chunkMap{count: m.count}
@@ -485,9 +492,9 @@ func (m *chunkMap) place(changed []int, from uint64, space mapSpace, commit uint
 	return nil
 }
 
-// edit puts the edits into copies of the leaves that they touch and returns the
-// numbers of those, of the leaves that are new, and of those that lie from an address
-// on, ascending.
+// edit puts the edits into copies of the leaves that they touch. It returns, in
+// order, the numbers of these leaves, of those that are new, and of those at the
+// address from and after it.
 func (m *chunkMap) edit(edits []pageEdit, from uint64) []int {
 	var changed []int
 	for i := range m.leaves {
@@ -522,8 +529,8 @@ func (m *chunkMap) edit(edits []pageEdit, from uint64) []int {
 	return changed
 }
 
-// parents returns the numbers of the nodes of a level that stand above the given
-// ones, or lie from an address on, ascending.
+// parents returns, in order, the numbers of the nodes of a level that are above the
+// given ones, or are at the address from or after it.
 func (m *chunkMap) parents(below []int, level int, from uint64) []int {
 	var above []int
 	for i, r := range m.levels[level] {
@@ -535,7 +542,8 @@ func (m *chunkMap) parents(below []int, level int, from uint64) []int {
 	return above
 }
 
-// placeMapNode writes a node and lets its record name it instead of the old one.
+// placeMapNode writes a node, and changes its record to name it instead of the old
+// one.
 func placeMapNode(r *nodeRecord, node []byte, space mapSpace, commit uint64) error {
 	address, err := space.Place(node)
 	if err != nil {
@@ -544,6 +552,6 @@ func placeMapNode(r *nodeRecord, node []byte, space mapSpace, commit uint64) err
 	if r.address != 0 {
 		space.release(r.address, mapNodeSize)
 	}
-	*r = nodeRecord{address, commit, crc32c(node)}
+	*r = nodeRecord{address, commit, crc32c.Sum(node)}
 	return nil
 }

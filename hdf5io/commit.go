@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cidstore/cidstore/internal/crc32c"
 	"github.com/cidstore/cidstore/internal/seedbug"
 )
 
@@ -13,17 +14,17 @@ import (
 //
 //	data, nodes, headers, chunk maps, free map   the old root: nothing names them
 //	sync
-//	slot that does not hold the old root         the old root, or with a whole slot the new one
+//	slot that does not hold the old root         the old root, or the new one if the slot is complete
 //	sync of that slot
 //	superblock                                   the new root; Open mends the superblock
 //
-// If Commit fails before the slot is written the Tx can be aborted, else the
-// File is poisoned.
+// If Commit fails before the slot is written, the Tx can be aborted; after that,
+// the File is poisoned.
 func (tx *Tx) Commit(payload []byte) (*View, error) {
 	return tx.commit(payload, tx.file.writeSuperblock)
 }
 
-// CommitBoth is Commit, and Settle of the new root.
+// CommitBoth is Commit followed by Settle: both slots name the new root.
 func (tx *Tx) CommitBoth(payload []byte) (*View, error) {
 	f := tx.file
 	return tx.commit(payload, func(s *commitSlot) error {
@@ -35,7 +36,7 @@ func (tx *Tx) CommitBoth(payload []byte) (*View, error) {
 	})
 }
 
-// commit is Commit; finish follows when the new root is durable.
+// commit is Commit; it calls finish when the new root is durable.
 func (tx *Tx) commit(payload []byte, finish func(*commitSlot) error) (*View, error) {
 	f := tx.file
 	if err := tx.usable(); err != nil {
@@ -50,7 +51,7 @@ func (tx *Tx) commit(payload []byte, finish func(*commitSlot) error) (*View, err
 	}
 	f.slotMu.Lock()
 	defer f.slotMu.Unlock()
-	// Before the slot: it must not name what is not on the disk.
+	// This comes before the slot, which must not name what is not on the disk.
 	if err := tx.sync(); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
@@ -84,8 +85,9 @@ func (tx *Tx) sync() error {
 	return tx.file.syncAll(size)
 }
 
-// build writes everything that the new root reaches, and returns its View but for
-// the generation, and the space that the root before it reaches and it does not.
+// build writes everything that the new root reaches. It returns the View of the
+// root, which lacks only the generation, and the space that the root before it
+// reaches and the new one does not.
 func (tx *Tx) build(payload []byte) (*View, []extent, error) {
 	if len(payload) > MaxPayload {
 		return nil, nil, fmt.Errorf("payload of %d bytes, limit %d", len(payload), MaxPayload)
@@ -124,8 +126,8 @@ func (tx *Tx) build(payload []byte) (*View, []extent, error) {
 	return v, freed, nil
 }
 
-// store writes what has changed in o and below it, members first: a header holds
-// the addresses of those.
+// store writes what has changed in o and below it. Members come first, because a
+// header holds their addresses.
 func (tx *Tx) store(o *object) error {
 	if o.tx != tx {
 		return nil
@@ -175,8 +177,8 @@ func (tx *Tx) storeChunks(t *TxDataset) error {
 	if err != nil {
 		return err
 	}
-	if o.chunkMap > 0 {
-		tx.maps[o.chunkMap-1].edits = t.pages
+	if o.chunkMap != Unmapped {
+		tx.maps[o.chunkMap-FirstMap].edits = t.pages
 	}
 	index, err := updateIndex(tx.base, indexSink{tx}, t.shape, o.index, edits, tx.from, func(r chunkRecord) {
 		tx.release(r.address, uint64(r.size))
@@ -209,8 +211,8 @@ func (s indexSink) alloc(n int) (uint64, error)          { return s.tx.writer.al
 func (s indexSink) write(address uint64, p []byte) error { return s.tx.writer.write(address, p) }
 func (s indexSink) free(address uint64, n int)           { s.tx.release(address, uint64(n)) }
 
-// prune deletes the chunks that lie outside the dimensions, those that the
-// base root has and those that this Tx has written.
+// prune deletes the chunks that lie outside the dimensions: those of the base root
+// and those that this Tx has written.
 func (t *TxDataset) prune() error {
 	var limit [4]uint64
 	for k := range t.shape.rank {
@@ -237,8 +239,8 @@ func (t *TxDataset) prune() error {
 	})
 }
 
-// sortedEdits returns the last edit of each chunk, in order. What earlier ones
-// have placed is free.
+// sortedEdits returns the last edit of each chunk, in order. It frees what earlier
+// edits have placed.
 func (t *TxDataset) sortedEdits() ([]chunkEdit, error) {
 	order := make([]editPlace, len(t.edits))
 	for i := range t.edits {
@@ -277,8 +279,9 @@ func (t *TxDataset) sortedEdits() ([]chunkEdit, error) {
 	return out, nil
 }
 
-// editPlace stands for an edit while edits are sorted: its first coordinate, which
-// mostly decides, and its number, in order of time.
+// editPlace stands for an edit while edits are sorted. It has the first coordinate,
+// which decides in most cases, and the number of the edit in the order in which
+// they were made.
 type editPlace struct {
 	first  uint64
 	number int32
@@ -316,12 +319,12 @@ func (tx *Tx) storeMap(i int) (*chunkMap, error) {
 	return m.update(last, tx.from, tx, tx.number)
 }
 
-// freeMapSlack is how much longer a free map may be than it was before its own
-// space was taken: two extents change, or come.
+// freeMapSlack is how much longer a free map may become when its own space is
+// taken: two extents are changed or added.
 const freeMapSlack = 64
 
-// storeFreeMap writes the free map, as the last thing, and enters it and the end
-// of the file into the slot. It returns what the commit frees.
+// storeFreeMap writes the free map, after everything else, and enters it and the
+// end of the file into the slot. It returns what the commit frees.
 func (tx *Tx) storeFreeMap(slot *commitSlot) ([]extent, error) {
 	w := &tx.writer
 	w.dropRun()
@@ -337,7 +340,8 @@ func (tx *Tx) storeFreeMap(slot *commitSlot) ([]extent, error) {
 		return nil, err
 	}
 	for {
-		// A growth meanwhile may make the map longer than room: once more, then.
+		// If the file grows here, the map may become longer than room. Then this is
+		// done again.
 		room := padded(uint64(len(p)) + freeMapSlack)
 		address, err := w.alloc(room)
 		if err != nil {
@@ -354,13 +358,14 @@ func (tx *Tx) storeFreeMap(slot *commitSlot) ([]extent, error) {
 			continue
 		}
 		p = append(p, make([]byte, room-uint64(len(p)))...)
-		slot.freeMapAddress, slot.freeMapSize, slot.freeMapCRC = address, room, crc32c(p)
+		slot.freeMapAddress, slot.freeMapSize, slot.freeMapCRC = address, room, crc32c.Sum(p)
 		return freed, w.write(address, p)
 	}
 }
 
-// freeMap encodes the free map of the new root as things are, and tells where the
-// file ends. All that earlier commits freed is free: only older roots reach it.
+// freeMap encodes the free map of the new root as things are now, and returns where
+// the file ends. All that earlier commits freed counts as free, because only older
+// roots reach it.
 func (tx *Tx) freeMap(freed []extent) (p []byte, end uint64, err error) {
 	s := &tx.file.space
 	s.mu.Lock()
@@ -369,7 +374,8 @@ func (tx *Tx) freeMap(freed []extent) (p []byte, end uint64, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	// All at once: a reader of an old root may hold the space of hundreds of commits.
+	// All batches are merged at once: a reader of an old root may hold the space of
+	// hundreds of commits.
 	free = slices.Clone(free)
 	for _, b := range s.limbo {
 		free = append(free, b.extents...)

@@ -2,9 +2,9 @@ package hdf5io
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/crc32c"
 )
 
 // A commit slot: one of the two pages that say which root is the file's.
@@ -42,25 +42,24 @@ const (
 	plainMagic  = "H5TXSLT1" // of a file with Options.Plain
 	slotVersion = 1
 
-	// MaxPayload is how many bytes of the caller's a commit can carry.
+	// MaxPayload is how many bytes a commit can carry for the caller.
 	MaxPayload = offSlotCRC - offSlotPayload
 )
 
 var _ [slotSize]byte = [offSlotCRC + 4]byte{}
 var _ [offSlotPayload - offSlotMap0]byte = [len(commitSlot{}.maps) * mapRootSize]byte{}
 
-// Where the parts of the file stand that are written in place.
+// Where the parts of the file are that are written in place.
 const (
-	firstSlot  = 4096                   // the second follows it
-	dataStart  = firstSlot + 2*slotSize // first byte of the first extent
-	extentUnit = 64                     // extents begin at and are padded to multiples of this
+	firstSlot = 4096                   // the second follows it
+	dataStart = firstSlot + 2*slotSize // first byte of the first extent
+
+	// ExtentUnit is what the address of an extent is a multiple of, in bytes, and
+	// its size is padded to.
+	ExtentUnit = 64
 )
 
 func slotOffset(i int) int64 { return firstSlot + int64(i)*slotSize }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-func crc32c(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
 
 // commitSlot is one slot.
 type commitSlot struct {
@@ -74,7 +73,8 @@ type commitSlot struct {
 	payload                       []byte
 }
 
-// append encodes the slot's whole page. len(s.payload) is at most MaxPayload.
+// append encodes the complete page of the slot. len(s.payload) is at most
+// MaxPayload.
 func (s *commitSlot) append(dst []byte) []byte {
 	start := len(dst)
 	dst = append(dst, make([]byte, slotSize)...)
@@ -98,12 +98,12 @@ func (s *commitSlot) append(dst []byte) []byte {
 		s.maps[i].put(p[offSlotMap0+i*mapRootSize:])
 	}
 	copy(p[offSlotPayload:offSlotCRC], s.payload)
-	binary.LittleEndian.PutUint32(p[offSlotCRC:], crc32c(p[:offSlotCRC]))
+	binary.LittleEndian.PutUint32(p[offSlotCRC:], crc32c.Sum(p[:offSlotCRC]))
 	return dst
 }
 
-// parseSlot reads the slot page at the start of p, which lies at offset. A whole
-// slot of a later version is ErrVersion.
+// parseSlot reads the slot page at the start of p, which lies at offset in the
+// file. An undamaged slot of another version is ErrVersion.
 func parseSlot(p []byte, offset int64) (*commitSlot, error) {
 	bad := func(at int64, format string, args ...any) (*commitSlot, error) {
 		return nil, corrupt.Errorf("commit slot", offset+at, format, args...)
@@ -116,7 +116,7 @@ func parseSlot(p []byte, offset int64) (*commitSlot, error) {
 	if magic != slotMagic && magic != plainMagic {
 		return bad(offSlotMagic, "magic % x, want %q or %q", magic, slotMagic, plainMagic)
 	}
-	if got, want := binary.LittleEndian.Uint32(p[offSlotCRC:]), crc32c(p[:offSlotCRC]); got != want {
+	if got, want := binary.LittleEndian.Uint32(p[offSlotCRC:]), crc32c.Sum(p[:offSlotCRC]); got != want {
 		return bad(offSlotCRC, "crc32c %#08x, want %#08x", got, want)
 	}
 	if version := binary.LittleEndian.Uint32(p[offSlotVersion:]); version != slotVersion {
@@ -128,7 +128,7 @@ func parseSlot(p []byte, offset int64) (*commitSlot, error) {
 	}
 	for i, b := range p[offSlotPayload+payload : offSlotCRC] {
 		if b != 0 {
-			return bad(int64(offSlotPayload+int(payload)+i), "%#02x behind the payload, want 0", b)
+			return bad(int64(offSlotPayload+int(payload)+i), "%#02x after the payload, want 0", b)
 		}
 	}
 	s := &commitSlot{
@@ -151,10 +151,10 @@ func parseSlot(p []byte, offset int64) (*commitSlot, error) {
 }
 
 // maxCommit bounds commit numbers: a commit's pin is a byte of the file's lock
-// space (lock.go). Generations are bounded alike.
+// space (lock.go). Generations have the same bound.
 const maxCommit = pinBase - 1
 
-// check judges the fields of s against each other.
+// check checks that the fields of s agree.
 func (s *commitSlot) check(offset int64) error {
 	bad := func(at int64, format string, args ...any) error {
 		return corrupt.Errorf("commit slot", offset+at, format, args...)
@@ -165,8 +165,8 @@ func (s *commitSlot) check(offset int64) error {
 	if s.commit == 0 || s.commit > s.generation {
 		return bad(offSlotCommit, "commit %d, want 1 to the generation %d", s.commit, s.generation)
 	}
-	if s.endOfFile < dataStart || s.endOfFile > maxAddress || s.endOfFile%extentUnit != 0 {
-		return bad(offSlotEndOfFile, "end of file %#x, want a multiple of %d from %d", s.endOfFile, extentUnit, dataStart)
+	if s.endOfFile < dataStart || s.endOfFile > maxAddress || s.endOfFile%ExtentUnit != 0 {
+		return bad(offSlotEndOfFile, "end of file %#x, want a multiple of %d from %d", s.endOfFile, ExtentUnit, dataStart)
 	}
 	super, err := parseSuperblock(s.superblock[:])
 	if err != nil {
@@ -191,11 +191,11 @@ func (s *commitSlot) root() uint64 {
 	return binary.LittleEndian.Uint64(s.superblock[36:])
 }
 
-// insideData reports whether an extent of size bytes may lie at address: aligned,
-// behind the slots and before end.
+// insideData reports whether an extent of size bytes may lie at address: it must be
+// aligned, after the slots and before end.
 func insideData(address, size, end uint64) bool {
-	return address%extentUnit == 0 && address >= dataStart && address <= end && size <= end-address
+	return address%ExtentUnit == 0 && address >= dataStart && address <= end && size <= end-address
 }
 
-// padded is size rounded up to whole extent units; size is at most maxAddress.
-func padded(size uint64) uint64 { return (size + extentUnit - 1) &^ (extentUnit - 1) }
+// padded rounds size, which is at most maxAddress, up to a multiple of ExtentUnit.
+func padded(size uint64) uint64 { return (size + ExtentUnit - 1) &^ (ExtentUnit - 1) }

@@ -14,8 +14,9 @@ import (
 // copyStep is how many bytes Copy moves at a time.
 const copyStep = 1 << 20
 
-// LockWriter takes the writer's lock of a file that is not open as a File:
-// vfs.ErrLockHeld if somebody writes it. The lock ends when file is closed.
+// LockWriter takes the writer's lock of a file that is not open as a File. The
+// error is vfs.ErrLockHeld if another process writes the file. The lock ends when
+// file is closed.
 func LockWriter(file vfs.File) error {
 	f := File{file: file}
 	return f.lock()
@@ -31,8 +32,9 @@ func (f *File) SyncForReading() error {
 }
 
 // Copy writes what v reaches into the empty file dst, at the same addresses, with
-// payload in both slots, and syncs it. The bytes of skip, a range that v reaches,
-// are left zero. v must be pinned. What is read is not verified: see Check.
+// payload in both slots, and syncs it. The bytes of skip, which are ranges that v
+// reaches, are left zero. v must be pinned. Copy does not verify what it reads; see
+// Check.
 func (v *View) Copy(ctx context.Context, dst vfs.File, payload []byte, skip ...Range) error {
 	m, err := v.Image(payload, skip...)
 	if err != nil {
@@ -71,19 +73,19 @@ func (v *View) copyRange(ctx context.Context, dst vfs.File, from, to uint64) err
 	return nil
 }
 
-// HeadSize is the size in bytes of the part of a file that names all the rest by
-// checksums: superblock and commit slots.
+// HeadSize is the size in bytes of the head of a file: superblock and commit slots,
+// which name everything else, with checksums.
 const HeadSize = dataStart
 
-// Image is a file with one root and nothing else, as Copy writes it, that is read
-// without being written: what the root does not reach is zero.
+// Image is the file that Copy would write, read without being written: it has one
+// root, and what the root does not reach is zero.
 type Image struct {
 	view *View
 	head []byte   // superblock and slots
 	used []extent // what is copied, ascending
 }
 
-// Image returns what Copy would write. It is good as long as v is pinned.
+// Image returns what Copy would write. It is valid as long as v is pinned.
 func (v *View) Image(payload []byte, skip ...Range) (*Image, error) {
 	if len(payload) > MaxPayload {
 		return nil, fmt.Errorf("copy: payload of %d bytes, limit %d", len(payload), MaxPayload)
@@ -150,7 +152,7 @@ func (m *Image) ReadAt(p []byte, off int64) (int, error) {
 
 // copyHead writes slots and superblock, which make dst a file with one root.
 func (m *Image) copyHead(dst vfs.File) error {
-	if err := dst.Sync(); err != nil { // before anything names the data
+	if err := dst.Sync(); err != nil { // before a slot names the data
 		return fmt.Errorf("copy: %w", err)
 	}
 	for i := range 2 {
@@ -174,7 +176,7 @@ func Identity(file vfs.File) (uuid [16]byte, commit uint64, err error) {
 	}
 	for _, err := range pair.errs {
 		if errors.Is(err, ErrIO) && !errors.Is(err, io.EOF) {
-			return uuid, 0, err // nobody can say which slot is the newest
+			return uuid, 0, err // it is not known which slot is the newest
 		}
 	}
 	i := pair.newest()

@@ -80,7 +80,7 @@ func writeRound(tx *Tx, round uint64) error {
 		return err
 	}
 	for i := round % 2; i < testPages; i += 2 {
-		if err := state.WritePage(i, pageBytes(i, round), [2]uint64{}); err != nil {
+		if err := state.WritePage(i, pageBytes(i, round), Marks{}); err != nil {
 			return err
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// Dataset is a dataset of one View: immutable, for any number of goroutines
-// while the View is pinned.
+// Dataset is a dataset of one View. It is immutable; any number of goroutines may
+// use it while the View is pinned.
 type Dataset struct {
 	view   *View
 	path   string
@@ -26,8 +26,8 @@ func newDataset(v *View, path string, o *object) *Dataset {
 		d.shape = o.dataset.indexShape()
 		d.size = int(d.shape.chunkBytes)
 	}
-	if o.chunkMap > 0 {
-		m := &v.maps[o.chunkMap-1]
+	if o.chunkMap != Unmapped {
+		m := &v.maps[o.chunkMap-FirstMap]
 		if *m == nil {
 			*m = new(chunkMap)
 		}
@@ -39,13 +39,18 @@ func newDataset(v *View, path string, o *object) *Dataset {
 // Path is the dataset's place in the tree.
 func (d *Dataset) Path() string { return d.path }
 
+// Offset is where the dataset's object header lies in the file.
+func (d *Dataset) Offset() int64 { return int64(d.object.address) }
+
 // Dims returns the number of elements along each dimension.
 func (d *Dataset) Dims() []uint64 { return slices.Clone(d.object.dataset.dims) }
 
-// MaxDims returns the limits of Dims; all ones: none. nil: Dims are fixed.
+// MaxDims returns the limits of Dims, Unlimited for a dimension without one; nil if
+// Dims are fixed.
 func (d *Dataset) MaxDims() []uint64 { return slices.Clone(d.object.dataset.maxDims) }
 
-// ChunkDims returns the elements of a chunk along each dimension; nil: contiguous.
+// ChunkDims returns the elements of a chunk along each dimension; nil for a
+// contiguous dataset.
 func (d *Dataset) ChunkDims() []uint32 { return slices.Clone(d.object.dataset.chunk) }
 
 // Type is the datatype of the elements.
@@ -57,7 +62,7 @@ func (d *Dataset) Packing() (shuffle bool, deflate int) {
 	return d.object.dataset.shuffle, int(d.object.dataset.deflate)
 }
 
-// Filtered reports whether chunks end in a Fletcher32.
+// Filtered reports whether chunks end with a Fletcher32.
 func (d *Dataset) Filtered() bool { return d.object.dataset.filtered }
 
 // Attributes returns all attributes.
@@ -79,7 +84,7 @@ type Chunk struct {
 	Skipped uint32    // bit i: filter i was not used for this chunk
 }
 
-// chunk judges a record of the index by the file that it is in.
+// chunk checks a record of the index against the size of the file.
 func (d *Dataset) chunk(r chunkRecord) (Chunk, error) {
 	if !insideData(r.address, uint64(r.size), d.view.slot.endOfFile) {
 		return Chunk{}, corrupt.Errorf(d.chunkName(r.coord), int64(r.address), "%d bytes, the file ends at %#x", r.size, d.view.slot.endOfFile)
@@ -91,7 +96,7 @@ func (d *Dataset) chunkName(coord [4]uint64) string {
 	return fmt.Sprintf("chunk %v of %s", coord[:d.shape.rank], d.path)
 }
 
-// coordOf makes a place in the index of chunk numbers.
+// coordOf turns chunk numbers into a key of the index.
 func (o *object) coordOf(coord []uint64) (out [4]uint64, err error) {
 	if !o.chunked() {
 		return out, fmt.Errorf("dataset is not chunked")
@@ -117,9 +122,9 @@ func (d *Dataset) Find(coord ...uint64) (Chunk, bool, error) {
 	return c, err == nil, err
 }
 
-// Read returns the data of a chunk, its Fletcher32 verified and stripped: the mapped
-// bytes, valid while the View is pinned, or a copy. Other filters are the caller's to
-// undo. nil: there is no such chunk.
+// Read returns the data of a chunk, its Fletcher32 verified and stripped: the
+// mapped bytes, valid while the View is pinned, or a copy. The caller undoes other
+// filters. nil means that there is no such chunk.
 func (d *Dataset) Read(coord ...uint64) ([]byte, error) {
 	c, found, err := d.Find(coord...)
 	if err != nil || !found {
@@ -143,7 +148,7 @@ func (d *Dataset) readChunk(c Chunk) ([]byte, error) {
 	return p[:n:n], nil
 }
 
-// verifyFilter compares the Fletcher32 behind the data with them.
+// verifyFilter compares the Fletcher32 that follows the data with the data.
 func (d *Dataset) verifyFilter(c Chunk, p []byte) error {
 	var got, want uint32
 	err := vfs.Guard(func() error {
@@ -179,9 +184,9 @@ func (d *Dataset) Walk(from []uint64, visit func(Chunk) (bool, error)) error {
 	})
 }
 
-// Page returns chunk i of a mapped dataset through its chunk map, verified at
-// first touch; nil: there is no such chunk. After the first touch it takes no lock
-// and allocates nothing.
+// Page returns chunk i of a mapped dataset through its chunk map, verified at first
+// touch; nil if there is no such chunk. After the first touch it takes no lock and
+// allocates nothing.
 func (d *Dataset) Page(i uint64) (*Page, error) {
 	if d.pages == nil {
 		return nil, d.notMapped()
@@ -208,7 +213,8 @@ func (d *Dataset) PageAgain(i uint64) (*Page, error) {
 	return p, nil
 }
 
-// Pages is the number of chunks that the chunk map of a mapped dataset covers, absent ones included.
+// Pages is the number of chunks that the chunk map of a mapped dataset covers,
+// including those that do not exist.
 func (d *Dataset) Pages() uint64 {
 	if d.pages == nil {
 		return 0
@@ -217,5 +223,5 @@ func (d *Dataset) Pages() uint64 {
 }
 
 func (d *Dataset) notMapped() error {
-	return corrupt.Errorf("dataset "+d.path, -1, "it is in no chunk map")
+	return corrupt.Errorf("dataset "+d.path, d.Offset(), "it is in no chunk map")
 }

@@ -65,7 +65,7 @@ const (
 	halfForm  = "\x20\x1f\x00" + "\x04\x00\x00\x00" + "\x00\x00\x20\x00" + "\x17\x08\x00\x17" + "\x7f\x00\x00\x00"
 )
 
-// boolForm is what follows the class byte of a truth value as h5py has it, an enum
+// boolForm is what follows the class byte of a truth value. h5py has it as an enum
 // of two signed bytes: class bits, size, the type of the bytes, names, values.
 const boolForm = "\x02\x00\x00" + "\x01\x00\x00\x00" + "\x30\x08\x00\x00\x01\x00\x00\x00\x00\x00\x08\x00" + "FALSE\x00TRUE\x00" + "\x00\x01"
 
@@ -104,7 +104,7 @@ func Compound(size uint32, fields ...Field) Datatype {
 	return Datatype{class: classCompound, size: size, fields: slices.Clone(fields)}
 }
 
-// clampSize makes a size that no element can have 0, which check refuses.
+// clampSize returns 0, which check refuses, for a size that no element can have.
 func clampSize(size int) uint32 {
 	if size < 0 || int64(size) > math.MaxUint32 {
 		return 0
@@ -112,7 +112,7 @@ func clampSize(size int) uint32 {
 	return uint32(size)
 }
 
-// elementBytes is size × all dims, and whether that fits a u32.
+// elementBytes returns size times all dims, and whether that fits a u32.
 func elementBytes(size uint32, dims []uint32) (uint32, bool) {
 	total := uint64(size)
 	for _, d := range dims {
@@ -169,7 +169,7 @@ func (d Datatype) String() string {
 	return "invalid"
 }
 
-// check tells why d cannot be written. Everything that parseDatatype accepts
+// check reports why d cannot be written. Everything that parseDatatype accepts
 // passes it.
 func (d Datatype) check() error { return d.checkNested(0) }
 
@@ -230,7 +230,7 @@ func (d Datatype) checkFields(depth int) error {
 	return nil
 }
 
-// checkName tells why a name of a link, attribute or field cannot be written.
+// checkName reports why a name of a link, attribute or field cannot be written.
 func checkName(name string) error {
 	if name == "" || len(name) > maxName || !utf8.ValidString(name) || strings.IndexByte(name, 0) >= 0 {
 		return fmt.Errorf("name %.40q, want 1 to %d bytes of UTF-8 without NUL", name, maxName)
@@ -238,8 +238,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// maxName bounds names, in bytes: the length of a link's then always fits the
-// one byte that we write.
+// maxName bounds names, in bytes, so that the length of a link's name always fits
+// the one byte that we write.
 const maxName = 255
 
 // append encodes d as the data of a Datatype message, version 3 (HDF5 spec
@@ -285,8 +285,8 @@ func (d Datatype) append(dst []byte) []byte {
 	return dst
 }
 
-// parseDatatype reads the datatype at the start of p and tells how many bytes
-// it takes. Errors say what was found, without a place: the caller knows it.
+// parseDatatype reads the datatype at the start of p and returns how many bytes it
+// takes. Errors say what was found, but not where: the caller knows that.
 func parseDatatype(p []byte) (Datatype, int, error) {
 	r := fieldReader{p: p}
 	d := readDatatype(&r, 0)

@@ -5,7 +5,7 @@
 // # Terms
 //
 //	extent   a range of the file, at a multiple of 64 bytes and padded to one
-//	root     a group's header and all that is reached from it; numbered by its commit
+//	root     the header of the group / and all that is reached from it; numbered by its commit
 //	slot     one of the two pages that name a root and how to verify it
 //	View     one root in memory: its tree of headers, and its chunk maps
 //	Tx       the one write transaction
@@ -31,16 +31,16 @@
 //
 //	I1  A byte that the root of a valid slot reaches is not written, nor is its
 //	    sector; only regions (the log) are, in place, by their owner.
-//	I2  A slot is written when all that its root reaches is durable, the file's size too.
+//	I2  A slot is written after all that its root reaches is durable, and the file's size.
 //	I3  The superblock equals one of two valid slots, or is torn.
-//	I4  What commit n freed is used again when both slots name commits from n
-//	    on, and nobody in any process has pinned a commit before n, asked after n was
-//	    published and adopted.
+//	I4  What commit n freed is used again once both slots name commit n or a
+//	    later one, and no process has a pin on a commit before n; pins are
+//	    looked at after n was published and adopted.
 //	I5  Used, free and freed extents of a root cover the file from 12,288 to its end,
 //	    each byte once.
 //	I6  After a failed write or sync nothing more is written. A full disk found while
 //	    placing data is not such a failure: nothing names that space.
-//	I7  Opened for reading, no byte of the file changes.
+//	I7  An opener for reading changes no byte of the file.
 //	I8  Every length, count and address of the file is bounded before it is used.
 //
 // Locks are taken in the order File.slotMu, space.mu, pins.mu. slotMu is held across

@@ -76,38 +76,41 @@ func sumExtents(list []extent) (bytes uint64) {
 	return bytes
 }
 
-// A run is what a Tx takes at once to place things in, one behind the other.
+// A run is the free space that a Tx takes at once, to place one thing after another
+// in it.
 const (
 	longRun = 1 << 20  // bytes from which a run is as good as any longer one, in a large file
-	goodRun = 8 << 10  // the same in a small one, which had better stay small
-	runPart = 512      // in between: of the file's size, in parts
-	takeRun = 32 << 20 // bytes that a Tx takes of a longer extent: many units of writing, for the last one is cut short
+	goodRun = 8 << 10  // the same in a small file, which should stay small
+	runPart = 512      // in between: the file's size divided by this
+	takeRun = 32 << 20 // bytes that a Tx takes of a longer extent: many write units, because the last one is cut short
 
 	fitRun = 8 << 10 // the same on a full disk
-	// leastFit is the smallest thing for which a fitting gap is looked for then. A gap
-	// that something smaller leaves is too short, without the sectors at its edges, for
-	// the like of it: such things are better put behind each other.
+	// leastFit is the smallest thing for which a gap of its size is looked for on a
+	// full disk. When something smaller is freed, the whole sectors in its gap are
+	// too few for another thing of that size; such things are better placed one
+	// after another.
 	leastFit = 2 << 10
 
-	longClass  = 14 // class of extents from longRun on: log2 of longRun / extentUnit
+	longClass  = 14 // class of extents from longRun on: log2 of longRun / ExtentUnit
 	numClasses = longClass + 1
 	// scanLimit bounds how many extents that may be too short are looked at before a
 	// larger one, or growth, is taken instead.
 	scanLimit = 32
-	// minUsable is the shortest extent that counts as usable: whatever is placed, but
-	// for the largest value sets and the free map of a large file, fits.
+	// minUsable is the shortest extent that counts as usable. Everything that is
+	// placed fits into it, except the largest value sets and the free map of a
+	// large file.
 	minUsable = 16 << 10
 )
 
-const _ = uint(longRun - extentUnit<<longClass) // the class is that of longRun,
-const _ = uint(extentUnit<<longClass - longRun) // exactly
+const _ = uint(longRun - ExtentUnit<<longClass) // the class is that of longRun,
+const _ = uint(ExtentUnit<<longClass - longRun) // exactly
 
-// sectorSize is what a disk writes at once: when the power fails it may leave
-// garbage in all of it.
+// sectorSize is what a disk writes at once: when the power fails, all of it may be
+// garbage.
 const sectorSize = 512
 
-// sectors is the part of e that is whole sectors. A Tx writes there alone: a
-// sector that it shared with a durable root would put that at risk. What is left at
+// sectors is the part of e that is whole sectors. A Tx writes only there: if it
+// shared a sector with a durable root, that root would be at risk. What is left at
 // the edges waits until its neighbours are free too.
 func (e extent) sectors() extent {
 	start := (e.start + sectorSize - 1) &^ (sectorSize - 1)
@@ -137,17 +140,17 @@ type pool struct {
 	classes [numClasses][]int
 	bytes   uint64 // in all
 	usable  uint64 // in whole sectors, at least minUsable together
-	good    int    // class of extents that are as good as any longer one
-	inGaps  bool   // all that are long enough are as good
+	good    int    // class from which on an extent is as good as any longer one
+	inGaps  bool   // all extents that are long enough are equally good
 	floor   uint64 // nothing is taken that begins below it
 }
 
 // classOf is the class of extents of size bytes.
 func classOf(size uint64) int {
-	return min(bits.Len64(size/extentUnit)-1, longClass)
+	return min(bits.Len64(size/ExtentUnit)-1, longClass)
 }
 
-// account adds sign extents like e to the sums.
+// account adds e to the sums, sign times.
 func (p *pool) account(e extent, sign int) {
 	bytes, usable := e.size, e.usable()
 	if sign < 0 {
@@ -157,7 +160,8 @@ func (p *pool) account(e extent, sign int) {
 	p.usable += usable
 }
 
-// lacksPieces is how many of n pieces of a size find no room in one extent each.
+// lacksPieces returns how many of n pieces of a size do not fit, each into one
+// extent.
 func (p *pool) lacksPieces(n int, size uint64) int {
 	for c := numClasses - 1; n > 0 && c >= classOf(size); c-- {
 		for _, i := range p.classes[c] {
@@ -187,20 +191,22 @@ func (p *pool) put(e extent) {
 	p.enter(len(p.list) - 1)
 }
 
-// setFileSize tells the pool how long the file is, which decides what extents are good.
+// setFileSize tells the pool how long the file is, which decides which extents are
+// good.
 func (p *pool) setFileSize(size uint64) {
 	p.good = classOf(min(max(size/runPart, goodRun), longRun))
 }
 
-// take removes whole sectors, at least least bytes, of a longer extent at most
-// max(least, most). It prefers long ones, so that what is placed next to each other
-// in time stands so in the file, and among the good ones the lowest, so that the
-// file can be cut at its end; then the longest class that there is.
+// take removes whole sectors: at least least bytes, and of a longer extent at most
+// max(least, most). It prefers long extents, so that what is placed at one time is
+// together in the file, and among the good ones the lowest, so that the file can be
+// cut at its end. If there is no good one, it takes from the longest class that
+// there is.
 func (p *pool) take(least, most uint64) (extent, bool) {
 	least = (least + sectorSize - 1) &^ (sectorSize - 1)
 	most = max(most&^(sectorSize-1), least)
 	class, place, best := 0, 0, extent{}
-	for c := longClass; c >= 0 && extentUnit<<(c+1) > least || c == longClass; c-- {
+	for c := longClass; c >= 0 && ExtentUnit<<(c+1) > least || c == longClass; c-- {
 		if best.size > 0 && c < p.good && !p.inGaps {
 			break
 		}
@@ -214,9 +220,10 @@ func (p *pool) take(least, most uint64) (extent, bool) {
 	return p.cut(class, place, extent{best.start, runSize(best, least, most)}), true
 }
 
-// lowest is the place in class c, and the whole sectors, of the first extent from
-// the end that has at least least bytes: what was put there last, or else the lowest.
-// Size 0: there is none among those that are looked at.
+// lowest looks in class c, from its end, for the first extent that has at least
+// least bytes: the one that was put there last, or else the lowest. It returns its
+// place in the class and its whole sectors, of size 0 if there is none among those
+// that it looks at.
 func (p *pool) lowest(c int, least uint64) (k int, whole extent) {
 	class := p.classes[c]
 	limit := len(class)
@@ -231,10 +238,10 @@ func (p *pool) lowest(c int, least uint64) (k int, whole extent) {
 	return 0, extent{}
 }
 
-// fit is take for a disk that is full: of the extents that are long enough it cuts
-// one of the shortest, so that short things go into short gaps, and long extents are
-// there for those that need them. At most fitRun bytes: what follows should find a
-// gap of its own size.
+// fit is take for a disk that is full. Of the extents that are long enough it cuts
+// one of the shortest, so that short things go into short gaps, and long extents
+// are left for what needs them. It takes at most fitRun bytes, so that what follows
+// gets a gap of its own size.
 func (p *pool) fit(least uint64) (extent, bool) {
 	least = (least + sectorSize - 1) &^ (sectorSize - 1)
 	for c := classOf(least); c <= longClass; c++ {
@@ -248,8 +255,8 @@ func (p *pool) fit(least uint64) (extent, bool) {
 	return extent{}, false
 }
 
-// runSize is how much of e a run takes. Of a longer extent it ends with a unit of
-// writing, so that the next one is written in whole units.
+// runSize is how much of e a run takes. In a longer extent the run ends with a
+// write unit, so that the next run is written in complete units.
 func runSize(e extent, least, most uint64) uint64 {
 	if e.size <= most {
 		return e.size
@@ -260,7 +267,8 @@ func runSize(e extent, least, most uint64) uint64 {
 	return most
 }
 
-// cut takes e, which are sectors of the extent at place k of class c, the first of them.
+// cut takes e, which begins with the first whole sector of the extent at place k of
+// class c.
 func (p *pool) cut(c, k int, e extent) extent {
 	i := p.classes[c][k]
 	old := p.list[i]
@@ -305,7 +313,7 @@ func (p *pool) extents() ([]extent, error) {
 	return p.list, nil
 }
 
-// freeMap is what a root says of the space that it does not reach.
+// freeMap is what a root says about the space that it does not reach.
 type freeMap struct {
 	free  []extent
 	freed []extent // by this commit: reached by the root before it
@@ -320,15 +328,15 @@ func appendExtents(dst []byte, list []extent) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(list)))
 	end := uint64(0)
 	for _, e := range list {
-		dst = binary.AppendUvarint(dst, (e.start-end)/extentUnit)
-		dst = binary.AppendUvarint(dst, e.size/extentUnit)
+		dst = binary.AppendUvarint(dst, (e.start-end)/ExtentUnit)
+		dst = binary.AppendUvarint(dst, e.size/ExtentUnit)
 		end = e.end()
 	}
 	return dst
 }
 
-// parseFreeMap reads the free map that is all of p; it lies at offset in a file
-// of end bytes. Zeros may follow the lists.
+// parseFreeMap reads the free map, which fills p and lies at offset in a file of
+// end bytes. Zeros may follow its lists.
 func parseFreeMap(p []byte, offset int64, end uint64) (m freeMap, err error) {
 	rest := p
 	for _, list := range []*[]extent{&m.free, &m.freed} {
@@ -338,7 +346,7 @@ func parseFreeMap(p []byte, offset int64, end uint64) (m freeMap, err error) {
 	}
 	for i, b := range rest {
 		if b != 0 {
-			return freeMap{}, corrupt.Errorf("free map", offset+int64(len(p)-len(rest)+i), "%#02x behind the lists, want 0", b)
+			return freeMap{}, corrupt.Errorf("free map", offset+int64(len(p)-len(rest)+i), "%#02x after the lists, want 0", b)
 		}
 	}
 	if _, err := mergeExtents(m.free, m.freed); err != nil {
@@ -349,7 +357,7 @@ func parseFreeMap(p []byte, offset int64, end uint64) (m freeMap, err error) {
 
 var errFreeMap = errors.New("not a list of extents")
 
-// parseExtents reads one list. Each extent takes two bytes or more, which bounds
+// parseExtents reads one list. Each extent takes at least two bytes, which bounds
 // what is allocated.
 func parseExtents(p []byte, end uint64) (list []extent, rest []byte, err error) {
 	count, n := binary.Uvarint(p)
@@ -361,14 +369,14 @@ func parseExtents(p []byte, end uint64) (list []extent, rest []byte, err error) 
 	at := uint64(0)
 	for i := range count {
 		gap, n := binary.Uvarint(p)
-		if n <= 0 || gap > end/extentUnit || gap == 0 && i > 0 {
+		if n <= 0 || gap > end/ExtentUnit || gap == 0 && i > 0 {
 			return nil, p, errFreeMap
 		}
 		size, k := binary.Uvarint(p[n:])
-		if k <= 0 || size == 0 || size > end/extentUnit {
+		if k <= 0 || size == 0 || size > end/ExtentUnit {
 			return nil, p, errFreeMap
 		}
-		e := extent{at + gap*extentUnit, size * extentUnit}
+		e := extent{at + gap*ExtentUnit, size * ExtentUnit}
 		if e.start < dataStart || e.end() > end {
 			return nil, p, fmt.Errorf("extent of %d bytes at %#x, the file ends at %#x", e.size, e.start, end)
 		}

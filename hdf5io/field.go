@@ -38,7 +38,7 @@ func (r *fieldReader) fail(format string, args ...any) {
 	}
 }
 
-// bytes takes the next n bytes; nil when there are not so many.
+// bytes takes the next n bytes; nil if there are fewer.
 func (r *fieldReader) bytes(n int) []byte {
 	if r.err != nil {
 		return nil
@@ -74,7 +74,7 @@ func (r *fieldReader) name() string {
 	return string(field[:n])
 }
 
-// want refuses a value other than the only one that we write.
+// want refuses every value except the one that we write.
 func (r *fieldReader) want(what string, got, want uint64) {
 	if got != want {
 		r.fail("%s %#x, want %#x", what, got, want)

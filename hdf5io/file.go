@@ -11,28 +11,28 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// Options of Create and Open. The zero value is good.
+// Options are for Create and Open. The zero value gives the defaults.
 type Options struct {
-	ReadOnly bool // Open alone: write nothing, take a pin instead of the writer's lock
+	ReadOnly bool // for Open: write nothing, take a pin instead of the writer's lock
 	NoMmap   bool // read with ReadAt
-	// Salvage, with ReadOnly, opens what is left: where no root validates, one of
-	// which a part is damaged, cut off, or edited. See OpenReport.Damage.
+	// Salvage, with ReadOnly, opens what is left: if no root validates, one that is
+	// damaged, cut off or edited in part. See OpenReport.Damage.
 	Salvage bool
 	Older   bool     // with Salvage: take the root of the older slot
-	UUID    [16]byte // Create alone: of the new file
-	// Plain is for files that are no store. Open refuses those of the other kind, as
-	// ErrNotOurs.
+	UUID    [16]byte // for Create: of the new file
+	// Plain is for files that are not stores. Open refuses files of the other kind
+	// with ErrNotOurs.
 	Plain bool
-	// NoFallBack: a newest root that does not validate is an error, though the one
-	// before it might.
+	// NoFallBack makes it an error if the newest root does not validate, even if
+	// the one before it does.
 	NoFallBack bool
 	// GrowStep is the smallest growth of the file, in bytes, rounded up to 4,096;
 	// default 2 MiB. The file also grows by at least a sixteenth of its size, up to
 	// 64 MiB a step.
 	GrowStep int64
-	// Quarantine is for how many commits freed space stays unused, so that HDF5
-	// programs, which cannot pin a root, still find what they look at. It
-	// yields before ErrNoSpace. Default 2; negative: none.
+	// Quarantine is the number of commits for which freed space stays unused, so
+	// that HDF5 programs, which cannot pin a root, still find what they look at. It
+	// ends early if there would be ErrNoSpace otherwise. Default 2; negative: none.
 	Quarantine int
 }
 
@@ -86,7 +86,7 @@ type File struct {
 	file    vfs.File
 	options Options
 	window  atomic.Pointer[window] // the newest; nil: read with ReadAt
-	alone   atomic.Bool            // nobody else has the file open: there are no byte locks here, or Alone is under way
+	alone   atomic.Bool            // nobody else has the file open, because there are no byte locks here, or Alone is running
 	uuid    [16]byte
 
 	view   atomic.Pointer[View] // the newest
@@ -107,11 +107,12 @@ type File struct {
 	space space
 }
 
-// View returns the newest committed root, for a caller that pins it or is the writer.
+// View returns the newest committed root. The caller pins it, unless it is the
+// writer.
 func (f *File) View() *View { return f.view.Load() }
 
-// Poison makes err, the first failure of a write or sync, the end of all writing
-// to the file. It returns what Failed returns.
+// Poison records err, the first failure of a write or sync; nothing more is written
+// to the file after it. It returns what Failed returns.
 func (f *File) Poison(err error) error {
 	f.failed.CompareAndSwap(nil, &err)
 	return f.Failed()
@@ -125,7 +126,7 @@ func (f *File) Failed() error {
 	return nil
 }
 
-// writable tells why nothing may be written.
+// writable reports why nothing may be written.
 func (f *File) writable() error {
 	switch {
 	case f.closed.Load():
@@ -147,8 +148,8 @@ func (f *File) readAt(p []byte, offset int64) error {
 	return nil
 }
 
-// syncAll makes everything written so far durable, the size too if it changed.
-// A failure poisons the file: what reached the disk is unknown from then on.
+// syncAll makes everything written so far durable, and the size if it changed. A
+// failure poisons the file, because it is not known then what reached the disk.
 func (f *File) syncAll(size bool) error {
 	sync := f.file.Datasync
 	if size {
@@ -160,8 +161,9 @@ func (f *File) syncAll(size bool) error {
 	return nil
 }
 
-// Close unmaps and unlocks the file, always; it writes nothing. The vfs.File stays
-// open: it is the caller's. No View may be in use any more.
+// Close unmaps and unlocks the file, even if it returns an error; it writes
+// nothing. The vfs.File belongs to the caller and stays open. No View may still be
+// in use.
 func (f *File) Close() error {
 	f.slotMu.Lock()
 	defer f.slotMu.Unlock()
@@ -186,9 +188,10 @@ func (f *File) release() error {
 }
 
 // Create formats the empty file and returns it, open for writing; build makes its
-// first root, of commit 1. When Create returns everything is durable but the file's
-// name. The superblock is written last: a file cut off before that is not HDF5.
-// The vfs.File stays the caller's, who closes it after File.Close, or when Create fails.
+// first root, of commit 1. When Create returns, everything except the file's name
+// is durable. The superblock is written last: until then the file is not HDF5. The
+// vfs.File belongs to the caller, who closes it after File.Close, or when Create
+// fails.
 func Create(file vfs.File, o Options, payload []byte, build func(*Tx) error) (*File, error) {
 	o.ReadOnly = false
 	f := newFile(file, o)
@@ -253,8 +256,8 @@ func (f *File) create(payload []byte, build func(*Tx) error) error {
 	return err
 }
 
-// Settle lets both slots name the newest root and syncs. Then what earlier
-// roots alone reach is free. Not while a Tx is being committed.
+// Settle makes both slots name the newest root, and syncs. What only earlier roots
+// reach is free then. It must not be called while a Tx is being committed.
 func (f *File) Settle() error {
 	f.slotMu.Lock()
 	defer f.slotMu.Unlock()
@@ -268,7 +271,7 @@ func (f *File) Settle() error {
 	return f.writeOtherSlot(v.slot)
 }
 
-// writeOtherSlot lets the slot that does not name the root of s name it too.
+// writeOtherSlot makes the slot that does not name the root of s name it too.
 func (f *File) writeOtherSlot(s *commitSlot) error {
 	other := *s
 	other.generation = f.generation + 1
@@ -294,7 +297,8 @@ func (f *File) writeSlot(i int, s *commitSlot) error {
 	return nil
 }
 
-// writeSuperblock lets HDF5 programs see the root of the slot. The slot is durable.
+// writeSuperblock makes the root of the slot the one that HDF5 programs see. The
+// slot is durable already.
 func (f *File) writeSuperblock(s *commitSlot) error {
 	if err := f.file.WriteSync(s.superblock[:], 0); err != nil {
 		return f.Poison(fmt.Errorf("write superblock: %w", err))

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// A group's members stand in its object header, one link message each: link
+// A group has its members in its object header, one link message for each. Link
 // info and group info say that there is no other storage.
 const (
 	// noDenseStorage is the data of link info and attribute info messages (HDF5
@@ -22,9 +22,9 @@ func appendNoDenseStorage(dst []byte) []byte { return append(dst, noDenseStorage
 
 func appendGroupInfo(dst []byte) []byte { return append(dst, groupInfo...) }
 
-// append encodes a hard link as the data of a link message (HDF5 spec
-// IV.A.2.g): version, flags, character set unless ASCII, length of the name in
-// one byte, name, address.
+// append encodes a hard link as the data of a link message (HDF5 spec IV.A.2.g):
+// version, flags, character set if it is not ASCII, length of the name in one byte,
+// name, address.
 func (l *link) append(dst []byte) []byte {
 	if nameCharset(l.name) == charsetASCII {
 		dst = append(dst, linkVersion, 0)
@@ -49,7 +49,7 @@ func readLink(r *fieldReader) link {
 	return l
 }
 
-// check tells why the links of g cannot be written.
+// check reports why the links of g cannot be written.
 func (g *groupHeader) check() error {
 	names := make(map[string]bool, len(g.links))
 	for _, l := range g.links {

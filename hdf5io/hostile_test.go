@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/crc32c"
 	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/vfs"
 )
@@ -302,7 +303,7 @@ func TestOtherFiles(t *testing.T) {
 	newer := bytes.Clone(image)
 	page := newer[slotOffset(0):][:slotSize]
 	binary.LittleEndian.PutUint32(page[offSlotVersion:], 2)
-	binary.LittleEndian.PutUint32(page[offSlotCRC:], crc32c(page[:offSlotCRC]))
+	binary.LittleEndian.PutUint32(page[offSlotCRC:], crc32c.Sum(page[:offSlotCRC]))
 	plain := bytes.Clone(image)
 	clear(plain[firstSlot:dataStart])
 	for _, c := range []struct {

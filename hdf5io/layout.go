@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// Fill value message, version 3 (HDF5 spec IV.A.2.f): version and flags, no
-// value: absent chunks read as zeros.
+// Fill value message, version 3 (HDF5 spec IV.A.2.f): version and flags, without a
+// value, so that absent chunks read as zeros.
 const (
 	fillValueVersion = 3
 	fillContiguous   = 0x0a // space is allocated when data is written; fill value if set
@@ -38,7 +38,7 @@ const (
 	filterDeflate    = 1
 	filterShuffle    = 2
 	filterFletcher32 = "\x03\x00\x00\x00\x00\x00"
-	filterOptional   = 1 // flag: a chunk may do without
+	filterOptional   = 1 // flag: it need not be used for a chunk
 	maxDeflate       = 9
 )
 
@@ -50,7 +50,7 @@ type packing struct {
 
 func (p packing) any() bool { return p != packing{} }
 
-// optional is the mask of the filters that a chunk may do without.
+// optional is the mask of the filters that need not be used for a chunk.
 func (p packing) optional() uint32 {
 	switch {
 	case p.deflate == 0:
@@ -103,7 +103,7 @@ func readFilterPipeline(r *fieldReader) (p packing, shuffled uint32) {
 // checksum included.
 const maxChunkBytes = math.MaxInt32 - checksumSize
 
-// fillFlags is the form of the fill value that goes with the layout.
+// fillFlags are the flags of the fill value that go with the layout.
 func (d *datasetHeader) fillFlags() byte {
 	if d.chunk == nil {
 		return fillContiguous
@@ -111,15 +111,14 @@ func (d *datasetHeader) fillFlags() byte {
 	return fillChunked
 }
 
-// indexShape is the form of the chunk index of a chunked dataset that has
-// passed check.
+// indexShape is the shape of the index of a chunked dataset that has passed check.
 func (d *datasetHeader) indexShape() indexShape {
 	chunkBytes, _ := elementBytes(d.Type.size, d.chunk)
 	return indexShape{rank: len(d.dims), filtered: d.filtered, chunkBytes: chunkBytes, nodeSize: d.nodeSize,
 		packed: d.any(), optional: d.optional()}
 }
 
-// check tells why d cannot be written; attributes are judged elsewhere.
+// check reports why d cannot be written; attributes are checked elsewhere.
 func (d *datasetHeader) check() error {
 	if err := d.Type.check(); err != nil {
 		return err
@@ -148,8 +147,8 @@ func (d *datasetHeader) check() error {
 	return d.checkChunked()
 }
 
-// checkKind tells why d cannot be in a file of the kind. Who reads a store relies on
-// chunks that are all of one size, and on a first dimension.
+// checkKind reports why d cannot be in a file of the kind. What reads a store
+// relies on chunks that all have one size, and on a first dimension.
 func (d *datasetHeader) checkKind(plain bool) error {
 	if !plain && (d.any() || len(d.dims) == 0) {
 		return fmt.Errorf("dataset of %v with the filters %+v in a store", d.dims, d.packing)
@@ -212,8 +211,8 @@ func (d *datasetHeader) appendLayout(dst []byte) []byte {
 	return binary.LittleEndian.AppendUint64(dst, d.address)
 }
 
-// datasetLayout is a layout message as it stands, before the other messages of
-// its header are known.
+// datasetLayout is what a layout message says, before the other messages of its
+// header are known.
 type datasetLayout struct {
 	chunk         []uint32
 	elementSize   uint32 // chunked
@@ -257,7 +256,7 @@ func readLayout(r *fieldReader) (l datasetLayout) {
 	return l
 }
 
-// setLayout completes d with its layout and judges the whole.
+// setLayout completes d with its layout and checks the result.
 func (d *datasetHeader) setLayout(l datasetLayout, fillFlags byte) error {
 	d.chunk, d.nodeSize, d.address, d.size = l.chunk, l.nodeSize, l.address, l.size
 	if err := d.check(); err != nil {

@@ -9,10 +9,10 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// Every process that has the file open holds flock LOCK_SH on it, which lets
-// HDF5 readers in and keeps HDF5 writers out. The writer also holds the byte
-// writerByte exclusively; a read-only opener shares the byte pinBase + commit of
-// the root that it reads. Kernel locks alone decide: they die with the process.
+// Every process that has the file open holds flock LOCK_SH on it, which lets HDF5
+// readers in and keeps HDF5 writers out. The writer also holds the byte writerByte
+// exclusively; a read-only opener shares the byte pinBase + commit of the root that
+// it reads. Only the kernel's locks count, because they end with the process.
 const (
 	writerByte = 1 << 62
 	pinBase    = 1 << 61
@@ -24,8 +24,8 @@ var (
 	lockWriter    = vfs.Lock{Offset: writerByte, Length: 1, Exclusive: true}
 )
 
-// Holder returns the number of the process that keeps an opener out, for reading
-// or for writing; 0: it cannot be told. See vfs.LockHolder.
+// Holder returns the number of the process that keeps an opener out, for reading or
+// for writing; 0 if it is not known. See vfs.LockHolder.
 func Holder(info vfs.Info, readOnly bool, likely int) int {
 	if !readOnly {
 		if pid := vfs.LockHolder(info, lockWriter, likely); pid != 0 {
@@ -39,8 +39,8 @@ func pinLock(commit uint64) vfs.Lock {
 	return vfs.Lock{Offset: pinBase + int64(commit), Length: 1}
 }
 
-// lock takes the locks of an opener. Where there are no byte locks the whole
-// file keeps readers and a writer apart, and nobody needs a pin.
+// lock takes the locks of an opener. Where there are no byte locks, a lock on the
+// whole file keeps readers and a writer apart, and no pins are needed.
 func (f *File) lock() error {
 	if err := f.file.TryLock(lockShared); err != nil {
 		return fmt.Errorf("lock the file: %w", err)
@@ -60,8 +60,8 @@ func (f *File) lock() error {
 	return nil
 }
 
-// unlock gives up all locks but pins. Closing the file would too; a test file
-// system, or a duplicated descriptor, may keep them.
+// unlock gives up all locks except pins. Closing the file would do so too, but a
+// test file system, or a duplicated descriptor, may keep them.
 func (f *File) unlock() {
 	if !f.options.ReadOnly && !f.alone.Load() {
 		f.file.Unlock(lockWriter)
@@ -69,14 +69,15 @@ func (f *File) unlock() {
 	f.file.Unlock(lockShared)
 }
 
-// pins counts how often each commit is pinned: the kernel's lock is one for all.
+// pins counts how often each commit is pinned; the kernel has one lock for all of
+// them.
 type pins struct {
 	mu    sync.Mutex
 	count map[uint64]int
 }
 
-// pin keeps other processes from reusing what the root of commit reaches, until
-// as many calls of unpin.
+// pin keeps other processes from using again what the root of commit reaches, until
+// unpin was called as often as pin.
 func (f *File) pin(commit uint64) error {
 	f.pins.mu.Lock()
 	defer f.pins.mu.Unlock()
@@ -116,8 +117,8 @@ func (f *File) outsidePin(limit uint64) (uint64, error) {
 		if !held {
 			break
 		}
-		// Not always the lowest: look again below it. A lock that begins before
-		// the range is nobody's pin; it counts as the oldest.
+		// The system need not report the lowest lock, so look again below it. A
+		// lock that begins before the range is not a pin; it counts as the oldest.
 		limit = uint64(max(at-pinBase, 0))
 	}
 	return limit, nil

@@ -6,20 +6,20 @@ import (
 	"slices"
 )
 
-// moveNothing is an address that nothing lies at.
+// moveNothing is an address at which nothing lies.
 const moveNothing = uint64(math.MaxUint64)
 
-// MoveFrom makes the commit place again what lies from an address on, and all
-// headers: nodes of indexes and chunk maps, pages of mapped datasets, and the chunks
-// of the datasets of paths, of which nothing else may say where they lie. It is
-// called before anything else is changed. What the caller itself knows the address of
-// is for the caller to move.
+// MoveFrom makes the commit move what lies at the address from and after it: nodes
+// of indexes and chunk maps, pages of mapped datasets, and the chunks of the
+// datasets of paths. It moves all headers too. Only the file's own structures may
+// say where those chunks lie; what the caller knows the address of, it must move
+// itself. MoveFrom is called before anything else is changed.
 func (tx *Tx) MoveFrom(from int64, paths ...string) error {
 	if err := tx.usable(); err != nil {
 		return err
 	}
 	tx.from = uint64(max(from, 0))
-	for _, path := range slices.Sorted(maps.Keys(tx.base.groups)) { // the same file each time
+	for _, path := range slices.Sorted(maps.Keys(tx.base.groups)) { // in one order, so that the result is the same file each time
 		if err := tx.moveHeader(path); err != nil {
 			return err
 		}
@@ -66,16 +66,17 @@ func (tx *Tx) moveHeader(path string) error {
 	return nil
 }
 
-// moveChunks places again the chunks of d, which is t in the base root.
+// moveChunks moves the chunks of d, which is t in the base root.
 func (t *TxDataset) moveChunks(d *Dataset) error {
 	return d.Walk(nil, func(c Chunk) (bool, error) {
 		if c.Address+uint64(c.Size) <= t.tx.from {
 			return true, nil
 		}
 		data, err := d.readChunk(c)
-		if err == nil {
-			_, err = t.WritePacked(data, c.Skipped, c.Coord[:t.shape.rank]...)
+		if err != nil {
+			return false, err
 		}
+		_, err = t.WritePacked(data, c.Skipped, c.Coord[:t.shape.rank]...)
 		return err == nil, err
 	})
 }
@@ -90,15 +91,15 @@ func (t *TxDataset) movePages(d *Dataset) error {
 		if err != nil {
 			return err
 		}
-		if err := t.WritePage(i, p.Data(), [2]uint64{math.MaxUint64, math.MaxUint64}); err != nil {
+		if err := t.WritePage(i, p.Data(), Marks{math.MaxUint64, math.MaxUint64}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// MoveContiguous places a dataset that is not chunked again, and returns it. Of what
-// is read nothing is verified.
+// MoveContiguous moves a contiguous dataset, and returns it. It does not verify
+// what it reads.
 func (tx *Tx) MoveContiguous(path string) (*TxDataset, error) {
 	d, err := tx.Dataset(path)
 	if err != nil {
@@ -121,9 +122,9 @@ func (tx *Tx) MoveContiguous(path string) (*TxDataset, error) {
 	return d, nil
 }
 
-// Squeeze is an address from which on little enough is in use, at most bytes of it,
-// to find room in the gaps before it, with a part to spare. At worst it is the end
-// of the file.
+// Squeeze returns an address such that what is in use after it, which is not more
+// than most bytes, fits into the gaps before it, with some room to spare. If there
+// is none, it is the end of the file.
 func (f *File) Squeeze(most int64) (from int64, err error) {
 	s := &f.space
 	s.mu.Lock()
@@ -132,7 +133,7 @@ func (f *File) Squeeze(most int64) (from int64, err error) {
 	if err != nil {
 		return 0, f.Poison(err)
 	}
-	gaps, used, end := s.pool.usable, uint64(0), s.size // gaps before end, in use from there on
+	gaps, used, end := s.pool.usable, uint64(0), s.size // gaps before end, bytes in use after it
 	for _, e := range slices.Backward(list) {
 		room := min(gaps-gaps/squeezeSpare, uint64(max(most, 0)))
 		above := end - e.end()
@@ -145,5 +146,5 @@ func (f *File) Squeeze(most int64) (from int64, err error) {
 	return int64(end), nil
 }
 
-// squeezeSpare is the part of the gaps that is left for what is placed beside.
+// squeezeSpare: one part in so many of the gaps is left for what else is placed.
 const squeezeSpare = 8

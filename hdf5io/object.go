@@ -4,40 +4,40 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
 	"strings"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/crc32c"
 )
 
-// Limits of the object tree, which is in memory whole.
+// Limits of the object tree, all of which is in memory.
 const (
 	maxObjects     = 10_000
 	maxObjectDepth = 8
 
 	indexNodeSize = 2048
 
-	// mapAttribute, u8, stands on a mapped dataset and tells which chunk map is its.
+	// mapAttribute, a u8 of a mapped dataset, says which chunk map it has.
 	mapAttribute = "chunk_map"
 )
 
-// object is a group or dataset. Objects of a View are immutable; a Tx works on
-// copies of its own, down the paths that it touches.
+// object is a group or dataset. Objects of a View are immutable; a Tx copies those
+// that it changes, and those above them.
 type object struct {
-	dataset    *datasetHeader // nil: a group; address and attributes inside are not kept up
+	dataset    *datasetHeader // nil: a group; the address and attributes in it are not kept up to date
 	members    []member       // of a group, ascending by name
 	attributes []Attribute
 	index      indexHeader // of a chunked dataset
-	chunkMap   int         // 1 or 2: the chunks are in chunk map 0 or 1
+	chunkMap   ChunkMap    // that names the chunks
 
-	// As stored; address 0: not yet.
+	// As stored in the file; address 0: not stored yet.
 	address      uint64
 	header       []byte
 	indexAddress uint64
 	indexBytes   []byte
 
-	tx      *Tx // who may change the object; nil: nobody
+	tx      *Tx // the Tx that may change the object; nil: none
 	changed bool
 	pending *TxDataset // what the Tx does to the dataset
 }
@@ -93,7 +93,8 @@ func joinPath(parent, name string) string {
 	return parent + "/" + name
 }
 
-// walk visits o and all objects below it, in order of their paths: each group before its members.
+// walk visits o and all objects below it, in order of their paths, each group
+// before its members.
 func (o *object) walk(path string, visit func(path string, o *object) error) error {
 	if err := visit(path, o); err != nil {
 		return err
@@ -106,20 +107,20 @@ func (o *object) walk(path string, visit func(path string, o *object) error) err
 	return nil
 }
 
-// treeCRC is the checksum that a slot holds of all headers.
+// treeCRC is the checksum of all headers, which a slot holds.
 func (o *object) treeCRC() uint32 {
 	crc := uint32(0)
 	o.walk("/", func(_ string, o *object) error {
-		crc = crc32.Update(crc, castagnoli, o.header)
-		crc = crc32.Update(crc, castagnoli, o.indexBytes)
+		crc = crc32c.Extend(crc, o.header)
+		crc = crc32c.Extend(crc, o.indexBytes)
 		return nil
 	})
 	return crc
 }
 
-// treeReader parses an object tree. Headers do not overlap in a sound file, so
-// that all of them together are no longer than it: this bounds what a
-// damaged one costs.
+// treeReader parses an object tree. Headers do not overlap in a sound file, so all
+// of them together are not longer than the file. This bounds the work that a
+// damaged file can cause.
 type treeReader struct {
 	src     nodeSource
 	end     uint64
@@ -228,15 +229,16 @@ func (t *treeReader) chunkMap(path string, o *object) error {
 		return corrupt.Errorf("object "+path, int64(o.address), "in the chunk map of %s", *m)
 	}
 	*m = path
-	o.chunkMap = 1 + int(a.Data[0])
+	o.chunkMap = FirstMap + ChunkMap(a.Data[0])
 	return nil
 }
 
-func mapAttributeOf(chunkMap int) Attribute {
-	return Attribute{Name: mapAttribute, Type: Uint(1), Data: []byte{byte(chunkMap - 1)}}
+func mapAttributeOf(m ChunkMap) Attribute {
+	return Attribute{Name: mapAttribute, Type: Uint(1), Data: []byte{byte(m - FirstMap)}}
 }
 
-// encode makes the header of o as it is now. A chunked dataset's index header has its place.
+// encode makes the header of o as it is now. The index header of a chunked dataset
+// has its address already.
 func (o *object) encode() ([]byte, error) {
 	if o.dataset == nil {
 		g := groupHeader{attributes: o.attributes, links: make([]link, len(o.members))}

@@ -8,8 +8,8 @@ import (
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
-// An object header says everything of one group or dataset. Version 2 (HDF5
-// spec IV.A.1.b):
+// An object header says everything about one group or dataset. Version 2 (HDF5 spec
+// IV.A.1.b):
 //
 //	size  field
 //	   4  signature "OHDR"
@@ -30,8 +30,8 @@ const (
 	// maxMessageBytes is what the u16 size of a message can say.
 	maxMessageBytes = math.MaxUint16
 
-	// maxHeaderBytes bounds what is read for one header: 250 attributes of the
-	// largest size.
+	// maxHeaderBytes bounds what is read for one header. It is enough for 250
+	// attributes of the largest size.
 	maxHeaderBytes = 16 << 20
 )
 
@@ -115,7 +115,7 @@ func (t messageType) form() (messageForm, bool) {
 	return messageForm{}, false
 }
 
-// messageList is an object header in the making. The first error stays.
+// messageList collects the messages of an object header. It keeps the first error.
 type messageList struct {
 	p   []byte
 	err error
@@ -173,8 +173,8 @@ func (m *messageList) seal(dst []byte) ([]byte, error) {
 	return sealed(dst, start), nil
 }
 
-// append encodes the group's whole object header. The error tells what cannot
-// be written; dst is then lost.
+// append encodes the complete object header of the group. The error says what
+// cannot be written; dst is then lost.
 func (g *groupHeader) append(dst []byte) ([]byte, error) {
 	m := messageList{err: g.check()}
 	m.add(messageLinkInfo, appendNoDenseStorage)
@@ -190,8 +190,8 @@ func (g *groupHeader) append(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// append encodes the dataset's whole object header. The error tells what cannot
-// be written; dst is then lost.
+// append encodes the complete object header of the dataset. The error says what
+// cannot be written; dst is then lost.
 func (d *datasetHeader) append(dst []byte) ([]byte, error) {
 	m := messageList{err: d.check()}
 	m.add(messageDataspace, func(dst []byte) []byte { return appendDataspace(dst, d.dims, d.maxDims) })
@@ -209,15 +209,15 @@ func (d *datasetHeader) append(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// objectHeaderSize tells, from its first 12 bytes, how many bytes an object
-// header takes: never more than 16 MiB.
+// objectHeaderSize returns how many bytes an object header takes, from its first 12
+// bytes: never more than maxHeaderBytes.
 func objectHeaderSize(prefix []byte) (int, error) {
 	size, _, err := parseHeaderPrefix(prefix, -1)
 	return size, err
 }
 
-// parseHeaderPrefix returns the size of the whole header and where its
-// messages begin.
+// parseHeaderPrefix returns the size of the complete header and where its messages
+// begin.
 func parseHeaderPrefix(p []byte, offset int64) (size, messages int, err error) {
 	bad := func(format string, args ...any) (int, int, error) {
 		return 0, 0, corrupt.Errorf("object header", offset, format, args...)
@@ -243,10 +243,10 @@ func parseHeaderPrefix(p []byte, offset int64) (size, messages int, err error) {
 	return messages + int(body) + checksumSize, messages, nil
 }
 
-// parseObjectHeader reads the object header at the start of p, which may be
-// longer than it and lies at offset in the file. One of group and dataset is
-// set. It refuses every form that append does not write, except NIL messages.
-// The result shares no bytes with p.
+// parseObjectHeader reads the object header at the start of p, which lies at offset
+// in the file and may be longer than the header. It sets either group or dataset.
+// It refuses every form that append does not write, except NIL messages. The result
+// shares no bytes with p.
 func parseObjectHeader(p []byte, offset int64) (group *groupHeader, dataset *datasetHeader, size int, err error) {
 	size, pos, err := parseHeaderPrefix(p, offset)
 	if err != nil {
@@ -285,10 +285,10 @@ type headerContent struct {
 	attributes []Attribute
 }
 
-// parseMessage reads the message at the start of p and returns its whole size.
+// parseMessage reads the message at the start of p and returns its size.
 func (c *headerContent) parseMessage(p []byte) (int, error) {
 	if len(p) < messagePrefix {
-		return 0, fmt.Errorf("%d bytes behind the last message", len(p))
+		return 0, fmt.Errorf("%d bytes after the last message", len(p))
 	}
 	t, size, flags := messageType(p[0]), int(binary.LittleEndian.Uint16(p[1:])), p[3]
 	form, known := t.form()
@@ -348,7 +348,7 @@ func (c *headerContent) parseData(t messageType, p []byte) (err error) {
 	return r.end()
 }
 
-// object judges whether the messages make one group or one dataset.
+// object checks that the messages describe one group or one dataset.
 func (c *headerContent) object() (*groupHeader, *datasetHeader, error) {
 	if c.seen[messageAttributeInfo] != c.seen[messageAttribute] {
 		return nil, nil, fmt.Errorf("%d attributes, but attribute info message: %v", len(c.attributes), c.seen[messageAttributeInfo])
@@ -392,7 +392,7 @@ func (c *headerContent) seenAny(types []messageType) bool {
 	return false
 }
 
-// checkAttributes tells why attributes cannot stand in one header.
+// checkAttributes reports why attributes cannot stand in one header.
 func checkAttributes(attributes []Attribute) error {
 	names := make(map[string]bool, len(attributes))
 	for i := range attributes {

@@ -198,7 +198,7 @@ func drawDataset(t *rapid.T) *datasetHeader {
 
 func TestObjectHeaderRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		junk := rapid.SliceOfN(rapid.Byte(), 12, 20).Draw(t, "behind")
+		junk := rapid.SliceOfN(rapid.Byte(), 12, 20).Draw(t, "after")
 		if rapid.Bool().Draw(t, "group") {
 			g := drawGroup(t)
 			p, err := g.append([]byte("before"))
@@ -312,7 +312,7 @@ func TestObjectHeaderRefuses(t *testing.T) {
 		"nil message":                  {linkInfo + "\x00\x03\x00\x00abc" + info, ""},
 		"unknown message":              {linkInfo + info + "\x10\x00\x00\x00", "unknown type 0x10"},
 		"message beyond the end":       {linkInfo + info + "\x06\xff\x00\x00", "link message"},
-		"gap":                          {linkInfo + info + "\x00\x00\x00", "3 bytes behind"},
+		"gap":                          {linkInfo + info + "\x00\x00\x00", "3 bytes after"},
 		"no group info":                {linkInfo, "neither"},
 		"nothing":                      {"", "neither"},
 		"two link infos":               {linkInfo + linkInfo + info, "second link info"},

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/crc32c"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -17,22 +18,23 @@ type OpenReport struct {
 	Generation, Commit uint64  // of that slot
 	SlotValid          [2]bool // by itself: magic, version, checksum, fields
 	FellBack           bool    // the newest slot's root did not validate: the older one is in use
-	FellBackFrom       error   // why it did not
-	SuperblockStale    bool    // the superblock, or a zero behind it, is not the root's: torn, or of the other slot
-	SuperblockMended   bool    // and was written again
+	FellBackFrom       error   // why the newest root did not validate
+	SuperblockStale    bool    // the superblock, or a zero after it, is not as the root wants it: torn, or of the other slot
+	SuperblockMended   bool    // it was stale, and was written again
 	Unreached          int64   // bytes of the file that the root does not reach
-	UnreachedHeld      bool    // readers of old roots keep them from being used, for now
-	Damage             []error // Options.Salvage: what was read past
+	UnreachedHeld      bool    // readers of old roots keep these bytes from being used, for now
+	Damage             []error // with Options.Salvage: the damage that was passed over
 }
 
-// slotPair is both slots as they were read once.
+// slotPair is both slots, as they were at one moment.
 type slotPair struct {
 	slots [2]*commitSlot // nil: not valid
 	errs  [2]error
 }
 
-// readSlots reads and judges both slots, by ReadAt, for the map may lag behind on some systems. Later
-// versions are ErrVersion, slots of two files corrupt.
+// readSlots reads and checks both slots. It uses ReadAt, because on some systems
+// the mapping may be older than the file. Other versions are ErrVersion; slots of
+// two different files are corrupt.
 func readSlots(file vfs.File) (slotPair, error) {
 	var pair slotPair
 	for i := range pair.slots {
@@ -65,7 +67,7 @@ func readSlots(file vfs.File) (slotPair, error) {
 	return pair, nil
 }
 
-// newest is the number of the valid slot of the higher generation, or -1.
+// newest is the number of the valid slot with the higher generation, or -1.
 func (p *slotPair) newest() int {
 	a, b := p.slots[0], p.slots[1]
 	switch {
@@ -100,8 +102,8 @@ func ReadPayload(file vfs.File) ([]byte, error) {
 	return nil, fmt.Errorf("%w: %w", ErrNotOurs, errors.Join(pair.errs[:]...))
 }
 
-// Payloads returns the payload of each slot that is valid now: of the roots that
-// an opener for writing, here or in another process, may go back to.
+// Payloads returns the payload of each slot that is valid now: of the roots that an
+// opener for writing, in this process or another, may fall back to.
 func (f *File) Payloads() (payloads [][]byte, err error) {
 	pair, err := readSlots(f.file)
 	if err != nil {
@@ -115,10 +117,10 @@ func (f *File) Payloads() (payloads [][]byte, err error) {
 	return payloads, nil
 }
 
-// Open opens a file that Create has made. The vfs.File stays the caller's, who
-// closes it after File.Close, or when Open fails. Opened for reading it takes a pin, and writes
-// nothing, ever; for writing it needs the writer's lock (vfs.ErrLockHeld), and
-// mends the superblock.
+// Open opens a file that Create has made. The vfs.File belongs to the caller, who
+// closes it after File.Close, or when Open fails. To open it for reading takes a
+// pin, and never writes; to open it for writing takes the writer's lock, or fails
+// with vfs.ErrLockHeld, and mends the superblock.
 func Open(file vfs.File, o Options) (*File, OpenReport, error) {
 	f := newFile(file, o)
 	var report OpenReport
@@ -138,13 +140,14 @@ func (f *File) open(report *OpenReport) (err error) {
 			f.release()
 		}
 	}()
-	v, free, pair, err := f.findRoot(report)
+	root, pair, err := f.findRoot(report)
 	if err != nil {
 		if errors.Is(err, corrupt.Err) {
 			err = errors.Join(err, f.foreignSuperblock(pair))
 		}
 		return err
 	}
+	v := root.view
 	f.uuid = v.slot.uuid
 	if err := f.confirm(v.slot, pair, report); err != nil {
 		if f.options.ReadOnly {
@@ -154,7 +157,7 @@ func (f *File) open(report *OpenReport) (err error) {
 	}
 	f.slot = report.Slot
 	f.generation, f.lastCommit = pair.highest()
-	if err := f.openSpace(v.slot, free, pair, report); err != nil {
+	if err := f.openSpace(v.slot, root.free, pair, report); err != nil {
 		return err
 	}
 	f.publish(v)
@@ -171,63 +174,87 @@ func (f *File) open(report *OpenReport) (err error) {
 	return nil
 }
 
-// findRoot loads the newest root that validates, pinned if the file is open for reading.
-func (f *File) findRoot(report *OpenReport) (*View, *freeMap, slotPair, error) {
+// loadedRoot is a root that was read and verified.
+type loadedRoot struct {
+	view *View
+	free *freeMap
+}
+
+// errSlotChanged: the writer replaced the slot while its root was being pinned.
+// Both slots must be read again.
+var errSlotChanged = errors.New("the slot was replaced")
+
+// findRoot loads the newest root that validates, pinned if the file is open for
+// reading.
+func (f *File) findRoot(report *OpenReport) (loadedRoot, slotPair, error) {
 	for {
 		pair, err := readSlots(f.file)
 		if err != nil {
-			return nil, nil, pair, err
+			return loadedRoot{}, pair, err
 		}
-		newest := pair.newest()
-		if newest < 0 {
-			return nil, nil, pair, f.noSlot(pair)
+		root, err := f.chooseRoot(&pair, report)
+		if !errors.Is(err, errSlotChanged) {
+			return root, pair, err
 		}
-		report.SlotValid = [2]bool{pair.slots[0] != nil, pair.slots[1] != nil}
-		report.Damage = nil
-		if plain := pair.slots[newest].plain; plain != f.options.Plain {
-			return nil, nil, pair, fmt.Errorf("%w: it is %s", ErrNotOurs, kindOf(plain))
-		}
-		if err := f.checkSize(pair.slots[newest]); err != nil && !f.options.Salvage {
-			return nil, nil, pair, err
-		} else if err != nil {
-			report.Damage = append(report.Damage, err)
-		}
-		if f.options.Older {
-			if newest = 1 - newest; pair.slots[newest] == nil {
-				return nil, nil, pair, fmt.Errorf("the other root: %w", pair.errs[newest])
-			}
-			pair.slots[1-newest] = nil
-		}
-		v, free, err, again := f.loadPinned(pair, newest, nil)
-		if again {
-			continue
-		}
-		report.Slot = newest
-		if older := pair.slots[1-newest]; err != nil && older != nil && !f.options.NoFallBack {
-			report.FellBack, report.FellBackFrom, report.Slot = true, err, 1-newest
-			var olderErr error
-			if v, free, olderErr, again = f.loadPinned(pair, 1-newest, nil); again {
-				report.FellBack, report.FellBackFrom = false, nil
-				continue
-			}
-			if olderErr == nil {
-				err = nil
-			}
-		}
-		if err != nil && f.options.Salvage {
-			report.FellBack, report.FellBackFrom = false, nil
-			if v, free, err, again = f.salvageRoot(pair, newest, report); again {
-				continue
-			}
-		}
-		if err != nil {
-			err = fmt.Errorf("root of commit %d: %w", pair.slots[newest].commit, err)
-			return nil, nil, pair, errors.Join(append(report.Damage, err)...)
-		}
-		v.fellBack = report.FellBackFrom
-		report.Generation, report.Commit = v.slot.generation, v.slot.commit
-		return v, free, pair, nil
 	}
+}
+
+// chooseRoot loads the newest root that validates of those that pair names.
+func (f *File) chooseRoot(pair *slotPair, report *OpenReport) (loadedRoot, error) {
+	newest := pair.newest()
+	if newest < 0 {
+		return loadedRoot{}, f.noSlot(*pair)
+	}
+	report.SlotValid = [2]bool{pair.slots[0] != nil, pair.slots[1] != nil}
+	report.Damage, report.FellBack, report.FellBackFrom = nil, false, nil
+	if plain := pair.slots[newest].plain; plain != f.options.Plain {
+		return loadedRoot{}, fmt.Errorf("%w: it is %s", ErrNotOurs, kindOf(plain))
+	}
+	if err := f.checkSize(pair.slots[newest]); err != nil {
+		if !f.options.Salvage {
+			return loadedRoot{}, err
+		}
+		report.Damage = append(report.Damage, err)
+	}
+	if f.options.Older {
+		if newest = 1 - newest; pair.slots[newest] == nil {
+			return loadedRoot{}, fmt.Errorf("the other root: %w", pair.errs[newest])
+		}
+		pair.slots[1-newest] = nil
+	}
+	root, err := f.loadEither(pair, newest, report)
+	if errors.Is(err, errSlotChanged) {
+		return loadedRoot{}, err
+	}
+	if err != nil {
+		err = fmt.Errorf("root of commit %d: %w", pair.slots[newest].commit, err)
+		return loadedRoot{}, errors.Join(append(report.Damage, err)...)
+	}
+	root.view.fellBack = report.FellBackFrom
+	report.Generation, report.Commit = root.view.slot.generation, root.view.slot.commit
+	return root, nil
+}
+
+// loadEither loads the newest root, else the older one, else, to salvage, what can
+// be read of either.
+func (f *File) loadEither(pair *slotPair, newest int, report *OpenReport) (loadedRoot, error) {
+	report.Slot = newest
+	root, err := f.loadPinned(pair, newest, nil)
+	if err == nil || errors.Is(err, errSlotChanged) {
+		return root, err
+	}
+	if pair.slots[1-newest] != nil && !f.options.NoFallBack {
+		report.FellBack, report.FellBackFrom, report.Slot = true, err, 1-newest
+		older, olderErr := f.loadPinned(pair, 1-newest, nil)
+		if olderErr == nil || errors.Is(olderErr, errSlotChanged) {
+			return older, olderErr
+		}
+	}
+	if !f.options.Salvage {
+		return loadedRoot{}, err
+	}
+	report.FellBack, report.FellBackFrom = false, nil
+	return f.salvageRoot(pair, newest, report)
 }
 
 // kindOf says what a file is by its slots.
@@ -238,50 +265,55 @@ func kindOf(plain bool) string {
 	return "a store"
 }
 
-// salvageRoot loads a root of which a part is damaged, the newest if that is possible.
-func (f *File) salvageRoot(pair slotPair, newest int, report *OpenReport) (v *View, free *freeMap, err error, again bool) {
+// salvageRoot loads a root of which a part is damaged: the newest if that is
+// possible.
+func (f *File) salvageRoot(pair *slotPair, newest int, report *OpenReport) (loadedRoot, error) {
+	var failed error
 	for _, i := range [...]int{newest, 1 - newest} {
 		if pair.slots[i] == nil {
 			continue
 		}
 		var damage []error
-		var loadErr error
-		v, free, loadErr, again = f.loadPinned(pair, i, func(err error) { damage = append(damage, err) })
-		if loadErr == nil || again {
+		root, err := f.loadPinned(pair, i, func(err error) { damage = append(damage, err) })
+		if err == nil || errors.Is(err, errSlotChanged) {
 			report.Slot = i
 			report.Damage = append(report.Damage, damage...)
-			return v, free, nil, again
+			return root, err
 		}
-		if err == nil || err.Error() != loadErr.Error() {
-			err = errors.Join(err, loadErr)
+		if failed == nil || failed.Error() != err.Error() {
+			failed = errors.Join(failed, err)
 		}
 	}
-	return nil, nil, err, false
+	return loadedRoot{}, failed
 }
 
-// loadPinned loads the root of slot i; bad: see loadRoot. A reader pins it first and then looks whether
-// the slot is still the same: if so the writer will see the pin before it
-// reuses what the root reaches, else again is true.
-func (f *File) loadPinned(pair slotPair, i int, bad func(error)) (v *View, free *freeMap, err error, again bool) {
+// loadPinned loads the root of slot i; for bad see loadRoot. A reader pins the root
+// first and then looks whether the slot is still the same. If so, the writer will
+// see the pin before it uses again what the root reaches. If not, the error is
+// errSlotChanged.
+func (f *File) loadPinned(pair *slotPair, i int, bad func(error)) (loadedRoot, error) {
 	s := pair.slots[i]
-	if f.options.ReadOnly {
-		if err := f.pin(s.commit); err != nil {
-			return nil, nil, err, false
-		}
-		now, err := readSlots(f.file)
-		if err != nil || now.slots[i] == nil || now.slots[i].generation != s.generation {
-			f.unpin(s.commit)
-			return nil, nil, err, err == nil
-		}
+	if !f.options.ReadOnly {
+		return f.loadRoot(s, bad)
 	}
-	v, free, err = f.loadRoot(s, bad)
-	if err != nil && f.options.ReadOnly {
+	if err := f.pin(s.commit); err != nil {
+		return loadedRoot{}, err
+	}
+	now, err := readSlots(f.file)
+	if err == nil && (now.slots[i] == nil || now.slots[i].generation != s.generation) {
+		err = errSlotChanged
+	}
+	var root loadedRoot
+	if err == nil {
+		root, err = f.loadRoot(s, bad)
+	}
+	if err != nil {
 		f.unpin(s.commit)
 	}
-	return v, free, err, false
+	return root, err
 }
 
-// noSlot says what a file without a valid slot is.
+// noSlot is the error for a file without a valid slot.
 func (f *File) noSlot(pair slotPair) error {
 	info, err := f.file.Info()
 	if err != nil {
@@ -291,7 +323,7 @@ func (f *File) noSlot(pair slotPair) error {
 	err = f.readAt(p, 0)
 	for _, err := range append(pair.errs[:], err) {
 		if errors.Is(err, ErrIO) && !errors.Is(err, io.EOF) {
-			return err // nobody can say what the file is
+			return err // it is not known what the file is
 		}
 	}
 	if err != nil {
@@ -322,32 +354,32 @@ func (f *File) checkSize(s *commitSlot) error {
 // loadRoot reads and verifies what a root consists of, except the chunks and their
 // indexes, which are verified when they are used. If bad is not nil, it is told of
 // what is damaged but can be done without.
-func (f *File) loadRoot(s *commitSlot, bad func(error)) (*View, *freeMap, error) {
+func (f *File) loadRoot(s *commitSlot, bad func(error)) (loadedRoot, error) {
 	v := &View{file: f, slot: s}
 	tree := treeReader{src: v, end: s.endOfFile, file: f, bad: bad}
 	var err error
 	if v.root, err = tree.object("/", s.root(), 0); err != nil {
-		return nil, nil, err
+		return loadedRoot{}, err
 	}
 	if v.root.dataset != nil {
-		return nil, nil, corrupt.Errorf("object /", int64(s.root()), "a dataset, want a group")
+		return loadedRoot{}, corrupt.Errorf("object /", int64(s.root()), "a dataset, want a group")
 	}
 	if got := v.root.treeCRC(); got != s.treeCRC {
 		err := corrupt.Errorf("object tree", int64(s.root()), "crc32c of all headers %#08x, want %#08x", got, s.treeCRC)
 		if bad == nil {
-			return nil, nil, err
+			return loadedRoot{}, err
 		}
 		bad(v.root.edited(s, err))
 	}
 	if err := v.loadMaps(bad); err != nil {
-		return nil, nil, err
+		return loadedRoot{}, err
 	}
 	free, err := v.freeMap()
 	if err != nil && bad != nil {
 		bad(err)
-		return v, new(freeMap), nil
+		return loadedRoot{v, new(freeMap)}, nil
 	}
-	return v, free, err
+	return loadedRoot{v, free}, err
 }
 
 // loadMaps loads the chunk maps. What is the same in the newest View, if there is
@@ -358,7 +390,8 @@ func (v *View) loadMaps(bad func(error)) error {
 		known = newest.maps
 	}
 	err := v.root.walk("/", func(_ string, o *object) (err error) {
-		if i := o.chunkMap - 1; i >= 0 {
+		if o.chunkMap != Unmapped {
+			i := o.chunkMap - FirstMap
 			l := mapLoader{v, known[i], o.dataset.storedSize(), v.slot.commit, v.slot.endOfFile, bad}
 			v.maps[i], err = l.load(v.slot.maps[i])
 		}
@@ -386,15 +419,15 @@ func (v *View) freeMap() (*freeMap, error) {
 	if err := v.file.readAt(p, int64(s.freeMapAddress)); err != nil {
 		return nil, err
 	}
-	if got := crc32c(p); got != s.freeMapCRC {
+	if got := crc32c.Sum(p); got != s.freeMapCRC {
 		return nil, corrupt.Errorf("free map", int64(s.freeMapAddress), "crc32c %#08x, want %#08x", got, s.freeMapCRC)
 	}
 	m, err := parseFreeMap(p, int64(s.freeMapAddress), s.endOfFile)
 	return &m, err
 }
 
-// foreignSuperblock is ErrForeignEdit if the superblock is whole but names neither
-// slot's root, while both slots are valid: somebody else has written it.
+// foreignSuperblock is ErrForeignEdit if both slots are valid and the superblock,
+// though undamaged, names the root of neither: another program has written it.
 func (f *File) foreignSuperblock(pair slotPair) error {
 	p := make([]byte, superblockSize)
 	for {
@@ -418,13 +451,14 @@ func (f *File) foreignSuperblock(pair slotPair) error {
 	}
 }
 
-// confirm makes sure that the disk has what names the root in use. After a failed
-// sync the cache may hold a slot and a superblock that the disk has not, and take
-// them for written: an opener who believes them goes on to write over the other
-// slot, the only one that is durable. So both are written again first. The
-// superblock is also mended that way where it is damaged or the other slot's (the
-// process ended between slot and superblock), with the zeros behind it: a power cut
-// can leave anything in the sector that was written.
+// confirm makes sure that the slot and the superblock that name the root in use are
+// on the disk. After a failed sync the system's cache may hold a slot and a
+// superblock that never reached the disk, and regard them as written. An opener
+// that believed them would go on to write over the other slot, the only one that is
+// durable. So both are written again first. This also mends a superblock that is
+// damaged, or that names the root of the other slot because the process ended
+// between slot and superblock. The zeros after it are written too: a power cut can
+// leave anything in the sector that was written.
 func (f *File) confirm(s *commitSlot, pair slotPair, report *OpenReport) error {
 	if err := f.foreignSuperblock(pair); err != nil {
 		if !f.options.Salvage {
@@ -441,9 +475,9 @@ func (f *File) confirm(s *commitSlot, pair slotPair, report *OpenReport) error {
 	if f.options.ReadOnly {
 		return nil
 	}
-	// A crash in here may tear the slot: the root of the other must be as good. A
-	// slot without such a twin was read from the disk, for it took a crash or rot to
-	// spoil the twin.
+	// A crash here may tear the slot, so the other slot must name a good root. If
+	// the other slot is not valid, this one was read from the disk and not from a
+	// cache: a crash or rot must have damaged the other.
 	if pair.slots[1-report.Slot] != nil && !report.FellBack {
 		if err := f.file.WriteSync(s.append(nil), slotOffset(report.Slot)); err != nil {
 			return f.Poison(fmt.Errorf("write commit slot %d: %w", report.Slot, err))
@@ -456,13 +490,13 @@ func (f *File) confirm(s *commitSlot, pair slotPair, report *OpenReport) error {
 	return nil
 }
 
-// wholeSuperblock reports whether p is a superblock that is not torn, of whatever
-// form: that of a program that was killed while it wrote, for one.
+// wholeSuperblock reports whether p is a superblock that is not torn. It may have
+// any form, for example that of a program that was killed while it was writing.
 func wholeSuperblock(p []byte) bool {
 	return string(p[:8]) == superblockSignature && binary.LittleEndian.Uint32(p[44:]) == lookup3(p[:44])
 }
 
-// openSpace makes the writer's free space of what the root does not reach.
+// openSpace makes what the root does not reach the free space of the writer.
 func (f *File) openSpace(s *commitSlot, free *freeMap, pair slotPair, report *OpenReport) error {
 	report.Unreached = int64(sumExtents(free.free) + sumExtents(free.freed))
 	if f.options.ReadOnly {
@@ -475,7 +509,7 @@ func (f *File) openSpace(s *commitSlot, free *freeMap, pair slotPair, report *Op
 	if err != nil {
 		return err
 	}
-	// Growth that no commit has named: it may not be durable either.
+	// The file may have grown after the last commit. That size may not be durable.
 	sp.setSize(max(uint64(info.Size)&^(growUnit-1), s.endOfFile))
 	sp.unsynced = true
 	unnamed := extent{s.endOfFile, sp.size - s.endOfFile}
@@ -488,8 +522,9 @@ func (f *File) openSpace(s *commitSlot, free *freeMap, pair slotPair, report *Op
 	if err != nil {
 		return err
 	}
-	// Roots before the older slot's, which readers may hold from the life before
-	// this, reach any of it. After a fall back so does the root that failed.
+	// Readers may hold roots that are older than both slots, from before this
+	// opening. These may reach any of it. After a fall back, so may the root that
+	// failed.
 	held := limboBatch{extents: all, bytes: sumExtents(all), pins: s.commit}
 	for _, other := range pair.slots {
 		if other != nil && other.commit < s.commit {

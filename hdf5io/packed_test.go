@@ -55,7 +55,7 @@ func TestPlainFilesAndStores(t *testing.T) {
 			_, err := tx.CreateDataset("/"+what, spec)
 			return err
 		})
-		if _, _, err := store.loadRoot(store.View().slot, nil); !errors.Is(err, corrupt.Err) {
+		if _, err := store.loadRoot(store.View().slot, nil); !errors.Is(err, corrupt.Err) {
 			t.Errorf("%s is read in a store: %v", what, err)
 		}
 		change(t, store, func(tx *Tx) error { return tx.Remove("/" + what) })

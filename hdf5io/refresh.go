@@ -7,9 +7,9 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// Refresh lets an opener for reading adopt the newest slot's root if it is newer
-// than File.View, and reports whether it was. The View before stays pinned until its
-// last reader is gone and the caller has said Adopted of the new one.
+// Refresh makes the root of the newest slot the File.View of an opener for reading,
+// if it is newer, and reports whether it was. The View before it stays pinned until
+// its last reader is gone and the caller has called Adopted of the new one.
 func (f *File) Refresh() (bool, error) {
 	f.slotMu.Lock()
 	defer f.slotMu.Unlock()
@@ -27,10 +27,11 @@ func (f *File) Refresh() (bool, error) {
 	if i := pair.newest(); i >= 0 && pair.slots[i].commit <= now.slot.commit {
 		return false, nil
 	}
-	v, _, _, err := f.findRoot(new(OpenReport))
+	root, _, err := f.findRoot(new(OpenReport))
 	if err != nil {
 		return false, fmt.Errorf("refresh: %w", err)
 	}
+	v := root.view
 	if v.slot.commit <= now.slot.commit || v.slot.uuid != f.uuid {
 		f.unpin(v.slot.commit) // the newest does not validate
 		return false, nil
@@ -39,13 +40,12 @@ func (f *File) Refresh() (bool, error) {
 	return true, nil
 }
 
-// Trim gives back the free space at the end of the file, as far as keepFree bytes of
-// usable space are left in all. It
-// needs the file for itself, but for Views of this File: else it does nothing,
-// and says nothing. It commits the present root again, with the smaller end
-// of file, in both slots, and only then truncates. There must be no Tx. Before each
-// commit, and at last, it calls adopt, which puts File.View in the place of older ones;
-// nil: nobody reads.
+// Trim gives the free space at the end of the file back to the file system, except
+// what is needed to leave keepFree bytes of usable space in all. If another opener
+// has the file open, it does nothing and returns nil. It commits the present root
+// again, with the smaller end of file, in both slots, and only then truncates the
+// file. There must be no Tx. Before each commit, and at the end, it calls adopt,
+// which puts File.View in the place of older Views; adopt is nil if nobody reads.
 func (f *File) Trim(keepFree int64, adopt func() error) error {
 	if adopt == nil {
 		adopt = func() error { f.View().Adopted(); return nil }
@@ -54,8 +54,9 @@ func (f *File) Trim(keepFree int64, adopt func() error) error {
 	return err
 }
 
-// Alone calls do while nobody else has the file open, and keeps others from opening it;
-// it reports whether that was so. One call at a time, but for those inside do.
+// Alone calls do if nobody else has the file open, and keeps others from opening it
+// until do returns. It reports whether do was called. There must be one call at a
+// time, except calls inside do.
 func (f *File) Alone(do func() error) (alone bool, err error) {
 	if err := f.writable(); err != nil {
 		return false, err
@@ -63,7 +64,7 @@ func (f *File) Alone(do func() error) (alone bool, err error) {
 	if alone, err = f.lockAlone(); err != nil || !alone {
 		return false, err
 	}
-	if f.alone.Load() { // inside another call, or for good
+	if f.alone.Load() { // inside another call, or nobody else can ever open the file
 		return true, do()
 	}
 	f.alone.Store(true)
@@ -90,7 +91,8 @@ func (f *File) lockAlone() (bool, error) {
 }
 
 // shareAgain goes back to the shared lock. The exchange is not atomic: an HDF5
-// program may have come in to write, and then we must not.
+// program may have opened the file for writing in between, and then we must not
+// write.
 func (f *File) shareAgain() error {
 	if f.alone.Load() {
 		return nil
@@ -101,8 +103,8 @@ func (f *File) shareAgain() error {
 	return nil
 }
 
-// trimRounds: the second takes what the free map stood in front of, which the
-// commit of the first has moved.
+// trimRounds: the second round takes the space before the free map, which the
+// commit of the first round has moved.
 const trimRounds = 2
 
 func (f *File) trim(keepFree uint64, adopt func() error) error {
@@ -127,7 +129,7 @@ func (f *File) trim(keepFree uint64, adopt func() error) error {
 	return adopt()
 }
 
-// cutTail takes what Trim may give back out of the pool and out of the file's size.
+// cutTail takes what Trim may give back from the pool and from the file's size.
 func (f *File) cutTail(keepFree uint64) (extent, error) {
 	s := &f.space
 	s.mu.Lock()
@@ -157,9 +159,9 @@ func (f *File) cutTail(keepFree uint64) (extent, error) {
 	return tail, s.pool.putAll(nil)
 }
 
-// keepAtEnd is how much free space is kept at the end of the file, so that with the
-// extents before it there are keepFree bytes, and one of piece bytes: the commit of
-// the smaller end itself needs room for its free map.
+// keepAtEnd is how much free space is kept at the end of the file, so that there
+// are keepFree bytes together with the extents before it, and one extent of piece
+// bytes: the commit that makes the file smaller needs room for its own free map.
 func (s *space) keepAtEnd(before []extent, keepFree, piece uint64) uint64 {
 	for _, e := range before {
 		if size := e.sectors().size; size >= minUsable {
@@ -172,7 +174,7 @@ func (s *space) keepAtEnd(before []extent, keepFree, piece uint64) uint64 {
 	return max(keepFree, piece)
 }
 
-// commitAgain commits the present root once more. If that fails tail is back.
+// commitAgain commits the present root once more. If that fails, it puts tail back.
 func (f *File) commitAgain(tail extent) error {
 	tx, err := f.Begin()
 	if err == nil {
@@ -190,7 +192,8 @@ func (f *File) commitAgain(tail extent) error {
 	return err
 }
 
-// truncate cuts the file where its space ends. Both slots end there, durably.
+// truncate cuts the file where its space ends. Both slots have that end, and are
+// durable.
 func (f *File) truncate() error {
 	f.space.mu.Lock()
 	defer f.space.mu.Unlock()

@@ -30,7 +30,8 @@ func (r *Region) place(n int, off int64) (int64, error) {
 	return r.offset + off, nil
 }
 
-// ReadAt reads len(p) bytes at off of the region, all or an error.
+// ReadAt reads len(p) bytes at off of the region. It reads all of them or returns
+// an error.
 func (r *Region) ReadAt(p []byte, off int64) (int, error) {
 	at, err := r.place(len(p), off)
 	if err != nil {
@@ -47,7 +48,7 @@ func (r *Region) WriteAt(p []byte, off int64) error {
 	return r.write(p, off, r.file.file.WriteAt)
 }
 
-// WriteSync is WriteAt, and the bytes are durable on return.
+// WriteSync is WriteAt, and the bytes are durable when it returns.
 func (r *Region) WriteSync(p []byte, off int64) error {
 	return r.write(p, off, r.file.file.WriteSync)
 }

@@ -7,15 +7,15 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// writeUnit is how much is written to the file at once: from one multiple of it
-// to the next, where the run is that long. A system with large pages in its cache
-// makes them as large as the writes that bring new space in, and maps a page of
-// 2 MiB by one entry of its tables: readers of a large file miss that entry much
-// less often than one of 512 (docs/DECISIONS.md, 4).
+// writeUnit is how much is written to the file at once: from one multiple of it to
+// the next, if the run is that long. A system with large pages in its cache makes
+// them as large as the writes that bring new space in, and maps a page of 2 MiB
+// with one entry of its page tables. Readers of a large file then miss that entry
+// much less often than they would miss one of 512 (docs/DECISIONS.md, 4).
 const writeUnit = 2 << 20
 
-// runWriter places bytes, one behind the other, in runs of free space that it
-// takes from the pool.
+// runWriter places bytes one after another in runs of free space, which it takes
+// from the pool.
 type runWriter struct {
 	file   *File
 	run    extent   // what is left of the run; its space is in taken too
@@ -23,8 +23,8 @@ type runWriter struct {
 	placed uint64
 
 	// buffer holds bytes for the file from bufferAt on that are not written yet.
-	// All of [owned, end of the run) was taken, in one piece: gaps in the buffer
-	// there are ours to fill.
+	// All of [owned, end of the run) was taken in one piece, so gaps in the buffer
+	// there may be filled.
 	buffer   []byte
 	bufferAt uint64
 	owned    uint64
@@ -49,8 +49,8 @@ func (w *runWriter) advance(size uint64) uint64 {
 	return address
 }
 
-// allocAligned is alloc at a multiple of growUnit. What is placed next goes into the
-// lowest space again: it may stay when this is freed.
+// allocAligned is alloc at a multiple of growUnit. What is placed after it goes
+// into the lowest space again, because it may still be there when this is freed.
 func (w *runWriter) allocAligned(size uint64) (uint64, error) {
 	size = padded(size)
 	if size > maxAddress-growUnit {
@@ -59,8 +59,8 @@ func (w *runWriter) allocAligned(size uint64) (uint64, error) {
 	if err := w.next(size + growUnit - sectorSize); err != nil {
 		return 0, err
 	}
-	// What lies before the aligned address goes back to the pool: as the head of
-	// what was taken last, which then begins behind it.
+	// What lies before the aligned address goes back to the pool. It is the head of
+	// what was taken last, which begins after it then.
 	if gap := -w.run.start & (growUnit - 1); gap > 0 {
 		last := &w.taken[len(w.taken)-1]
 		head := extent{w.run.start, gap}
@@ -138,7 +138,7 @@ func (w *runWriter) giveBack(e extent) {
 	w.file.space.mu.Unlock()
 }
 
-// abandon puts everything that was taken back.
+// abandon puts back everything that was taken.
 func (w *runWriter) abandon() {
 	w.file.space.mu.Lock()
 	defer w.file.space.mu.Unlock()
@@ -177,7 +177,7 @@ func (w *runWriter) fits(address uint64) bool {
 	return address <= w.bufferAt+uint64(len(w.buffer)) || w.bufferAt >= w.owned
 }
 
-// fill copies p to place at of the buffer.
+// fill copies p into the buffer at the index at.
 func (w *runWriter) fill(at int, p []byte) {
 	if need := at + len(p); need > len(w.buffer) {
 		if cap(w.buffer) < writeUnit {
@@ -202,18 +202,18 @@ func (w *runWriter) flush() error {
 	return err
 }
 
-// writeOut writes p to the file and lets the disk begin with it. A full disk
-// leaves the file as usable as it was: nothing durable names this space. Any
-// other failure is the end of writing.
+// writeOut writes p to the file and lets the disk begin to store it. If the disk is
+// full, the file stays usable: nothing durable names this space. After any other
+// failure nothing more is written.
 func (w *runWriter) writeOut(p []byte, address uint64) error {
 	err := w.file.file.WriteAt(p, int64(address))
-	if err == nil {
-		w.file.file.StartWriteback(int64(address), int64(len(p)))
-		return nil
+	if err != nil {
+		err = fmt.Errorf("write %d bytes at %#x: %w", len(p), address, err)
+		if errors.Is(err, vfs.ErrNoSpace) {
+			return err
+		}
+		return w.file.Poison(err)
 	}
-	err = fmt.Errorf("write %d bytes at %#x: %w", len(p), address, err)
-	if errors.Is(err, vfs.ErrNoSpace) {
-		return err
-	}
-	return w.file.Poison(err)
+	w.file.file.StartWriteback(int64(address), int64(len(p)))
+	return nil
 }

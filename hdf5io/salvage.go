@@ -9,29 +9,29 @@ import (
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
-// What HDF5 programs make of a header of ours when they add to the object: a header
-// that goes on in other blocks, or, from nine members on, links in a heap. They
-// put both at the end of the file (HDF5 spec IV.A.1.b, III.G).
+// When HDF5 programs add to an object of ours, they continue its header in other
+// blocks, or, from nine members on, put its links into a heap. They put both at the
+// end of the file (HDF5 spec IV.A.1.b, III.G).
 const (
 	messageContinuation   messageType = 0x10
 	continuationSignature             = "OCHK"
 	heapSignature                     = "FHDB" // a direct block of a fractal heap
 	maxContinuations                  = 64
 	maxContinuationBytes              = 1 << 20
-	maxForeignBytes                   = 64 << 20 // that are searched for links
+	maxForeignBytes                   = 64 << 20 // bytes that are searched for links
 	maxForeignLinks                   = 1000
 	maxForeignAttributes              = 64
 )
 
-// foreignObject reads what it can of the header of an object that another program has
-// written to. What is wrong in it is left out; the caller judges what it gets.
+// foreignObject reads what it can of the header of an object that another program
+// has written to. It leaves out what is wrong; the caller checks the result.
 func (t *treeReader) foreignObject(header []byte, address uint64) (*groupHeader, *datasetHeader, error) {
 	size, pos, err := parseHeaderPrefix(header, int64(address))
-	if err == nil && size > len(header) {
-		err = corrupt.Errorf("object header", int64(address), "%d bytes, want %d", len(header), size)
-	}
 	if err != nil {
 		return nil, nil, err
+	}
+	if size > len(header) {
+		return nil, nil, corrupt.Errorf("object header", int64(address), "%d bytes, want %d", len(header), size)
 	}
 	g := &foreignReader{tree: t, names: make(map[string]bool)}
 	blocks := [][]byte{header[pos : size-checksumSize]}
@@ -61,7 +61,8 @@ type foreignReader struct {
 	dense   bool // links are in a heap
 }
 
-// messages reads the messages of a block, and returns the blocks in which they go on.
+// messages reads the messages of a block, and returns the blocks in which they
+// continue.
 func (g *foreignReader) messages(p []byte) (further [][]byte) {
 	for len(p) >= messagePrefix {
 		t, size := messageType(p[0]), int(binary.LittleEndian.Uint16(p[1:]))
@@ -99,7 +100,8 @@ func (g *foreignReader) attribute(p []byte) {
 	}
 }
 
-// link takes the link that p begins with, if it leads to a place before the root's end.
+// link takes the link that p begins with, if it leads to an address before the
+// root's end.
 func (g *foreignReader) link(p []byte) {
 	r := fieldReader{p: p}
 	l := readLink(&r)
@@ -110,7 +112,8 @@ func (g *foreignReader) link(p []byte) {
 	g.links = append(g.links, l)
 }
 
-// continuation reads the block that a continuation message names; nil: it is no good.
+// continuation reads the block that a continuation message names; nil if it is
+// damaged.
 func (g *foreignReader) continuation(data []byte) []byte {
 	if len(data) < 16 {
 		return nil
@@ -155,12 +158,12 @@ func (g *foreignReader) heap() {
 	}
 }
 
-// edited says more of an object tree whose headers are not those of the slot's root:
-// with the members and attributes alone that this package would write, they may be,
-// and then nothing else in the tree differs.
+// edited refines err for an object tree whose headers are not those of the slot's
+// root. If they are once members and attributes that this package did not write are
+// left out, another program has added those, and nothing else in the tree differs.
 func (o *object) edited(s *commitSlot, err error) error {
 	attributes := o.attributes
-	for n := len(attributes); n >= 0; n-- { // others are put after ours
+	for n := len(attributes); n >= 0; n-- { // other programs put theirs after ours
 		o.attributes = attributes[:n]
 		encodeErr := o.walk("/", func(_ string, o *object) (err error) {
 			o.header, err = o.encode()

@@ -11,15 +11,15 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// space is the free space of the file that a writer has open, and what is known
-// of the roots that still reach some of it.
+// space is the free space of a file that is open for writing, and what is known
+// about the roots that still reach some of it.
 type space struct {
-	mu   sync.Mutex // guards all below; held across Allocate, for nobody else grows the file
+	mu   sync.Mutex // guards all below; held across Allocate, so that one goroutine at a time grows the file
 	pool pool
 	// limbo is freed space that some root may still reach, oldest first.
 	limbo []limboBatch
 	size  uint64 // of the file, as far as we allocated it; see setSize
-	// least is size, for those who do not hold mu.
+	// least is size, for readers that do not hold mu.
 	least atomic.Uint64
 	// unsynced: the file grew, and no Sync has followed.
 	unsynced bool
@@ -28,16 +28,16 @@ type space struct {
 	slots [2]uint64 // commit that each slot names; 0: none that is valid
 	// views are those that readers may hold, oldest first; the last is the newest.
 	views   []*View
-	adopted uint64 // no reader pins anew a View of an earlier commit
+	adopted uint64 // no reader pins a View of an earlier commit any more
 }
 
 // limboBatch is the space that one commit freed.
 type limboBatch struct {
 	extents []extent // sorted
 	bytes   uint64
-	// The space is free when both slots name commits from slots on, when nobody
-	// has pinned a commit before pins, and when the quarantine counted from the
-	// commit since is over.
+	// The space is free when both slots name the commit slots or later ones, when
+	// nobody has pinned a commit before pins, and when the quarantine, counted from
+	// the commit since, is over.
 	slots, pins, since uint64
 }
 
@@ -93,9 +93,9 @@ func (s *space) settled(commit uint64) bool {
 	return s.slots[0] == commit && s.slots[1] == commit
 }
 
-// Adopted tells that the caller has put v in the place of all older Views:
-// nobody will pin one of those anew. Begin says it of the newest View. Until
-// then what v's commit freed stays as it is.
+// Adopted is called when v has taken the place of all older Views for the caller,
+// so that no reader will pin one of those any more. Begin calls it for the newest
+// View. Until then, what v's commit freed is not used.
 func (v *View) Adopted() {
 	f := v.file
 	f.space.mu.Lock()
@@ -104,8 +104,8 @@ func (v *View) Adopted() {
 	f.dropViews()
 }
 
-// dropViews forgets old Views that nobody holds. A reader counts itself first and
-// then looks whether its View is still the adopted one, so a View whose
+// dropViews forgets old Views that no reader holds. A reader counts itself first,
+// and then looks whether its View is still the adopted one. So a View whose
 // counters are zero after its successor was adopted is never read again.
 func (f *File) dropViews() {
 	s := &f.space
@@ -113,14 +113,14 @@ func (f *File) dropViews() {
 		if f.options.ReadOnly {
 			f.unpin(s.views[0].slot.commit)
 		}
-		_ = closeWindows(s.views[:1], s.views[1].window) // if it fails, address space is lost and no more
+		_ = closeWindows(s.views[:1], s.views[1].window) // if it fails, only address space is lost
 		s.views[0] = nil
 		s.views = s.views[1:]
 	}
 }
 
-// oldestPin is the oldest commit that somebody reads or may begin to read. On
-// doubt it is 0. space.mu is held.
+// oldestPin is the oldest commit that a reader reads or may begin to read; 0 if it
+// is not known. space.mu is held.
 func (f *File) oldestPin() uint64 {
 	if seedbug.On("pin-ignored") {
 		return maxCommit
@@ -138,8 +138,8 @@ func (f *File) oldestPin() uint64 {
 	return min(oldest, outside)
 }
 
-// reclaim moves what nobody reaches any more from limbo to the pool; all that is
-// in quarantine too if yield is set. space.mu is held.
+// reclaim moves what no root in use reaches from limbo to the pool, and if yield is
+// set, all that is in quarantine too. space.mu is held.
 func (f *File) reclaim(yield bool) error {
 	s := &f.space
 	newest := f.view.Load().slot.commit
@@ -149,8 +149,8 @@ func (f *File) reclaim(yield bool) error {
 		}
 		return yield || b.since+uint64(f.options.Quarantine) <= newest
 	}
-	// Batches wait for ever later slots and pins: the first that must wait
-	// keeps those behind it.
+	// Each batch waits for later slots and pins than the one before it. So if one
+	// is not ready, none after it is.
 	if len(s.limbo) == 0 || !ready(&s.limbo[0]) {
 		return nil
 	}
@@ -173,38 +173,41 @@ func (f *File) reclaim(yield bool) error {
 	return nil
 }
 
-// setSize notes the size of the file. mu is held.
+// setSize records the size of the file. mu is held.
 func (s *space) setSize(n uint64) {
 	s.size = n
 	s.least.Store(n)
 	s.pool.setFileSize(n)
 }
 
-// Links returns how many names the file has, or ErrTruncated if it is shorter than it
-// must be. It takes no lock, and costs one call to the system.
+// Links returns how many names the file has, or ErrTruncated if it is shorter than
+// it must be. It takes no lock, and makes one system call.
 func (f *File) Links() (links uint64, err error) {
-	least := f.space.least.Load() // first: the file may grow meanwhile
+	least := f.space.least.Load() // read first, because the file may grow before Shape
 	size, links, err := f.file.Shape()
-	if err == nil && uint64(max(size, 0)) < least {
-		err = truncated(least, size)
+	if err != nil {
+		return 0, err
 	}
-	return links, err
+	if uint64(max(size, 0)) < least {
+		return links, truncated(least, size)
+	}
+	return links, nil
 }
 
-// whole poisons the file if it was cut short, or another was written over it.
+// whole poisons the file if it was cut short, or if another file was written over
+// it.
 func (f *File) whole() error {
-	_, err := f.Links()
-	if err == nil {
-		err = f.checkUUID()
+	if _, err := f.Links(); err != nil {
+		return f.Poison(err)
 	}
-	if err != nil {
+	if err := f.checkUUID(); err != nil {
 		return f.Poison(err)
 	}
 	return nil
 }
 
-// checkUUID is ErrForeignEdit if neither commit slot has the file's UUID any more. A
-// slot may have rotted.
+// checkUUID returns ErrForeignEdit if neither commit slot has the file's UUID any
+// more. One of them may be damaged.
 func (f *File) checkUUID() error {
 	if f.view.Load() == nil || f.view.Load().slot.commit == 0 { // Create has written no slot yet
 		return nil
@@ -221,24 +224,25 @@ func (f *File) checkUUID() error {
 	return corrupt.Errorf("commit slots", firstSlot, "%w: file_uuid %x in the first and %x in the second, want %x", ErrForeignEdit, found[0], found[1], f.uuid)
 }
 
-// tight reports whether the disk is full and little of the file is free: then space
-// is used sparingly, and not fast. mu is held.
+// tight reports whether the disk is full and little of the file is free. Then using
+// little space matters more than speed. mu is held.
 func (s *space) tight() bool { return s.full && s.pool.usable < s.size/4 }
 
-// Tight reports whether the disk is full and little of the file is free: then what
-// is small is better than what is fast.
+// Tight reports whether the disk is full and little of the file is free. Then using
+// little space matters more than speed.
 func (f *File) Tight() bool {
 	f.space.mu.Lock()
 	defer f.space.mu.Unlock()
 	return f.space.tight()
 }
 
-// Reserve sees to it that the next Tx finds at least n bytes of usable space, and
-// grows the file if it must. ErrNoSpace, or ErrSpacePinned if readers of old
-// roots hold what would suffice. Safe while a Tx runs, which may use it up.
+// Reserve makes sure that the next Tx finds at least n bytes of usable space, and
+// grows the file if needed. The error is ErrNoSpace, or ErrSpacePinned if readers
+// of old roots hold enough. It may be called while a Tx runs, which may then use
+// the space.
 func (f *File) Reserve(n int64) error { return f.ReservePieces(n, 0, 0) }
 
-// ReservePieces is Reserve that also wants room for so many pieces of so many
+// ReservePieces is Reserve that also makes room for a number of pieces of size
 // bytes, each in one extent.
 func (f *File) ReservePieces(n int64, pieces int, size int64) error {
 	if err := f.writable(); err != nil {
@@ -254,8 +258,8 @@ func (f *File) ReservePieces(n int64, pieces int, size int64) error {
 	})
 }
 
-// makeRoom lets lacking return 0: by taking from limbo, by growing the file by
-// what lacks, last by ending the quarantine. space.mu is held.
+// makeRoom makes space until lacking returns 0: it takes from limbo, then grows the
+// file by what is lacking, and at last ends the quarantine. space.mu is held.
 func (f *File) makeRoom(lacking func() uint64) error {
 	if lacking() == 0 {
 		return nil
@@ -286,7 +290,7 @@ func (f *File) makeRoom(lacking func() uint64) error {
 	return growError
 }
 
-// pinnedBytes is the limbo that pins alone hold. space.mu is held.
+// pinnedBytes is how much of the limbo only pins hold. space.mu is held.
 func (f *File) pinnedBytes() (bytes uint64) {
 	s := &f.space
 	oldest := f.oldestPin()
@@ -302,7 +306,7 @@ func (f *File) pinnedBytes() (bytes uint64) {
 // them before the size is synced (Tx.commit). space.mu is held.
 func (f *File) grow(n uint64) error {
 	s := &f.space
-	if err := f.whole(); err != nil { // growth would make a file that was cut short long again
+	if err := f.whole(); err != nil { // growth would hide that the file was cut short
 		return err
 	}
 	least := (n + growUnit - 1) &^ (growUnit - 1)
@@ -329,8 +333,8 @@ func (f *File) grow(n uint64) error {
 	return ErrNoSpace
 }
 
-// PlaceAtEnd makes a Tx place things where the file ends now and grows, as long as
-// on is set, and leave the gaps before that as they are.
+// PlaceAtEnd makes a Tx, as long as on is set, place things only after the present
+// end of the file, which grows, and leave the gaps before it as they are.
 func (f *File) PlaceAtEnd(on bool) {
 	s := &f.space
 	s.mu.Lock()
@@ -341,7 +345,7 @@ func (f *File) PlaceAtEnd(on bool) {
 	}
 }
 
-// PlaceInGaps makes a Tx fill the lowest gaps first, as long as on is set, however
+// PlaceInGaps makes a Tx, as long as on is set, fill the lowest gaps first, however
 // short they are.
 func (f *File) PlaceInGaps(on bool) {
 	f.space.mu.Lock()
@@ -366,8 +370,8 @@ func (f *File) Gaps() (bytes int64, err error) {
 }
 
 // EndQuarantine frees what neither slot's root nor a reader reaches, though HDF5
-// programs, which cannot pin a root, may still look at it: for the end of a life,
-// so that its last commits fill gaps.
+// programs, which cannot pin a root, may still look at it. It is called before the
+// file is closed, so that the last commits fill gaps.
 func (f *File) EndQuarantine() error {
 	if err := f.writable(); err != nil {
 		return err

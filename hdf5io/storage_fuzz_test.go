@@ -5,11 +5,11 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"slices"
 	"testing"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/crc32c"
 )
 
 // FuzzOpenImage: any bytes are an error, or a file that can be read, checked and
@@ -140,7 +140,7 @@ func sealedStructures(t testing.TB, image []byte) []sealedRange {
 	slot := slotOffset(report.Slot)
 	crc := func(start, size int, field int64) {
 		out = append(out, sealedRange{start, size, func(p []byte) {
-			binary.LittleEndian.PutUint32(p[slot+field:], crc32c(p[start:start+size]))
+			binary.LittleEndian.PutUint32(p[slot+field:], crc32c.Sum(p[start:start+size]))
 		}})
 	}
 	crc(int(v.slot.freeMapAddress), int(v.slot.freeMapSize), offSlotFreeMapCRC)
@@ -148,15 +148,15 @@ func sealedStructures(t testing.TB, image []byte) []sealedRange {
 	out = append(out, sealedRange{int(slot), slotSize, func(p []byte) {
 		crc := uint32(0)
 		v.root.walk("/", func(_ string, o *object) error {
-			crc = crc32.Update(crc, castagnoli, p[o.address:][:len(o.header)])
+			crc = crc32c.Extend(crc, p[o.address:][:len(o.header)])
 			if o.chunked() {
-				crc = crc32.Update(crc, castagnoli, p[o.indexAddress:][:indexHeaderSize])
+				crc = crc32c.Extend(crc, p[o.indexAddress:][:indexHeaderSize])
 			}
 			return nil
 		})
 		binary.LittleEndian.PutUint32(p[slot+offSlotTreeCRC:], crc)
 		sealed(p[slot+offSlotSuperblock:slot+offSlotSuperblock+44:slot+offSlotSuperblock+48], 0)
-		binary.LittleEndian.PutUint32(p[slot+offSlotCRC:], crc32c(p[slot:slot+offSlotCRC]))
+		binary.LittleEndian.PutUint32(p[slot+offSlotCRC:], crc32c.Sum(p[slot:slot+offSlotCRC]))
 	}})
 	return out
 }
@@ -175,7 +175,7 @@ func FuzzSlotPair(f *testing.F) {
 		for i := range 2 { // with the checksum mended every field is seen
 			page := p[slotOffset(i):][:slotSize]
 			if value&1 == 0 {
-				binary.LittleEndian.PutUint32(page[offSlotCRC:], crc32c(page[:offSlotCRC]))
+				binary.LittleEndian.PutUint32(page[offSlotCRC:], crc32c.Sum(page[:offSlotCRC]))
 			}
 		}
 		var want [2]*commitSlot

@@ -7,16 +7,18 @@ import (
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
-// undefinedAddress stands for "nowhere" in every address field of HDF5, and for
-// "unlimited" in a maximum dimension.
+// undefinedAddress stands for "nowhere" in every address field of HDF5.
 const undefinedAddress = ^uint64(0)
+
+// Unlimited is the maximum of a dimension that grows without end.
+const Unlimited = ^uint64(0)
 
 // maxAddress bounds every address and file size, so that they convert to int64
 // and sums of two do not overflow a uint64.
 const maxAddress = uint64(math.MaxInt64)
 
-// superblock names the one root of the file: replacing its 48 bytes is the
-// commit as HDF5 tools see it. Version 3, little-endian (HDF5 spec II.C):
+// superblock names the one root of the file that HDF5 tools see: for them,
+// replacing its 48 bytes is the commit. Version 3, little-endian (HDF5 spec II.C):
 //
 //	offset  size  field
 //	     0     8  signature

@@ -8,7 +8,7 @@ import (
 
 // Tx is the one write transaction of a File. It places bytes in free space and
 // edits a copy of the object tree; nothing of it is seen before Commit. It is for
-// one goroutine. After an error of any method Abort is all that is left, unless the
+// one goroutine. After an error of any method only Abort may be called, unless the
 // method says otherwise.
 type Tx struct {
 	file    *File
@@ -17,14 +17,14 @@ type Tx struct {
 	root    *object
 	objects int // in the tree
 	maps    [2]mapOwner
-	from    uint64 // nodes from this address on are placed again; see MoveFrom
+	from    uint64 // nodes at this address and after it are moved; see MoveFrom
 	done    bool
 
 	writer runWriter
 	freed  []extent // what the new root does not reach and the base root does; in no order
 }
 
-// mapOwner tells which dataset has a chunk map.
+// mapOwner says which dataset has a chunk map.
 type mapOwner struct {
 	taken bool
 	drop  bool // the base root's dataset was removed
@@ -34,7 +34,7 @@ type mapOwner struct {
 // ErrTxOpen: there is a Tx already.
 var ErrTxOpen = errors.New("a transaction is open")
 
-// Begin starts the Tx. It blocks nobody, and says Adopted of the newest View.
+// Begin starts the Tx. It blocks no reader, and calls Adopted of the newest View.
 func (f *File) Begin() (*Tx, error) {
 	if err := f.writable(); err != nil {
 		return nil, err
@@ -59,8 +59,8 @@ func (f *File) Begin() (*Tx, error) {
 	tx.writer = runWriter{file: f, buffer: f.txBuffer[:0]}
 	f.txBuffer = nil
 	for _, d := range base.datasets {
-		if d.object.chunkMap > 0 {
-			tx.maps[d.object.chunkMap-1].taken = true
+		if d.object.chunkMap != Unmapped {
+			tx.maps[d.object.chunkMap-FirstMap].taken = true
 		}
 	}
 	return tx, nil
@@ -81,7 +81,7 @@ func (tx *Tx) Longest() int64 {
 	return max(int64(tx.writer.run.size), tx.file.Longest())
 }
 
-// Longest is the longest stretch of free space, in bytes.
+// Longest is the longest piece of free space, in bytes.
 func (f *File) Longest() int64 {
 	s := &f.space
 	s.mu.Lock()
@@ -91,15 +91,15 @@ func (f *File) Longest() int64 {
 		for _, i := range s.pool.classes[c] {
 			longest = max(longest, s.pool.list[i].sectors().size)
 		}
-		if longest >= extentUnit<<c {
+		if longest >= ExtentUnit<<c {
 			break
 		}
 	}
 	return int64(longest)
 }
 
-// Abort ends the Tx without effect: everything placed is free again. After
-// Commit, or a second time, it does nothing.
+// Abort ends the Tx without effect: everything that it placed is free again. After
+// Commit, or when called again, it does nothing.
 func (tx *Tx) Abort() {
 	if tx.done {
 		return
@@ -117,8 +117,8 @@ func (tx *Tx) end() {
 
 // Place writes p into new space and returns its address, a multiple of 64. The
 // addresses of consecutive calls follow each other, each padded to 64, as far as
-// free space allows. What is placed must be named by Put before Commit, else its space
-// is lost: Check reports it.
+// free space allows. What is placed must be named with Put before Commit; otherwise
+// its space is lost, which Check reports.
 func (tx *Tx) Place(p []byte) (uint64, error) {
 	if len(p) == 0 {
 		return 0, errors.New("place nothing")
@@ -130,7 +130,7 @@ func (tx *Tx) Place(p []byte) (uint64, error) {
 	return address, tx.writer.write(address, p)
 }
 
-// release tells that the new root does not reach size bytes at address.
+// release says that the new root does not reach the size bytes at address.
 func (tx *Tx) release(address, size uint64) {
 	tx.freed = appendExtent(tx.freed, extent{address, padded(size)})
 }
@@ -152,7 +152,8 @@ func (tx *Tx) own(o *object) *object {
 	return &c
 }
 
-// edit returns the Tx's own copy of the object at path, and of all above it.
+// edit returns the Tx's own copy of the object at path, and copies all objects
+// above it.
 func (tx *Tx) edit(path string) (*object, error) {
 	names, err := splitPath(path)
 	if err != nil {
@@ -172,7 +173,7 @@ func (tx *Tx) edit(path string) (*object, error) {
 	return o, nil
 }
 
-// editParent is edit for the group in which path's last name stands.
+// editParent is edit for the group that has the last name of path.
 func (tx *Tx) editParent(path string) (parent *object, name string, err error) {
 	names, err := splitPath(path)
 	if err != nil {
@@ -221,7 +222,7 @@ func (tx *Tx) add(path string, o *object) error {
 	return nil
 }
 
-// usable tells why the Tx can do nothing more.
+// usable reports why the Tx can do nothing more.
 func (tx *Tx) usable() error {
 	if tx.done {
 		return errors.New("transaction is over")
@@ -229,7 +230,7 @@ func (tx *Tx) usable() error {
 	return tx.file.writable()
 }
 
-// CreateGroup makes an empty group; the group above it is there.
+// CreateGroup makes an empty group. The group above it must exist.
 func (tx *Tx) CreateGroup(path string) error { return tx.add(path, newGroup()) }
 
 // EnsureGroup makes an empty group unless there is one, and reports whether it did.
@@ -254,24 +255,36 @@ func (tx *Tx) EnsureGroup(path string) (bool, error) {
 	return true, tx.CreateGroup(path)
 }
 
+// ChunkMap is one of the two maps in which a file names chunks with their
+// checksums, so that they are found and verified without the index of HDF5. A map
+// has one dataset.
+type ChunkMap uint8
+
+// The chunk maps.
+const (
+	Unmapped ChunkMap = iota
+	FirstMap
+	SecondMap
+)
+
 // DatasetSpec describes a dataset to be made.
 type DatasetSpec struct {
 	Type       Datatype
 	Dims       []uint64
-	MaxDims    []uint64 // nil: Dims, for good; all ones: unlimited
+	MaxDims    []uint64 // nil: the dimensions stay as Dims; see Unlimited
 	Chunk      []uint32 // nil: contiguous
 	Fletcher32 bool     // chunks carry a checksum that HDF5 verifies
 	Shuffle    bool     // with Fletcher32: chunks are shuffled first
 	Deflate    int      // with Fletcher32: chunks are deflated first, at a level of 1 to 9; 0: they are not
-	Map        int      // 1, 2: chunks are named by chunk map 0 or 1 too; one dimension
-	Zero       bool     // contiguous: zeros are written; else the bytes are any
+	Map        ChunkMap // which chunk map names the chunks too; one dimension only
+	Zero       bool     // contiguous: zeros are written; otherwise the bytes are undefined
 	Data       []byte   // contiguous: what is written, all of it; nil: see Zero
-	Later      bool     // contiguous: Replace gives it its data, before the commit
+	Later      bool     // contiguous: Replace will give it its data before the commit
 	Attributes []Attribute
 }
 
-// CreateDataset makes a dataset without chunks, or with space of its own if it is contiguous:
-// at a multiple of 4,096 from that size on.
+// CreateDataset makes a dataset. A chunked one has no chunks yet; a contiguous one
+// has its space, which begins at a multiple of 4,096 if it is at least as long.
 func (tx *Tx) CreateDataset(path string, spec DatasetSpec) (*TxDataset, error) {
 	if spec.Deflate < 0 || spec.Deflate > maxDeflate {
 		return nil, fmt.Errorf("dataset %s: deflate of level %d, want 0 to %d", path, spec.Deflate, maxDeflate)
@@ -311,15 +324,15 @@ func (tx *Tx) CreateDataset(path string, spec DatasetSpec) (*TxDataset, error) {
 	return tx.pending(path, o), nil
 }
 
-// claimMap puts a new dataset into a chunk map.
-func (tx *Tx) claimMap(o *object, chunkMap int) error {
-	if chunkMap == 0 {
+// claimMap gives a new dataset its chunk map.
+func (tx *Tx) claimMap(o *object, chunkMap ChunkMap) error {
+	if chunkMap == Unmapped {
 		return nil
 	}
-	if chunkMap < 0 || chunkMap > len(tx.maps) || len(o.dataset.dims) != 1 || o.dataset.chunk == nil || o.dataset.any() {
+	if int(chunkMap) > len(tx.maps) || len(o.dataset.dims) != 1 || o.dataset.chunk == nil || o.dataset.any() {
 		return fmt.Errorf("chunk map %d of a dataset of %v, chunks %v", chunkMap, o.dataset.dims, o.dataset.chunk)
 	}
-	m := &tx.maps[chunkMap-1]
+	m := &tx.maps[chunkMap-FirstMap]
 	if m.taken {
 		return fmt.Errorf("chunk map %d has its dataset", chunkMap)
 	}
@@ -335,7 +348,7 @@ func (tx *Tx) placeContiguous(d *datasetHeader, spec *DatasetSpec) error {
 		return nil
 	}
 	var err error
-	if d.size >= growUnit && spec.Data == nil { // a region, which others write to
+	if d.size >= growUnit && spec.Data == nil { // a region, which the caller writes in place
 		d.address, err = tx.writer.allocAligned(d.size)
 	} else {
 		d.address, err = tx.writer.alloc(d.size)
@@ -407,7 +420,7 @@ func (tx *Tx) Remove(path string) error {
 	})
 }
 
-// detach takes an object out of its group.
+// detach removes an object from its group.
 func (tx *Tx) detach(path string) (*object, error) {
 	if err := tx.usable(); err != nil {
 		return nil, err
@@ -449,8 +462,8 @@ func (tx *Tx) releaseObject(o *object) error {
 		}
 		p.edits, p.pages, p.removed = nil, nil, true
 	}
-	if o.chunkMap > 0 {
-		tx.maps[o.chunkMap-1] = mapOwner{drop: true}
+	if o.chunkMap != Unmapped {
+		tx.maps[o.chunkMap-FirstMap] = mapOwner{drop: true}
 	}
 	if o.address == 0 {
 		return nil
@@ -463,7 +476,7 @@ func (tx *Tx) releaseObject(o *object) error {
 	})
 }
 
-// Move gives an object another path; the group that it comes into is there.
+// Move gives an object another path. The group of the new path must exist.
 func (tx *Tx) Move(from, to string) error {
 	if to == from || len(to) > len(from) && to[:len(from)+1] == from+"/" {
 		return fmt.Errorf("move %s to %s, which is in it", from, to)
@@ -476,7 +489,8 @@ func (tx *Tx) Move(from, to string) error {
 	return tx.add(to, tx.own(o))
 }
 
-// SetAttribute gives the object at path an attribute, in place of one of the same name.
+// SetAttribute gives the object at path an attribute. It replaces one of the same
+// name.
 func (tx *Tx) SetAttribute(path string, a Attribute) error {
 	if err := tx.usable(); err != nil {
 		return err
@@ -498,7 +512,8 @@ func (tx *Tx) SetAttribute(path string, a Attribute) error {
 	return nil
 }
 
-// RemoveAttribute takes an attribute from the object at path; ErrNotFound.
+// RemoveAttribute removes an attribute from the object at path. The error is
+// ErrNotFound if there is none.
 func (tx *Tx) RemoveAttribute(path, name string) error {
 	if err := tx.usable(); err != nil {
 		return err

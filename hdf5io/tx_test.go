@@ -109,9 +109,9 @@ func TestRefusedEdits(t *testing.T) {
 		"chunk too short":   func(tx *Tx) error { return writeChunk(tx, row[:8], 0, 0) },
 		"page outside": func(tx *Tx) error {
 			d, _ := tx.Dataset("/buckets/state")
-			return d.WritePage(testPages, pageBytes(0, 0), [2]uint64{})
+			return d.WritePage(testPages, pageBytes(0, 0), Marks{})
 		},
-		"page of no map":     func(tx *Tx) error { d, _ := tx.Dataset("/buckets/entries"); return d.WritePage(0, row, [2]uint64{}) },
+		"page of no map":     func(tx *Tx) error { d, _ := tx.Dataset("/buckets/entries"); return d.WritePage(0, row, Marks{}) },
 		"resize contiguous":  func(tx *Tx) error { d, _ := tx.Dataset("/wal"); return d.Resize(1) },
 		"resize other ranks": func(tx *Tx) error { d, _ := tx.Dataset("/buckets/state"); return d.Resize(1, 1) },
 	} {
@@ -143,7 +143,7 @@ func TestRefusedEdits(t *testing.T) {
 	checkClean(t, f.View())
 }
 
-func createPages(tx *Tx, path string, chunkMap int, chunks uint64) error {
+func createPages(tx *Tx, path string, chunkMap ChunkMap, chunks uint64) error {
 	_, err := tx.CreateDataset(path, DatasetSpec{
 		Type: Uint(8), Dims: []uint64{chunks}, MaxDims: []uint64{undefinedAddress}, Chunk: []uint32{1}, Map: chunkMap,
 	})
@@ -179,7 +179,7 @@ func TestLastEditCounts(t *testing.T) {
 			if _, err := rows.Write(rowBytes(5, round)[:rowChunk*entryBytes], 5, 0); err != nil {
 				return err
 			}
-			if err := state.WritePage(2, pageBytes(2, round), [2]uint64{}); err != nil {
+			if err := state.WritePage(2, pageBytes(2, round), Marks{}); err != nil {
 				return err
 			}
 		}
@@ -234,7 +234,7 @@ func TestMarks(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return d.WritePage(0, pageBytes(0, 1), [2]uint64{1 | 1<<63, 1 << 63})
+		return d.WritePage(0, pageBytes(0, 1), Marks{1 | 1<<63, 1 << 63})
 	})
 	for i := range PageMarks {
 		if want := i == 0 || i == 63 || i == 127; page(v, 0).Marked(i) != want {
@@ -258,7 +258,7 @@ func TestLargeChunkMap(t *testing.T) {
 			return err
 		}
 		for i := from; i < to; i += step {
-			if err := d.WritePage(i, number(i), [2]uint64{}); err != nil {
+			if err := d.WritePage(i, number(i), Marks{}); err != nil {
 				return err
 			}
 		}
@@ -373,22 +373,22 @@ func TestPool(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var p pool
 		const units = 4096
-		free := make([]bool, units) // by extentUnit
+		free := make([]bool, units) // by ExtentUnit
 		var taken []extent
 		mark := func(e extent, to bool) {
-			for u := e.start / extentUnit; u < e.end()/extentUnit; u++ {
+			for u := e.start / ExtentUnit; u < e.end()/ExtentUnit; u++ {
 				if free[u] == to {
-					t.Fatalf("byte %#x is owned twice", u*extentUnit)
+					t.Fatalf("byte %#x is owned twice", u*ExtentUnit)
 				}
 				free[u] = to
 			}
 		}
 		add := func(e extent) { p.put(e); mark(e, true) }
-		add(extent{0, units * extentUnit / 2})
+		add(extent{0, units * ExtentUnit / 2})
 		t.Repeat(map[string]func(*rapid.T){
 			"take": func(t *rapid.T) {
-				least := extentUnit * rapid.Uint64Range(1, 300).Draw(t, "least")
-				e, ok := p.take(least, extentUnit*rapid.Uint64Range(0, 400).Draw(t, "most"))
+				least := ExtentUnit * rapid.Uint64Range(1, 300).Draw(t, "least")
+				e, ok := p.take(least, ExtentUnit*rapid.Uint64Range(0, 400).Draw(t, "most"))
 				if !ok {
 					return
 				}
@@ -404,7 +404,7 @@ func TestPool(t *testing.T) {
 				}
 				i := rapid.IntRange(0, len(taken)-1).Draw(t, "which")
 				e := taken[i]
-				first := extentUnit * rapid.Uint64Range(0, e.size/extentUnit).Draw(t, "first")
+				first := ExtentUnit * rapid.Uint64Range(0, e.size/ExtentUnit).Draw(t, "first")
 				add(extent{e.start, first})
 				taken[i] = extent{e.start + first, e.size - first}
 			},
@@ -417,7 +417,7 @@ func TestPool(t *testing.T) {
 				bytes := uint64(0)
 				for _, f := range free {
 					if f {
-						bytes += extentUnit
+						bytes += ExtentUnit
 					}
 				}
 				if p.bytes != bytes || p.usable > p.bytes {
@@ -431,8 +431,8 @@ func TestPool(t *testing.T) {
 		if sumExtents(p.list) != p.bytes {
 			t.Fatal("lost bytes")
 		}
-		p.put(extent{0, units * extentUnit})
-		if _, err := p.extents(); err == nil && p.bytes != units*extentUnit {
+		p.put(extent{0, units * ExtentUnit})
+		if _, err := p.extents(); err == nil && p.bytes != units*ExtentUnit {
 			t.Fatal("overlapping extents pass")
 		}
 	})
@@ -443,7 +443,7 @@ func TestFreeMapRoundTrip(t *testing.T) {
 		var m freeMap
 		at := uint64(dataStart)
 		for range rapid.IntRange(0, 40).Draw(t, "extents") {
-			e := extent{at + extentUnit*rapid.Uint64Range(1, 1<<20).Draw(t, "gap"), extentUnit * rapid.Uint64Range(1, 1<<30).Draw(t, "size")}
+			e := extent{at + ExtentUnit*rapid.Uint64Range(1, 1<<20).Draw(t, "gap"), ExtentUnit * rapid.Uint64Range(1, 1<<30).Draw(t, "size")}
 			at = e.end()
 			if rapid.Bool().Draw(t, "freed") {
 				m.freed = append(m.freed, e)
@@ -457,7 +457,7 @@ func TestFreeMapRoundTrip(t *testing.T) {
 			t.Fatalf("%+v, %v, want %+v", got, err, m)
 		}
 		if len(m.free)+len(m.freed) > 0 {
-			if _, err := parseFreeMap(p, 0, at-extentUnit); err == nil {
+			if _, err := parseFreeMap(p, 0, at-ExtentUnit); err == nil {
 				t.Fatal("an extent beyond the end of the file passes")
 			}
 			if _, err := parseFreeMap(m.append(nil)[:len(m.append(nil))-1], 0, at); err == nil {

@@ -18,13 +18,13 @@ type TxDataset struct {
 	pages   []pageEdit
 	pruned  bool // Resize has made a dimension smaller
 	removed bool
-	err     error // the first edit that cannot be; Commit returns it
+	err     error // of the first edit that is not possible; Commit returns it
 }
 
 // Dims returns the number of elements along each dimension.
 func (t *TxDataset) Dims() []uint64 { return slices.Clone(t.object.dataset.dims) }
 
-// Extent is where the data of a contiguous dataset lie.
+// Extent is where the data of a contiguous dataset lie in the file.
 func (t *TxDataset) Extent() (offset, size int64) {
 	if t.object.chunked() {
 		return 0, 0
@@ -32,22 +32,22 @@ func (t *TxDataset) Extent() (offset, size int64) {
 	return int64(t.object.dataset.address), int64(t.object.dataset.size)
 }
 
-// Type is as Dataset.Type.
+// Type is like Dataset.Type.
 func (t *TxDataset) Type() Datatype { return t.object.dataset.Type }
 
-// MaxDims is as Dataset.MaxDims.
+// MaxDims is like Dataset.MaxDims.
 func (t *TxDataset) MaxDims() []uint64 { return slices.Clone(t.object.dataset.maxDims) }
 
-// ChunkDims is as Dataset.ChunkDims.
+// ChunkDims is like Dataset.ChunkDims.
 func (t *TxDataset) ChunkDims() []uint32 { return slices.Clone(t.object.dataset.chunk) }
 
-// Packing is as Dataset.Packing.
+// Packing is like Dataset.Packing.
 func (t *TxDataset) Packing() (shuffle bool, deflate int) {
 	return t.object.dataset.shuffle, int(t.object.dataset.deflate)
 }
 
-// Stored returns a chunk of the root that the Tx began with, as Dataset.Read does, and
-// the filters that were not used for it. nil: there is no such chunk.
+// Stored returns a chunk of the root that the Tx began with, as Dataset.Read does,
+// and the filters that were not used for it. data is nil if there is no such chunk.
 func (t *TxDataset) Stored(coord ...uint64) (data []byte, skipped uint32, err error) {
 	if t.object.address == 0 {
 		return nil, 0, nil
@@ -61,7 +61,7 @@ func (t *TxDataset) Stored(coord ...uint64) (data []byte, skipped uint32, err er
 	return data, c.Skipped, err
 }
 
-// Replace gives a contiguous dataset its data, all of them, in new space.
+// Replace gives a contiguous dataset new data, all of them, in new space.
 func (t *TxDataset) Replace(data []byte) error {
 	d := t.object.dataset
 	if t.object.chunked() || uint64(len(data)) != d.size {
@@ -81,21 +81,21 @@ func (t *TxDataset) Replace(data []byte) error {
 	return nil
 }
 
-// Put names size bytes that Place has put at address as a chunk. What the chunk
-// was before is freed by the commit, which also reports what is wrong here.
+// Put makes the size bytes that Place has put at address a chunk. The commit frees
+// what the chunk was before, and reports what is wrong here.
 func (t *TxDataset) Put(address uint64, size uint32, coord ...uint64) {
 	at, err := t.object.coordOf(coord)
-	if err == nil && (!t.shape.fits(size) || address%extentUnit != 0) {
+	if err == nil && (!t.shape.fits(size) || address%ExtentUnit != 0) {
 		err = fmt.Errorf("chunk %v of %d bytes at %#x, want %d", coord, size, address, t.stored)
 	}
 	t.edit(chunkEdit{coord: at, address: address, size: size}, err)
 }
 
-// Delete takes a chunk away; one that is not there is no error.
+// Delete deletes a chunk. It is no error if there is none.
 func (t *TxDataset) Delete(coord ...uint64) {
 	at, err := t.object.coordOf(coord)
 	t.edit(chunkEdit{coord: at, delete: true}, err)
-	if t.object.chunkMap > 0 {
+	if t.object.chunkMap != Unmapped {
 		t.pages = append(t.pages, pageEdit{number: at[0]})
 	}
 }
@@ -107,39 +107,43 @@ func (t *TxDataset) edit(e chunkEdit, err error) {
 	t.edits = append(t.edits, e)
 }
 
-// Write places data, which is a whole chunk, with its filter and names it.
+// Write places data, which is a complete chunk, with its filter, and names it.
 func (t *TxDataset) Write(data []byte, coord ...uint64) (address uint64, err error) {
 	address, _, err = t.place(data)
-	if err == nil {
-		t.Put(address, t.stored, coord...)
+	if err != nil {
+		return 0, err
 	}
-	return address, err
+	t.Put(address, t.stored, coord...)
+	return address, nil
 }
 
-// WritePacked is Write of what the filters before the Fletcher32 have made of a
-// chunk; bit i of skipped: filter i was not used. It says where the chunk lies, and in
-// how many bytes.
+// WritePacked is Write for a chunk that has passed the filters before the
+// Fletcher32. Bit i of skipped says that filter i was not used. It returns where
+// the chunk lies, and in how many bytes.
 func (t *TxDataset) WritePacked(data []byte, skipped uint32, coord ...uint64) (Chunk, error) {
 	at, err := t.object.coordOf(coord)
 	size := uint64(len(data))
 	if t.shape.filtered {
 		size += checksumSize
 	}
-	if err == nil && (size > uint64(t.stored) || !t.shape.fits(uint32(size))) {
-		err = fmt.Errorf("chunk of %d bytes, want %d", size, t.stored)
-	}
 	if err != nil {
 		return Chunk{}, fmt.Errorf("dataset %s: %w", t.path, err)
 	}
+	if size > uint64(t.stored) || !t.shape.fits(uint32(size)) {
+		return Chunk{}, fmt.Errorf("dataset %s: chunk of %d bytes, want %d", t.path, size, t.stored)
+	}
 	address, err := t.tx.writer.alloc(size)
-	if err == nil {
-		err = t.tx.writer.write(address, data)
-	}
-	if err == nil && t.shape.filtered {
-		err = t.tx.writer.write(address+uint64(len(data)), binary.LittleEndian.AppendUint32(nil, fletcher32(data)))
-	}
 	if err != nil {
 		return Chunk{}, err
+	}
+	if err := t.tx.writer.write(address, data); err != nil {
+		return Chunk{}, err
+	}
+	if t.shape.filtered {
+		sum := binary.LittleEndian.AppendUint32(nil, fletcher32(data))
+		if err := t.tx.writer.write(address+uint64(len(data)), sum); err != nil {
+			return Chunk{}, err
+		}
 	}
 	t.edit(chunkEdit{coord: at, address: address, size: uint32(size), skipped: skipped}, nil)
 	return Chunk{at, address, uint32(size), skipped}, nil
@@ -157,10 +161,11 @@ func (t *TxDataset) place(data []byte) (address uint64, stored []byte, err error
 	return address, data, err
 }
 
-// WritePage is Write for chunk i of a mapped dataset, which the chunk map will
-// name too. Marks in keep are taken over from the page that it replaces.
-func (t *TxDataset) WritePage(i uint64, data []byte, keep [2]uint64) error {
-	if t.object.chunkMap == 0 {
+// WritePage is Write for chunk i of a mapped dataset, which the chunk map will name
+// too. The new page keeps those marks of the page that it replaces which are set in
+// keep.
+func (t *TxDataset) WritePage(i uint64, data []byte, keep Marks) error {
+	if t.object.chunkMap == Unmapped {
 		return fmt.Errorf("dataset %s is in no chunk map", t.path)
 	}
 	if chunks := t.chunks(0); i >= chunks {
@@ -185,8 +190,8 @@ func (t *TxDataset) chunks(k int) uint64 {
 	return d.dims[k]/n + min(d.dims[k]%n, 1)
 }
 
-// Resize sets the dimensions of a chunked dataset, within its maximum. Chunks that
-// lie outside then are deleted by the commit.
+// Resize sets the dimensions of a chunked dataset, within its maximum. The commit
+// deletes chunks that lie outside then.
 func (t *TxDataset) Resize(dims ...uint64) error {
 	d := *t.object.dataset
 	if !t.object.chunked() || len(dims) != len(d.dims) || d.maxDims == nil && !slices.Equal(dims, d.dims) {
@@ -194,7 +199,7 @@ func (t *TxDataset) Resize(dims ...uint64) error {
 	}
 	old := d.dims
 	d.dims = slices.Clone(dims)
-	d.address = dataStart // judged as if it were there: a new dataset's is not yet
+	d.address = dataStart // checked as if it were placed, which that of a new dataset is not yet
 	if err := d.check(); err != nil {
 		return fmt.Errorf("dataset %s: %w", t.path, err)
 	}

@@ -10,17 +10,17 @@ import (
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
-// View is one committed root: immutable, read by any number of goroutines
-// without locks. What it reaches stays in the file while it is pinned, or is
-// the newest that was adopted.
+// View is one committed root. It is immutable, and any number of goroutines read it
+// without locks. What it reaches stays in the file while it is pinned, or is the
+// newest that was adopted.
 type View struct {
 	file *File
 	slot *commitSlot
 	root *object
-	// data is the mapped file as far as the View may look; shorter or empty where the
-	// file is not mapped.
+	// data is the mapped file as far as the View may look. It is shorter, or empty,
+	// if that is not mapped.
 	data     []byte
-	window   *window // that data is of, or an older one; nil: the file is not mapped
+	window   *window // the window of data, or an older one; nil: the file is not mapped
 	datasets map[string]*Dataset
 	groups   map[string]*object
 	maps     [2]*chunkMap
@@ -31,7 +31,7 @@ type View struct {
 
 const pinCounters = 64
 
-// pinCounter has a cache line of its own, and its neighbour's on machines that
+// pinCounter has a cache line of its own, and the next one too for machines that
 // fetch two.
 type pinCounter struct {
 	n atomic.Int64
@@ -47,24 +47,24 @@ func (v *View) Commit() uint64 { return v.slot.commit }
 // Generation is the number of the slot that first named the root.
 func (v *View) Generation() uint64 { return v.slot.generation }
 
-// Payload returns the bytes that were handed to Commit. They must not be changed.
+// Payload returns the bytes that were given to Commit. They must not be changed.
 func (v *View) Payload() []byte { return v.slot.payload }
 
-// Superblock is what stands at offset 0 of the file when the root is its newest.
+// Superblock is what the file has at offset 0 while this is its newest root.
 func (v *View) Superblock() [superblockSize]byte { return v.slot.superblock }
 
-// EndOfFile is the end of the space that the root's commit had, in bytes.
+// EndOfFile is how long the file was for the root's commit, in bytes.
 func (v *View) EndOfFile() int64 { return int64(v.slot.endOfFile) }
 
 // UUID is the file's.
 func (v *View) UUID() [16]byte { return v.slot.uuid }
 
-// Pin keeps what the View reaches in the file until Unpin. A reader of a
-// View that a newer one may replace pins it, then looks whether it is still the
-// one to be read, and if not lets it go and begins again.
+// Pin keeps what the View reaches in the file until Unpin. If a newer View may
+// replace this one, a reader pins it, then looks whether it is still the one to be
+// read; if not, it unpins it and begins again.
 func (v *View) Pin() Pin {
-	// Goroutines run on stacks of their own: the address spreads them over the
-	// counters, and asks nobody.
+	// Goroutines have stacks of their own, so this address spreads them over the
+	// counters at no cost.
 	var here byte
 	address := uint64(uintptr(unsafe.Pointer(&here)))
 	i := Pin(address >> 10 * 0x9e3779b97f4a7c15 >> 58)
@@ -75,8 +75,9 @@ func (v *View) Pin() Pin {
 // Unpin undoes the Pin that returned p.
 func (v *View) Unpin(p Pin) { v.pins[p%pinCounters].n.Add(-1) }
 
-// pinned reports whether anybody holds the View. Counters may pass below zero and above: only the
-// moment when all are zero after nobody comes anew counts.
+// pinned reports whether a reader holds the View. A reader that comes too late
+// counts itself for a moment, and the counters are not read all at once. So only
+// false is certain, and only once no new reader keeps the View.
 func (v *View) pinned() bool {
 	for i := range v.pins {
 		if v.pins[i].n.Load() != 0 {
@@ -87,7 +88,8 @@ func (v *View) pinned() bool {
 }
 
 // Bytes returns n bytes at offset: the mapped file itself, valid while the View is
-// pinned, or a copy where it is not mapped. Reading mapped bytes may fault: see vfs.Guard.
+// pinned, or a copy if that is not mapped. Reading mapped bytes may fault; see
+// vfs.Guard.
 func (v *View) Bytes(offset int64, n int) ([]byte, error) {
 	if offset >= 0 && n >= 0 && offset <= int64(len(v.data))-int64(n) {
 		return v.data[offset : offset+int64(n) : offset+int64(n)], nil
@@ -103,7 +105,8 @@ func (v *View) copyBytes(offset int64, n int) ([]byte, error) {
 	return p, v.file.readAt(p, offset)
 }
 
-// read makes a View the source of its nodes: copies, so that a fault in the file is an error.
+// read makes a View the source of its nodes. They are copies, so that a fault in
+// the file is an error here.
 func (v *View) read(address uint64, n int) ([]byte, error) {
 	if address > maxAddress {
 		return nil, corrupt.Errorf("extent", -1, "address %#x", address)
@@ -111,8 +114,8 @@ func (v *View) read(address uint64, n int) ([]byte, error) {
 	return v.copyBytes(int64(address), n)
 }
 
-// Dataset returns the dataset at an absolute path; ErrNotFound. It belongs to
-// the View. Callers that look something up often keep it.
+// Dataset returns the dataset at an absolute path, or ErrNotFound. It belongs to
+// the View. Callers that often look something up keep it.
 func (v *View) Dataset(path string) (*Dataset, error) {
 	if d := v.datasets[path]; d != nil {
 		return d, nil
@@ -133,7 +136,7 @@ func (v *View) Group(path string) (children []string, attributes []Attribute, er
 }
 
 // Attribute returns an attribute of a group or dataset, and whether there is one
-// of the name.
+// with this name.
 func (v *View) Attribute(path, name string) (Attribute, bool, error) {
 	o := v.groups[path]
 	if d := v.datasets[path]; d != nil {
@@ -148,7 +151,7 @@ func (v *View) Attribute(path, name string) (Attribute, bool, error) {
 	return Attribute{}, false, nil
 }
 
-// complete makes the parts of v that follow from slot, root and maps.
+// complete derives the other parts of v from slot, root and maps.
 func (v *View) complete() {
 	v.datasets = make(map[string]*Dataset)
 	v.groups = make(map[string]*object)
@@ -168,8 +171,8 @@ func (v *View) complete() {
 	v.file.mapView(v)
 }
 
-// publish makes v the newest View. What v's commit freed stays until its caller says
-// that it is adopted.
+// publish makes v the newest View. What v's commit freed is not used until the
+// caller calls Adopted.
 func (f *File) publish(v *View) {
 	v.complete()
 	f.space.mu.Lock()
@@ -178,22 +181,23 @@ func (f *File) publish(v *View) {
 	f.view.Store(v)
 }
 
-// drainPoll is how often Drain looks again.
+// drainPoll is the time between two looks of Drain.
 const drainPoll = 50 * time.Microsecond
 
-// Drain waits until no View is pinned. The caller has seen to it that nobody pins
-// one anew: then Close takes no mapping from under a reader.
+// Drain waits until no View is pinned. The caller has made sure that nobody pins
+// one any more; after that, Close does not unmap what a reader is reading.
 func (f *File) Drain() {
 	for f.anyPinned() {
 		time.Sleep(drainPoll)
 	}
 }
 
-// drainMost is how often DrainOlder looks: for about a second.
+// drainMost is how often DrainOlder looks, which takes about a second.
 const drainMost = 20_000
 
-// DrainOlder waits until no View but the newest is pinned, for about a second at most:
-// for reads that are under way, not for those who keep a View.
+// DrainOlder waits until no View except the newest is pinned, for about a second at
+// most. That is enough for reads that are running, but not for readers that keep a
+// View.
 func (f *File) DrainOlder() {
 	newest := f.view.Load()
 	for range drainMost {

@@ -13,19 +13,19 @@ const (
 	windowRoom = 2
 )
 
-// window is one mapping of the file. When the file outgrows it, the next View
-// gets a larger one. Views are dropped in the order of their commits, and none has
-// an older window than the View before it, so a window is closed when the
-// last View that has it is dropped: what that View's readers, or earlier ones,
-// were given is then used by nobody.
+// window is one mapping of the file. When the file outgrows it, the next View gets
+// a larger one. Views are dropped in the order of their commits, and none has an
+// older window than the View before it. So a window is closed when the last View
+// that has it is dropped: by then, nobody uses what the readers of that View, or of
+// earlier ones, were given.
 type window struct {
 	mapping vfs.Mapping
-	data    []byte // what the first View through it sees; it covers all that older windows do
+	data    []byte // what the first View with this window sees; it covers all that older windows do
 }
 
-// mapView lets v see the file through the present window, or through a new one
-// where the file has outgrown that. Where no address space can be had v sees as
-// much as the View before it, and reads the rest with ReadAt.
+// mapView lets v see the file through the present window, or through a new one if
+// the file has outgrown that. If there is no address space for it, v sees as much
+// as the View before it, and reads the rest with ReadAt.
 func (f *File) mapView(v *View) {
 	if f.options.NoMmap {
 		return
@@ -54,7 +54,7 @@ func (f *File) mapView(v *View) {
 	}
 }
 
-// openWindow maps the file, the first size bytes of which must be seen.
+// openWindow maps the file. Its first size bytes must be seen.
 func (f *File) openWindow(size int64) (*window, error) {
 	m, err := f.file.Map(max(leastWindow, size*windowRoom))
 	if err != nil {
@@ -82,8 +82,8 @@ func closeWindows(views []*View, kept *window) (err error) {
 	return err
 }
 
-// show lets the pages that have been loaded show their bytes in data, the newest
-// window. A page that is being loaded looks for that window itself.
+// show makes the pages that have been loaded point into data, the newest window. A
+// page that is being loaded looks for that window itself.
 func (m *chunkMap) show(data []byte) {
 	for _, leaf := range m.leaves {
 		if leaf == nil {
@@ -105,8 +105,8 @@ func (p *Page) show(data []byte) {
 	}
 }
 
-// newest returns the bytes of p in the newest window; where that does not have
-// them, stored.
+// newest returns the bytes of p in the newest window, or stored if that does not
+// have them.
 func (f *File) newest(p *Page, stored []byte) []byte {
 	if w := f.window.Load(); w != nil && p.address+uint64(p.size) <= uint64(len(w.data)) {
 		return w.data[p.address:][:p.size:p.size]

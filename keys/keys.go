@@ -21,15 +21,15 @@ const Size = 16
 // identifier like any other.
 type E struct{ High, Low uint64 }
 
-// FromString returns the UUIDv5 (RFC 9562) of s in the DNS namespace. Any
-// string has one, the empty string too.
+// FromString returns the UUIDv5 (RFC 9562) of s in the DNS namespace. Every string
+// has one, including the empty string.
 func FromString(s string) E { return FromUUID(uuid.NewSHA1(uuid.NameSpaceDNS, []byte(s))) }
 
 // FromUint64 returns the identifier whose number is v.
 func FromUint64(v uint64) E { return E{Low: v} }
 
-// FromUUID returns the 128 bits of u; u is not changed and not judged, any
-// version and variant will do.
+// FromUUID returns the 128 bits of u. UUIDs of any version and variant are
+// accepted.
 func FromUUID(u uuid.UUID) E {
 	return E{High: binary.BigEndian.Uint64(u[:8]), Low: binary.BigEndian.Uint64(u[8:])}
 }
@@ -37,8 +37,8 @@ func FromUUID(u uuid.UUID) E {
 // New returns a random identifier, a UUIDv4 from the system's source.
 func New() E { return FromUUID(uuid.New()) }
 
-// NewFrom is New with its 16 random bytes read from r. The error is that of r,
-// io.ErrUnexpectedEOF or io.EOF where r ends too early.
+// NewFrom is New with its 16 random bytes read from r. The error is that of r, or
+// io.ErrUnexpectedEOF or io.EOF if r ends too early.
 func NewFrom(r io.Reader) (E, error) {
 	u, err := uuid.NewRandomFromReader(r)
 	if err != nil {

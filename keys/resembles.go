@@ -6,15 +6,15 @@ import (
 )
 
 const (
-	resemblingText = 128 // bytes: what is longer was not meant as an identifier
-	slips          = 2   // digits too many or too few, and other characters among them
+	resemblingText = 128 // in bytes; a longer text was not meant as an identifier
+	slips          = 2   // how many digits may be missing or too many, and how many other characters among them
 )
 
 // Resembles reports whether a text that Parse does not accept may have been meant
 // as an identifier: it begins with 0x or urn:uuid:, in either case; or it has 30 to
-// 34 hexadecimal digits, and apart from spaces, hyphens, underscores, brackets,
-// quotes and uuid: or urn: before them at most two other characters. It is a guess
-// to warn by: such a text is a name for ParseKey like any other.
+// 34 hexadecimal digits, and, apart from spaces, hyphens, underscores, brackets,
+// quotes, and uuid: or urn: before them, at most two other characters. It is a
+// guess, meant for warnings: for ParseKey such a text is a name like any other.
 func Resembles(text string) bool {
 	if len(text) > resemblingText {
 		return false

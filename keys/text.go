@@ -30,20 +30,21 @@ func (e E) AppendText(dst []byte) ([]byte, error) {
 // MarshalText returns the text of String; the error is always nil.
 func (e E) MarshalText() ([]byte, error) { return e.AppendText(nil) }
 
-// UnmarshalText is Parse. After an error e is what it was.
+// UnmarshalText is Parse. After an error e is unchanged.
 func (e *E) UnmarshalText(text []byte) error {
 	parsed, err := Parse(string(text))
-	if err == nil {
-		*e = parsed
+	if err != nil {
+		return err
 	}
-	return err
+	*e = parsed
+	return nil
 }
 
-// Parse reads an identifier in one of these forms, with digits of either case:
-// the 32 hexadecimal digits of String; the 36 characters 8-4-4-4-12 of a UUID,
-// also in braces, or after urn:uuid: in either case; or 0x followed by 1 to 32
-// hexadecimal digits. Nothing else is accepted, no space, sign or other prefix.
-// The error quotes the text, or the start of it where it is long.
+// Parse reads an identifier in one of these forms, with digits of either case: the
+// 32 hexadecimal digits of String; the 36 characters 8-4-4-4-12 of a UUID, also in
+// braces, or after urn:uuid: in either case; or 0x followed by 1 to 32 hexadecimal
+// digits. Nothing else is accepted: no space, sign or other prefix. The error
+// quotes the text, or its start if it is long.
 func Parse(text string) (E, error) {
 	e, ok := parse(text)
 	if !ok {
@@ -52,9 +53,9 @@ func Parse(text string) (E, error) {
 	return e, nil
 }
 
-// ParseKey returns the identifier that a text stands for: itself where Parse
-// accepts it, else its UUIDv5, as of a name. Every text has one. Text that may be
-// a mistyped identifier is a name too; Resembles finds it.
+// ParseKey returns the identifier that a text stands for: the identifier that Parse
+// finds in it, or else the UUIDv5 of the text as a name. So every text has one. A
+// text that may be a mistyped identifier is a name too; Resembles finds such texts.
 func ParseKey(text string) E {
 	if e, ok := parse(text); ok {
 		return e

@@ -12,7 +12,8 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// sorted are the keys of a map in their order, so that defects come in one too.
+// sorted returns the keys of a map in order, so that defects are found in order
+// too.
 func sorted[V any](m map[keys.E]V) []keys.E {
 	return slices.SortedFunc(maps.Keys(m), keys.E.Compare)
 }
@@ -20,7 +21,7 @@ func sorted[V any](m map[keys.E]V) []keys.E {
 // bucketPrefix begins the name of a bucket; its number follows.
 const bucketPrefix = "bucket_"
 
-// eachBucket hands every bucket that can be opened to visit.
+// eachBucket calls visit for every bucket that can be opened.
 func (r *reader) eachBucket(visit func(number int64, d *hdf5.Dataset) error) error {
 	g, err := r.group("buckets")
 	if err != nil || g == nil {
@@ -59,12 +60,13 @@ func (r *reader) readBuckets(d directory) error {
 	return nil
 }
 
-// plainMask is the mask that the Python package wrote into all entries: the number 1
-// for a value in slot 0. It is one bit off the code word of spilled entries.
+// plainMask is the mask that some writers of the Python package put into all
+// entries: the plain number 1, for a value in slot 0. It differs in one bit from
+// the code word of spilled entries.
 const plainMask = 1
 
-// findMasks finds out whether the file has plain masks: it does if they are more
-// than the code words of entries with values in their slots.
+// findMasks finds out whether the file has plain masks: it does if there are more
+// of them than code words of entries with values in their slots.
 func (r *reader) findMasks() error {
 	plain, coded := 0, 0
 	err := r.eachBucket(func(_ int64, rows *hdf5.Dataset) error {
@@ -113,8 +115,9 @@ func (r *reader) bucketRows(bucket int64, path string, b *hdf5.Block) error {
 	return nil
 }
 
-// addEntry takes an entry. What two of one key have is united: which of them the
-// Python package would have found depended on its way of searching.
+// addEntry takes an entry. If a key has two entries, their values are united,
+// because which of the two the Python package would have found depended on how it
+// searched.
 func (r *reader) addEntry(bucket int64, key keys.E, values []keys.E, place rowPlace) {
 	e, twice := r.entries[key]
 	if twice {
@@ -126,7 +129,7 @@ func (r *reader) addEntry(bucket int64, key keys.E, values []keys.E, place rowPl
 	r.entries[key] = e
 }
 
-// entryValues are the values that an entry has, wherever they are.
+// entryValues returns the values of an entry, wherever they are.
 func (r *reader) entryValues(key keys.E, slots [slotCount]uint64, mask uint64, place rowPlace) ([]keys.E, error) {
 	used, ok := r.decodeMask(mask)
 	if !ok {
@@ -151,7 +154,7 @@ func (r *reader) entryValues(key keys.E, slots [slotCount]uint64, mask uint64, p
 	return values, nil
 }
 
-// decodeMask returns which slots are used; false: the mask does not say.
+// decodeMask returns which slots are used. ok is false if the mask does not say.
 func (r *reader) decodeMask(mask uint64) (used uint8, ok bool) {
 	if mask > 0xff {
 		return 0, false
@@ -172,8 +175,8 @@ type valueSet struct {
 	used    bool
 }
 
-// findValueSets learns which keys have value sets. Their names contain those of keys; a
-// slash in one has made a group of what is before it.
+// findValueSets finds out which keys have value sets. The names of the sets contain
+// those of the keys; if one has a slash, the part before it has become a group.
 func (r *reader) findValueSets() error {
 	g, err := r.group("values/sp")
 	if err != nil || g == nil {
@@ -182,7 +185,7 @@ func (r *reader) findValueSets() error {
 	return r.valueSetsIn(g, make(map[uint64]bool))
 }
 
-// valueSetsIn learns those in a group and in the groups below it, each once.
+// valueSetsIn finds those in a group and in the groups below it, each group once.
 func (r *reader) valueSetsIn(g *hdf5.Group, visited map[uint64]bool) error {
 	if visited[g.Address()] {
 		return nil

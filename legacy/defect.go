@@ -8,13 +8,13 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// maxDefects are kept; more are only counted.
+// maxDefects is how many defects are kept; more are only counted.
 const maxDefects = 1000
 
 // Defect is one thing that is wrong with a store, and where.
 type Defect struct {
-	Place string // as "entry 2 of /buckets/bucket_0"; rows and records count from 0
-	Cause error  // what is wrong, and what becomes of it
+	Place string // for example "entry 2 of /buckets/bucket_0"; rows and records count from 0
+	Cause error  // what is wrong, and what was done about it
 }
 
 // Error says where and what.
@@ -23,8 +23,8 @@ func (d *Defect) Error() string { return d.Place + ": " + d.Cause.Error() }
 // Unwrap returns the cause.
 func (d *Defect) Unwrap() error { return d.Cause }
 
-// report notes a defect; the same one is noted once. Of those that are only counted
-// no text is made: a hostile file has millions.
+// report records a defect, the same one only once. It makes no text of those that
+// are only counted, because a hostile file may have millions.
 func (r *reader) report(place any, format string, args ...any) {
 	c := &r.contents
 	if len(c.Defects) < maxDefects {
@@ -39,7 +39,7 @@ func (r *reader) report(place any, format string, args ...any) {
 	c.DefectCount++
 }
 
-// lose reports a defect for which keys may have no values, or be missing.
+// lose reports a defect because of which keys may lack values, or be missing.
 func (r *reader) lose(place any, format string, args ...any) {
 	r.lost = true
 	r.report(place, format, args...)
@@ -54,7 +54,8 @@ func (r *reader) damaged(place any, err error) error {
 	return nil
 }
 
-// isDamage reports whether an error is of the file's contents, and no failure to read it.
+// isDamage reports whether an error comes from the file's contents, and not from a
+// failure to read it.
 func isDamage(err error) bool {
 	for _, kind := range []error{hdf5.ErrCorrupt, hdf5.ErrUnsupported, hdf5.ErrLimit, hdf5.ErrNotFound, hdf5.ErrWrongType} {
 		if errors.Is(err, kind) {
@@ -64,7 +65,7 @@ func isDamage(err error) bool {
 	return false
 }
 
-// cause is an error without the path of its object, which the place has.
+// cause returns an error without the path of its object, because the place has it.
 func cause(err error) error {
 	var e *hdf5.Error
 	if !errors.As(err, &e) {
@@ -75,7 +76,7 @@ func cause(err error) error {
 	return &plain
 }
 
-// label is a key for people: its name if that is known, and its digits.
+// label is a key as people read it: its name if that is known, and its digits.
 type label struct {
 	names map[keys.E]string
 	key   keys.E

@@ -10,20 +10,22 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// directory says in which bucket a key is. nil: there is none that can be read.
+// directory says in which bucket a key is. It is nil if none can be read.
 type directory map[keys.E]int64
 
-// readDirectory reads the directory in each form that is there: the Python package
-// may have been killed while it moved from one to the next.
+// readDirectory reads the directory in every form that exists, because the Python
+// package may have been killed while it changed from one to the next.
 func (r *reader) readDirectory() (directory, error) {
 	d := make(directory)
 	found := false
 	config, err := r.group("config")
-	if err == nil && config != nil {
-		found, err = r.namedDirectory(config, d)
-	}
 	if err != nil {
 		return nil, err
+	}
+	if config != nil {
+		if found, err = r.namedDirectory(config, d); err != nil {
+			return nil, err
+		}
 	}
 	switch r.layout {
 	case Dataset:
@@ -39,7 +41,8 @@ func (r *reader) readDirectory() (directory, error) {
 	return d, nil
 }
 
-// namedDirectory reads the JSON attribute; false: there is none that can be read.
+// namedDirectory reads the JSON attribute. It returns false if there is none that
+// can be read.
 func (r *reader) namedDirectory(config *hdf5.Group, d directory) (bool, error) {
 	const place = "attribute directory of /config"
 	a, err := config.Attribute("directory")

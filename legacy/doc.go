@@ -1,5 +1,5 @@
-// Package legacy reads the stores of the Python package that came before this one, and
-// those of format 1 of this one. It never writes.
+// Package legacy reads the stores of the Python package that came before this
+// module, and stores of format 1 of this module. It never writes.
 //
 // A store of the Python package is an HDF5 file. What the layouts have in common:
 //
@@ -22,25 +22,27 @@
 //
 //	format-1    what it wrote before format 2; its tables are with the code
 //
-// Keys of the other layouts of the Python package have 128 bits and values 64. A key is in the store if a bucket
-// has an entry of it: the directory is only compared with the buckets, because the
-// Python package has left it out of date.
+// In the other layouts of the Python package keys have 128 bits and values 64. A
+// key is in the store if a bucket has an entry of it. The directory is only
+// compared with the buckets, because the Python package may have left it out of
+// date.
 //
 // # Masks
 //
-// A state mask is a code word of package ecc, of which bit i says that slot i holds
-// a value; no bit: the values are in /values/sp. One writer kept the plain number 1
-// in all entries, see reader.findMasks.
+// A state mask is a code word of package ecc. Bit i of its data says that slot i
+// holds a value; if no bit is set, the values are in /values/sp. One writer put the
+// plain number 1 into all entries; see reader.findMasks.
 //
 // # Format 1
 //
-// It is read from the commit slots on, without HDF5, and all that is taken has a
-// checksum that is right: the entries of buckets one by one, the values of a set by row
-// or node. The log is read by package wal, which still reads that of format 1.
+// A store of format 1 is read without HDF5, beginning with its commit slots. Only
+// what has a correct checksum is taken: entries of buckets one by one, the values
+// of a set by row or node. Package wal, which still reads the log of format 1,
+// reads the log.
 //
 // # Damage
 //
-// What is damaged is reported as a Defect, with its place, and left out; all else is
-// read. Only if nothing can be read for it does Read fail. A failure of the disk is
-// no damage, and always one of Read.
+// What is damaged is reported as a Defect, with its place, and left out; everything
+// else is read. Read fails only if damage leaves nothing to read. A failure of the
+// disk is not damage, and always makes Read fail.
 package legacy

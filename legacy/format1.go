@@ -5,19 +5,20 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 
 	"github.com/cidstore/cidstore/hdf5"
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/crc32c"
 	"github.com/cidstore/cidstore/keys"
 	"github.com/cidstore/cidstore/wal"
 )
 
-// A store of format 1 was written by this module. It is read from its commit slots
-// on, without HDF5: what is named has a checksum, and the seed of that says which
-// bucket, set or node it is and which commit wrote it. All is little-endian;
-// addresses are offsets in the file, and CRC32C is meant by crc32c.
+// A store of format 1 was written by this module. It is read without HDF5,
+// beginning with its commit slots: everything that they lead to has a checksum, and
+// the seed of that says which bucket, set or node it is and which commit wrote it.
+// All integers are little-endian, addresses are offsets in the file, and crc32c is
+// CRC32C.
 //
 //	commit slot, at 4096 and at 8192: the whole one of the higher generation counts
 //	     0     8  magic         CIDSLOT1
@@ -49,8 +50,8 @@ import (
 //
 //	page: 64 states, and a checksum of HDF5; seed: its number and commit
 //
-// An operation may be in the buckets and in the log: one that was in a checkpoint
-// under way. To do it again changes nothing.
+// An operation may be in the buckets and also in the log, if a checkpoint was not
+// finished. To apply it again changes nothing.
 const (
 	slotSize      = 4096
 	recordVersion = 1
@@ -68,13 +69,10 @@ const (
 // slotHead are the first bytes of a slot.
 var slotHead = []byte("CIDSLOT1\x01\x00\x00\x00")
 
-var (
-	le         = binary.LittleEndian
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-)
+var le = binary.LittleEndian
 
-// findSlot looks for commit slots, and reports whether the file is of format 1: then
-// it keeps the newest.
+// findSlot looks for commit slots, and reports whether the file is of format 1. If
+// so, it keeps the newest slot.
 func (r *reader) findSlot() (bool, error) {
 	var newest []byte
 	damaged := int64(0)
@@ -84,7 +82,7 @@ func (r *reader) findSlot() (bool, error) {
 			return false, fmt.Errorf("read the commit slot at %d: %w", at, err)
 		}
 		switch {
-		case !bytes.HasPrefix(p, slotHead) || crc32.Checksum(p[:offSlotCRC], castagnoli) != le.Uint32(p[offSlotCRC:]):
+		case !bytes.HasPrefix(p, slotHead) || crc32c.Sum(p[:offSlotCRC]) != le.Uint32(p[offSlotCRC:]):
 			damaged = at
 		case newest == nil || le.Uint64(p[offSlotGeneration:]) > le.Uint64(newest[offSlotGeneration:]):
 			newest = p
@@ -113,7 +111,7 @@ type format1 struct {
 func (r *reader) formatOneStore() error {
 	f := format1{reader: r, record: r.slot[offSlotRecord:], sets: make(map[uint64]*set)}
 	f.credit = uint64(r.size) + leastCredit
-	f.uuid = crc32.Checksum(r.slot[offSlotUUID:][:16], castagnoli)
+	f.uuid = crc32c.Sum(r.slot[offSlotUUID:][:16])
 	f.chunk = entrySize * min(chunkLimit, (uint64(le.Uint32(f.record[offThreshold:]))+3)/4*4)
 	key, err := f.logKey()
 	if err != nil {
@@ -122,14 +120,13 @@ func (r *reader) formatOneStore() error {
 	if end := le.Uint64(r.slot[offSlotEnd:]); uint64(r.size) < end {
 		f.lose("file", "%d bytes, the newest commit had %d", r.size, end)
 	}
-	err = f.pages("/values/state", r.slot[offSlotMap1:], setStateSize, f.noteSet)
-	if err == nil {
-		err = f.pages("/buckets/state", r.slot[offSlotMap0:], bucketStateSize, f.bucket)
+	if err := f.pages("/values/state", r.slot[offSlotMap1:], setStateSize, f.noteSet); err != nil {
+		return err
 	}
-	if err == nil {
-		err = f.unusedSets()
+	if err := f.pages("/buckets/state", r.slot[offSlotMap0:], bucketStateSize, f.bucket); err != nil {
+		return err
 	}
-	if err != nil {
+	if err := f.unusedSets(); err != nil {
 		return err
 	}
 	if got, want := uint64(len(r.entries)), le.Uint64(f.record[offNumKeys:]); got != want && !r.lost {
@@ -144,7 +141,7 @@ func (f *format1) extent(address, size uint64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %d bytes at %#x of a file of %d", hdf5.ErrCorrupt, size, address, f.size)
 	}
 	if size > f.credit {
-		return nil, fmt.Errorf("%w: more is named than a file of %d bytes has", hdf5.ErrLimit, f.size)
+		return nil, fmt.Errorf("%w: more bytes are named than a file of %d bytes has", hdf5.ErrLimit, f.size)
 	}
 	f.credit -= size
 	p := make([]byte, size)
@@ -158,29 +155,31 @@ func (f *format1) extent(address, size uint64) ([]byte, error) {
 func (f *format1) seed(numbers ...uint64) uint32 {
 	sum := f.uuid
 	for _, n := range numbers {
-		sum = crc32.Update(sum, castagnoli, le.AppendUint64(nil, n))
+		sum = crc32c.ExtendUint64(sum, n)
 	}
 	return sum
 }
 
-// verified is an extent with its checksum; nil: it is damaged, which is reported.
+// verified reads an extent and verifies its checksum. It returns nil if the extent
+// is damaged, which it reports.
 func (f *format1) verified(place string, address, size uint64, want, seed uint32) ([]byte, error) {
 	p, err := f.extent(address, size)
 	if err != nil {
 		return nil, f.damaged(place, err)
 	}
-	if got := crc32.Update(seed, castagnoli, p); got != want {
+	if got := crc32c.Extend(seed, p); got != want {
 		f.lose(place, "crc32c %#08x, want %#08x; what it has is left out", got, want)
 		return nil, nil
 	}
 	return p, nil
 }
 
-// visitState takes one state of a page; whole: the checksum of the page is right.
+// visitState takes one state of a page. whole says that the checksum of the page is
+// right.
 type visitState func(number uint64, state []byte, whole bool) error
 
-// pages hands the states to visit that a chunk map leads to. Nodes and pages with
-// wrong checksums are used too: what they name has checksums.
+// pages calls visit for the states that a chunk map leads to. It uses nodes and
+// pages with wrong checksums too, because what they name has checksums.
 func (f *format1) pages(path string, root []byte, stateSize uint64, visit visitState) error {
 	address, depth := le.Uint64(root), le.Uint32(root[24:])
 	if address == 0 {
@@ -196,15 +195,15 @@ func (f *format1) pages(path string, root []byte, stateSize uint64, visit visitS
 	return f.mapNode("chunk map of "+path, address, le.Uint32(root[28:]), depth, 0, page)
 }
 
-// mapNode hands page the records that a node of a chunk map leads to, with the
-// numbers of their pages, from first on.
+// mapNode calls page for the records that a node of a chunk map leads to, with the
+// numbers of their pages, beginning with first.
 func (f *format1) mapNode(what string, address uint64, want, depth uint32, first uint64, page func(uint64, []byte) error) error {
 	place := fmt.Sprintf("%s, node at %#x", what, address)
 	p, err := f.extent(address, mapNodeSize)
 	if err != nil {
 		return f.damaged(place, err)
 	}
-	if got := crc32.Checksum(p, castagnoli); got != want {
+	if got := crc32c.Sum(p); got != want {
 		f.lose(place, "crc32c %#08x, want %#08x; what it names is verified", got, want)
 	}
 	records, pages := mapLeafSize, uint64(1) // of each record
@@ -230,7 +229,7 @@ func (f *format1) mapNode(what string, address uint64, want, depth uint32, first
 	return nil
 }
 
-// page reads the page of a record and hands its states to visit.
+// page reads the page of a record and calls visit for its states.
 func (f *format1) page(path string, number uint64, record []byte, stateSize uint64, visit visitState) error {
 	address, commit, want := le.Uint64(record), le.Uint64(record[8:]), le.Uint32(record[20:])
 	place := fmt.Sprintf("page %d of %s at %#x", number, path, address)
@@ -238,7 +237,7 @@ func (f *format1) page(path string, number uint64, record []byte, stateSize uint
 	if err != nil {
 		return f.damaged(place, err)
 	}
-	got := crc32.Update(f.seed(number, commit), castagnoli, p)
+	got := crc32c.Extend(f.seed(number, commit), p)
 	if got != want {
 		f.lose(place, "crc32c %#08x, want %#08x; what it names is verified, but changes may be missing", got, want)
 	}
@@ -250,7 +249,8 @@ func (f *format1) page(path string, number uint64, record []byte, stateSize uint
 	return nil
 }
 
-// logKey is the key of the log: of the secret that was given, or the one in the file.
+// logKey returns the key of the log: made from the secret that was given, or the
+// one in the file.
 func (f *format1) logKey() ([]byte, error) {
 	salt, uuid := f.record[offSalt:][:32], [16]byte(f.slot[offSlotUUID:])
 	for _, secret := range [][]byte{f.options.WALKey, nil} {
@@ -268,8 +268,8 @@ type ring struct{ *io.SectionReader }
 // WriteSync is never called: a Scan only reads.
 func (ring) WriteSync([]byte, int64) error { return errors.ErrUnsupported }
 
-// ringAt is the ring whose address and size are at an offset of the store record; nil:
-// it is not in the file.
+// ringAt returns the ring whose address and size are at an offset of the store
+// record; nil if it is not in the file.
 func (f *format1) ringAt(offset int) wal.Storage {
 	address, size := le.Uint64(f.record[offset:]), le.Uint64(f.record[offset+8:])
 	if address == 0 || address > uint64(f.size) || size > uint64(f.size)-address {
@@ -325,7 +325,7 @@ func (f *format1) takeFrame(frame wal.Frame) error {
 			f.changes.add(operation{code: opDelete, key: o.Key, value: o.Value})
 		case wal.Delete:
 			f.changes.add(operation{code: opDelete, key: o.Key, whole: true})
-		default: // what a checkpoint did, which is in the buckets
+		default: // what a checkpoint did is in the buckets
 			continue
 		}
 		f.contents.Replayed++

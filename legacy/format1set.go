@@ -3,10 +3,10 @@ package legacy
 import (
 	"bytes"
 	"fmt"
-	"hash/crc32"
 	"slices"
 
 	"github.com/cidstore/cidstore/ecc"
+	"github.com/cidstore/cidstore/internal/crc32c"
 	"github.com/cidstore/cidstore/keys"
 )
 
@@ -22,8 +22,9 @@ import (
 //	    72     2  entry_chunks, more_chunks of the row, tail_count, tail_more
 //	    85     1  flags           bit 0: in use
 //
-// A row is entry_chunks chunks of entries and more_chunks chunks of more rows; a tail
-// one chunk and tail_more chunks. What a tail has of a key supersedes the row.
+// A row is entry_chunks chunks of entries and more_chunks chunks of more rows; a
+// tail is one chunk of entries and tail_more chunks. What a tail has for a key
+// supersedes the row.
 //
 //	entry
 //	     0    16  key
@@ -58,7 +59,7 @@ const (
 	offChildCommit, offChildCRC, classTree, nodeSize, maxLevels = 48, 56, 65535, 4096, 24
 )
 
-// stored is what the entries of a bucket say of a key.
+// stored is what the entries of a bucket say about a key.
 type stored struct {
 	values []keys.E
 	set    uint64
@@ -105,7 +106,7 @@ type part struct {
 	entryChunks, moreChunks uint64
 }
 
-// partEntries takes the entries of a part. Those from count on are empty.
+// partEntries takes the entries of a part. Those after the first count are empty.
 func (f *format1) partEntries(bucket uint64, x part, items map[keys.E]stored) error {
 	place := fmt.Sprintf("the %s of bucket %d at %#x", x.what, bucket, x.address)
 	p, err := f.extent(x.address, (x.entryChunks+x.moreChunks)*f.chunk)
@@ -122,7 +123,7 @@ func (f *format1) partEntries(bucket uint64, x part, items map[keys.E]stored) er
 	return nil
 }
 
-// entry takes one entry, if it passes.
+// entry takes one entry, if its checksum is right.
 func (f *format1) entry(e, mores []byte, seed uint32, place rowPlace, items map[keys.E]stored) {
 	key := identifierAt(e)
 	var more []byte
@@ -134,7 +135,7 @@ func (f *format1) entry(e, mores []byte, seed uint32, place rowPlace, items map[
 	if status == ecc.Corrected {
 		e[offEntryMask] = ecc.Encode(used)
 	}
-	got, want := crc32.Update(crc32.Update(seed, castagnoli, e[:offEntryCRC]), castagnoli, more), le.Uint32(e[offEntryCRC:])
+	got, want := crc32c.Extend(crc32c.Extend(seed, e[:offEntryCRC]), more), le.Uint32(e[offEntryCRC:])
 	if got != want || used > 1 && more == nil {
 		f.lose(place, "%s: crc32c %#08x, want %#08x; what the entry says is left out", f.label(key), got, want)
 		return
@@ -159,7 +160,7 @@ func (f *format1) entry(e, mores []byte, seed uint32, place rowPlace, items map[
 // set is the state of a set.
 type set struct {
 	state []byte
-	whole bool // its page passes
+	whole bool // the checksum of its page is right
 	used  bool
 }
 
@@ -171,7 +172,7 @@ func (f *format1) noteSet(number uint64, s []byte, whole bool) error {
 	return nil
 }
 
-// spilledSet are the values of the set that an entry names.
+// spilledSet returns the values of the set that an entry names.
 func (f *format1) spilledSet(key keys.E, item stored) ([]keys.E, error) {
 	s := f.sets[item.set]
 	if s == nil || s.used || identifierAt(s.state) != key {
@@ -182,7 +183,8 @@ func (f *format1) spilledSet(key keys.E, item stored) ([]keys.E, error) {
 	return f.setValues(item.set, s.state)
 }
 
-// unusedSets takes the sets whose entries are lost: their states say whose they are.
+// unusedSets takes the sets whose entries are lost. Their states say which keys own
+// them.
 func (f *format1) unusedSets() error {
 	numbers := make([]uint64, 0, len(f.sets))
 	for number, s := range f.sets {

@@ -16,13 +16,13 @@ import (
 // Operations of the log.
 const (
 	opInsert = 1
-	opDelete = 2 // of a value; if that is zero of the whole key
+	opDelete = 2 // of a value; if that is zero, of the whole key
 	opStart  = 3
 	opCommit = 4
 	opAbort  = 5
 )
 
-// operation is an insertion or a deletion, or of no key.
+// operation is an insertion, a deletion, or one without a key.
 type operation struct {
 	code       uint8
 	whole      bool // deletes the whole key
@@ -31,8 +31,8 @@ type operation struct {
 
 // change is what the log does to one key.
 type change struct {
-	wiped bool            // what was there before is deleted
-	last  map[keys.E]bool // of each value: whether it was inserted last, or deleted
+	wiped bool            // all earlier values are deleted
+	last  map[keys.E]bool // for each value, whether its last operation was an insertion
 }
 
 // changes are what the log does.
@@ -75,7 +75,8 @@ type transactions[ID comparable] struct {
 	outside int // operations of transactions that were not begun
 }
 
-// take takes a record, and returns what a commit makes valid.
+// take takes a record. If that is a commit, it returns the operations that this
+// makes valid.
 func (t *transactions[ID]) take(id ID, o operation) (committed []operation) {
 	operations, begun := t.open[id]
 	switch {
@@ -94,7 +95,7 @@ func (t *transactions[ID]) take(id ID, o operation) (committed []operation) {
 	return nil
 }
 
-// record is one of the log of 128 bits.
+// record is a record of the log of 128 bits.
 type record struct {
 	transaction uint64
 	operation
@@ -103,7 +104,7 @@ type record struct {
 
 const macSize = sha256.Size
 
-// signed is what the MAC of the record is of.
+// signed returns the bytes that the MAC of the record covers.
 func (c *record) signed(previous []byte) []byte {
 	p := bytes.Clone(previous)
 	p = binary.LittleEndian.AppendUint64(p, c.transaction)
@@ -114,9 +115,9 @@ func (c *record) signed(previous []byte) []byte {
 	return p
 }
 
-// chain verifies one record after the other.
+// chain verifies one record after another.
 type chain struct {
-	keys     [][]byte // those that the writer may have had; none: nothing can be verified
+	keys     [][]byte // those that the writer may have had; if none, nothing can be verified
 	previous []byte   // MAC of the record before
 }
 
@@ -130,7 +131,7 @@ func (c *chain) verify(rec *record) error {
 	}
 	c.previous = rec.mac
 	for _, key := range c.keys {
-		// HDF5 gives strings back without the zeros at their end. The writer has signed
+		// HDF5 returns strings without the zeros at their end. The writer signed
 		// some records with what it had read, and others with what it had written.
 		for _, previous := range [][]byte{rec.previous, bytes.TrimRight(rec.previous, "\x00")} {
 			mac := hmac.New(sha256.New, key)
@@ -230,8 +231,8 @@ func (r *reader) replay() error {
 	return nil
 }
 
-// logDataset is the log; nil: there is none. A new store of the Python package has a
-// group in its place.
+// logDataset returns the log; nil if there is none. A new store of the Python
+// package has a group in its place.
 func (r *reader) logDataset() (*hdf5.Dataset, error) {
 	object, err := r.root.Open("wal")
 	if errors.Is(err, hdf5.ErrNotFound) {
@@ -244,7 +245,7 @@ func (r *reader) logDataset() (*hdf5.Dataset, error) {
 	return log, nil
 }
 
-// errStop ends a replay; why is reported.
+// errStop ends a replay. The reason was reported.
 var errStop = errors.New("end of the replay")
 
 // player replays the log of 128 bits.
@@ -252,7 +253,7 @@ type player struct {
 	*reader
 	chain
 	transactions[uint64]
-	applied int64 // so many records are in the buckets
+	applied int64 // how many records are in the buckets
 }
 
 // take replays the records of a block.

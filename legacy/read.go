@@ -12,18 +12,19 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// Errors of Read and Detect, for errors.Is. One that matches none of them came from
-// reading the file, or from the context.
+// Errors of Read and Detect, for errors.Is. An error that matches none of them came
+// from reading the file, or from the context.
 var (
 	// ErrNotLegacy: not an HDF5 file, or one of another program.
 	ErrNotLegacy = errors.New("not a store of an older layout")
-	// ErrVersion: a format version that nobody here knows.
+	// ErrVersion: a format version that this package does not know.
 	ErrVersion = errors.New("unknown format version of the Python package")
-	// ErrWide: identifiers of 256 bits, which do not fit, or not without collisions.
+	// ErrWide: identifiers of 256 bits, which do not fit into 128, or not without
+	// collisions.
 	ErrWide = errors.New("identifiers of 256 bits")
-	// ErrKey: the secret of the log is another one.
+	// ErrKey: the log was written with another secret.
 	ErrKey = errors.New("the log has another key")
-	// ErrUnreadable: damage that lets nothing be read.
+	// ErrUnreadable: because of damage nothing can be read.
 	ErrUnreadable = errors.New("nothing of it can be read")
 )
 
@@ -42,8 +43,8 @@ const (
 
 // Options are what Read cannot know from the file. nil means the zero value.
 type Options struct {
-	// Log is the file of the log that lies next to a store of 256 bits, of LogSize
-	// bytes; nil: there is none. Other layouts have theirs inside.
+	// Log is the log of a store of 256 bits, a file of LogSize bytes next to it;
+	// nil if there is none. Stores of other layouts contain their logs.
 	Log     io.ReaderAt
 	LogSize int64
 	// Truncate keeps the first 128 bits of identifiers of 256 bits.
@@ -57,7 +58,7 @@ type Contents struct {
 	Layout Layout
 	// Replayed counts the operations of the log that were not in the buckets yet.
 	Replayed int
-	// Defects are what is damaged, the first 1,000; DefectCount is the number of all.
+	// Defects are the first 1,000 defects; DefectCount is the number of all.
 	Defects     []error
 	DefectCount int
 
@@ -89,9 +90,10 @@ func (c *Contents) All() iter.Seq2[keys.E, keys.E] {
 	}
 }
 
-// Read reads a store of size bytes from in, which must not change meanwhile. All
-// that it finds is in memory. Its errors match those of this package, or come from
-// reading; damage that leaves something to read is in Contents.Defects.
+// Read reads a store of size bytes from in, which must not change until Read
+// returns. It keeps all that it finds in memory. Its errors match those of this
+// package, or come from reading in. Damage that leaves something to read is in
+// Contents.Defects.
 func Read(ctx context.Context, in io.ReaderAt, size int64, options *Options) (*Contents, error) {
 	r, err := open(in, size)
 	if err != nil {
@@ -138,7 +140,7 @@ func Detect(in io.ReaderAt, size int64) (Layout, error) {
 	return r.layout, nil
 }
 
-// reader is one Read under way.
+// reader is the state of one Read.
 type reader struct {
 	ctx      context.Context
 	options  Options
@@ -168,8 +170,9 @@ type entry struct {
 	values []keys.E // in any order, perhaps several times
 }
 
-// Rows may be expanded by as much as deflate can, twice: some are read twice. More
-// is no store, and would take a small file too long.
+// Rows may be expanded by as much as deflate can, twice, because some are read
+// twice. A file that asks for more is not a store, and would take too long for its
+// size.
 const (
 	creditRatio = 2 * 1100
 	leastCredit = 32 << 20
@@ -190,13 +193,7 @@ func open(in io.ReaderAt, size int64) (*reader, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNotLegacy, err)
 	}
 	if err == nil {
-		r.root, err = r.file.Root()
-	}
-	if err == nil {
-		err = r.detect()
-	}
-	if err == nil {
-		err = r.checkVersion()
+		err = r.begin()
 	}
 	if isDamage(err) {
 		err = fmt.Errorf("%w: %w", ErrUnreadable, err)
@@ -204,8 +201,20 @@ func open(in io.ReaderAt, size int64) (*reader, error) {
 	return r, err
 }
 
-// detect finds the layout, or ErrNotLegacy. The package has marked its files at the
-// root; one that it had only begun has no mark yet, but the groups.
+// begin finds out what store the file holds.
+func (r *reader) begin() error {
+	var err error
+	if r.root, err = r.file.Root(); err != nil {
+		return err
+	}
+	if err := r.detect(); err != nil {
+		return err
+	}
+	return r.checkVersion()
+}
+
+// detect finds the layout, or returns ErrNotLegacy. The package has marked its
+// files at the root. A file that it had only begun has no mark yet, but the groups.
 func (r *reader) detect() error {
 	wide, err := r.hasMark("cidstore_version")
 	if err != nil {
@@ -262,20 +271,23 @@ func (r *reader) narrowLayout() (Layout, error) {
 	return Attribute, nil
 }
 
-// formatVersion is the only one that the Python package has written.
+// formatVersion is the only version that the Python package has written.
 const formatVersion = 1
 
-// checkVersion refuses files of a version that nobody here knows.
+// checkVersion refuses files of an unknown version.
 func (r *reader) checkVersion() error {
 	config, err := r.root.Group("config")
 	if err != nil {
 		return r.damaged("/config", err)
 	}
 	version, there, err := r.number(config, "format_version")
-	if err == nil && there && version != formatVersion {
-		err = fmt.Errorf("%w: %d, want %d", ErrVersion, version, formatVersion)
+	if err != nil {
+		return err
 	}
-	return err
+	if there && version != formatVersion {
+		return fmt.Errorf("%w: %d, want %d", ErrVersion, version, formatVersion)
+	}
+	return nil
 }
 
 // store reads a store of 128 bits.

@@ -7,14 +7,16 @@ import (
 	"github.com/cidstore/cidstore/hdf5"
 )
 
-// Limits of what is done for unreadable places: each costs walks through the chunks.
+// Limits of the work for unreadable places, each of which costs walks through the
+// chunks.
 const (
 	maxGaps  = 100    // of one dataset; after so many the rest is left out
 	maxSteps = 10_000 // chunks of all datasets that are read one by one, to find those places
 )
 
-// walk hands the rows of a dataset from one to another to take, in blocks, and returns
-// the first that it did not, and why: nil at the end. taken reports whether it is an error of take.
+// walk calls take for the rows of a dataset from from to end, in blocks. It returns
+// the first row that was not taken, and why: err is nil at the end, and taken
+// reports whether it is an error of take.
 func (r *reader) walk(d *hdf5.Dataset, from, end uint64, take func(*hdf5.Block) error) (next uint64, taken bool, err error) {
 	next = from
 	for block, err := range d.Rows(from, end-from) {
@@ -32,15 +34,16 @@ func (r *reader) walk(d *hdf5.Dataset, from, end uint64, take func(*hdf5.Block) 
 	return next, false, nil
 }
 
-// rows hands all rows that can be read to take, and reports those that cannot.
+// rows calls take for all rows that can be read, and reports those that cannot.
 func (r *reader) rows(d *hdf5.Dataset, take func(*hdf5.Block) error) error {
 	return r.scan(d, take, func(first, last uint64, err error) error {
 		return r.damaged(fmt.Sprintf("rows %d to %d of %s", first, last, d.Path()), err)
 	})
 }
 
-// scan hands all rows that can be read to take, and those that cannot to gap, which may
-// end it. A block has many chunks: where one fails its chunks are read one by one.
+// scan calls take for all rows that can be read, and gap, which may end the scan,
+// for those that cannot. A block has many chunks: if one fails, its chunks are read
+// one by one.
 func (r *reader) scan(d *hdf5.Dataset, take func(*hdf5.Block) error, gap func(first, last uint64, err error) error) error {
 	if ok, err := r.affords(d); err != nil || !ok {
 		return err
@@ -79,11 +82,11 @@ func (r *reader) scan(d *hdf5.Dataset, take func(*hdf5.Block) error, gap func(fi
 	return nil
 }
 
-// errTooManyGaps is said of rows that are not tried any more.
+// errTooManyGaps is the error of rows that were not tried.
 var errTooManyGaps = fmt.Errorf("%w: too many other places cannot be read", hdf5.ErrLimit)
 
-// affords reports whether a dataset is a list, as all of a store are, and may be read;
-// why not is reported.
+// affords reports whether a dataset is a list, as all datasets of a store are, and
+// may be read. If not, it reports the reason as a defect.
 func (r *reader) affords(d *hdf5.Dataset) (bool, error) {
 	if d.IsNull() || d.Len() == 0 {
 		return false, r.ctx.Err()
@@ -100,8 +103,8 @@ func (r *reader) affords(d *hdf5.Dataset) (bool, error) {
 	return true, r.ctx.Err()
 }
 
-// columns reads members of all rows of a block; want is how many values a row has of
-// each, in the order of the members.
+// columns reads members of all rows of a block. want says how many values of each
+// member a row has.
 func columns(b *hdf5.Block, want map[string]int) (map[string][]uint64, error) {
 	values := make(map[string][]uint64, len(want))
 	for member, count := range want {
@@ -117,7 +120,8 @@ func columns(b *hdf5.Block, want map[string]int) (map[string][]uint64, error) {
 	return values, nil
 }
 
-// group opens a group; nil: it is not there, or damaged, which is reported.
+// group opens a group. It returns nil if there is none, or if it is damaged, which
+// it reports.
 func (r *reader) group(path string) (*hdf5.Group, error) {
 	g, err := r.root.Group(path)
 	if err == nil {
@@ -129,7 +133,8 @@ func (r *reader) group(path string) (*hdf5.Group, error) {
 	return nil, r.damaged("/"+path, err)
 }
 
-// dataset opens a dataset; nil: it is not there, or damaged, which is reported.
+// dataset opens a dataset. It returns nil if there is none, or if it is damaged,
+// which it reports.
 func (r *reader) dataset(path string) (*hdf5.Dataset, error) {
 	d, err := r.root.Dataset(path)
 	if err == nil {
@@ -141,7 +146,7 @@ func (r *reader) dataset(path string) (*hdf5.Dataset, error) {
 	return nil, r.damaged("/"+path, err)
 }
 
-// children hands the name of each link of a group to visit.
+// children calls visit with the name of each link of a group.
 func (r *reader) children(g *hdf5.Group, visit func(name string) error) error {
 	for link, err := range g.Links() {
 		if err != nil {

@@ -17,10 +17,10 @@ type wideE [4]uint64
 // wideWords are the names of its words in the file; those of a key begin with key_.
 var wideWords = [4]string{"high", "high_mid", "low_mid", "low"}
 
-// wideNames remembers what the first 128 bits stand for.
+// wideNames remembers which identifiers have which first 128 bits.
 type wideNames struct {
 	seen    map[keys.E]wideE
-	clashes map[wideE]bool // identifiers of which another one has the first 128 bits
+	clashes map[wideE]bool // identifiers whose first 128 bits another one has too
 }
 
 // shorten returns the first 128 bits of an identifier, or ErrWide.
@@ -42,16 +42,19 @@ func (r *reader) wideStore() error {
 	err := r.eachBucket(func(number int64, rows *hdf5.Dataset) error {
 		return r.rows(rows, func(b *hdf5.Block) error { return r.wideRows(number, rows.Path(), b) })
 	})
-	if err == nil {
-		err = r.wideReplay()
+	if err != nil {
+		return err
 	}
-	if err == nil && len(r.wide.clashes) > 0 {
-		err = fmt.Errorf("%w: %d have the first 128 bits of another one", ErrWide, len(r.wide.clashes))
+	if err := r.wideReplay(); err != nil {
+		return err
 	}
-	return err
+	if len(r.wide.clashes) > 0 {
+		return fmt.Errorf("%w: %d have the first 128 bits of another one", ErrWide, len(r.wide.clashes))
+	}
+	return nil
 }
 
-// wideColumn reads identifiers, count in each row.
+// wideColumn reads identifiers, of which each row has count.
 func wideColumn(b *hdf5.Block, count int, path ...string) ([]wideE, error) {
 	column := make([]wideE, b.Rows*count)
 	for i, word := range wideWords {
@@ -107,8 +110,8 @@ func (r *reader) wideRows(bucket int64, path string, b *hdf5.Block) error {
 	return nil
 }
 
-// wideValues are the values that an entry has, wherever they are. A slot of zeros is
-// not used; of a spilled entry the second one leads to the values.
+// wideValues returns the values of an entry, wherever they are. A slot of zeros is
+// not used. If the entry is spilled, the second slot leads to the values.
 func (r *reader) wideValues(key wideE, slots [wideSlots]wideE, place rowPlace) (values []wideE, err error) {
 	pointer := slots[1]
 	spilled := slots[0] == wideE{} && pointer == wideE{pointer[0], 0, 0, key[0]} && pointer != wideE{}
@@ -233,7 +236,7 @@ func readWideHeader(log io.ReaderAt, size int64) (head, tail int64, err error) {
 	return int64(ends[0]), int64(ends[1]), nil
 }
 
-// wideRecordAt reads a record; errWideRecord: it is damaged.
+// wideRecordAt reads a record. The error is errWideRecord if the record is damaged.
 func (r *reader) wideRecordAt(log io.ReaderAt, at int64) (id wideTransaction, o operation, err error) {
 	var p [wideRecord]byte
 	if _, err := log.ReadAt(p[:], at); err != nil {

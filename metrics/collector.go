@@ -1,4 +1,4 @@
-// Package metrics gives the figures of a store, which cidstore.Metrics are, to
+// Package metrics exports the figures of a store, those of cidstore.Metrics, to
 // Prometheus. docs/METRICS.md lists them.
 package metrics
 
@@ -13,22 +13,22 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
-// Option is a choice of NewCollector.
+// Option is an option of NewCollector.
 type Option func(*collector)
 
-// WithLabels gives all metrics of a collector the same labels. They tell the stores of
-// one registry apart, and may be named anything but what a metric's own label is:
-// "operation" or "type".
+// WithLabels gives all metrics of a collector the same labels. They distinguish the
+// stores of one registry. They may have any name except those of the metrics' own
+// labels, "operation" and "type".
 func WithLabels(labels prometheus.Labels) Option {
 	return func(c *collector) { c.labels = maps.Clone(labels) }
 }
 
-// NewCollector returns a collector of the figures of s, which is registered by the
-// caller. Several stores are in one registry by labels:
+// NewCollector returns a collector of the figures of s. The caller registers it.
+// With labels, several stores can be in one registry:
 //
 //	registry.MustRegister(metrics.NewCollector(s, metrics.WithLabels(prometheus.Labels{"path": path})))
 //
-// After Close counters stay as they are, and gauges are left out.
+// After Close of the store, counters stay as they are, and gauges are left out.
 func NewCollector(s *cidstore.Store, options ...Option) prometheus.Collector {
 	c := &collector{store: s}
 	for _, option := range options {
@@ -47,20 +47,20 @@ type collector struct {
 	descs  []*prometheus.Desc // of families
 }
 
-// Describe is of prometheus.Collector.
+// Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range c.descs {
 		out <- d
 	}
 }
 
-// Collect is of prometheus.Collector.
+// Collect implements prometheus.Collector.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	m := c.store.Metrics()
 	c.send(&m, func(metric prometheus.Metric) { out <- metric })
 }
 
-// send makes metrics of m.
+// send makes the metrics of m.
 func (c *collector) send(m *cidstore.Metrics, out func(prometheus.Metric)) {
 	for i := range families {
 		f, desc := &families[i], c.descs[i]
@@ -94,7 +94,7 @@ func orInvalid(desc *prometheus.Desc, metric prometheus.Metric, err error) prome
 // to 2^mostBound, 64 s.
 const leastBound, mostBound = -16, 6
 
-// histogram is a native and a classic one in one: a server takes what it can.
+// histogram is a native and a classic histogram in one; a server takes what it can.
 func histogram(desc *prometheus.Desc, d *cidstore.Durations, began time.Time) prometheus.Metric {
 	counts, classic, below := map[int]int64{}, map[float64]uint64{}, d.Zero
 	for i, n := range d.Buckets {
@@ -124,7 +124,7 @@ type both struct {
 	classic prometheus.Metric
 }
 
-// Write is of prometheus.Metric.
+// Write implements prometheus.Metric.
 func (b both) Write(out *dto.Metric) error {
 	var plain dto.Metric
 	if err := b.classic.Write(&plain); err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
-// kind is a type of Prometheus.
+// kind is a type of metric in Prometheus.
 type kind string
 
 const (
@@ -16,7 +16,7 @@ const (
 	distribution kind = "histogram"
 )
 
-// family is what one name stands for.
+// family describes the metrics of one name.
 type family struct {
 	name, help string
 	kind       kind
@@ -72,7 +72,7 @@ func nowOfWriter(name, help string, value func(m *cidstore.Metrics) uint64) fami
 	return f
 }
 
-// ratioOfWriter is nowOfWriter of a share.
+// ratioOfWriter is nowOfWriter for a ratio.
 func ratioOfWriter(name, help string, value func(m *cidstore.Metrics) float64) family {
 	return family{name: name, help: help, kind: gauge, samples: func(m *cidstore.Metrics, add func(float64, ...string)) {
 		if m.Open && !m.ReadOnly {
@@ -81,7 +81,8 @@ func ratioOfWriter(name, help string, value func(m *cidstore.Metrics) float64) f
 	}}
 }
 
-// moment is a gauge that is a time, which stays after Close; left out where there is none.
+// moment is a gauge for a time. It stays after Close, and is left out if there is
+// no time yet.
 func moment(name, help string, value func(m *cidstore.Metrics) time.Time) family {
 	return family{name: name, help: help, kind: gauge, samples: func(m *cidstore.Metrics, add func(float64, ...string)) {
 		if t := value(m); !t.IsZero() {
@@ -95,7 +96,7 @@ func took(name, help string, times func(m *cidstore.Metrics) *cidstore.Durations
 	return family{name: name, help: help, kind: distribution, times: times}
 }
 
-// isOpen is 1 or 0, and stays after Close.
+// isOpen adds 1 or 0, also after Close.
 func isOpen(m *cidstore.Metrics, add func(float64, ...string)) {
 	if m.Open {
 		add(1)
@@ -104,7 +105,7 @@ func isOpen(m *cidstore.Metrics, add func(float64, ...string)) {
 	}
 }
 
-// logErrors are the failures of the log by type.
+// logErrors yields the failures of the log by type.
 func logErrors(m *cidstore.Metrics) iter.Seq2[string, uint64] {
 	return func(yield func(string, uint64) bool) {
 		_ = yield("write", m.WAL.Errors) && yield("replay", m.ReplayErrors) && yield("audit", m.WAL.AuditFailures)
@@ -113,7 +114,7 @@ func logErrors(m *cidstore.Metrics) iter.Seq2[string, uint64] {
 
 type figures = cidstore.Metrics
 
-// families are all names, in the order of docs/METRICS.md.
+// families are all metrics, in the order of docs/METRICS.md.
 var families = []family{
 	{name: "open", help: "Whether the store is open: 1, or 0 after Close.", kind: gauge, samples: isOpen},
 	moment("opened_timestamp_seconds", "When the store was opened and its counters began.", func(m *figures) time.Time { return m.Opened }),

@@ -2,7 +2,7 @@ package table
 
 import "encoding/binary"
 
-// undefined is the address of what is not there.
+// undefined is the address of what does not exist.
 const undefined = ^uint64(0)
 
 var le = binary.LittleEndian
@@ -10,7 +10,7 @@ var le = binary.LittleEndian
 // root is where the parts of the root group are.
 type root struct{ header, tree, heap int64 }
 
-// superblock makes one of version 0 (II.A).
+// superblock makes a superblock of version 0 (II.A).
 func superblock(group root, end int64) []byte {
 	p := []byte("\x89HDF\r\n\x1a\n")
 	p = append(p, 0, 0, 0, 0, 0, 8, 8, 0) // versions; sizes of addresses and of lengths
@@ -23,8 +23,8 @@ func superblock(group root, end int64) []byte {
 	return appendEntry(p, 0, group.header, 1, group.tree, group.heap)
 }
 
-// appendEntry appends an entry of a symbol table (III.C). The scratch pad of the root
-// group repeats where its parts are.
+// appendEntry appends an entry of a symbol table (III.C). The scratch pad in the
+// entry of the root group repeats the addresses of its parts.
 func appendEntry(p []byte, name uint64, header int64, cache uint32, scratch ...int64) []byte {
 	p = le.AppendUint64(p, name)
 	p = le.AppendUint64(p, uint64(header))
@@ -44,13 +44,13 @@ func padded(p []byte) []byte { return zeros(p, (len(p)+7)&^7) }
 
 const (
 	groupNode = 32 // most children of a node of a group's B-tree
-	chunkNode = 64 // and of one of chunks: what a superblock of version 0 implies
+	chunkNode = 64 // most children of one of chunks, as a superblock of version 0 implies
 )
 
 // writeGroup writes the root group: its names, the leaf that has them all, the B-tree
 // above that, and its header.
 func (w *Writer) writeGroup(headers []int64) (root, error) {
-	names := make([]byte, 8) // the empty name, of the first key
+	names := make([]byte, 8) // the empty name, which the first key has
 	leaf := append([]byte("SNOD"), 1, 0, byte(len(headers)), 0)
 	last := uint64(0)
 	for i, d := range w.datasets {
@@ -89,7 +89,7 @@ func nodeHead(kind, level byte, entries int, left, right uint64) []byte {
 	return le.AppendUint64(le.AppendUint64(p, left), right)
 }
 
-// child is what a node has of one below it: its first chunk, and its address.
+// child is what a node has of a node below it: its first chunk, and its address.
 type child struct {
 	chunk   int
 	address int64
@@ -144,8 +144,9 @@ func (w *Writer) writeLevel(d *Dataset, level byte, children []child) ([]child, 
 	return nodes, nil
 }
 
-// appendKey appends the key of a chunk: its size, no filter left out, its first row,
-// and the first byte of the element. Behind the last chunk there is one of no size.
+// appendKey appends the key of a chunk: its size, no filter left out, its first
+// row, and the first byte of the element. After the last chunk there is one more
+// key, of size 0.
 func (d *Dataset) appendKey(p []byte, chunk int) []byte {
 	size := uint32(0)
 	if chunk < len(d.chunks) {
@@ -156,13 +157,13 @@ func (d *Dataset) appendKey(p []byte, chunk int) []byte {
 	return le.AppendUint64(p, 0)
 }
 
-// message is one of an object header (IV.A.2).
+// message is a message of an object header (IV.A.2).
 type message struct {
 	kind byte
 	data []byte
 }
 
-// objectHeader makes one of version 1 (IV.A.1.a).
+// objectHeader makes an object header of version 1 (IV.A.1.a).
 func objectHeader(messages []message) []byte {
 	var body []byte
 	for _, m := range messages {
@@ -177,8 +178,8 @@ func objectHeader(messages []message) []byte {
 	return append(zeros(p, 16), body...)
 }
 
-// messages are those of a dataset: dataspace, type, fill value of zeros, layout,
-// filter and description.
+// messages returns the messages of a dataset: dataspace, type, fill value of zeros,
+// layout, filter and description.
 func (d *Dataset) messages(tree uint64) []message {
 	space := []byte{1, 1, 1, 0, 0, 0, 0, 0} // one dimension, with a maximum
 	space = le.AppendUint64(le.AppendUint64(space, d.rows), undefined)
@@ -195,7 +196,7 @@ func (d *Dataset) messages(tree uint64) []message {
 // number is the type of a u64 (IV.A.2.d).
 var number = []byte{0x10, 0, 0, 0, 8, 0, 0, 0, 0, 0, 64, 0}
 
-// datatype is that of the elements.
+// datatype returns the datatype of the elements.
 func (d *Dataset) datatype() []byte {
 	if len(d.fields) == 0 {
 		return number
@@ -205,7 +206,7 @@ func (d *Dataset) datatype() []byte {
 	for i, name := range d.fields {
 		p = append(p, padded([]byte(name+"\x00"))...)
 		p = le.AppendUint32(p, uint32(8*i))
-		p = append(zeros(p, len(p)+28), number...) // no array
+		p = append(zeros(p, len(p)+28), number...) // not an array
 	}
 	return p
 }

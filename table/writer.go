@@ -11,11 +11,12 @@ import (
 )
 
 const (
-	// firstChunk is where chunks begin, behind the superblock.
+	// firstChunk is where chunks begin, after the superblock.
 	firstChunk = 512
-	// usualChunk is the bytes of a chunk before it is packed.
+	// usualChunk is the size of a chunk before it is packed, in bytes.
 	usualChunk = 256 << 10
-	// leastRows is how many elements a chunk has at least, for who appends some.
+	// leastRows is the least number of elements of a chunk, so that appending a few
+	// of them makes no tiny chunks.
 	leastRows = 64
 	// maxDatasets is how many names the one leaf of the root group holds.
 	maxDatasets = 8
@@ -25,15 +26,16 @@ const (
 type Writer struct {
 	out      io.WriterAt
 	at       int64 // where the next bytes go
-	chunk    int   // bytes before it is packed
+	chunk    int   // size of a chunk before it is packed, in bytes
 	pack     bool
 	packed   bytes.Buffer
 	packer   *zlib.Writer
 	datasets []*Dataset
 }
 
-// NewWriter returns a Writer of an empty file. pack: chunks are packed by deflate,
-// which every HDF5 library reads; it makes them smaller, and much slower to write.
+// NewWriter returns a Writer of an empty file. With pack, chunks are packed by
+// deflate, which every HDF5 library reads; that makes them smaller, but much slower
+// to write.
 func NewWriter(out io.WriterAt, pack bool) *Writer {
 	w := &Writer{out: out, at: firstChunk, chunk: usualChunk, pack: pack}
 	if pack {
@@ -42,7 +44,7 @@ func NewWriter(out io.WriterAt, pack bool) *Writer {
 	return w
 }
 
-// Dataset is a dataset under way.
+// Dataset is a dataset that is being written.
 type Dataset struct {
 	w           *Writer
 	name        string
@@ -60,9 +62,9 @@ type stored struct {
 	size    uint32
 }
 
-// Dataset begins a dataset of the root group. Its elements are records of the fields,
-// or without fields numbers. Names are ASCII without NUL, those of datasets without a
-// slash; a file has up to 8 datasets.
+// Dataset begins a dataset of the root group. Its elements are records of the
+// fields, or, without fields, numbers. Names are ASCII without NUL; those of
+// datasets have no slash. A file has up to 8 datasets.
 func (w *Writer) Dataset(name, description string, fields ...string) (*Dataset, error) {
 	if len(w.datasets) == maxDatasets {
 		return nil, fmt.Errorf("dataset %s: there are %d already, and no more fit", name, maxDatasets)
@@ -74,13 +76,13 @@ func (w *Writer) Dataset(name, description string, fields ...string) (*Dataset, 
 	return d, nil
 }
 
-// width is the bytes of an element.
+// width is the size of an element, in bytes.
 func (d *Dataset) width() int { return 8 * max(len(d.fields), 1) }
 
 // Len is the number of elements so far.
 func (d *Dataset) Len() uint64 { return d.rows }
 
-// Append adds an element, its fields in order. After an error the file is of no use.
+// Append adds an element, its fields in order. After an error the file is useless.
 func (d *Dataset) Append(fields ...uint64) error {
 	for _, v := range fields {
 		d.chunk = binary.LittleEndian.AppendUint64(d.chunk, v)
@@ -92,7 +94,7 @@ func (d *Dataset) Append(fields ...uint64) error {
 	return d.flush()
 }
 
-// flush writes the chunk under way.
+// flush writes the present chunk.
 func (d *Dataset) flush() error {
 	data := d.chunk
 	d.chunk = d.chunk[:0]
@@ -127,8 +129,8 @@ func (w *Writer) write(p []byte) (address int64, err error) {
 	return address, err
 }
 
-// finish writes what is left of a dataset's data. If that is all, its one chunk is only
-// as long as it must be; else the last chunk is as long as the others.
+// finish writes the rest of a dataset's data. If the dataset has only this chunk,
+// it is only as long as needed; otherwise the last chunk is as long as the others.
 func (d *Dataset) finish() error {
 	if len(d.chunk) == 0 {
 		return nil
@@ -151,7 +153,7 @@ func (w *Writer) Close() error {
 	if _, err := w.write(make([]byte, -w.at&7)); err != nil {
 		return err
 	}
-	// The names of a group stand in order.
+	// The names of a group are in order.
 	slices.SortFunc(w.datasets, func(a, b *Dataset) int { return strings.Compare(a.name, b.name) })
 	headers := make([]int64, len(w.datasets))
 	for i, d := range w.datasets {

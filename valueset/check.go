@@ -8,14 +8,14 @@ import (
 )
 
 // Owned is a chunk that belongs to a set. A chunk of /values that no set owns is
-// damage that Check of sets cannot see: who checks a file compares with the index.
+// damage that Check of a set cannot see; to check a file, compare with the index.
 type Owned struct {
 	Class   int    // N: a row of /values/class_N; 65535: a node of /values/nodes
 	Number  uint64 // set id or node number
 	Address uint64
 }
 
-// Size is the bytes of the chunk.
+// Size is the size of the chunk, in bytes.
 func (o Owned) Size() int64 {
 	if o.Class == classTree {
 		return nodeSize
@@ -31,9 +31,9 @@ func (o Owned) Path() string {
 	return classPath(o.Class)
 }
 
-// Check reads all of a set of a key and holds it against the invariants of the
-// package and the HDF5 index. It reports every defect, visits each chunk that is
-// the set's, and returns the counts of the state.
+// Check reads all of a key's set and compares it with the invariants of the package
+// and the HDF5 index. It reports every defect, visits each chunk of the set, and
+// returns the counts of its state.
 func (t *Table) Check(set uint64, owner keys.E, visit func(Owned), report func(error)) (live, tombstones uint64) {
 	again := *t
 	again.always = true
@@ -52,10 +52,11 @@ func (t *Table) Check(set uint64, owner keys.E, visit func(Owned), report func(e
 	return s.state.count, s.state.tombs
 }
 
-// CheckPart verifies the set of an id, if there is one, as Check does, except that it
-// compares nothing with the HDF5 index; of a tree only what holds values from from on. It
-// ends after the first leaf for which, or before which, visit returned false, and returns from which value on the rest is; nil: there is
-// none.
+// CheckPart verifies the set of an id, if there is one, as Check does, but without
+// the HDF5 index. Of a tree it verifies only what may hold values that are not
+// below from. It ends after the first leaf for which, or before which, visit
+// returned false, and returns the value at which the rest begins, or nil if there
+// is none.
 func (t *Table) CheckPart(set uint64, from keys.E, visit func(Owned) bool, report func(error)) (next *keys.E) {
 	again := *t
 	again.always = true
@@ -73,9 +74,9 @@ func (t *Table) CheckPart(set uint64, from keys.E, visit func(Owned) bool, repor
 
 type checker struct {
 	Stored
-	visit  func(Owned) bool // false: the part is to end
+	visit  func(Owned) bool // false: the part ends
 	report func(error)
-	index  map[int]*hdf5io.Dataset // nil: it is not compared
+	index  map[int]*hdf5io.Dataset // nil: the index is not compared
 
 	from        keys.E  // leaves below it are not looked at
 	full, leafy bool    // visit ends the part; a leaf was visited
@@ -89,7 +90,7 @@ func (c *checker) all() {
 	if s.isTree() {
 		root := s.root()
 		c.tree(&root, int(s.state.depth), nil, nil)
-		if total := s.state.count + s.state.tombs; total <= MaxRow {
+		if total := s.state.count + s.state.tombs; total <= maxRow {
 			report(setError(set, s.state.at, "a tree of %d values, want a row", total))
 		}
 		return
@@ -110,7 +111,7 @@ func (c *checker) all() {
 	}
 }
 
-// owned reports a chunk, and holds the index against it.
+// owned reports a chunk, and compares it with the index.
 func (c *checker) owned(o Owned) {
 	c.full = !c.visit(o)
 	if c.index == nil {
@@ -135,7 +136,7 @@ func (c *checker) owned(o Owned) {
 }
 
 // tree checks the node n and all below it; lowest is its separator, nil for the
-// leftmost of its level, and next the separator behind it, nil for the rightmost.
+// leftmost of its level, and next the separator after it, nil for the rightmost.
 func (c *checker) tree(n *child, level int, lowest, next *keys.E) {
 	if next != nil && !less(c.from, *next) {
 		return
@@ -181,7 +182,7 @@ func (c *checker) tree(n *child, level int, lowest, next *keys.E) {
 }
 
 // leaf checks the values of a leaf: their order (V1), and that they are between
-// their separator and the next one (V4): then leaves do not overlap either.
+// their separator and the next one (V4), so that leaves do not overlap either.
 func (c *checker) leaf(n *child, b []byte, lowest, next *keys.E) error {
 	if err := checkValues(b, n.count, n.tombs); err != nil {
 		return n.bad("%w", err)
@@ -201,7 +202,7 @@ func (c *checker) leaf(n *child, b []byte, lowest, next *keys.E) error {
 	return nil
 }
 
-// States is how many set ids may have a state: no other is in use.
+// States is how many set ids may have a state; no other id is in use.
 func (t *Table) States() uint64 {
 	if t.states == nil {
 		return 0
@@ -209,8 +210,8 @@ func (t *Table) States() uint64 {
 	return t.states.Pages() * pageRows
 }
 
-// CheckUnused reports what is wrong with the states of all numSets ids, and returns how
-// many of them are unused; when ctx ends, so does it.
+// CheckUnused reports what is wrong with the states of all numSets ids, and returns
+// how many of them are unused. It ends early when ctx does.
 func (t *Table) CheckUnused(ctx context.Context, numSets uint64, report func(error)) (unused uint64) {
 	known := numSets
 	if t.states != nil { // no state lies beyond the chunk map

@@ -103,7 +103,7 @@ func TestChildRoundTrip(t *testing.T) {
 }
 
 func TestClasses(t *testing.T) {
-	for n := 1; n <= MaxRow; n++ {
+	for n := 1; n <= maxRow; n++ {
 		k := classOf(n)
 		if classes[k] < n || k > 0 && classes[k-1] >= n {
 			t.Fatalf("class %d for %d values", classes[k], n)
@@ -114,7 +114,7 @@ func TestClasses(t *testing.T) {
 	}
 	for n := range 1 << 16 {
 		k, ok := classIndex(uint16(n))
-		if ok && classes[k] != n || !ok && n <= MaxRow && classes[classOf(n)] == n {
+		if ok && classes[k] != n || !ok && n <= maxRow && classes[classOf(n)] == n {
 			t.Fatalf("index of class %d: %d, %v", n, k, ok)
 		}
 	}

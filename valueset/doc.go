@@ -5,15 +5,15 @@
 //	inline      up to Inline values, ascending, kept in the key's hash entry
 //	spilled     the values have a set of their own in the file, with a set id
 //	state       the set's row of /values/state: owner, counts, place, checksum
-//	row         a spilled set of up to MaxRow values: one chunk of a size class
+//	row         a spilled set of up to maxRow values: one chunk of a size class
 //	tree        a larger one: a B+tree of nodes, each a chunk of /values/nodes
 //	live        a value of the set
 //	tombstone   a value deleted from a spilled set and not yet compacted away
-//	promote     inline to spilled; demote: back
+//	promote     turn an inline set into a spilled one; demote is the opposite
 //
 // A key's set moves between the forms:
 //
-//	       fifth value            more than MaxRow
+//	       fifth value            more than maxRow
 //	inline ───────────▶ spilled row ───────────▶ spilled tree
 //	   ▲                    │  ▲                      │
 //	   └──── demote (≤ 4) ──┘  └──── compact ─────────┘
@@ -29,7 +29,7 @@
 //
 //	V1  live values ascend and differ; so do tombstones; no value is both;
 //	V2  a spilled set has at least one live value; an empty one does not exist;
-//	V3  up to MaxRow values, tombstones included, are a row, in the smallest class
+//	V3  up to maxRow values, tombstones included, are a row, in the smallest class
 //	    that holds them; more are a tree;
 //	V4  all values below a child are at least its separator and less than the
 //	    next child's; a separator is the first value below its child when written;

@@ -16,12 +16,12 @@ type item struct {
 type merger struct {
 	set    *Set
 	edits  []edit // sorted
-	report bool   // tell the set's owner what is removed
+	report bool   // call the set's onRemove for what is removed
 	base   []item // scratch: of one leaf
 	items  []item // result, ascending
 }
 
-// before is how many of sorted edits are of values below v.
+// before is how many of the sorted edits are for values below v.
 func before(edits []edit, v keys.E) int {
 	lo, hi := 0, len(edits)
 	for lo < hi {
@@ -35,8 +35,8 @@ func before(edits []edit, v keys.E) int {
 	return lo
 }
 
-// leaf appends to items what the edits make of the values in b, and tells
-// whether that differs from b.
+// leaf appends to items what the edits make of the values in b, and reports whether
+// that differs from b.
 func (m *merger) leaf(b []byte, count, tombs uint64, edits []edit) (changed bool) {
 	alive, deleted := split(b, count, tombs)
 	if m.set.compacted {
@@ -73,7 +73,7 @@ func (m *merger) leaf(b []byte, count, tombs uint64, edits []edit) (changed bool
 	return changed
 }
 
-// interleave makes one ascending list of two.
+// interleave merges two ascending lists into one.
 func (m *merger) interleave(alive, deleted values) []item {
 	base, j := m.base[:0], 0
 	for i := range alive.len() {
@@ -107,7 +107,7 @@ func (m *merger) apply(st status, e *edit) status {
 	return isDead
 }
 
-// all applies all edits to the whole base, in memory.
+// all applies all edits to all of the base, in memory.
 func (m *merger) all() ([]item, error) {
 	s := m.set
 	if !s.inFile {

@@ -2,8 +2,8 @@ package valueset
 
 import "github.com/cidstore/cidstore/keys"
 
-// Move writes the row of a set again, or those nodes of its tree, that lie from the
-// address from on, and the nodes above them. It is for sets that nothing else in the
+// Move moves the row of a set, or the nodes of its tree and those above them, if
+// they are at the address from or after it. It is for sets that nothing else in the
 // Tx changes; an unused one stays as it is.
 func (w *Writer) Move(set uint64, from int64) error {
 	st, page, err := w.base.state(set)
@@ -45,8 +45,8 @@ func (w *Writer) moveRow(s Stored, from uint64) error {
 	return w.setState(s.set, &st)
 }
 
-// moveNode returns what its parent says of c, which is level levels above the leaves,
-// when what is to be moved is.
+// moveNode moves what has to be moved of c and below it, and returns what its
+// parent then says of c, which is level levels above the leaves.
 func (w *Writer) moveNode(s Stored, c child, level int, from uint64) (_ child, moved bool, err error) {
 	moved = c.at+nodeSize > from
 	if level == 0 && !moved {
@@ -74,7 +74,7 @@ func (w *Writer) moveNode(s Stored, c child, level int, from uint64) (_ child, m
 	if !moved {
 		return c, false, nil
 	}
-	separator := c.separator // of a first child it may be lower than its own first
+	separator := c.separator // that of a first child may be lower than its own first separator
 	c, err = w.writeInner(c.node, kids)
 	c.separator = separator
 	return c, true, err

@@ -3,11 +3,11 @@ package valueset
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"sort"
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/crc32c"
 	"github.com/cidstore/cidstore/keys"
 )
 
@@ -84,12 +84,12 @@ func (n inner) child(i int) child {
 	}
 }
 
-// len is the number of used records: they come before all unused ones.
+// len is the number of used records, which come before all unused ones.
 func (n inner) len() int {
 	return sort.Search(fanOut, func(i int) bool { return binary.LittleEndian.Uint64(n[i*childSize+offChildAddress:]) == 0 })
 }
 
-// find is the child whose range holds v, among used ones: the last whose
+// find returns the child whose range holds v, among the used ones: the last whose
 // separator is not above v, or the first.
 func (n inner) find(v keys.E, used int) int {
 	lo, hi := 1, used // children below lo are at most v, those from hi on above
@@ -104,7 +104,7 @@ func (n inner) find(v keys.E, used int) int {
 	return lo - 1
 }
 
-// children decodes and judges all records.
+// children decodes and checks all records.
 func (n inner) children(c *child) ([]child, error) {
 	used, err := n.judge(c)
 	if err != nil {
@@ -117,8 +117,9 @@ func (n inner) children(c *child) ([]child, error) {
 	return list, nil
 }
 
-// judge tells how many records are used, if all are as they must be: order,
-// places, and that their counts make up those of the node itself, c.
+// judge returns how many records are used, after it has checked all of them: their
+// order, their addresses, and that their counts add up to those of the node itself,
+// c.
 func (n inner) judge(c *child) (used int, err error) {
 	used = n.len()
 	if used == 0 {
@@ -126,15 +127,15 @@ func (n inner) judge(c *child) (used int, err error) {
 	}
 	for _, b := range n[used*childSize:] {
 		if b != 0 {
-			return 0, c.bad("bytes behind its %d children, want zeros", used)
+			return 0, c.bad("bytes after its %d children, want zeros", used)
 		}
 	}
 	count, tombs := c.count, c.tombs // what is left for the children to come
 	for i := range used {
 		k := n.child(i)
 		switch {
-		case k.at == 0 || k.at%extentUnit != 0 || k.commit > c.commit:
-			return 0, c.bad("child %d at address %#x, of commit %d; want a multiple of %d and at most %d", i, k.at, k.commit, extentUnit, c.commit)
+		case k.at == 0 || k.at%hdf5io.ExtentUnit != 0 || k.commit > c.commit:
+			return 0, c.bad("child %d at address %#x, of commit %d; want a multiple of %d and at most %d", i, k.at, k.commit, hdf5io.ExtentUnit, c.commit)
 		case binary.LittleEndian.Uint32(n[i*childSize+offChildReserved:]) != 0:
 			return 0, c.bad("child %d: reserved bytes are not zero", i)
 		case i > 0 && !less(n.separator(i-1), k.separator):
@@ -162,7 +163,8 @@ func valueAt(b []byte, i int) keys.E {
 	return keys.E{High: binary.LittleEndian.Uint64(b), Low: binary.LittleEndian.Uint64(b[8:])}
 }
 
-// find is the index of the first value that is not below v, and whether it is v.
+// find returns the index of the first value that is not below v, and whether it is
+// v.
 func (b values) find(v keys.E) (int, bool) {
 	lo, hi := 0, b.len()
 	for lo < hi {
@@ -176,7 +178,8 @@ func (b values) find(v keys.E) (int, bool) {
 	return lo, lo < b.len() && b.at(lo) == v
 }
 
-// less is Compare < 0, in fewer instructions: it is the inner loop of everything here.
+// less is Compare < 0 in fewer instructions, as it is the inner loop of everything
+// here.
 func less(a, b keys.E) bool {
 	if a.High != b.High {
 		return a.High < b.High
@@ -184,14 +187,14 @@ func less(a, b keys.E) bool {
 	return a.Low < b.Low
 }
 
-// split is the live and the tombstoned values in the bytes of a row or leaf,
-// which holds at least as many.
+// split returns the live and the tombstoned values in the bytes of a row or leaf.
+// The caller has checked that the bytes hold so many.
 func split(b []byte, count, tombs uint64) (live, dead values) {
 	n := count * keys.Size
 	return values(b[:n]), values(b[n : n+tombs*keys.Size])
 }
 
-// checkValues judges the bytes of a row or leaf against V1, and that the rest is
+// checkValues checks that the bytes of a row or leaf obey V1, and that the rest is
 // zero.
 func checkValues(b []byte, count, tombs uint64) error {
 	live, dead := split(b, count, tombs)
@@ -209,31 +212,21 @@ func checkValues(b []byte, count, tombs uint64) error {
 	}
 	for _, c := range b[(count+tombs)*keys.Size:] {
 		if c != 0 {
-			return fmt.Errorf("bytes behind its %d values, want zeros", count+tombs)
+			return fmt.Errorf("bytes after its %d values, want zeros", count+tombs)
 		}
 	}
 	return nil
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // seed is the CRC32C of file_uuid, with which every checksum here begins.
 type seed uint32
 
-func newSeed(uuid [16]byte) seed { return seed(crc32.Checksum(uuid[:], castagnoli)) }
+func newSeed(uuid [16]byte) seed { return seed(crc32c.Sum(uuid[:])) }
 
 // checksum is the CRC32C of b seeded with the file, a set id or node number, and
-// the commit that wrote b. The two numbers are hashed here, byte by byte: a
-// buffer for crc32.Update would be an allocation.
+// the commit that wrote b.
 func (s seed) checksum(number, commit uint64, b []byte) uint32 {
-	c := ^uint32(s)
-	for _, v := range [...]uint64{number, commit} {
-		for range 8 {
-			c = castagnoli[byte(c)^byte(v)] ^ c>>8
-			v >>= 8
-		}
-	}
-	return crc32.Update(^c, castagnoli, b)
+	return crc32c.Extend(crc32c.ExtendUint64(crc32c.ExtendUint64(uint32(s), number), commit), b)
 }
 
 func valueType() hdf5io.Datatype {

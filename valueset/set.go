@@ -13,7 +13,7 @@ type form uint8
 const (
 	formEmpty  form = iota
 	formInline      // live
-	formRow         // live and dead, together up to MaxRow
+	formRow         // live and dead, together up to maxRow
 	formTree        // a base, and edits of it
 )
 
@@ -21,27 +21,28 @@ const (
 // order, each as if it were alone. It belongs to its Writer, which recycles it
 // in Save: do not use it afterwards. Not safe for concurrent use.
 //
-// Up to MaxRow values are changed in memory, at once. Edits of more are
-// collected, and Save merges them with the tree in one descent. What they do
-// need not be known before, with one exception: a delete that takes the last
-// live value takes the tombstones too. As long as there are fewer deletes than
-// live values in the base that cannot be; from then on, and where a method asks
-// for counts, the set is exact: every value that was edited is looked up.
+// Up to maxRow values are changed in memory, at once. Edits of a larger set are
+// collected, and Save merges them with the tree in one descent. What they do need
+// not be known before that, with one exception: a delete of the last live value
+// deletes the tombstones too. This cannot happen as long as there are fewer deletes
+// than live values in the base. From then on, and when a method asks for counts,
+// the set is exact: every value that was edited is looked up.
 type Set struct {
 	w        *Writer
 	key      keys.E
 	form     form
 	onRemove func(v keys.E, whole bool, ordinal int)
 	err      error  // the first failed read of a method that returns none; Save returns it
-	changed  bool   // since the file's version
+	changed  bool   // differs from what the file has
 	was      uint64 // live values before
-	ordinal  int    // of the operation under way, from 0; -1 before the first
+	ordinal  int    // of the present operation, from 0; -1 before the first
 
 	// What the file has: Save replaces or frees it.
 	spilled bool
 	stored  Stored
 
-	// Inline and row: the values. Tree that is not in the file: its base.
+	// Of an inline set and a row: the values. Of a tree that is not in the file:
+	// its base.
 	live, dead []keys.E
 
 	// Tree.
@@ -50,15 +51,15 @@ type Set struct {
 	removes   uint64 // deletes among the edits, while not exact
 	compacted bool   // tombstones of the base are gone
 	exact     bool
-	known     map[keys.E]status // exact: the values edited
+	known     map[keys.E]status // exact: of the values that were edited
 	lives     uint64            // exact: live values now
 	deads     uint64            // exact: tombstones now
 
 	stats Stats // of this set, added to the writer's by Save
 }
 
-// edit is one operation on one value of a tree. Edits are sorted by value, then
-// by the operation's ordinal, which are the upper bits of op.
+// edit is one operation on one value of a tree. Edits are sorted by value, then by
+// the operation's ordinal, which is in the upper bits of op.
 type edit struct {
 	value keys.E
 	op    uint64
@@ -80,13 +81,13 @@ func (s *Set) edit(v keys.E, kind uint64) {
 	s.changed = true
 }
 
-// OnRemove sets a function that is called for each value that was live and is
-// deleted, and once, with whole and a zero value, for a Clear of a key that had
-// values; ordinal says by which operation: calls of Add, Remove, Clear, Promote,
+// OnRemove sets a function that is called for each live value that is deleted, and
+// once, with whole set and a zero value, for a Clear of a key that had values.
+// ordinal is the number of the operation: calls of Add, Remove, Clear, Promote,
 // Demote and Compact are counted from 0. Calls of f come in the order of
-// operations, but for a tree: there those of single values may come in Save, in
-// order of their values, each as often as the value was deleted. f must not use
-// the Set.
+// operations. For a tree, however, those for single values may come in Save, in
+// order of the values, once for each time that the value was deleted. f must not
+// use the Set.
 func (s *Set) OnRemove(f func(v keys.E, whole bool, ordinal int)) { s.onRemove = f }
 
 func (s *Set) removed(v keys.E, whole bool, ordinal int) {
@@ -119,7 +120,7 @@ func (s *Set) TombstoneCount() uint64 {
 	return s.deads
 }
 
-// Err is the first error of Count and TombstoneCount, which return none.
+// Err is the first error of Count and TombstoneCount, which cannot return it.
 func (s *Set) Err() error { return s.err }
 
 func (s *Set) keep(err error) {
@@ -128,7 +129,7 @@ func (s *Set) keep(err error) {
 	}
 }
 
-// Values returns the live values, ascending; nil when there are none.
+// Values returns the live values, ascending; nil if there are none.
 func (s *Set) Values() ([]keys.E, error) {
 	if s.form != formTree {
 		return slices.Clone(s.live), nil
@@ -168,7 +169,7 @@ func (s *Set) Add(v keys.E) error {
 		s.form = formInline
 	case s.form == formInline && len(s.live) > Inline:
 		s.promote()
-	case len(s.live)+len(s.dead) > MaxRow:
+	case len(s.live)+len(s.dead) > maxRow:
 		s.form, s.inFile = formTree, false
 	}
 	return nil
@@ -190,8 +191,8 @@ func (s *Set) addToTree(v keys.E) error {
 	return nil
 }
 
-// Remove takes v out of the set: in a spilled set it leaves a tombstone. With
-// the last live value the set is gone, tombstones too.
+// Remove deletes v from the set. In a spilled set it leaves a tombstone. When the
+// last live value is deleted, the set and its tombstones are gone.
 func (s *Set) Remove(v keys.E) error {
 	s.ordinal++
 	if s.form == formTree {
@@ -256,7 +257,7 @@ func (s *Set) Clear() error {
 	return nil
 }
 
-// empty leaves a key without values.
+// empty makes s the set of a key without values.
 func (s *Set) empty() {
 	s.form, s.changed = formEmpty, true
 	s.live, s.dead = s.live[:0], s.dead[:0]
@@ -269,7 +270,7 @@ func (s *Set) dropEdits() {
 	s.lives, s.deads = 0, 0
 }
 
-// Promote makes an inline set a spilled one. A set without values stays away.
+// Promote makes an inline set a spilled one. A set without values stays as it is.
 func (s *Set) Promote() error {
 	s.ordinal++
 	if s.form == formInline {
@@ -309,7 +310,7 @@ func (s *Set) Demote() (bool, error) {
 	return true, nil
 }
 
-// Compact drops the tombstones.
+// Compact erases the tombstones.
 func (s *Set) Compact() error {
 	s.ordinal++
 	if s.form != formTree {
@@ -325,7 +326,8 @@ func (s *Set) Compact() error {
 	if err := s.resolve(); err != nil || s.deads == 0 {
 		return err
 	}
-	// From here on the edits say what became of each value, in place of how.
+	// From here on the edits say what each value has become, not what was done to
+	// it.
 	s.edits = s.edits[:0]
 	for v, st := range s.known {
 		kind := uint64(opAdd)
@@ -355,7 +357,7 @@ func (s *Set) baseDead() uint64 {
 	return uint64(len(s.dead))
 }
 
-// resolve makes a tree exact: it looks up every value edited so far. While the
+// resolve makes a tree exact: it looks up every value edited so far. As long as the
 // set was not exact it cannot have become empty.
 func (s *Set) resolve() error {
 	if s.exact {
@@ -390,7 +392,7 @@ func (s *Set) resolve() error {
 	return nil
 }
 
-// status is what an exact tree has become for v.
+// status returns what v is now in an exact tree.
 func (s *Set) status(v keys.E) (status, error) {
 	if st, edited := s.known[v]; edited {
 		return st, nil
@@ -415,7 +417,7 @@ func (s *Set) baseStatus(v keys.E) (status, error) {
 	return isAbsent, nil
 }
 
-// search is slices.BinarySearch in identifiers' order.
+// search is slices.BinarySearch in the order of identifiers.
 func search(list []keys.E, v keys.E) (int, bool) {
 	lo, hi := 0, len(list)
 	for lo < hi {

@@ -6,17 +6,17 @@ import (
 	"slices"
 )
 
-// Edits are sorted in two steps where there are many: dealt out by the first
-// bits in which their values differ, then each small heap is sorted by itself.
-// A million random ones take a third of the time that slices.SortFunc alone does.
+// Many edits are sorted in two steps: they are distributed by the first bits in
+// which their values differ, then each small heap is sorted by itself. For a
+// million random edits this takes a third of the time of slices.SortFunc.
 const (
 	dealFrom    = 4096 // fewer edits are sorted at once
-	heapEdits   = 8    // that a heap should have
+	heapEdits   = 8    // edits that a heap should have
 	maxDealBits = 16   // 2^16 heap ends take 256 KiB
 )
 
-// sorted returns the edits by value, then by order, in the same or another
-// slice. edits is not to be used afterwards.
+// sorted returns the edits sorted by value, then by order, in the same or another
+// slice. edits must not be used afterwards.
 func sorted(edits []edit) []edit {
 	if slices.IsSortedFunc(edits, compareEdits) {
 		return edits
@@ -45,7 +45,7 @@ func dealt(edits []edit) []edit {
 		low |= edits[i].value.Low ^ edits[0].value.Low
 	}
 	width := min(bits.Len(uint(len(edits)/heapEdits)), maxDealBits)
-	heap := func(e *edit) uint64 { // the next width bits from the first that differs on: in the order of values
+	heap := func(e *edit) uint64 { // width bits, beginning with the first that differs: heaps are in the order of values
 		if high != 0 {
 			return e.value.High << bits.LeadingZeros64(high) >> (64 - width)
 		}

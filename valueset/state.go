@@ -3,32 +3,32 @@ package valueset
 import (
 	"encoding/binary"
 
+	"github.com/cidstore/cidstore/ecc"
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/keys"
 )
 
 const (
-	// Inline is the most values that a hash entry holds; one more promotes.
-	Inline = 4
-	// MaxRow is the most values, tombstones included, that a row holds.
-	MaxRow = 1024
-
-	extentUnit = 64 // every address in the file is a multiple of it
+	// Inline is the most values that a hash entry holds; one more promotes the set.
+	Inline = ecc.Slots
+	// maxRow is the most values, tombstones included, that a row holds.
+	maxRow = 1024
 
 	classFree = 0
 	classTree = 65535
-	// maxDepth bounds the levels of inner nodes: with two children a node, the
-	// least that splits leave, it is far above 2^48 values of real trees.
+	// maxDepth bounds the levels of inner nodes. Nodes that split have at least two
+	// children, so a tree of this depth could hold more values than a file can.
 	maxDepth = 24
 )
 
-// classes are the sizes of rows, in values: each at most 1.5 times the one before.
+// classes are the sizes of rows, in values. Each is at most 1.5 times the one
+// before.
 const classCount = 16
 
 var classes = [classCount]int{6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024}
 
-// classOf is the index of the smallest class that holds n values, n up to MaxRow.
+// classOf is the index of the smallest class that holds n values, n up to maxRow.
 func classOf(n int) int {
 	i := 0
 	for classes[i] < n {
@@ -39,7 +39,7 @@ func classOf(n int) int {
 
 // classIndex finds a class by its size.
 func classIndex(size uint16) (int, bool) {
-	if size > MaxRow {
+	if size > maxRow {
 		return 0, false
 	}
 	i := classOf(int(size))
@@ -114,8 +114,8 @@ func parseState(b []byte) state {
 	}
 }
 
-// check judges a state that was parsed. end is the end of the file: a set has
-// 16 bytes of it for each value, which bounds what its counts can ask for.
+// check checks a state that was parsed. end is the end of the file: a set takes 16
+// bytes of it for each value, which bounds its counts.
 func (s *state) check(set, commit, end uint64) error {
 	bad := func(format string, args ...any) error { return setError(set, s.at, format, args...) }
 	if s.class == classFree {
@@ -141,8 +141,8 @@ func (s *state) check(set, commit, end uint64) error {
 		return bad("%d values and %d tombstones, want 1 or more and together up to %d", s.count, s.tombs, limit)
 	case s.sorted != s.count:
 		return bad("sorted_count %d, want %d", s.sorted, s.count)
-	case s.at == 0 || s.at%extentUnit != 0 || s.at >= end:
-		return bad("address %#x, want a multiple of %d below %#x", s.at, extentUnit, end)
+	case s.at == 0 || s.at%hdf5io.ExtentUnit != 0 || s.at >= end:
+		return bad("address %#x, want a multiple of %d below %#x", s.at, hdf5io.ExtentUnit, end)
 	case s.commit > commit:
 		return bad("written in commit %d, later than %d", s.commit, commit)
 	}

@@ -27,9 +27,9 @@ type Table struct {
 	always bool
 }
 
-// NewTable returns the sets of a view. With verifyAlways every row is verified
-// at each use and not at the first alone; nodes below the root of a tree are
-// verified at each use in any case.
+// NewTable returns the sets of a view. With verifyAlways every row is verified at
+// each use, not only at the first. Nodes below the root of a tree are verified at
+// each use in any case.
 func NewTable(view *hdf5io.View, uuid [16]byte, verifyAlways bool) (*Table, error) {
 	states, err := view.Dataset(statePath)
 	if err != nil {
@@ -38,7 +38,8 @@ func NewTable(view *hdf5io.View, uuid [16]byte, verifyAlways bool) (*Table, erro
 	return &Table{view: view, states: states, seed: newSeed(uuid), always: verifyAlways}, err
 }
 
-// page is the page of states that holds a set's; nil: no id of it is in use.
+// page returns the page of states that holds that of a set; nil if no id of the
+// page is in use.
 func (t *Table) page(set uint64) (*hdf5io.Page, error) {
 	if t.states == nil {
 		return nil, setError(set, 0, "there is no %s", statePath)
@@ -59,7 +60,7 @@ func (t *Table) page(set uint64) (*hdf5io.Page, error) {
 	return p, nil
 }
 
-// state reads and judges the state of a set id.
+// state reads and checks the state of a set id.
 func (t *Table) state(set uint64) (state, *hdf5io.Page, error) {
 	p, err := t.page(set)
 	if err != nil || p == nil {
@@ -70,13 +71,13 @@ func (t *Table) state(set uint64) (state, *hdf5io.Page, error) {
 	return s, p, s.check(set, t.view.Commit(), uint64(t.view.EndOfFile()))
 }
 
-// Owner tells which key a set id belongs to, and whether it is in use at all.
+// Owner returns the key that a set id belongs to, and whether the id is in use.
 func (t *Table) Owner(set uint64) (owner keys.E, used bool, err error) {
 	s, _, err := t.state(set)
 	return s.owner, s.class != classFree, err
 }
 
-// At returns the set of an id, whoever owns it, and whether there is one.
+// At returns the set of an id, whichever key owns it, and whether there is one.
 func (t *Table) At(set uint64) (s Stored, used bool, err error) {
 	st, p, err := t.state(set)
 	if err != nil || st.class == classFree {
@@ -85,8 +86,8 @@ func (t *Table) At(set uint64) (s Stored, used bool, err error) {
 	return Stored{table: t, page: p, set: set, state: st}, true, nil
 }
 
-// Open finds the set of a key by the id in its hash entry. A set that is unused
-// or belongs to another key is a corrupt error.
+// Open finds the set of a key by the id in its hash entry. It is a corrupt error if
+// the id is unused or its set belongs to another key.
 func (t *Table) Open(set uint64, owner keys.E) (Stored, error) {
 	s, p, err := t.state(set)
 	switch {
@@ -100,11 +101,11 @@ func (t *Table) Open(set uint64, owner keys.E) (Stored, error) {
 	return Stored{table: t, page: p, set: set, state: s}, nil
 }
 
-// Stored is a spilled set as its View has it. A value, valid while the View is
-// pinned, safe for concurrent use.
+// Stored is a spilled set as its View has it. It is valid while the View is pinned,
+// and safe for concurrent use.
 type Stored struct {
 	table *Table
-	page  *hdf5io.Page // its marks tell which rows and roots of its sets are verified
+	page  *hdf5io.Page // its marks say which rows and roots of its sets are verified
 	set   uint64
 	state state
 }
@@ -120,7 +121,8 @@ func (s Stored) Tombstones() uint64 { return s.state.tombs }
 
 func (s Stored) isTree() bool { return s.state.class == classTree }
 
-// Compactable reads what a compaction reads of a set, and returns what is wrong with it.
+// Compactable reads all that a compaction of the set would read, and returns the
+// first error.
 func (s Stored) Compactable() error {
 	if !s.isTree() {
 		_, err := s.row()
@@ -136,15 +138,21 @@ func (s Stored) compactable(c *child, level int) error {
 		return err
 	}
 	kids, err := inner(b).children(c)
+	if err != nil {
+		return err
+	}
 	for i := range kids {
-		if err == nil && kids[i].tombs > 0 {
-			err = s.compactable(&kids[i], level-1)
+		if kids[i].tombs == 0 {
+			continue
+		}
+		if err := s.compactable(&kids[i], level-1); err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
 }
 
-// row is the verified bytes of the set's row.
+// row returns the verified bytes of the set's row.
 func (s Stored) row() ([]byte, error) {
 	return s.verified(s.set, int(s.state.class)*keys.Size)
 }
@@ -167,21 +175,21 @@ func (s Stored) verified(number uint64, size int) ([]byte, error) {
 	return b, nil
 }
 
-// root is the tree's root node in the form of a child. Its separator is not known.
+// root returns the tree's root node in the form of a child, without a separator.
 func (s Stored) root() child {
 	return child{node: s.state.row, at: s.state.at, count: s.state.count, tombs: s.state.tombs, commit: s.state.commit, crc: s.state.crc}
 }
 
-// node reads the node c of a tree, level levels above its leaves, verified; the
-// root by way of the state, which remembers.
+// node reads and verifies the node c of a tree, which is level levels above its
+// leaves. That the root was verified is remembered with the state.
 func (s Stored) node(c *child, level int) ([]byte, error) {
 	if level == 0 && (c.count > leafValues || c.tombs > leafValues-c.count) {
 		return nil, c.bad("leaf with %d values and %d tombstones, limit %d", c.count, c.tombs, leafValues)
 	}
 	if c.at == s.state.at {
-		// The checksum of the state is that of its root, by number and commit.
+		// The state has the number, the commit and the checksum of its root.
 		if c.node != s.state.row || c.commit != s.state.commit || c.crc != s.state.crc {
-			return nil, c.bad("the root of %s stands below itself", setName(s.set))
+			return nil, c.bad("the root of %s is below itself", setName(s.set))
 		}
 		return s.verified(c.node, nodeSize)
 	}
@@ -196,7 +204,7 @@ func (s Stored) node(c *child, level int) ([]byte, error) {
 	return b, nil
 }
 
-// status is what a set knows of a value.
+// status is what a set knows about a value.
 type status uint8
 
 const (
@@ -205,7 +213,8 @@ const (
 	isDead // a tombstone
 )
 
-// Has reports whether v is a live value: one row, or one node a level.
+// Has reports whether v is a live value. It reads the row, or one node of each
+// level.
 func (s Stored) Has(v keys.E) (bool, error) {
 	st, err := s.status(v)
 	return st == isLive, err
@@ -263,9 +272,10 @@ func (s Stored) Append(dst []keys.E) ([]keys.E, error) {
 	return dst, err
 }
 
-// Each yields the live values from from on, ascending, until yield returns false
-// or an error, which Each returns. It reads a leaf at a time. With bad, it goes on
-// past nodes that are damaged, and calls bad with what is wrong with each.
+// Each yields the live values that are not below from, ascending, until yield
+// returns false or an error, which Each returns. It reads one leaf at a time. If
+// bad is not nil, Each passes over damaged nodes, and calls bad with what is wrong
+// with each.
 func (s Stored) Each(from keys.E, bad func(error), yield func(keys.E) (bool, error)) error {
 	return s.each(from, bad, func(alive values) (bool, error) {
 		for i := range alive.len() {
@@ -277,7 +287,7 @@ func (s Stored) Each(from keys.E, bad func(error), yield func(keys.E) (bool, err
 	})
 }
 
-// each visits the live values from from on in pieces.
+// each visits the live values that are not below from, in pieces.
 func (s Stored) each(from keys.E, bad func(error), visit func(values) (bool, error)) error {
 	if !s.isTree() {
 		b, err := s.row()
@@ -307,8 +317,8 @@ type walker struct {
 	visit func(values) (bool, error)
 }
 
-// walk visits the leaves below c from the one that holds from on. It ends: the
-// counts of children add up to their node's, and none is empty.
+// walk visits the leaves below c, beginning with the one that holds from. It always
+// ends, because the counts of children add up to their node's and none is empty.
 func (w *walker) walk(c *child, level int) (more bool, err error) {
 	b, err := w.node(c, level)
 	if err != nil {
@@ -322,7 +332,7 @@ func (w *walker) walk(c *child, level int) (more bool, err error) {
 	if err != nil {
 		return w.past(err)
 	}
-	var kid child // one for all: declared in the loop, each would be on the heap
+	var kid child // one for all children: declared in the loop, each would be on the heap
 	for i := n.find(w.from, used); i < used; i++ {
 		kid = n.child(i)
 		if more, err = w.walk(&kid, level-1); err != nil || !more {
@@ -332,7 +342,7 @@ func (w *walker) walk(c *child, level int) (more bool, err error) {
 	return true, nil
 }
 
-// past leaves a damaged node out, if that is wanted.
+// past passes over a damaged node if that is wanted.
 func (w *walker) past(err error) (more bool, _ error) {
 	if w.bad == nil {
 		return false, err

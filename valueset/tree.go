@@ -2,11 +2,11 @@ package valueset
 
 import "slices"
 
-// How full nodes are. Nodes that are touched together are packed anew when one
-// of them holds too much or too little; they would be rewritten in any case.
+// How full nodes are. Nodes that are touched together are packed again when one of
+// them holds too much or too little; they would be rewritten in any case.
 const (
 	leafFull   = leafValues * 9 / 10 // values of a leaf that is packed
-	leafLeast  = leafValues / 4      // fewer: packed with touched neighbours
+	leafLeast  = leafValues / 4      // with fewer, it is packed with touched neighbours
 	innerFull  = fanOut * 9 / 10
 	innerLeast = fanOut / 4
 )
@@ -54,8 +54,8 @@ func (t *treeEdit) save() (root child, depth int, err error) {
 }
 
 // children appends what the edits make of the children of c, an inner node level
-// levels above the leaves, and reports whether they differ. rightmost: c is the
-// last node of its level.
+// levels above the leaves, and reports whether they differ. rightmost says that c
+// is the last node of its level.
 func (t *treeEdit) children(dst []child, c *child, level int, edits []edit, rightmost bool) ([]child, bool, error) {
 	b, err := t.set.stored.node(c, level)
 	if err != nil {
@@ -92,7 +92,7 @@ func (t *treeEdit) children(dst []child, c *child, level int, edits []edit, righ
 	return dst, !slices.Equal(dst[start:], kids), nil
 }
 
-// run appends what replaces nodes that stand side by side and are all touched.
+// run appends what replaces nodes that are neighbours and are all touched.
 func (t *treeEdit) run(dst, nodes []child, level int, edits []edit, rightmost bool) ([]child, error) {
 	var list []child
 	var err error
@@ -174,7 +174,8 @@ func (t *treeEdit) inners(nodes []child, level int, edits []edit, rightmost bool
 }
 
 // packLeaves writes the items as leaves that end at ends. They take over the
-// numbers of the nodes that they replace; numbers that are left are gone.
+// numbers of the nodes that they replace; the rest of those numbers is not used
+// again.
 func (t *treeEdit) packLeaves(ends []int, numbers []uint64) ([]child, error) {
 	list := make([]child, len(ends))
 	for i := range ends {
@@ -198,7 +199,7 @@ func (t *treeEdit) packInner(kids []child, ends []int, numbers []uint64) ([]chil
 	return list, t.w.dropNodes(numbers)
 }
 
-// start is where part i begins, of parts that end at ends.
+// start returns where part i begins, of the parts that end at ends.
 func start(ends []int, i int) int {
 	if i == 0 {
 		return 0
@@ -206,8 +207,8 @@ func start(ends []int, i int) int {
 	return ends[i-1]
 }
 
-// fits reports whether parts may stay as they are: none too large or empty, and,
-// where there are several, none so small that it should join another.
+// fits reports whether parts may stay as they are: none is too large or empty, and
+// if there are several, none is so small that it should join another.
 func fits(ends []int, least, most int) bool {
 	if len(ends) == 1 {
 		least = 1
@@ -220,9 +221,9 @@ func fits(ends []int, least, most int) bool {
 	return true
 }
 
-// pieces cuts n elements into the fewest parts of up to full, or one of up to
-// most, and returns their ends. Parts are even; with appending all but the last
-// are full, because what comes next will go behind them.
+// pieces cuts n elements into the fewest parts of up to full, or one of up to most,
+// and returns their ends. Parts have equal sizes. With appending, all except the
+// last are full, because what comes next will go after them.
 func pieces(n, full, most int, appending bool) []int {
 	if n == 0 {
 		return nil

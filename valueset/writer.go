@@ -11,18 +11,15 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// unlimited is the maximum of a dimension that may grow for ever.
-const unlimited = ^uint64(0)
-
 // CreateDatasets makes the datasets of a new store's sets, empty.
 func CreateDatasets(tx *hdf5io.Tx) error {
 	if err := tx.CreateGroup(groupPath); err != nil {
 		return fmt.Errorf("value sets: create: %w", err)
 	}
 	specs := map[string]hdf5io.DatasetSpec{
-		statePath: {Type: stateType(), Dims: []uint64{0}, MaxDims: []uint64{unlimited}, Chunk: []uint32{pageRows},
-			Fletcher32: true, Map: 2,
-			Attributes: describe("value sets by set id: owner, counts and place", "row_address: bytes in the file; class: values of a row, 65535: a tree")},
+		statePath: {Type: stateType(), Dims: []uint64{0}, MaxDims: []uint64{hdf5io.Unlimited}, Chunk: []uint32{pageRows},
+			Fletcher32: true, Map: hdf5io.SecondMap,
+			Attributes: hdf5io.Described("value sets by set id: owner, counts and place", "row_address: bytes in the file; class: values of a row, 65535: a tree")},
 		nodesPath: valueRows(leafValues, "nodes of trees of values by node number; inner nodes hold child records"),
 	}
 	for _, n := range classes {
@@ -37,15 +34,8 @@ func CreateDatasets(tx *hdf5io.Tx) error {
 }
 
 func valueRows(n int, description string) hdf5io.DatasetSpec {
-	return hdf5io.DatasetSpec{Type: valueType(), Dims: []uint64{0, uint64(n)}, MaxDims: []uint64{unlimited, uint64(n)},
-		Chunk: []uint32{1, uint32(n)}, Attributes: describe(description, "128-bit identifiers, high and low 64 bits")}
-}
-
-func describe(description, units string) []hdf5io.Attribute {
-	text := func(name, s string) hdf5io.Attribute {
-		return hdf5io.Attribute{Name: name, Type: hdf5io.String(len(s)), Data: []byte(s)}
-	}
-	return []hdf5io.Attribute{text("description", description), text("units", units)}
+	return hdf5io.DatasetSpec{Type: valueType(), Dims: []uint64{0, uint64(n)}, MaxDims: []uint64{hdf5io.Unlimited, uint64(n)},
+		Chunk: []uint32{1, uint32(n)}, Attributes: hdf5io.Described(description, "128-bit identifiers, high and low 64 bits")}
 }
 
 // Stats is what a Writer did to the sets that it saved.
@@ -53,7 +43,7 @@ type Stats struct {
 	Promotions  uint64 // inline to spilled
 	Demotions   uint64 // spilled to inline
 	Compactions uint64 // that erased a tombstone
-	Tombstones  int64  // how many more there are in all spilled sets
+	Tombstones  int64  // how many more there are now in all spilled sets
 }
 
 // Writer changes sets in one Tx. Not safe for concurrent use. After an error of
@@ -67,11 +57,11 @@ type Writer struct {
 	states  *hdf5io.TxDataset
 	nodes   *hdf5io.TxDataset
 	classes [classCount]*hdf5io.TxDataset
-	grown   [classCount]bool // the class has a new row, whose id may be behind its last
+	grown   [classCount]bool // the class has a new row, whose id may be beyond its dimension
 	pages   map[uint64]*statePage
 
 	pool  []*Set
-	bytes []byte // scratch: a row or node
+	bytes []byte // scratch space for a row or node
 	stats Stats
 }
 
@@ -85,11 +75,11 @@ type statePage struct {
 type Counters struct {
 	Sets   uint64 // set ids: rows of /values/state
 	Unused uint64 // of them
-	Search uint64 // id at which the search for an unused one goes on, up to Sets
+	Search uint64 // id at which the next search for an unused one begins, up to Sets
 	Nodes  uint64 // first node number never used
 }
 
-// class is the class of a set of the page.
+// class returns the class of a set of the page.
 func (p *statePage) class(set uint64) uint16 {
 	return binary.LittleEndian.Uint16(p.data[set%pageRows*stateSize+offClass:])
 }
@@ -112,14 +102,14 @@ func NewWriter(tx *hdf5io.Tx, base *Table, c Counters) (*Writer, error) {
 		return nil, fmt.Errorf("value sets: %w", err)
 	}
 	return &Writer{tx: tx, base: base, states: states, Counters: c,
-		pages: map[uint64]*statePage{}, bytes: make([]byte, 0, MaxRow*keys.Size)}, nil
+		pages: map[uint64]*statePage{}, bytes: make([]byte, 0, maxRow*keys.Size)}, nil
 }
 
-// Evaluator returns a Writer without a transaction: its sets can be changed, to see
-// what becomes of them, but not saved.
+// Evaluator returns a Writer without a transaction. Its sets can be changed, to see
+// the result, but not saved.
 func (t *Table) Evaluator() *Writer { return &Writer{base: t} }
 
-// Stats tells what Save has done so far.
+// Stats returns what Save has done so far.
 func (w *Writer) Stats() Stats { return w.stats }
 
 // Empty returns the set of a key without values.
@@ -134,7 +124,7 @@ func (w *Writer) Empty(key keys.E) *Set {
 	return s
 }
 
-// Inline returns the set of a key whose values, in any order, are in its entry.
+// Inline returns the set of a key whose entry has its values, in any order.
 func (w *Writer) Inline(key keys.E, values []keys.E) *Set {
 	s := w.Empty(key)
 	s.live = append(s.live, values...)
@@ -150,8 +140,8 @@ func (w *Writer) Inline(key keys.E, values []keys.E) *Set {
 	return s
 }
 
-// Spilled returns the set of a key whose entry gives a set id. A set can be
-// saved once in a Tx.
+// Spilled returns the set of a key whose entry gives a set id. A set can be saved
+// only once in a Tx.
 func (w *Writer) Spilled(key keys.E, set uint64) (*Set, error) {
 	if p := w.pages[set/pageRows]; p != nil && p.dirty>>(set%pageRows)&1 != 0 {
 		return nil, fmt.Errorf("%s: changed in this transaction already", setName(set))
@@ -191,8 +181,8 @@ type Result struct {
 	Set     uint64 // set id, if spilled
 }
 
-// Save writes what has become of s, places in the file what is spilled, frees
-// what that replaces, and takes s back.
+// Save returns what s has become. It writes the values of a spilled set to the
+// file, frees what they replace, and takes s back for use by another key.
 func (w *Writer) Save(s *Set) (Result, error) {
 	r, err := w.save(s)
 	if err != nil {
@@ -217,7 +207,7 @@ func (w *Writer) save(s *Set) (Result, error) {
 		return Result{}, s.err
 	}
 	if w.tx == nil {
-		return Result{}, errors.New("the set is there to be evaluated")
+		return Result{}, errors.New("the set is only for evaluation")
 	}
 	r := Result{Was: s.was, Spilled: s.IsSpilled(), Set: s.stored.set}
 	if !s.changed && r.Spilled {
@@ -255,7 +245,7 @@ func (w *Writer) saveSpilled(s *Set, set uint64) (state, error) {
 	if s.form == formRow {
 		return w.saveRow(s, set, s.live, s.dead)
 	}
-	if s.exact && s.lives+s.deads <= MaxRow {
+	if s.exact && s.lives+s.deads <= maxRow {
 		m := merger{set: s, edits: sorted(s.edits)}
 		items, err := m.all()
 		if err != nil {
@@ -283,7 +273,7 @@ func (w *Writer) saveSpilled(s *Set, set uint64) (state, error) {
 		sorted: root.count, crc: root.crc, class: classTree, depth: uint16(depth)}, err
 }
 
-// saveRow writes live and dead as a row and drops what the set had before.
+// saveRow writes live and dead as a row and frees what the set had before.
 func (w *Writer) saveRow(s *Set, set uint64, live, dead []keys.E) (state, error) {
 	k := classOf(len(live) + len(dead))
 	d, err := w.class(k)
@@ -293,7 +283,7 @@ func (w *Writer) saveRow(s *Set, set uint64, live, dead []keys.E) (state, error)
 	size := classes[k] * keys.Size
 	b := appendValues(w.bytes[:0], live, dead)
 	used := len(b)
-	b = b[:size] // MaxRow values have room
+	b = b[:size] // maxRow values have room
 	clear(b[used:])
 	at, err := d.Write(b, set, 0)
 	if err != nil {
@@ -308,8 +298,8 @@ func (w *Writer) saveRow(s *Set, set uint64, live, dead []keys.E) (state, error)
 		sorted: uint64(len(live)), crc: w.base.seed.checksum(set, commit, b), class: uint16(classes[k])}, err
 }
 
-// dropStored frees the stored form of s, unless the new one, of a class, has
-// taken its place.
+// dropStored frees the stored form of s, unless the new one, which is of a class,
+// has replaced it in the index already.
 func (w *Writer) dropStored(s *Set, class int) error {
 	st := &s.stored.state
 	if st.class == classTree {
@@ -348,11 +338,11 @@ func (w *Writer) dropTree(s Stored, c *child, level int) error {
 	return w.dropNodes([]uint64{c.node})
 }
 
-// fewUnused is how many set ids there are for each unused one when these are so few that
-// a new id is better than a search for one of them.
+// fewUnused: if fewer than one set id in so many is unused, a new id is better than
+// a search for an unused one.
 const fewUnused = 16
 
-// newSet takes a set id: one that is unused, if they are many, or a new one.
+// newSet takes a set id: an unused one if there are many, otherwise a new one.
 func (w *Writer) newSet() (uint64, error) {
 	if w.Unused*fewUnused < w.Sets || w.Unused == 0 {
 		w.Sets++
@@ -361,7 +351,7 @@ func (w *Writer) newSet() (uint64, error) {
 	return w.unused()
 }
 
-// unused takes an unused set id. There is one.
+// unused takes an unused set id. The caller knows that there is one.
 func (w *Writer) unused() (uint64, error) {
 	for range w.Sets {
 		if w.Search >= w.Sets {
@@ -390,7 +380,7 @@ func (w *Writer) used(set uint64) (bool, error) {
 	return used, err
 }
 
-// release frees a spilled set that is spilled no more, and its id.
+// release frees a set that is no longer spilled, and its id.
 func (w *Writer) release(s *Set) error {
 	if err := w.dropStored(s, classFree); err != nil {
 		return err
@@ -400,8 +390,9 @@ func (w *Writer) release(s *Set) error {
 	return w.setState(s.stored.set, &state{})
 }
 
-// Renumber gives the set of a key an unused id, and returns it: for sets that nothing else
-// in the Tx changes. A set that is damaged stays as it is; the Tx may go on.
+// Renumber gives the set of a key an unused id, and returns it. It is for sets that
+// nothing else in the Tx changes. A damaged set stays as it is, and the Tx can
+// still be committed.
 func (w *Writer) Renumber(key keys.E, set uint64) (uint64, error) {
 	s, err := w.base.Open(set, key)
 	if err != nil {
@@ -439,7 +430,7 @@ func (w *Writer) Renumber(key keys.E, set uint64) (uint64, error) {
 	return id, w.setState(set, &state{})
 }
 
-// Drop frees a set that no key names, with its values and tombstones.
+// Drop frees a set that no key names, and its values and tombstones.
 func (w *Writer) Drop(set uint64) error {
 	stored, used, err := w.base.At(set)
 	if err != nil {
@@ -484,7 +475,7 @@ func (w *Writer) setState(set uint64, st *state) error {
 	return nil
 }
 
-// class is the dataset of a class, by its index.
+// class returns the dataset of a class, by the index of the class.
 func (w *Writer) class(k int) (*hdf5io.TxDataset, error) {
 	if w.classes[k] == nil {
 		d, err := w.tx.Dataset(classPath(classes[k]))
@@ -563,7 +554,7 @@ func (w *Writer) writeNode(c child, b []byte) (child, error) {
 		return child{}, err
 	}
 	used := len(b)
-	b = b[:nodeSize] // scratch has room for more
+	b = b[:nodeSize] // scratch is longer than a node
 	clear(b[used:])
 	var err error
 	if c.at, err = w.nodes.Write(b, c.node, 0); err != nil {
@@ -595,8 +586,9 @@ func (w *Writer) Flush() error {
 		if p.dirty == 0 {
 			continue
 		}
-		// A mark says that a row is verified: those of changed rows are not.
-		if err := w.states.WritePage(i, p.data[:], [2]uint64{^p.dirty, 0}); err != nil {
+		// A mark says that a row is verified, so the marks of changed rows are not
+		// kept.
+		if err := w.states.WritePage(i, p.data[:], hdf5io.Marks{^p.dirty, 0}); err != nil {
 			return fmt.Errorf("value sets: states %d: %w", i, err)
 		}
 	}
@@ -604,7 +596,7 @@ func (w *Writer) Flush() error {
 	return nil
 }
 
-// trim forgets the ids at the end of whose pages none is in use.
+// trim gives up the last pages of states if no id of them is in use.
 func (w *Writer) trim() error {
 	err := w.dropLastPages()
 	w.Search = min(w.Search, w.Sets)

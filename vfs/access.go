@@ -5,11 +5,11 @@ import (
 	"os"
 )
 
-// CopyAccess gives the file to the owner, group and permissions of the file from;
-// on Linux its POSIX access control list too, and never one that to had from its
-// directory. It does what it may, and the error says what it could not keep:
-// then nobody may do with to what he might not do with from, except the caller,
-// who owns it. On other file systems than the machine's it does nothing.
+// CopyAccess gives the file to the owner, group and permissions of the file from,
+// and on Linux its POSIX access control list too, in place of one that to has from
+// its directory. It does what it is permitted to do, and the error says what it
+// could not copy. Even then, nobody except the caller, who owns to, is allowed more
+// with to than with from. On file systems other than the machine's it does nothing.
 func CopyAccess(to, from File) error {
 	t, ok := to.(*osFile)
 	f, alike := from.(*osFile)
@@ -19,8 +19,8 @@ func CopyAccess(to, from File) error {
 	return copyAccess(t.f, f.f)
 }
 
-// Kind is the type and the permissions of what stands under name itself: a
-// symbolic link is not followed on the machine's file system, and others have none.
+// Kind returns the type and the permissions of what has the name itself. On the
+// machine's file system it does not follow a symbolic link; others have none.
 func Kind(on FS, name string) (fs.FileMode, error) {
 	if on == OS() {
 		info, err := os.Lstat(name)

@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// Access control lists have calls of their own here, and are not copied.
+// Access control lists have special calls on these systems, and are not copied.
 
 func accessList(*os.File) ([]byte, error) { return nil, nil }
 

@@ -9,7 +9,8 @@ import (
 // The list that extends the permissions of a file, as acl(5) has it.
 const accessListName = "system.posix_acl_access"
 
-// accessList is the file's list; nil: it has none, or its file system has no lists.
+// accessList returns the file's list; nil if it has none, or if its file system has
+// no lists.
 func accessList(f *os.File) ([]byte, error) {
 	for {
 		n, err := unix.Fgetxattr(int(f.Fd()), accessListName, nil)

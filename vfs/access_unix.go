@@ -55,6 +55,7 @@ func copyAccess(to, from *os.File) error {
 	return lost
 }
 
-// narrowed leaves the group what everybody has: it is not the group that the
-// permissions were meant for, or they are the bound of a list and not a group's.
+// narrowed reduces the permissions of the group to those of all others. The
+// permissions were meant for another group, or they are the mask of a list and not
+// those of a group.
 func narrowed(mode fs.FileMode) fs.FileMode { return mode & (0o707 | mode&0o007<<3) }

@@ -2,5 +2,5 @@ package vfs
 
 import "os"
 
-// copyAccess: a file has the access of its directory here.
+// copyAccess does nothing: on this system a file has the access of its directory.
 func copyAccess(_, _ *os.File) error { return nil }

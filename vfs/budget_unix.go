@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// addressSpace bounds what the mappings of this process take together, so that the
-// rest of the program, which ends when it gets no memory, always finds some.
+// addressSpace bounds the address space that the mappings of this process take
+// together. The rest of the program, which would end if it got no memory, always
+// finds some.
 type addressSpace struct {
 	measure func() int64 // bytes that mappings may take, asked once
 	mu      sync.Mutex   // guards the fields below
@@ -23,10 +24,10 @@ type addressSpace struct {
 // of all kinds by default.
 const mostMappings = 1 << 15
 
-// mappings is the account of all files of OS.
+// mappings counts the mappings of all files of OS.
 var mappings = addressSpace{measure: freeAddressSpace}
 
-// take takes n bytes for one mapping, and reports whether there are as many.
+// take takes n bytes for one mapping, and reports whether so many were left.
 func (a *addressSpace) take(n int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

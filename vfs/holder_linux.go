@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// lockHolder asks /proc. Byte range locks have no process there, and a whole-file
-// lock has the one that took it, which may have ended since, with its number given
-// to another. So whoever is named anywhere is looked at: the lock must be on one
-// of its descriptors.
+// lockHolder asks /proc. Byte range locks have no process there. A whole-file lock
+// has the process that took it, which may have ended, and its number may belong to
+// another process now. So every process that is named for the file is looked at:
+// the lock must be on one of its descriptors.
 func lockHolder(info Info, l Lock, likely int) int {
 	candidates := []int{likely}
 	table, _ := os.ReadFile("/proc/locks")
@@ -29,7 +29,8 @@ func lockHolder(info Info, l Lock, likely int) int {
 }
 
 // lockPIDs lists the processes that /proc/locks names for an inode of this number,
-// on any device: some file systems give other numbers to devices there than to stat.
+// on any device, because some file systems have other device numbers there than in
+// stat.
 func lockPIDs(table []byte, inode uint64) (pids []int) {
 	for line := range bytes.Lines(table) {
 		k, ok := parseLock(string(line))
@@ -49,8 +50,8 @@ type kernelLock struct {
 	start, end int64 // the last byte
 }
 
-// parseLock reads "1: FLOCK  ADVISORY  WRITE 6859 fe:00:9977877 0 EOF". Locks
-// that are waited for, marked by an arrow, are nobody's.
+// parseLock reads "1: FLOCK  ADVISORY  WRITE 6859 fe:00:9977877 0 EOF". Locks that
+// are only waited for, marked by an arrow, do not count.
 func parseLock(line string) (k kernelLock, ok bool) {
 	fields := strings.Fields(line)
 	if len(fields) != 8 {
@@ -78,12 +79,12 @@ func (k *kernelLock) conflicts(l Lock) bool {
 	return (k.kind == "OFDLCK" || k.kind == "POSIX") && k.start < l.Offset+l.Length && k.end >= l.Offset
 }
 
-// holdsLock reports whether one of a process's descriptors is of the file and has
-// a lock that conflicts with l. Kernels before 4.1 do not tell.
+// holdsLock reports whether a process has a descriptor of the file with a lock that
+// conflicts with l. Kernels before 4.1 do not say.
 func holdsLock(pid int, info Info, l Lock) bool {
 	dir := "/proc/" + strconv.Itoa(pid)
 	descriptors, err := os.ReadDir(dir + "/fd")
-	if err != nil { // it has ended, or belongs to somebody else, or there is no /proc
+	if err != nil { // it has ended, or belongs to another user, or there is no /proc
 		return false
 	}
 	for _, fd := range descriptors {

@@ -2,5 +2,5 @@
 
 package vfs
 
-// lockHolder: other systems do not say who holds a lock.
+// lockHolder returns 0: other systems do not say who holds a lock.
 func lockHolder(Info, Lock, int) int { return 0 }

@@ -39,8 +39,8 @@ var localFS = map[uint32]string{
 	0xe0f5e1e2:                 "erofs",
 }
 
-// remoteFS are named for messages; what is in neither table counts as remote
-// too.
+// remoteFS are listed for their names in messages; what is in neither table counts
+// as remote too.
 var remoteFS = map[uint32]string{
 	unix.NFS_SUPER_MAGIC:   "nfs",
 	unix.SMB_SUPER_MAGIC:   "smb",
@@ -69,7 +69,7 @@ func nameFileSystem(info *Info, magic uint32) {
 	if magic == unix.FUSE_SUPER_MAGIC {
 		info.FileSystem = fuseType(info.Device)
 		// A user-space driver over a block device of this machine (NTFS, exFAT);
-		// any other may be a network in disguise.
+		// any other may be a network file system.
 		info.Network = info.FileSystem != "fuseblk"
 		return
 	}
@@ -85,7 +85,7 @@ func nameFileSystem(info *Info, magic uint32) {
 }
 
 // fuseType finds the type under which the user-space file system dev is mounted:
-// "fuseblk", "fuse.sshfs", …; "fuse" if it cannot be told.
+// such as "fuseblk" or "fuse.sshfs"; "fuse" if it is not known.
 func fuseType(dev uint64) string {
 	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

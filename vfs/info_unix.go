@@ -47,7 +47,8 @@ func fillInfo(info *Info, st fs.FileInfo, sfs *unix.Statfs_t) {
 	fillFileSystem(info, sfs)
 }
 
-// unwrapPath takes the system's error out of os's, for another to wrap.
+// unwrapPath returns the system's error in an error of package os, to be wrapped
+// again.
 func unwrapPath(err error) error {
 	if pe, ok := err.(*fs.PathError); ok {
 		return pe.Err

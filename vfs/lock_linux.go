@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Byte ranges are open-file-description locks: like flock they belong to the
-// open file, and no close of another descriptor drops them as it does POSIX
-// locks. An exclusive one needs a file open for writing.
+// Byte ranges are open-file-description locks. Like flock they belong to the open
+// file; they are not dropped, as POSIX locks are, when another descriptor of the
+// file is closed. An exclusive one needs a file open for writing.
 
 func lockRange(fd uintptr, l Lock) error {
 	kind := int16(unix.F_RDLCK)
@@ -42,7 +42,7 @@ func flock(l Lock, kind int16) unix.Flock_t {
 	return unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: l.Offset, Len: l.Length}
 }
 
-// ofdError: kernels before 3.15 take the command for a mistake.
+// ofdError translates EINVAL: kernels before 3.15 do not know the command.
 func ofdError(err error) error {
 	if err == unix.EINVAL {
 		return ErrNotSupported

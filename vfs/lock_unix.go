@@ -4,9 +4,8 @@ package vfs
 
 import "golang.org/x/sys/unix"
 
-// lockWhole is flock: it belongs to the open file, so that a second open in the
-// same process is kept out too. The kernel converts a held lock by releasing it
-// first.
+// lockWhole is flock. It belongs to the open file, so it also keeps a second open
+// in the same process out. The kernel converts a held lock by releasing it first.
 func lockWhole(fd uintptr, exclusive bool) error {
 	how := unix.LOCK_SH | unix.LOCK_NB
 	if exclusive {

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// LockFileEx locks belong to the handle, and the system frees them with it,
-// though perhaps a moment after the death of a process. They keep other handles
-// from reading the bytes, so all of them lie past the end of any file.
+// LockFileEx locks belong to the handle, and the system frees them with it, though
+// perhaps a moment after the death of a process. They keep other handles from
+// reading the bytes, so all of them are past the end of any file.
 
 // wholeByte stands for the whole file: no Lock can name it.
 const wholeByte = uint64(1) << 63
@@ -25,8 +25,8 @@ func unlockRange(fd uintptr, l Lock) error {
 	return unlockBytes(fd, uint64(l.Offset), uint64(l.Length))
 }
 
-// lockBytes takes a lock, after giving up one that the handle has on the very
-// same bytes: a second one would count twice, or conflict with the first.
+// lockBytes takes a lock. It first gives up one that the handle has on the same
+// bytes: a second one would count twice, or conflict with the first.
 func lockBytes(fd uintptr, off, n uint64, exclusive bool) error {
 	if err := unlockBytes(fd, off, n); err != nil {
 		return err
@@ -58,9 +58,10 @@ func at(off uint64) *windows.Overlapped {
 	return &windows.Overlapped{Offset: uint32(off), OffsetHigh: uint32(off >> 32)}
 }
 
-// probeRange has no call of its own: it takes the lock and gives it back, and
-// where it cannot, halves the range until one byte is left. Others may meet the
-// lock in between and have to try again; the file's own locks count as held.
+// probeRange takes the lock and gives it back, because there is no call to probe
+// one. If it cannot take the lock, it halves the range until one byte is left. In
+// between, others may find the lock held and have to try again. The file's own
+// locks count as held.
 func probeRange(fd uintptr, l Lock) (held bool, first int64, err error) {
 	free := func(off, n uint64) (bool, error) {
 		err := addLock(fd, off, n, true)

@@ -13,18 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unixMapping is one reservation over the file: pages past the end of the file
-// become readable as the file grows.
+// unixMapping is one reservation of address space over the file. Pages past the end
+// of the file become readable as the file grows.
 type unixMapping struct {
 	f    *osFile
 	data []byte
-	// size is the file's size when last asked for; -1 after Close. It only saves
-	// calls: a View within it may fault all the same if the file shrank.
+	// size is the file's size when it was last asked for; -1 after Close. It only
+	// saves calls: if the file has shrunk since, a View within size may fault.
 	size atomic.Int64
 }
 
-// reserve32 bounds a reservation where addresses have 32 bits: the program needs
-// the rest of its two or three GiB.
+// reserve32 bounds a reservation if addresses have 32 bits, because the program
+// needs the rest of its two or three GiB.
 const reserve32 = 256 << 20
 
 func (f *osFile) Map(reserve int64) (Mapping, error) {
@@ -55,8 +55,8 @@ func (f *osFile) Map(reserve int64) (Mapping, error) {
 	}
 }
 
-// mapReserve sets reserve bytes of address space aside, if the process may have
-// as much.
+// mapReserve sets reserve bytes of address space aside, if the process may take so
+// many.
 func (f *osFile) mapReserve(reserve int64) (*unixMapping, error) {
 	if !mappings.take(reserve) {
 		return nil, errAddressSpace
@@ -72,7 +72,7 @@ func (f *osFile) mapReserve(reserve int64) (*unixMapping, error) {
 	return m, err
 }
 
-// errAddressSpace: the mappings of the process have taken what they may.
+// errAddressSpace: the mappings of the process have taken all that they may.
 var errAddressSpace = errors.New("the mapped files of this process take too much address space")
 
 // noMapError keeps the system's reason.
@@ -90,7 +90,8 @@ func (m *unixMapping) View(off, n int64) ([]byte, error) {
 	return m.data[off : off+n : off+n], nil
 }
 
-// refresh asks for the file's size again and tells why [off, off+n) cannot be seen.
+// refresh asks for the file's size again, and reports why [off, off+n) cannot be
+// seen.
 func (m *unixMapping) refresh(off, n int64) error {
 	old := m.size.Load()
 	if old < 0 {
@@ -110,7 +111,7 @@ func (m *unixMapping) refresh(off, n int64) error {
 	if n > reserved-off {
 		return ErrNoMap
 	}
-	m.size.CompareAndSwap(old, min(st.Size(), reserved)) // lost to another refresh, or to Close: as good
+	m.size.CompareAndSwap(old, min(st.Size(), reserved)) // another refresh, or Close, may come first; that is as good
 	return nil
 }
 
@@ -120,9 +121,9 @@ func (m *unixMapping) Close() error {
 	}
 	data := m.data
 	m.data = nil
-	err := unix.Munmap(data)
-	if err == nil {
-		mappings.give(int64(len(data)))
+	if err := unix.Munmap(data); err != nil {
+		return pathError("unmap", m.f.Name(), err)
 	}
-	return pathError("unmap", m.f.Name(), err)
+	mappings.give(int64(len(data)))
+	return nil
 }

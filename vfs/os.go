@@ -10,15 +10,16 @@ import (
 	"sync/atomic"
 )
 
-// The logic that all systems share. What differs stands in os_*.go, lock_*.go,
-// map_*.go and info_*.go: functions that take a descriptor.
+// The logic that all systems share. What differs is in os_*.go, lock_*.go, map_*.go
+// and info_*.go, as functions that take a descriptor.
 
 // OS returns the file system of the machine.
 func OS() FS { return osFS{} }
 
 type osFS struct{}
 
-// errNotRegular: a directory, device, pipe or socket stands where a file should.
+// errNotRegular: there is a directory, device, pipe or socket where a file should
+// be.
 var errNotRegular = errors.New("not a regular file")
 
 func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
@@ -27,12 +28,13 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 		return nil, noSpace(err)
 	}
 	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = pathError("open", name, errNotRegular)
-	}
 	if err != nil {
 		f.Close()
 		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		f.Close()
+		return nil, pathError("open", name, errNotRegular)
 	}
 	return &osFile{f: f}, nil
 }
@@ -49,9 +51,9 @@ func (osFS) Stat(name string) (Info, error) {
 // maxLinks is how many symbolic links may lead to a file.
 const maxLinks = 40
 
-// Target is the name of the file that name leads to by symbolic links, which need
-// not be there yet. Whoever puts a file in the place of another by its name needs it;
-// on other file systems than the machine's it is name itself.
+// Target returns the name of the file that name leads to by symbolic links; the
+// file need not exist. It is for callers that replace a file by its name. On file
+// systems other than the machine's, it returns name.
 func Target(on FS, name string) string {
 	if on != OS() {
 		return name
@@ -67,7 +69,7 @@ func Target(on FS, name string) string {
 		}
 		target = next
 	}
-	return name // a circle: whoever opens it is told
+	return name // a circle, which opening it will report
 }
 
 func (osFS) SyncDir(dir string) error { return noSpace(syncDir(dir)) }
@@ -77,7 +79,7 @@ func (osFS) SyncDir(dir string) error { return noSpace(syncDir(dir)) }
 // closed under a call.
 type osFile struct {
 	f *os.File
-	// noRangeSync: the file system refused a write that syncs its own range.
+	// noRangeSync: the file system has refused a write that syncs its own range.
 	noRangeSync atomic.Bool
 }
 
@@ -111,7 +113,7 @@ func (f *osFile) StartWriteback(off, n int64) {
 	if off < 0 || n <= 0 { // to the system a length of 0 means: to the end
 		return
 	}
-	// A hint: whatever went wrong will be said by the next sync.
+	// This is only a hint: the next sync will report what went wrong.
 	_ = f.control("writeback", func(fd uintptr) error { startWriteback(fd, off, n); return nil })
 }
 
@@ -121,8 +123,8 @@ func (f *osFile) Datasync() error { return f.control("fdatasync", datasync) }
 
 func (f *osFile) Sync() error { return noSpace(f.f.Sync()) }
 
-// allocateStep bounds one call to the system, in bytes: tmpfs undoes an
-// interrupted call, so a long one under frequent signals would never end.
+// allocateStep bounds one call to the system, in bytes. tmpfs undoes an interrupted
+// call, so a long one would never end under frequent signals.
 const allocateStep = 64 << 20
 
 func (f *osFile) Allocate(off, n int64) error {
@@ -143,9 +145,9 @@ func (f *osFile) Allocate(off, n int64) error {
 	return nil
 }
 
-// writeZeros gives [off, off+n) real space where the system has no call for it.
-// A block that reads as zeros may be a hole and is written; any other block has
-// its space already and is left alone.
+// writeZeros gives [off, off+n) real space if the system has no call for that. A
+// block that reads as zeros may be a hole and is written; any other block has its
+// space already.
 func (f *osFile) writeZeros(off, n int64) error {
 	const block = 4096
 	var data [block]byte
@@ -156,7 +158,7 @@ func (f *osFile) writeZeros(off, n int64) error {
 		if err != nil && err != io.EOF {
 			return err
 		}
-		if got == 0 { // past the end: nothing more to look at
+		if got == 0 { // past the end, where all is zero
 			piece = min(end-off, int64(len(zeros)))
 		}
 		if bytes.Equal(data[:got], zeros[:got]) {

@@ -4,8 +4,8 @@ package vfs
 
 import "errors"
 
-// No write of these systems syncs its own range alone, none can be asked to
-// begin writing one back, and the calls that reserve space do not fill holes.
+// These systems have no write that syncs only its own range, and no call that
+// begins to write a range back; their calls that reserve space do not fill holes.
 
 func writeSync(uintptr, []byte, int64) error { return errors.ErrUnsupported }
 
@@ -13,8 +13,8 @@ func startWriteback(uintptr, int64, int64) {}
 
 func allocate(uintptr, int64, int64) error { return errors.ErrUnsupported }
 
-// Byte ranges: POSIX locks are no stand-in, since the close of any descriptor of
-// the file drops them, and they conflict with flock.
+// There are no byte range locks. POSIX locks cannot replace them: closing any
+// descriptor of the file drops them, and they conflict with flock.
 
 func lockRange(uintptr, Lock) error { return ErrNotSupported }
 

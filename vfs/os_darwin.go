@@ -8,7 +8,8 @@ import (
 
 const mapNoReserve = unix.MAP_NORESERVE
 
-// datasync asks the disk to empty its own cache too, which fsync does not here.
+// datasync asks the disk to empty its own cache too, which fsync does not do on
+// this system.
 func datasync(fd uintptr) error {
 	err := retry(func() error {
 		_, err := unix.FcntlInt(fd, unix.F_FULLFSYNC, 0)

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const mapNoReserve = 0 // reservations of files cost nothing here
+const mapNoReserve = 0 // reservations of files cost nothing on this system
 
 func datasync(fd uintptr) error {
 	return retry(func() error { return unix.Fsync(int(fd)) })

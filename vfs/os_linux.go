@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writeSync writes p and makes it durable, and no other range of the file;
-// errors.ErrUnsupported: kernel or file system has no such write.
+// writeSync writes p and makes only this range of the file durable. The error is
+// errors.ErrUnsupported if kernel or file system has no such write.
 func writeSync(fd uintptr, p []byte, off int64) error {
 	for len(p) > 0 {
 		n, err := unix.Pwritev2(int(fd), [][]byte{p}, off, unix.RWF_DSYNC)

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFile does not wait for the other end of a named pipe, as a plain open would.
+// openFile does not wait for the other end of a named pipe, which a plain open
+// would do.
 func openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	return os.OpenFile(name, flag|unix.O_NONBLOCK, perm)
 }
@@ -31,7 +32,7 @@ func syncDir(dir string) error {
 	}
 	err = d.Sync()
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
-		err = nil // this file system keeps its names by itself, as well as it can
+		err = nil // this file system has no call for it, and keeps names as well as it can
 	}
 	if closeErr := d.Close(); err == nil {
 		err = closeErr

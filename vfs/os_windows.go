@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// shareAll lets an open file be renamed and removed, which os.OpenFile does not.
+// shareAll lets others rename and remove an open file, which os.OpenFile does not.
 const shareAll = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
 
 func openFile(name string, flag int, _ fs.FileMode) (*os.File, error) {
@@ -53,7 +53,8 @@ func allocate(uintptr, int64, int64) error { return errors.ErrUnsupported }
 
 func datasync(fd uintptr) error { return windows.FlushFileBuffers(windows.Handle(fd)) }
 
-// syncDir: NTFS keeps its names in a journal of its own; there is no call.
+// syncDir does nothing: NTFS keeps its names in a journal of its own, and there is
+// no call.
 func syncDir(dir string) error {
 	_, err := os.Stat(dir)
 	return err
@@ -64,8 +65,9 @@ func isNoSpace(err error) bool {
 		errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED) || errors.Is(err, windows.ERROR_FILE_TOO_LARGE)
 }
 
-// Map: a view here has the size that the file had, keeps the file from being
-// cut, and cannot be seen to grow; reading costs less than working around that.
+// Map always fails. On this system a view has the size that the file had, does not
+// grow with it, and keeps it from being cut. To read instead costs less than to
+// work around that.
 func (f *osFile) Map(int64) (Mapping, error) { return nil, pathError("map", f.Name(), ErrNoMap) }
 
 func statPath(name string) (Info, error) {
@@ -105,13 +107,13 @@ func statFD(fd uintptr, _ fs.FileInfo, info *Info) error {
 	var flags uint32
 	err := windows.GetVolumeInformationByHandle(h, nil, 0, nil, nil, &flags, &system[0], uint32(len(system)))
 	if err != nil {
-		info.Network = true // cannot be told: not known to be local
+		info.Network = true // not known to be local
 		return nil
 	}
 	info.FileSystem = windows.UTF16ToString(system[:])
 	info.ReadOnly = flags&windows.FILE_READ_ONLY_VOLUME != 0
 
-	// The final path of a file on another machine begins so, whatever drive
+	// The final path of a file on another machine begins like this, whichever drive
 	// letter led there.
 	var path [windows.MAX_LONG_PATH]uint16
 	n, err := windows.GetFinalPathNameByHandle(h, &path[0], uint32(len(path)), 0)

@@ -92,11 +92,10 @@ func (f *file) WriteSync(p []byte, off int64) error {
 		return pathError("write", f.name, err)
 	}
 	defer f.fs.mu.Unlock()
-	err := f.write(p, off)
-	if err == nil {
-		err = f.sync(SyncRange, off, int64(len(p)))
+	if err := f.write(p, off); err != nil {
+		return pathError("write", f.name, err)
 	}
-	return pathError("write", f.name, err)
+	return pathError("write", f.name, f.sync(SyncRange, off, int64(len(p))))
 }
 
 // sync makes [off, off+n) durable, or fails as FailSync said.

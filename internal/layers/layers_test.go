@@ -21,7 +21,7 @@ const module = "github.com/cidstore/cidstore"
 
 // rows: a package imports only packages of rows above its own.
 var rows = []string{
-	"internal/invariants internal/corrupt internal/seedbug internal/oracle internal/layers internal/formatdoc",
+	"internal/invariants internal/corrupt internal/crc32c internal/seedbug internal/oracle internal/layers internal/formatdoc",
 	"keys ecc vfs table",
 	"hdf5io hdf5 internal/errfs internal/crashfs",
 	"bucket directory safeh5",
@@ -38,8 +38,8 @@ var testOnly = []string{"internal/oracle", "internal/errfs", "internal/crashfs"}
 
 // blind have no business with packages that their row would allow.
 var blind = map[string]string{
-	"ecc":              "internal/invariants internal/corrupt internal/seedbug",
-	"keys":             "internal/invariants internal/corrupt internal/seedbug",
+	"ecc":              "internal/invariants internal/corrupt internal/crc32c internal/seedbug",
+	"keys":             "internal/invariants internal/corrupt internal/crc32c internal/seedbug",
 	"hdf5io":           "keys ecc",
 	"safeh5":           "keys ecc table internal/invariants internal/seedbug",
 	"legacy":           "vfs hdf5io internal/invariants internal/seedbug bucket directory valueset gc",
