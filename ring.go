@@ -115,6 +115,9 @@ func (s *Store) growRing(size int64) (grown bool, err error) {
 		r.walAddress, r.walSize, r.walFirst = uint64(address), uint64(size), s.log.Next()
 		return nil
 	})
+	if errors.Is(err, ErrNoSpace) && s.file.Failed() == nil {
+		return false, nil // there is room, but not in one piece
+	}
 	if err != nil {
 		return false, s.writeFailed(err)
 	}

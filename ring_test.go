@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/wal"
@@ -120,4 +121,54 @@ func TestLogFollowsDearOperations(t *testing.T) {
 	if one < 0.5 || many > 0.4 {
 		t.Error("want half of the data of one key or more, and less of those of many")
 	}
+}
+
+// TestLogNeedsOnePiece: a disk that is full, with room for a log of the size that a new store has, but
+// not in one piece, refuses no batch that a shorter log takes.
+func TestLogNeedsOnePiece(t *testing.T) {
+	const size, pieces = 60 << 10, 16
+	c := newScenario(t, 1, mediumOptions)
+	c.open()
+	c.close()
+	c.open() // with a short log
+	each := func(f func(m *merge, name string, i int) error) {
+		c.do(func() error {
+			return c.store.exclusively(func() error {
+				return c.store.change(func(m *merge) (err error) {
+					for i := range pieces {
+						err = errors.Join(err, f(m, fmt.Sprintf("/piece_%d", i), i))
+					}
+					return err
+				})
+			})
+		})
+	}
+	each(func(m *merge, name string, i int) error {
+		_, err := m.tx.CreateDataset(name, hdf5io.DatasetSpec{Type: hdf5io.Uint(1), Dims: []uint64{size}, Zero: true})
+		return err
+	})
+	each(func(m *merge, name string, i int) error { // each second one goes
+		if i%2 == 1 {
+			return nil
+		}
+		return m.tx.Remove(name)
+	})
+	c.do(func() error { return c.store.exclusively(c.store.pack) })
+	c.fs.SetCapacity(use(t, c.fs))
+	start := c.options(c.fs).startBytes
+	if free, longest := c.store.file.Space().Free, c.store.file.Longest(); free < 3*start || longest >= start {
+		t.Fatalf("%d bytes free, the longest piece has %d, want many pieces below %d", free, longest, start)
+	}
+	for i := range uint64(20) {
+		var ops []wal.Op // more than a third of the log that Close has left
+		for k := range 4 * i {
+			ops = append(ops, ins(k, i), del(k+1))
+		}
+		c.apply(ops...)
+	}
+	if err := c.store.Shrink(t.Context()); err != nil {
+		t.Errorf("Shrink: %v", err)
+	}
+	mustDo(t, c.same())
+	c.close()
 }
