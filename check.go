@@ -66,6 +66,7 @@ func (s *Store) Check(ctx context.Context) (*CheckReport, error) {
 	if err != nil && report.DefectCount == 0 && ctx.Err() == nil {
 		report.add(err)
 	}
+	_ = v.Close() // who commits waits for snapshots, and the log waits for who commits
 	if report.LogFrames, err = s.checkLog(); errors.Is(err, ErrClosed) {
 		return report, err
 	} else if err != nil {

@@ -32,9 +32,7 @@ func (s *Store) Shrink(ctx context.Context) error {
 
 // shrink is Shrink; checkpointing is held.
 func (s *Store) shrink(ctx context.Context) error {
-	open := 0
-	s.snapshots.Range(func(any, any) bool { open++; return true })
-	if open > 0 {
+	if open := s.openSnapshots(); open > 0 {
 		return fmt.Errorf("shrink: %d snapshots are open: %w", open, ErrSpacePinned)
 	}
 	if err := s.checkpointAll(ctx); err != nil {
@@ -45,7 +43,7 @@ func (s *Store) shrink(ctx context.Context) error {
 		if err := s.fillGaps(ctx); err != nil {
 			return err
 		}
-		s.file.DrainOlder()
+		s.drainReads()
 		return s.file.Trim(s.closedReserve(), s.adoptRoot)
 	})
 	switch {
@@ -60,6 +58,18 @@ func (s *Store) shrink(ctx context.Context) error {
 	return nil
 }
 
+// openSnapshots is how many snapshots are open.
+func (s *Store) openSnapshots() (open int) {
+	s.snapshots.Range(func(any, any) bool { open++; return true })
+	return open
+}
+
+// drainReads waits for reads of older roots that are under way. Whoever has a snapshot
+// keeps its root for longer, and may wait for Shrink meanwhile.
+func (s *Store) drainReads() {
+	s.file.DrainOlder(func() bool { return s.openSnapshots() > 0 })
+}
+
 // fillGaps moves the end of the file into its gaps until that no longer makes it end
 // earlier.
 func (s *Store) fillGaps(ctx context.Context) error {
@@ -67,7 +77,7 @@ func (s *Store) fillGaps(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s.file.DrainOlder() // what reads under way hold could not be moved, nor given back
+		s.drainReads() // what reads under way hold could not be moved, nor given back
 		if err := s.pack(); err != nil {
 			return err
 		}

@@ -3,10 +3,16 @@ package cidstore
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/vfs"
 )
 
 // gappy opens a store of many megabytes of which most keys are deleted.
@@ -138,4 +144,70 @@ func TestShrinkRefused(t *testing.T) {
 		t.Errorf("beside Close: %v", err)
 	}
 	refused(ErrClosed)
+}
+
+// TestShrinkWaitsForNoSnapshot: Shrink, which holds up checkpoints and so writes, waits for
+// reads under way, and not for a snapshot that is taken meanwhile: its owner may be waiting
+// for Shrink. The time is that of the bubble.
+func TestShrinkWaitsForNoSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hook := &aloneHook{FS: crashfs.New(crashfs.Options{FileLimit: 8 << 20})}
+		o := smallOptions(hook)
+		o.quarantine = -1
+		s, err := Open(crashPath, o)
+		mustDo(t, err)
+		for part := range uint64(3) {
+			var b Batch
+			for k := range uint64(2000) {
+				if part == 2 {
+					b.Delete(FromUint64(k))
+				} else {
+					b.Insert(FromUint64(part*2000+k), FromUint64(k))
+				}
+				if b.Len() == 100 {
+					mustDo(t, s.Apply(&b))
+					b.Reset()
+				}
+			}
+		}
+		mustDo(t, s.Maintain(t.Context()))
+		before := s.state.Load().view.Commit()
+		var v *Snapshot
+		hook.alone = func() { hook.alone = nil; v, err = s.Snapshot() }
+		began := time.Now()
+		mustDo(t, s.Shrink(t.Context()), err)
+		if took := time.Since(began); took >= time.Second {
+			t.Errorf("Shrink took %v", took)
+		}
+		if after := s.state.Load().view.Commit(); v == nil || after <= before+1 {
+			t.Errorf("snapshot %p, commits %d to %d: Shrink moved nothing", v, before, after)
+		}
+		mustDo(t, v.Close(), s.Close())
+	})
+}
+
+// aloneHook calls alone when the whole file is locked by its opener alone.
+type aloneHook struct {
+	vfs.FS
+	alone func()
+}
+
+type aloneHookFile struct {
+	vfs.File
+	fs *aloneHook
+}
+
+func (h *aloneHook) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := h.FS.OpenFile(name, flag, perm)
+	return &aloneHookFile{f, h}, err
+}
+
+func (f *aloneHookFile) TryLock(l vfs.Lock) error {
+	if err := f.File.TryLock(l); err != nil {
+		return err
+	}
+	if l.Whole && l.Exclusive && f.fs.alone != nil {
+		f.fs.alone()
+	}
+	return nil
 }

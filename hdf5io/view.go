@@ -192,23 +192,27 @@ func (f *File) Drain() {
 	}
 }
 
-// drainMost is how often DrainOlder looks, which takes about a second.
-const drainMost = 20_000
+// drainMost is how long DrainOlder waits at most.
+const drainMost = time.Second
 
-// DrainOlder waits until no View except the newest is pinned, for about a second at
-// most. That is enough for reads that are running, but not for readers that keep a
-// View.
-func (f *File) DrainOlder() {
-	newest := f.view.Load()
-	for range drainMost {
-		f.space.mu.Lock()
-		pinned := slices.ContainsFunc(f.space.views, func(v *View) bool { return v != newest && v.pinned() })
-		f.space.mu.Unlock()
-		if !pinned {
+// DrainOlder waits until no View except the newest is pinned, for a second at most, and no
+// longer than until kept reports that a reader keeps a View: it is for reads under way.
+func (f *File) DrainOlder(kept func() bool) {
+	newest, over := f.view.Load(), time.After(drainMost)
+	for f.olderPinned(newest) && !kept() {
+		select {
+		case <-over:
 			return
+		default:
+			time.Sleep(drainPoll)
 		}
-		time.Sleep(drainPoll)
 	}
+}
+
+func (f *File) olderPinned(newest *View) bool {
+	f.space.mu.Lock()
+	defer f.space.mu.Unlock()
+	return slices.ContainsFunc(f.space.views, func(v *View) bool { return v != newest && v.pinned() })
 }
 
 func (f *File) anyPinned() bool {
