@@ -245,6 +245,29 @@ func ExampleStore_Maintain() {
 	// Output: 100 1 0 <nil>
 }
 
+// Space tells why a file is larger than its data: here a snapshot holds what commits
+// have freed since.
+func ExampleStore_Space() {
+	s, remove := words()
+	defer remove()
+	v, err := s.Snapshot()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer v.Close()
+	for i := range uint64(3) {
+		if err := s.Insert(cidstore.FromString("dog"), cidstore.FromUint64(i)); err != nil {
+			log.Fatal(err)
+		}
+		if err := s.Checkpoint(context.Background()); err != nil {
+			log.Fatal(err)
+		}
+	}
+	p, err := s.Space()
+	fmt.Println(p.Pinned > 0, p.OldestPin < p.Commit, err)
+	// Output: true true <nil>
+}
+
 // Commits bring the directory into the form that its size asks for.
 func ExampleStore_MigrateDirectory() {
 	s, remove := words()

@@ -173,6 +173,9 @@ func TestFaultReaders(t *testing.T) {
 				return fmt.Errorf("refresh: %w", err)
 			}
 		}
+		if _, err := s.Space(); err != nil {
+			return err
+		}
 		_, err = s.Check(context.Background())
 		return err
 	}

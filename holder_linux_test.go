@@ -94,3 +94,41 @@ sys.stdin.read()`
 		})
 	}
 }
+
+// pinByPython holds the root of a commit, as python/cidstore.py does; with the whole-file
+// lock too it can be named.
+const pinByPython = `
+import fcntl, struct, sys
+f = open(sys.argv[3], "rb")
+if sys.argv[1] == "named":
+    fcntl.flock(f, fcntl.LOCK_SH)
+fcntl.fcntl(f, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, (1 << 61) + int(sys.argv[2]), 1, 0))
+print("locked", flush=True)
+sys.stdin.read()`
+
+// TestPinHolder: who holds an old root is named, if the system says it.
+func TestPinHolder(t *testing.T) {
+	for _, how := range []string{"named", "nameless"} {
+		t.Run(how, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "s.h5")
+			w, err := Open(path, &Options{GCInterval: -1})
+			mustDo(t, err)
+			defer w.Close()
+			rounds(t, w, 2)
+			commit := w.state.Load().view.Commit()
+			pid := held(t, path, "/usr/bin/python3", "-c", pinByPython, how, fmt.Sprint(commit))
+			if how != "named" {
+				pid = 0
+			}
+			rounds(t, w, 3)
+			r, err := Open(path, &Options{ReadOnly: true})
+			mustDo(t, err)
+			defer r.Close()
+			for _, s := range []*Store{w, r} {
+				if p := spaceOf(t, s); p.OldestPin != commit || p.OldestPinHolder != pid {
+					t.Errorf("%+v, want commit %d held by %d", p, commit, pid)
+				}
+			}
+		})
+	}
+}

@@ -298,6 +298,7 @@ func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*
 		err = nil
 	}
 	s.noteGrowth(root.EndOfFile(), int64(r.walSize))
+	s.seen.add(root.Commit(), s.opts.Clock())
 	return v, err
 }
 

@@ -3,6 +3,7 @@ package hdf5io
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/cidstore/cidstore/internal/seedbug"
@@ -33,6 +34,21 @@ func Holder(info vfs.Info, readOnly bool, likely int) int {
 		}
 	}
 	return vfs.LockHolder(info, lockShared, likely)
+}
+
+// PinHolder returns the number of the process that holds the root of a commit, older
+// than the newest: this one if a View is of it, or else whom the system names; 0: it
+// cannot be told. See vfs.LockHolder.
+func (f *File) PinHolder(commit uint64, info vfs.Info) int {
+	f.space.mu.Lock()
+	here := slices.ContainsFunc(f.space.views, func(v *View) bool { return v.slot.commit == commit })
+	f.space.mu.Unlock()
+	if here {
+		return vfs.ProcessID()
+	}
+	held := pinLock(commit)
+	held.Exclusive = true
+	return vfs.LockHolder(info, held, 0)
 }
 
 func pinLock(commit uint64) vfs.Lock {

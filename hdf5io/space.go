@@ -74,6 +74,58 @@ func (f *File) Space() Space {
 	return out
 }
 
+// Space is what a file that is open for reading says of itself: as a writer that opened
+// it now would find it. The caller has pinned v. What the newest commit freed is limbo.
+// If somebody holds an older root than a slot names, everything that v does not reach is
+// pinned, for which of it that root reaches is nowhere written: beside a writer at work
+// that is the most that it can be.
+func (v *View) Space() (Space, error) {
+	f := v.file
+	info, err := f.file.Info()
+	if err != nil {
+		return Space{}, err
+	}
+	free, err := v.freeMap()
+	if err != nil {
+		return Space{}, err
+	}
+	pair, err := readSlots(f.file)
+	if err != nil {
+		return Space{}, err
+	}
+	older := v.slot.commit
+	for _, s := range pair.slots {
+		if s != nil {
+			older = min(older, s.commit)
+		}
+	}
+	oldest, err := f.outsidePin(v.slot.commit)
+	if errors.Is(err, vfs.ErrNotSupported) { // there a writer keeps readers out
+		oldest, err = v.slot.commit, nil
+	}
+	if err != nil {
+		return Space{}, err
+	}
+	f.space.mu.Lock()
+	for _, own := range f.space.views {
+		oldest = min(oldest, own.slot.commit)
+	}
+	f.space.mu.Unlock()
+	out := Space{Size: info.Size, OldestPin: oldest}
+	free.free = appendExtent(free.free, extent{v.slot.endOfFile, uint64(max(info.Size, v.EndOfFile())) - v.slot.endOfFile})
+	out.Limbo = int64(sumExtents(free.freed))
+	all := int64(sumExtents(free.free))
+	if oldest < older {
+		out.Pinned, out.Limbo = all+out.Limbo, 0
+		return out, nil
+	}
+	for _, e := range free.free {
+		out.Free += int64(e.usable())
+	}
+	out.Shards = all - out.Free
+	return out, nil
+}
+
 func (s *space) setSlotCommit(i int, commit uint64) {
 	s.mu.Lock()
 	s.slots[i] = commit

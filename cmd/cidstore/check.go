@@ -16,7 +16,7 @@ type verdict struct {
 	DeletionRows uint64   `json:"deletion_rows"`
 	Chunks       uint64   `json:"chunks"`
 	UsedBytes    int64    `json:"used_bytes"`
-	FreeBytes    int64    `json:"free_bytes"`
+	UnusedBytes  int64    `json:"unused_bytes"`
 	DefectCount  int      `json:"defect_count"`
 	Defects      []string `json:"defects"` // the first thousand
 }
@@ -104,6 +104,6 @@ func (p *program) printVerdict(path string, r *cidstore.CheckReport, found cidst
 	if err != nil {
 		outcome = fmt.Sprintf("corrupt, %d defects", v.DefectCount)
 	}
-	return p.result(nil, "%s: %s: %d keys, %d values, %d groups, %d buckets, %d runs, %d waiting entries, %d spilled sets, %d tombstones, %d chunks, %d pending batches, %d bytes used, %d free",
-		path, outcome, v.Keys, v.Values, v.Groups, v.Buckets, v.Runs, v.WaitingEntries, v.SpilledSets, v.Tombstones, v.Chunks, v.PendingBatches, v.UsedBytes, v.FreeBytes)
+	return p.result(nil, "%s: %s: %d keys, %d values, %d groups, %d buckets, %d runs, %d waiting entries, %d spilled sets, %d tombstones, %d chunks, %d pending batches, %d bytes used, %d unused",
+		path, outcome, v.Keys, v.Values, v.Groups, v.Buckets, v.Runs, v.WaitingEntries, v.SpilledSets, v.Tombstones, v.Chunks, v.PendingBatches, v.UsedBytes, v.UnusedBytes)
 }

@@ -29,8 +29,16 @@ func (p *program) statCommand() *cobra.Command {
 		Use:   "stat STORE",
 		Short: "Print figures of the file and the store",
 		Long: `Stat prints figures of the file and the store. What opening gets over is a note on
-standard error, as with check. How many bytes are free only check counts, which reads
-everything; shrink --estimate does so too.
+standard error, as with check.
+
+The file is the sum of live_bytes, which the newest root reaches, log_bytes and dead_bytes.
+These are free_bytes, which can be used again, limbo_bytes, which a later commit frees, and
+pinned_bytes, which somebody who reads an old root keeps from being used. The commit of the
+oldest such root is oldest_pin, which is the newest commit if there is none; else follow
+oldest_pin_holder, the process that reads it, or "another program" where the system does not
+say which, and oldest_pin_seconds, for how long this command has seen it: see --watch. Beside a
+reader of an old root all of dead_bytes counts as pinned, as for a writer that opens the
+store; a writer that is at work may know that some of it is free.
 
 With --journal it prints, in place of figures, the last 128 things that maintenance did to
 the store, oldest first, one a line: when it was over, what was done (merge, halve,
@@ -135,12 +143,12 @@ func figures(ctx context.Context, path string, s *cidstore.Store) ([]figure, err
 	if err != nil {
 		return nil, err
 	}
-	size, err := fileSize(path)
+	space, err := s.Space()
 	if err != nil {
 		return nil, err
 	}
 	m := s.Metrics()
-	return []figure{
+	list := []figure{
 		{"keys", f.Keys},
 		{"values", f.Values},
 		{"groups", f.Groups},
@@ -153,11 +161,34 @@ func figures(ctx context.Context, path string, s *cidstore.Store) ([]figure, err
 		{"directory_size", m.DirectorySize},
 		{"directory_mode", s.DirectoryMode()},
 		{"format_version", cidstore.FormatVersion},
-		{"file_bytes", size},
-		{"log_bytes", m.WALBytes},
+		{"file_bytes", space.File},
+		{"live_bytes", space.Live},
+		{"log_bytes", space.Log},
+		{"dead_bytes", space.Free + space.Limbo + space.Pinned},
+		{"free_bytes", space.Free},
+		{"limbo_bytes", space.Limbo},
+		{"pinned_bytes", space.Pinned},
 		{"pending_operations", m.PendingOperations},
 		{"commit", m.Commit},
 		{"corrected_masks", m.CorrectedMasks},
 		{"last_scrub", lastScrub(m.LastScrub)},
-	}, nil
+	}
+	return append(list, pinFigures(&space)...), nil
+}
+
+// pinFigures are those of the oldest root that somebody holds, or the newest.
+func pinFigures(space *cidstore.Space) []figure {
+	oldest := figure{"oldest_pin", space.OldestPin}
+	if space.OldestPin == space.Commit {
+		return []figure{oldest}
+	}
+	holder := any("another program")
+	if space.OldestPinHolder != 0 {
+		holder = fmt.Sprintf("process %d", space.OldestPinHolder)
+	}
+	return []figure{
+		oldest,
+		{"oldest_pin_holder", holder},
+		{"oldest_pin_seconds", int64(time.Since(space.OldestPinSeen).Seconds())},
+	}
 }

@@ -31,10 +31,15 @@ func (w *watcher) next(ts *testscript.TestScript) (figures map[string]any) {
 	return figures
 }
 
-// scriptWatch starts stat --watch, and goes on when it has printed figures.
+// scriptWatch starts stat --watch, and goes on when it has printed figures. In WATCHER is
+// the number of its process.
 func scriptWatch(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "watch STORE")
-	w := &watcher{cmd: exec.Command("cidstore", "stat", "--json", "--watch=20ms", ts.MkAbs(args[0])), messages: new(bytes.Buffer)}
+	need(ts, neg, args, 1, "watch STORE [INTERVAL]")
+	interval := "20ms"
+	if len(args) > 1 {
+		interval = args[1]
+	}
+	w := &watcher{cmd: exec.Command("cidstore", "stat", "--json", "--watch="+interval, ts.MkAbs(args[0])), messages: new(bytes.Buffer)}
 	out, err := w.cmd.StdoutPipe()
 	ts.Check(err)
 	w.cmd.Stderr = w.messages
@@ -42,6 +47,7 @@ func scriptWatch(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() { w.cmd.Process.Kill(); w.cmd.Wait() })
 	w.lines = bufio.NewScanner(out)
 	w.next(ts)
+	ts.Setenv("WATCHER", strconv.Itoa(w.cmd.Process.Pid))
 	*ts.Value(watcherKey{}).(*watcher) = *w
 }
 
