@@ -42,7 +42,7 @@ func (s *Store) compact() error {
 		}
 		before = from
 		s.file.PlaceInGaps(true)
-		err = s.writeAgain(from, false)
+		err = s.writeAgain(from, false, nil)
 		s.file.PlaceInGaps(false)
 		if err != nil {
 			return err
@@ -54,24 +54,25 @@ func (s *Store) compact() error {
 // writeAllAgain leaves a small store without gaps.
 func (s *Store) writeAllAgain() error {
 	s.file.PlaceAtEnd(true)
-	err := s.writeAgain(0, true)
+	err := s.writeAgain(0, true, nil)
 	s.file.PlaceAtEnd(false)
 	if err != nil {
 		return err
 	}
-	return s.writeAgain(0, false) // also where the disk has no room for the first step
+	return s.writeAgain(0, false, nil) // also where the disk has no room for the first step
 }
 
 // writeAgain writes once what lies from an address on, unless the file would have to
-// grow for that and may not. Where it cannot be done the file stays as it was.
-func (s *Store) writeAgain(from int64, grow bool) error {
+// grow for that and may not. Where it cannot be done the file stays as it was. moved, if it
+// is not nil, is told after each part how many bytes are placed so far.
+func (s *Store) writeAgain(from int64, grow bool, moved func(bytes int64)) error {
 	before := s.file.Space().Size
 	m, err := s.begin()
 	if err != nil {
 		return err
 	}
 	defer m.tx.Abort()
-	err = m.moveFrom(from)
+	err = m.moveFrom(from, moved)
 	if err == nil && !grow && s.file.Space().Size > before {
 		return nil
 	}
@@ -91,8 +92,11 @@ func (s *Store) writeAgain(from int64, grow bool) error {
 }
 
 // moveFrom writes again what lies from an address on, and folds the groups that have
-// something there; 0: all of them.
-func (m *merge) moveFrom(from int64) error {
+// something there; 0: all of them. moved is that of writeAgain.
+func (m *merge) moveFrom(from int64, moved func(bytes int64)) error {
+	if moved == nil {
+		moved = func(int64) {}
+	}
 	return guard(func() error {
 		if err := m.tx.MoveFrom(from, "/deletion_log", "/directory"); err != nil {
 			return err
@@ -107,6 +111,7 @@ func (m *merge) moveFrom(from int64) error {
 			if err != nil {
 				return err
 			}
+			moved(m.tx.Placed())
 		}
 		if err := m.buckets.MoveRuns(from); err != nil {
 			return err
@@ -115,6 +120,7 @@ func (m *merge) moveFrom(from int64) error {
 			if err := m.sets.Move(set, from); err != nil {
 				return err
 			}
+			moved(m.tx.Placed())
 		}
 		return nil
 	})

@@ -22,16 +22,32 @@ const (
 // to wait when the log is full. The log keeps its size until Close. Shrink stops between
 // two steps when ctx is done, or the store is closed; what is done by then is done. What
 // it does is committed step by step, as everything is: it can be killed at any moment.
-func (s *Store) Shrink(ctx context.Context) error {
+//
+// Space says, before it begins, about how long the file will be.
+func (s *Store) Shrink(ctx context.Context) error { return s.ShrinkWith(ctx, nil) }
+
+// ShrinkOptions are the choices of one Shrink. nil and zero fields mean the defaults.
+type ShrinkOptions struct {
+	// Progress is told how many bytes of about how many are moved. Shrink calls it while
+	// commits wait, and waits for it: it must not use the store.
+	Progress func(done, total int64)
+}
+
+// ShrinkWith is Shrink with options.
+func (s *Store) ShrinkWith(ctx context.Context, options *ShrinkOptions) error {
+	progress := noProgress
+	if options != nil && options.Progress != nil {
+		progress = options.Progress
+	}
 	ctx, cancel := s.during(ctx)
 	defer cancel()
 	s.collecting.Lock() // a collection has a view of its own
 	defer s.collecting.Unlock()
-	return s.ended(s.exclusively(func() error { return s.shrink(ctx) }))
+	return s.ended(s.exclusively(func() error { return s.shrink(ctx, progress) }))
 }
 
 // shrink is Shrink; checkpointing is held.
-func (s *Store) shrink(ctx context.Context) error {
+func (s *Store) shrink(ctx context.Context, progress func(done, total int64)) error {
 	if open := s.openSnapshots(); open > 0 {
 		return fmt.Errorf("shrink: %d snapshots are open: %w", open, ErrSpacePinned)
 	}
@@ -40,7 +56,7 @@ func (s *Store) shrink(ctx context.Context) error {
 	}
 	before, began := s.file.Space().Size, s.opts.Clock()
 	alone, err := s.file.Alone(func() error {
-		if err := s.fillGaps(ctx); err != nil {
+		if err := s.fillGaps(ctx, progress); err != nil {
 			return err
 		}
 		s.drainReads()
@@ -72,35 +88,57 @@ func (s *Store) drainReads() {
 
 // fillGaps moves the end of the file into its gaps until that no longer makes it end
 // earlier.
-func (s *Store) fillGaps(ctx context.Context) error {
+func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) error {
+	done, total := int64(0), int64(0)
 	for before := int64(math.MaxInt64); ; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		s.drainReads() // what reads under way hold could not be moved, nor given back
 		if err := s.pack(); err != nil {
 			return err
 		}
-		gaps, err := s.file.Gaps()
-		live := s.liveBytes()
-		if err != nil || gaps < max(shrinkLeast, live/shrinkShare) {
+		if before == math.MaxInt64 { // the first time
+			behind, err := s.file.UsedFrom(s.liveBytes()) // where the file should have ended; the log too
+			if err != nil {
+				return err
+			}
+			total = min(behind, s.liveBytes())
+			progress(done, total)
+		}
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		from, err := s.file.Squeeze(squeezeMost)
-		if err != nil || from >= before {
+		from, err := s.squeeze()
+		if err != nil {
 			return err
+		}
+		if from >= before {
+			progress(total, total)
+			return nil
 		}
 		before = from
 		s.file.PlaceInGaps(true)
 		err = s.moveRing(from)
 		if err == nil {
-			err = s.writeAgain(from, false)
+			start := done
+			err = s.writeAgain(from, false, func(bytes int64) {
+				done = min(start+bytes, total)
+				progress(done, total)
+			})
 		}
 		s.file.PlaceInGaps(false)
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// squeeze is from where on the file should be moved into its gaps, or math.MaxInt64 if
+// these are not worth it.
+func (s *Store) squeeze() (from int64, err error) {
+	gaps, err := s.file.Gaps()
+	if err != nil || gaps < max(shrinkLeast, s.liveBytes()/shrinkShare) {
+		return math.MaxInt64, err
+	}
+	return s.file.Squeeze(squeezeMost)
 }
 
 // moveRing makes a log that is as large as the data ask for in place of one that is

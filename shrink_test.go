@@ -211,3 +211,45 @@ func (f *aloneHookFile) TryLock(l vfs.Lock) error {
 	}
 	return nil
 }
+
+// TestShrinkProgress: Space says beforehand about how long the file will be, a writer and a
+// reader the same, and progress goes from nothing to everything.
+func TestShrinkProgress(t *testing.T) {
+	s, model := gappy(t, &Options{GCInterval: -1})
+	space, err := s.Space()
+	mustDo(t, err)
+	reader, err := Open(s.path, &Options{ReadOnly: true})
+	mustDo(t, err)
+	if p, err := reader.Space(); err != nil || p.Shrunk != space.Shrunk {
+		t.Errorf("a reader expects %+v, %v, the writer %+v", p, err, space)
+	}
+	mustDo(t, reader.Close())
+	steps, last, whole := 0, int64(0), int64(-1)
+	mustDo(t, s.ShrinkWith(t.Context(), &ShrinkOptions{Progress: func(done, total int64) {
+		if steps++; done < last || done > total || whole >= 0 && total != whole || steps == 1 && done != 0 {
+			t.Errorf("call %d: %d of %d after %d of %d", steps, done, total, last, whole)
+		}
+		last, whole = done, total
+	}}))
+	if steps < 3 || last != whole || whole == 0 {
+		t.Errorf("%d calls, the last: %d of %d", steps, last, whole)
+	}
+	mustHold(t, s, model)
+	mustDo(t, s.Close())
+	info, err := os.Stat(s.path)
+	mustDo(t, err)
+	if off, most := info.Size()-space.Shrunk, space.Shrunk/10+2*shrinkLeast; off > most || -off > most {
+		t.Errorf("%d bytes, expected %d", info.Size(), space.Shrunk)
+	}
+	t.Logf("%d bytes before, %d expected, %d after; %d calls, %d bytes moved", space.File, space.Shrunk, info.Size(), steps, whole)
+
+	again, err := Open(s.path, nil)
+	mustDo(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cut := &ShrinkOptions{Progress: func(done, total int64) { cancel() }}
+	if err := again.ShrinkWith(ctx, cut); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled by the first step: %v", err)
+	}
+	mustHold(t, again, model)
+	mustDo(t, again.Close())
+}

@@ -21,6 +21,9 @@ type Space struct {
 	Free   int64 // that the next commits may use, however short the gaps
 	Limbo  int64 // freed, not usable before later commits
 	Pinned int64 // freed, held by readers of old roots
+	// Shrunk is about how long the file will be after Shrink and Close, if nothing else is
+	// done before: not longer than it is. What only the log has is not counted.
+	Shrunk int64
 
 	Commit    uint64 // number of the root that these figures are of
 	OldestPin uint64 // oldest commit of which somebody holds the root; Commit if none is older
@@ -55,6 +58,8 @@ func (s *Store) Space() (Space, error) {
 		Commit: v.view.Commit(), OldestPin: min(space.OldestPin, v.view.Commit()),
 	}
 	out.Live = max(out.File-out.Log-out.Free-out.Limbo-out.Pinned, 0)
+	log, fold := int64(closedBlocks*r.walBlock), r.foldBytes(uint64(v.pendingOps()))
+	out.Shrunk = min(out.File, out.Live+log+closedReserve(out.Live, fold))
 	if out.OldestPin < out.Commit {
 		out.OldestPinSeen = s.seen.at(out.OldestPin)
 		out.OldestPinHolder = s.file.PinHolder(out.OldestPin, s.info)

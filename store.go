@@ -57,7 +57,7 @@ type Store struct {
 	failure   atomic.Pointer[error]
 	fileBytes atomic.Int64 // of the newest root that was loaded or committed
 	logBytes  atomic.Int64
-	seen      sightings // roots, since Open
+	seen      sightings    // roots, since Open
 	lastTime  atomic.Int64 // ns since 1970; time never goes back
 	lastFlush atomic.Int64 // by the clock as it is, which may be set back
 

@@ -329,9 +329,12 @@ const perOperation = 112
 // foldBytes is about the most that writing a group again takes: the least that a
 // checkpoint can fold at once. A commit that does so frees as much, two commits later.
 func (s *Store) foldBytes() int64 {
-	r := &s.state.Load().view.record
+	return s.state.Load().view.record.foldBytes(uint64(s.pendingOps()))
+}
+
+func (r *record) foldBytes(pending uint64) int64 {
 	g := bucket.NewGeometry(int(r.splitThreshold))
-	keys := r.numKeys + uint64(s.pendingOps())
+	keys := r.numKeys + pending
 	entries := min(2*keys/r.groups()+64, keys+64, uint64(g.Capacity))
 	if r.numValues > r.numKeys {
 		entries *= 2 // and more rows
@@ -354,8 +357,10 @@ func (s *Store) sliceOf(size int64) int64 {
 // closedReserve is the free space that Close leaves in the file, bytes: a small part
 // of the data, but enough for the commits of the next Open, and for its deletes, on
 // a disk that is full by then: these need room to fold a group.
-func (s *Store) closedReserve() int64 {
-	return min(max(s.liveBytes()/64, 3*leastSlice+s.foldBytes()), 3*mostSlice)
+func (s *Store) closedReserve() int64 { return closedReserve(s.liveBytes(), s.foldBytes()) }
+
+func closedReserve(live, fold int64) int64 {
+	return min(max(live/64, 3*leastSlice+fold), 3*mostSlice)
 }
 
 // Bounds of smallestSlice, bytes.

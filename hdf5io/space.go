@@ -421,6 +421,25 @@ func (f *File) Gaps() (bytes int64, err error) {
 	return int64(gaps), nil
 }
 
+// UsedFrom is how many bytes from an address on are not free.
+func (f *File) UsedFrom(address int64) (bytes int64, err error) {
+	s := &f.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list, err := s.pool.extents()
+	if err != nil {
+		return 0, f.Poison(err)
+	}
+	from := min(uint64(max(address, 0)), s.size)
+	used := s.size - from
+	for _, e := range list {
+		if e.end() > from {
+			used -= e.end() - max(e.start, from)
+		}
+	}
+	return int64(used), nil
+}
+
 // EndQuarantine frees what neither slot's root nor a reader reaches, though HDF5
 // programs, which cannot pin a root, may still look at it. It is called before the
 // file is closed, so that the last commits fill gaps.

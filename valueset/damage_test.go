@@ -238,7 +238,7 @@ func TestOpenRefuses(t *testing.T) {
 		"another key's": {1, keys.FromUint64(5)},
 		"unused":        {0, keys.FromUint64(0)},
 		"unused, zero":  {0, keys.E{}},
-		"after":        {2, keys.E{}},
+		"after":         {2, keys.E{}},
 		"far behind":    {1 << 40, keys.E{}},
 		"largest":       {^uint64(0), keys.E{}},
 	} {

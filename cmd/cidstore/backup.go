@@ -40,7 +40,7 @@ The COPY - is standard output. The copy is verified before its first byte is
 written; verify what has arrived by cidstore restore --verify.`,
 		Args: arguments(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			shown := p.copyProgress(asJSON)
+			shown := p.copyProgress("copy", asJSON)
 			options.Progress = shown.update
 			err := p.withStore(args[0], reading, func(s *cidstore.Store) error {
 				if args[1] == toStandardOutput {

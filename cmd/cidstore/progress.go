@@ -108,26 +108,27 @@ func grouped(n uint64) string {
 	return text
 }
 
-// copyProgress shows how much of a copy is done: by lines of JSON where they are asked
-// for, by a bar on a terminal.
+// copyProgress shows how many bytes of how many are done: by lines of JSON where they are
+// asked for, by a bar on a terminal.
 type copyProgress struct {
+	what    string        // is done
 	lines   *json.Encoder // nil: no lines
 	bar     *progressbar.ProgressBar
 	out     io.Writer // of the bar; nil: no bar
 	percent int64     // in the last line
 }
 
-func (p *program) copyProgress(asJSON bool) *copyProgress {
+func (p *program) copyProgress(what string, asJSON bool) *copyProgress {
 	switch {
 	case asJSON:
-		return &copyProgress{lines: json.NewEncoder(p.messages), percent: -1}
+		return &copyProgress{what: what, lines: json.NewEncoder(p.messages), percent: -1}
 	case !p.quiet && term.IsTerminal(int(p.messages.Fd())):
-		return &copyProgress{out: p.messages}
+		return &copyProgress{what: what, out: p.messages}
 	}
 	return new(copyProgress)
 }
 
-// progressFlag gives a command that copies the flag for lines of JSON.
+// progressFlag gives a command that copies or moves the flag for lines of JSON.
 func progressFlag(c *cobra.Command, asJSON *bool) {
 	c.Flags().BoolVar(asJSON, "progress-json", false, "at each percent, one JSON object {bytes, total} on standard error")
 }
@@ -142,7 +143,7 @@ func (s *copyProgress) update(done, total int64) {
 		}{done, total})
 	}
 	if s.out != nil && s.bar == nil {
-		s.bar = byteBar(s.out, "copy", max(total, 1))
+		s.bar = byteBar(s.out, s.what, max(total, 1))
 	}
 	if s.bar != nil {
 		_ = s.bar.Set64(done)

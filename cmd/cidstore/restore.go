@@ -54,7 +54,7 @@ If that is interrupted STORE says that it is half made; run the same again.`,
 			if err != nil {
 				return err
 			}
-			shown := p.copyProgress(asJSON)
+			shown := p.copyProgress("copy", asJSON)
 			if verify {
 				err = cidstore.VerifyBackup(c.Context(), backups, options, shown.update)
 			} else {

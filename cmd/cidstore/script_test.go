@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,7 +62,7 @@ func TestScripts(t *testing.T) {
 			"lacks":    scriptLacks,
 			"figures":  scriptFigures,
 			"same":     scriptSame,
-			"atmost":   scriptAtMost,
+			"near":     scriptNear,
 			"newer":    scriptNewer,
 			"foreign":  scriptForeign,
 			"unslot":   scriptUnslot,
@@ -234,14 +235,14 @@ func scriptSame(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// scriptAtMost wants one figure not to exceed another.
-func scriptAtMost(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 4, "atmost NAME FIGURE NAME FIGURE")
+// scriptNear holds two figures against each other: a tenth and 256 KiB apart at most.
+func scriptNear(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 4, "near NAME FIGURE NAME FIGURE")
 	all := ts.Value(figuresKey{}).(map[string]map[string]any)
-	less, ok1 := all[args[0]][args[1]].(float64)
-	more, ok2 := all[args[2]][args[3]].(float64)
-	if !ok1 || !ok2 || less > more {
-		ts.Fatalf("%s of %s is %v, more than %s of %s, %v", args[1], args[0], less, args[3], args[2], more)
+	a, ok1 := all[args[0]][args[1]].(float64)
+	b, ok2 := all[args[2]][args[3]].(float64)
+	if !ok1 || !ok2 || math.Abs(a-b) > b/10+256<<10 {
+		ts.Fatalf("%s of %s is %v, %s of %s is %v", args[1], args[0], a, args[3], args[2], b)
 	}
 }
 

@@ -12,17 +12,18 @@ import (
 
 // shrunk is what shrink answers.
 type shrunk struct {
-	Path   string `json:"path"`
-	Before int64  `json:"before"`
-	After  int64  `json:"after"`
-	Freed  int64  `json:"freed"`
+	Path     string `json:"path"`
+	Before   int64  `json:"before"`
+	Expected int64  `json:"expected"`
+	After    int64  `json:"after"`
+	Freed    int64  `json:"freed"`
 }
 
 // estimate is what shrink --estimate answers.
 type estimate struct {
-	Path   string `json:"path"`
-	Bytes  int64  `json:"bytes"`
-	AtMost int64  `json:"at_most"` // of them, what shrink may give back
+	Path     string `json:"path"`
+	Bytes    int64  `json:"bytes"`
+	Expected int64  `json:"expected"` // after shrink
 }
 
 // notAloneError: somebody else has the store open, perhaps for reading alone.
@@ -34,7 +35,7 @@ func (e notAloneError) Unwrap() error { return e.error }
 const aloneAgain = 20 * time.Millisecond
 
 func (p *program) shrinkCommand() *cobra.Command {
-	var estimate bool
+	var estimate, asJSON bool
 	c := &cobra.Command{
 		Use:   "shrink STORE",
 		Short: "Give free space of the file back to the file system",
@@ -43,24 +44,37 @@ file off after the data. It needs to be alone with the file: while another proce
 has it open, for reading too, shrink waits for up to --wait and then ends with exit
 code 4. It can be stopped or killed at any moment; what it has done by then stays done.
 
-It prints the size before and after. Some free space stays: room for the next writes,
-and small gaps. With --estimate nothing is written: shrink reads the whole file, beside
-other processes if there are any, and prints how much it could give back at most.`,
+It prints the size before and after, and on a terminal, before it starts, about what size
+to expect. Some free space stays: room for the next writes, and small gaps. With --estimate
+nothing is written: shrink prints the size and about what it would be, beside other processes
+if there are any. It cannot give back what they hold.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if estimate {
-				return p.estimateShrink(c.Context(), args[0])
+				return p.estimateShrink(args[0])
 			}
-			return p.shrink(c.Context(), args[0])
+			return p.shrink(c.Context(), args[0], asJSON)
 		},
 	}
-	c.Flags().BoolVar(&estimate, "estimate", false, "write nothing; read the file and print what could be given back at most")
+	c.Flags().BoolVar(&estimate, "estimate", false, "write nothing; print the size now, and about what it would be")
+	progressFlag(c, &asJSON)
 	return c
 }
 
-func (p *program) shrink(ctx context.Context, path string) error {
+func (p *program) shrink(ctx context.Context, path string, asJSON bool) error {
+	expected, shown := int64(0), p.copyProgress("move", asJSON)
+	options := &cidstore.ShrinkOptions{Progress: shown.update}
 	before, after, err := p.sizesAround(path, func(s *cidstore.Store) error {
-		err := p.shrinkWhenAlone(ctx, s)
+		space, err := s.Space()
+		if err != nil {
+			return err
+		}
+		expected = space.Shrunk
+		if shown.out != nil {
+			p.note("%s: %d bytes, about %d when shrunk", path, space.File, expected)
+		}
+		err = p.shrinkWhenAlone(ctx, s, options)
+		shown.finish()
 		if errors.Is(err, cidstore.ErrLocked) {
 			err = notAloneError{fmt.Errorf("%s: %w", path, err)}
 		}
@@ -70,13 +84,13 @@ func (p *program) shrink(ctx context.Context, path string) error {
 		return err
 	}
 	freed := max(0, before-after)
-	return p.result(shrunk{path, before, after, freed}, "%s: %d bytes before, %d after, %d freed", path, before, after, freed)
+	return p.result(shrunk{path, before, expected, after, freed}, "%s: %d bytes before, %d after, %d freed", path, before, after, freed)
 }
 
 // shrinkWhenAlone waits for others to close the file, as long as --wait says.
-func (p *program) shrinkWhenAlone(ctx context.Context, s *cidstore.Store) error {
+func (p *program) shrinkWhenAlone(ctx context.Context, s *cidstore.Store, options *cidstore.ShrinkOptions) error {
 	for end := time.Now().Add(p.wait); ; {
-		err := s.Shrink(ctx)
+		err := s.ShrinkWith(ctx, options)
 		if !errors.Is(err, cidstore.ErrLocked) || time.Until(end) <= 0 {
 			return err
 		}
@@ -88,22 +102,12 @@ func (p *program) shrinkWhenAlone(ctx context.Context, s *cidstore.Store) error 
 	}
 }
 
-// closedLog is what Close leaves of the log, bytes.
-const closedLog = 16 << 10
-
-// estimateShrink takes for free what the newest root does not use, and most of the log.
-func (p *program) estimateShrink(ctx context.Context, path string) error {
+func (p *program) estimateShrink(path string) error {
 	return p.withStore(path, reading, func(s *cidstore.Store) error {
-		report, err := s.Check(ctx)
+		space, err := s.Space()
 		if err != nil {
 			return err
 		}
-		size, err := fileSize(path)
-		if err != nil {
-			return err
-		}
-		kept := headBytes + report.UsedBytes - max(0, int64(s.Metrics().WALBytes)-closedLog)
-		atMost := max(0, size-kept)
-		return p.result(estimate{path, size, atMost}, "%s: %d bytes, of which at most %d can be given back", path, size, atMost)
+		return p.result(estimate{path, space.File, space.Shrunk}, "%s: %d bytes, about %d when shrunk", path, space.File, space.Shrunk)
 	})
 }

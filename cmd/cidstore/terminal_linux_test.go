@@ -111,7 +111,13 @@ func TestBarOnTerminal(t *testing.T) {
 		}
 	}
 
+	moving := regexp.MustCompile(`^.*a\.h5: [0-9]+ bytes, about [0-9]+ when shrunk\r\n.*move +[0-9]+% +\|.*\|`)
+	if shown, _ = onTerminal(t, nil, "shrink", store); !moving.MatchString(shown) {
+		t.Errorf("shrink: no estimate and bar:\n%q", shown)
+	}
+
 	for _, args := range [][]string{
+		{"shrink", "--quiet", store},
 		{"import", "--quiet", filepath.Join(dir, "c.h5"), file}, {"backup", "--quiet", store, filepath.Join(dir, "quiet.h5")},
 	} {
 		if shown, _ = onTerminal(t, nil, args...); shown != "" {
