@@ -92,7 +92,7 @@ func (s *Store) BackupWith(ctx context.Context, path string, options *BackupOpti
 // BackupTo writes a backup to w, from its first byte to its last: the bytes of the
 // store that Backup would make, or of an increment. The copy is verified before the
 // first byte is written; what w has done with them is for the caller to verify, by
-// VerifyBackup. What was not yet in the tree when it began is copied in memory.
+// VerifyBackup, or RestoreFrom. What was not yet in the tree when it began is copied in memory.
 func (s *Store) BackupTo(ctx context.Context, w io.Writer, options *BackupOptions) error {
 	o := options.withDefaults()
 	v, err := s.beginBackup(ctx)
@@ -197,7 +197,7 @@ func (v *Snapshot) draft(ctx context.Context) (*draft, error) {
 	opts := v.copyOptions()
 	opts.FS, opts.GCInterval = draftFS{d}, -1
 	opts.Logger = slog.New(slog.DiscardHandler) // of a file that nobody sees
-	return d, verifyWhole(ctx, v.store.path, opts, v.replayInto)
+	return d, verifyWhole(ctx, v.store.path, opts, v.replayInto, noProgress)
 }
 
 // streamTo writes the copy to w.
@@ -322,7 +322,9 @@ func (v *Snapshot) replayInto(dst *Store) error {
 // name. Whatever fails, path stays as it was.
 func makeWhole(ctx context.Context, path string, temporary func() (vfs.File, error), opts Options, fill func(vfs.File) error, change func(*Store) error) error {
 	opts.GCInterval = -1
-	return makeNamed(path, temporary, &opts, fill, func() error { return verifyWhole(ctx, temporaryName(path), opts, change) })
+	return makeNamed(path, temporary, &opts, fill, func() error {
+		return verifyWhole(ctx, temporaryName(path), opts, change, noProgress)
+	})
 }
 
 // makeNamed lets fill write the file that temporary makes, verifies it under its
@@ -350,8 +352,9 @@ func makeNamed(path string, temporary func() (vfs.File, error), opts *Options, f
 }
 
 // verifyWhole replays, changes and checks the store at path. One with another log
-// key is only checked, which is enough if nothing in its log is unapplied.
-func verifyWhole(ctx context.Context, path string, opts Options, change func(*Store) error) error {
+// key is only checked, which is enough if nothing in its log is unapplied. progress is told
+// how many bytes of how many are checked.
+func verifyWhole(ctx context.Context, path string, opts Options, change func(*Store) error, progress func(done, total int64)) error {
 	s, err := open(path, opts)
 	if errors.Is(err, ErrWALKey) && change == nil {
 		opts.ReadOnly, opts.emptyLog = true, true
@@ -367,7 +370,7 @@ func verifyWhole(ctx context.Context, path string, opts Options, change func(*St
 		err = s.Checkpoint(ctx)
 	}
 	if err == nil {
-		_, err = s.Check(ctx)
+		_, err = s.check(ctx, progress)
 	}
 	return errors.Join(err, s.Close())
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/directory"
@@ -47,7 +48,11 @@ func (r *CheckReport) add(err error) {
 // log's chain. It repairs nothing, blocks nobody, and may run beside writers. The
 // report is never nil; the error is nil only if there is no defect, else it
 // matches ErrCorrupt and wraps the first.
-func (s *Store) Check(ctx context.Context) (*CheckReport, error) {
+func (s *Store) Check(ctx context.Context) (*CheckReport, error) { return s.check(ctx, noProgress) }
+
+// check is Check that tells about how many bytes of how many are checked: the buckets that
+// are done stand for their part of all, as their hashes do.
+func (s *Store) check(ctx context.Context, progress func(done, total int64)) (*CheckReport, error) {
 	report := new(CheckReport)
 	v, err := s.Snapshot()
 	if err != nil {
@@ -55,7 +60,7 @@ func (s *Store) Check(ctx context.Context) (*CheckReport, error) {
 	}
 	defer v.Close()
 	report.Commit = v.view.Commit()
-	c := &check{ctx: ctx, view: v.view, report: report}
+	c := &check{ctx: ctx, view: v.view, report: report, progress: progress}
 	if err := v.guard(c.tree); errors.Is(err, ErrSnapshotExpired) {
 		return report, ErrClosed
 	} else if err != nil {
@@ -121,9 +126,10 @@ func (s *Store) verifyAll() error {
 
 // check walks one root.
 type check struct {
-	ctx    context.Context
-	view   *view
-	report *CheckReport
+	ctx      context.Context
+	view     *view
+	report   *CheckReport
+	progress func(done, total int64)
 
 	groups *bucket.Checker
 	sets   map[uint64]bool // seen
@@ -148,6 +154,8 @@ func (c *check) contents() {
 			return // told by Check itself
 		}
 		c.setsOf(c.group(run, c.report.add))
+		size := c.view.EndOfFile()
+		c.progress(int64(float64(size)*float64(run.Last())/math.MaxUint64), size)
 	}
 	c.groups.Finish()
 	c.unusedSets()

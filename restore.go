@@ -1,9 +1,11 @@
 package cidstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -35,6 +37,76 @@ func Restore(ctx context.Context, backup, path string) error {
 // "access not kept" if that was not permitted.
 func RestoreWith(ctx context.Context, backup, path string, options *Options) error {
 	return RestoreSeries(ctx, []string{backup}, path, options, nil)
+}
+
+// RestoreFrom is RestoreWith of a full backup that is read from r, from its first byte to
+// its end, as BackupTo writes it: progress, if it is not nil, is told how many bytes of how
+// many are copied. ErrTruncated if the end comes too early. What is read cannot be read
+// again: where the backup would have to be written into the file at path it is an error.
+// A read that waits is not ended by ctx.
+func RestoreFrom(ctx context.Context, r io.Reader, path string, options *Options, progress func(done, total int64)) error {
+	opts, err := options.withDefaults()
+	if err != nil {
+		return err
+	}
+	opts.ReadOnly, opts.Salvage = false, false
+	if progress == nil {
+		progress = noProgress
+	}
+	path = vfs.Target(opts.FS, path)
+	target, err := lockTarget(path, &opts)
+	if err != nil {
+		return fmt.Errorf("restore to %s: %w", path, err)
+	}
+	if target != nil {
+		defer target.Close()
+	}
+	temporary := func() (vfs.File, error) { return newTemporary(path, target, &opts) }
+	fill := func(dst vfs.File) error { return copyStream(ctx, r, dst, progress) }
+	err = makeWhole(ctx, path, temporary, opts, fill, nil)
+	if mustBeInPlace(err) {
+		err = fmt.Errorf("%w; keep the backup in a file, and restore that", err)
+	}
+	if err != nil {
+		return fmt.Errorf("restore to %s: %w", path, err)
+	}
+	return nil
+}
+
+// copyStream writes all that r gives into dst and syncs it. Of what does not begin as a
+// backup it takes the head alone.
+func copyStream(ctx context.Context, r io.Reader, dst vfs.File, progress func(done, total int64)) error {
+	buffer := make([]byte, seriesStep)
+	part := buffer[:hdf5io.HeadSize]
+	for at, size := int64(0), int64(hdf5io.HeadSize); ; part = buffer {
+		n, err := io.ReadFull(r, part)
+		ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err != nil && !ended {
+			return fmt.Errorf("%w: the backup, after %d bytes: %w", ErrIO, at+int64(n), err)
+		}
+		if err := dst.WriteAt(part[:n], at); err != nil {
+			return err
+		}
+		if at == 0 && bytes.HasPrefix(part[:n], []byte(incrementMagic)) {
+			return fmt.Errorf("%w: it is an increment, the full backup comes first", ErrBackupSeries)
+		}
+		if at == 0 && !ended {
+			if _, _, size, err = hdf5io.Identity(dst); err != nil {
+				return err
+			}
+		}
+		at += int64(n)
+		if ended && at < size {
+			return fmt.Errorf("%w: the backup ends after %d bytes, want %d", ErrTruncated, at, size)
+		}
+		progress(min(at, size), size)
+		if ended {
+			return dst.Sync()
+		}
+	}
 }
 
 // RestoreSeries is RestoreWith of a full backup and the increments upon it, in the
@@ -83,8 +155,8 @@ func RestoreSeries(ctx context.Context, backups []string, path string, options *
 // VerifyBackup reads a full backup and the increments upon it, in order, and reports
 // whether RestoreSeries of them gives a whole store: everything is checked as Check does,
 // or, with increments, compared with the checksum of the copy that was checked when the
-// last of them was made. Options and progress are those of RestoreSeries; of a full backup
-// alone progress is told nothing.
+// last of them was made. Options are those of RestoreSeries. progress, if it is not nil, is
+// told how many bytes of how many are verified; of a full backup alone, about how many.
 func VerifyBackup(ctx context.Context, backups []string, options *Options, progress func(done, total int64)) error {
 	opts, err := options.withDefaults()
 	if err != nil {
@@ -111,7 +183,7 @@ func (s *series) judge(ctx context.Context, opts Options, progress func(done, to
 		return s.verify(ctx, progress)
 	}
 	opts.ReadOnly, opts.GCInterval = true, -1
-	return verifyWhole(ctx, s.paths[0], opts, nil)
+	return verifyWhole(ctx, s.paths[0], opts, nil, progress)
 }
 
 // restoreInPlace copies the backup into target.

@@ -113,7 +113,7 @@ func identify(file vfs.File) (h incrementHeader, err error) {
 	if info.Size < hdf5io.HeadSize {
 		return h, fmt.Errorf("%w: it has %d bytes, want %d or more", ErrNotCIDStore, info.Size, hdf5io.HeadSize)
 	}
-	if h.uuid, h.commit, err = hdf5io.Identity(file); err != nil {
+	if h.uuid, h.commit, _, err = hdf5io.Identity(file); err != nil {
 		return h, err
 	}
 	head := make([]byte, hdf5io.HeadSize)

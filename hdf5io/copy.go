@@ -167,21 +167,21 @@ func (m *Image) copyHead(dst vfs.File) error {
 	return dst.Sync()
 }
 
-// Identity is the UUID of a file that is not open as a File, and the commit of its
-// newest valid slot.
-func Identity(file vfs.File) (uuid [16]byte, commit uint64, err error) {
+// Identity is the UUID of a file that is not open as a File, and the commit and the end of
+// file, in bytes, of its newest valid slot. It reads the head alone.
+func Identity(file vfs.File) (uuid [16]byte, commit uint64, end int64, err error) {
 	pair, err := readSlots(file)
 	if err != nil {
-		return uuid, 0, err
+		return uuid, 0, 0, err
 	}
 	for _, err := range pair.errs {
 		if errors.Is(err, ErrIO) && !errors.Is(err, io.EOF) {
-			return uuid, 0, err // it is not known which slot is the newest
+			return uuid, 0, 0, err // it is not known which slot is the newest
 		}
 	}
 	i := pair.newest()
 	if i < 0 {
-		return uuid, 0, fmt.Errorf("%w: %w", ErrNotOurs, errors.Join(pair.errs[:]...))
+		return uuid, 0, 0, fmt.Errorf("%w: %w", ErrNotOurs, errors.Join(pair.errs[:]...))
 	}
-	return pair.slots[i].uuid, pair.slots[i].commit, nil
+	return pair.slots[i].uuid, pair.slots[i].commit, int64(pair.slots[i].endOfFile), nil
 }

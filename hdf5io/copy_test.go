@@ -55,11 +55,11 @@ func TestImage(t *testing.T) {
 	if _, err := image.ReadAt(make([]byte, 1), -1); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("before the start: %v", err)
 	}
-	uuid, commit, err := Identity(copied)
-	if uuid != v.UUID() || commit != v.Commit() || err != nil {
-		t.Errorf("Identity: %x, commit %d, %v", uuid, commit, err)
+	uuid, commit, end, err := Identity(copied)
+	if uuid != v.UUID() || commit != v.Commit() || end <= 0 || end > image.Size() || err != nil {
+		t.Errorf("Identity: %x, commit %d, end %d, %v", uuid, commit, end, err)
 	}
-	if _, _, err := Identity(&memoryFile{p: make([]byte, 20000)}); !errors.Is(err, ErrNotOurs) {
+	if _, _, _, err := Identity(&memoryFile{p: make([]byte, 20000)}); !errors.Is(err, ErrNotOurs) {
 		t.Errorf("Identity of zeros: %v", err)
 	}
 	if _, err := v.Image(make([]byte, MaxPayload+1)); err == nil {

@@ -13,8 +13,8 @@ type copied struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// toStandardOutput is the COPY that stands for standard output.
-const toStandardOutput = "-"
+// inStream is the COPY that stands for standard output, or for standard input.
+const inStream = "-"
 
 func (p *program) backupCommand() *cobra.Command {
 	var options cidstore.BackupOptions
@@ -37,19 +37,21 @@ further --since, in order. To restore the increment those files are needed too:
   cidstore restore full.h5 monday tuesday words.h5
 
 The COPY - is standard output. The copy is verified before its first byte is
-written; verify what has arrived by cidstore restore --verify.`,
+written; verify what has arrived by cidstore restore --verify, or restore it at once:
+
+  cidstore backup words.h5 - | ssh elsewhere cidstore restore - words.h5`,
 		Args: arguments(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			shown := p.copyProgress("copy", asJSON)
 			options.Progress = shown.update
 			err := p.withStore(args[0], reading, func(s *cidstore.Store) error {
-				if args[1] == toStandardOutput {
+				if args[1] == inStream {
 					return s.BackupTo(c.Context(), p.out, &options)
 				}
 				return s.BackupWith(c.Context(), args[1], &options)
 			})
 			shown.finish()
-			if err != nil || args[1] == toStandardOutput {
+			if err != nil || args[1] == inStream {
 				return err
 			}
 			return p.reportCopy("backup written to", args[1])

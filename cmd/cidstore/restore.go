@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 
 	"github.com/cidstore/cidstore"
 	"github.com/spf13/cobra"
@@ -28,6 +32,9 @@ After COPY, a full backup, come the increments since then, in the order in which
 they were made: STORE is as it was at the last of them. Increments that do not
 follow each other, or are damaged, leave STORE alone.
 
+The COPY - is standard input: a full backup, without increments. It is read to its end
+and verified before it gets the name of STORE; one that ends too early leaves STORE alone.
+
 With --verify nothing is restored, and STORE is not named: COPY and the increments
 are read, and are good or not.
 
@@ -45,6 +52,12 @@ If that is interrupted STORE says that it is half made; run the same again.`,
 			if !verify {
 				backups, store = args[:len(args)-1], args[len(args)-1]
 			}
+			if slices.Contains(backups, inStream) {
+				if verify || len(backups) > 1 {
+					return usageError{errors.New("standard input is a full backup that is restored at once: with increments or --verify, want a file")}
+				}
+				return p.restoreStream(c.Context(), store, asJSON)
+			}
 			for _, path := range backups {
 				if err := checkPath(path, reading); err != nil {
 					return fmt.Errorf("restore: %w", err)
@@ -54,15 +67,19 @@ If that is interrupted STORE says that it is half made; run the same again.`,
 			if err != nil {
 				return err
 			}
-			shown := p.copyProgress("copy", asJSON)
+			what := "copy"
+			if verify {
+				what = "verify"
+			}
+			shown := p.copyProgress(what, asJSON)
 			if verify {
 				err = cidstore.VerifyBackup(c.Context(), backups, options, shown.update)
 			} else {
 				err = cidstore.RestoreSeries(c.Context(), backups, store, options, shown.update)
 			}
 			shown.finish()
-			if what := judgeHead(backups[0], err); what != nil {
-				err = fmt.Errorf("restore %s: %w", backups[0], what)
+			if wrong := judgeHead(backups[0], err); wrong != nil {
+				err = fmt.Errorf("restore %s: %w", backups[0], wrong)
 			}
 			switch {
 			case err != nil:
@@ -76,4 +93,57 @@ If that is interrupted STORE says that it is half made; run the same again.`,
 	c.Flags().BoolVar(&verify, "verify", false, "only read COPY and the increments, and say whether they are good")
 	progressFlag(c, &asJSON)
 	return c
+}
+
+// restoreStream restores what comes from standard input.
+func (p *program) restoreStream(ctx context.Context, store string, asJSON bool) error {
+	options, err := p.options()
+	if err != nil {
+		return err
+	}
+	shown := p.copyProgress("copy", asJSON)
+	err = cidstore.RestoreFrom(ctx, &interruptible{in: p.in, ctx: ctx, buffer: make([]byte, pipeBytes)}, store, options, shown.update)
+	shown.finish()
+	if err != nil {
+		return err
+	}
+	return p.reportCopy("restored", store)
+}
+
+// interruptible reads until the context is done. A read that waits then goes on, and ends
+// with the program.
+type interruptible struct {
+	in     io.Reader
+	ctx    context.Context
+	buffer []byte
+	left   []byte // of buffer, read and not yet given
+}
+
+// pipeBytes are read at once.
+const pipeBytes = 64 << 10
+
+func (r *interruptible) Read(p []byte) (int, error) {
+	if len(r.left) == 0 {
+		type result struct {
+			n   int
+			err error
+		}
+		done := make(chan result, 1)
+		go func() {
+			n, err := r.in.Read(r.buffer)
+			done <- result{n, err}
+		}()
+		select {
+		case <-r.ctx.Done():
+			return 0, context.Cause(r.ctx)
+		case got := <-done:
+			if got.n == 0 {
+				return 0, got.err
+			}
+			r.left = r.buffer[:got.n] // with an error too: the next read has it again
+		}
+	}
+	n := copy(p, r.left)
+	r.left = r.left[n:]
+	return n, nil
 }

@@ -111,6 +111,10 @@ func TestBarOnTerminal(t *testing.T) {
 		}
 	}
 
+	verifying := regexp.MustCompile(`verify +[0-9]+% +\|.*\|`)
+	if shown, _ = onTerminal(t, nil, "restore", "--verify", copied); !verifying.MatchString(shown) {
+		t.Errorf("restore --verify: no bar:\n%q", shown)
+	}
 	moving := regexp.MustCompile(`^.*a\.h5: [0-9]+ bytes, about [0-9]+ when shrunk\r\n.*move +[0-9]+% +\|.*\|`)
 	if shown, _ = onTerminal(t, nil, "shrink", store); !moving.MatchString(shown) {
 		t.Errorf("shrink: no estimate and bar:\n%q", shown)

@@ -1,0 +1,221 @@
+package cidstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"testing"
+	"testing/iotest"
+
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/internal/invariants"
+	"github.com/cidstore/cidstore/vfs"
+)
+
+// streamed makes a store, a backup of it as a stream, and then some more batches. It
+// returns the stream and what is in it; the store is closed.
+func (c *scenario) streamed() ([]byte, print) {
+	c.t.Helper()
+	c.open()
+	c.some()
+	var full bytes.Buffer
+	c.do(func() error { return c.store.BackupTo(c.t.Context(), &full, nil) })
+	held := c.model.print()
+	c.some()
+	c.close()
+	return full.Bytes(), held
+}
+
+// keeps wants a restore of r to fail with want, and the store to stay as it is.
+func (c *scenario) keeps(ctx context.Context, disk vfs.FS, r io.Reader, want error) error {
+	before := contentOf(c.t, c.fs, crashPath)
+	if err := RestoreFrom(ctx, r, crashPath, c.options(disk), nil); !errors.Is(err, want) {
+		return fmt.Errorf("%v, want %v", err, want)
+	}
+	if !bytes.Equal(contentOf(c.t, c.fs, crashPath), before) {
+		return errors.New("the target was changed")
+	}
+	if _, err := c.fs.Stat(temporaryName(crashPath)); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("a temporary file is left: %v", err)
+	}
+	return nil
+}
+
+// TestRestoreFrom: a stream makes a store, a new one and in place of another, whatever
+// parts it comes in.
+func TestRestoreFrom(t *testing.T) {
+	c := newScenario(t, 11, noQuarantine)
+	p, held := c.streamed()
+	var last, total int64
+	tell := func(done, of int64) {
+		if done < last || of < done {
+			t.Errorf("%d of %d after %d", done, of, last)
+		}
+		last, total = done, of
+	}
+	for path, r := range map[string]io.Reader{restoredPath: iotest.HalfReader(bytes.NewReader(p)), crashPath: iotest.DataErrReader(bytes.NewReader(p))} {
+		last = 0
+		if err := RestoreFrom(t.Context(), r, path, c.options(c.fs), tell); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		if last != total || total == 0 || total > int64(len(p)) {
+			t.Errorf("%s: progress ended at %d of %d, the stream has %d bytes", path, last, total, len(p))
+		}
+		s, err := Open(path, c.options(c.fs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := printOf(s); err != nil || got != held {
+			t.Errorf("%s: %d pairs, want %d: %v", path, got.pairs, held.pairs, err)
+		}
+		mustCheck(t, s)
+		mustDo(t, s.Close())
+	}
+}
+
+// TestRestoreFromDamaged: a stream that is cut, flipped, no backup, or fails leaves the
+// target as it was; so do a target that is open, a full disk, and a context that is done.
+func TestRestoreFromDamaged(t *testing.T) {
+	c := newScenario(t, 12, noQuarantine)
+	p, _ := c.streamed()
+	cuts := []int{0, 1, hdf5io.HeadSize - 1, hdf5io.HeadSize, hdf5io.HeadSize + 1, seriesStep, seriesStep + hdf5io.HeadSize}
+	for i := range 20 / invariants.Sparse {
+		cuts = append(cuts, len(p)*i/20)
+	}
+	for _, n := range cuts {
+		if n < len(p) {
+			if err := c.keeps(t.Context(), c.fs, bytes.NewReader(p[:n]), ErrTruncated); err != nil {
+				t.Errorf("cut after %d bytes: %v", n, err)
+			}
+		}
+	}
+	flipped := bytes.Clone(p)
+	for at := hdf5io.HeadSize; at < len(p); at += 64 { // a bit of everything that is not free
+		flipped[at] ^= 16
+	}
+	increment := append([]byte(incrementMagic), p...)
+	for name, s := range map[string]struct {
+		r    io.Reader
+		want error
+	}{
+		"flipped":       {bytes.NewReader(flipped), ErrCorrupt},
+		"increment":     {bytes.NewReader(increment), ErrBackupSeries},
+		"text":          {bytes.NewReader(bytes.Repeat([]byte("dog\tpuppy\n"), 5000)), ErrNotCIDStore},
+		"endless zeros": {endless{}, ErrNotCIDStore},
+		"fails":         {io.MultiReader(bytes.NewReader(p[:40000]), iotest.ErrReader(io.ErrClosedPipe)), ErrIO},
+	} {
+		if err := c.keeps(t.Context(), c.fs, s.r, s.want); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := c.keeps(ctx, c.fs, io.MultiReader(bytes.NewReader(p[:40000]), calls(cancel), bytes.NewReader(p[40000:])), context.Canceled); err != nil {
+		t.Errorf("cancelled: %v", err)
+	}
+	for _, place := range placements {
+		if err := c.keeps(t.Context(), pinned(c.fs, place.rule), bytes.NewReader(p), place.rule.Err); err != nil {
+			t.Errorf("%s: %v", place.name, err)
+		}
+	}
+	c.open()
+	if err := RestoreFrom(t.Context(), bytes.NewReader(p), crashPath, c.options(c.fs), nil); !errors.Is(err, ErrLocked) {
+		t.Errorf("open: %v", err)
+	}
+	c.close()
+	c.fs.SetCapacity(usedBy(t, c.fs, crashPath) + 64<<10)
+	if err := c.keeps(t.Context(), c.fs, bytes.NewReader(p), ErrNoSpace); err != nil {
+		t.Errorf("full disk: %v", err)
+	}
+}
+
+// endless is a stream of zeros without an end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// calls calls itself when it is read, and is empty.
+type calls func()
+
+func (c calls) Read([]byte) (int, error) { c(); return 0, io.EOF }
+
+// TestFaultRestoreFrom lets each call that changes or syncs something fail once while a
+// stream is restored: the error is told, and the target is what it was, or is restored.
+func TestFaultRestoreFrom(t *testing.T) {
+	c := newScenario(t, 13, noQuarantine)
+	p, held := c.streamed()
+	step := 1
+	if shortCampaign() {
+		step = 5
+	}
+	before := contentOf(t, c.fs, crashPath)
+	for nth := 1; ; nth += step {
+		disk := c.fs.Copy()
+		faulty := errfs.New(disk)
+		fault := faulty.Add(errfs.Rule{Ops: errfs.Changes | errfs.Syncs | errfs.Read, Nth: nth, Partial: 100})
+		err := RestoreFrom(t.Context(), bytes.NewReader(p), crashPath, c.options(faulty), nil)
+		if fault.Failed() == 0 {
+			if err != nil || nth < 4 {
+				t.Fatalf("nothing failed after %d calls: %v", nth-1, err)
+			}
+			return
+		}
+		if err != nil && !errors.Is(err, errfs.ErrIO) {
+			t.Fatalf("call %d failed: %v", nth, err)
+		}
+		if !bytes.Equal(contentOf(t, disk, crashPath), before) {
+			if err := c.is(disk, held); err != nil {
+				t.Fatalf("call %d failed: %v", nth, err)
+			}
+		}
+	}
+}
+
+// is wants these pairs in the store.
+func (c *scenario) is(disk vfs.FS, want print) error {
+	s, err := Open(crashPath, c.options(disk))
+	if err != nil {
+		return err
+	}
+	p, err := printOf(s)
+	if err == nil && p != want {
+		err = fmt.Errorf("%d pairs, want %d", p.pairs, want.pairs)
+	}
+	return errors.Join(err, s.Close())
+}
+
+// TestCrashRestoreFrom is TestCrashBackup with a stream.
+func TestCrashRestoreFrom(t *testing.T) {
+	var stream bytes.Buffer
+	crashCopy(t, backupPath, func(*scenario) {}, func(c *scenario) error {
+		stream.Reset()
+		if err := c.store.BackupTo(c.t.Context(), &stream, nil); err != nil {
+			return err
+		}
+		return RestoreFrom(c.t.Context(), bytes.NewReader(stream.Bytes()), backupPath, c.options(c.fs), nil)
+	}, func(c *scenario) error {
+		return RestoreFrom(c.t.Context(), bytes.NewReader(stream.Bytes()), crashPath, c.options(c.fs), nil)
+	}, func(c *scenario, disk *crashfs.FS) error { return c.holds(disk, backupPath, batchesCopied) })
+}
+
+// TestVerifyTellsProgress: of a full backup too.
+func TestVerifyTellsProgress(t *testing.T) {
+	c := newScenario(t, 14, noQuarantine)
+	paths := c.series(1)
+	for _, series := range [][]string{paths[:1], paths} {
+		calls, last, whole := 0, int64(0), int64(0)
+		err := VerifyBackup(t.Context(), series, c.options(c.fs), func(done, total int64) {
+			if calls++; done < last || done > total {
+				t.Errorf("%d of %d after %d", done, total, last)
+			}
+			last, whole = done, total
+		})
+		if err != nil || calls == 0 || last != whole || whole == 0 {
+			t.Errorf("%v: %d calls, the last %d of %d: %v", series, calls, last, whole, err)
+		}
+	}
+}
