@@ -339,6 +339,12 @@ func (tx *Tx) storeFreeMap(slot *commitSlot) ([]extent, error) {
 	if err != nil {
 		return nil, err
 	}
+	if tx.leave {
+		pieces, size := roomToRemove(tx.root, uint64(len(p)), tx.file.space.least.Load())
+		if err := tx.file.ReservePieces(0, pieces+1, int64(size)); err != nil { // one is for this free map
+			return nil, err
+		}
+	}
 	for {
 		// If the file grows here, the map may become longer than room. Then this is
 		// done again.

@@ -145,7 +145,11 @@ func (f *File) cutTail(keepFree uint64) (extent, error) {
 		return extent{}, nil
 	}
 	last := &list[len(list)-1]
-	keep := s.keepAtEnd(list[:len(list)-1], keepFree, f.view.Load().slot.freeMapSize+growUnit)
+	piece := f.view.Load().slot.freeMapSize + growUnit
+	if f.options.Plain {
+		piece = max(piece, keepFree) // see LeaveRoom
+	}
+	keep := s.keepAtEnd(list[:len(list)-1], keepFree, piece)
 	if keep >= last.size {
 		return extent{}, nil
 	}

@@ -327,6 +327,11 @@ func (f *File) makeRoom(lacking func() uint64) error {
 	if growError == nil || !errors.Is(growError, ErrNoSpace) {
 		return growError
 	}
+	if f.options.Plain { // a store does it itself, when it is good for more
+		if err := f.settleUnlocked(); err != nil {
+			return err
+		}
+	}
 	if err := f.reclaim(true); err != nil {
 		return err
 	}
@@ -340,6 +345,14 @@ func (f *File) makeRoom(lacking func() uint64) error {
 		return fmt.Errorf("%w: %w", ErrSpacePinned, growError)
 	}
 	return growError
+}
+
+// settleUnlocked is Settle, so that all that was freed is free at once. space.mu is held,
+// and released in that time.
+func (f *File) settleUnlocked() error {
+	f.space.mu.Unlock()
+	defer f.space.mu.Lock()
+	return f.Settle()
 }
 
 // pinnedBytes is how much of the limbo only pins hold. space.mu is held.

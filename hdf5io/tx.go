@@ -18,6 +18,7 @@ type Tx struct {
 	objects int // in the tree
 	maps    [2]mapOwner
 	from    uint64 // nodes at this address and after it are moved; see MoveFrom
+	leave   bool   // see LeaveRoom
 	done    bool
 
 	writer runWriter

@@ -1,11 +1,13 @@
 package safeh5
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cidstore/cidstore/hdf5"
@@ -171,5 +173,52 @@ func TestTakeOlder(t *testing.T) {
 	f = opened(t, crashPath, on(disk))
 	if n, err := stepOf(f); n != 8 || err != nil {
 		t.Errorf("step %d: %v", n, err)
+	}
+}
+
+// TestTornSuperblock: where the disk left garbage in the first sector, a File for reading reads
+// the file as it is, HDF5 programs do not, and the next Open for writing mends it. No second
+// superblock would help those programs: they count addresses from where they find one.
+func TestTornSuperblock(t *testing.T) {
+	data, _, _ := closedFile(t, 5)
+	whole := bytes.Clone(data)
+	for i := range 512 {
+		data[i] = byte(i*89 + 7)
+	}
+	disk := diskOf(t, data)
+	o := on(disk)
+	o.ReadOnly = true
+	f := opened(t, crashPath, o)
+	if n, err := stepOf(f); n != 5 || err != nil {
+		t.Errorf("for reading: step %d: %v", n, err)
+	}
+	if err := f.Check(context.Background(), nil); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "the next open for writing mends it") {
+		t.Errorf("check: %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	first := func() []byte {
+		t.Helper()
+		raw, err := disk.OpenFile(crashPath, vfs.ReadOnly, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, 48)
+		_, err = raw.ReadAt(p, 0)
+		if err := errors.Join(err, raw.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	if !bytes.Equal(first(), data[:48]) {
+		t.Error("a reader has written")
+	}
+	f = opened(t, crashPath, on(disk))
+	if !bytes.Equal(first(), whole[:48]) {
+		t.Error("Open has not mended the superblock")
+	}
+	if n, err := stepOf(f); n != 5 || err != nil {
+		t.Errorf("for writing: step %d: %v", n, err)
 	}
 }

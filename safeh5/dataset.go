@@ -91,7 +91,7 @@ func (tx *Tx) createDataset(name string, spec Spec) (*Dataset, error) {
 	if err != nil {
 		return nil, err
 	}
-	tx.changed = true
+	tx.adds = true
 	d := tx.dataset(name, inner)
 	if chunk == nil {
 		size, ok := bytesOf(t, spec.Dims)
@@ -221,7 +221,7 @@ func (d *Dataset) grow(dims []uint64) error {
 		return err
 	}
 	d.dims = slices.Clone(dims)
-	d.tx.changed = true
+	d.tx.adds = true
 	return nil
 }
 
@@ -297,7 +297,7 @@ func (d *Dataset) write(start, count []uint64, p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
-	d.tx.changed = true
+	d.tx.adds = true
 	if d.chunk == nil {
 		return d.writePiece(start, count, p)
 	}

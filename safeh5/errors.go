@@ -21,7 +21,8 @@ var (
 	// ErrFailed: an earlier write or sync failed. Nothing more is written until the file is
 	// opened again; View goes on. It wraps the first failure.
 	ErrFailed = hdf5io.ErrPoisoned
-	// ErrNoSpace: the disk is full. The Update has changed nothing, and another may be tried.
+	// ErrNoSpace: the disk is full. The Update has changed nothing, and another may be tried:
+	// there is room for one that only deletes, and then for what that was worth.
 	ErrNoSpace = hdf5io.ErrNoSpace
 	// ErrNotFound: nothing, or something of another kind, has this path or name.
 	ErrNotFound = hdf5io.ErrNotFound

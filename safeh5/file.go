@@ -102,7 +102,7 @@ func (f *File) Close() error {
 	f.file.Drain()
 	var err error
 	if f.wrote && f.file.Failed() == nil {
-		err = f.file.Trim(0, nil)
+		err = f.file.Trim(f.file.View().RoomToRemove(), nil)
 		if errors.Is(err, ErrNoSpace) {
 			err = nil // the space stays in the file
 		}
@@ -133,11 +133,14 @@ func (f *File) Update(change func(*Tx) error) error {
 	if tx.err != nil {
 		return tx.err
 	}
-	if !tx.changed {
+	if !tx.adds && !tx.removes {
 		return nil
 	}
 	if err := tx.each((*Dataset).finish); err != nil {
 		return err
+	}
+	if tx.adds {
+		inner.LeaveRoom()
 	}
 	v, err := inner.Commit(nil)
 	if err != nil {

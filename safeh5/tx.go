@@ -15,7 +15,8 @@ import (
 type Tx struct {
 	inner    *hdf5io.Tx
 	datasets map[string]*Dataset // those that were touched
-	changed  bool
+	adds     bool                // there is something new: needs space
+	removes  bool                // something was taken away
 	done     bool
 	err      error // the first
 	open     int   // bytes of chunks that are kept in memory
@@ -63,14 +64,14 @@ func (tx *Tx) groups(path string) error {
 		if err != nil {
 			return err
 		}
-		tx.changed = tx.changed || made
+		tx.adds = tx.adds || made
 		at = end + 1
 	}
 	return nil
 }
 
 // Delete takes the group or dataset at path, and all below it, out of the file. Later Updates
-// use its space again.
+// use its space again. An Update that does nothing else finds room on a full disk.
 func (tx *Tx) Delete(path string) error {
 	if err := tx.begin(); err != nil {
 		return err
@@ -81,7 +82,7 @@ func (tx *Tx) Delete(path string) error {
 			delete(tx.datasets, p)
 		}
 	}
-	tx.changed = true
+	tx.removes = true
 	return tx.fail(tx.inner.Remove(path))
 }
 
@@ -96,7 +97,7 @@ func (tx *Tx) SetAttribute(path, name string, value any) error {
 	if err != nil {
 		return tx.fail(fmt.Errorf("attribute %q of %s: %w", name, path, err))
 	}
-	tx.changed = true
+	tx.adds = true
 	return tx.fail(tx.inner.SetAttribute(path, a))
 }
 
@@ -105,7 +106,7 @@ func (tx *Tx) RemoveAttribute(path, name string) error {
 	if err := tx.begin(); err != nil {
 		return err
 	}
-	tx.changed = true
+	tx.removes = true
 	return tx.fail(tx.inner.RemoveAttribute(path, name))
 }
 

@@ -1,0 +1,45 @@
+package hdf5io
+
+import "encoding/binary"
+
+// LeaveRoom makes Commit leave so much free space that later ones, of a Tx that only
+// removes a dataset or an attribute, find room on a full disk too; without it, Commit
+// fails with ErrNoSpace. A Tx that only removes does without.
+func (tx *Tx) LeaveRoom() { tx.leave = true }
+
+// RoomToRemove is what LeaveRoom leaves, in bytes: for Trim.
+func (v *View) RoomToRemove() int64 {
+	pieces, size := roomToRemove(v.root, v.slot.freeMapSize, v.slot.endOfFile)
+	return int64(uint64(pieces) * (padded(size) + sectorSize))
+}
+
+const (
+	// removals is for how many commits there is room, one after the other, though a
+	// reader holds what they free.
+	removals = 4
+	// leastRecords is fewer than the nodes of an index have on average.
+	leastRecords = 8
+)
+
+// roomToRemove bounds what commits write that take one object or one attribute away each: the
+// headers from the root down to it, and the free map, which then has all that the
+// object had. These are so many pieces, of at most so many bytes.
+func roomToRemove(root *object, freeMap, endOfFile uint64) (pieces int, size uint64) {
+	most := uint64(0) // pieces that one dataset has in the file
+	root.walk("/", func(_ string, o *object) error {
+		size = max(size, uint64(len(o.header)))
+		most = max(most, o.index.total+o.index.total/leastRecords)
+		return nil
+	})
+	entry := 2 * uint64(len(binary.AppendUvarint(nil, endOfFile/ExtentUnit))) // of the free map
+	return (root.height() + 1) * removals, max(size, freeMap+freeMapSlack+most*entry)
+}
+
+// height is how many objects the longest way from o down has.
+func (o *object) height() int {
+	below := 0
+	for _, m := range o.members {
+		below = max(below, m.object.height())
+	}
+	return 1 + below
+}
