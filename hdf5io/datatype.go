@@ -12,16 +12,23 @@ import (
 )
 
 // Datatype describes one element of a dataset or attribute: an integer, a
-// floating-point number, a truth value, a fixed-size string, an array or a compound.
+// floating-point number, an enum, a fixed-size string, an array or a compound.
 // It is a value: copies are independent, and nothing changes one. The zero Datatype
 // is invalid.
 type Datatype struct {
 	class  class
 	signed bool // integers
 	size   uint32
-	dims   []uint32  // arrays
-	base   *Datatype // arrays: the element
-	fields []Field   // compounds
+	dims   []uint32     // arrays
+	base   *Datatype    // arrays: the element; enums: the integer
+	fields []Field      // compounds
+	names  []EnumMember // enums
+}
+
+// EnumMember is a value of an enum that has a name.
+type EnumMember struct {
+	Name  string
+	Value int64
 }
 
 // Field is one member of a compound.
@@ -42,7 +49,7 @@ const (
 	classFloat    class = datatypeVersion<<4 | 1
 	classString   class = datatypeVersion<<4 | 3
 	classCompound class = datatypeVersion<<4 | 6
-	classEnum     class = datatypeVersion<<4 | 8 // a truth value
+	classEnum     class = datatypeVersion<<4 | 8
 	classArray    class = datatypeVersion<<4 | 10
 )
 
@@ -65,10 +72,6 @@ const (
 	halfForm  = "\x20\x1f\x00" + "\x04\x00\x00\x00" + "\x00\x00\x20\x00" + "\x17\x08\x00\x17" + "\x7f\x00\x00\x00"
 )
 
-// boolForm is what follows the class byte of a truth value. h5py has it as an enum
-// of two signed bytes: class bits, size, the type of the bytes, names, values.
-const boolForm = "\x02\x00\x00" + "\x01\x00\x00\x00" + "\x30\x08\x00\x00\x01\x00\x00\x00\x00\x00\x08\x00" + "FALSE\x00TRUE\x00" + "\x00\x01"
-
 // Uint is an unsigned little-endian integer of 1, 2, 4 or 8 bytes.
 func Uint(size int) Datatype { return Datatype{class: classInteger, size: clampSize(size)} }
 
@@ -84,7 +87,15 @@ func Float64() Datatype { return Datatype{class: classFloat, size: 8} }
 func Float32() Datatype { return Datatype{class: classFloat, size: 4} }
 
 // Bool is a byte, 0 or 1, that h5py shows as a truth value.
-func Bool() Datatype { return Datatype{class: classEnum, size: 1} }
+func Bool() Datatype { return boolean }
+
+var boolean = Enum(Int(1), EnumMember{"FALSE", 0}, EnumMember{"TRUE", 1})
+
+// Enum is an integer, base, some of whose values have names. Neither names nor values
+// are there twice.
+func Enum(base Datatype, members ...EnumMember) Datatype {
+	return Datatype{class: classEnum, size: base.size, base: &base, names: slices.Clone(members)}
+}
 
 // String is a UTF-8 text of at most size bytes, padded with NUL to size.
 func String(size int) Datatype { return Datatype{class: classString, size: clampSize(size)} }
@@ -130,9 +141,15 @@ func (d Datatype) Size() uint32 { return d.size }
 // Fields returns the members of a compound, in order of offset; nil for others.
 func (d Datatype) Fields() []Field { return slices.Clone(d.fields) }
 
+// IsEnumOf reports whether d is an enum of the integer type base.
+func (d Datatype) IsEnumOf(base Datatype) bool { return d.class == classEnum && d.base.Equal(base) }
+
 // Equal reports whether both describe the same bytes under the same names.
 func (d Datatype) Equal(other Datatype) bool {
 	if d.class != other.class || d.signed != other.signed || d.size != other.size || !slices.Equal(d.dims, other.dims) {
+		return false
+	}
+	if !slices.Equal(d.names, other.names) {
 		return false
 	}
 	if (d.base == nil) != (other.base == nil) || d.base != nil && !d.base.Equal(*other.base) {
@@ -154,7 +171,10 @@ func (d Datatype) String() string {
 	case classFloat:
 		return fmt.Sprintf("f%d", 8*uint64(d.size))
 	case classEnum:
-		return "bool"
+		if d.Equal(boolean) {
+			return "bool"
+		}
+		return fmt.Sprintf("enum %v of %d", d.base, len(d.names))
 	case classString:
 		return fmt.Sprintf("string[%d]", d.size)
 	case classArray:
@@ -185,7 +205,9 @@ func (d Datatype) checkNested(depth int) error {
 		if d.size > 8 || bits.OnesCount32(d.size) != 1 {
 			return fmt.Errorf("integer of %d bytes, want 1, 2, 4 or 8", d.size)
 		}
-	case classFloat, classEnum, classString:
+	case classFloat, classString:
+	case classEnum:
+		return d.checkNames(depth)
 	case classArray:
 		if len(d.dims) == 0 || len(d.dims) > maxRank {
 			return fmt.Errorf("array of %d dimensions, want 1 to %d", len(d.dims), maxRank)
@@ -230,6 +252,41 @@ func (d Datatype) checkFields(depth int) error {
 	return nil
 }
 
+func (d Datatype) checkNames(depth int) error {
+	if d.base.class != classInteger || d.base.size != d.size {
+		return fmt.Errorf("enum of %v, want an integer", d.base)
+	}
+	if len(d.names) == 0 || len(d.names) > math.MaxUint16 {
+		return fmt.Errorf("enum of %d names, want 1 to %d", len(d.names), math.MaxUint16)
+	}
+	names, values := make(map[string]bool, len(d.names)), make(map[int64]bool, len(d.names))
+	for _, m := range d.names {
+		if err := checkName(m.Name); err != nil {
+			return fmt.Errorf("enum: %w", err)
+		}
+		if names[m.Name] || values[m.Value] {
+			return fmt.Errorf("enum: name %q or its value %d is there twice", m.Name, m.Value)
+		}
+		if !d.base.holds(m.Value) {
+			return fmt.Errorf("enum: %d for %q is no %v", m.Value, m.Name, d.base)
+		}
+		names[m.Name], values[m.Value] = true, true
+	}
+	return d.base.checkNested(depth + 1)
+}
+
+// holds reports whether an integer type has the value.
+func (d Datatype) holds(value int64) bool {
+	if d.size > 8 {
+		return false
+	}
+	if d.signed {
+		unused := 64 - 8*d.size
+		return value<<unused>>unused == value
+	}
+	return value >= 0 && (d.size == 8 || value < 1<<(8*d.size))
+}
+
 // checkName reports why a name of a link, attribute or field cannot be written.
 func checkName(name string) error {
 	if name == "" || len(name) > maxName || !utf8.ValidString(name) || strings.IndexByte(name, 0) >= 0 {
@@ -246,8 +303,6 @@ const maxName = 255
 // IV.A.2.d). d has passed check.
 func (d Datatype) append(dst []byte) []byte {
 	switch {
-	case d.class == classEnum:
-		return append(append(dst, byte(d.class)), boolForm...)
 	case d.class == classFloat && d.size == 4:
 		return append(append(dst, byte(d.class)), halfForm...)
 	case d.class == classFloat:
@@ -261,6 +316,8 @@ func (d Datatype) append(dst []byte) []byte {
 		form = stringForm
 	case d.class == classCompound:
 		form = uint16(len(d.fields))
+	case d.class == classEnum:
+		form = uint16(len(d.names))
 	}
 	dst = append(dst, byte(d.class), byte(form), byte(form>>8), 0)
 	dst = binary.LittleEndian.AppendUint32(dst, d.size)
@@ -280,6 +337,14 @@ func (d Datatype) append(dst []byte) []byte {
 			dst = append(append(dst, f.Name...), 0)
 			dst = appendUint(dst, uint64(f.Offset), width)
 			dst = f.Type.append(dst)
+		}
+	case classEnum:
+		dst = d.base.append(dst)
+		for _, m := range d.names {
+			dst = append(append(dst, m.Name...), 0)
+		}
+		for _, m := range d.names {
+			dst = appendUint(dst, uint64(m.Value), int(d.size))
 		}
 	}
 	return dst
@@ -315,10 +380,6 @@ func readDatatype(r *fieldReader, depth int) Datatype {
 			r.fail("float of form % x, want % x or % x", form, floatForm, halfForm)
 		}
 		return d
-	case classEnum:
-		d.size = 1
-		r.constant(boolForm)
-		return d
 	}
 	form := r.uint(3)
 	d.size = uint32(r.uint(4))
@@ -353,8 +414,33 @@ func readDatatype(r *fieldReader, depth int) Datatype {
 			offset := uint32(r.uint(width))
 			d.fields = append(d.fields, Field{name, offset, readDatatype(r, depth+1)})
 		}
+	case classEnum:
+		d.readNames(r, form, depth)
 	default:
 		r.fail("datatype class and version %#02x", uint8(d.class))
 	}
 	return d
+}
+
+// readNames reads the integer, names and values of an enum.
+func (d *Datatype) readNames(r *fieldReader, count uint64, depth int) {
+	base := readDatatype(r, depth+1)
+	d.base = &base
+	if r.err == nil && (base.class != classInteger || base.size != d.size || base.size > 8) {
+		r.fail("enum of %d bytes of %v", d.size, base)
+	}
+	if count > math.MaxUint16 {
+		r.fail("enum bits %#x", count)
+	}
+	for ; count > 0 && r.err == nil; count-- {
+		d.names = append(d.names, EnumMember{Name: r.name()})
+	}
+	for i := range d.names {
+		value := r.uint(int(d.size))
+		if d.base.signed { // the sign is that of the integer
+			unused := 64 - 8*d.size
+			value = uint64(int64(value<<unused) >> unused)
+		}
+		d.names[i].Value = int64(value)
+	}
 }

@@ -42,7 +42,7 @@ func FuzzObjectHeader(f *testing.F) {
 }
 
 func FuzzDatatype(f *testing.F) {
-	for _, d := range []Datatype{Uint(8), Int(1), Float64(), Float32(), Bool(), String(5), Array(Int(2), 3, 4), element, Compound(300, Field{"ß", 299, Uint(1)})} {
+	for _, d := range []Datatype{Uint(8), Int(1), Float64(), Float32(), Bool(), Enum(Uint(2), EnumMember{"ä", 7}, EnumMember{"b", 0}), String(5), Array(Int(2), 3, 4), element, Compound(300, Field{"ß", 299, Uint(1)})} {
 		f.Add(d.append(nil))
 	}
 	f.Add(bytes.Repeat([]byte("\x3a\x00\x00\x00\x01\x00\x00\x00\x01\x01\x00\x00\x00"), 20))

@@ -129,7 +129,7 @@ func drawDatatype(t *rapid.T, depth int) Datatype {
 	case 4:
 		return Float32()
 	case 5:
-		return Bool()
+		return drawEnum(t)
 	case 6:
 		return Array(drawDatatype(t, depth+1), rapid.SliceOfN(rapid.Uint32Range(1, 4), 1, maxRank).Draw(t, "dims")...)
 	}
@@ -141,6 +141,22 @@ func drawDatatype(t *rapid.T, depth int) Datatype {
 		fields = append(fields, f)
 	}
 	return Compound(end+rapid.Uint32Range(0, 300).Draw(t, "tail"), fields...)
+}
+
+func drawEnum(t *rapid.T) Datatype {
+	if rapid.Bool().Draw(t, "bool") {
+		return Bool()
+	}
+	base, least, most := Uint(2), int64(0), int64(1<<16-1)
+	if rapid.Bool().Draw(t, "signed") {
+		base, least, most = Int(4), -1<<31, 1<<31-1
+	}
+	var members []EnumMember
+	values := rapid.SliceOfNDistinct(rapid.Int64Range(least, most), 1, 5, rapid.ID).Draw(t, "values")
+	for i, name := range rapid.SliceOfNDistinct(drawName(), len(values), len(values), rapid.ID).Draw(t, "names") {
+		members = append(members, EnumMember{name, values[i]})
+	}
+	return Enum(base, members...)
 }
 
 func drawName() *rapid.Generator[string] {

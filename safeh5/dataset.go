@@ -24,7 +24,7 @@ type Spec struct {
 	Dims []uint64
 	// MaxDims are what Dims may grow to; nil: they are fixed.
 	MaxDims []uint64
-	// Chunk is the elements of a chunk along each dimension, up to 64 MiB together. nil: where
+	// Chunk is the elements of a chunk along each dimension, no more than it may have, and up to 64 MiB together. nil: where
 	// neither MaxDims nor filters ask for chunks the data are in one piece; else chunks
 	// are of about 64 KiB. A chunk is written whole whenever something in it changes.
 	Chunk []uint32
@@ -115,10 +115,14 @@ func (s *Spec) chunks(t hdf5io.Datatype) ([]uint32, error) {
 		if len(s.Dims) == 0 {
 			return nil, errors.New("a single element has no chunks, want no MaxDims and no filters")
 		}
-		chunk = defaultChunk(t, s.Dims)
+		chunk = s.defaultChunk(t)
 	}
 	size := uint64(t.Size())
-	for _, n := range chunk {
+	for i, n := range chunk {
+		// The HDF5 library, and so h5repack, makes no others.
+		if most := s.most(i); uint64(n) > most {
+			return nil, fmt.Errorf("chunks of %d elements along dimension %d, which has at most %d", n, i, most)
+		}
 		size *= uint64(n)
 		if size == 0 || size > mostChunk {
 			return nil, fmt.Errorf("chunks of %v elements of %d bytes, want 1 to %d bytes", chunk, t.Size(), mostChunk)
@@ -127,14 +131,25 @@ func (s *Spec) chunks(t hdf5io.Datatype) ([]uint32, error) {
 	return chunk, nil
 }
 
+// most is what dimension i may grow to, at least 1.
+func (s *Spec) most(i int) uint64 {
+	switch {
+	case i < len(s.MaxDims):
+		return max(s.MaxDims[i], 1)
+	case i < len(s.Dims):
+		return max(s.Dims[i], 1)
+	}
+	return Unlimited // the dimensions are refused later
+}
+
 // defaultChunk has about 64 KiB: the last dimensions whole as far as they go.
-func defaultChunk(t hdf5io.Datatype, dims []uint64) []uint32 {
-	chunk := make([]uint32, len(dims))
+func (s *Spec) defaultChunk(t hdf5io.Datatype) []uint32 {
+	chunk := make([]uint32, len(s.Dims))
 	room := max(1, goodChunk/uint64(max(t.Size(), 1)))
-	for i := len(dims) - 1; i >= 0; i-- {
-		n := room
+	for i := len(s.Dims) - 1; i >= 0; i-- {
+		n := min(s.most(i), room)
 		if i > 0 {
-			n = min(max(dims[i], 1), room)
+			n = min(max(s.Dims[i], 1), room)
 		}
 		chunk[i] = uint32(n)
 		room = max(1, room/n)

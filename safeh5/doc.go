@@ -27,6 +27,8 @@
 //
 //	bool                          an enum of FALSE and TRUE, as h5py has it
 //	int8 … int64, uint8 … uint64  integers, little-endian
+//	such an integer type with the
+//	method of Enum                an enum, as h5py's enum_dtype
 //	float32, float64              IEEE 754, little-endian
 //	complex64, complex128         a compound of r and i, as h5py has it
 //	[n]T                          an array; of a plain dataset's rows, use dimensions
@@ -36,5 +38,5 @@
 // The tag h5:"name" gives a field of a struct another name, h5:"-" leaves it out,
 // h5:"name,16" says that a string field has 16 bytes, and h5:"name,string" that one of
 // type [n]byte is a text. Elements that are strings by themselves are of a type that
-// hdf5io.String makes.
+// hdf5io.String makes. Elements of a type that hdf5io.Enum makes take plain integers too.
 package safeh5

@@ -170,12 +170,18 @@ func TestMisuse(t *testing.T) {
 		`has no fixed size`:      create(Spec{Type: []int{1}}),
 		`no Type`:                create(Spec{}),
 		`want hdf5io.String`:     create(Spec{Type: ""}),
+		`enum safeh5.halves is`:  create(Spec{Type: halves(0)}),
+		`is there twice`:         create(Spec{Type: hdf5io.Enum(hdf5io.Uint(1), hdf5io.EnumMember{Name: "a"}, hdf5io.EnumMember{Name: "b"})}),
+		`is no u8`:               create(Spec{Type: hdf5io.Enum(hdf5io.Uint(1), hdf5io.EnumMember{Name: "a", Value: 256})}),
+		`want an integer`:        create(Spec{Type: hdf5io.Enum(hdf5io.Float32(), hdf5io.EnumMember{Name: "a"})}),
+		`enum of 0 names`:        create(Spec{Type: hdf5io.Enum(hdf5io.Uint(1))}),
 		`is not exported`:        create(Spec{Type: hidden{}}),
 		`want its size in bytes`: create(Spec{Type: bare{}}),
 		`5 dimensions`:           create(Spec{Type: 0.0, Dims: []uint64{1, 1, 1, 1, 1}}),
 		`has no chunks`:          create(Spec{Type: 0.0, Gzip: 1}),
 		`give Spec.Chunk`:        create(Spec{Type: 0.0, Dims: []uint64{1 << 40}}),
-		`want 1 to 67108864`:     create(Spec{Type: 0.0, Dims: []uint64{1}, Chunk: []uint32{1 << 24}}),
+		`want 1 to 67108864`:     create(Spec{Type: 0.0, Dims: []uint64{1 << 24}, Chunk: []uint32{1 << 24}}),
+		`which has at most 3`:    create(Spec{Type: 0.0, Dims: []uint64{2, 2}, MaxDims: []uint64{Unlimited, 3}, Chunk: []uint32{4, 4}}),
 		`want 0 to 9`:            create(Spec{Type: 0.0, Dims: []uint64{1}, Chunk: []uint32{1}, Gzip: 10}),
 		`its maximum is 1`:       create(Spec{Type: 0.0, Dims: []uint64{2}, MaxDims: []uint64{1}}),
 		`elements are f32`:       grid(func(d *Dataset) error { return Append(d, []float64{1}) }),
@@ -441,3 +447,8 @@ func TestLeftover(t *testing.T) {
 		t.Errorf("a directory in the way: %v", err)
 	}
 }
+
+// halves cannot be an enum.
+type halves float32
+
+func (halves) H5Enum() []hdf5io.EnumMember { return []hdf5io.EnumMember{{Name: "half", Value: 1}} }

@@ -13,6 +13,18 @@ import (
 
 const foreignTime = 2 * time.Minute
 
+// color is an enum.
+type color int16
+
+const (
+	red  color = 1
+	blue color = -3
+)
+
+func (color) H5Enum() []hdf5io.EnumMember {
+	return []hdf5io.EnumMember{{Name: "red", Value: int64(red)}, {Name: "blue", Value: int64(blue)}}
+}
+
 // everything makes a tree with each type, shape and filter.
 func everything(tx *Tx) error {
 	err := errors.Join(
@@ -24,6 +36,9 @@ func everything(tx *Tx) error {
 		dataset(tx, "/scalar", Spec{Type: 0.0}, []float64{2.5}),
 		dataset(tx, "/empty", Spec{Type: 0.0, Dims: []uint64{0}, MaxDims: []uint64{Unlimited}}, []float64{}),
 	)
+	err = errors.Join(err, dataset(tx, "/colors", Spec{Dims: []uint64{4}, Type: color(0)}, []color{red, blue, 9, red}),
+		dataset(tx, "/states", Spec{Dims: []uint64{3}, Type: hdf5io.Enum(hdf5io.Uint(1), hdf5io.EnumMember{Name: "off"}, hdf5io.EnumMember{Name: "on", Value: 200}), Gzip: 1}, []uint8{0, 200, 200}),
+		tx.SetAttribute("/colors", "first", red), tx.SetAttribute("/colors", "some", []color{blue, red}))
 	type depth struct {
 		Depth float32 `h5:"depth"`
 		Kind  int8    `h5:"kind"`
@@ -33,6 +48,7 @@ func everything(tx *Tx) error {
 		Inner depth       `h5:"inner"`
 		Pair  [2][2]int16 `h5:"pair"`
 		Name  string      `h5:"name,5"`
+		Color color       `h5:"color"`
 		note  string      `h5:"-"`
 	}
 	type plainRow struct {
@@ -42,7 +58,7 @@ func everything(tx *Tx) error {
 	var rows []row
 	var plain []plainRow
 	for i := range 50 {
-		rows = append(rows, row{uint64(i), depth{float32(i) / 4, int8(-i)}, [2][2]int16{{1, 2}, {3, 4}}, "name", "not in the file"})
+		rows = append(rows, row{uint64(i), depth{float32(i) / 4, int8(-i)}, [2][2]int16{{1, 2}, {3, 4}}, "name", blue, "not in the file"})
 		plain = append(plain, plainRow{uint64(i), float64(i) / 2})
 	}
 	growing := Spec{Type: row{}, Dims: []uint64{50}, MaxDims: []uint64{Unlimited}, Gzip: 9}

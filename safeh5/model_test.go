@@ -41,6 +41,7 @@ func (m *model) clone() *model {
 // modelTypes are elements of each kind.
 var modelTypes = []hdf5io.Datatype{
 	hdf5io.Uint(1), hdf5io.Int(2), hdf5io.Uint(4), hdf5io.Int(8), hdf5io.Float32(), hdf5io.Float64(), hdf5io.String(7),
+	hdf5io.Enum(hdf5io.Int(2), hdf5io.EnumMember{Name: "a", Value: -7}, hdf5io.EnumMember{Name: "größe", Value: 300}), hdf5io.Bool(),
 	hdf5io.Array(hdf5io.Int(2), 2, 3),
 	hdf5io.Compound(21, hdf5io.Field{Name: "a", Type: hdf5io.Float32()}, hdf5io.Field{Name: "ü", Offset: 5, Type: hdf5io.Compound(16,
 		hdf5io.Field{Name: "x", Type: hdf5io.Array(hdf5io.Uint(1), 3)}, hdf5io.Field{Name: "y", Offset: 8, Type: hdf5io.Float64()})}),
@@ -166,14 +167,18 @@ func (m *model) make(t *rapid.T, tx *Tx, path string) error {
 		d.dims = append(d.dims, uint64(rapid.IntRange(0, 9).Draw(t, "dim")))
 	}
 	if len(d.dims) > 0 && rapid.IntRange(0, 3).Draw(t, "chunked") > 0 {
-		for range d.dims {
-			spec.Chunk = append(spec.Chunk, uint32(rapid.IntRange(1, 6).Draw(t, "chunk")))
-		}
 		if rapid.Bool().Draw(t, "growing") {
 			d.max = make([]uint64, len(d.dims))
 			for i, n := range d.dims {
 				d.max[i] = rapid.SampledFrom([]uint64{n, n + 5, Unlimited}).Draw(t, "most")
 			}
+		}
+		for i := range d.dims {
+			most := d.dims[i]
+			if d.max != nil {
+				most = d.max[i]
+			}
+			spec.Chunk = append(spec.Chunk, uint32(rapid.IntRange(1, int(min(max(most, 1), 6))).Draw(t, "chunk")))
 		}
 		spec.Shuffle = rapid.Bool().Draw(t, "shuffle")
 		spec.Gzip = rapid.IntRange(0, 9).Draw(t, "gzip")

@@ -13,6 +13,10 @@ import (
 	"github.com/cidstore/cidstore/hdf5io"
 )
 
+// Enum is what a Go integer type implements to be an enum in the file: its names, each with
+// its value. Values without a name may be written.
+type Enum interface{ H5Enum() []hdf5io.EnumMember }
+
 // Append appends rows along the first dimension of a dataset whose elements are of type T: of
 // one dimension the values themselves, else whole rows, one after the other. T
 // string goes with elements of a string type.
@@ -53,7 +57,7 @@ func encode[T any](d *Dataset, values []T) ([]byte, error) {
 	if c.kind == reflect.String { // by itself it has no size: that of the elements
 		c = &coder{kind: reflect.String, typ: hdf5io.String(int(want.Size()))}
 	}
-	if !c.typ.Equal(want) {
+	if !c.typ.Equal(want) && !want.IsEnumOf(c.typ) {
 		return nil, fmt.Errorf("values of type %v, elements are %v", c.typ, want)
 	}
 	size := int(c.typ.Size())
@@ -146,6 +150,9 @@ func newCoder(t reflect.Type, tag string, depth int) (*coder, error) {
 	}
 	c := &coder{kind: t.Kind()}
 	size := int(t.Size())
+	if named, ok := reflect.Zero(t).Interface().(Enum); ok && tag == "" {
+		return c, c.enum(named, size)
+	}
 	switch c.kind {
 	case reflect.String:
 		if tag == "" && depth == 0 {
@@ -184,6 +191,20 @@ func newCoder(t reflect.Type, tag string, depth int) (*coder, error) {
 		return nil, fmt.Errorf("type %v has the tag %q, want none", t, tag)
 	}
 	return c, nil
+}
+
+// enum makes c that of an integer type that has names.
+func (c *coder) enum(named Enum, size int) error {
+	base := hdf5io.Uint(size)
+	switch c.kind {
+	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		base = hdf5io.Int(size)
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+	default:
+		return fmt.Errorf("enum %T is no integer of fixed size", named)
+	}
+	c.typ = hdf5io.Enum(base, named.H5Enum()...)
+	return nil
 }
 
 func complexOf(part hdf5io.Datatype) hdf5io.Datatype {

@@ -15,6 +15,7 @@ for (const type of ["u8", "i16", "u32", "i64", "f32", "f64"]) {
     expect(d.path, Array.from(d.value), numbers);
   }
 }
+expect("colors", [Array.from(f.get("colors").value), f.get("colors").metadata.enum_type?.members], [[1, -3, 9, 1], { red: 1, blue: -3 }]);
 expect("scalar", f.get("scalar").value, 2.5);
 expect("texts", f.get("texts").value, ["ä", "six by", ""]);
 const table = f.get("table").value;

@@ -13,6 +13,10 @@ with h5py.File(path, "r") as f:
             assert d.dtype == dtype and d.shape == (7, 5), (name, kind, d)
             assert (d[:] == numpy.arange(35).reshape(7, 5)).all(), (name, kind)
     assert f["bools"].dtype == bool and list(f["bools"][:]) == [True, False, True]
+    assert h5py.check_enum_dtype(f["colors"].dtype) == {"red": 1, "blue": -3} and f["colors"].dtype == "i2", f["colors"].dtype
+    assert list(f["colors"][:]) == [1, -3, 9, 1] and f["colors"].attrs["first"] == 1 and list(f["colors"].attrs["some"]) == [-3, 1]
+    assert h5py.check_enum_dtype(f["states"].dtype) == {"off": 0, "on": 200} and list(f["states"][:]) == [0, 200, 200]
+    assert h5py.check_enum_dtype(f["table"].dtype["color"]) == {"red": 1, "blue": -3} and set(f["table"]["color"]) == {-3}
     assert f["complex"].dtype == "c16" and list(f["complex"][:]) == [1 + 2j, -3j]
     assert f["texts"].dtype == "S6" and [t.decode() for t in f["texts"][:]] == ["ä", "six by", ""]
     assert f["scalar"].shape == () and f["scalar"][()] == 2.5
