@@ -129,7 +129,7 @@ func (r *repair) judge(s *Store) error {
 	}
 	defer v.Close()
 	var found CheckReport
-	c := &check{ctx: r.ctx, view: v.view, report: &found}
+	c := &check{ctx: r.ctx, view: v.view, report: &found, progress: noProgress}
 	err = v.guard(func() error { c.contents(); return r.ctx.Err() })
 	if err == nil && found.DefectCount > 0 {
 		err = fmt.Errorf("root of commit %d: %d defects, the first: %w", v.view.Commit(), found.DefectCount, found.Defects[0])
