@@ -243,6 +243,13 @@ func (v *Snapshot) incrementTo(ctx context.Context, w io.Writer, o *BackupOption
 	if err != nil {
 		return fmt.Errorf("since %s: %w", base.name(), err)
 	}
+	info, err := base.files[0].Info()
+	if err != nil {
+		return fmt.Errorf("since %s: %w", o.Since[0], err)
+	}
+	if info.Device == v.store.info.Device && info.Inode == v.store.info.Inode {
+		return fmt.Errorf("since %s: %w: it is the store itself", o.Since[0], ErrBackupSeries)
+	}
 	if uuid := v.view.UUID(); from.uuid != uuid {
 		return fmt.Errorf("since %s: %w: it is of the store %x, this is %x", o.Since[0], ErrBackupSeries, from.uuid, uuid)
 	}

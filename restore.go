@@ -111,8 +111,8 @@ func copyStream(ctx context.Context, r io.Reader, dst vfs.File, progress func(do
 
 // RestoreSeries is RestoreWith of a full backup and the increments upon it, in the
 // order in which they were made (BackupOptions.Since): the store is as it was at the last of
-// them. ErrBackupSeries, before anything is written, if they do not follow each other;
-// ErrCorrupt if one is damaged. progress, if it is not nil, is told how many bytes of
+// them. ErrBackupSeries, before anything is written, if they do not follow each other, or
+// if path is an increment; ErrCorrupt if one is damaged. progress, if it is not nil, is told how many bytes of
 // how many are copied.
 func RestoreSeries(ctx context.Context, backups []string, path string, options *Options, progress func(done, total int64)) error {
 	opts, err := options.withDefaults()
@@ -137,6 +137,9 @@ func RestoreSeries(ctx context.Context, backups []string, path string, options *
 	if target != nil {
 		defer target.Close()
 		like = target
+		if err := isNoIncrement(target); err != nil {
+			return fmt.Errorf("restore to %s: %w", path, err)
+		}
 	}
 	temporary := func() (vfs.File, error) { return newTemporary(path, like, &opts) }
 	fill := func(dst vfs.File) error { return src.copyTo(ctx, dst, progress) }
@@ -148,6 +151,15 @@ func RestoreSeries(ctx context.Context, backups []string, path string, options *
 	}
 	if err != nil {
 		return fmt.Errorf("restore %s: %w", src.name(), err)
+	}
+	return nil
+}
+
+// isNoIncrement is an error if target, which is to be replaced, is an increment. What
+// cannot be read is none.
+func isNoIncrement(target vfs.File) error {
+	if is, err := isIncrement(target); err == nil && is {
+		return fmt.Errorf("%w: an increment is there; name the store last", ErrBackupSeries)
 	}
 	return nil
 }

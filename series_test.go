@@ -600,3 +600,40 @@ func TestTwoIncrementsAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRestoreOverIncrement: who forgets to name the store does not lose the last increment.
+func TestRestoreOverIncrement(t *testing.T) {
+	c := newScenario(t, 11, noQuarantine)
+	paths := c.series(2)
+	for n := 1; n < len(paths); n++ {
+		before := contentOf(t, c.fs, paths[n])
+		err := RestoreSeries(t.Context(), paths[:n], paths[n], c.options(c.fs), nil)
+		if !errors.Is(err, ErrBackupSeries) || !strings.Contains(err.Error(), "name the store last") {
+			t.Errorf("%v to %s: %v", paths[:n], paths[n], err)
+		}
+		if !bytes.Equal(contentOf(t, c.fs, paths[n]), before) {
+			t.Errorf("%s was written over", paths[n])
+		}
+	}
+}
+
+// TestIncrementSinceTheStore: the store itself is no earlier backup: it changes, and the
+// increment would be lost with it.
+func TestIncrementSinceTheStore(t *testing.T) {
+	c := newScenario(t, 12, noQuarantine)
+	c.open()
+	c.some()
+	since := &BackupOptions{Since: []string{crashPath}}
+	for name, err := range map[string]error{
+		"BackupWith": c.store.BackupWith(t.Context(), incrementPath(0), since),
+		"BackupTo":   c.store.BackupTo(t.Context(), io.Discard, since),
+	} {
+		if !errors.Is(err, ErrBackupSeries) || !strings.Contains(err.Error(), "store itself") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := c.fs.Stat(incrementPath(0)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there is a file: %v", err)
+	}
+	c.close()
+}
