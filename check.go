@@ -171,12 +171,12 @@ func (c *check) contents() {
 // group checks that a group is what the directory says, and its contents, except the sets
 // of the keys that it returns.
 func (c *check) group(run directory.Run, bad func(error)) []bucket.Item {
-	id := run.Pointer.Bucket
-	st, err := c.view.buckets.State(id)
+	g, err := c.view.groupOf(run)
 	if err != nil {
 		bad(err)
 		return nil
 	}
+	id, st := g.id, &g.state
 	if st.Prefix != run.Prefix || st.LocalDepth != run.Depth || st.Created != run.Pointer.Ref {
 		bad(corrupt.Errorf(fmt.Sprintf("group %d", id), -1, "prefix %#x, depth %d, created %d; the directory says %#x, %d, %d",
 			st.Prefix, st.LocalDepth, st.Created, run.Prefix, run.Depth, run.Pointer.Ref))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -183,19 +182,17 @@ func (c *checkpoint) plan(v *view) {
 	if depth > manyRuns { // each read looks into all of them
 		excess = max(excess, float64(waiting)*(depth-manyRuns)/manyRuns)
 	}
-	for run := range v.directory.From(c.folds.start) {
-		if excess <= 0 {
-			return
-		}
-		excess -= float64(c.takes(v, run))
-		c.folds.size = run.Last() + 1 - c.folds.start
+	if excess <= 0 {
+		return
 	}
-	for run := range v.directory.All() {
-		if excess <= 0 || run.Prefix >= c.folds.start {
-			break
+	for lap, from := range [...]uint64{c.folds.start, 0} {
+		for g, err := range v.groups(from) {
+			if excess <= 0 || lap > 0 && g.Prefix >= c.folds.start {
+				break
+			}
+			excess -= float64(c.takes(v, &g, err))
+			c.folds.size = g.Last() + 1 - c.folds.start
 		}
-		excess -= float64(c.takes(v, run))
-		c.folds.size = run.Last() + 1 - c.folds.start
 	}
 	c.folds.all = c.folds.size == 0 // once around
 }
@@ -204,14 +201,13 @@ func (c *checkpoint) plan(v *view) {
 const manyRuns = 24.0
 
 // takes is about how many entries wait for a group, the operations of this
-// checkpoint included.
-func (c *checkpoint) takes(v *view, run directory.Run) int {
-	n := c.ops.within(run.Prefix, run.Last())
-	st, err := v.buckets.State(run.Pointer.Bucket)
+// checkpoint included; err is that of its state, which whoever folds it reports.
+func (c *checkpoint) takes(v *view, g *group, err error) int {
+	n := c.ops.within(g.Prefix, g.Last())
 	if err != nil {
-		return n // whoever folds the group reports it
+		return n
 	}
-	return n + v.buckets.WaitingFor(&st, run.Last())
+	return n + v.buckets.WaitingFor(&g.state, g.Last())
 }
 
 // slice merges operations from the front of c.ops, group by group, until about

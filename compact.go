@@ -101,12 +101,10 @@ func (m *merge) moveFrom(from int64, moved func(bytes int64)) error {
 		if err := m.tx.MoveFrom(from, "/deletion_log", "/directory"); err != nil {
 			return err
 		}
-		for run := range m.base.directory.All() {
-			id := run.Pointer.Bucket
-			st, err := m.base.buckets.State(id)
-			if err == nil && (from == 0 || st.Reaches(m.geometry, from)) {
+		for g, err := range m.base.groups(0) {
+			if err == nil && (from == 0 || g.state.Reaches(m.geometry, from)) {
 				m.changes = m.changes[:0]
-				_, err = m.fold(id, st)
+				_, err = m.fold(&g)
 			}
 			if err != nil {
 				return err

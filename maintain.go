@@ -63,16 +63,15 @@ func (s *Store) foldAll(ctx context.Context) error {
 		return nil
 	}
 	return s.overGroups(ctx, func(m *merge) (changed bool, err error) {
-		r := m.base.directory.Run(m.next)
-		m.changes, m.next = m.changes[:0], r.Last()+1
-		st, err := m.base.buckets.State(r.Pointer.Bucket)
+		g, err := m.base.group(m.next)
+		m.changes, m.next = m.changes[:0], g.Last()+1
 		if err != nil {
 			return false, err
 		}
-		if n, err := m.base.buckets.Waits(&st); n == 0 || err != nil {
+		if n, err := m.base.buckets.Waits(&g.state); n == 0 || err != nil {
 			return false, err
 		}
-		return m.fold(r.Pointer.Bucket, st)
+		return m.fold(&g)
 	})
 }
 

@@ -153,7 +153,7 @@ func (m *merge) group(hash uint64, queue *queue) error {
 	}
 	st := &f.groups[0].state
 	if !m.keep && (m.folds.holds(st.Prefix) || m.crowded(st)) {
-		if folded, err := m.fold(f.groups[0].id, *st); folded || err != nil {
+		if folded, err := m.fold(&f.groups[0].group); folded || err != nil {
 			return err
 		}
 	}
@@ -172,12 +172,12 @@ func (m *merge) crowded(st *bucket.State) bool {
 
 // fold writes a group with all that waits for it. folded: false where no group can
 // hold it, because too many hashes are alike; its entries go on waiting.
-func (m *merge) fold(id uint32, st bucket.State) (folded bool, err error) {
-	items, err := m.buckets.Fold(id, m.changes)
-	if err != nil || !m.divisible(items, st.LocalDepth) {
+func (m *merge) fold(g *group) (folded bool, err error) {
+	items, err := m.buckets.Fold(g.id, m.changes)
+	if err != nil || !m.divisible(items, g.state.LocalDepth) {
 		return false, err
 	}
-	return true, m.replace(id, st, items)
+	return true, m.replace(g.id, g.state, items)
 }
 
 // replace writes a group as these items, which are all that it has and that waits for it.

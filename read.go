@@ -25,6 +25,34 @@ type view struct {
 	hasher    keys.Hasher
 }
 
+// group is one that the directory leads to, with its state.
+type group struct {
+	directory.Run
+	id    uint32
+	state bucket.State
+}
+
+// groups are all groups in order of their hashes, from that of a hash on, each with the
+// error of its state.
+func (v *view) groups(hash uint64) iter.Seq2[group, error] {
+	return func(yield func(group, error) bool) {
+		for run := range v.directory.From(hash) {
+			if !yield(v.groupOf(run)) {
+				return
+			}
+		}
+	}
+}
+
+// group is the group of a hash.
+func (v *view) group(hash uint64) (group, error) { return v.groupOf(v.directory.Run(hash)) }
+
+func (v *view) groupOf(run directory.Run) (g group, err error) {
+	g = group{Run: run, id: run.Pointer.Bucket}
+	g.state, err = v.buckets.State(g.id)
+	return g, err
+}
+
 // state is what readers see: replaced as a whole, never changed.
 type state struct {
 	fresh  *table // takes what is written now

@@ -378,20 +378,19 @@ func (c *scrub) mendOne(what string, mend func(*merge) (uint64, error)) error {
 // mendGroup folds the group of a hash, if it has masks of which one bit is wrong, and
 // returns how many these were.
 func (m *merge) mendGroup(hash uint64) (mended uint64, err error) {
-	id := m.base.directory.Run(hash).Pointer.Bucket
-	k := m.base.buckets.NewChecker(func(error) {}) // Fold names what is wrong
-	k.Group(id)
-	if k.Corrected() == 0 {
-		return 0, nil
-	}
-	st, err := m.base.buckets.State(id)
+	g, err := m.base.group(hash)
 	if err != nil {
 		return 0, err
 	}
+	k := m.base.buckets.NewChecker(func(error) {}) // Fold names what is wrong
+	k.Group(g.id)
+	if k.Corrected() == 0 {
+		return 0, nil
+	}
 	m.changes = m.changes[:0]
-	folded, err := m.fold(id, st)
+	folded, err := m.fold(&g)
 	if err == nil && !folded {
-		err = fmt.Errorf("group %d: too many hashes are alike for it to be written again", id)
+		err = fmt.Errorf("group %d: too many hashes are alike for it to be written again", g.id)
 	}
 	return k.Corrected(), err
 }

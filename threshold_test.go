@@ -82,21 +82,19 @@ func mustHold(t *testing.T, s *Store, model contents) {
 	}
 	v := s.state.Load().view
 	threshold, crowded := int(v.record.splitThreshold), 0
-	for run := range v.directory.All() {
-		id := run.Pointer.Bucket
-		st, err := v.buckets.State(id)
+	for g, err := range v.groups(0) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, err := v.buckets.Fullest(id)
+		n, err := v.buckets.Fullest(g.id)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if n <= threshold {
 			continue
 		}
-		if crowded++; int(st.LocalDepth)+7 < int(v.record.globalDepth) { // a directory may have 64 pointers a group
-			t.Errorf("a bucket of group %d has %d keys, limit %d", id, n, threshold)
+		if crowded++; int(g.state.LocalDepth)+7 < int(v.record.globalDepth) { // a directory may have 64 pointers a group
+			t.Errorf("a bucket of group %d has %d keys, limit %d", g.id, n, threshold)
 		}
 	}
 	t.Logf("threshold %d: %d buckets in %d groups, %d of them crowded, depth %d", threshold, v.record.numBuckets, v.record.groups(), crowded, v.record.globalDepth)

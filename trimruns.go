@@ -2,7 +2,6 @@ package cidstore
 
 import (
 	"errors"
-	"iter"
 	"log/slog"
 
 	"github.com/cidstore/cidstore/bucket"
@@ -18,7 +17,14 @@ func (s *Store) trimRuns() error {
 			return nil
 		}
 		err := s.change(func(m *merge) error {
-			return guard(func() error { return m.buckets.Trim(number, m.base.groups()) })
+			states := func(yield func(bucket.State, error) bool) {
+				for g, err := range m.base.groups(0) {
+					if !yield(g.state, err) {
+						return
+					}
+				}
+			}
+			return guard(func() error { return m.buckets.Trim(number, states) })
 		})
 		switch {
 		case errors.Is(err, ErrNoSpace) || errors.Is(err, ErrCorrupt): // the run stays as it is
@@ -32,15 +38,4 @@ func (s *Store) trimRuns() error {
 		}
 	}
 	return nil
-}
-
-// groups are all groups in order of their hashes.
-func (v *view) groups() iter.Seq2[bucket.State, error] {
-	return func(yield func(bucket.State, error) bool) {
-		for run := range v.directory.All() {
-			if !yield(v.buckets.State(run.Pointer.Bucket)) {
-				return
-			}
-		}
-	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/internal/seedbug"
@@ -26,8 +25,7 @@ type family struct {
 
 // relative is a group of a family.
 type relative struct {
-	id      uint32
-	state   bucket.State
+	group
 	changes int // end of its part of merge.changes
 	items   int // end of its part of merge.united
 }
@@ -64,20 +62,20 @@ func (m *merge) family(hash uint64, waiting *queue) (f family, err error) {
 // join adds the group of a run to a family. It returns the most entries that the group
 // comes to, with what waits for it.
 func (m *merge) join(f *family, r directory.Run, waiting *queue) (entries int, err error) {
-	id := r.Pointer.Bucket
-	st, err := m.base.buckets.State(id)
+	g, err := m.base.groupOf(r)
 	if err != nil {
 		return 0, err
 	}
+	st := &g.state
 	if st.Prefix != r.Prefix || st.LocalDepth != r.Depth {
-		return 0, corrupt.Errorf(fmt.Sprintf("group %d", id), -1,
+		return 0, corrupt.Errorf(fmt.Sprintf("group %d", g.id), -1,
 			"prefix %#x of %d bits, the directory says %#x of %d", st.Prefix, st.LocalDepth, r.Prefix, r.Depth)
 	}
-	f.groups = append(f.groups, relative{id: id, state: st})
+	f.groups = append(f.groups, relative{group: g})
 	if entries = int(st.Entries); entries >= m.geometry.Few() {
 		return entries, nil
 	}
-	n, err := m.base.buckets.Waits(&st)
+	n, err := m.base.buckets.Waits(st)
 	return entries + n + waiting.within(st.Prefix, st.Last()), err
 }
 
@@ -264,14 +262,12 @@ func (s *Store) renumberSets(ctx context.Context) error {
 		if first { // below used there are as many unused ids as there are sets above it
 			m.sets.Search, first = 0, false
 		}
-		r := m.base.directory.Run(m.next)
-		id := r.Pointer.Bucket
-		m.next = r.Last() + 1
-		st, err := m.base.buckets.State(id)
+		g, err := m.base.group(m.next)
+		m.next = g.Last() + 1
 		if err != nil {
 			return false, err
 		}
-		items, err := m.buckets.Fold(id, nil)
+		items, err := m.buckets.Fold(g.id, nil)
 		if err != nil {
 			return false, err
 		}
@@ -291,7 +287,7 @@ func (s *Store) renumberSets(ctx context.Context) error {
 		if !changed {
 			return false, nil
 		}
-		return true, m.replace(id, st, items)
+		return true, m.replace(g.id, g.state, items)
 	})
 }
 
