@@ -15,11 +15,12 @@ build: ## the program, without cgo, as dist/cidstore
 install: ## the program, into the folder where go install puts programs
 	CGO_ENABLED=0 $(GO) install -trimpath ./cmd/cidstore
 
-lint: ## gofmt, go vet, staticcheck
+lint: ## gofmt, go vet, staticcheck, spelling and phrases
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags 'invariants seedbug' ./...
 	$(GO) tool staticcheck ./...
+	$(GO) test ./internal/prose
 
 test: ## every test, with the foreign programs that are compared with (TESTFLAGS=-v and the like)
 	scripts/oracles

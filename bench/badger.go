@@ -7,7 +7,7 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 )
 
-// Badger holds key||value with nothing beside it. Its settings:
+// Badger holds key||value, without a value. Its settings:
 //   - SyncWrites, which is off by default: without it nothing is durable.
 //   - No conflict detection: pairs do not depend on each other.
 //   - No compression, since the data is random, and then no block cache, as its
@@ -46,8 +46,9 @@ func (e *badgerEngine) apply(pairs []pair, op func(*badger.Txn, []byte) error) e
 	return txn.Commit()
 }
 
-// removeKey deletes value by value: Badger's DropPrefix stops all writes. More
-// than a transaction can hold are not deleted atomically.
+// removeKey deletes value by value, because Badger's DropPrefix stops all writes.
+// If there are more values than a transaction can hold, they are not deleted
+// atomically.
 func (e *badgerEngine) removeKey(key [16]byte) error {
 	values, err := badgerReader(*e).lookup(key, nil)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// bbolt holds key||value with nothing beside it, in one bucket. Its settings:
+// bbolt holds key||value, without a value, in one bucket. Its settings:
 //   - FreelistType map, no sync of the free list and a large first mapping, as etcd
 //     runs it. (The mapping is smaller on 32-bit machines.)
 //   - Batches are sorted, which saves walks down the tree.
@@ -84,7 +84,7 @@ func (e *boltEngine) apply(pairs []pair, op func(*bbolt.Bucket, []byte) error) e
 func (e *boltEngine) removeKey(key [16]byte) error {
 	return e.db.Update(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket(boltBucket)
-		var all [][]byte // first, because a cursor skips keys when it deletes
+		var all [][]byte // collected first, because a cursor skips keys when it deletes
 		c := bucket.Cursor()
 		for k, _ := c.Seek(key[:]); bytes.HasPrefix(k, key[:]); k, _ = c.Next() {
 			all = append(all, bytes.Clone(k))
@@ -98,7 +98,7 @@ func (e *boltEngine) removeKey(key [16]byte) error {
 	})
 }
 
-// tidy writes what is there to a new file and renames that over the old one, as bbolt's
+// tidy writes all pairs to a new file and renames that over the old one, as bbolt's
 // command compact and a defragmentation of etcd do.
 func (e *boltEngine) tidy() error {
 	path := e.db.Path()

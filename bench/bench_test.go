@@ -14,7 +14,7 @@ import (
 // realPeers are the engines without the broken ones that the tests add.
 var realPeers = slices.Clone(peers)
 
-// The test binary is also the child, as the program is.
+// As the program does, the test binary also acts as the child.
 func TestMain(m *testing.M) {
 	peers = append(peers,
 		peer{"lossy", "", true, openBroken(func(e *brokenEngine) { e.drop = 1 })},
@@ -33,9 +33,9 @@ func TestMain(m *testing.M) {
 // brokenEngine is CIDStore with a fault.
 type brokenEngine struct {
 	engine
-	drop          int    // so many pairs at the end of each batch are lost
+	drop          int    // how many pairs at the end of each batch are lost
 	late          bool   // everything is written at close
-	held          []pair // late: until then
+	held          []pair // with late: pairs that are not written yet
 	panics, hangs bool   // at the first batch
 	untidy        bool   // tidy loses 100 keys
 	keeps         bool   // a batch of deletions deletes only its first pair
@@ -55,7 +55,7 @@ func (e *brokenEngine) insert(pairs []pair) error {
 		panic("the engine is broken")
 	}
 	if e.hangs {
-		time.Sleep(time.Hour) // select {} could be all that there is, a deadlock
+		time.Sleep(time.Hour) // not select {}, which the runtime could report as a deadlock
 	}
 	pairs = pairs[:len(pairs)-e.drop]
 	if e.late {
@@ -144,7 +144,8 @@ func TestEveryRow(t *testing.T) {
 	}
 }
 
-// What an engine does wrong is shown, and is exit code 1; others are not affected.
+// What an engine does wrong is shown, and the exit code is 1; other engines are not
+// affected.
 func TestFailureIsShown(t *testing.T) {
 	for _, test := range []struct {
 		engines, workloads, want string
@@ -178,8 +179,8 @@ func TestFailureIsShown(t *testing.T) {
 	}
 }
 
-// A batch that is half there after a kill is a failure, except for an engine that
-// has no batches; so is one that was not begun.
+// It is a failure if half of a batch is there after a kill, except for an engine
+// that has no batches, and if a batch is there that was not begun.
 func TestHalfABatch(t *testing.T) {
 	for _, test := range []struct {
 		name        string
@@ -219,7 +220,7 @@ func TestHalfABatch(t *testing.T) {
 	}
 }
 
-// A phase that is cut is marked, and nothing is compared that is not there.
+// A phase that is cut is marked, and what was not measured is not compared.
 func TestCutAtTheLimit(t *testing.T) {
 	code, table := bench(t, "-engines", "cidstore", "-workloads", "W1,W3,W4", "-limit", "1ns")
 	if code != 0 || !strings.Contains(table, `/s \* |`) || !strings.Contains(table, "stopped after 1ns") {
@@ -240,7 +241,7 @@ func TestUsage(t *testing.T) {
 		t.Errorf("-help: exit code %d, want 0", code)
 	}
 	if code, _ := bench(t, "-dir", "/dev/null/x"); code != 1 {
-		t.Errorf("a directory that cannot be: exit code %d, want 1", code)
+		t.Errorf("an impossible directory: exit code %d, want 1", code)
 	}
 }
 

@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// task is what a child process is to do, handed over in the environment.
+// task is what a child process should do. It gets this in the environment.
 type task struct {
 	Peer, Step, Dir string
 
-	N       uint64 // pairs in the store, or to be put there
+	N       uint64 // pairs that are in the store, or are to be inserted
 	Seed    uint64
 	Batch   uint64 // pairs a batch
 	Lookups uint64 // in each phase that looks up
 	Keys    uint64 // W4
-	Acked   uint64 // recover: batches after the first N that were acknowledged
+	Acked   uint64 // recover: batches after the first N pairs that were acknowledged
 
 	Phase time.Duration // length of the phases of W2 and W5
-	Limit time.Duration // most that any other phase may take
+	Limit time.Duration // longest time that any other phase may take
 }
 
 // message is what a child says on its standard output, one or more times.
@@ -30,7 +30,7 @@ type message struct {
 
 type result struct {
 	Error    string   `json:",omitempty"`
-	Done     uint64   `json:",omitempty"` // load: pairs that are in
+	Done     uint64   `json:",omitempty"` // load: pairs that were inserted
 	Measures measures `json:",omitempty"`
 }
 
@@ -51,7 +51,7 @@ var steps = map[string]func(*child) error{
 	"space": (*child).space,
 }
 
-// runChild does what the environment asks for; false if that is nothing.
+// runChild does what the environment asks for. It returns false if that is nothing.
 func runChild() bool {
 	text, ok := os.LookupEnv(taskVariable)
 	if !ok {
@@ -97,7 +97,8 @@ func (c *child) open() (engine, error) {
 	return e, nil
 }
 
-// withStore opens the store, runs body, and closes the store if body went well.
+// withStore opens the store, runs body, and closes the store if body returned no
+// error.
 func (c *child) withStore(body func(engine) error) error {
 	e, err := c.open()
 	if err != nil {
@@ -112,7 +113,7 @@ func (c *child) withStore(body func(engine) error) error {
 	return nil
 }
 
-// checker looks pairs up and compares them with what they must be.
+// checker looks up pairs and compares them with what they must be.
 type checker struct {
 	reader
 	seed  uint64
@@ -125,7 +126,7 @@ func (c *child) newChecker(e engine) (*checker, error) {
 	return &checker{reader: r, seed: c.Seed}, err
 }
 
-// hit demands that key i has value i and no other.
+// hit checks that key i has value i and no other.
 func (k *checker) hit(i uint64) error {
 	has, err := k.has(i)
 	if err != nil {
@@ -137,7 +138,7 @@ func (k *checker) hit(i uint64) error {
 	return nil
 }
 
-// miss demands that a key which was never inserted is absent.
+// miss checks that a key that was never inserted is absent.
 func (k *checker) miss(i uint64) (err error) {
 	if k.found, err = k.lookup(missAt(k.seed, i), k.found[:0]); err != nil {
 		return err
@@ -148,7 +149,8 @@ func (k *checker) miss(i uint64) (err error) {
 	return nil
 }
 
-// has reports whether key i is there, and demands that value i is then all it has.
+// has reports whether key i is there, and checks that value i is then its only
+// value.
 func (k *checker) has(i uint64) (_ bool, err error) {
 	if k.found, err = k.lookup(keyAt(k.seed, i), k.found[:0]); err != nil || len(k.found) == 0 {
 		return false, err

@@ -9,8 +9,8 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// CIDStore runs as it comes, with all defaults: Durability Sync, 256 MiB for
-// operations that are not in the tree yet, a log of up to 64 MiB.
+// CIDStore runs with all its defaults: Durability Sync, 256 MiB for operations that
+// are not in the tree yet, a log of up to 64 MiB.
 type cidEngine struct{ store *cidstore.Store }
 
 func openCIDStore(dir string) (engine, error) {
@@ -51,7 +51,7 @@ func (e *cidEngine) close() error { return e.store.Close() }
 
 type cidReader struct {
 	store *cidstore.Store
-	found []cidstore.E // kept for its room
+	found []cidstore.E // kept for reuse
 }
 
 func (r *cidReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {

@@ -2,8 +2,8 @@ package main
 
 import "encoding/binary"
 
-// Everything written follows from the seed: pair number i has key i and value i,
-// so that each lookup can be checked without storing what was written.
+// Everything that is written is derived from the seed: pair number i has key i and
+// value i, so that each lookup can be checked without storing what was written.
 
 // The streams of numbers that one seed gives.
 const (
@@ -44,7 +44,7 @@ func removedAt(seed, i uint64) bool { return mix(seed^removedStream+i*golden)%10
 // halfAt returns the random number of key i that says which half of its values W7 deletes.
 func halfAt(seed, i uint64) uint64 { return mix(seed ^ halfStream + i*golden) }
 
-// random is splitmix64; its value is the seed.
+// random is splitmix64; the first value is the seed.
 type random uint64
 
 func (r *random) next() uint64 { *r += golden; return mix(uint64(*r)) }
@@ -64,7 +64,7 @@ func newPermutation(n, seed uint64) permutation {
 	return p
 }
 
-// at returns the number at place i, which is less than n.
+// at returns the number at index i, which is less than n.
 func (p permutation) at(i uint64) uint64 {
 	mask := uint64(1)<<p.half - 1
 	for {

@@ -3,6 +3,6 @@
 // and how to run it.
 //
 // The parent process (parent.go) runs each workload on each engine in a child
-// process (child.go), which gives back named measurements; rows.go lists their
-// names, table.go prints them.
+// process (child.go), which returns named measurements; rows.go lists their names,
+// table.go prints them.
 package main

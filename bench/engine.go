@@ -14,17 +14,19 @@ type pair struct{ key, value [16]byte }
 // by several goroutines, except close.
 type engine interface {
 	// insert adds the pairs as one batch; a pair that is there already stays as it
-	// is. The whole batch is durable when insert returns. It neither keeps nor
-	// changes the slice.
+	// is. The complete batch is durable when insert returns. insert neither keeps
+	// nor changes the slice.
 	insert(pairs []pair) error
-	// remove takes away these pairs; it promises what insert does.
+	// remove deletes these pairs. It makes the same promises as insert.
 	remove(pairs []pair) error
-	// removeKey takes away a key and all its values; it promises what insert does.
+	// removeKey deletes a key and all its values. It makes the same promises as
+	// insert.
 	removeKey(key [16]byte) error
 	// newReader returns a reader for one goroutine.
 	newReader() (reader, error)
-	// tidy gives back what deleted pairs hold, in the way that the engine's
-	// documentation names for a store at rest. No reader is open meanwhile.
+	// tidy frees the space of deleted pairs, in the way that the engine's
+	// documentation recommends for a store that is not in use. No reader is open
+	// during it.
 	tidy() error
 	close() error
 }
@@ -39,8 +41,8 @@ type reader interface {
 // peer is an engine that can be chosen by name.
 type peer struct {
 	name, module string
-	// batches reports whether a batch is atomic: there as a whole after a kill, or
-	// not at all.
+	// batches reports whether a batch is atomic: after a kill, all of it is there
+	// or nothing.
 	batches bool
 	open    func(dir string) (engine, error)
 }
@@ -55,8 +57,8 @@ var peers = []peer{
 	{"sqlite", "modernc.org/sqlite", true, openSQLite},
 }
 
-// memory is what each engine that has caches and memtables may use for them
-// together, in bytes. Engines that map their files use the page cache instead.
+// memory is how many bytes an engine may use for all its caches and memtables.
+// Engines that map their files use the page cache instead.
 const memory = 1 << 30
 
 func peerNamed(name string) (peer, bool) {
@@ -79,8 +81,8 @@ func (p peer) version() string {
 	return "this checkout"
 }
 
-// sorted returns a copy in the order of keys, then values. In a B-tree neighbours
-// then share the way down, and all values of a key are together.
+// sorted returns a copy in the order of keys, then values. In a B-tree, neighbours
+// then share most of their path, and all values of a key are together.
 func sorted(pairs []pair) []pair {
 	if len(pairs) < 2 {
 		return pairs
@@ -95,13 +97,13 @@ func sorted(pairs []pair) []pair {
 	return out
 }
 
-// composite appends key and value, 32 bytes: the form of a pair in engines with
-// ordered keys.
+// composite appends key and value, which is how engines with ordered keys hold a
+// pair, in 32 bytes.
 func composite(dst []byte, p pair) []byte { return append(append(dst, p.key[:]...), p.value[:]...) }
 
 // group makes one batch of the single pairs that goroutines insert while another
-// batch is being written. It stands in front of engines that have no such group
-// commit of their own, and costs a lone writer next to nothing.
+// batch is being written. It is for engines that have no group commit of their own,
+// and costs a single writer almost nothing.
 type group struct {
 	write  func([]pair) error
 	commit sync.Mutex // held while a batch is written; taken before mu

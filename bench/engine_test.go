@@ -68,7 +68,7 @@ func eachPeer(t *testing.T, test func(s *store)) {
 func k(i uint64) [16]byte { return keyAt(1, i) }
 func v(i uint64) [16]byte { return valueAt(1, i) }
 
-// Before its speed means anything, every engine must mean the same.
+// Before speeds can be compared, every engine must do the same.
 func TestEngineSets(t *testing.T) {
 	eachPeer(t, func(s *store) {
 		r, err := s.newReader()
@@ -82,7 +82,7 @@ func TestEngineSets(t *testing.T) {
 		}
 		s.want(r, k(1), v(1), v(2))
 		s.want(r, k(2), v(2))
-		s.must(s.insert([]pair{{k(1), v(2)}})) // there already
+		s.must(s.insert([]pair{{k(1), v(2)}})) // it is there already
 		s.must(s.insert([]pair{{k(1), v(3)}}))
 		s.want(r, k(1), v(1), v(2), v(3))
 
@@ -156,7 +156,7 @@ func TestEngineEdges(t *testing.T) {
 	})
 }
 
-// What sixteen goroutines insert singly is all there, also after reopening.
+// All that sixteen goroutines insert singly is there, also after reopening.
 func TestEngineConcurrentSingles(t *testing.T) {
 	eachPeer(t, func(s *store) {
 		const writers, each = 16, 5
@@ -210,7 +210,7 @@ func TestGroupErrors(t *testing.T) {
 	}
 }
 
-// pogreb's packed sets against a map.
+// pogreb's packed sets are compared with a map.
 func TestPackedSets(t *testing.T) {
 	rnd := random(3)
 	model := map[[16]byte]bool{}

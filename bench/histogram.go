@@ -13,8 +13,8 @@ func now() int64 { return int64(time.Since(started)) }
 // seconds returns how long it is since start, a result of now.
 func seconds(start int64) float64 { return float64(now()-start) / 1e9 }
 
-// histogram counts latencies in nanoseconds, in 128 buckets an octave: quantiles
-// are exact to 0.8 %, the maximum is exact.
+// histogram counts latencies in nanoseconds, in 128 buckets for each octave.
+// Quantiles are exact to 0.8 %; the maximum is exact.
 type histogram struct {
 	count, max uint64
 	buckets    [4608]uint32 // up to 2^42 ns, more than an hour
@@ -43,8 +43,8 @@ func (h *histogram) merge(o *histogram) {
 	}
 }
 
-// quantile returns the upper edge of the bucket that holds it, in nanoseconds, or
-// 0 if nothing was counted.
+// quantile returns the upper edge of the bucket that holds the quantile, in
+// nanoseconds, or 0 if nothing was counted.
 func (h *histogram) quantile(q float64) float64 {
 	want, got := uint64(q*float64(h.count)+0.5), uint64(0)
 	for i, c := range h.buckets {

@@ -27,7 +27,7 @@ func main() {
 
 // config is what the flags say.
 type config struct {
-	task      // what all children are told
+	task      // the part that goes to all children
 	peers     []peer
 	workloads []string
 	runs      int
@@ -109,8 +109,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	return c, nil
 }
 
-// measure runs everything, and says on progress how far it is. An error is one of
-// this program or an interruption; what fails in an engine is in the report.
+// measure runs everything, and writes to progress how far it is. An error comes
+// from this program or an interruption; what fails in an engine is in the report.
 func (c config) measure(ctx context.Context, progress io.Writer) (r *report, err error) {
 	dir, err := os.MkdirTemp(c.dir, "cidstore-bench-")
 	if err != nil {

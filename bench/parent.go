@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// host runs the workloads of one engine, each in a process of its own.
+// host runs the workloads of one engine, each in its own process.
 type host struct {
 	config
 	peer peer
-	dir  string // removed when all is done
+	dir  string // removed at the end
 	run  int
-	base bool // whether baseDir has a whole store of N pairs
+	base bool // whether baseDir has a complete store of N pairs
 }
 
 func (h *host) baseDir() string { return filepath.Join(h.dir, "base") }
@@ -73,7 +73,7 @@ func (h *host) workload(ctx context.Context, name string) (measures, error) {
 	return h.reopen(ctx)
 }
 
-// load runs W1 and checks what it left, which is then the base.
+// load runs W1 and checks the store that it leaves, which is then the base.
 func (h *host) load(ctx context.Context) (measures, error) {
 	if err := os.MkdirAll(h.baseDir(), 0o755); err != nil {
 		return nil, err
@@ -101,8 +101,8 @@ func (h *host) load(ctx context.Context) (measures, error) {
 	return r.Measures, nil
 }
 
-// needBase makes the base, unless W1 has made it: in larger batches, and however
-// long it takes.
+// needBase makes the base, unless W1 has made it. It uses larger batches, and has
+// no time limit.
 func (h *host) needBase(ctx context.Context) error {
 	if h.base {
 		return nil
@@ -115,7 +115,7 @@ func (h *host) needBase(ctx context.Context) error {
 	return err
 }
 
-// unhurried is the task of making a store whose speed is not measured.
+// unhurried is a task for making a store without measuring the speed.
 func (h *host) unhurried() task {
 	t := h.task
 	t.Batch, t.Limit = 10_000, h.timeout
@@ -130,7 +130,7 @@ func (h *host) onCopy(ctx context.Context, step string) (measures, error) {
 	return h.inOwnDir(ctx, h.task, step)
 }
 
-// inOwnDir runs a step in a directory with its name, and removes that.
+// inOwnDir runs a step in a directory with its name, and removes the directory.
 func (h *host) inOwnDir(ctx context.Context, t task, step string) (measures, error) {
 	dir := filepath.Join(h.dir, step)
 	r, err := h.spawn(ctx, t, step, dir)
@@ -165,7 +165,7 @@ func (h *host) reopen(ctx context.Context) (measures, error) {
 	return r.Measures, os.RemoveAll(t.Dir)
 }
 
-// writeAndKill has a copy of the base written to, and kills the writer at a random
+// writeAndKill starts a writer on a copy of the base, and kills it at a random
 // moment after n/4 to n/2 more pairs, or at the limit. It returns how many batches
 // were acknowledged.
 func (h *host) writeAndKill(ctx context.Context) (acked uint64, err error) {
@@ -194,11 +194,11 @@ func (h *host) writeAndKill(ctx context.Context) (acked uint64, err error) {
 	return acked, nil
 }
 
-// spawn runs one step in a process of its own to its end.
+// spawn runs one step in its own process, to its end.
 func (h *host) spawn(ctx context.Context, t task, step, dir string) (result, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
-	syncDisks() // nobody pays for the pages of the one before
+	syncDisks() // so that this step does not wait for the pages of the one before
 	r, err := h.talk(ctx, t, step, dir, func(uint64) {})
 	switch {
 	case ctx.Err() != nil:
@@ -213,8 +213,8 @@ func (h *host) spawn(ctx context.Context, t task, step, dir string) (result, err
 	return *r, nil
 }
 
-// talk starts a child, passes on what it acknowledges, and returns its result: nil
-// if it died first. The context's end kills it.
+// talk starts a child, passes on what it acknowledges, and returns its result, or
+// nil if it died first. If the context ends, talk kills the child.
 func (h *host) talk(ctx context.Context, t task, step, dir string, acked func(uint64)) (*result, error) {
 	t.Peer, t.Step, t.Dir = h.peer.name, step, dir
 	text, err := json.Marshal(t)
@@ -252,8 +252,8 @@ func (h *host) talk(ctx context.Context, t task, step, dir string, acked func(ui
 	return r, err
 }
 
-// head keeps the first bytes that are written to it: the cause stands before the
-// stacks of all goroutines.
+// head keeps the first bytes that are written to it, because the cause of a panic
+// comes before the stacks of all goroutines.
 type head struct{ text []byte }
 
 func (h *head) Write(p []byte) (int, error) {

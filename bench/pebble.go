@@ -8,7 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 )
 
-// Pebble holds key||value with nothing beside it. Its settings:
+// Pebble holds key||value, without a value. Its settings:
 //   - Split after 16 bytes, Bloom filters of ten bits on every level: a lookup is a
 //     prefix, and the filters work on the key alone.
 //   - A quarter of the memory for memtables, four of them, the rest for the cache.
@@ -26,10 +26,11 @@ var pebbleComparer = func() *pebble.Comparer {
 	return &c
 }()
 
-// pebbleReads are the options of every lookup: filters on the last level too.
+// pebbleReads are the options of every lookup: filters are used on the last level
+// too.
 var pebbleReads = &pebble.IterOptions{UseL6Filters: true}
 
-// quiet is a logger that drops what is said and lets Fatalf end the process.
+// quiet is a logger that drops all messages; Fatalf still ends the process.
 type quiet struct{}
 
 func (quiet) Infof(string, ...any)                   {}
@@ -82,7 +83,7 @@ func (e *pebbleEngine) apply(pairs []pair, op func(*pebble.Batch, []byte) error)
 
 func (e *pebbleEngine) removeKey(key [16]byte) error {
 	last := composite(nil, pair{key: key, value: [16]byte(bytes.Repeat([]byte{0xff}, 16))})
-	return e.db.DeleteRange(key[:], append(last, 0), pebble.Sync) // the end is not deleted
+	return e.db.DeleteRange(key[:], append(last, 0), pebble.Sync) // the end itself is not deleted
 }
 
 func (e *pebbleEngine) tidy() error {

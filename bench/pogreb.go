@@ -12,8 +12,8 @@ import (
 	"github.com/akrylysov/pogreb"
 )
 
-// pogreb holds, for each key, its values one after the other, sorted. A change
-// reads the set, merges, and writes it, once for each key of a batch. Its settings:
+// pogreb holds, for each key, its values one after another, sorted. A change reads
+// the set, merges, and writes it, once for each key of a batch. Its settings:
 //   - One Sync for each batch; it has no batches, so that a batch is not atomic.
 //     (Sync reaches the newest of its segments alone. They hold 4 GiB.)
 //   - Single pairs of several writers go through a group, to share that Sync.
@@ -47,7 +47,7 @@ func (e *pogrebEngine) insert(pairs []pair) error {
 func (e *pogrebEngine) insertBatch(pairs []pair) error { return e.change(pairs, union) }
 func (e *pogrebEngine) remove(pairs []pair) error      { return e.change(pairs, difference) }
 
-// change replaces the set of each key by what op makes of it and the key's pairs.
+// change replaces the set of each key by what op makes from it and the key's pairs.
 func (e *pogrebEngine) change(pairs []pair, op func(set []byte, pairs []pair) []byte) error {
 	pairs = sorted(pairs)
 	e.mu.Lock()
@@ -62,7 +62,7 @@ func (e *pogrebEngine) change(pairs []pair, op func(set []byte, pairs []pair) []
 			return err
 		}
 		switch set := op(old, pairs[:n]); {
-		case len(set) == len(old): // nothing new, or nothing gone
+		case len(set) == len(old): // nothing is new, or nothing was removed
 		case len(set) == 0:
 			err = e.db.Delete(key[:])
 		default:
@@ -90,7 +90,7 @@ func union(set []byte, pairs []pair) []byte {
 	return append(out, set...)
 }
 
-// difference takes sorted pairs out of a sorted set.
+// difference removes sorted pairs from a sorted set.
 func difference(set []byte, pairs []pair) []byte {
 	out := make([]byte, 0, len(set))
 	for _, p := range pairs {

@@ -27,8 +27,8 @@ func warm(dir string) error {
 	})
 }
 
-// lookups is W3: random lookups in the page cache, all of which see the newest
-// state.
+// lookups is W3: random lookups with the file in the page cache. All of them see
+// the newest state.
 func (c *child) lookups() error {
 	if err := warm(c.Dir); err != nil {
 		return err
@@ -93,15 +93,15 @@ func (c *child) lookUp(e engine, name string, goroutines int, hit bool) error {
 	return nil
 }
 
-// What the writer of W5 writes: the same load on every engine.
+// What the writer of W5 writes. The load is the same on every engine.
 const (
 	mixedBatch  = 100
 	mixedPeriod = 10 * time.Millisecond
 )
 
 // mixed is W5: two readers look up, without a pause, what has been acknowledged,
-// while a writer commits a batch in each period. A write's latency counts from the
-// moment when it was due, so that one slow write shows in those it holds up.
+// while a writer commits a batch in each period. The latency of a write is counted
+// from when it was due, so that one slow write shows in those that it delays.
 func (c *child) mixed() error {
 	if err := warm(c.Dir); err != nil {
 		return err
@@ -149,8 +149,8 @@ func (c *child) writeMixed(e engine, due, stop int64, present *atomic.Uint64, la
 }
 
 // readMixed yields after each lookup, as a goroutine that answers requests does.
-// Otherwise, on two cores, the scheduler's slice of 10 ms would be all that the
-// writer's latency shows.
+// Otherwise, on two cores, the writer's latency would show only the scheduler's
+// slice of 10 ms.
 func (c *child) readMixed(e engine, rnd random, stop int64, present *atomic.Uint64, latencies *histogram) error {
 	k, err := c.newChecker(e)
 	if err != nil {

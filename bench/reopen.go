@@ -2,7 +2,8 @@ package main
 
 import "fmt"
 
-// reopen measures an opening with a first lookup; the parent says after what.
+// reopen measures an opening and a first lookup. The parent decides what came
+// before.
 func (c *child) reopen() error {
 	start := now()
 	return c.withStore(func(e engine) error { return c.firstLookup(e, start, "after Close") })
@@ -29,8 +30,8 @@ func (c *child) batchPairs(buffer []pair, b uint64) []pair {
 	return buffer
 }
 
-// write inserts batch after batch and tells the parent of each that is
-// acknowledged, until the parent kills it.
+// write inserts batch after batch and reports each acknowledged one to the parent,
+// until the parent kills it.
 func (c *child) write() error {
 	e, err := c.open()
 	if err != nil {
@@ -48,9 +49,9 @@ func (c *child) write() error {
 	}
 }
 
-// afterKill opens the store that write was killed over. Acknowledged batches must be
-// whole, the one after them whole or absent, and there must be nothing beyond. Then
-// the store must take a batch.
+// afterKill opens the store that write was changing when it was killed.
+// Acknowledged batches must be complete, the one after them complete or absent, and
+// nothing else may be there. Then the store must accept a batch.
 func (c *child) afterKill() error {
 	start := now()
 	return c.withStore(func(e engine) error {
@@ -93,7 +94,7 @@ func (c *child) checkRecovered(e engine) error {
 			return fmt.Errorf("LOST: acknowledged before the kill: %w", err)
 		}
 	}
-	inFlight := uint64(0) // pairs that are there of the batch after the last
+	inFlight := uint64(0) // pairs that are there from the batch after the last
 	for i := acked; i < acked+3*c.Batch; i++ {
 		has, err := k.has(i)
 		if err != nil {

@@ -2,14 +2,15 @@ package main
 
 import "math"
 
-// unit says how a measurement is printed, and that less is better for all but rates.
+// unit says how a measurement is printed. Less is better for all units except rates
+// and factors.
 type unit string
 
 const (
 	rate   unit = "/s"
 	nanos  unit = "ns"
 	octets unit = "B"
-	factor unit = "x" // more is better, too
+	factor unit = "x" // more is better too
 )
 
 func (u unit) moreIsBetter() bool { return u == rate || u == factor }
@@ -26,7 +27,7 @@ type workload struct {
 	rows        []row
 }
 
-// workloads are all of them, in the order in which they run. W1 leaves the store
+// workloads are all workloads, in the order in which they run. W1 leaves the store
 // that W2, W3, W5 and W6 need.
 var workloads = []workload{
 	{"W1", "durable batches of 1,000 pairs, one value a key", []row{
@@ -56,8 +57,8 @@ var workloads = []workload{
 	{"W7", "files after Close, bytes a pair that is there", spaceRows()},
 }
 
-// measure is one measurement. Cut: the phase was stopped at its time limit, and
-// this is of what it had done.
+// measure is one measurement. Cut says that the phase was stopped at its time
+// limit, and that this is for what was done until then.
 type measure struct {
 	Value float64
 	Cut   bool `json:",omitempty"`
@@ -66,7 +67,7 @@ type measure struct {
 // measures holds what a workload measured, by the names of its rows.
 type measures map[string]measure
 
-// put notes a measurement, except one that this system cannot make.
+// put records a measurement, unless this system cannot make it.
 func (m measures) put(name string, value float64, cut bool) {
 	if !math.IsNaN(value) && !math.IsInf(value, 0) {
 		m[name] = measure{value, cut}

@@ -2,9 +2,9 @@ package main
 
 import "fmt"
 
-// sets is W4: Keys keys with N/Keys values each, inserted in random order, read,
-// a tenth of the values deleted and the rest read again; then one key with N/10
-// values is inserted, read and deleted.
+// sets is W4. Keys keys with N/Keys values each are inserted in random order and
+// read; then a tenth of the values are deleted and the rest is read again. Last,
+// one key with N/10 values is inserted, read and deleted.
 func (c *child) sets() error {
 	return c.withStore(func(e engine) error {
 		if err := c.manySets(e); err != nil {
@@ -27,7 +27,7 @@ func (c *child) manySets(e engine) error {
 	}
 	c.Measures.put("insert values", l.rate(), l.cut)
 	if l.cut {
-		return nil // what the sets hold now is nothing to compare
+		return nil // cut short, the sets cannot be compared
 	}
 	read, err := c.readSets(e, each, func(uint64) bool { return true })
 	if err != nil {
@@ -60,8 +60,9 @@ func (c *child) manySets(e engine) error {
 	return nil
 }
 
-// readSets looks up all keys in random order, compares each set with those of its
-// values that are to be there, and returns values a second, comparing not counted.
+// readSets looks up all keys in random order and compares each set with the values
+// that should be there. It returns values per second, without the time for
+// comparing.
 func (c *child) readSets(e engine, each uint64, there func(v uint64) bool) (float64, error) {
 	r, err := e.newReader()
 	if err != nil {
@@ -85,7 +86,7 @@ func (c *child) readSets(e engine, each uint64, there func(v uint64) bool) (floa
 	return float64(values) / float64(took) * 1e9, r.close()
 }
 
-// sameSet demands that found are those values of a key that are to be there; the key
+// sameSet checks that found are the values of a key that should be there; the key
 // had values key*each to (key+1)*each-1.
 func (c *child) sameSet(found [][16]byte, key, each uint64, there func(v uint64) bool) error {
 	count, sum := 0, uint64(0)

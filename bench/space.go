@@ -6,7 +6,8 @@ import (
 	"path/filepath"
 )
 
-// spaceEach are the values a key of the stores that W7 makes, one after the other.
+// spaceEach are the numbers of values for each key of the stores that W7 makes, one
+// after another.
 var spaceEach = []uint64{1, 4, 5, 16, 64, 1000}
 
 // The stages of each of these stores; the size is taken after Close.
@@ -27,8 +28,8 @@ func spaceRows() (rows []row) {
 	return rows
 }
 
-// space is W7: for each number of values a key a store is loaded, loses every second
-// value of each key, and is tidied.
+// space is W7: for each number of values for a key, a store is loaded, loses every
+// second value of each key, and is tidied.
 func (c *child) space() error {
 	for _, each := range spaceEach {
 		own := *c
@@ -54,7 +55,7 @@ type spaceStore struct {
 func (s *spaceStore) pair(v uint64) pair { return pair{keyAt(s.Seed, v/s.each), valueAt(s.Seed, v)} }
 
 // all and kept report whether value v is there before and after the deletion, which
-// takes either the even or the odd values of a key.
+// removes either the even or the odd values of a key.
 func (s *spaceStore) all(uint64) bool    { return true }
 func (s *spaceStore) kept(v uint64) bool { return (halfAt(s.Seed, v/s.each)+v%s.each)%2 == 0 }
 func (s *spaceStore) gone(v uint64) bool { return !s.kept(v) }
@@ -93,7 +94,7 @@ func (s *spaceStore) measure() error {
 func (s *spaceStore) load(e engine) error  { return s.inBatches(e.insert, s.Seed, s.all) }
 func (s *spaceStore) halve(e engine) error { return s.inBatches(e.remove, s.Seed+1, s.gone) }
 
-// inBatches calls do with the pairs that are chosen, in a random order.
+// inBatches calls do with batches of the chosen pairs, in a random order.
 func (s *spaceStore) inBatches(do func([]pair) error, seed uint64, chosen func(v uint64) bool) error {
 	order := newPermutation(s.keys*s.each, seed)
 	buffer := make([]pair, 0, s.Batch)
@@ -111,8 +112,8 @@ func (s *spaceStore) inBatches(do func([]pair) error, seed uint64, chosen func(v
 	return nil
 }
 
-// check looks up random keys, which have about Lookups values together, and the keys of
-// the first and of the last pair that was inserted.
+// check looks up random keys, which have about Lookups values together, and the
+// keys of the first and of the last inserted pair.
 func (s *spaceStore) check(e engine, there func(v uint64) bool) error {
 	r, err := e.newReader()
 	if err != nil {

@@ -25,7 +25,7 @@ type sqliteEngine struct {
 	db       *sql.DB
 	mu       sync.Mutex // held during a transaction of w
 	w        *sql.Conn
-	prepared []*sql.Stmt // all of those below
+	prepared []*sql.Stmt // all statements below
 
 	begin, commit, rollback, one, many, del, delKey *sql.Stmt
 	group
@@ -39,7 +39,7 @@ func openSQLite(dir string) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxIdleConns(0) // a reader that is closed gives its cache back
+	db.SetMaxIdleConns(0) // a reader that is closed frees its cache
 	e := &sqliteEngine{db: db}
 	e.write = e.insertBatch
 	if err := e.prepare(); err != nil {
@@ -77,7 +77,7 @@ func (e *sqliteEngine) prepare() (err error) {
 	return nil
 }
 
-// connect opens a connection with a cache of so many bytes.
+// connect opens a connection with a cache of the given size, in bytes.
 func (e *sqliteEngine) connect(cache int64, pragmas ...string) (*sql.Conn, error) {
 	c, err := e.db.Conn(context.Background())
 	if err != nil {
@@ -126,7 +126,7 @@ func (e *sqliteEngine) remove(pairs []pair) error {
 
 func (e *sqliteEngine) removeKey(key [16]byte) error { return e.alone(e.delKey, key[:]) }
 
-// tidy writes the whole database again and empties the log.
+// tidy writes the complete database again and empties the log.
 func (e *sqliteEngine) tidy() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -179,7 +179,8 @@ func (e *sqliteEngine) transaction(body func() error) error {
 	return nil
 }
 
-// close closes the last connection last: it checkpoints and removes the log.
+// close closes the writing connection last, because the last one checkpoints and
+// removes the log.
 func (e *sqliteEngine) close() error {
 	var errs []error
 	for _, s := range e.prepared {

@@ -24,8 +24,9 @@ func syncDisks() { syscall.Sync() }
 
 // deviceWritten returns the bytes that the block device under dir has written so
 // far, the journal of the file system and other processes included; NaN if the file
-// system has no device of its own. (/proc/self/io would count one process alone,
-// but takes a change of 64 bytes in a large folio for a write of the whole folio.)
+// system has no device of its own. (/proc/self/io would count only one process, but
+// it counts a change of 64 bytes in a large folio as a write of the complete
+// folio.)
 func deviceWritten(dir string) float64 {
 	var stat syscall.Stat_t
 	if syscall.Stat(dir, &stat) != nil {
@@ -45,8 +46,8 @@ func deviceWritten(dir string) float64 {
 	return float64(sectors) * 512
 }
 
-// inMemory reports whether the file system of dir is one without a disk, on which
-// a sync does nothing.
+// inMemory reports whether the file system of dir has no disk, so that a sync does
+// nothing.
 func inMemory(dir string) bool {
 	const tmpfs, ramfs = 0x01021994, 0x858458f6
 	var stat syscall.Statfs_t

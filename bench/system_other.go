@@ -4,7 +4,7 @@ package main
 
 import "math"
 
-// What only Linux tells is left out of the table elsewhere.
+// What only Linux reports is left out of the table on other systems.
 
 func cpuTime() float64             { return math.NaN() }
 func syncDisks()                   {}

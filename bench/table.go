@@ -14,7 +14,7 @@ type report struct {
 	Go, System, Processor string
 	CPUs                  int
 	InMemory              bool
-	SyncMicros            float64 // of a write of 4 KiB and its sync
+	SyncMicros            float64 // for a write of 4 KiB and its sync
 	N, Seed               uint64
 	Runs                  int
 	Keys, Lookups         uint64
@@ -87,8 +87,8 @@ func median(values []float64) float64 {
 
 const ours = "cidstore"
 
-// compare returns the best of the peers, and how many times better ours is than
-// that: a dash each if there is nothing to compare.
+// compare returns the best of the peers, and how many times better CIDStore is.
+// Both are a dash if there is nothing to compare.
 func (r *report) compare(workload string, l row) (best, ratio string) {
 	best, ratio = "–", "–"
 	var value float64

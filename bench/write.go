@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// loading is how far and how fast a load came.
+// loading is how far a load came, and how fast it was.
 type loading struct {
 	done      uint64 // pairs
 	seconds   float64
@@ -75,7 +75,7 @@ func (c *child) load() error {
 	return nil
 }
 
-// verify looks up some of the first N pairs, the last one among them.
+// verify looks up some of the first N pairs, including the last one.
 func (c *child) verify() error {
 	return c.withStore(func(e engine) error {
 		k, err := c.newChecker(e)
@@ -95,8 +95,8 @@ func (c *child) verify() error {
 	})
 }
 
-// singles is W2: one pair a commit, by one writer and by sixteen; all of them must
-// be there after reopening.
+// singles is W2: one pair in each commit, by one writer and by sixteen. All pairs
+// must be there after reopening.
 func (c *child) singles() error {
 	next := c.N
 	err := c.withStore(func(e engine) error {
@@ -128,8 +128,8 @@ func (c *child) singles() error {
 	})
 }
 
-// insertSingly inserts pairs from number first on for the length of a phase, and
-// returns the number after the last.
+// insertSingly inserts pairs, beginning with number first, for the length of a
+// phase, and returns the number after the last.
 func (c *child) insertSingly(e engine, name string, writers int, first uint64) (uint64, error) {
 	var next atomic.Uint64
 	next.Store(first)

@@ -16,7 +16,7 @@ import (
 )
 
 // TestModel: whatever is folded, kept, taken in, split or left for the next commit,
-// the file holds what the changes make.
+// the file equals the model.
 func TestModel(t *testing.T) {
 	var trimmed atomic.Int64
 	t.Cleanup(func() { // after the parallel ones
@@ -69,8 +69,8 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// TestTrim: a run of which half was folded goes on with the rest, as it was, and what
-// cannot be verified is not written again as if it were good.
+// TestTrim: when half of a run was folded, the run keeps the other half as it was;
+// what cannot be verified is not written again as if it were good.
 func TestTrim(t *testing.T) {
 	prepare := func() (w *world, number uint64) {
 		w = newWorld(t, 4)
@@ -133,7 +133,7 @@ func TestAbsent(t *testing.T) {
 	}
 }
 
-// TestSmallCommitsLeaveFewRuns: one key a commit, none folded.
+// TestSmallCommitsLeaveFewRuns makes commits of one key each, and folds none.
 func TestSmallCommitsLeaveFewRuns(t *testing.T) {
 	w := newWorld(t, 128)
 	for i := range uint64(300) {
@@ -185,7 +185,7 @@ func TestLowerTag(t *testing.T) {
 		for i := range list {
 			list[i] = uint16(r.Uint32())
 			if r.IntN(2) == 0 {
-				list[i] %= 300 // far from where it is guessed
+				list[i] %= 300 // far from where the search begins
 			}
 		}
 		slices.Sort(list)

@@ -24,8 +24,8 @@ func damaged(t *testing.T) *world {
 	return w
 }
 
-// TestFlipEveryBit: of rows, pages and runs. Each read is right or an error, and
-// Check finds the damage.
+// TestFlipEveryBit flips each bit of rows, pages and runs. Each read is right or an
+// error, and Check finds the damage.
 func TestFlipEveryBit(t *testing.T) {
 	w, step := damaged(t), invariants.Sparse
 	if testing.Short() { // as emulated machines do
@@ -74,7 +74,7 @@ func (w *world) survives(name string, bit int) {
 	table, err := NewTable(w.file.View(), w.g, w.uuid, w.hasher, FirstTouch, nil)
 	must(w.t, err)
 	w.table = table
-	for _, p := range []*hdf5io.Dataset{table.states} { // what was verified is looked at again
+	for _, p := range []*hdf5io.Dataset{table.states} { // what was verified is verified again
 		for i := range p.Pages() {
 			if _, err := p.PageAgain(i); err != nil {
 				w.t.Fatal(err)
@@ -132,7 +132,7 @@ func TestWriterRefusesDamage(t *testing.T) {
 	}
 }
 
-// FuzzPage: no page makes check panic, and none that passes leads outside.
+// FuzzPage: no page makes check panic, and none that passes leads outside the file.
 func FuzzPage(f *testing.F) {
 	g := NewGeometry(4)
 	w := newWorld(f, 4)
@@ -167,7 +167,7 @@ func FuzzPage(f *testing.F) {
 }
 
 // FuzzRun: no run record or index makes check panic, and none that passes leads
-// outside.
+// outside the file.
 func FuzzRun(f *testing.F) {
 	w := newWorld(f, 4)
 	w.commit(w.changes(rand.New(rand.NewPCG(1, 2)), 40, 50), false, 0, func(*State) bool { return false })
@@ -198,8 +198,8 @@ func FuzzRun(f *testing.F) {
 	})
 }
 
-// TestFindPastADamagedTwin: a good entry is found, though a damaged one with the same
-// tag stands before it.
+// TestFindPastADamagedTwin: a good entry is found, though a damaged one with the
+// same tag comes before it.
 func TestFindPastADamagedTwin(t *testing.T) {
 	w := newWorld(t, 8)
 	var twins []Item

@@ -30,7 +30,7 @@ func plain(t *Table) *Table {
 	return &Table{view: t.view, states: t.states, data: t.data, groups: t.groups, runs: t.runs, geometry: t.geometry, hasher: t.hasher, seal: t.seal, damage: t.damage}
 }
 
-// TestFilter: a filter changes no answer, and spares most questions.
+// TestFilter: a filter changes no answer, and most runs need not be asked.
 func TestFilter(t *testing.T) {
 	w := manyRunsWorld(t)
 	if w.table.filter == nil || len(w.table.runs) <= markRuns {
@@ -59,7 +59,7 @@ func TestFilter(t *testing.T) {
 	}
 }
 
-// TestFilterTellsTheRun: of a key that waits mostly one run is asked.
+// TestFilterTellsTheRun: for a key that waits, in most cases only one run is asked.
 func TestFilterTellsTheRun(t *testing.T) {
 	w := manyRunsWorld(t)
 	questions, waiting := 0, 0
@@ -80,7 +80,8 @@ func TestFilterTellsTheRun(t *testing.T) {
 	}
 }
 
-// TestFilterOfDamage: where a slot is damaged a key that it may have is not absent.
+// TestFilterOfDamage: a key that may be in a damaged slot is not reported as
+// absent.
 func TestFilterOfDamage(t *testing.T) {
 	w := manyRunsWorld(t)
 	w.open(FirstTouch, false) // nothing is verified, and no region made
@@ -141,14 +142,15 @@ func TestFilterBesideAWriter(t *testing.T) {
 	w.holds()
 }
 
-// TestFilterOfAnOldView: what was folded since is in runs for an old View alone.
+// TestFilterOfAnOldView: only for an old View is what was folded since then still
+// in runs.
 func TestFilterOfAnOldView(t *testing.T) {
 	w := manyRunsWorld(t)
 	old, model := w.table, maps.Clone(w.model)
 	pin := old.view.Pin()
 	defer old.view.Unpin(pin)
 	r := rand.New(rand.NewPCG(9, 9))
-	for quarter := range uint64(4) { // as a store does: some of all groups at a time
+	for quarter := range uint64(4) { // as a store does: a part of the groups at a time
 		w.commit(w.changes(r, 4000, 40_000), false, -1, func(s *State) bool { return s.Prefix>>62 == quarter })
 	}
 	if w.table.filter != old.filter || w.table.runs[0].number <= old.runs[len(old.runs)-1].number {
@@ -164,7 +166,7 @@ func TestFilterOfAnOldView(t *testing.T) {
 	}
 }
 
-// TestFilterIsNotShared: with a file that went another way.
+// TestFilterIsNotShared: a file that took another course does not get the filter.
 func TestFilterIsNotShared(t *testing.T) {
 	w := manyRunsWorld(t)
 	other := &Table{runs: slices.Clone(w.table.runs), filter: w.table.filter}

@@ -65,7 +65,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// open makes the Table of the newest root; known: as a store that goes on does.
+// open makes the Table of the newest root. With known, it does so as a store that
+// is in use does.
 func (w *world) open(verify Verify, known bool) {
 	w.t.Helper()
 	var before *Table
@@ -85,9 +86,9 @@ func (w *world) item(key keys.E, values ...uint64) Item {
 	return it
 }
 
-// commit makes changes in one transaction: groups for which fold says so are
-// folded, the others keep theirs in a run. It stops after stop groups; the
-// next call goes on with the rest.
+// commit makes changes in one transaction: groups for which fold returns true are
+// folded, the others keep theirs in a run. It stops after stop groups; the next
+// call continues with the rest.
 func (w *world) commit(changes []Item, absorb bool, stop int, fold func(s *State) bool) (rest []Item) {
 	w.t.Helper()
 	slices.SortFunc(changes, func(a, b Item) int { return cmp.Or(cmp.Compare(a.Hash, b.Hash), a.Key.Compare(b.Key)) })
@@ -201,7 +202,7 @@ func (w *world) place(writer *Writer, id uint32, s State, items []Item) {
 	w.place(writer, other, upper, right)
 }
 
-// holds compares all that the file says with the model.
+// holds compares everything in the file with the model.
 func (w *world) holds() {
 	w.t.Helper()
 	for key, want := range w.model {
@@ -260,7 +261,7 @@ func (w *world) changes(r *rand.Rand, n, space int) []Item {
 		byKey[key] = it
 	}
 	list := make([]Item, 0, len(byKey))
-	for i := range space { // in one order, whatever that of the map is
+	for i := range space { // in the same order each time, unlike the map's
 		if it, ok := byKey[keys.FromUint64(uint64(i))]; ok {
 			list = append(list, it)
 		}

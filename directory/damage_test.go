@@ -44,7 +44,7 @@ func TestRuns(t *testing.T) {
 	}
 }
 
-// TestLoadRefuses: forms that are not there, twice there, or of another length.
+// TestLoadRefuses forms that are missing, there twice, or of another length.
 func TestLoadRefuses(t *testing.T) {
 	for name, damage := range map[string]func(tx *hdf5io.Tx) error{
 		"gone":      func(tx *hdf5io.Tx) error { return tx.Remove(path) },
@@ -121,7 +121,8 @@ func resize(tx *hdf5io.Tx, path string, n uint64) error {
 	return d.Resize(n)
 }
 
-// TestFlipEveryBit: of the stored chunks of a directory that is a dataset.
+// TestFlipEveryBit flips each bit of the stored chunks of a directory that is a
+// dataset.
 func TestFlipEveryBit(t *testing.T) {
 	w, d := newWorld(t, grown(4, small))
 	defer w.close()

@@ -112,7 +112,7 @@ type bucketModel struct {
 
 func (b bucketModel) has(hash uint64) bool { return (hash^b.prefix)>>(64-b.depth) == 0 }
 
-// compare holds a directory against a list of buckets in the order of hashes.
+// compare compares a directory with a list of buckets in the order of hashes.
 func compare(t fataler, d *Directory, model []bucketModel, hashes []uint64) {
 	t.Helper()
 	for _, hash := range hashes {
@@ -181,7 +181,7 @@ func TestDirectoryLaw(t *testing.T) {
 					}
 				}
 			}
-			if rapid.IntRange(0, 5).Draw(rt, "abort") == 0 { // the edited version is dropped: the one before is whole
+			if rapid.IntRange(0, 5).Draw(rt, "abort") == 0 { // the edited version is dropped: the one before is still good
 				tx, err := w.file.Begin()
 				must(rt, err)
 				must(rt, e.Store(tx))
@@ -207,7 +207,7 @@ func TestDirectoryLaw(t *testing.T) {
 	})
 }
 
-// grown is a directory of 2^depth pointers, each to a bucket of its own.
+// grown is a directory of 2^depth pointers, each to another bucket.
 func grown(depth int, o Options) *Directory {
 	e := New(1, o).Edit()
 	next := uint32(1)
@@ -247,9 +247,9 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// TestMigration: a file whose directory was stored under other limits moves to
-// the form that the present ones ask for, by a Store that changes nothing else;
-// a second one has nothing to do.
+// TestMigration: a directory that was stored under other limits changes to the form
+// that the present ones ask for, with a Store that changes nothing else. A second
+// Store has nothing to do.
 func TestMigration(t *testing.T) {
 	limits := []Options{small, {Limits{Attribute: 64, Dataset: 64, Shard: 64}}, {Limits{Attribute: 1, Dataset: 64, Shard: 7}}, {Limits{Attribute: 1, Dataset: 2, Shard: 8}}}
 	for i, from := range limits {
@@ -281,8 +281,8 @@ func TestMigration(t *testing.T) {
 	}
 }
 
-// TestHalveToOnePointer: the pointers that are left are those that the file has,
-// but fewer.
+// TestHalveToOnePointer: the pointers that are left are the first of those that the
+// file has.
 func TestHalveToOnePointer(t *testing.T) {
 	for _, o := range []Options{{}, {Limits{Attribute: 1, Dataset: 8, Shard: 1}}, small} {
 		w, d := newWorld(t, grown(3, o))
@@ -302,8 +302,8 @@ func TestHalveToOnePointer(t *testing.T) {
 	}
 }
 
-// TestEditorRefuses: what only a damaged file can ask for changes nothing and
-// fails Store.
+// TestEditorRefuses: what only a damaged file can ask for changes nothing, and
+// makes Store fail.
 func TestEditorRefuses(t *testing.T) {
 	for name, edit := range map[string]func(e *Editor){
 		"split of a wrong depth": func(e *Editor) { e.Split(0, 1, Pointer{9, 9}) },

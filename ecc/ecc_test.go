@@ -16,7 +16,7 @@ func plainEncode(data uint8) uint8 {
 	return p1 | p2<<1 | d1<<2 | p3<<3 | d2<<4 | d3<<5 | d4<<6 | p0<<7
 }
 
-// plainDecode judges by distance alone: it knows no syndrome.
+// plainDecode uses only the distance to code words, and no syndrome.
 func plainDecode(code uint8) (uint8, ecc.Status) {
 	for data := range uint8(16) {
 		switch bits.OnesCount8(code ^ plainEncode(data)) {

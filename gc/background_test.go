@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// TestBackground: a run comes at the interval and when there is need; one that fails,
-// and one that panics, is reported, and the next one comes; the context ends it.
+// TestBackground: there is a run at each interval and when there is need. A run
+// that fails or panics is reported, and the next one still comes. The context ends
+// all.
 func TestBackground(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	need, ran, failed := make(chan struct{}), make(chan int), make(chan error)
@@ -54,7 +55,8 @@ func TestBackground(t *testing.T) {
 	cancel()
 }
 
-// TestBackgroundStopped: what a run returns because its context is done is no failure.
+// TestBackgroundStopped: an error that a run returns because its context is done is
+// not reported.
 func TestBackgroundStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	b := Background{Interval: time.Millisecond,

@@ -134,7 +134,8 @@ func records(first, n int) []Record {
 	return list
 }
 
-// TestDeletionLogLaw: appends and clears, several a commit, equal a slice.
+// TestDeletionLogLaw: after appends and clears, several in each commit, the log
+// equals a slice.
 func TestDeletionLogLaw(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt)
@@ -186,7 +187,7 @@ func TestScanStops(t *testing.T) {
 	}
 }
 
-// TestAbort: an aborted transaction leaves the log as it was, for a log opened anew.
+// TestAbort: after an aborted transaction, a log that is opened again is as it was.
 func TestAbort(t *testing.T) {
 	w := newWorld(t)
 	defer w.close()
@@ -239,7 +240,7 @@ func TestWrongRows(t *testing.T) {
 	}
 }
 
-// TestFlipEveryBit: of the last stored chunk.
+// TestFlipEveryBit flips bits of the last stored chunk.
 func TestFlipEveryBit(t *testing.T) {
 	w := newWorld(t)
 	defer w.close()
@@ -256,7 +257,7 @@ func TestFlipEveryBit(t *testing.T) {
 	must(t, err)
 	for bit := 0; bit < 8*len(b); bit++ {
 		if bit >= 8*3*RecordSize && bit < 8*(len(b)-8) && bit%7 != 0 {
-			continue // behind the rows: each seventh
+			continue // after the rows: every seventh
 		}
 		b[bit/8] ^= 1 << (bit % 8)
 		must(t, w.raw.WriteAt(b[bit/8:bit/8+1], int64(c.Address)+int64(bit/8)))

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestImage: what an Image reads, in pieces of any size, is what Copy writes, byte for
-// byte, while the file itself goes on and has other bytes in its free space.
+// TestImage: what an Image reads, in pieces of any size, is what Copy writes, byte
+// for byte, while the file itself changes and has other bytes in its free space.
 func TestImage(t *testing.T) {
 	f, m := memoryStore(t)
 	for round := range uint64(6) {

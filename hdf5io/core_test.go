@@ -12,7 +12,7 @@ import (
 )
 
 // The small file that most tests use: a mapped dataset of 8 pages, rows of two
-// chunks, a log, and an attribute that tells how often it was changed.
+// chunks, a log, and an attribute that says how often it was changed.
 const (
 	testRows   = 40
 	testPages  = 8
@@ -56,7 +56,7 @@ func buildTestTree(tx *Tx) error {
 	return writeRound(tx, 0)
 }
 
-// writeRound changes rows, pages and the attribute; each round differently.
+// writeRound changes rows, pages and the attribute, in each round in another way.
 func writeRound(tx *Tx, round uint64) error {
 	if err := tx.SetAttribute("/config", uintAttribute("round", round)); err != nil {
 		return err
@@ -235,7 +235,7 @@ func TestCommitAndReopen(t *testing.T) {
 }
 
 // TestPoolFits: on a full disk the shortest of the extents that are long enough is
-// found, behind however many that are not, and no more of it is taken than a run.
+// found, after however many that are not, and no more of it is taken than a run.
 func TestPoolFits(t *testing.T) {
 	var p pool
 	var list []extent
@@ -262,8 +262,8 @@ func TestPoolFits(t *testing.T) {
 	}
 }
 
-// TestPageOfAnUnmappedDataset: who asks for a page takes the dataset for a mapped one,
-// which it is in a file without damage.
+// TestPageOfAnUnmappedDataset: a caller that asks for a page expects a mapped
+// dataset, so it is damage if the dataset is not mapped.
 func TestPageOfAnUnmappedDataset(t *testing.T) {
 	f, _ := testFile(t, Options{})
 	d, err := f.View().Dataset("/buckets/entries")

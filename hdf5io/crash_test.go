@@ -56,12 +56,13 @@ func checkClean(t testing.TB, v *View) CheckStats {
 	return stats
 }
 
-// smallGrowth makes files of some 100 KiB, and uses space again as soon as it may.
+// smallGrowth makes files of some 100 KiB, and uses space again as soon as
+// possible.
 var smallGrowth = Options{GrowStep: 32 << 10, Quarantine: -1}
 
-// TestCrashAtEveryWrite cuts the power at every write and sync of some commits
-// and looks at the disks that may be left: each opens, is the root before or
-// after the commit under way, whole, and goes on from there.
+// TestCrashAtEveryWrite cuts the power at every write and sync of some commits and
+// looks at the disks that may be left. Each opens, has the complete root from
+// before or after the commit, and can be written again.
 func TestCrashAtEveryWrite(t *testing.T) {
 	fs := crashfs.New(crashfs.Options{})
 	f, raw := createOn(t, fs, smallGrowth)
@@ -137,9 +138,9 @@ func roundOf(t testing.TB, v *View) uint64 {
 	return uint64(a.Data[0])
 }
 
-// TestEveryCallFails lets each call of some commits fail, once and from then on:
-// each is an error or a success; a reopened file has the last acknowledged root or
-// the one of the commit that failed.
+// TestEveryCallFails makes each call of some commits fail, once, and then with all
+// after it. Each commit is an error or a success; a reopened file has the last
+// acknowledged root or the one of the commit that failed.
 func TestEveryCallFails(t *testing.T) {
 	for _, forever := range []bool{false, true} {
 		for i, err := range []error{errfs.ErrIO, vfs.ErrNoSpace} {
@@ -196,7 +197,7 @@ func failCall(t *testing.T, rule errfs.Rule) int {
 }
 
 // failRounds commits until something fails, and after that as long as the file
-// takes it.
+// accepts commits.
 func failRounds(t *testing.T, raw vfs.File) (acked, tried uint64) {
 	f, _, err := Open(raw, smallGrowth)
 	if err != nil {
@@ -228,7 +229,8 @@ func failRounds(t *testing.T, raw vfs.File) (acked, tried uint64) {
 	return acked, tried
 }
 
-// checkRoundUnlessIO reads one thing of each kind: reads may fail, but not lie.
+// checkRoundUnlessIO reads one thing of each kind: reads may fail, but not return
+// wrong data.
 func checkRoundUnlessIO(t *testing.T, v *View, round uint64) {
 	if got := roundOf(t, v); got != round {
 		t.Errorf("round %d, want %d", got, round)

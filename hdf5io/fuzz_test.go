@@ -11,8 +11,9 @@ import (
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
-// Each decoder: any bytes give a value that encodes to the same bytes, or an
-// error; never a panic. Checksums are made right, else nothing gets past them.
+// Each decoder makes of any bytes a value that encodes to the same bytes, or an
+// error, and never panics. Checksums are corrected, because nothing would get past
+// them otherwise.
 
 func FuzzSuperblock(f *testing.F) {
 	f.Add(superblock{endOfFile: 20672, root: 20552}.append(nil))
@@ -129,7 +130,7 @@ func FuzzIndexNode(f *testing.F) {
 		if int(count) > l.max || len(p) < used {
 			return
 		}
-		// Every address gives these bytes: a node that is its own descendant too.
+		// Every address gives these bytes, so a node may be its own descendant.
 		node := append(sealed(bytes.Clone(p[:used]), 0), make([]byte, s.nodeSize)...)[:s.nodeSize]
 		src := nodeBytesSource{node}
 		if n, err := g.readNode(src, child{head.root, head.rootRecords, head.total}, head.depth); err == nil {

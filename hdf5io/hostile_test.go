@@ -83,8 +83,9 @@ func smallImage(t testing.TB) []byte {
 // imageRound is the round of the newest root of smallImage.
 const imageRound = 3
 
-// readImage opens an image for reading and reads all of it. The error is of
-// the open, or the first of the reads; rounds older than the newest are told.
+// readImage opens an image for reading and reads all of it. The error is that of
+// the open, or the first of the reads; an older round than the newest is returned
+// as such.
 func readImage(t testing.TB, p []byte) (round uint64, err error) {
 	f, _, err := Open(&memoryFile{p}, Options{ReadOnly: true})
 	if err != nil {
@@ -101,8 +102,8 @@ func readImage(t testing.TB, p []byte) (round uint64, err error) {
 
 var errOtherData = errors.New("other data than were written")
 
-// compareRound reads pages and rows. Rows have no checksum here: what they
-// hold is the caller's to verify.
+// compareRound reads pages and rows. Rows have no checksum here; the caller must
+// verify them.
 func compareRound(v *View, round uint64) error {
 	d, err := v.Dataset("/buckets/state")
 	if err != nil {
@@ -121,7 +122,7 @@ func compareRound(v *View, round uint64) error {
 }
 
 // judgeDamage fails the test if a damaged image was read with wrong data, or
-// refused with an error that is not typed.
+// refused with an error of no known type.
 func judgeDamage(t testing.TB, what string, at int, p []byte) (detected bool) {
 	t.Helper()
 	before := bytes.Clone(p)
@@ -162,7 +163,7 @@ func TestBitFlips(t *testing.T) {
 	}
 }
 
-// TestSectorFaults: each sector zero, garbage, or another sector's bytes.
+// TestSectorFaults makes each sector zero, garbage, or another sector's bytes.
 func TestSectorFaults(t *testing.T) {
 	image := smallImage(t)
 	r := rand.New(rand.NewPCG(1, 2))
@@ -205,8 +206,8 @@ func TestCuts(t *testing.T) {
 	checkClean(t, commitRound(t, f, imageRound+1))
 }
 
-// TestEitherSlotLost: without the newest slot the file is what it was one commit
-// ago, whole, whatever the writer has done with free space since.
+// TestEitherSlotLost: without the newest slot the complete file is as it was one
+// commit before, whatever the writer has done with free space since.
 func TestEitherSlotLost(t *testing.T) {
 	m := &memoryFile{}
 	f, err := Create(m, Options{UUID: testUUID, GrowStep: 4096, Quarantine: -1}, nil, buildTestTree)
@@ -326,7 +327,7 @@ func TestOtherFiles(t *testing.T) {
 	}
 }
 
-// TestReaderWritesNothing: not a byte, nor the time of the last change.
+// TestReaderWritesNothing: it changes no byte, and not the time of the last change.
 func TestReaderWritesNothing(t *testing.T) {
 	f, path := testFile(t, smallGrowth)
 	commitRound(t, f, 1)

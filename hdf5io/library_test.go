@@ -40,7 +40,8 @@ func (f *fileImage) write(addr uint64, p []byte) error {
 	return nil
 }
 
-// free overwrites what the new tree no longer needs: no reader may look there.
+// free overwrites what the new tree no longer needs, because no reader may look
+// there.
 func (f *fileImage) free(addr uint64, n int) {
 	for i := range n {
 		f.p[int(addr)+i] = 0xa5
@@ -57,8 +58,8 @@ func (f *fileImage) put(p []byte, err error) uint64 {
 	return addr
 }
 
-// chunkedValues is a dataset of u32 with the values that must be read from it.
-// Its first dimension is a multiple of the chunk's: it is grown later, and must
+// chunkedValues is a dataset of u32 with the values that must be read from it. Its
+// first dimension is a multiple of the chunk's, because it is grown later, and must
 // not show what an old chunk holds beyond it.
 type chunkedValues struct {
 	name     string
@@ -140,7 +141,7 @@ type expected struct {
 	Shapes     map[string][]uint64 `json:"shapes"`
 }
 
-// buildImage writes a whole file with every structure that the package knows.
+// buildImage writes a file with every structure that the package knows.
 func buildImage(t testing.TB) ([]byte, []*chunkedValues, expected) {
 	f := &fileImage{t: t, p: make([]byte, superblockSize)}
 	rng := rand.New(rand.NewPCG(11, 12))
@@ -227,8 +228,8 @@ with h5py.File(sys.argv[1], "r") as f:
         assert d.attrs["units"] == b"chunks" and len(d.attrs) == 1
 `
 
-// insertScript writes with the library into indexes of ours: 50 new chunks
-// each, and reads all back.
+// insertScript writes 50 new chunks into each of our indexes with the library, and
+// reads everything back.
 const insertScript = `
 import sys, h5py, numpy as np
 new = {}

@@ -273,7 +273,7 @@ func TestObjectHeaderDamage(t *testing.T) {
 		if size, err := objectHeaderSize(p); err != nil || size != len(p) {
 			t.Errorf("size %d, %v, want %d", size, err, len(p))
 		}
-		// The same with a right checksum: any error is corrupt, nothing panics,
+		// The same with a correct checksum: any error is corrupt, nothing panics,
 		// and what is accepted can be written again.
 		for bit := range 8 * (len(p) - checksumSize) {
 			q := bytes.Clone(p)

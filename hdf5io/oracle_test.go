@@ -45,8 +45,8 @@ assert f['/wal'].shape == (512,) and (f['/wal'][...] == 0).all()
 print('read')
 `
 
-// TestH5pyReadsEveryCommit: after each commit, with all space overwritten that
-// is free then, h5py reads the whole root. The writer has the file open.
+// TestH5pyReadsEveryCommit: after each commit, when all free space has been
+// overwritten, h5py reads all of the root. The writer has the file open.
 func TestH5pyReadsEveryCommit(t *testing.T) {
 	python := oracle.H5py(t)
 	f, path := testFile(t, Options{GrowStep: 32 << 10, Quarantine: -1})
@@ -65,7 +65,8 @@ func TestH5pyReadsEveryCommit(t *testing.T) {
 	}
 }
 
-// TestToolsReadFile: h5dump reads every byte, h5stat accounts for every byte but ours.
+// TestToolsReadFile: h5dump reads every byte, and h5stat accounts for every byte
+// except slots, chunk maps and free space.
 func TestToolsReadFile(t *testing.T) {
 	f, path := testFile(t, Options{GrowStep: 32 << 10})
 	for round := uint64(1); round < 6; round++ {
@@ -87,8 +88,8 @@ func TestToolsReadFile(t *testing.T) {
 	}
 }
 
-// TestLibraryWriter: an HDF5 program that writes to the file, once it is closed,
-// is noticed, and the file is not written over what it did.
+// TestLibraryWriter: if an HDF5 program writes to the file after it was closed,
+// that is noticed, and what it did is not overwritten.
 func TestLibraryWriter(t *testing.T) {
 	python := oracle.H5py(t)
 	f, path := testFile(t, Options{GrowStep: 32 << 10})

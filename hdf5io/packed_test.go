@@ -66,8 +66,9 @@ func TestPlainFilesAndStores(t *testing.T) {
 	}
 }
 
-// TestPackedChunks: what was packed comes back as it was handed in, before the commit and after it, and
-// moves; sizes and masks that no filter makes are refused.
+// TestPackedChunks: packed chunks are read as they were written, before the commit
+// and after it, and also after they were moved; sizes and masks that no filter
+// makes are refused.
 func TestPackedChunks(t *testing.T) {
 	f, _ := plainFile(t)
 	defer f.Close()
@@ -135,8 +136,8 @@ func TestPackedChunks(t *testing.T) {
 	tx.Abort()
 }
 
-// TestReplace: a contiguous dataset gets other data in other space, and none that never got
-// any is committed.
+// TestReplace: a contiguous dataset gets other data in other space, and one that
+// never got data is not committed.
 func TestReplace(t *testing.T) {
 	f, _ := plainFile(t)
 	defer f.Close()

@@ -28,7 +28,7 @@ func scribble(t testing.TB, f *File) {
 	}
 }
 
-// checkAgain is checkRound, believing nothing that was verified before.
+// checkAgain is checkRound, but verifies everything again.
 func checkAgain(t testing.TB, v *View, round uint64) {
 	t.Helper()
 	checkRound(t, v, round)
@@ -43,7 +43,7 @@ func checkAgain(t testing.TB, v *View, round uint64) {
 	}
 }
 
-// step commits a round, sometimes settled, and lets the writer's next Begin reuse
+// step commits a round, sometimes settled, and makes the writer's next Begin reuse
 // what it may.
 func step(t testing.TB, f *File, round uint64) {
 	t.Helper()
@@ -153,7 +153,7 @@ func TestReaderOfAnotherOpen(t *testing.T) {
 	checkAgain(t, second, 11)
 	second.Adopted()
 	step(t, f, 12)
-	checkAgain(t, first, 0) // somebody in the reader's process holds it still
+	checkAgain(t, first, 0) // another reader of the same process still holds it
 	first.Unpin(pin)
 	second.Adopted()
 	for round := uint64(13); round < 16; round++ {
@@ -172,8 +172,8 @@ func TestReaderOfAnotherOpen(t *testing.T) {
 	}
 }
 
-// TestWriterRespectsOlderReaders: a writer that comes new finds the pins of those
-// who are there already.
+// TestWriterRespectsOlderReaders: a new writer finds the pins of readers that
+// opened the file before it.
 func TestWriterRespectsOlderReaders(t *testing.T) {
 	o := Options{GrowStep: 32 << 10, Quarantine: -1}
 	f, path := testFile(t, o)
@@ -246,8 +246,8 @@ func TestLocks(t *testing.T) {
 	checkRound(t, commitRound(t, again, 1), 1)
 }
 
-// TestFullDisk: a full disk is no end. With a reader of an old root the error
-// says so; when the reader goes, there is room again.
+// TestFullDisk: after a full disk the file can still be used. With a reader of an
+// old root the error says so; when the reader ends, there is room again.
 func TestFullDisk(t *testing.T) {
 	fs := crashfs.New(crashfs.Options{Capacity: 256 << 10})
 	f, raw := createOn(t, fs, Options{GrowStep: 32 << 10})
@@ -289,8 +289,8 @@ func tryRound(f *File, round uint64) error {
 	return err
 }
 
-// TestReadersWhileWriting: under the race detector any reuse of bytes that a
-// reader looks at is a reported race, for the mapping is the file's own memory.
+// TestReadersWhileWriting: the race detector reports any reuse of bytes that a
+// reader reads, because the mapping is the file's own memory.
 func TestReadersWhileWriting(t *testing.T) {
 	fs := crashfs.New(crashfs.Options{})
 	f, raw := createOn(t, fs, Options{GrowStep: 32 << 10, Quarantine: -1})

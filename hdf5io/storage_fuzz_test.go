@@ -23,9 +23,9 @@ func FuzzOpenImage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p []byte) { openAnyImage(t, p) })
 }
 
-// FuzzMutateImage changes bytes of a good file and mends the checksums above
-// them, so that what lies behind the checksums is seen. The program is a list of
-// {offset u24, byte}.
+// FuzzMutateImage changes bytes of a good file and corrects the checksums above
+// them, so that the code that relies on these checksums is reached. The program is
+// a list of {offset u24, byte}.
 func FuzzMutateImage(f *testing.F) {
 	image := smallImage(f)
 	f.Add([]byte{0, 16, 32, 9})
@@ -107,8 +107,8 @@ type sealedRange struct {
 	seal        func(p []byte)
 }
 
-// sealedStructures lists the structures of the newest root, those first whose
-// checksums lie in others.
+// sealedStructures lists the structures of the newest root, beginning with those
+// whose checksums are in others.
 func sealedStructures(t testing.TB, image []byte) []sealedRange {
 	t.Helper()
 	f, report, err := Open(&memoryFile{image}, Options{ReadOnly: true})
@@ -161,8 +161,8 @@ func sealedStructures(t testing.TB, image []byte) []sealedRange {
 	return out
 }
 
-// FuzzSlotPair: a slot page is refused or encodes to itself; of two the valid one
-// of the higher generation is the newest.
+// FuzzSlotPair: a slot page is refused or encodes to itself; of two, the valid one
+// with the higher generation is the newest.
 func FuzzSlotPair(f *testing.F) {
 	image := smallImage(f)
 	f.Add(image[firstSlot:dataStart], uint16(0), byte(0))
@@ -172,7 +172,7 @@ func FuzzSlotPair(f *testing.F) {
 		p := make([]byte, dataStart)
 		copy(p[firstSlot:], pair)
 		p[firstSlot+int(at)%(2*slotSize)] ^= value
-		for i := range 2 { // with the checksum mended every field is seen
+		for i := range 2 { // once the checksum is corrected, every field is seen
 			page := p[slotOffset(i):][:slotSize]
 			if value&1 == 0 {
 				binary.LittleEndian.PutUint32(page[offSlotCRC:], crc32c.Sum(page[:offSlotCRC]))
@@ -204,8 +204,8 @@ func FuzzSlotPair(f *testing.F) {
 	})
 }
 
-// FuzzFreeSpace runs a program of commits, pins, settles and aborts: nothing that a
-// pinned root reaches is handed out, nothing is owned twice or lost.
+// FuzzFreeSpace runs a program of commits, pins, settles and aborts. Nothing that a
+// pinned root reaches is used again; nothing is owned twice or lost.
 func FuzzFreeSpace(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 0, 0, 0, 1, 1, 3})
 	f.Add([]byte{2, 0, 0, 0, 1, 3, 0, 0, 2, 0, 4, 3, 0, 5, 0})
@@ -258,7 +258,7 @@ func (s *spaceModel) run(op byte) {
 			s.held[i].view.Unpin(s.held[i].pin)
 			s.held = slices.Delete(s.held, i, i+1)
 		}
-	case 4: // a transaction that comes to nothing, after it has written
+	case 4: // a transaction that is aborted after it has written
 		tx, err := f.Begin()
 		if err != nil {
 			s.t.Fatal(err)

@@ -210,8 +210,8 @@ func TestLastEditCounts(t *testing.T) {
 	}
 }
 
-// TestMarks: a page keeps its marks as long as it is the same, and hands on those
-// that the writer says.
+// TestMarks: a page keeps its marks as long as it is the same, and the page that
+// replaces it gets those that the writer says.
 func TestMarks(t *testing.T) {
 	f, _ := memoryStore(t)
 	page := func(v *View, i uint64) *Page {
@@ -368,7 +368,7 @@ func TestContiguous(t *testing.T) {
 	}
 }
 
-// TestPool holds the pool against a map of bytes.
+// TestPool compares the pool with a map of bytes.
 func TestPool(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var p pool

@@ -9,9 +9,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// siphash24 is SipHash-2-4 of 16 bytes as the paper of Aumasson and Bernstein
-// writes it down: words of the message are little-endian, the last block has
-// the length in its top byte.
+// siphash24 is SipHash-2-4 of 16 bytes, as in the paper of Aumasson and Bernstein:
+// words of the message are little-endian, and the last block has the length in its
+// top byte.
 func siphash24(k0, k1 uint64, message [16]byte) uint64 {
 	v0, v1 := k0^0x736f6d6570736575, k1^0x646f72616e646f6d
 	v2, v3 := k0^0x6c7967656e657261, k1^0x7465646279746573

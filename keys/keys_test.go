@@ -29,7 +29,7 @@ var anyE = rapid.Custom(func(t *rapid.T) keys.E {
 	return keys.E{High: word.Draw(t, "high"), Low: word.Draw(t, "low")}
 })
 
-// number is the plainest meaning of an identifier.
+// number is an identifier as a big integer.
 func number(e keys.E) *big.Int {
 	n := new(big.Int).SetUint64(e.High)
 	return n.Lsh(n, 64).Or(n, new(big.Int).SetUint64(e.Low))

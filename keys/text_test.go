@@ -168,7 +168,7 @@ func TestParseAcceptsExactlyItsForms(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { checkParse(t, anyText.Draw(t, "text")) })
 }
 
-// checkParse holds Parse against its promise for any text.
+// checkParse compares Parse with its promise for any text.
 func checkParse(t interface{ Fatalf(string, ...any) }, text string) {
 	e, err := keys.Parse(text)
 	if u, uuidErr := uuid.Parse(text); err == nil && uuidErr == nil && keys.FromUUID(u) != e {

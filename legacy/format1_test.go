@@ -71,7 +71,7 @@ func TestFormat1(t *testing.T) {
 	}
 }
 
-// TestFormat1Secret: a log with a secret is read with that one alone.
+// TestFormat1Secret: a log with a secret is read only with that secret.
 func TestFormat1Secret(t *testing.T) {
 	content := golden(t, "secret.h5")
 	for _, key := range [][]byte{nil, []byte("another")} {
@@ -123,7 +123,8 @@ func statePlace(content []byte, chunkMap int) int {
 	return u64(content, u64(newest(content), chunkMap))
 }
 
-// holdsAll wants no pairs but those expected, and all but those of some keys.
+// holdsAll wants only expected pairs, and all of them except those of the lost
+// keys.
 func holdsAll(t *testing.T, c *legacy.Contents, want map[pair]bool, lost ...keys.E) {
 	t.Helper()
 	kept := make(map[pair]bool)
@@ -138,8 +139,8 @@ func holdsAll(t *testing.T, c *legacy.Contents, want map[pair]bool, lost ...keys
 	compare(t, c, kept)
 }
 
-// TestFormat1Damage damages one structure after the other: what is wrong is told with
-// its place, and all that it does not concern is read.
+// TestFormat1Damage damages one structure after another. What is wrong is reported
+// with its place, and everything else is read.
 func TestFormat1Damage(t *testing.T) {
 	whole, want := golden(t, "closed.h5"), goldenPairs(t, "closed")
 	bucket, sets := statePlace(whole, slotMap0), statePlace(whole, slotMap1)
@@ -197,7 +198,8 @@ func TestFormat1Damage(t *testing.T) {
 	}
 }
 
-// TestFormat1LostEntries: sets whose entries are lost are kept, as they name their keys.
+// TestFormat1LostEntries: sets whose entries are lost are kept, because they name
+// their keys.
 func TestFormat1LostEntries(t *testing.T) {
 	content := golden(t, "closed.h5")
 	bucket := statePlace(content, slotMap0)
@@ -212,7 +214,7 @@ func TestFormat1LostEntries(t *testing.T) {
 	}
 }
 
-// TestFormat1TwoSets: of two sets of one key the one counts that the entry names.
+// TestFormat1TwoSets: if a key has two sets, the one that its entry names counts.
 func TestFormat1TwoSets(t *testing.T) {
 	content := golden(t, "closed.h5")
 	leaf, page := u64(newest(content), slotMap1), statePlace(content, slotMap1)
@@ -248,7 +250,7 @@ func TestFormat1TreeLosesALeaf(t *testing.T) {
 	}
 }
 
-// TestFormat1DeepMap: of a large store the chunk maps have inner nodes.
+// TestFormat1DeepMap: the chunk maps of a large store have inner nodes.
 func TestFormat1DeepMap(t *testing.T) {
 	content := golden(t, "closed.h5")
 	leaf, inner := u64(newest(content), slotMap0), make([]byte, 4096)
@@ -267,8 +269,8 @@ func TestFormat1DeepMap(t *testing.T) {
 	compare(t, c, goldenPairs(t, "closed"))
 }
 
-// TestFormat1Log: the log is replayed up to its damage, and not at all where it does
-// not lie in the file.
+// TestFormat1Log: the log is replayed up to its damage, and not at all if it is not
+// in the file.
 func TestFormat1Log(t *testing.T) {
 	whole, record := golden(t, "killed.h5"), slotRecord
 	log := u64(newest(whole), record+96)
@@ -292,8 +294,8 @@ func TestFormat1Log(t *testing.T) {
 	}
 }
 
-// TestFormat1Flipped: wrong bytes anywhere give no pair that never was, and cost no
-// pair without a word.
+// TestFormat1Flipped: wrong bytes anywhere do not make pairs that never existed,
+// and no pair is lost without a defect.
 func TestFormat1Flipped(t *testing.T) {
 	for _, name := range []string{"closed", "killed", "buckets"} {
 		whole, want := golden(t, name+".h5"), goldenPairs(t, name)
@@ -321,8 +323,8 @@ func TestFormat1Flipped(t *testing.T) {
 	}
 }
 
-// judge wants every pair, or a defect; and no other pair, unless changes that come
-// after it were lost.
+// judge wants every pair, or a defect. It wants no other pair, unless changes that
+// come after it were lost.
 func judge(t *testing.T, c *legacy.Contents, want map[pair]bool, what string) {
 	t.Helper()
 	good, wrong := 0, 0
@@ -346,7 +348,7 @@ func judge(t *testing.T, c *legacy.Contents, want map[pair]bool, what string) {
 	}
 }
 
-// TestFormat1Cut: a file that is cut short tells it.
+// TestFormat1Cut: that a file is cut short is reported.
 func TestFormat1Cut(t *testing.T) {
 	whole, want := golden(t, "closed.h5"), goldenPairs(t, "closed")
 	for size := 0; size < len(whole); size += 1 + len(whole)/60 {
@@ -381,8 +383,8 @@ func TestFormat1Disk(t *testing.T) {
 	}
 }
 
-// TestFormat1Hostile: names that lead in circles, out of the file, or to the same bytes
-// again and again, end.
+// TestFormat1Hostile: addresses that lead in circles, out of the file, or to the
+// same bytes many times do not keep Read from ending.
 func TestFormat1Hostile(t *testing.T) {
 	whole := golden(t, "closed.h5")
 	leaf, bucket, sets := u64(newest(whole), slotMap0), statePlace(whole, slotMap0), statePlace(whole, slotMap1)
@@ -427,7 +429,7 @@ func TestFormat1Hostile(t *testing.T) {
 	}
 }
 
-// TestFormat1IsCancelled: a context that ends is no damage.
+// TestFormat1IsCancelled: a context that ends is not damage.
 func TestFormat1IsCancelled(t *testing.T) {
 	content := golden(t, "closed.h5")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -437,8 +439,8 @@ func TestFormat1IsCancelled(t *testing.T) {
 	}
 }
 
-// FuzzFormat1 changes bytes of a store, and lets the slots have the right checksums: no
-// other checksum keeps the reader from going on. An edit is a place, 3 bytes, and a byte.
+// FuzzFormat1 changes bytes of a store, and corrects the checksums of the slots; no
+// other wrong checksum stops the reader. An edit is a place of 3 bytes, and a byte.
 func FuzzFormat1(f *testing.F) {
 	whole := golden(f, "killed.h5")[:200_000]
 	map0, state := u64(newest(whole), slotMap0), statePlace(whole, slotMap0)

@@ -24,8 +24,8 @@ var allSamples = []string{
 // reading the rest take a few hundredths of a second; the rest is for slow machines.
 const patience = 20 * time.Second
 
-// readHostile reads what may be anything: it must end in time, in contents that agree
-// with their counts, or in an error.
+// readHostile reads any content. It must end in time, with contents that agree with
+// their counts, or with an error.
 func readHostile(t *testing.T, content []byte, options *legacy.Options) (*legacy.Contents, error) {
 	t.Helper()
 	start := time.Now()
@@ -64,7 +64,7 @@ func TestCutSamples(t *testing.T) {
 	}
 }
 
-// TestFlippedSamples: wrong bits anywhere are no panic and cost no time.
+// TestFlippedSamples: wrong bits anywhere cause no panic and do not take long.
 func TestFlippedSamples(t *testing.T) {
 	log := wideLog(t)
 	for _, name := range allSamples {
@@ -131,8 +131,8 @@ func (f failing) ReadAt(p []byte, off int64) (int, error) {
 	return f.ReaderAt.ReadAt(p, off)
 }
 
-// TestFailingDisk: what the disk does not give is never taken for damage, or the
-// migrated store would lack it.
+// TestFailingDisk: what the disk cannot read is never regarded as damage, because
+// the migrated store would lack it.
 func TestFailingDisk(t *testing.T) {
 	for _, name := range []string{"layout-attr-earliest", "layout-sharded", "upstream-256bit"} {
 		content := sample(t, name)

@@ -30,8 +30,8 @@ func wantDefects(t *testing.T, c *legacy.Contents, want ...string) {
 	}
 }
 
-// TestOddSample: names with slashes, packed rows of the other byte order, both forms
-// of the directory, and things that are no part of a store.
+// TestOddSample has names with slashes, packed rows of the other byte order, both
+// forms of the directory, and things that are not part of a store.
 func TestOddSample(t *testing.T) {
 	c, err := own(t, "odd", nil)
 	if err != nil {
@@ -50,7 +50,7 @@ func TestOddSample(t *testing.T) {
 		`/values/sp/valueset_orphan: belongs to no spilled entry, left out`)
 }
 
-// TestEveryMask: the slots that a mask names, and no others.
+// TestEveryMask: the slots that a mask names are read, and no others.
 func TestEveryMask(t *testing.T) {
 	c, err := own(t, "slots", nil)
 	if err != nil {
@@ -60,8 +60,8 @@ func TestEveryMask(t *testing.T) {
 	wantDefects(t, c)
 }
 
-// TestGaps: of a bucket with one damaged chunk the others are read, and the keys that
-// were in it are named.
+// TestGaps: if one chunk of a bucket is damaged, the others are read, and the keys
+// that were in it are named.
 func TestGaps(t *testing.T) {
 	c, err := own(t, "gaps", nil)
 	if err != nil {

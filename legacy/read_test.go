@@ -71,7 +71,7 @@ func read(content []byte, options *legacy.Options) (*legacy.Contents, error) {
 	return legacy.Read(context.Background(), bytes.NewReader(content), int64(len(content)), options)
 }
 
-// compare holds all that was read against what is wanted, also the counts.
+// compare compares all that was read with what is wanted, including the counts.
 func compare(t *testing.T, c *legacy.Contents, want map[pair]bool) {
 	t.Helper()
 	got := make(map[pair]bool)

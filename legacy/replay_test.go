@@ -39,7 +39,7 @@ type patcher struct {
 
 func newPatcher(t *testing.T) *patcher { return &patcher{t, sample(t, logSample)} }
 
-// find returns the place of bytes that are there once.
+// find returns the place of bytes that occur once.
 func (p *patcher) find(what []byte) int {
 	p.t.Helper()
 	if n := bytes.Count(p.content, what); n != 1 {
@@ -227,8 +227,8 @@ func TestTamperedLog(t *testing.T) {
 	p.holds(expected(t, logSample), 1, "record 16 of /wal: wrong HMAC; the log is not replayed from there on")
 }
 
-// TestHashesThatEndInZeros: what HDF5 has cut off is restored, whichever of the two
-// the writer has signed.
+// TestHashesThatEndInZeros: the zeros that HDF5 has cut off are restored, whether
+// the writer has signed them or not.
 func TestHashesThatEndInZeros(t *testing.T) {
 	for _, cut := range []bool{false, true} {
 		p := newPatcher(t)
@@ -272,8 +272,8 @@ func (p *patcher) entryOf(name string, slots ...uint64) []byte {
 	return p.content[p.find(what):][16:53]
 }
 
-// TestMasks: every single wrong bit of a mask is corrected and reported, every two are
-// reported, and their values are left out.
+// TestMasks: one wrong bit of a mask is corrected and reported; two are reported,
+// and their values are left out.
 func TestMasks(t *testing.T) {
 	const place = `entry 0 of /buckets/bucket_0: key "one36" (023c4f48b5ba55259d5d86f2872637af)`
 	for a := range 8 {
@@ -303,7 +303,7 @@ func TestSpilledMask(t *testing.T) {
 		`entry 26 of /buckets/bucket_2: key "spill-5" (a9909c734ac750ad84e8f0fe04f8d931): state mask 0x01 is corrected to 0x00`)
 }
 
-// TestDirectoryBehind: what the directory says and the buckets do not is reported.
+// TestDirectoryBehind: what the directory says but the buckets do not is reported.
 func TestDirectoryBehind(t *testing.T) {
 	p := newPatcher(t)
 	at := p.find([]byte(`"one36": 0, `))
@@ -323,8 +323,8 @@ func TestDirectoryBehind(t *testing.T) {
 		`directory: is not there or cannot be read; keys are taken from the buckets alone`)
 }
 
-// TestLostKeysAreRefused: a store of which no key can be read is an error and not an
-// empty store.
+// TestLostKeysAreRefused: a store none of whose keys can be read is an error, not
+// an empty store.
 func TestLostKeysAreRefused(t *testing.T) {
 	p := newPatcher(t)
 	p.content = bytes.ReplaceAll(p.content, []byte("state_mask\x00"), []byte("state-mask\x00"))

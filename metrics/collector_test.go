@@ -79,7 +79,8 @@ func TestNamesAreClean(t *testing.T) {
 // sizes are the figures that depend on how densely things are packed.
 var sizes = regexp.MustCompile(`(?m)^(cidstore_(?:file|free|limbo|placed|wal_written)_bytes(?:_total)?) .*$`)
 
-// TestExposition holds what a small store gives to a file, all but some sizes.
+// TestExposition compares the metrics of a small store with a file, except some
+// sizes.
 func TestExposition(t *testing.T) {
 	s := small(t)
 	fill(t, s)
@@ -124,7 +125,7 @@ func compareFile(t *testing.T, path, got string) {
 	}
 }
 
-// TestStoresShareARegistry: by labels, and not without.
+// TestStoresShareARegistry: with labels they can, without they cannot.
 func TestStoresShareARegistry(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	for _, path := range []string{"a.h5", "b.h5"} {
@@ -155,7 +156,7 @@ cidstore_promotion_events_total{path="b.h5"} 1
 	}
 }
 
-// TestClosedStore: counters stay, gauges go.
+// TestClosedStore: counters stay, gauges are left out.
 func TestClosedStore(t *testing.T) {
 	s := small(t)
 	fill(t, s)

@@ -32,7 +32,7 @@ func table() string {
 // nameIn finds names of metrics in a text.
 var nameIn = regexp.MustCompile(`cidstore_[a-z0-9_]+`)
 
-// known maps each name that may be asked a server for to its type.
+// known maps each name that a server can be asked for to its type.
 func known() map[string]kind {
 	names := map[string]kind{}
 	for i := range families {
@@ -84,8 +84,8 @@ func TestDocumentListsEverything(t *testing.T) {
 	}
 }
 
-// TestDashboardAsksForWhatThereIs: docs/grafana.json has queries of known names alone,
-// and of counters how fast they rise.
+// TestDashboardAsksForWhatThereIs: the queries of docs/grafana.json have only known
+// names, and ask how fast counters rise.
 func TestDashboardAsksForWhatThereIs(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "docs", "grafana.json"))
 	must(t, err)

@@ -11,7 +11,7 @@ import (
 	"github.com/cidstore/cidstore/metrics"
 )
 
-// Two stores in one registry, told apart by a label.
+// Two stores are in one registry, distinguished by a label.
 func ExampleNewCollector() {
 	dir, err := os.MkdirTemp("", "metrics")
 	if err != nil {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reads CIDStore files with h5py and numpy alone; docs/FORMAT.md explains every name here.
+"""Reads CIDStore files with only h5py and numpy; docs/FORMAT.md explains every name here.
 
     with cidstore.open("words.cidstore") as store:
         store.get("hello")        # every value of the key, ascending ints
@@ -61,7 +61,7 @@ def summed(rows, tables=AFTER):
 
 @functools.lru_cache(None)
 def shifts(level):
-    """The tables by which summed finds what a state, as four bytes, is after PIECE << level zeros."""
+    """The tables with which summed finds what a state, as four bytes, is after PIECE << level zeros."""
     return shifted(shifts(level - 1).ravel(), level - 1).reshape(4, 256) if level else AFTER[PIECE - 4:PIECE]
 
 
@@ -124,7 +124,7 @@ def siphash(seed, keys):
 
 
 def replay(pairs, codes, operations):
-    """What operations, n × 4 words, leave of pairs, n × 4 words, when they are applied in their order."""
+    """What is left of pairs, n × 4 words, after operations, n × 4 words, were applied in their order."""
     if not len(operations):
         return pairs
     rows, codes = np.concatenate([pairs, operations]), np.append(np.full(len(pairs), INSERT, np.uint8), codes)
@@ -154,8 +154,8 @@ def siphash_one(seed, high, low):
 
 
 def newest(keys, hashes):
-    """Where the last row of each key, n × 2 words, stands."""
-    order = np.argsort(hashes, kind="stable")  # fast: they are sorted runs, one after the other
+    """The index of the last row of each key, n × 2 words."""
+    order = np.argsort(hashes, kind="stable")  # fast: they are sorted runs, one after another
     ordered, hashes = keys[order], hashes[order]
     same = (ordered[1:] == ordered[:-1]).all(1)
     if not np.array_equal(same, hashes[1:] == hashes[:-1]):  # two keys have one hash
@@ -165,7 +165,7 @@ def newest(keys, hashes):
 
 
 def among(others):
-    """A test of rows of words: which of them are among others. It takes a few more for such."""
+    """A test of which rows of words are among others. A few that are not pass it too."""
     bits = min(max((8 * len(others)).bit_length(), 12), 24)
     marks = np.zeros(1 << bits, bool)
 
@@ -180,7 +180,7 @@ def among(others):
 
 
 def chosen(rows, more, which):
-    """Some of rows, by a mask or by numbers, and the more rows of those that have one; more: those of all."""
+    """Some of rows, chosen by a mask or by numbers, and the more rows of those that have one. more: the more rows of all."""
     if not len(more):
         return rows[which], more
     has = rows.view(ENTRY)[:, 0]["more"] > 0
@@ -188,7 +188,7 @@ def chosen(rows, more, which):
 
 
 def demand(good, what, numbers):
-    """ValueError about the first of these numbers that is not good."""
+    """Raises ValueError for the first of these numbers that is not good."""
     for number in np.asarray(numbers)[~good][:1]:
         raise ValueError("%s %d: bad checksum, or not what belongs there" % (what, number))
 
@@ -254,8 +254,8 @@ class Store(contextlib.AbstractContextManager):
 
     @contextlib.contextmanager
     def _used(self):
-        """Holds the lock. A process that is not the one that opened the file opens it again: it would share its place in
-        the file, and its pin, with that one."""
+        """Holds the lock. A process other than the one that opened the file opens it again; otherwise both would share a
+        place in the file, and a pin."""
         with self._lock:
             if self._closed:
                 raise ValueError("%s: the store is closed" % self._path)
@@ -274,7 +274,7 @@ class Store(contextlib.AbstractContextManager):
         raise ValueError("%s: a writer has committed during each of %d attempts to open it" % (self._path, ATTEMPTS))
 
     def _opened(self):
-        """Opens the file and reads its root; False: a writer has committed meanwhile, and what was read may be of two roots."""
+        """Opens the file and reads its root. False: a writer has committed during that, and what was read may be of two roots."""
         path, self._process = self._path, os.getpid()
         self._file, self._raw, damage = None, io.FileIO(path), None
         if sys.platform != "win32":
@@ -316,7 +316,7 @@ class Store(contextlib.AbstractContextManager):
         return True
 
     def _epoch(self, epoch, first, end):
-        """Opcodes and operations, n × 4 words, of the whole frames of an epoch, those that the tree lacks."""
+        """Opcodes and operations, n × 4 words, of the complete frames of an epoch; only those that the tree lacks."""
         config, first, present = self.config, max(first, self.config["last_applied"] + 1), end == PRESENT
         end = max(first, config["wal_first"]) + len(self._file["wal"]) if present else max(first, end)
         if end <= first:  # most of them are of no use any more
@@ -363,7 +363,7 @@ class Store(contextlib.AbstractContextManager):
         return self._pages[group]
 
     def _run(self, number, low, high, base, *rest):
-        """What is needed of a run record: number, lowest and highest hash, base, shift, more rows, index, seed."""
+        """What is needed from a run record: number, lowest and highest hash, base, shift, more rows, index, seed."""
         seed = seeded(self.config["file_uuid"], np.array([RUN]), np.array([int(number)]))
         return tuple(map(int, (number, low, high, base, rest[8], rest[5]))) + (self._mapped("runs/index_%d" % number), seed)
 
@@ -377,7 +377,7 @@ class Store(contextlib.AbstractContextManager):
         return (entries["crc32c"] == ~state) & (entries["value_count"] <= np.where(has, 4, 1))
 
     def _good(self, good, what, numbers):
-        """demand, or, where a loop goes on past damage, a note of it and what is good."""
+        """demand; but in a loop that goes on past damage, it records the damage and returns what is good."""
         if self._skipped is None:
             demand(good, what, numbers)
         else:
@@ -385,8 +385,8 @@ class Store(contextlib.AbstractContextManager):
         return good
 
     def _elements(self, name, firsts, counts, addresses, direct):
-        """Elements of a dataset, n × 6 words, as they stand: counts from each of firsts on. direct: they are read where
-        they lie by the page of their group, in one piece; not direct: as HDF5 finds them. Whoever judges them decides."""
+        """Elements of a dataset, n × 6 words, as the file has them: counts of them from each of firsts on. direct: they are
+        read in one piece from the address that the page of their group gives; otherwise as HDF5 finds them."""
         ends = np.cumsum(counts)
         rows = np.zeros((int(ends[-1]), 6), "<u8")
         for first, end, count, address in zip(firsts.tolist(), ends.tolist(), counts.tolist(), addresses.tolist()):
@@ -397,13 +397,13 @@ class Store(contextlib.AbstractContextManager):
         return rows
 
     def _read(self, address, into):
-        """Reads what lies at an address; nothing where the file has nothing."""
+        """Reads what the file has at an address, which may be nothing."""
         if 0 <= address <= self._size - into.nbytes:
             self._raw.seek(address)
             self._raw.readinto(memoryview(into).cast("B"))
 
     def _extents(self, addresses, size):
-        """What lies at addresses, n × size bytes, as it stands; zeros for those that no extent has."""
+        """What the file has at addresses, n × size bytes; zeros for addresses of no extent."""
         units, rows = -(-size // 64), np.zeros((len(addresses), size), np.uint8)  # extents are whole units
         inside = np.flatnonzero((addresses % np.uint64(64) == 0) & (addresses <= np.uint64(max(self._size - size, 0))))
         order = inside[np.argsort(addresses[inside], kind="stable")]
@@ -417,11 +417,11 @@ class Store(contextlib.AbstractContextManager):
         return rows
 
     def _of_row(self, firsts, pages, starts, ends, direct):
-        """Entries and more rows of groups, as they stand: from starts to ends, both n × 2. firsts: of the groups."""
+        """Entries and more rows of groups, as the file has them, from starts to ends, both n × 2. firsts: those of the groups."""
         counts, address = ends - starts, pages["row_address"].astype(np.int64)
-        behind = address + -(-pages["entry_count"].astype(np.int64) // self._chunk) * self._chunk * 48  # more rows follow
+        after = address + -(-pages["entry_count"].astype(np.int64) // self._chunk) * self._chunk * 48  # more rows follow
         return (self._elements("buckets/entries", firsts + starts[:, 0], counts[:, 0], address + 48 * starts[:, 0], direct),
-                self._elements("buckets/more", firsts + starts[:, 1], counts[:, 1], behind + 48 * starts[:, 1], direct))
+                self._elements("buckets/more", firsts + starts[:, 1], counts[:, 1], after + 48 * starts[:, 1], direct))
 
     def _of_groups(self, first, last):
         """The entries of the rows of groups first to last - 1, and their more rows."""
@@ -449,7 +449,7 @@ class Store(contextlib.AbstractContextManager):
         return chosen(rows, more, self._good(sound, "/buckets/entries: group", owners))
 
     def _of_run(self, run, first, end):
-        """The entries of slots first to end - 1 of a run, and their more rows, as they stand."""
+        """The entries of slots first to end - 1 of a run, and their more rows, as the file has them."""
         number, mores, index = run[0], run[5], run[6]
         rows = np.array(self._mapped("runs/entries_%d" % number)[int(index["first"][first]):int(index["first"][end])])
         rows = rows.view("<u8").reshape(-1, 6)
@@ -492,7 +492,7 @@ class Store(contextlib.AbstractContextManager):
         return (*chosen(rows, more, which), hashes[which], groups[which])
 
     def _certain(self, keys):
-        """Which keys have no later entry in a damaged slot of a run, perhaps."""
+        """Which keys certainly have no later entry in a damaged slot of a run."""
         certain = np.ones(len(keys), bool)
         if self._doubts:
             hashes, groups = self._groups_of(keys)
@@ -508,7 +508,7 @@ class Store(contextlib.AbstractContextManager):
         return np.concatenate([part if part is not None else np.array([PRESENT], np.uint64) for part in itertools.chain(*parts)])
 
     def _parts(self, read, first, last, what="group"):
-        """read(first, last), or in pieces where a piece fails and a loop goes on past damage; None: one that failed."""
+        """read(first, last), in smaller pieces if one fails and a loop goes on past damage; None for one that failed."""
         try:
             return [read(first, last)]
         except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
@@ -534,8 +534,8 @@ class Store(contextlib.AbstractContextManager):
                 yield from self._values(*part)
 
     def _newer(self, waiting, rows, more, first, last):
-        """The entries of groups first to last - 1 and their more rows, in parts: what is in their rows alone, and of what
-        runs have too the newest."""
+        """The entries of groups first to last - 1 and their more rows, in parts. Of a key that runs have too, it is the newest
+        entry."""
         start, end = np.searchsorted(waiting[4], [first, last])
         if start == end:
             yield rows, more
@@ -562,7 +562,7 @@ class Store(contextlib.AbstractContextManager):
         yield from self._of_sets(rows[count == 0, 3], rows[count == 0, :2])
 
     def _found(self, key):
-        """The pairs of one key in the committed tree. All of its bucket, and of its slots of runs, is judged."""
+        """The pairs of one key in the committed tree. Its bucket, and its slots of runs, are verified completely."""
         place, depth = siphash_one(self.config["hash_seed"], *map(int, key)), self.config["global_depth"]
         group = int(self._directory["bucket_id"][place >> 64 - depth])
         pages = self._page(group)
@@ -585,7 +585,7 @@ class Store(contextlib.AbstractContextManager):
         return self._values(*chosen(rows, more, np.flatnonzero((rows[:, :2] == key).all(1))[-1:]))  # the newest
 
     def _of_bucket(self, group, pages, place, direct):
-        """The entries of the bucket of a hash, and their more rows, as they stand."""
+        """The entries of the bucket of a hash, and their more rows, as the file has them."""
         page = pages[0]
         bucket = (place << int(page["local_depth"]) & (1 << 64) - 1) >> 64 - int(page["bucket_bits"])
         ends = page["buckets"][max(bucket - 1, 0):bucket + 1].tolist()
@@ -597,7 +597,7 @@ class Store(contextlib.AbstractContextManager):
         return rows, more.take(number, 0, mode="clip") if len(more) else np.zeros((len(number), 6), "<u8")
 
     def _states_of(self, ids):
-        """The states of sets, as they stand; zeros for what cannot be read where a loop goes on past that."""
+        """The states of sets, as the file has them; zeros for what cannot be read, if a loop goes on past damage."""
         if self._set_states is not None:
             return self._set_states.take(ids.astype(np.int64), mode="clip")
         if len(ids) == 1 and self._skipped is None:
@@ -647,8 +647,8 @@ class Store(contextlib.AbstractContextManager):
             yield pairs
 
     def _set_rows(self, name, nodes, addresses):
-        """Rows of sets, or nodes, and which of them are sound. They are read where they lie by what names them; what is not
-        sound there is read as HDF5 finds it."""
+        """Rows of sets, or nodes, and which of them are sound. They are read from the addresses in what names them; those that
+        are not sound there are read as HDF5 finds them."""
         if name not in self._rows:
             self._rows[name] = self._file[name].id
         dataset, uuid = self._rows[name], self.config["file_uuid"]
@@ -683,7 +683,7 @@ class Store(contextlib.AbstractContextManager):
             return self._read_all()
 
     def _read_all(self):
-        """Every pair that can be read, and what cannot."""
+        """Every pair that can be read, and the errors of what cannot."""
         self._skipped = []
         try:
             parts, touched = [NO_PAIRS], [NO_PAIRS]
@@ -694,7 +694,7 @@ class Store(contextlib.AbstractContextManager):
         return np.concatenate([*parts, replay(np.concatenate(touched), self._codes, self._operations)]), skipped
 
     def _read_parts(self, parts, touched):
-        """Sorts the pairs of the tree into those that the log does not touch, and others."""
+        """Divides the pairs of the tree into those that the log does not touch, and others."""
         operations = self._operations
         of_pairs, of_keys = among(operations), among(operations[self._codes == DELETE, :2])
         for part in self._tree():
@@ -726,7 +726,7 @@ class Store(contextlib.AbstractContextManager):
         return pandas.DataFrame(pairs, columns=COLUMNS)
 
     def close(self, *_):
-        """Gives up the pin and the file; again is no error."""
+        """Gives up the pin and the file. It may be called again."""
         with self._lock:
             self._closed = True
             self._drop()

@@ -197,7 +197,7 @@ class Builder:
             depth += 1
 
     def log(self, at, *ops, epoch=1, ring="wal", watermark=0, whole=True, pads=0):
-        """A frame from sequence at on; returns the sequence behind it."""
+        """A frame that begins with sequence at; returns the sequence after it."""
         records = [*ops, *[(PAD, 0, 0)] * pads, *[(TXN_COMMIT, 1, 2)] * whole]
         for s, (op, key, value) in enumerate(records, at):
             commit = op == TXN_COMMIT
@@ -207,7 +207,7 @@ class Builder:
         return at + len(records)
 
     def write(self, path, directory="attribute", placed=False):
-        """placed: rows of groups and of sets lie in one piece too, where page and set state say, behind what HDF5 has."""
+        """placed: rows of groups and of sets also lie in one piece, where page and set state say, after what HDF5 has."""
         groups = 1 << self.depth
         pages = np.array([self.group(g, self.rows.get(g, [])) for g in range(groups)], PAGE)
         with h5py.File(path, "w", libver="latest") as f:
@@ -674,7 +674,7 @@ class Shared(Case):
             child = os.fork()
             if not child:
                 code = 1
-                signal.alarm(60)  # a lock that nobody gives back would hold it for ever
+                signal.alarm(60)  # a lock that nobody gives back would hold it without end
                 try:
                     code = 0 if work() else 1
                 finally:

@@ -15,8 +15,8 @@ import (
 // chunkRows is how many records a chunk has in these tests.
 const chunkRows = 32
 
-// rowsOf are numbers of rows: none, a part of a chunk, one and a bit more, a leaf full of
-// chunks and one row more, and trees of two levels above the leaves.
+// rowsOf are numbers of rows: none, a part of a chunk, one chunk and a bit more, a
+// leaf full of chunks and one row more, and trees of two levels above the leaves.
 var rowsOf = []int{0, 1, chunkRows - 1, chunkRows, chunkRows + 1, 64 * chunkRows, 64*chunkRows + 1, 64*64*chunkRows + 1, 3 * 64 * 64 * chunkRows}
 
 // makeFile writes a file with a table of records and one of numbers.
@@ -111,8 +111,7 @@ func holds(t *testing.T, root *hdf5.Group, name string, rows int, columns map[st
 	}
 }
 
-// reads checks a file with h5py, appends to it with h5py as to one of its own, and
-// checks it again.
+// reads checks a file with h5py, appends to it with h5py, and checks it again.
 const reads = `
 import sys, h5py, numpy
 path, rows = sys.argv[1], int(sys.argv[2])

@@ -9,8 +9,8 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// crafted is a tree made by hand, with checksums that agree: what a forger or a
-// faulty writer could leave.
+// crafted is a tree made by hand, with checksums that agree, as a forger or a
+// faulty writer could leave it.
 type crafted struct {
 	w    *Writer
 	kids []child // leaves
@@ -34,8 +34,8 @@ func (c *crafted) add(t *testing.T, items []item) {
 	c.kids = append(c.kids, leaf)
 }
 
-// TestCraftedTrees: each wrong relation between sound nodes is seen by Check, and
-// by reads where it could lead them astray; nothing panics, everything ends.
+// TestCraftedTrees: Check finds each wrong relation between sound nodes, and so do
+// reads that it could mislead. Nothing panics, and everything ends.
 func TestCraftedTrees(t *testing.T) {
 	value := keys.FromUint64
 	for name, c := range map[string]struct {
@@ -128,7 +128,7 @@ func (c *crafted) judge(t *testing.T, w *world, sound, readsFail bool) {
 	if readsFail && !errors.Is(err, corrupt.Err) {
 		t.Errorf("read: %v", err)
 	}
-	for v := uint64(0); v < 10_000; v += 501 { // no panic, whatever it answers
+	for v := uint64(0); v < 10_000; v += 501 { // it must not panic, whatever it returns
 		if _, err := s.Has(keys.FromUint64(v)); err != nil && !errors.Is(err, corrupt.Err) {
 			t.Errorf("has: %v", err)
 		}
@@ -147,7 +147,7 @@ func (c *crafted) judge(t *testing.T, w *world, sound, readsFail bool) {
 	}
 }
 
-// TestCraftedRow: a row with a sound checksum and values that are none.
+// TestCraftedRow: a row with a sound checksum and values that break the invariants.
 func TestCraftedRow(t *testing.T) {
 	five := []keys.E{{Low: 1}, {Low: 2}, {Low: 3}, {Low: 4}, {Low: 5}}
 	for name, c := range map[string]struct {

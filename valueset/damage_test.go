@@ -27,8 +27,8 @@ func damaged(t *testing.T) *world {
 	return w
 }
 
-// reads reads all of a set in each way there is; what it returns must be right or
-// an error of damage.
+// reads reads all of a set in every possible way. Results must be right, or an
+// error of damage.
 func (w *world) reads(table *Table, key keys.E) error {
 	w.t.Helper()
 	err := w.read(table, key)
@@ -90,8 +90,8 @@ func (w *world) chunk(path string, coord ...uint64) hdf5io.Chunk {
 	return c
 }
 
-// TestFlipEveryBit: of a page of states, a row, a root node and a leaf: who
-// reads it sees that, at every read with verifyAlways.
+// TestFlipEveryBit flips each bit of a page of states, a row, a root node and a
+// leaf. A read notices that; with verifyAlways every read does.
 func TestFlipEveryBit(t *testing.T) {
 	w := damaged(t)
 	defer w.close()
@@ -146,7 +146,7 @@ func TestFirstTouch(t *testing.T) {
 	must(t, w.reads(w.table(), keys.FromUint64(0)))
 }
 
-// TestCheckSeesDamage: Check reports each damage and does not end at the first.
+// TestCheckSeesDamage: Check reports all damage and does not end at the first.
 func TestCheckSeesDamage(t *testing.T) {
 	w := damaged(t)
 	defer w.close()
@@ -168,8 +168,8 @@ func TestCheckSeesDamage(t *testing.T) {
 	})
 }
 
-// TestCheckInParts: parts of any size visit all that a set has, each leaf once, and report
-// each damage once; what is not there has no part.
+// TestCheckInParts: parts of any size visit all that a set has, each leaf once, and
+// report each damage once. A set that does not exist has no parts.
 func TestCheckInParts(t *testing.T) {
 	w := damaged(t)
 	defer w.close()
@@ -222,7 +222,7 @@ func TestCheckInParts(t *testing.T) {
 	}
 }
 
-// TestOpenRefuses: an id that is another key's, unused, or not there.
+// TestOpenRefuses an id that belongs to another key, is unused, or does not exist.
 func TestOpenRefuses(t *testing.T) {
 	w := damaged(t)
 	defer w.close()

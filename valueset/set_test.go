@@ -54,8 +54,8 @@ func TestSetLaw(t *testing.T) {
 	})
 }
 
-// TestTreeLaw: the same for sets of thousands of values: rows, trees, and the
-// ways between them.
+// TestTreeLaw is the same for sets of thousands of values: rows, trees, and the
+// changes between them.
 func TestTreeLaw(t *testing.T) {
 	seeds := uint64(12)
 	if testing.Short() {

@@ -28,7 +28,7 @@ type world struct {
 	models     map[keys.E]*model
 }
 
-// ref is what a hash entry knows of a key's values.
+// ref is what a hash entry says about a key's values.
 type ref struct {
 	spilled bool
 	set     uint64
@@ -198,7 +198,7 @@ func (w *world) checkFile() {
 	must(w.t, err)
 }
 
-// model is a set by the words of the specification.
+// model is a set as the specification describes it.
 type model struct {
 	spilled bool
 	live    map[keys.E]bool
@@ -304,7 +304,7 @@ func (x *tested) demote() {
 	x.m.ordinal++
 }
 
-// look compares what the set tells in the midst of its operations.
+// look compares the counts of the set between its operations.
 func (x *tested) look() {
 	x.t.Helper()
 	got, err := x.s.Values()
@@ -323,7 +323,7 @@ func (x *tested) lookCounts() {
 	}
 }
 
-// saved compares what was reported as removed, in order where that is promised.
+// saved compares what was reported as removed, in order if that is promised.
 func (x *tested) saved(ordered bool) {
 	x.t.Helper()
 	want := x.m.removed

@@ -23,7 +23,7 @@ func TestTreeSpace(t *testing.T) {
 		"ascending, small batches": {30_000, 100, false},
 		"random, larger batches":   {300_000, 60_000, true},
 	} {
-		if invariants.Sparse > 1 { // it takes so many to see what a value takes
+		if invariants.Sparse > 1 { // so many values are needed to measure what one takes
 			c.n /= 5
 		}
 		w := newWorld(t, 64<<20)
@@ -35,8 +35,8 @@ func TestTreeSpace(t *testing.T) {
 	}
 }
 
-// TestTreeTouchesPathsOnly: one value more rewrites one node a level and nothing
-// that is there already rewrites nothing.
+// TestTreeTouchesPathsOnly: one more value rewrites one node of each level, and a
+// value that is there already rewrites nothing.
 func TestTreeTouchesPathsOnly(t *testing.T) {
 	w := newWorld(t, 64<<20)
 	defer w.close()
@@ -60,7 +60,7 @@ func TestTreeTouchesPathsOnly(t *testing.T) {
 	}
 }
 
-// TestNodeNumbersAreNotReused: a tree that comes after one that is gone has
+// TestNodeNumbersAreNotReused: a tree that is made after another one is gone has
 // higher numbers.
 func TestNodeNumbersAreNotReused(t *testing.T) {
 	w := newWorld(t, 16<<20)
@@ -87,8 +87,8 @@ func TestNodeNumbersAreNotReused(t *testing.T) {
 	}
 }
 
-// TestSetIDsAreReused: ids of sets that are gone are taken before new ones, where they
-// are many.
+// TestSetIDsAreReused: if there are many ids of sets that are gone, they are taken
+// before new ones.
 func TestSetIDsAreReused(t *testing.T) {
 	w := newWorld(t, 16<<20)
 	defer w.close()
@@ -178,7 +178,8 @@ func TestRenumber(t *testing.T) {
 	}
 }
 
-// TestUnusedThatAreNot: counters that promise unused sets where there are none are damage.
+// TestUnusedThatAreNot: it is damage if counters promise unused sets and there are
+// none.
 func TestUnusedThatAreNot(t *testing.T) {
 	w := damaged(t)
 	defer w.close()
@@ -198,7 +199,8 @@ func TestUnusedThatAreNot(t *testing.T) {
 	tx.Abort()
 }
 
-// TestCheckUnusedEnds: with its context, and however many ids there are said to be.
+// TestCheckUnusedEnds: it ends with its context, however many ids there are said to
+// be.
 func TestCheckUnusedEnds(t *testing.T) {
 	w := damaged(t)
 	defer w.close()
@@ -214,7 +216,7 @@ func TestCheckUnusedEnds(t *testing.T) {
 	}
 }
 
-// TestSaveOnce: what a transaction has written it cannot read.
+// TestSaveOnce: a transaction cannot read what it has written.
 func TestSaveOnce(t *testing.T) {
 	w := damaged(t)
 	defer w.close()

@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// outcome is what a caller can tell of an error.
+// outcome is what a caller can learn from an error.
 func outcome(err error) string {
 	for _, known := range []error{vfs.ErrLockHeld, vfs.ErrNotSupported} {
 		if errors.Is(err, known) {
@@ -23,8 +23,8 @@ func outcome(err error) string {
 	return fmt.Sprint(err != nil)
 }
 
-// twin makes a call on the system's file system and on crashfs, and returns what
-// came of each.
+// twin makes a call on the system's file system and on crashfs, and returns the
+// outcome of each.
 func twin(t *rapid.T, pair [2]vfs.File, call func(f vfs.File) string) {
 	system, memory := call(pair[0]), call(pair[1])
 	if system != memory {
@@ -32,8 +32,8 @@ func twin(t *rapid.T, pair [2]vfs.File, call func(f vfs.File) string) {
 	}
 }
 
-// TestCrashfsIsLikeTheSystem: three open files of one file, any calls on them in
-// any order: same bytes, sizes, errors and locks.
+// TestCrashfsIsLikeTheSystem: any calls, in any order, on three open files of one
+// file give the same bytes, sizes, errors and locks.
 func TestCrashfsIsLikeTheSystem(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the locks are those of Linux")

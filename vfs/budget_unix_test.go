@@ -54,7 +54,7 @@ func TestAddressSpaceIsBounded(t *testing.T) {
 	}
 }
 
-// TestMappingsAreCounted: the system bounds their number, so we do.
+// TestMappingsAreCounted: the system bounds their number, and so does this package.
 func TestMappingsAreCounted(t *testing.T) {
 	asked := 0
 	a := addressSpace{measure: func() int64 { asked++; return 1 << 40 }}
@@ -72,7 +72,8 @@ func TestMappingsAreCounted(t *testing.T) {
 	}
 }
 
-// TestAddressSpaceLeavesHalf: what is measured is there, and the program's half is not in it.
+// TestAddressSpaceLeavesHalf: what is measured can be mapped, and leaves half for
+// the program.
 func TestAddressSpaceLeavesHalf(t *testing.T) {
 	if n := freeAddressSpace(); n < 1<<28 || n > 1<<46 {
 		t.Fatalf("%d bytes", n)

@@ -270,7 +270,7 @@ func TestNames(t *testing.T) {
 		must(t, w.fs.SyncDir(w.dir))
 		wantBytes(t, w.open(t, "g", vfs.ReadOnly), 0, []byte("f"))
 		if runtime.GOOS != "windows" {
-			wantBytes(t, g, 0, []byte("gg")) // the replaced file lives while open
+			wantBytes(t, g, 0, []byte("gg")) // the replaced file exists while it is open
 		}
 		_, err = w.fs.Stat(w.path("f"))
 		wantErr(t, err, fs.ErrNotExist)
@@ -363,7 +363,7 @@ func TestRangeLocks(t *testing.T) {
 			must(t, err)
 		}
 		wantErr(t, b.TryLock(writer), vfs.ErrLockHeld)
-		must(t, b.TryLock(vfs.Lock{Whole: true})) // the two kinds do not see each other
+		must(t, b.TryLock(vfs.Lock{Whole: true})) // the two kinds do not conflict
 
 		must(t, b.TryLock(pin(7)))
 		must(t, b.TryLock(pin(9)))

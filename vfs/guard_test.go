@@ -10,7 +10,7 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// cutMapping returns a view whose file was cut to nothing under it.
+// cutMapping returns a view of a file that was then cut to nothing.
 func cutMapping(t *testing.T) []byte {
 	t.Helper()
 	w := world{vfs.OS(), t.TempDir()}

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// child runs test again in a process of its own, with arg in the environment,
-// and returns it with the first line that it printed after "child: ".
+// child runs test again in another process, with arg in the environment, and
+// returns the process and the first line that it printed after "child: ".
 func child(t *testing.T, test, arg string) (*exec.Cmd, string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^"+test+"$", "-test.v")
@@ -154,7 +154,7 @@ func TestDescriptorsCloseOnExec(t *testing.T) {
 	}))
 }
 
-// WriteSync where the file system does not know it is a write and a sync.
+// If the file system does not support WriteSync, it is a write and a sync.
 func TestWriteSyncFallsBack(t *testing.T) {
 	f := create(t, filepath.Join(t.TempDir(), "f")).(*osFile)
 	f.noRangeSync.Store(true)
@@ -165,8 +165,8 @@ func TestWriteSyncFallsBack(t *testing.T) {
 	}
 }
 
-// A reservation much larger than file, memory and disk; where the address space
-// is smaller, as much of it as there is.
+// The reservation is much larger than file, memory and disk, or takes all of a
+// smaller address space.
 func TestLargeReservation(t *testing.T) {
 	f := create(t, filepath.Join(t.TempDir(), "f"))
 	m, err := f.Map(1 << 40)
@@ -215,7 +215,8 @@ func BenchmarkWriteSync(b *testing.B) {
 	}
 }
 
-// BenchmarkShape is what each group commit pays twice to see that its file is whole.
+// BenchmarkShape is what each group commit pays twice to see that its file was not
+// cut.
 func BenchmarkShape(b *testing.B) {
 	f, err := OS().OpenFile(filepath.Join(b.TempDir(), "f"), ReadWrite|Create, 0o600)
 	if err != nil {

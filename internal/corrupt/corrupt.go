@@ -1,5 +1,5 @@
-// Package corrupt makes the one error for bytes in a file that are not what
-// they must be: it names the structure, its place, what was found and wanted.
+// Package corrupt makes the one error for bytes in a file that are not as they must
+// be. It names the structure, its place, what was found and what was wanted.
 package corrupt
 
 import (
@@ -17,8 +17,8 @@ type Error struct {
 	Cause     error
 }
 
-// Errorf returns an *Error. format says what was found and what was wanted; %w
-// in it keeps its chain.
+// Errorf returns an *Error. format says what was found and what was wanted, and may
+// have %w.
 func Errorf(structure string, offset int64, format string, args ...any) error {
 	return &Error{structure, offset, fmt.Errorf(format, args...)}
 }

@@ -7,7 +7,7 @@ import "sync"
 // were never written are not touched, and cost no memory.
 type arena struct {
 	data    []byte
-	used    bitset // pages that may hold other bytes than zero
+	used    bitset // pages that may hold bytes other than zero
 	changed bitset // pages written since the last time that two arenas were made equal
 }
 
@@ -16,7 +16,7 @@ const (
 	pageSize   = 4096 // what the bitsets and the accounting of space count in
 )
 
-// touch notes that [off, off+n) was written.
+// touch records that [off, off+n) was written.
 func (a *arena) touch(off, n int64) {
 	for page := off / pageSize; page*pageSize < off+n; page++ {
 		a.used.set(page)
@@ -24,7 +24,7 @@ func (a *arena) touch(off, n int64) {
 	}
 }
 
-// page returns the bytes of one page, less than a whole one at the end.
+// page returns the bytes of one page, fewer at the end of the file.
 func (a *arena) page(i int64) []byte {
 	return a.data[i*pageSize : min((i+1)*pageSize, int64(len(a.data)))]
 }
@@ -34,8 +34,8 @@ func (a *arena) sector(i int64) []byte {
 	return a.data[i*sectorSize : (i+1)*sectorSize]
 }
 
-// follow makes a equal to from, if it was before the changed pages of both were
-// written.
+// follow makes a equal to from, if they were equal before the changed pages of both
+// were written.
 func (a *arena) follow(from *arena) {
 	both := func(i int64) {
 		copy(a.page(i), from.page(i))
@@ -68,7 +68,7 @@ func (p *pool) get() *arena {
 	return &arena{data: make([]byte, p.limit), used: newBitset(pages), changed: newBitset(pages)}
 }
 
-// put takes back an arena that nobody uses any more.
+// put takes back an arena that is no longer used.
 func (p *pool) put(a *arena) {
 	a.used.each(func(i int64) { clear(a.page(i)) })
 	a.used.clear()

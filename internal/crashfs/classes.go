@@ -8,12 +8,12 @@ type Class int
 const (
 	Issued        Class = iota // everything issued is on the disk
 	Synced                     // only what was synced
-	OneSector                  // all sectors but one, and one sector alone
-	AllSubsets                 // every choice of a version for each sector, where these are few
+	OneSector                  // all sectors except one, and one sector alone
+	AllSubsets                 // every choice of a version for each sector, if these are few
 	RandomSubsets              // otherwise: random choices of versions, sizes and names
 	Garbage                    // sectors in flight are zero, garbage, or half old and half new
 	Sizes                      // sizes of files old or new, whatever their bytes
-	Names                      // creates, renames and removes missing
+	Names                      // some creates, renames and removes are missing
 	classCount    = iota
 )
 
@@ -25,8 +25,8 @@ var classNames = [classCount]string{
 
 func (c Class) String() string { return classNames[c] }
 
-// family is the candidates of one class at one cut: build(i) puts the i-th of
-// count together in e.disk.
+// family is the candidates of one class at one cut. build(i) puts the i-th of count
+// together in e.disk.
 type family struct {
 	class  Class
 	count  int
@@ -105,7 +105,7 @@ func (e *Enumeration) sample(cut int, families []family) {
 	}
 }
 
-// Purposes of random sources that are not a class's.
+// Purposes of random sources other than classes.
 const (
 	sampling = classCount + iota
 	together // of damages
@@ -126,7 +126,7 @@ func (e *Enumeration) oneSector(i int) {
 	e.disk.picks[i-k] = newest
 }
 
-// subsetCount is the number of choices of a version for each slot, 0 if there
+// subsetCount is the number of ways to choose a version for each slot, 0 if there
 // are none or too many.
 func (e *Enumeration) subsetCount() int {
 	count := 1
@@ -151,7 +151,8 @@ func (e *Enumeration) subset(i int) {
 	}
 }
 
-// randomSubset draws how much of the disk is new, then each sector by itself.
+// randomSubset chooses at random how much of the disk is new, then each sector by
+// itself.
 func (e *Enumeration) randomSubset(cut, i int) {
 	rng := e.random(cut, i, int(RandomSubsets))
 	share := rng.Float64()
@@ -160,12 +161,12 @@ func (e *Enumeration) randomSubset(cut, i int) {
 		switch versions := len(e.slots[n].versions); {
 		case rng.Float64() >= share:
 			e.disk.picks[n] = 0
-		case rng.IntN(4) == 0: // a version on the way
+		case rng.IntN(4) == 0: // a version in between
 			e.disk.picks[n] = rng.IntN(versions)
 		}
 	}
 	if i%2 == 0 {
-		return // sizes and names as issued: else most choices would be of files that are not there
+		return // sizes and names as issued; otherwise most choices would be of files that do not exist
 	}
 	for n, ino := range e.files {
 		e.disk.sizes[n] = sizeOption(ino, rng.IntN(1+len(ino.sizes)))
@@ -173,8 +174,8 @@ func (e *Enumeration) randomSubset(cut, i int) {
 	e.disk.names = rng.IntN(1 + len(e.replay.names.pending))
 }
 
-// garbage damages each sector in turn, on a disk that is otherwise new and one
-// that is old, then random ones together.
+// garbage damages each sector in turn, on a disk that is otherwise new and on one
+// that is old, then random sectors together.
 func (e *Enumeration) garbage(cut, i int) {
 	k := len(e.slots)
 	e.issued()
@@ -226,7 +227,7 @@ func (e *Enumeration) size(i int) {
 	}
 }
 
-// sizeOption is the i-th size that a file had since it was synced.
+// sizeOption is the i-th size that a file has had since it was synced.
 func sizeOption(ino *inode, i int) int64 {
 	if i == 0 {
 		return ino.durable
@@ -234,8 +235,8 @@ func sizeOption(ino *inode, i int) int64 {
 	return ino.sizes[i-1]
 }
 
-// nameChange puts the first changes of names on the disk, under new bytes and
-// under old.
+// nameChange puts the first changes of names on the disk, with new bytes and with
+// old ones.
 func (e *Enumeration) nameChange(i int) {
 	e.issued()
 	if i%2 == 1 {

@@ -46,7 +46,7 @@ func read(t testing.TB, s *FS, name string) string {
 // fill is a sector of one letter.
 func fill(c byte) []byte { return bytes.Repeat([]byte{c}, sectorSize) }
 
-// letters shortens file contents made of fills: one letter a sector, "." for
+// letters shortens file contents made of fills: one letter for each sector, "." for
 // zeros, "?" for anything else.
 func letters(content string) string {
 	var b strings.Builder

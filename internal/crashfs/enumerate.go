@@ -12,10 +12,10 @@ import (
 // Plan says which crashes to look at. The zero value is all classes at all cuts.
 type Plan struct {
 	Classes []Class // nil: all
-	Subsets int     // AllSubsets up to 2 to this many; default 10
+	Subsets int     // limit of AllSubsets: 2 to the power of this many subsets; default 10
 	Random  int     // RandomSubsets and Garbage: random images at each cut; default 16
-	PerCut  int     // bound on the images at one cut, a seeded sample over the classes; 0: none
-	Seed    uint64  // of all that is random
+	PerCut  int     // bound on the images at one cut, which are a random sample of all classes; 0: none
+	Seed    uint64  // seed of all that is random
 	From    int     // first cut
 	To      int     // last cut; 0: the end of the trace
 	// Shard of Shards: only every Shards-th image, beginning with the Shard-th, so
@@ -23,8 +23,8 @@ type Plan struct {
 	Shard, Shards int
 }
 
-// Enumeration goes over the disks that a crash may leave. A cut is a point
-// between two entries of the trace: cut n has seen n of them.
+// Enumeration goes over the disks that a crash may leave. A cut is a point between
+// two entries of the trace: cut n comes after n entries.
 type Enumeration struct {
 	trace  *Trace
 	plan   Plan
@@ -33,7 +33,7 @@ type Enumeration struct {
 
 	replay *FS               // all that was issued up to the cut, with the versions of its sectors
 	work   *FS               // the image handed out last
-	arenas map[uint64]*arena // memory of work by inode: equal to replay's but for changed pages
+	arenas map[uint64]*arena // memory of work by inode: equal to replay's except for changed pages
 
 	seed   maphash.Seed
 	hash   uint64            // of the bytes of replay
@@ -42,8 +42,8 @@ type Enumeration struct {
 	marks  []any
 	images int // distinct ones, of all shards
 
-	// The cut looked at: its un-synced sectors and files, and the disk being put
-	// together.
+	// The present cut: its un-synced sectors and files, and the disk that is being
+	// put together.
 	slots []slot
 	files []*inode
 	disk  disk
@@ -62,14 +62,14 @@ type slot struct {
 	hashes   []uint64
 }
 
-// disk chooses, for each thing that is not synced, what the crash left of it.
+// disk chooses, for everything that is not synced, what the crash left of it.
 type disk struct {
 	picks []int   // by slot: a version, or one of the damages below
 	sizes []int64 // by file
-	names int     // changes of names that are on the disk, the first so many
+	names int     // how many changes of names, from the first on, are on the disk
 }
 
-// What may become of a sector besides a version of it.
+// What a sector may become besides a version of it.
 const (
 	pickZero     = -1 - iota // all zero
 	pickGarbage              // random bytes
@@ -96,9 +96,9 @@ func (t *Trace) Enumerate(p Plan) *Enumeration {
 	return e
 }
 
-// Images hands out one image after the other, each once for every state of the
-// marks. An image, and the file system made of it, is valid until the next one
-// or the end of the loop; FS.Copy keeps it.
+// Images yields one image after another, each once for every state of the marks. An
+// image, and the file system made of it, are valid until the next one or the end of
+// the loop; FS.Copy makes one that lasts.
 func (e *Enumeration) Images() iter.Seq[*Image] {
 	return func(yield func(*Image) bool) {
 		e.start()
@@ -142,8 +142,8 @@ func (e *Enumeration) finish() {
 	e.replay, e.arenas = nil, nil
 }
 
-// retire cuts the power of the image handed out last, and takes the memory of
-// the files back that its user created.
+// retire cuts the power of the image yielded last, and takes back the memory of the
+// files that its user created.
 func (e *Enumeration) retire() {
 	if e.work == nil {
 		return
@@ -160,7 +160,7 @@ func (e *Enumeration) retire() {
 // advance replays one entry.
 func (e *Enumeration) advance(o *op) {
 	if o.kind == Mark {
-		// Another state of the marks is another question to the same disk.
+		// After another mark, the same disk must be checked again.
 		e.marks = append(e.marks, o.mark)
 		clear(e.seen)
 		return
@@ -181,7 +181,7 @@ func (e *Enumeration) advance(o *op) {
 	}
 }
 
-// rehash brings the hash of everything up to date with some pages of a file.
+// rehash updates the hash of everything after changes to some pages of a file.
 func (e *Enumeration) rehash(ino *inode, pages bitset) {
 	pages.each(func(page int64) {
 		h := uint64(0)
@@ -195,8 +195,8 @@ func (e *Enumeration) rehash(ino *inode, pages bitset) {
 	})
 }
 
-// sectorHash tells a sector's bytes and place; zeros anywhere are 0, so that a
-// hole is as good as a written zero.
+// sectorHash is the hash of a sector's bytes and place. It is 0 for zeros, so that
+// a hole is equal to written zeros.
 func (e *Enumeration) sectorHash(ino uint64, sector int64, p []byte) uint64 {
 	if allZero(p) {
 		return 0
@@ -213,7 +213,7 @@ func mix(h uint64, parts ...uint64) uint64 {
 	return h
 }
 
-// cut goes over the images of one cut; false: the loop ended.
+// cut goes over the images of one cut. It returns false if the loop ended.
 func (e *Enumeration) cut(cut int, yield func(*Image) bool) bool {
 	e.report.Cuts++
 	e.gather()
@@ -264,7 +264,7 @@ func (e *Enumeration) gather() {
 	e.disk = disk{make([]int, len(e.slots)), make([]int64, len(e.files)), 0}
 }
 
-// issued puts everything issued on the disk.
+// issued makes a disk with everything that was issued.
 func (e *Enumeration) issued() {
 	for i := range e.slots {
 		e.disk.picks[i] = len(e.slots[i].versions) - 1
@@ -275,7 +275,7 @@ func (e *Enumeration) issued() {
 	e.disk.names = len(e.replay.names.pending)
 }
 
-// synced puts only on the disk what was synced.
+// synced makes a disk with only what was synced.
 func (e *Enumeration) synced() {
 	clear(e.disk.picks)
 	for i, ino := range e.files {
@@ -313,7 +313,7 @@ func (e *Enumeration) random(cut, i, purpose int) *rand.Rand {
 	return rand.New(rand.NewPCG(e.plan.Seed, mix(uint64(cut), uint64(i), uint64(purpose))))
 }
 
-// diskHash tells the disk that was put together.
+// diskHash is the hash of the disk that was put together.
 func (e *Enumeration) diskHash(cut int) uint64 {
 	h := e.hash
 	var buf [sectorSize]byte
@@ -343,7 +343,7 @@ func (e *Enumeration) diskHash(cut int) uint64 {
 	return h
 }
 
-// cutSector makes zeros of what lies left bytes into a sector and later.
+// cutSector replaces what follows the first left bytes of a sector by zeros.
 func cutSector(p []byte, left int64, buf *[sectorSize]byte) []byte {
 	if left >= sectorSize {
 		return p

@@ -10,14 +10,14 @@ import (
 	"pgregory.net/rapid"
 )
 
-// modelFile is the plainest account of one file: what processes see, what is
-// synced, and every version of each sector that the disk may have.
+// modelFile is the simplest model of one file: what processes see, what is synced,
+// and every version of each sector that the disk may have.
 type modelFile struct {
 	cache    []byte
 	disk     [modelLimit]byte
 	diskSize int
-	versions map[int]map[string]bool // by sector: contents since the last sync, that one's too
-	sizes    []int                   // the same of sizes
+	versions map[int]map[string]bool // by sector: contents since the last sync, including its own
+	sizes    []int                   // the same for sizes
 }
 
 const modelLimit = 8 * sectorSize
@@ -66,7 +66,7 @@ func (m *modelFile) syncSize() {
 	m.sizes, m.diskSize = []int{len(m.cache)}, len(m.cache)
 }
 
-// syncRange is what a WriteSync adds to its write.
+// syncRange is what a WriteSync does after its write.
 func (m *modelFile) syncRange(off, n int) {
 	m.syncSectors(off/sectorSize, (off+n+sectorSize-1)/sectorSize)
 	if off+n > slices.Min(m.sizes) {
@@ -83,7 +83,7 @@ func (m *modelFile) syncSectors(first, end int) {
 
 func (m *modelFile) synced() string { return string(m.disk[:m.diskSize]) }
 
-// step is what a cut has to agree with.
+// step is what a cut must agree with.
 type step struct {
 	files map[string]modelFile
 }
@@ -201,7 +201,7 @@ func judge(t *rapid.T, img *Image, name, got string, want *modelFile) {
 		sector := at([]byte(got), i)
 		whole := (i+1)*sectorSize <= len(got)
 		ok := want.versions[i][sector]
-		for v := range want.versions[i] { // a size in the middle cuts any version
+		for v := range want.versions[i] { // a size within the sector cuts any version
 			ok = ok || !whole && strings.HasPrefix(v, got[i*sectorSize:])
 		}
 		if !ok {
@@ -210,7 +210,7 @@ func judge(t *rapid.T, img *Image, name, got string, want *modelFile) {
 	}
 }
 
-// scribble is a store that writes all over the image.
+// scribble is a store that writes everywhere in the image.
 func scribble(t *rapid.T, s *FS, names []string) {
 	f, err := s.OpenFile(names[0], vfs.ReadWrite, 0)
 	check(t, err)
@@ -279,8 +279,8 @@ func runCounter(t testing.TB, s *FS, sync bool, times int) *Trace {
 	return tr
 }
 
-// lost counts the images on which an acknowledged increment is missing, with
-// the recovery of each crashed once more.
+// lost counts the images in which an acknowledged increment is missing. The
+// recovery of each is crashed once more.
 func lost(t testing.TB, tr *Trace, sync bool) (bad, nested int) {
 	for img := range tr.Enumerate(Plan{}).Images() {
 		acked := 0
@@ -390,7 +390,7 @@ func TestTraceEndsAtStop(t *testing.T) {
 	must(t, f.WriteAt([]byte("out"), 0))
 	next := s.Record()
 	must(t, f.WriteAt([]byte("next"), 0))
-	tr.Stop() // another recording is not its to end
+	tr.Stop() // it must not end another recording
 	s.Mark("note")
 	if tr.Len() != 1 || next.Len() != 2 {
 		t.Fatalf("%d and %d entries", tr.Len(), next.Len())
@@ -425,8 +425,8 @@ func TestImageOutOfTurnPanics(t *testing.T) {
 	kept.FS()
 }
 
-// BenchmarkImages: what one image costs of a file of 1 MiB, when its user opens
-// it, reads 64 KiB through a mapping and writes 16 KiB.
+// BenchmarkImages measures what one image of a file of 1 MiB costs when its user
+// opens it, reads 64 KiB through a mapping and writes 16 KiB.
 func BenchmarkImages(b *testing.B) {
 	s := New(Options{})
 	f := open(b, s, "f")
@@ -457,8 +457,8 @@ func BenchmarkImages(b *testing.B) {
 	b.ReportMetric(float64(images)/float64(b.N), "images")
 }
 
-// BenchmarkNested: one image of a file of 1 MiB whose recovery is recorded and
-// crashed at each of its calls again.
+// BenchmarkNested measures one image of a file of 1 MiB, whose recovery is recorded
+// and crashed again at each of its calls.
 func BenchmarkNested(b *testing.B) {
 	s := New(Options{})
 	f := open(b, s, "f")

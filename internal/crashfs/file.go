@@ -19,7 +19,7 @@ type file struct {
 
 func (f *file) Name() string { return f.name }
 
-// enter starts a call on the file; write: it changes the file.
+// enter starts a call on the file. write says that the call changes the file.
 func (f *file) enter(write bool) error {
 	if err := f.fs.enter(); err != nil {
 		return err
@@ -110,7 +110,7 @@ func (f *file) sync(kind Kind, off, n int64) error {
 	return nil
 }
 
-// applySync is the one place that says what each sync does.
+// applySync is the one place that defines what each sync does.
 func (ino *inode) applySync(o *op) {
 	switch {
 	case o.failed != 0:
@@ -245,12 +245,12 @@ func (f *file) Close() error {
 	return nil
 }
 
-// mapping aliases the arena of a file. It looks at no lock and, while the views
-// lie within the size it knows, at nothing that a writer stores to.
+// mapping aliases the arena of a file. It takes no lock, and as long as views are
+// within the size that it knows, it reads nothing that a writer stores to.
 type mapping struct {
 	f      *file
 	data   []byte
-	known  atomic.Int64 // size of the file when last looked at
+	known  atomic.Int64 // size of the file when it was last looked at
 	closed atomic.Bool
 }
 

@@ -1,15 +1,15 @@
 // Package crashfs is a file system in memory that can lose its power.
 //
-// Processes see one cache: a write is seen by every open file and every mapping
-// at once. The disk behind it lags: of each sector it may still have the version
-// synced last or any written since, sizes and names wait for a sync of their
-// own. FS.Record notes what a store does; Trace.Enumerate replays it and hands
-// out, for each point of the run at which the power may fail, the disks that may
-// be found afterwards, each as a file system to open the store on.
+// Processes see one cache: every open file and every mapping sees a write at once.
+// The disk follows later: of each sector it may still have the version synced last,
+// or any written since; sizes and names wait for a sync of their own. FS.Record
+// records what a store does. Trace.Enumerate replays it and yields, for each point
+// of the run at which the power may fail, the disks that may be found afterwards,
+// each as a file system on which the store can be opened.
 //
-// A mapping aliases the bytes that writes are copied into, and looking through
-// it takes no lock: under the race detector a write to bytes that a reader of an
-// older state still looks at is a reported race.
+// A mapping aliases the bytes that writes are copied into, and takes no lock to
+// read them. So the race detector reports a write to bytes that a reader of an
+// older state still reads.
 package crashfs
 
 import (
@@ -22,10 +22,10 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// ErrSync is what a sync reports that FailSync made fail.
+// ErrSync is the error of a sync that FailSync made fail.
 var ErrSync = errors.New("crashfs: sync failed")
 
-// Options of a new file system. The zero value has no limits but the size of a
+// Options of a new file system. The zero value has no limit except the size of a
 // file.
 type Options struct {
 	// FileLimit is the largest size of one file, in bytes, rounded up to a whole
@@ -33,26 +33,26 @@ type Options struct {
 	FileLimit int64
 	// Capacity is the size of the disk, in bytes; 0: no limit.
 	Capacity int64
-	// Yield, if set, is called at the start of each call, with no lock held: a
-	// scheduler can choose there who goes on.
+	// Yield, if set, is called at the start of each call, with no lock held, so
+	// that a scheduler can choose there which goroutine continues.
 	Yield func()
-	// Disk is what Info says of the file system; FileSystem is "crashfs" if empty.
+	// Disk is what Info says about the file system; FileSystem is "crashfs" if
+	// empty.
 	Disk vfs.Info
 }
 
 const defaultFileLimit = 16 << 20
 
-// SyncFailure says what a failed sync leaves behind. All of them leave the disk
-// as it was.
+// SyncFailure says what a failed sync does to the cache. It never changes the disk.
 type SyncFailure int
 
 const (
 	// FailKeep: the cache keeps the new bytes, and a later sync writes them.
 	FailKeep SyncFailure = iota + 1
-	// FailRevert: the cache falls back to what the disk has, as on Btrfs.
+	// FailRevert: the cache goes back to what the disk has, as on Btrfs.
 	FailRevert
-	// FailLost: the cache keeps the new bytes and takes them for written, as on
-	// ext4 and XFS: the next sync succeeds and writes nothing.
+	// FailLost: the cache keeps the new bytes and regards them as written, as on
+	// ext4 and XFS. The next sync succeeds and writes nothing.
 	FailLost
 )
 
@@ -61,16 +61,16 @@ type FS struct {
 	options Options
 	pool    *pool
 
-	// mu guards what follows, and the inodes but for the bytes and the size that
-	// mappings look at.
+	// mu guards what follows, and the inodes except the bytes and the size that
+	// mappings read.
 	mu       sync.Mutex
 	names    nameTable
 	inodes   map[uint64]*inode
 	lastID   uint64
 	capacity int64
 	failSync SyncFailure // 0: syncs succeed
-	failFrom int         // syncs that still succeed before
-	failLeft int         // syncs that fail then
+	failFrom int         // syncs that still succeed before that
+	failLeft int         // syncs that fail after that
 	trace    *Trace      // nil: not recording
 	keep     bool        // inodes keep the versions of their sectors
 	dead     bool        // the power failed: no call succeeds
@@ -92,16 +92,16 @@ func newFS(o Options, p *pool) *FS {
 	return &FS{options: o, pool: p, names: newNameTable(), inodes: map[uint64]*inode{}, capacity: o.Capacity}
 }
 
-// SetCapacity changes the size of the disk, in bytes; 0: no limit. What is there
-// stays, even if it is more.
+// SetCapacity changes the size of the disk, in bytes; 0: no limit. Existing data
+// stay, even if they are more.
 func (s *FS) SetCapacity(bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.capacity = bytes
 }
 
-// FailSync lets the next skip syncs succeed and the count after them fail.
-// WriteSync, Datasync, Sync count, SyncDir does not.
+// FailSync makes the next skip syncs succeed and the count syncs after them fail.
+// WriteSync, Datasync and Sync count as syncs; SyncDir does not.
 func (s *FS) FailSync(mode SyncFailure, skip, count int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -219,8 +219,8 @@ func (s *FS) remove(name string) {
 	s.freeSpace(ino)
 }
 
-// freeSpace forgets a file that has no name and no user. In a replay nobody has
-// anything open, and the disk may still have its name: it stays.
+// freeSpace forgets a file that has no name and is not open. In a replay it stays,
+// because no file is open there, and the disk may still have the name.
 func (s *FS) freeSpace(ino *inode) {
 	if ino != nil && ino.links == 0 && ino.opens == 0 && !s.keep {
 		delete(s.inodes, ino.id)
@@ -257,7 +257,7 @@ func (s *FS) SyncDir(dir string) error {
 	return nil
 }
 
-// room checks that pages more pages fit the disk.
+// room checks that so many more pages fit on the disk.
 func (s *FS) room(pages int64) error {
 	if pages == 0 || s.capacity <= 0 {
 		return nil

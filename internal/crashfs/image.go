@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// Image is the disk that one crash left.
+// Image is a disk that one crash may leave.
 type Image struct {
 	Class Class  // the way in which it was found first
 	Cut   int    // entries of the trace before the crash
-	Index int    // which candidate of its class, at the cut
-	Marks []any  // the marks before the crash, oldest first; not to be changed
+	Index int    // number of the candidate in its class, at the cut
+	Marks []any  // the marks before the crash, oldest first; must not be changed
 	Hash  uint64 // equal for equal disks, in one enumeration
 
 	e    *Enumeration
@@ -26,8 +26,8 @@ func (m *Image) Site() string {
 	return m.last.site()
 }
 
-// String says where the crash was, and what Plan{From: Cut, To: Cut} with the
-// same seed and classes finds again.
+// String says where the crash was. Plan{From: Cut, To: Cut} with the same seed and
+// classes finds the image again.
 func (m *Image) String() string {
 	after := "the start"
 	if m.last != nil {
@@ -36,9 +36,9 @@ func (m *Image) String() string {
 	return fmt.Sprintf("cut %d, %v %d, after %s", m.Cut, m.Class, m.Index, after)
 }
 
-// FS returns the disk as a file system with nothing open and nothing un-synced.
-// A second call starts again from the image. It panics when the loop has gone on
-// to another image: the memory is that one's now.
+// FS returns the disk as a file system with nothing open and nothing un-synced. A
+// second call starts again from the image. It panics if the loop has gone on to
+// another image, which has the memory then.
 func (m *Image) FS() *FS {
 	if m.e == nil {
 		panic("crashfs: image used after its turn")
@@ -46,8 +46,8 @@ func (m *Image) FS() *FS {
 	return m.e.materialise(m.Cut)
 }
 
-// materialise turns the disk that was put together into a file system. Its
-// arenas follow those of the replay, so that the work is in proportion to what
+// materialise turns the disk that was put together into a file system. Its arenas
+// are updated from those of the replay, so that the work is proportional to what
 // differs: the sectors that the crash lost, and what the last user wrote.
 func (e *Enumeration) materialise(cut int) *FS {
 	e.retire()
@@ -72,7 +72,7 @@ func (e *Enumeration) materialise(cut int) *FS {
 			sl := &e.slots[at]
 			left := size - sl.sector*sectorSize
 			if left >= sectorSize && e.disk.picks[at] == len(sl.versions)-1 {
-				continue // as in the replay
+				continue // equal to the replay
 			}
 			p := zeroSector[:]
 			if left > 0 {
@@ -116,13 +116,13 @@ func (t *Trace) Crash(seed uint64) *FS {
 	return e.materialise(len(e.ops)).Copy()
 }
 
-// Report counts what an enumeration did up to now.
+// Report counts what an enumeration has done so far.
 type Report struct {
 	Cuts    int // points at which the power failed
-	Handed  int // images handed out, of one shard
+	Handed  int // images yielded, of one shard
 	ByClass [classCount]struct {
 		Candidates int // disks put together
-		Distinct   int // that no earlier one at the same marks was equal to
+		Distinct   int // those that differ from all earlier ones at the same marks
 	}
 	Sites map[string]int // cuts after a call, by the function that made it
 }

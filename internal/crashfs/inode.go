@@ -7,21 +7,22 @@ import (
 	"sync/atomic"
 )
 
-// inode is one file, whatever its names: the bytes that processes see, and how
-// far the disk lags behind them.
+// inode is one file, whatever its names: the bytes that processes see, and what the
+// disk does not have yet.
 type inode struct {
 	*arena
 	id   uint64
 	mode fs.FileMode
 	// size is read by mappings without the file system's lock. It is stored only
-	// when it changes: to the race detector each store would order the writer's
-	// earlier writes before a reader's later views, and hide what it looks for.
+	// when it changes: for the race detector, each store would order the writer's
+	// earlier writes before a reader's later views, and so hide the races that it
+	// looks for.
 	size atomic.Int64
 	// durable is the size on the disk; sizes are the later ones, the last equal to
 	// size, and empty when the size is synced.
 	durable int64
 	sizes   []int64
-	// unsynced has the sectors whose bytes on the disk may be old.
+	// unsynced has the sectors of which the disk may have old bytes.
 	unsynced map[int64]*unsynced
 	blocks   bitset // pages that have space on the disk
 	opens    int    // open files
@@ -32,11 +33,11 @@ type inode struct {
 // unsynced is a sector of which the disk may still have an older version.
 type unsynced struct {
 	old []byte // what was synced last
-	// versions are the writes since, oldest first, the last equal to what processes
-	// see; kept only while a trace is replayed.
+	// versions are the contents after each write since then, oldest first; the last
+	// is what processes see. They are kept only while a trace is replayed.
 	versions [][]byte
-	// lost: a failed sync took the sector for written. No later sync writes it,
-	// until it is written again.
+	// lost: after a failed sync the system regards the sector as written. No later
+	// sync writes it until it is written again.
 	lost bool
 }
 
@@ -53,7 +54,7 @@ func sectors(off, n int64) (first, end int64) {
 	return off / sectorSize, (off + n + sectorSize - 1) / sectorSize
 }
 
-// write puts p where processes see it; the disk follows at a sync.
+// write puts p where processes see it; the disk gets it at a sync.
 func (ino *inode) write(p []byte, off int64, keep bool) {
 	if len(p) == 0 {
 		return
@@ -73,7 +74,7 @@ func (ino *inode) write(p []byte, off int64, keep bool) {
 	}
 }
 
-// dirty notes that sector s is about to be written.
+// dirty records that sector s is about to be written.
 func (ino *inode) dirty(s int64) {
 	if u := ino.unsynced[s]; u != nil {
 		u.lost = false
@@ -82,7 +83,7 @@ func (ino *inode) dirty(s int64) {
 	ino.unsynced[s] = &unsynced{old: bytes.Clone(ino.sector(s))}
 }
 
-// keepVersions remembers what the sectors hold now.
+// keepVersions keeps what the sectors hold now as a version.
 func (ino *inode) keepVersions(first, end int64) {
 	slab := bytes.Clone(ino.data[first*sectorSize : end*sectorSize])
 	for s := first; s < end; s++ {
@@ -100,8 +101,8 @@ func (ino *inode) resize(size int64) {
 	ino.sizes = append(ino.sizes, size)
 }
 
-// truncate cuts the file, or lets it grow by a hole. What is cut off becomes
-// zeros, un-synced like any write.
+// truncate cuts the file, or extends it with a hole. What is cut off becomes zeros,
+// which are un-synced like any write.
 func (ino *inode) truncate(size int64, keep bool) {
 	old := ino.size.Load()
 	for page := size / pageSize; page*pageSize < old; page++ {
@@ -132,8 +133,8 @@ var zeroSector [sectorSize]byte
 
 func allZero(p []byte) bool { return bytes.Equal(p, zeroSector[:len(p)]) }
 
-// sync makes the sectors of [off, off+n) durable, and the size where the range
-// needs it.
+// sync makes the sectors of [off, off+n) durable, and the size if the range needs
+// it.
 func (ino *inode) sync(off, n int64) {
 	first, end := sectors(off, n)
 	if int64(len(ino.unsynced)) < end-first {
@@ -163,8 +164,8 @@ func (ino *inode) syncAll() {
 }
 
 // syncedTail finds what a file of size bytes must not show: the end of its last
-// sector, where a WriteSync of the sector's beginning made later bytes durable
-// and not the size that they need.
+// sector, if a WriteSync of the sector's beginning made later bytes durable, but
+// not the size that they need.
 func (ino *inode) syncedTail(size int64) (sector int64, ok bool) {
 	sector = size / sectorSize
 	return sector, size < ino.size.Load() && size%sectorSize != 0 && ino.unsynced[sector] == nil

@@ -2,9 +2,10 @@ package crashfs
 
 import "github.com/cidstore/cidstore/vfs"
 
-// lockTable holds the locks of one inode. Its owner is the open file, as with
-// flock and open-file-description locks: a second open conflicts, a conversion
-// replaces, a close frees. The two kinds do not see each other.
+// lockTable holds the locks of one inode. The owner of a lock is an open file, as
+// with flock and open-file-description locks: a second open file conflicts, a
+// conversion replaces the lock, a close frees it. The two kinds do not conflict
+// with each other.
 type lockTable struct {
 	whole  map[*file]bool // exclusive
 	ranges []rangeLock
@@ -38,7 +39,8 @@ func (t *lockTable) take(owner *file, l vfs.Lock) error {
 	return nil
 }
 
-// conflict finds a byte range of another open file that l cannot be taken with.
+// conflict finds a byte range of another open file because of which l cannot be
+// taken.
 func (t *lockTable) conflict(owner *file, l vfs.Lock) (held bool, at int64) {
 	for _, r := range t.ranges {
 		if r.owner != owner && r.start < l.Offset+l.Length && l.Offset < r.end && (r.exclusive || l.Exclusive) {
@@ -70,7 +72,7 @@ func (t *lockTable) free(owner *file, l vfs.Lock) {
 	t.ranges = kept
 }
 
-// freeAll drops what owner holds, as its close does.
+// freeAll drops the locks of owner, as its close does.
 func (t *lockTable) freeAll(owner *file) {
 	delete(t.whole, owner)
 	var kept []rangeLock

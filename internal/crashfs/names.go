@@ -5,18 +5,19 @@ import (
 	"path/filepath"
 )
 
-// nameTable is what the names mean, to processes and on the disk. Directories
-// are not kept: every one exists.
+// nameTable maps names to files, as processes see them and on the disk. It has no
+// directories: every directory exists.
 type nameTable struct {
 	seen    map[string]*inode
 	durable map[string]*inode
-	// pending are the changes that no SyncDir made durable, oldest first. A disk
-	// keeps their order: a crash leaves durable and a prefix of pending.
+	// pending are the changes that no SyncDir has made durable, oldest first. A
+	// disk keeps their order: a crash leaves durable and the first changes of
+	// pending.
 	pending []nameChange
 }
 
-// nameChange is one create, remove or rename: all of it or nothing is on the
-// disk.
+// nameChange is one create, remove or rename. Either all of it is on the disk or
+// nothing.
 type nameChange []nameEntry
 
 type nameEntry struct {

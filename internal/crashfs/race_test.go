@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// The reason why mappings alias the bytes that are written: a write under a
-// reader is a reported race, and one beside it is not.
+// This is why mappings alias the bytes that are written: a write to bytes that are
+// read is reported as a race, and one beside them is not.
 func TestRaceDetectorSeesWritesUnderAReader(t *testing.T) {
 	if where := os.Getenv("CRASHFS_TEST_CHILD"); where != "" {
 		readBesideWrites(t, map[string]int64{"under": 0, "beside": pageSize}[where])
@@ -28,8 +28,8 @@ func TestRaceDetectorSeesWritesUnderAReader(t *testing.T) {
 }
 
 // readBesideWrites looks at the first page of a file through a mapping while
-// another goroutine writes at off. The two share no call of the testing package:
-// its locks would order them.
+// another goroutine writes at off. The two make no common call of the testing
+// package, whose locks would order them.
 func readBesideWrites(t *testing.T, off int64) {
 	f := open(t, New(Options{}), "f")
 	must(t, f.WriteAt(make([]byte, 2*pageSize), 0))

@@ -44,8 +44,8 @@ type op struct {
 	stack       [stackDepth]uintptr
 }
 
-// stackDepth bounds the way from a call of ours out of the packages of the seam
-// to the one that called it.
+// stackDepth bounds the number of callers that are looked at to find the one
+// outside the seam.
 const stackDepth = 12
 
 // Trace is what happened on a file system since Record, and the disk at that
@@ -57,8 +57,8 @@ type Trace struct {
 }
 
 // Record starts to record. What was not synced yet counts as synced: the trace
-// starts from a disk that holds all that was written. A recording that goes on
-// already ends.
+// starts from a disk that has all that was written. A recording that is running
+// ends.
 func (s *FS) Record() *Trace {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,21 +87,21 @@ func (t *Trace) Stop() {
 	}
 }
 
-// Len returns the number of entries, marks among them.
+// Len returns the number of entries, including marks.
 func (t *Trace) Len() int {
 	t.fs.mu.Lock()
 	defer t.fs.mu.Unlock()
 	return len(t.ops)
 }
 
-// entries returns what was recorded up to now.
+// entries returns what has been recorded so far.
 func (t *Trace) entries() []op {
 	t.fs.mu.Lock()
 	defer t.fs.mu.Unlock()
 	return slices.Clip(t.ops)
 }
 
-// record notes o, which has just been done. It is called with the lock held.
+// record records o, which has just been done. It is called with the lock held.
 func (s *FS) record(o op) {
 	if s.trace == nil {
 		return
@@ -129,8 +129,8 @@ func (o *op) site() string {
 	}
 }
 
-// seam reports whether a function stands between the store and the disk. The
-// tests of these packages do not.
+// seam reports whether a function is between the store and the disk. The tests of
+// these packages are not.
 func seam(frame *runtime.Frame) bool {
 	if strings.HasSuffix(frame.File, "_test.go") {
 		return false
@@ -143,7 +143,8 @@ func seam(frame *runtime.Frame) bool {
 	return false
 }
 
-// apply does o once more, on a file system that went the same way before.
+// apply does o again, on a file system to which the same entries were applied
+// before.
 func (s *FS) apply(o *op) {
 	ino := s.inodes[o.ino]
 	switch o.kind {
@@ -181,8 +182,8 @@ type fileSnapshot struct {
 	mode   fs.FileMode
 	size   int64
 	blocks bitset
-	pages  []int64 // those that may not be zero
-	bytes  []byte  // of the pages, one after the other
+	pages  []int64 // pages that may not be zero
+	bytes  []byte  // of the pages, one after another
 }
 
 func (s *FS) snapshot() snapshot {
@@ -203,7 +204,7 @@ func (s *FS) snapshot() snapshot {
 	return snap
 }
 
-// restore makes a file system of a snapshot.
+// restore makes a file system from a snapshot.
 func (snap *snapshot) restore(o Options, p *pool) *FS {
 	s := newFS(o, p)
 	s.lastID = snap.lastID

@@ -1,5 +1,5 @@
-// Package errfs makes the calls of a file system fail as a test says: the nth
-// that matches a rule, once or from then on.
+// Package errfs makes calls of a file system fail, as a test says: the nth call
+// that matches a rule, and if wanted, all after it.
 //
 // A test first runs with a rule that only counts, learns how many calls match,
 // and then runs once for each of them with Nth set to it.
@@ -39,7 +39,7 @@ const (
 	ProbeLock
 	Unlock
 	Info
-	Close // the file is closed all the same
+	Close // the file is closed even so
 	opEnd
 
 	// Any is every call.
@@ -53,20 +53,20 @@ const (
 // Rule says which calls fail, and how.
 type Rule struct {
 	Ops  Op     // kinds of calls; 0: Any
-	Path string // what the name of the file ends in; of a rename, either name
+	Path string // the end of the file's name; for a rename, of either name
 	// Off and End bound a range of bytes: calls match that touch one of them. A
-	// truncate touches its new size, calls without a place match no range. End 0:
-	// any place.
+	// truncate touches its new size; calls without a place match no range. If End
+	// is 0, calls match at any place.
 	Off, End int64
 	Nth      int  // the Nth match fails, from 1; 0: none, the rule only counts
 	Forever  bool // and every match after it
 	// Partial is how many bytes a failing read or write moves first. A WriteSync
-	// leaves them un-synced.
+	// does not sync them.
 	Partial int
 	Err     error // nil: ErrIO
 }
 
-// Fault is a rule at work.
+// Fault is a rule that is in force.
 type Fault struct {
 	fs      *FS
 	rule    Rule
@@ -74,14 +74,14 @@ type Fault struct {
 	failed  int
 }
 
-// Matched returns how many calls matched so far.
+// Matched returns how many calls have matched so far.
 func (f *Fault) Matched() int {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	return f.matched
 }
 
-// Failed returns how many calls the rule made fail so far.
+// Failed returns how many calls the rule has made fail so far.
 func (f *Fault) Failed() int {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
@@ -99,7 +99,7 @@ type FS struct {
 // New returns a file system over inner on which nothing fails yet.
 func New(inner vfs.FS) *FS { return &FS{inner: inner} }
 
-// Add puts a rule to work. Where several match a call all count it, and the first
+// Add puts a rule in force. If several match a call, all count it, and the first
 // that fails decides.
 func (s *FS) Add(r Rule) *Fault {
 	s.mu.Lock()
@@ -109,14 +109,14 @@ func (s *FS) Add(r Rule) *Fault {
 	return f
 }
 
-// Clear ends all rules: the disk is well again.
+// Clear ends all rules: nothing fails any more.
 func (s *FS) Clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = nil
 }
 
-// call is one call to be judged.
+// call is one call, for rules to match.
 type call struct {
 	op    Op
 	name  string // for messages
@@ -126,7 +126,8 @@ type call struct {
 	n     int64 // 0: the call has no place
 }
 
-// fail judges a call: nil, or the error and the bytes to move before it.
+// fail decides about a call. It returns nil, or the error and how many bytes to
+// move before it.
 func (s *FS) fail(c call) (partial int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -18,7 +18,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// calls makes every call once, on a file that is there, and returns the error of
+// calls makes every call once, on a file that exists, and returns the error of
 // each.
 func calls(s *FS) map[Op]error {
 	errs := map[Op]error{}
@@ -84,7 +84,7 @@ func TestEachKindFailsAlone(t *testing.T) {
 func TestNthOnceAndForever(t *testing.T) {
 	for _, tt := range []struct {
 		rule Rule
-		want string // of six writes, which fail
+		want string // which of six writes fail
 	}{
 		{Rule{Ops: Write}, "......"},
 		{Rule{Ops: Write, Nth: 1}, "x....."},
@@ -157,7 +157,7 @@ func TestPartialReadAndWrite(t *testing.T) {
 	}
 }
 
-// The use that the package is for: count, then fail each.
+// This is the purpose of the package: count, then make each call fail.
 func TestCountThenFailEach(t *testing.T) {
 	run := func(s *FS) error {
 		f, err := s.OpenFile("f", vfs.ReadWrite|vfs.Create, 0o600)

@@ -2,14 +2,14 @@ package errfs
 
 import "github.com/cidstore/cidstore/vfs"
 
-// file is an open file; Name and StartWriteback cannot fail and are the inner
-// one's.
+// file is an open file. Name and StartWriteback cannot fail and are those of the
+// inner file.
 type file struct {
 	vfs.File
 	fs *FS
 }
 
-// fail judges a call on the file; n 0: it has no place.
+// fail decides about a call on the file. With n = 0, the call has no place.
 func (f *file) fail(op Op, name string, off, n int64) (partial int, err error) {
 	return f.fs.fail(call{op: op, name: name, path: f.Name(), off: off, n: n})
 }
@@ -20,7 +20,8 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 		return f.File.ReadAt(p, off)
 	}
 	if partial = min(partial, len(p)); partial > 0 {
-		// A shorter inner read has moved what there is; the injected error stands.
+		// A shorter inner read has moved what there is; the injected error is
+		// returned.
 		partial, _ = f.File.ReadAt(p[:partial], off)
 	}
 	return partial, err

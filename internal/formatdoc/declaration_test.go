@@ -20,14 +20,14 @@ import (
 
 const module = "github.com/cidstore/cidstore"
 
-// declaration is a structure as the code declares it, with the constants that
-// stand below its comment, if any do.
+// declaration is a structure as the code declares it, with the constants below its
+// comment, if there are any.
 type declaration struct {
 	structure
 	constants []declared
 }
 
-// declared is one constant; known is false where its value cannot be computed.
+// declared is one constant; known is false if its value cannot be computed.
 type declared struct {
 	name  string
 	value int64
@@ -75,8 +75,8 @@ var (
 	commentRow   = regexp.MustCompile(`^\s+(\d+)\s+(\d+)\s+([a-z][a-z0-9_]*)(\s.*)?$`)
 )
 
-// parseComment reads the table of a comment that has the mark; ok is false for
-// all other comments, whatever they hold.
+// parseComment reads the table of a comment that has the mark; ok is false for all
+// other comments.
 func parseComment(text, place string) (s structure, ok bool, err error) {
 	marks := mark.FindAllStringSubmatch(text, -1)
 	if len(marks) == 0 {
@@ -91,7 +91,7 @@ func parseComment(text, place string) (s structure, ok bool, err error) {
 	if head < 0 {
 		return s, true, fmt.Errorf("%s: FORMAT.md: %s without a table of offset, size, field, meaning", place, s.name)
 	}
-	for _, line := range lines[head+1:] { // to an empty line or the end
+	for _, line := range lines[head+1:] { // up to an empty line or the end
 		if strings.TrimSpace(line) == "" {
 			break
 		}
@@ -152,14 +152,15 @@ func constantsOf(general *ast.GenDecl, info *types.Info) []declared {
 	return found
 }
 
-// loader type-checks packages of this module as far as their constants need it:
-// packages of others are empty, and errors that follow from that are ignored.
+// loader type-checks packages of this module as far as their constants need it.
+// Packages of other modules are empty, and errors that follow from that are
+// ignored.
 type loader struct {
 	set      *token.FileSet
 	packages map[string]*types.Package
 }
 
-// Import is types.Importer.
+// Import implements types.Importer.
 func (l *loader) Import(importPath string) (*types.Package, error) {
 	if importPath == "unsafe" {
 		return types.Unsafe, nil
@@ -208,7 +209,7 @@ func (l *loader) load(dir, importPath string) (*types.Package, []*ast.File, *typ
 	return p, files, info, nil
 }
 
-// declarations returns the marked declarations of the whole module.
+// declarations returns the marked declarations of the module.
 func declarations(t *testing.T) []declaration {
 	t.Helper()
 	l := &loader{set: token.NewFileSet(), packages: make(map[string]*types.Package)}

@@ -1,10 +1,10 @@
-// Package formatdoc holds docs/FORMAT.md against the declarations in the code,
-// field by field. It has tests alone.
+// Package formatdoc compares docs/FORMAT.md with the declarations in the code,
+// field by field. It contains only tests.
 //
 // A structure is a heading "### name (SIZE bytes)" in the document, followed by a
 // table of offset, size, field and meaning. Its declaration in the code is a
-// comment with the same table and a line "FORMAT.md: name", the size in brackets
-// behind it or not:
+// comment with the same table and a line "FORMAT.md: name", which may have the size
+// in brackets after the name:
 //
 //	// A bucket pointer, one element of /directory.
 //	// FORMAT.md: directory pointer
@@ -17,9 +17,9 @@
 //		pointerSize         = 12
 //	)
 //
-// Where the comment stands above constants, they are compared too: the values
-// of those named off… are the offsets of the fields, and one whose name ends in
-// Size is the size.
+// If the comment is above constants, they are compared too: the values of those
+// named off… are the offsets of the fields, and one whose name ends in Size is the
+// size.
 package formatdoc
 
 import (
@@ -41,16 +41,16 @@ type field struct {
 	offset, size int
 }
 
-// structure is one table, of the document or of the code.
+// structure is one table, from the document or the code.
 type structure struct {
 	name   string
-	size   int // bytes; the document's heading says it, in the code it is the end of the last field
+	size   int // bytes; in the document its heading says it, in the code it is the end of the last field
 	fields []field
 	place  string // file:line, for people
 }
 
-// check judges a structure by itself: fields follow each other without gap or
-// overlap from 0 to the size, and names are unique but for reserved.
+// check checks a structure by itself: fields follow each other without gap or
+// overlap from 0 to the size, and names are unique except reserved.
 func (s structure) check() error {
 	if len(s.fields) == 0 {
 		return fmt.Errorf("%s: %q has no fields", s.place, s.name)
@@ -75,8 +75,8 @@ func (s structure) check() error {
 	return nil
 }
 
-// compare tells the first difference between a structure of the document and
-// its declaration.
+// compare returns the first difference between a structure of the document and its
+// declaration.
 func (s structure) compare(code structure) error {
 	for i := range max(len(s.fields), len(code.fields)) {
 		doc, declared := "nothing", "nothing"
@@ -105,11 +105,11 @@ var (
 	documentRow = regexp.MustCompile(`^\| *(\d+) *\| *(\d+) *\| *([a-z][a-z0-9_]*) *\|.*\|$`)
 )
 
-// parseDocument reads the structures of a document. Every table of offsets
-// stands under a heading with a size, and every such heading has one table.
+// parseDocument reads the structures of a document. Every table of offsets is under
+// a heading with a size, and every such heading has one table.
 func parseDocument(file, text string) ([]structure, error) {
 	var found []structure
-	open := false // a heading has been read and its table not yet
+	open := false // a heading has been read, but not yet its table
 	lines := strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
 	for i := 0; i < len(lines); i++ {
 		place := fmt.Sprintf("%s:%d", file, i+1)
@@ -144,8 +144,8 @@ func parseDocument(file, text string) ([]structure, error) {
 	return found, nil
 }
 
-// number converts digits that a pattern has matched; more than an int holds are
-// -1, which no check accepts.
+// number converts digits that a pattern has matched. For more than an int holds it
+// returns -1, which no check accepts.
 func number(digits string) int {
 	n, err := strconv.Atoi(digits)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// The tests of this file show that the comparison can fail: a good document and
-// a good declaration, then one thing wrong at a time.
+// The tests of this file show that the comparison can fail. They begin with a good
+// document and a good declaration, and make one thing wrong at a time.
 
 const goodDocument = `# The file
 
@@ -70,7 +70,7 @@ func parseCode(t *testing.T, text string) ([]declaration, error) {
 	return declarationsOf(l.set, []*ast.File{file}, info)
 }
 
-// judgeAll is what the tests of the real document do, on texts.
+// judgeAll does what the tests of the real document do, but on texts.
 func judgeAll(t *testing.T, documentText, codeText string) error {
 	structures, err := parseDocument("doc", documentText)
 	if err != nil {

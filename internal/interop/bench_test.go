@@ -12,8 +12,8 @@ import (
 	"github.com/cidstore/cidstore/internal/oracle"
 )
 
-// figures measures what cidstore.py does, in CPU time: the file is in the page
-// cache. Of keys at a spread of places, each is looked up for the first time.
+// figures measures what cidstore.py does, in CPU time; the file is in the page
+// cache. It looks up keys that are spread over the file, each for the first time.
 const figures = `
 import sys, time
 sys.path.insert(0, sys.argv[1])
@@ -43,8 +43,9 @@ with cidstore.open(sys.argv[2]) as store:
 print(rate, each, opened * 1e3, *(spent[int(len(spent) * part)] * 1e3 for spent in (hits, misses) for part in (0.5, 0.99)))
 `
 
-// BenchmarkPython measures python/cidstore.py. CIDSTORE_BENCH_PAIRS: pairs of a
-// store, 10^6 by default. Run it with -benchtime 1x: each run measures many calls.
+// BenchmarkPython measures python/cidstore.py. CIDSTORE_BENCH_PAIRS is the number
+// of pairs of a store, 10^6 by default. Run it with -benchtime 1x, because each run
+// measures many calls.
 func BenchmarkPython(b *testing.B) {
 	pairs := 1_000_000.0
 	if text := os.Getenv("CIDSTORE_BENCH_PAIRS"); text != "" {
@@ -62,8 +63,8 @@ func BenchmarkPython(b *testing.B) {
 	}
 }
 
-// benchmarkPython makes a store of so many pairs, values of them a key, with
-// pending operations over it in the log alone.
+// benchmarkPython makes a store with so many pairs, values of them for each key,
+// and so many pending operations that are only in the log.
 func benchmarkPython(b *testing.B, pairs, values, pending int) {
 	python := oracle.Python(b, "h5py", "numpy", "pandas")
 	path := filepath.Join(b.TempDir(), "store.h5")
@@ -108,7 +109,7 @@ func benchmarkPython(b *testing.B, pairs, values, pending int) {
 			b.Fatalf("%v: %s", err, out)
 		}
 	}
-	b.ReportMetric(0, "ns/op") // of the program with its start: says nothing
+	b.ReportMetric(0, "ns/op") // the time includes the start of the program, and means nothing
 	b.ReportMetric(rate, "frame-pairs/s")
 	b.ReportMetric(each, "iterated-pairs/s")
 	b.ReportMetric(opened, "open-ms")

@@ -1,6 +1,6 @@
-// Package interop holds files that the store writes against foreign readers:
-// python/cidstore.py, h5py with pandas, the HDF5 tools, and h5wasm, which is
-// HDF5 2.0. It has tests alone; an oracle that is missing skips its part.
+// Package interop tests files that the store writes with foreign readers:
+// python/cidstore.py, h5py with pandas, the HDF5 tools, and h5wasm, which is HDF5
+// 2.0. It contains only tests. The part of an oracle that is missing is skipped.
 package interop
 
 import (
@@ -20,10 +20,10 @@ import (
 	"github.com/cidstore/cidstore/internal/oracle"
 )
 
-// full runs the large stores and the long loops too; scripts/interop sets it.
+// full adds the large stores and the long loops; scripts/interop sets it.
 var full = os.Getenv("CIDSTORE_INTEROP_FULL") == "1"
 
-// limit is for one run of a foreign program, on a busy machine.
+// limit is the time for one run of a foreign program, on a busy machine.
 const limit = 5 * time.Minute
 
 type pair [2]cidstore.E
@@ -39,9 +39,9 @@ func comparePairs(a, b pair) int {
 type sample struct {
 	name    string
 	options cidstore.Options
-	large   bool // made in full runs alone
+	large   bool // made only in full runs
 	small   bool // h5dump prints all of it
-	live    bool // stays open when its file is copied: the log has what the tree has not
+	live    bool // stays open when its file is copied: the log has what the tree lacks
 	fill    func(*testing.T, *cidstore.Store)
 }
 
@@ -224,9 +224,7 @@ func classes(t *testing.T, s *cidstore.Store) {
 	}
 }
 
-// deletes leaves keys deleted whole, values deleted from inline and spilled
-// sets, tombstones in a row and in a tree, and all that in tails too.
-// maintained leaves few of many keys, with ids of groups and of sets that nobody uses.
+// maintained leaves few of many keys, with unused ids of groups and of sets.
 func maintained(t *testing.T, s *cidstore.Store) {
 	put(t, s, numbered(3000, 9))
 	var b cidstore.Batch
@@ -278,7 +276,7 @@ func deletes(t *testing.T, s *cidstore.Store) {
 	}
 }
 
-// unreplayed leaves operations of every kind in the log, over a tree.
+// unreplayed leaves operations of every kind in the log, not yet in the tree.
 func unreplayed(t *testing.T, s *cidstore.Store) {
 	deletes(t, s)
 	put(t, s, numbered(3000, 7))
@@ -287,7 +285,7 @@ func unreplayed(t *testing.T, s *cidstore.Store) {
 	}
 }
 
-// build makes the sample's file; want is what the store itself says it holds.
+// build makes the sample's file; want is what the store itself says that it holds.
 func build(t *testing.T, c sample) (path string, want []pair) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "store.h5")
@@ -347,7 +345,7 @@ func reader(t testing.TB) string {
 		t.Fatal(err)
 	}
 	path := filepath.Join(root, "python", "cidstore.py")
-	if _, err := os.Stat(path); err != nil { // the test's cached result depends on it from now on
+	if _, err := os.Stat(path); err != nil { // from now on the cached result of the test depends on it
 		t.Fatal(err)
 	}
 	return path
@@ -386,7 +384,7 @@ func samePairs(t *testing.T, what string, got, want []pair) {
 		what, len(got), len(want), at, got[at:min(at+1, len(got))], want[at:min(at+1, len(want))])
 }
 
-// run runs a foreign program that must succeed without a word on stderr.
+// run runs a foreign program, which must succeed and print nothing on stderr.
 func run(t testing.TB, program string, args ...string) string {
 	t.Helper()
 	start := time.Now()

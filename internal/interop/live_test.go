@@ -28,8 +28,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// writeUntilKilled changes the store at random; each batch that is acknowledged
-// makes a line on stdout. Its log is small: it is in a checkpoint most of the time.
+// writeUntilKilled changes the store at random, and prints a line on stdout for
+// each batch that is acknowledged. Its log is small, so that it is in a checkpoint
+// most of the time.
 func writeUntilKilled(path string) error {
 	s, err := cidstore.Open(path, &cidstore.Options{WALBytes: 256 << 10, SplitThreshold: 16})
 	if err != nil {
@@ -43,8 +44,8 @@ func writeUntilKilled(path string) error {
 	}
 }
 
-// randomBatch inserts mostly, so that sets grow past the inline ones, and
-// deletes values and keys.
+// randomBatch mostly inserts, so that sets become spilled ones, and deletes some
+// values and keys.
 func randomBatch() *cidstore.Batch {
 	b := new(cidstore.Batch)
 	for range 1 + rand.IntN(200) {
@@ -101,8 +102,8 @@ func killed(t *testing.T, path string, batches int) {
 	}
 }
 
-// TestPythonReadsWhatIsLeftOfAKilledWriter kills the same store again and again:
-// epochs, halves of checkpoints and torn frames are what it leaves.
+// TestPythonReadsWhatIsLeftOfAKilledWriter kills writers of the same store several
+// times. They leave epochs, halves of checkpoints and torn frames.
 func TestPythonReadsWhatIsLeftOfAKilledWriter(t *testing.T) {
 	if testing.Short() {
 		t.Skip("kills for some seconds")
@@ -130,7 +131,7 @@ func TestPythonReadsWhatIsLeftOfAKilledWriter(t *testing.T) {
 	}
 }
 
-// reopen opens a store and reads all of it, again and again for some seconds.
+// reopen opens a store and reads all of it, repeatedly for some seconds.
 const reopen = `
 import sys, time
 sys.path.insert(0, sys.argv[1])
@@ -180,8 +181,8 @@ with cidstore.open(sys.argv[2]) as store:
         print("%032x\t%032x" % pair)
 `
 
-// TestAPinnedReaderSeesItsCommitWhileAWriterGoesOn: what the reader opened is
-// read after the writer has replaced all of it several times.
+// TestAPinnedReaderSeesItsCommitWhileAWriterGoesOn: a reader can still read what it
+// opened after the writer has replaced all of it several times.
 func TestAPinnedReaderSeesItsCommitWhileAWriterGoesOn(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes for some seconds")

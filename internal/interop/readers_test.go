@@ -30,7 +30,7 @@ func checkPython(t *testing.T, path string, want []pair) {
 	python := oracle.H5py(t)
 	samePairs(t, "cidstore.py", parsePairs(t, run(t, python, reader(t), path)), want)
 
-	// Some keys by name, and two that are in no store.
+	// Some keys are given by name; two are in no store.
 	asked := []cidstore.E{{High: 1 << 63, Low: 1}, {High: 1, Low: 2}}
 	for i := range 30 {
 		if len(want) > 0 {
@@ -50,7 +50,7 @@ func checkPython(t *testing.T, path string, want []pair) {
 	samePairs(t, "get", parsePairs(t, run(t, python, args...)), wanted)
 }
 
-// frames reads the entries as anybody would, by columns, and to_dataframe.
+// frames reads the entries by columns, as any program could, and with to_dataframe.
 const frames = `
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -101,8 +101,8 @@ func checkTools(t *testing.T, path string, small bool) {
 	if list := run(t, oracle.H5ls(t), "-r", path); !strings.Contains(list, "/buckets/state") {
 		t.Errorf("h5ls: no /buckets/state in\n%s", list)
 	}
-	// What HDF5 cannot account for is ours: the slots, the chunk maps, the free
-	// space. It is counted, and it never exceeds the file.
+	// What HDF5 cannot account for belongs to this module: the slots, the chunk
+	// maps, the free space. HDF5 counts it, and it never exceeds the file.
 	stat := run(t, oracle.H5stat(t), path)
 	if figure(t, stat, "Total # of objects with attributes") == 0 || figure(t, stat, "Max. # of attributes to objects") < 20 {
 		t.Errorf("h5stat sees no attributes:\n%s", stat)
@@ -113,7 +113,7 @@ func checkTools(t *testing.T, path string, small bool) {
 	}
 }
 
-// figure returns the number behind a name in what h5stat prints.
+// figure returns the number after a name in what h5stat prints.
 func figure(t *testing.T, stat, name string) int {
 	t.Helper()
 	match := regexp.MustCompile(regexp.QuoteMeta(name) + `: (\d+)`).FindStringSubmatch(stat)
@@ -127,7 +127,7 @@ func figure(t *testing.T, stat, name string) int {
 	return n
 }
 
-// checkRepack copies the file by HDF5, object by object: what the copy has not,
+// checkRepack copies the file with HDF5, object by object. What the copy lacks,
 // HDF5 did not see.
 func checkRepack(t *testing.T, path string, small bool, want []pair) {
 	repack, diff, stat := oracle.H5repack(t), oracle.H5diff(t), oracle.H5stat(t)

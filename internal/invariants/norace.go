@@ -2,5 +2,5 @@
 
 package invariants
 
-// Sparse: tests make every case of a search.
+// Sparse is 1: tests make every case of a search.
 const Sparse = 1

@@ -2,5 +2,5 @@
 
 package invariants
 
-// Enabled: a broken promise is an error, or not looked for.
+// Enabled is false: a broken promise is an error, or is not looked for.
 const Enabled = false

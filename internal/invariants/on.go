@@ -4,5 +4,5 @@
 // builds with the tag invariants and under the race detector.
 package invariants
 
-// Enabled: a broken promise panics where it is seen.
+// Enabled says that a broken promise panics where it is noticed.
 const Enabled = true

@@ -1,5 +1,5 @@
-// Package layers holds the module to its layers: which package may import which,
-// and which may speak to the operating system. It has tests alone.
+// Package layers checks the layers of the module: which package may import which,
+// and which may use the operating system. It contains only tests.
 package layers
 
 import (
@@ -19,9 +19,9 @@ import (
 
 const module = "github.com/cidstore/cidstore"
 
-// rows: a package imports only packages of rows above its own.
+// rows are the layers: a package imports only packages of rows above its own.
 var rows = []string{
-	"internal/invariants internal/corrupt internal/crc32c internal/seedbug internal/oracle internal/layers internal/formatdoc",
+	"internal/invariants internal/corrupt internal/crc32c internal/seedbug internal/oracle internal/layers internal/formatdoc internal/prose",
 	"keys ecc vfs table",
 	"hdf5io hdf5 internal/errfs internal/crashfs",
 	"bucket directory safeh5",
@@ -33,10 +33,10 @@ var rows = []string{
 	"cmd/cidstore examples/wordnet",
 }
 
-// testOnly are packages that tests import, and fuzz, which is one, and nobody else.
+// testOnly are packages that only tests import, and fuzz, which is one.
 var testOnly = []string{"internal/oracle", "internal/errfs", "internal/crashfs"}
 
-// blind have no business with packages that their row would allow.
+// blind are packages that must not import some packages that their row would allow.
 var blind = map[string]string{
 	"ecc":              "internal/invariants internal/corrupt internal/crc32c internal/seedbug",
 	"keys":             "internal/invariants internal/corrupt internal/crc32c internal/seedbug",
@@ -53,8 +53,8 @@ var blind = map[string]string{
 	"metrics":          "hdf5io bucket directory valueset wal gc",
 }
 
-// outside are the imports from other modules, each used in one place that can be
-// pointed at; a path stands for all below it. unsafe is one of them.
+// outside are the imports from other modules, each of which only a few packages
+// use; a path stands for all below it. unsafe is one of them.
 var outside = map[string]string{
 	"keys":             "github.com/google/uuid github.com/dchest/siphash",
 	"vfs":              "golang.org/x/sys unsafe",
@@ -67,7 +67,7 @@ var outside = map[string]string{
 	"examples/wordnet": "",
 }
 
-// goPackage is what go list tells of a package.
+// goPackage is what go list says about a package.
 type goPackage struct {
 	Dir, ImportPath                   string
 	GoFiles, IgnoredGoFiles, CgoFiles []string
@@ -82,7 +82,8 @@ func (p goPackage) name() string {
 	return strings.TrimPrefix(p.ImportPath, module+"/")
 }
 
-// sources are its files without tests, those of other systems and tags too.
+// sources returns its files without tests, including those for other systems and
+// tags.
 func (p goPackage) sources() []string {
 	var paths []string
 	for _, file := range slices.Concat(p.GoFiles, p.IgnoredGoFiles) {
@@ -122,8 +123,8 @@ func listPackages(t *testing.T) []goPackage {
 	return packages
 }
 
-// importsOf returns the imports of a package on every system and with every
-// build tag: what go list says of this system, and those in the other files.
+// importsOf returns the imports of a package on every system and with every build
+// tag: what go list says for this system, and those in the other files.
 func importsOf(p goPackage) ([]string, error) {
 	imports := slices.Clone(p.Imports)
 	for _, path := range p.sources() {
@@ -153,7 +154,7 @@ func rowOf(name string) (int, bool) {
 	return 0, false
 }
 
-// judge says what is wrong with one package importing one path, "" if nothing.
+// judge says what is wrong if one package imports one path; "" if nothing.
 func judge(importer, imported string) string {
 	if imported == "C" {
 		return "cgo"
@@ -184,7 +185,7 @@ func judge(importer, imported string) string {
 	return ""
 }
 
-// judgeOutside judges an import that is not of this module.
+// judgeOutside is judge for an import from outside this module.
 func judgeOutside(importer, imported string) string {
 	first, _, _ := strings.Cut(imported, "/")
 	if !strings.Contains(first, ".") && imported != "unsafe" {
@@ -218,7 +219,7 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// TestJudge shows that the rules bite.
+// TestJudge shows that the rules find faults.
 func TestJudge(t *testing.T) {
 	for _, c := range []struct {
 		importer, imported string

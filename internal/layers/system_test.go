@@ -11,17 +11,18 @@ import (
 	"testing"
 )
 
-// free may use the operating system, the clock and random numbers: the seam
-// itself, the programs, and what only tests run.
+// free are the packages that may use the operating system, the clock and random
+// numbers: the seam itself, the programs, and what only tests run.
 var free = strings.Fields("vfs cmd/cidstore examples/wordnet fuzz " +
 	"internal/seedbug internal/oracle internal/errfs internal/crashfs internal/layers internal/formatdoc")
 
-// constants of os name flags for vfs.FS.OpenFile and touch nothing.
+// constants are the names of os that are flags for vfs.FS.OpenFile and do nothing
+// by themselves.
 var constants = strings.Fields("O_RDONLY O_WRONLY O_RDWR O_CREATE O_EXCL O_TRUNC")
 
-// defaults are the places where a nil option becomes the system's clock or
-// random source, and where the reader of foreign files, which never writes, opens
-// one: package/file.go import.Name.
+// defaults are the places, as package/file.go import.Name, where a nil option
+// becomes the system's clock or random source, and where the reader of foreign
+// files, which never writes, opens one.
 var defaults = []string{
 	"./options.go time.Now",
 	"./options.go crypto/rand.Reader",
@@ -30,10 +31,10 @@ var defaults = []string{
 	"hdf5/file.go os.Open",
 }
 
-// systemUse is one use of the system by a file.
+// systemUse is one use of the system in a file.
 type systemUse struct{ path, name string } // import path and selector
 
-// forbidden reports whether a selector of an import speaks to the system.
+// forbidden reports whether a selector of an import uses the system.
 func forbidden(path, name string) bool {
 	switch path {
 	case "os":
@@ -120,7 +121,7 @@ func TestOnlyTheSeamTouchesTheSystem(t *testing.T) {
 	}
 }
 
-// TestSystemUses shows what the rule sees, and what it lets pass.
+// TestSystemUses shows what the rule finds, and what it lets pass.
 func TestSystemUses(t *testing.T) {
 	for source, want := range map[string]string{
 		`import "os"; var f = os.Open`:                                     "os.Open",

@@ -1,10 +1,10 @@
-// Package oracle finds the foreign programs that tests hold CIDStore's files
-// against, h5py, the HDF5 tools, h5wasm and qemu, and runs them with a time limit.
-// It is for tests alone.
+// Package oracle finds the foreign programs with which tests compare CIDStore's
+// files: h5py, the HDF5 tools, h5wasm and qemu. It runs them with a time limit. It
+// is only for tests.
 //
-// A program that is not there skips the test that asks for it, with one line that
-// says so; where the environment has CIDSTORE_REQUIRE_ORACLES=1, as continuous
-// integration does, it fails the test. scripts/oracles installs them all.
+// If a program is missing, the test that asks for it is skipped, with one line that
+// says so. If the environment has CIDSTORE_REQUIRE_ORACLES=1, as continuous
+// integration does, the test fails. scripts/oracles installs all of them.
 package oracle
 
 import (
@@ -24,12 +24,12 @@ import (
 // requireVariable makes a missing oracle a failure when it is 1.
 const requireVariable = "CIDSTORE_REQUIRE_ORACLES"
 
-// probeTime is the limit for asking a program whether it works. Long, because
-// the first import of h5py on a busy machine reads a hundred files.
+// probeTime is the time limit for asking a program whether it works. It is long,
+// because the first import of h5py on a busy machine reads a hundred files.
 const probeTime = 60 * time.Second
 
-// interpreters remembers what Python found, by module list: a probe takes most
-// of a second, and many tests of one process ask.
+// interpreters remembers what Python has found, by module list, because a probe
+// takes most of a second, and many tests of one process ask.
 var interpreters sync.Map
 
 // H5py returns a Python interpreter that can import h5py and numpy.
@@ -75,15 +75,15 @@ func H5stat(t testing.TB) string { t.Helper(); return program(t, "h5stat") }
 // H5ls returns the path of the HDF5 tool h5ls.
 func H5ls(t testing.TB) string { t.Helper(); return program(t, "h5ls") }
 
-// Qemu returns the path of the user-mode emulator for an architecture by qemu's
-// name of it: s390x, arm, aarch64, riscv64, i386.
+// Qemu returns the path of the user-mode emulator for an architecture, as qemu
+// names it: s390x, arm, aarch64, riscv64, i386.
 func Qemu(t testing.TB, arch string) string {
 	t.Helper()
 	return program(t, "qemu-"+arch+"-static", "qemu-"+arch)
 }
 
-// H5wasm returns node and the absolute path of the h5wasm module, for
-// import … from in a script.
+// H5wasm returns node, and the absolute path of the h5wasm module, which a script
+// can import.
 func H5wasm(t testing.TB) (node, module string) {
 	t.Helper()
 	node = program(t, "node", "nodejs")
@@ -114,8 +114,8 @@ func Root() (string, error) {
 	}
 }
 
-// Run runs a program to its end, at most for timeout, with nothing on its
-// standard input. The error is nil if it ended with code 0; it has the code, or
+// Run runs a program to its end, for at most timeout, with an empty standard input.
+// The error is nil if the program ended with code 0; otherwise it has the code, or
 // says that the time was over.
 func Run(t testing.TB, timeout time.Duration, name string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
@@ -151,11 +151,11 @@ func program(t testing.TB, names ...string) string {
 	return ""
 }
 
-// missing skips the test, or fails it where every oracle is required.
+// missing skips the test, or fails it if every oracle is required.
 func missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv(requireVariable) == "1" {
-		t.Fatalf("oracle missing: %s; %s=1 forbids to skip (scripts/oracles installs it)", what, requireVariable)
+		t.Fatalf("oracle missing: %s; %s=1 does not allow skipping (scripts/oracles installs it)", what, requireVariable)
 	}
 	t.Skipf("oracle missing: %s (scripts/oracles installs it)", what)
 }

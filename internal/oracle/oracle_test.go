@@ -89,7 +89,7 @@ func self(t *testing.T) string {
 	return exe
 }
 
-// TestMain makes the test binary the program that the tests above run.
+// TestMain makes the test binary act as the program that the tests above run.
 func TestMain(m *testing.M) {
 	switch os.Getenv("ORACLE_TEST_CHILD") {
 	case "":
@@ -105,7 +105,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// TestOracles shows that what is found does its work, on one file that h5py writes.
+// TestOracles shows that the programs that are found work, on one file that h5py
+// writes.
 func TestOracles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "a.h5")
 	python := H5py(t)

@@ -1,7 +1,7 @@
 //go:build seedbug
 
-// Package seedbug puts known faults into the store, in builds with the tag
-// seedbug alone: a test campaign that does not find each of them proves nothing.
+// Package seedbug puts known faults into the store, only in builds with the tag
+// seedbug. A test campaign that does not find each of them proves nothing.
 package seedbug
 
 import (
@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// On reports whether the environment variable CIDSTORE_SEEDBUG, a list separated
-// by commas, holds name.
+// On reports whether the environment variable CIDSTORE_SEEDBUG, a list separated by
+// commas, contains name.
 func On(name string) bool {
 	return slices.Contains(strings.Split(os.Getenv("CIDSTORE_SEEDBUG"), ","), name)
 }

@@ -1,0 +1,239 @@
+// Package prose checks the spelling of comments, messages and documents, and that
+// they do without the phrases of words.txt. It contains only tests.
+package prose
+
+import (
+	_ "embed"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/client9/misspell"
+)
+
+// root is the folder of the module.
+var root = filepath.Join("..", "..")
+
+// excluded are files, and folders with all below them, that are not checked yet;
+// "*.go" are the files of the root package. What is deleted here is checked.
+var excluded = strings.Fields("*.go cmd docs examples fuzz hdf5 safeh5 wal README.md CHANGELOG.md")
+
+// foreign are folders that hold no text of ours.
+var foreign = strings.Fields(".git testdata dist node_modules prose")
+
+//go:embed words.txt
+var wordList string
+
+// passage is a piece of text with its place in a file.
+type passage struct {
+	line int
+	text string
+}
+
+// checker finds what is wrong with texts.
+type checker struct {
+	spelling *misspell.Replacer
+	phrases  *regexp.Regexp
+	instead  map[string]string
+}
+
+func newChecker(words string) (*checker, error) {
+	c := checker{spelling: misspell.New(), instead: make(map[string]string)}
+	c.spelling.Compile()
+	var patterns []string
+	for line := range strings.Lines(words) {
+		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		phrase, instead, ok := strings.Cut(line, " = ")
+		if !ok || phrase != strings.ToLower(phrase) {
+			return nil, fmt.Errorf("words.txt: %q, want a phrase in lower case, \" = \" and other words", line)
+		}
+		c.instead[phrase] = instead
+		patterns = append(patterns, regexp.QuoteMeta(phrase))
+	}
+	var err error
+	c.phrases, err = regexp.Compile(`(?i)\b(` + strings.Join(patterns, "|") + `)\b`)
+	return &c, err
+}
+
+// faults returns what is wrong with a text.
+func (c *checker) faults(text string) (faults []string) {
+	text = strings.Join(strings.Fields(text), " ")
+	_, found := c.spelling.Replace(text)
+	for _, d := range found {
+		faults = append(faults, fmt.Sprintf("%q is a misspelling of %q", d.Original, d.Corrected))
+	}
+	for _, phrase := range c.phrases.FindAllString(text, -1) {
+		faults = append(faults, fmt.Sprintf("%q, better: %s", phrase, c.instead[strings.ToLower(phrase)]))
+	}
+	return faults
+}
+
+// passages returns the texts of a file: of Go the comments and, except in tests, the
+// strings; of anything else its paragraphs.
+func passages(path string, content []byte) ([]passage, error) {
+	if filepath.Ext(path) != ".go" {
+		var list []passage
+		line := 1
+		for paragraph := range strings.SplitSeq(string(content), "\n\n") {
+			list = append(list, passage{line, marks.ReplaceAllString(paragraph, "")})
+			line += strings.Count(paragraph, "\n") + 2
+		}
+		return list, nil
+	}
+	set := token.NewFileSet()
+	file, err := parser.ParseFile(set, path, content, parser.ParseComments)
+	if err != nil {
+		return nil, err
+	}
+	var list []passage
+	for _, group := range file.Comments {
+		list = append(list, passage{set.Position(group.Pos()).Line, group.Text()})
+	}
+	if strings.HasSuffix(path, "_test.go") {
+		return list, nil
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		literal, ok := n.(*ast.BasicLit)
+		if !ok || literal.Kind != token.STRING {
+			return true
+		}
+		if text, err := strconv.Unquote(literal.Value); err == nil {
+			list = append(list, passage{set.Position(literal.Pos()).Line, text})
+		}
+		return true
+	})
+	return list, nil
+}
+
+// marks begin the lines of comments in scripts and Python.
+var marks = regexp.MustCompile(`(?m)^\s*#+`)
+
+// isExcluded reports whether a path, with slashes and relative to root, is excluded.
+func isExcluded(path string) bool {
+	return slices.ContainsFunc(excluded, func(pattern string) bool {
+		match, _ := filepath.Match(pattern, path)
+		return match || strings.HasPrefix(path, pattern+"/")
+	})
+}
+
+// isText reports whether a file has text that is checked: scripts have no extension.
+func isText(path string) bool {
+	switch filepath.Ext(path) {
+	case ".go", ".md", ".py":
+		return true
+	}
+	return strings.HasPrefix(path, "scripts/") || path == "Makefile"
+}
+
+// texts yields the paths of the files to check, relative to root, with slashes.
+func texts(t *testing.T) (paths []string) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && slices.Contains(foreign, entry.Name()) {
+			return filepath.SkipDir
+		}
+		path, err = filepath.Rel(root, path)
+		if path = filepath.ToSlash(path); err == nil && !entry.IsDir() && isText(path) && !isExcluded(path) {
+			paths = append(paths, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+func TestProse(t *testing.T) {
+	c, err := newChecker(wordList)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := texts(t)
+	if len(paths) < 100 {
+		t.Errorf("%d files found", len(paths))
+	}
+	for _, path := range paths {
+		content, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(path)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := passages(path, content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range list {
+			for _, fault := range c.faults(p.text) {
+				t.Errorf("%s:%d: %s", path, p.line, fault)
+			}
+		}
+	}
+}
+
+// TestFaults shows what the check finds, and what it lets pass.
+func TestFaults(t *testing.T) {
+	c, err := newChecker("anew = again\nbut for = except\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		path, content string
+		want          []string
+	}{
+		{"a.go", "package a\n\n// open it Anew\nvar x = 1", []string{"3: \"Anew\", better: again"}},
+		{"a.go", "package a\n\n// all but\n// for one", []string{"3: \"but for\", better: except"}},
+		{"a.go", "package a\n\nvar x = \"read it anew\"", []string{"3: \"anew\", better: again"}},
+		{"a_test.go", "package a\n\nvar x = \"read it anew\"", nil},
+		{"a.go", "package a\n\nvar anew = 1 // canewa", nil},
+		{"a.go", "package a\n\n// to recieve bytes", []string{"3: \"recieve\" is a misspelling of \"receive\""}},
+		{"a.md", "A line.\n\nAll but\nfor one.", []string{"3: \"but for\", better: except"}},
+		{"a.py", "# all but\n# for one", []string{"1: \"but for\", better: except"}},
+	} {
+		list, err := passages(test.path, []byte(test.content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, p := range list {
+			for _, fault := range c.faults(p.text) {
+				got = append(got, fmt.Sprintf("%d: %s", p.line, fault))
+			}
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s of %q: %q, want %q", test.path, test.content, got, test.want)
+		}
+	}
+	for _, words := range []string{"anew", "Anew = again"} {
+		if _, err := newChecker(words); err == nil {
+			t.Errorf("the word list %q passes", words)
+		}
+	}
+}
+
+// TestExcluded: each exclusion still names something, and the rest is checked.
+func TestExcluded(t *testing.T) {
+	for _, pattern := range excluded {
+		if found, err := filepath.Glob(filepath.Join(root, pattern)); err != nil || len(found) == 0 {
+			t.Errorf("%s is excluded, and does not exist (%v)", pattern, err)
+		}
+	}
+	for path, want := range map[string]bool{"store.go": true, "cmd/cidstore/main.go": true, "bucket/find.go": false, "hdf5io/tx.go": false} {
+		if got := isExcluded(path); got != want {
+			t.Errorf("%s excluded: %t, want %t", path, got, want)
+		}
+	}
+}
