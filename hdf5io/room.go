@@ -14,7 +14,7 @@ func (v *View) RoomToRemove() int64 {
 }
 
 const (
-	// removals is for how many commits there is room, one after the other, though a
+	// removals is for how many commits there is room, one after another, though a
 	// reader holds what they free.
 	removals = 4
 	// leastRecords is fewer than the nodes of an index have on average.
