@@ -135,7 +135,7 @@ func (v *Snapshot) payload() ([]byte, []hdf5io.Range) {
 	r := v.view.record
 	r.writerPID, r.writerSince = 0, 0
 	// A new epoch begins where the log ends: no old record can pass for one of it.
-	block := uint64(r.walBlock) / wal.RecordSize
+	block := uint64(wal.Records(int64(r.walBlock), int(r.walBlock)))
 	epoch := r.epochs[len(r.epochs)-1]
 	epoch.Number, epoch.First, epoch.End = epoch.Number+1, (r.lastApplied+block)/block*block, wal.NoEnd
 	r.epochs, r.sliceThrough, r.sliceHash, r.watermark = []wal.Epoch{epoch}, 0, 0, r.lastApplied

@@ -266,9 +266,9 @@ func TestOpenOnReadOnlyFileSystem(t *testing.T) {
 }
 
 func TestBatchTooLarge(t *testing.T) {
-	const ring, record, block = 64 << 10, 64, 4096
+	const ring, block = 64 << 10, 4096 / 40 // bytes, and records of a block
 	s, _ := fresh(t, &cidstore.Options{WALBytes: ring})
-	most := ring/3/block*block/record - 1 // a third, in whole blocks, with the record that ends it
+	const most = ring/4096*block/3/block*block - 2 // a third, in whole blocks, without the two records that end it
 	var b cidstore.Batch
 	for i := range most {
 		b.Insert(cidstore.FromUint64(uint64(i)), cidstore.E{})

@@ -205,7 +205,12 @@ func (c *collection) submit(ctx context.Context) error {
 
 // opsAtOnce is a number of operations that fit a frame of any log.
 func (s *Store) opsAtOnce() int {
-	return max(1, min(1000, int(s.opts.WALBytes/wal.RecordSize/3)-s.opts.blockBytes/wal.RecordSize))
+	third, block := s.ringRecords(s.opts.WALBytes)/3, s.opts.blockBytes
+	n := min(third, 1000)
+	for n > 1 && wal.RecordsFor(int(n), block) > third {
+		n--
+	}
+	return int(n)
 }
 
 // scan looks at the sets whose turn it is.

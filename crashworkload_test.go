@@ -144,8 +144,8 @@ var crashWorkloads = []struct {
 			}
 			c.apply(ops...)
 		}
-		if size := c.store.Metrics().WALBytes; size < 3*400*wal.RecordSize {
-			c.t.Fatalf("the log has %d bytes, want at least %d: it did not grow", size, 3*400*wal.RecordSize)
+		if size := c.store.Metrics().WALBytes; size < uint64(wal.Bytes(3*400, 512)) {
+			c.t.Fatalf("the log has %d bytes, want at least %d: it did not grow", size, wal.Bytes(3*400, 512))
 		}
 		c.close()
 	}},

@@ -3,8 +3,6 @@ package cidstore
 import (
 	"context"
 	"time"
-
-	"github.com/cidstore/cidstore/wal"
 )
 
 // danger says how much a store asks for maintenance, from 0 to 1: 0.4 × pending + 0.3 ×
@@ -47,7 +45,7 @@ func (s *Store) dangerOf(st *state) danger {
 // pendingShare is the part of the log, or of the memory for pending operations, that is
 // taken.
 func (s *Store) pendingShare(st *state) float64 {
-	ring := float64(st.view.record.walSize / wal.RecordSize)
+	ring := float64(s.ringRecords(int64(st.view.record.walSize)))
 	return max(1-float64(s.log.Room())/ring, float64(st.pendingOps()*opBytes)/float64(s.opts.MemoryBudget))
 }
 

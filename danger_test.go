@@ -32,7 +32,7 @@ func TestDanger(t *testing.T) {
 	of := func() danger { return s.dangerOf(s.state.Load()) }
 	is("of an empty store", of().score(), 0, 0.02)
 
-	fill(0, 3000) // 3,001 of 16,384 records, to which the log has grown at most
+	fill(0, 5000) // 5,002 of 26,112 records, to which the log has grown at most
 	is("pending", of().pending, 0.15, 1)
 	is("age of now", of().age, 0, 0)
 	now.Add(int64(5 * time.Hour))
@@ -48,10 +48,10 @@ func TestDanger(t *testing.T) {
 		t.Errorf("%d operations are pending after the checkpoint that was due, age %g", s.pendingOps(), of().age)
 	}
 
-	fill(3000, 3600) // a fifth more: they wait in a run
+	fill(5000, 6000) // a fifth more: they wait in a run
 	mustDo(t, s.Checkpoint(t.Context()))
 	waiting, _ := s.state.Load().view.buckets.Waiting()
-	is("unsorted", of().unsorted, float64(waiting)/(0.6*3600)-0.001, float64(waiting)/(0.6*3600)+0.001)
+	is("unsorted", of().unsorted, float64(waiting)/(0.6*6000)-0.001, float64(waiting)/(0.6*6000)+0.001)
 	if waiting == 0 || s.Metrics().Danger != of().score() {
 		t.Errorf("%d entries wait, danger %g in Metrics", waiting, s.Metrics().Danger)
 	}

@@ -287,7 +287,8 @@ func TestCrashFullDisk(t *testing.T) {
 // older slot: the wait for room ends in room, or in the error of the disk.
 func TestFaultRingFull(t *testing.T) {
 	seed := crashSeed(t)
-	third := 64*512/wal.RecordSize/3 - 8 // operations
+	block, ring := wal.Records(512, 512), wal.Records(64*512, 512)
+	third := ring/3 - block // operations
 	big := func(c *scenario, keys uint64) []wal.Op {
 		var ops []wal.Op
 		for range third {
@@ -334,13 +335,13 @@ func TestFaultRingFull(t *testing.T) {
 			t.Fatal(err)
 		}
 		room := c.store.log.Room()
-		if err := c.store.makeRoom(claim{records: room + 8}); err != nil {
+		if err := c.store.makeRoom(claim{records: room + block}); err != nil {
 			t.Fatal(err)
 		}
-		if now := c.store.log.Room(); now < room+8 {
-			t.Fatalf("room for %d records, want %d", now, room+8)
+		if now := c.store.log.Room(); now < room+block {
+			t.Fatalf("room for %d records, want %d", now, room+block)
 		}
-		if err := c.store.makeRoom(claim{records: 64*512/wal.RecordSize + 8}); !errors.Is(err, ErrNoSpace) {
+		if err := c.store.makeRoom(claim{records: ring + block}); !errors.Is(err, ErrNoSpace) {
 			t.Fatalf("room for more than a ring: %v", err)
 		}
 		c.close()

@@ -49,7 +49,8 @@ func TestBatchAtTheLimit(t *testing.T) {
 			if err := s.Apply(batchOf(0, lo+1)); !errors.Is(err, cidstore.ErrTooLarge) {
 				t.Errorf("%d operations: %v", lo+1, err)
 			}
-			if limit := int(walBytes / 64 / 3); lo > limit || lo < limit-64-1 {
+			const block = 4096 / 40 // records
+			if limit := int((walBytes+4095)/4096*block/3) - 2; lo > limit || lo <= limit-block {
 				t.Errorf("%d operations fit, want about %d", lo, limit)
 			}
 			must(t, s.Close())

@@ -83,7 +83,7 @@ func (m *Metrics) Records() iter.Seq2[string, uint64] {
 		}{
 			{"insert", wal.Insert}, {"delete", wal.Delete}, {"delete_value", wal.DeleteValue},
 			{"split", wal.Split}, {"merge", wal.Merge}, {"promote", wal.Promote}, {"demote", wal.Demote}, {"compact", wal.Compact},
-			{"compact_set", wal.CompactSet}, {"demote_set", wal.DemoteSet}, {"commit", wal.Commit}, {"pad", wal.Pad},
+			{"compact_set", wal.CompactSet}, {"demote_set", wal.DemoteSet}, {"commit", wal.Commit}, {"time", wal.Time}, {"pad", wal.Pad},
 		} {
 			if !yield(o.name, m.WAL.Records[o.code]) {
 				return

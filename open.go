@@ -480,7 +480,7 @@ func createObjects(tx *hdf5io.Tx, r *record, uuid [16]byte) error {
 	if err := gc.CreateDatasets(tx); err != nil {
 		return err
 	}
-	address, err := createRing(tx, int64(r.walSize))
+	address, err := createRing(tx, int64(r.walSize), int(r.walBlock))
 	r.walAddress = uint64(address)
 	return err
 }

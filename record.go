@@ -292,6 +292,9 @@ func (r *record) agrees(root *hdf5io.View) error {
 		var address, size int64 // zeros where there is no such dataset
 		if d, err := root.Dataset(f.path); err == nil {
 			address, size = d.Extent()
+			if !d.Type().Equal(blockType(int(r.walBlock))) {
+				return corrupt.Errorf(f.path, -1, "its elements are no blocks of %d bytes of log records of %d: a version before the first release wrote it, or a foreign program", r.walBlock, wal.RecordSize)
+			}
 		}
 		if uint64(address) != f.address || uint64(size) != f.size {
 			return corrupt.Errorf("store record", int64(f.offset), "%s %#x and size %d, but %s has %#x and %d", f.name, f.address, f.size, f.path, address, size)

@@ -252,8 +252,9 @@ func (s *Store) fits(late []wal.Frame) bool {
 		need += wal.RecordsFor(len(f.Ops), int(r.walBlock))
 	}
 	tail := max(r.lastApplied+1, r.walFirst)
-	used := s.replayed.Next - min(tail-tail%(uint64(r.walBlock)/wal.RecordSize), s.replayed.Next)
-	return need <= int64(r.walSize/wal.RecordSize)-int64(used)
+	block := uint64(wal.Records(int64(r.walBlock), int(r.walBlock)))
+	used := s.replayed.Next - min(tail-tail%block, s.replayed.Next)
+	return need <= wal.Records(int64(r.walSize), int(r.walBlock))-int64(used)
 }
 
 // commitEpochs commits a root that differs in the log's epochs alone, into both slots.

@@ -68,7 +68,7 @@ func (s *Store) growRingIfFull() error {
 // a third of the present ring, or that is the small one of a store that was closed.
 // checkpointing is held.
 func (s *Store) growRingFor(records int64) (grown bool, err error) {
-	size, need := int64(s.state.Load().view.record.walSize), 3*records*wal.RecordSize
+	size, need := int64(s.state.Load().view.record.walSize), wal.Bytes(3*records, s.opts.blockBytes)
 	if size >= s.opts.WALBytes || need <= size && size >= s.opts.startBytes {
 		return false, nil
 	}
@@ -105,7 +105,7 @@ func (s *Store) growRing(size int64) (grown bool, err error) {
 		if err := m.tx.Move(ringPath, oldRingPath); err != nil {
 			return err
 		}
-		address, err := createRing(m.tx, size)
+		address, err := createRing(m.tx, size, s.opts.blockBytes)
 		if err != nil {
 			return err
 		}
@@ -171,17 +171,20 @@ func (m *merge) shrinkRing(next uint64) error {
 	if err := m.tx.Remove(ringPath); err != nil {
 		return err
 	}
-	address, err := createRing(m.tx, int64(size))
+	address, err := createRing(m.tx, int64(size), int(r.walBlock))
 	r.walAddress, r.walSize, r.walFirst = uint64(address), size, next
 	return err
 }
 
+// ringRecords returns how many records a log of size bytes holds.
+func (s *Store) ringRecords(size int64) int64 { return wal.Records(size, s.opts.blockBytes) }
+
 // createRing makes /wal of size bytes, written with zeros, so that no append
 // needs space or metadata of the file system.
-func createRing(tx *hdf5io.Tx, size int64) (address int64, err error) {
+func createRing(tx *hdf5io.Tx, size int64, block int) (address int64, err error) {
 	d, err := tx.CreateDataset(ringPath, hdf5io.DatasetSpec{
-		Type: recordType(), Dims: []uint64{uint64(size) / wal.RecordSize}, Zero: true,
-		Attributes: described("ring of log records; the record of sequence s is number s mod length", "record"),
+		Type: blockType(block), Dims: []uint64{uint64(size) / uint64(block)}, Zero: true,
+		Attributes: described("ring of log records, in blocks; the record of sequence s is number s mod their number", "block"),
 	})
 	if err != nil {
 		return 0, err
@@ -190,15 +193,18 @@ func createRing(tx *hdf5io.Tx, size int64) (address int64, err error) {
 	return address, nil
 }
 
-func recordType() hdf5io.Datatype {
+// blockType is the type of a block of the log: as many records as fit, and what is left.
+func blockType(block int) hdf5io.Datatype {
 	u64, u32, u16, u8 := hdf5io.Uint(8), hdf5io.Uint(4), hdf5io.Uint(2), hdf5io.Uint(1)
-	return hdf5io.Compound(wal.RecordSize,
+	record := hdf5io.Compound(wal.RecordSize,
 		hdf5io.Field{Name: "version_op", Offset: 0, Type: u8}, hdf5io.Field{Name: "flags", Offset: 1, Type: u8},
 		hdf5io.Field{Name: "reserved", Offset: 2, Type: u16}, hdf5io.Field{Name: "checksum", Offset: 4, Type: u32},
-		hdf5io.Field{Name: "nanos", Offset: 8, Type: u64}, hdf5io.Field{Name: "seq", Offset: 16, Type: u32},
-		hdf5io.Field{Name: "shard_id", Offset: 20, Type: u32},
-		hdf5io.Field{Name: "key_high", Offset: 24, Type: u64}, hdf5io.Field{Name: "key_low", Offset: 32, Type: u64},
-		hdf5io.Field{Name: "value_high", Offset: 40, Type: u64}, hdf5io.Field{Name: "value_low", Offset: 48, Type: u64},
-		hdf5io.Field{Name: "watermark", Offset: 56, Type: u64},
+		hdf5io.Field{Name: "key_high", Offset: 8, Type: u64}, hdf5io.Field{Name: "key_low", Offset: 16, Type: u64},
+		hdf5io.Field{Name: "value_high", Offset: 24, Type: u64}, hdf5io.Field{Name: "value_low", Offset: 32, Type: u64},
+	)
+	n := uint32(block) / wal.RecordSize // a power of two is no multiple of a record: something is left
+	return hdf5io.Compound(uint32(block),
+		hdf5io.Field{Name: "records", Offset: 0, Type: hdf5io.Array(record, n)},
+		hdf5io.Field{Name: "reserved", Offset: n * wal.RecordSize, Type: hdf5io.Array(u8, uint32(block)-n*wal.RecordSize)},
 	)
 }

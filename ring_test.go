@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cidstore/cidstore/hdf5io"
@@ -58,11 +59,11 @@ func smallWith(disk *crashfs.FS, walBytes int64) *Options {
 // not, by the small log of a store just opened as by one that has grown.
 func TestLargestBatchWhateverTheLog(t *testing.T) {
 	for _, walBytes := range []int64{64 << 10, 1 << 20, 5 << 20} {
-		block := int64(defaultBlock / wal.RecordSize)
-		most := walBytes / wal.RecordSize / 3 / block * block // records, the end included
+		block := wal.Records(defaultBlock, defaultBlock)
+		most := wal.Records(walBytes, defaultBlock) / 3 / block * block // records, the end included
 		batch := func(records int64) *Batch {
 			b := new(Batch)
-			for i := range uint64(records - 1) {
+			for i := range uint64(records - 2) {
 				b.Insert(FromUint64(i%5000), FromUint64(i))
 			}
 			return b
@@ -171,4 +172,31 @@ func TestLogNeedsOnePiece(t *testing.T) {
 	}
 	mustDo(t, c.same())
 	c.close()
+}
+
+// TestLogOfAnotherForm: a log whose elements are no blocks of records, as in files that
+// were written before records had 40 bytes, is refused in words that say so.
+func TestLogOfAnotherForm(t *testing.T) {
+	c := newScenario(t, 1, nil)
+	c.open()
+	mustDo(t, c.try(ins(1, 1)), c.store.Checkpoint(t.Context()))
+	mustDo(t, c.store.exclusively(func() error {
+		return c.store.change(func(m *merge) error {
+			if err := m.tx.Remove(ringPath); err != nil {
+				return err
+			}
+			d, err := m.tx.CreateDataset(ringPath, hdf5io.DatasetSpec{Type: hdf5io.Array(hdf5io.Uint(8), 64), Dims: []uint64{m.record.walSize / 512}, Zero: true})
+			if err != nil {
+				return err
+			}
+			address, _ := d.Extent()
+			m.record.walAddress = uint64(address)
+			return nil
+		})
+	}))
+	c.kill()
+	_, err := Open(crashPath, c.options(c.fs))
+	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "/wal: its elements are no blocks of 512 bytes of log records of 40") {
+		t.Errorf("%v", err)
+	}
 }

@@ -85,6 +85,14 @@ func (l *liveLog) openReader(tune func(*Options)) (*Store, error) {
 	return Open(crashPath, o)
 }
 
+// logPlace is where the record of a sequence stands in the file.
+func logPlace(r *record, sequence uint64) int64 {
+	block := uint64(r.walBlock)
+	each := block / wal.RecordSize
+	n := sequence % (r.walSize / block * each)
+	return int64(r.walAddress + n/each*block + n%each*wal.RecordSize)
+}
+
 // flip changes one bit of a log record.
 func (l *liveLog) flip(sequence uint64, bit int) {
 	l.t.Helper()
@@ -93,7 +101,7 @@ func (l *liveLog) flip(sequence uint64, bit int) {
 		l.t.Fatal(err)
 	}
 	defer f.Close()
-	at := int64(l.record.walAddress + sequence%(l.record.walSize/wal.RecordSize)*wal.RecordSize + uint64(bit/8))
+	at := logPlace(&l.record, sequence) + int64(bit/8)
 	var p [1]byte
 	if _, err := f.ReadAt(p[:], at); err != nil {
 		l.t.Fatal(err)

@@ -304,7 +304,7 @@ func (c *scrub) log() error {
 	if err != nil {
 		c.found(fmt.Errorf("log: %w", err))
 	}
-	c.count(int64(s.loggedThrough()-min(applied, s.loggedThrough())) * wal.RecordSize)
+	c.count(wal.Bytes(int64(s.loggedThrough()-min(applied, s.loggedThrough())), s.opts.blockBytes))
 	return c.ctx.Err()
 }
 

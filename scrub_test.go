@@ -158,7 +158,7 @@ func TestScrubFindsDamage(t *testing.T) {
 		c := everyForm(t, func(o *Options) { o.stepBytes, o.Logger = step, slog.New(events) })
 		s := c.store
 		record := &s.state.Load().view.record
-		logged := int64(record.walAddress + (s.log.Next()-1)%(record.walSize/64)*64)
+		logged := logPlace(record, s.log.Next()-1)
 		places := map[string]int64{
 			"entry of a row": c.chunkAt("/buckets/entries") + 3, "more row": c.chunkAt("/buckets/more") + 1,
 			"page":           c.chunkAt("/buckets/state") + 5,

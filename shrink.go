@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-
-	"github.com/cidstore/cidstore/wal"
 )
 
 // shrinkLeast is the space, in bytes, and shrinkShare the part of the live bytes, below
@@ -149,7 +147,7 @@ func (s *Store) moveRing(from int64) error {
 	if size == int64(r.walSize) && int64(r.walAddress+r.walSize) <= from || s.file.Longest() < size {
 		return nil
 	}
-	s.admission.limit(size / wal.RecordSize / 3)
+	s.admission.limit(s.ringRecords(size) / 3)
 	moved, err := s.growRing(size)
 	s.admission.limit(noLimit)
 	if err != nil || !moved {

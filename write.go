@@ -139,7 +139,7 @@ type admission struct {
 // ErrPoisoned or ErrClosed.
 func (s *Store) admit(ops []wal.Op) (claim, error) {
 	want := s.wants(ops)
-	if most := s.opts.WALBytes / wal.RecordSize / 3; want.records > most {
+	if most := s.ringRecords(s.opts.WALBytes) / 3; want.records > most {
 		return claim{}, fmt.Errorf("batch of %d operations: %w: %d records with their end, a third of the log is %d",
 			len(ops), ErrTooLarge, want.records, most)
 	}
@@ -405,7 +405,7 @@ func (s *Store) checkpointDue() bool {
 		return false
 	}
 	applied := max(st.view.record.lastApplied, st.view.record.sliceThrough)
-	ring := st.view.record.walSize / wal.RecordSize
+	ring := uint64(s.ringRecords(int64(st.view.record.walSize)))
 	return s.log.Next()-1-min(applied, s.log.Next()-1) >= ring*2/5 ||
 		st.fresh.bytes() >= s.opts.MemoryBudget*2/5
 }

@@ -42,7 +42,7 @@ import (
 //	   160    16  key_check     says whether a log key is the right one
 //	   176    32  hmac_salt
 //	   240     4  epoch_count
-//	   248   448  epochs        8 of 56 bytes, see package wal
+//	   248   448  epochs        8 of 56 bytes, see package wal; the log is in format1log.go
 //
 //	chunk map: address 8, count 8, commit 8, depth 4, crc32c 4 of the top node; nodes
 //	of 4096 bytes: a leaf has 170 records, address 8, commit 8, size 4, crc32c 4, of
@@ -262,31 +262,25 @@ func (f *format1) logKey() ([]byte, error) {
 	return nil, ErrKey
 }
 
-// ring is the place of the log in the file.
-type ring struct{ *io.SectionReader }
-
-// WriteSync is never called: a Scan only reads.
-func (ring) WriteSync([]byte, int64) error { return errors.ErrUnsupported }
-
-// ringAt returns the ring whose address and size are at an offset of the store
-// record; nil if it is not in the file.
-func (f *format1) ringAt(offset int) wal.Storage {
+// ringAt returns the ring whose address and size are at an offset of the store record;
+// one without records if it is not in the file.
+func (f *format1) ringAt(offset int) logRing {
 	address, size := le.Uint64(f.record[offset:]), le.Uint64(f.record[offset+8:])
 	if address == 0 || address > uint64(f.size) || size > uint64(f.size)-address {
-		return nil
+		return logRing{}
 	}
-	return ring{io.NewSectionReader(f.in, int64(address), int64(size))}
+	return logRing{io.NewSectionReader(f.in, int64(address), int64(size)), size / logRecordSize}
 }
 
 // replay finds the changes that the log has beyond the buckets.
 func (f *format1) replay(key []byte) error {
 	const place = "log"
-	c := wal.Config{
-		UUID: [16]byte(f.slot[offSlotUUID:]), Key: key, Block: int(le.Uint32(f.record[offBlock:])),
-		Ring: wal.Ring{Storage: f.ringAt(offRing), First: le.Uint64(f.record[offRingFirst:])},
-		Old:  wal.Ring{Storage: f.ringAt(offOldRing)},
+	l := format1Log{
+		uuid: f.slot[offSlotUUID:][:16], key: key, take: f.takeOperation, block: uint64(le.Uint32(f.record[offBlock:])),
+		ring: f.ringAt(offRing), old: f.ringAt(offOldRing), first: le.Uint64(f.record[offRingFirst:]),
+		lastApplied: le.Uint64(f.record[offLastApplied:]), watermark: le.Uint64(f.record[offWatermark:]),
 	}
-	if c.Ring.Storage == nil || c.Old.Storage == nil && le.Uint64(f.record[offOldRing:]) != 0 {
+	if l.ring.records == 0 || l.old.records == 0 && le.Uint64(f.record[offOldRing:]) != 0 {
 		f.lose(place, "it does not lie in the file; it is not replayed")
 		return nil
 	}
@@ -304,30 +298,21 @@ func (f *format1) replay(key []byte) error {
 		}
 		epochs = append(epochs, e)
 	}
-	report, err := wal.Scan(c, epochs, le.Uint64(f.record[offLastApplied:]), le.Uint64(f.record[offWatermark:]), f.takeFrame)
+	err := l.replay(epochs)
 	if errors.Is(err, corrupt.Err) || errors.Is(err, wal.ErrTampered) {
 		f.lose(place, "%w; it is not replayed from there on", err)
 		return nil
 	}
-	if report.TornAt != 0 {
-		f.report(place, "the batch from record %d on is not whole, as a write that was interrupted leaves it: it is not replayed", report.TornAt)
+	if l.tornAt != 0 {
+		f.report(place, "the batch from record %d on is not whole, as a write that was interrupted leaves it: it is not replayed", l.tornAt)
 	}
 	return err
 }
 
-// takeFrame takes the operations of a frame of the log.
-func (f *format1) takeFrame(frame wal.Frame) error {
-	for _, o := range frame.Ops {
-		switch o.Code {
-		case wal.Insert:
-			f.changes.add(operation{code: opInsert, key: o.Key, value: o.Value})
-		case wal.DeleteValue:
-			f.changes.add(operation{code: opDelete, key: o.Key, value: o.Value})
-		case wal.Delete:
-			f.changes.add(operation{code: opDelete, key: o.Key, whole: true})
-		default: // what a checkpoint did is in the buckets
-			continue
-		}
+// takeOperation takes an operation of the log.
+func (f *format1) takeOperation(o operation) error {
+	if o.code != 0 { // else it changes no pair
+		f.changes.add(o)
 		f.contents.Replayed++
 	}
 	return f.ctx.Err()

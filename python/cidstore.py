@@ -30,8 +30,8 @@ import numpy as np
 FORMAT_VERSION = 2
 PIN, F_OFD_SETLK = 1 << 61, 37  # a reader of commit n shares the lock of byte PIN + n
 ATTEMPTS = 5000  # to open a file that is being written
-INSERT, DELETE, TXN_COMMIT, DELETE_VALUE = 1, 2, 4, 6
-OPCODES = [INSERT, DELETE, TXN_COMMIT, DELETE_VALUE, 9, 10, 11, 20, 21, 22, 23, 24]  # the others change no pair
+INSERT, DELETE, TXN_COMMIT, DELETE_VALUE, TXN_TIME = 1, 2, 4, 6, 8
+OPCODES = [INSERT, DELETE, TXN_COMMIT, DELETE_VALUE, TXN_TIME, 9, 10, 11, 20, 21, 22, 23, 24]  # the others change no pair
 PRESENT, TREE, DELETED = (1 << 64) - 1, 65535, 1  # an epoch's end; a set's class; an entry's flag
 RUN, STEP = 1 << 32, 64  # what stands for a group in the checksums of runs; groups that are read at once
 SETS, NEAR, SIPS = 64, 512, 1 << 13  # set states of a chunk; bytes between extents that are read together; keys hashed at a time
@@ -298,6 +298,8 @@ class Store(contextlib.AbstractContextManager):
             entries, more = self._file["buckets/entries"], self._file["buckets/more"]
             if (entries.dtype, more.dtype.itemsize, self._sets.dtype.itemsize) != (ENTRY, 48, 72):
                 raise ValueError("/buckets/entries, /buckets/more, /values/state: elements of another form")
+            if self._file["wal"].dtype.names != ("records", "reserved"):
+                raise ValueError("/wal: its elements are no blocks of log records")
             self._maps, self._pages, self._rows, self._set_states, self._skipped = {}, {}, {}, None, None
             self._capacity, self._chunk = len(entries) // len(self._states), entries.chunks[0]
             self._size = os.fstat(self._raw.fileno()).st_size  # of what the root reaches nothing lies after it
@@ -318,26 +320,31 @@ class Store(contextlib.AbstractContextManager):
     def _epoch(self, epoch, first, end):
         """Opcodes and operations, n × 4 words, of the complete frames of an epoch; only those that the tree lacks."""
         config, first, present = self.config, max(first, self.config["last_applied"] + 1), end == PRESENT
-        end = max(first, config["wal_first"]) + len(self._file["wal"]) if present else max(first, end)
+        each = self._file["wal"].dtype["records"].shape[0]  # records of a block
+        end = max(first, config["wal_first"]) + len(self._file["wal"]) * each if present else max(first, end)
         if end <= first:  # most of them are of no use any more
             return np.zeros(0, np.uint8), NO_PAIRS
         sequence = np.arange(first, end, dtype=np.uint64)[::-1]  # backwards: what a watermark covers is read after it
         old, parts = sequence < config["wal_first"], []
         for ring, at in ("wal", sequence[~old]), ("wal_old" if old.any() else "wal", sequence[old]):
             d = self._file[ring]  # to be mapped, for HDF5 may remember what a writer has changed since
-            records = np.memmap(self._raw, d.dtype, "r", d.id.get_offset(), d.shape)[at % len(d)]
-            parts.append((records, at // len(d) % 4))
-        records, laps, sequence = *(np.concatenate(part)[::-1] for part in zip(*parts)), sequence[::-1]
+            blocks = np.memmap(self._raw, d.dtype, "r", d.id.get_offset(), d.shape)
+            block, nth = np.divmod(at % (len(d) * each), each)
+            ends = blocks["reserved"][block[nth == each - 1]]  # they count to the last record of a block
+            parts.append((blocks["records"][block, nth], at // (len(d) * each) % 4, ends))
+        records, laps, ends, sequence = *(np.concatenate(part)[::-1] for part in zip(*parts)), sequence[::-1]
         whole = (records["version_op"] >> 6 == laps) & (records["version_op"] > 0)  # most of the ring is not
-        rows = records[whole].view(np.uint8).reshape(-1, 64) * (np.arange(64) // 4 != 1)  # without their checksums
-        numbers = np.full(len(rows), epoch, np.uint64), sequence[whole]
-        whole[whole] = records["checksum"][whole] == crc32c(config["file_uuid"], *numbers, rows)
+        rows = records[whole].view(np.uint8).reshape(-1, 40) * (np.arange(40) // 4 != 1)  # without their checksums
+        state = extended(seeded(config["file_uuid"], np.full(len(rows), epoch, np.uint64), sequence[whole]), rows)
+        last = sequence % each == each - 1
+        state[last[whole]] = extended(state[last[whole]], ends[whole[last]])
+        whole[whole] = records["checksum"][whole] == ~state
         codes, count = records["version_op"] & 63, int(np.append(whole, False).argmin())
-        durable = int(records["watermark"][whole & (codes == TXN_COMMIT)].max(initial=0)) if present else end - 1
+        durable = int(records["value_high"][whole & (codes == TXN_TIME)].max(initial=0)) if present else end - 1
         demand(np.array([first + count > durable]), "epoch %d: acknowledged log record" % epoch, [first + count])
         count = np.flatnonzero(codes[:count] == TXN_COMMIT).max(initial=-1) + 1  # what follows is no whole frame
         codes, sequence = codes[:count], sequence[:count]
-        operations = np.ascontiguousarray(records[:count]).view("<u8").reshape(-1, 8)[:, 3:7].astype(np.uint64)
+        operations = np.ascontiguousarray(records[:count]).view("<u8").reshape(-1, 5)[:, 1:].astype(np.uint64)
         demand(np.isin(codes, OPCODES), "unknown opcode of log record", sequence)
         keep = siphash(config["hash_seed"], operations[:, :2]) >= config["slice_hash"]  # else a slice has applied them
         keep = (keep | (sequence > config["slice_through"])) & np.isin(codes, [INSERT, DELETE, DELETE_VALUE])

@@ -20,10 +20,10 @@ import numpy as np
 import cidstore
 
 FILE_UUID, SEED = bytes(range(16)), (0x0706050403020100, 0x0F0E0D0C0B0A0908)
-S, CAPACITY, BUCKETS, BITS, COMMIT_NO, RING, BLOCK = 32, 256, 8, 2, 9, 256, 8  # RING and BLOCK in records
+S, CAPACITY, BUCKETS, BITS, COMMIT_NO, RING, BLOCK = 32, 256, 8, 2, 9, 264, 12  # RING and BLOCK in records
 RUN = 1 << 32
 MASKS = [0x00, 0x87, 0x1E, 0xB4, 0xFF]  # of 0 to 4 values
-INSERT, DELETE, TXN_COMMIT, DELETE_VALUE, PAD, SPLIT = 1, 2, 4, 6, 9, 10
+INSERT, DELETE, TXN_COMMIT, DELETE_VALUE, TXN_TIME, PAD, SPLIT = 1, 2, 4, 6, 8, 9, 10
 M64 = (1 << 64) - 1
 
 
@@ -90,8 +90,8 @@ SLOT = compound(("first first_more crc32c", "<u4"))
 SET = compound(("owner_high owner_low row row_address commit count tombstone_count sorted_count", "<u8"), ("crc32c", "<u4"),
                ("class depth", "<u2"))
 ID = compound(("high low", "<u8"))
-RECORD = compound(("version_op flags", "u1"), ("reserved", "<u2"), ("checksum", "<u4"), ("nanos", "<u8"), ("seq shard_id", "<u4"),
-                  ("key_high key_low value_high value_low watermark", "<u8"))
+RECORD = compound(("version_op flags", "u1"), ("reserved", "<u2"), ("checksum", "<u4"), ("key_high key_low value_high value_low", "<u8"))
+LOG = compound(("records", (RECORD, BLOCK)), ("reserved", ("u1", 512 - 40 * BLOCK)))
 EPOCH = compound(("epoch first end", "<u8"), ("anchor", ("u1", 32)))
 POINTER = compound(("bucket_id", "<u4"), ("ref", "<u8"))
 
@@ -102,7 +102,7 @@ class Builder:
     def __init__(self, depth=2):
         self.depth, self.rows, self.runs = depth, {}, {}
         self.sets, self.chunks, self.nodes = [], {}, 0
-        self.records = {"wal": {}, "wal_old": {}}
+        self.records, self.end = {"wal": {}, "wal_old": {}}, bytes(512 - 40 * BLOCK)  # of a block
         self.limits = {}  # run → lowest and highest hash for which it counts
         self.model = {}  # key → set of values, the log not counted
         self.config = dict(last_applied=0, slice_through=0, slice_hash=0, wal_first=0)
@@ -198,12 +198,12 @@ class Builder:
 
     def log(self, at, *ops, epoch=1, ring="wal", watermark=0, whole=True, pads=0):
         """A frame that begins with sequence at; returns the sequence after it."""
-        records = [*ops, *[(PAD, 0, 0)] * pads, *[(TXN_COMMIT, 1, 2)] * whole]
+        end = [(TXN_TIME, 1 << 64, watermark << 64 | len(ops) + pads + 2), (TXN_COMMIT, 1, 2)]
+        records = [*ops, *[(PAD, 0, 0)] * pads, *end * whole]
         for s, (op, key, value) in enumerate(records, at):
-            commit = op == TXN_COMMIT
-            head = struct.pack("<BBH", op | (s // RING % 4) << 6, 0, 0)
-            rest = struct.pack("<QII", 1, 0, len(records) if commit else 0) + words(key, value) + struct.pack("<Q", watermark if commit else 0)
-            self.records[ring][s % RING] = head + struct.pack("<I", crc(head + bytes(4) + rest, epoch, s)) + rest
+            head, rest = struct.pack("<BBH", op | (s // RING % 4) << 6, 0, 0), words(key, value)
+            seen = head + bytes(4) + rest + bytes(512 - 40 * BLOCK) * (s % BLOCK == BLOCK - 1)
+            self.records[ring][s % RING] = head + struct.pack("<I", crc(seen, epoch, s)) + rest
         return at + len(records)
 
     def write(self, path, directory="attribute", placed=False):
@@ -231,7 +231,8 @@ class Builder:
                 f[name].id.write_direct_chunk(at, data)
             for name, records in self.records.items():
                 if name == "wal" or records:
-                    f[name] = np.frombuffer(b"".join(records.get(i, bytes(64)) for i in range(RING)), RECORD)
+                    parts = (records.get(i, bytes(40)) + self.end * (i % BLOCK == BLOCK - 1) for i in range(RING))
+                    f[name] = np.frombuffer(b"".join(parts), LOG)
         return self.place(path) if placed else path
 
     def place(self, path):
@@ -834,19 +835,19 @@ class Log(Case):
             b.config.update(last_applied=1001 * BLOCK - 1, wal_first=1001 * BLOCK)
             b.epochs = [(7, BLOCK, M64)]
             self.expect(b)
-            b.log(1001 * BLOCK, (INSERT, 7, 1), (INSERT, 7, 2), pads=BLOCK - 3, epoch=7)
+            b.log(1001 * BLOCK, (INSERT, 7, 1), (INSERT, 7, 2), pads=BLOCK - 4, epoch=7)
             self.expect(b, (INSERT, 7, 1), (INSERT, 7, 2))
 
     def test_epochs_and_old_ring(self):
         b = inline(keys=5)
-        b.config.update(last_applied=RING + 9, wal_first=2 * RING)
+        b.config.update(last_applied=RING + 10, wal_first=2 * RING)
         b.epochs = [(1, BLOCK, RING + 8), (2, RING + 8, 2 * RING - 8), (4, 2 * RING - 8, 2 * RING + 16), (5, 2 * RING + 16, M64)]
         b.log(RING + 8, (INSERT, 6, 66), epoch=2, ring="wal_old")
-        at = b.log(RING + 10, (INSERT, 7, 1), (INSERT, 7, 2), pads=RING - 21, epoch=2, ring="wal_old")
+        at = b.log(RING + 11, (INSERT, 7, 1), (INSERT, 7, 2), pads=RING - 23, epoch=2, ring="wal_old")
         self.assertEqual(at, 2 * RING - 8)
-        at = b.log(at, (INSERT, 7, 3), (DELETE_VALUE, 7, 1), pads=5, epoch=4, ring="wal_old")
+        at = b.log(at, (INSERT, 7, 3), (DELETE_VALUE, 7, 1), pads=4, epoch=4, ring="wal_old")
         self.assertEqual(at, 2 * RING)
-        b.log(at, (INSERT, 7, 4), pads=14, epoch=4)
+        b.log(at, (INSERT, 7, 4), pads=13, epoch=4)
         b.log(2 * RING + 16, (INSERT, 7, 5), epoch=5)
         self.expect(b, *[(INSERT, 7, i) for i in (2, 3, 4, 5)])
 
@@ -864,8 +865,8 @@ class Log(Case):
 
     def test_acknowledged_damage(self):
         b = inline(keys=5)
-        at = b.log(BLOCK, (INSERT, 7, 1), pads=6)
-        b.log(at, (INSERT, 7, 2), pads=6)
+        at = b.log(BLOCK, (INSERT, 7, 1), pads=5)
+        b.log(at, (INSERT, 7, 2), pads=5)
         b.log(at + 8, (INSERT, 7, 3), watermark=at + 7)
         del b.records["wal"][at + 1]
         b.write(self.path)
@@ -873,6 +874,15 @@ class Log(Case):
         b.epochs = [(1, BLOCK, at + 8), (2, at + 8, M64)]
         b.write(self.path)
         self.refuses("epoch 1: acknowledged log record %d: bad checksum" % (at + 1))
+
+    def test_end_of_a_block(self):
+        b = inline(keys=5)
+        at = b.log(BLOCK, *[(INSERT, 7, i) for i in range(BLOCK - 2)])
+        b.log(at, (INSERT, 7, 99), watermark=at - 1)
+        self.expect(b, *[(INSERT, 7, i) for i in range(BLOCK - 2)], (INSERT, 7, 99))
+        b.end = bytes(31) + b"\1"
+        b.write(self.path)
+        self.refuses("epoch 1: acknowledged log record %d: bad checksum" % (at - 1))
 
     def test_unknown_opcode(self):
         for ops in ([(3, 0, 0)], [(5, 0, 0)], [(INSERT, 1, 2), (63, 0, 0)]):

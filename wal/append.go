@@ -111,14 +111,14 @@ func (l *Log) take() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.taken = l.taken[:0]
-	records := uint64(len(l.enc.group)) / RecordSize
+	records := l.enc.next - l.enc.first
 	room := l.roomLocked(l.enc.first)
 	for _, r := range l.mu.queue {
 		if len(l.taken) > 0 && records*RecordSize >= groupBytes {
 			break
 		}
 		l.taken = append(l.taken, r)
-		with := records + uint64(len(r.ops)) + 1
+		with := records + uint64(len(r.ops)) + endRecords
 		if with+l.enc.pads(with) > room {
 			r.err = ErrFull
 			continue
@@ -147,7 +147,7 @@ func (l *Log) encodeTaken() {
 		}
 		pads := uint64(0)
 		if r == last {
-			pads = l.enc.pads(l.enc.next - l.enc.first + uint64(len(r.ops)) + 1)
+			pads = l.enc.pads(l.enc.next - l.enc.first + uint64(len(r.ops)) + endRecords)
 		}
 		r.first, r.nanos = l.enc.frame(r.ops, pads, watermark)
 		r.last = l.enc.mark.Sequence
@@ -164,11 +164,16 @@ func (l *Log) AppendAsync(ops []Op) (last uint64, err error) {
 		return 0, err
 	}
 	l.order.Lock()
-	if err := l.reserve(uint64(len(ops)) + 1); err != nil {
+	with := l.enc.next - l.enc.first + uint64(len(ops)) + endRecords
+	if err := l.reserve(with); err != nil {
 		l.order.Unlock()
 		return 0, err
 	}
-	first, nanos := l.enc.frame(ops, 0, l.Watermark())
+	pads := l.enc.pads(with)
+	if pads >= endRecords { // there is room for a frame to end the block
+		pads = 0
+	}
+	first, nanos := l.enc.frame(ops, pads, l.Watermark())
 	last = l.enc.mark.Sequence
 	if l.apply != nil && len(ops) > 0 {
 		l.apply(first, nanos, ops)
@@ -182,14 +187,13 @@ func (l *Log) AppendAsync(ops []Op) (last uint64, err error) {
 	return last, err
 }
 
-// reserve judges whether the group may have so many records more.
-func (l *Log) reserve(records uint64) error {
+// reserve judges whether the group may have so many records.
+func (l *Log) reserve(with uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mu.failed != nil {
 		return l.mu.failed
 	}
-	with := l.enc.next - l.enc.first + records
 	if with+l.enc.pads(with) > l.roomLocked(l.enc.first) {
 		return ErrFull
 	}
@@ -214,7 +218,7 @@ func (l *Log) Flush() error {
 // caller's until it calls closeGroup again. The caller holds write and order.
 func (l *Log) closeGroup() (first uint64, group []byte) {
 	if pads := l.enc.pads(l.enc.next - l.enc.first); pads > 0 {
-		l.enc.frame(nil, pads-1, l.Watermark())
+		l.enc.frame(nil, pads-endRecords, l.Watermark())
 		l.publish()
 	}
 	first, group = l.enc.first, l.enc.group
@@ -247,7 +251,8 @@ func (l *Log) writeGroup(first uint64, group []byte) error {
 	if err != nil {
 		return err
 	}
-	place := int64(first%ring.records()) * RecordSize
+	place := l.config.place(ring, first)
+	last := first + uint64(Records(int64(len(group)), l.config.Block)) - 1
 	before := min(int64(len(group)), ring.Storage.Size()-place)
 	syncs := uint64(1)
 	// Nothing of the group is acknowledged or, with Append, applied before both
@@ -258,7 +263,7 @@ func (l *Log) writeGroup(first uint64, group []byte) error {
 		err = ring.Storage.WriteSync(rest, 0)
 	}
 	if err != nil {
-		err = fmt.Errorf("write log records %d to %d: %w", first, first+uint64(len(group))/RecordSize-1, err)
+		err = fmt.Errorf("write log records %d to %d: %w", first, last, err)
 		l.Poison(err)
 	}
 	l.mu.Lock()
@@ -270,6 +275,6 @@ func (l *Log) writeGroup(first uint64, group []byte) error {
 	l.mu.stats.Groups++
 	l.mu.stats.Syncs += syncs
 	l.mu.stats.Bytes += uint64(len(group))
-	l.mu.stats.Watermark = first + uint64(len(group))/RecordSize - 1
+	l.mu.stats.Watermark = last
 	return nil
 }

@@ -111,51 +111,56 @@ func (v *live) first(e Epoch) uint64 { return max(e.First, v.before.Sequence+1) 
 
 // verifyAt verifies the frame of e that holds a sequence, and returns the first
 // sequence that it needed to be there.
-func (v *live) verifyAt(e Epoch, sequence uint64) (first uint64, err error) {
+func (v *live) verifyAt(e Epoch, sequence uint64) (begin uint64, err error) {
 	r := reader{config: &v.config, most: pieceBytes}
 	seal := newSealer(v.config.UUID, e.Number)
 	// read returns the record of a sequence if it passes.
 	read := func(at uint64) ([]byte, error) {
-		record, err := r.from(at, min(e.End-at, v.config.blockRecords()))
+		records, err := r.from(at, min(e.End-at, v.config.blockRecords()))
+		record := first(records)
 		if err == nil && !seal.passes(at, record) {
 			err = v.config.damage(at, "checksum %#08x, want %#08x", binary.LittleEndian.Uint32(record[offChecksum:]), seal.sum(at, record))
 		}
 		return record, err
 	}
 	last := sequence
-	var commit []byte
 	for {
 		if last >= e.End {
 			return sequence, v.config.damage(sequence, "no commit from here to %d, the end of epoch %d", e.End, e.Number)
 		}
-		if commit, err = read(last); err != nil {
+		record, err := read(last)
+		if err != nil {
 			return sequence, err
 		}
-		if opcode(commit) == Commit {
+		if opcode(record) == Commit {
 			break
 		}
 		last++
 	}
-	count := uint64(binary.LittleEndian.Uint32(commit[offCount:]))
-	if most := last + 1 - v.first(e); count == 0 || count > most {
-		return sequence, v.config.damage(last, "count %d, want from 1 to %d", count, most)
+	time, err := read(last - 1)
+	if err != nil {
+		return sequence, err
 	}
-	first = last + 1 - count
-	part := live{config: v.config, before: Mark{Sequence: first - 1}, anchored: true}
-	if first == v.first(e) {
-		part.anchored = v.anchored || first == e.First
+	count, most := uint64(parseTime(time, last-1).count), last+1-v.first(e)
+	if opcode(time) != Time || count == 0 || count > most {
+		return sequence, v.config.damage(last-1, "opcode %d and count %d, want %d and from 1 to %d", opcode(time), count, Time, most)
+	}
+	begin = last + 1 - count
+	part := live{config: v.config, before: Mark{Sequence: begin - 1}, anchored: true}
+	if begin == v.first(e) {
+		part.anchored = v.anchored || begin == e.First
 	} else {
-		before, err := read(first - 1)
+		before, err := read(begin - 1)
 		if err != nil {
-			return first, err
+			return begin, err
 		}
 		if opcode(before) != Commit {
-			return first, v.config.damage(first-1, "opcode %d, want %d before a frame", opcode(before), Commit)
+			return begin, v.config.damage(begin-1, "opcode %d, want %d before a frame", opcode(before), Commit)
 		}
 		e.Anchor = [macSize]byte(before[offMAC:])
 	}
 	e.End = last + 1
 	part.epochs = []Epoch{e}
 	_, err = part.scan(passOver)
-	return first, err
+	return begin, err
 }

@@ -38,9 +38,9 @@ func KeyCheck(key []byte, uuid [16]byte) [16]byte {
 // safe for concurrent use.
 type chain struct {
 	mac    hash.Hash
-	head   [8 + macSize]byte // epoch, MAC of the frame before
-	commit [RecordSize]byte  // a TXN_COMMIT as the MAC covers it
-	sum    [macSize]byte     // of the frame last ended
+	head   [8 + macSize]byte    // epoch, MAC of the frame before
+	commit [2 * RecordSize]byte // a TXN_COMMIT as the MAC covers it
+	sum    [macSize]byte        // of the frame last ended
 }
 
 // newChain continues after the frame whose MAC is before.
@@ -67,10 +67,10 @@ func (c *chain) add(records []byte) { c.mac.Write(records) }
 // end takes the frame's TXN_COMMIT, whatever its checksum and MAC fields hold,
 // leaves the frame's MAC in c.sum and begins the next frame.
 func (c *chain) end(commit []byte) {
-	copy(c.commit[:], commit)
+	n := copy(c.commit[:], commit)
 	clear(c.commit[offChecksum : offChecksum+4])
 	clear(c.commit[offMAC : offMAC+macSize])
-	c.mac.Write(c.commit[:])
+	c.mac.Write(c.commit[:n])
 	c.mac.Sum(c.sum[:0])
 	c.begin()
 }

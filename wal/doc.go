@@ -4,17 +4,19 @@
 //
 // # Terms
 //
-//   - record: 64 bytes; its sequence, counted from the first block of the file's
+//   - record: 40 bytes; its sequence, counted from the first block of the file's
 //     first log, decides its place in the ring and seeds its checksum.
-//   - frame: the records of one append, any pads, and the TXN_COMMIT that ends
-//     it. Its MAC covers the frame and the MAC of the frame before: the chain.
+//   - block: what the disk writes whole or not at all: as many records as fit, and
+//     less than one in zeros, which the checksum of the last record covers.
+//   - frame: the records of one append, any pads, a TXN_TIME, and the TXN_COMMIT that
+//     ends it. Its MAC covers the frame and the MAC of the frame before: the chain.
 //   - group: the frames of one write and sync. It begins and ends at a block, so
 //     that a write that is torn never damages a block with acknowledged records.
 //   - ring: the place of the records, overwritten from the start when it is full.
 //   - epoch: the records that one life of the log, from one open for writing to
 //     the next, has written. Its number is in every checksum and MAC.
 //   - watermark: a sequence up to which all is known to be durable. Each
-//     TXN_COMMIT holds the one of its time.
+//     TXN_TIME holds the one of its time.
 //   - anchor: the MAC before the first frame that may have to be read.
 //   - tail: the oldest sequence that may not be overwritten.
 //

@@ -12,14 +12,15 @@ type encoder struct {
 	sealer       *sealer
 	chain        *chain
 	now          func() int64
-	ringRecords  uint64
+	block        uint64 // bytes
 	blockRecords uint64
+	ringRecords  uint64
 
-	group   []byte // the records of the group begun
+	group   []byte // the records of the group begun, and what is left of its blocks
 	first   uint64 // sequence of the first of them
 	next    uint64 // sequence behind the last of them
 	mark    Mark   // end of the last frame
-	nanos   uint64 // hybrid time of the next record
+	nanos   uint64 // hybrid time of the next record, if the clock has not gone on
 	seq     uint32
 	records [opcodeMask + 1]uint64 // encoded, by opcode
 	frames  uint64                 // encoded
@@ -31,8 +32,9 @@ func (e *encoder) start(c *Config, epoch Epoch, next uint64) {
 		sealer:       newSealer(c.UUID, epoch.Number),
 		chain:        newChain(c.Key, epoch.Number, epoch.Anchor),
 		now:          c.Now,
-		ringRecords:  c.Ring.records(),
+		block:        uint64(c.Block),
 		blockRecords: c.blockRecords(),
+		ringRecords:  c.records(c.Ring),
 		first:        next,
 		next:         next,
 		mark:         Mark{next - 1, epoch.Anchor, epoch.Number},
@@ -43,19 +45,22 @@ func (e *encoder) start(c *Config, epoch Epoch, next uint64) {
 // pads returns how many records behind the nth of the group fill its last block.
 func (e *encoder) pads(n uint64) uint64 { return (e.blockRecords - n%e.blockRecords) % e.blockRecords }
 
-// frameNanos is the time of a frame whose TXN_COMMIT says nanos.
+// bytes returns where the nth record of a group begins, in bytes.
+func (e *encoder) bytes(n uint64) int {
+	return int(n/e.blockRecords*e.block + n%e.blockRecords*RecordSize)
+}
+
+// frameNanos is the time of a frame whose TXN_TIME says nanos.
 func frameNanos(nanos uint64) int64 { return int64(min(nanos, math.MaxInt64)) }
 
-// frame adds a frame to the group, its pads before its TXN_COMMIT, and returns
-// the sequence of its first record and its time.
+// frame adds a frame to the group, its pads before its end, and returns the sequence
+// of its first record and its time.
 func (e *encoder) frame(ops []Op, pads, watermark uint64) (first uint64, nanos int64) {
 	first = e.next
-	count := uint64(len(ops)) + pads + 1
-	start := len(e.group)
-	e.group = slices.Grow(e.group, int(count)*RecordSize)[:start+int(count)*RecordSize]
-	if now := uint64(max(e.now(), 0)); now > e.nanos {
-		e.nanos, e.seq = now, 0
-	}
+	count := uint64(len(ops)) + pads + endRecords
+	start, end := len(e.group), e.bytes(e.next-e.first+count)
+	e.group = slices.Grow(e.group, end-start)[:end]
+	e.tick(count)
 	at := start
 	for i := range ops {
 		record := e.record(at, ops[i].Code)
@@ -63,46 +68,63 @@ func (e *encoder) frame(ops []Op, pads, watermark uint64) (first uint64, nanos i
 		binary.LittleEndian.PutUint64(record[offKeyLow:], ops[i].Key.Low)
 		binary.LittleEndian.PutUint64(record[offValueHigh:], ops[i].Value.High)
 		binary.LittleEndian.PutUint64(record[offValueLow:], ops[i].Value.Low)
-		e.sealer.seal(e.next, record)
-		e.next++
-		at += RecordSize
+		at += e.seal(record)
 	}
 	for range pads {
-		e.sealer.seal(e.next, e.record(at, Pad))
-		e.next++
-		at += RecordSize
+		at += e.seal(e.record(at, Pad))
 	}
+	record := e.record(at, Time)
+	binary.LittleEndian.PutUint64(record[offNanos:], e.nanos)
+	binary.LittleEndian.PutUint32(record[offSeq:], e.seq)
+	binary.LittleEndian.PutUint64(record[offWatermark:], watermark)
+	binary.LittleEndian.PutUint32(record[offCount:], uint32(count))
+	at += e.seal(record)
 	nanos = frameNanos(e.nanos)
-	e.commit(start, at, uint32(count), watermark)
+	e.seq += uint32(count)
+	e.commit(start, at)
 	return first, nanos
+}
+
+// tick makes nanos and seq the time of the first of count records, so that those
+// of the others have the same nanos.
+func (e *encoder) tick(count uint64) {
+	if now := uint64(max(e.now(), 0)); now > e.nanos {
+		e.nanos, e.seq = now, 0
+	}
+	if uint64(e.seq)+count > math.MaxUint32 {
+		e.nanos, e.seq = e.nanos+1, 0
+	}
 }
 
 // commit ends the frame whose first byte in the group is start, with a
 // TXN_COMMIT at at.
-func (e *encoder) commit(start, at int, count uint32, watermark uint64) {
+func (e *encoder) commit(start, at int) {
 	record := e.record(at, Commit)
-	binary.LittleEndian.PutUint32(record[offCount:], count)
-	binary.LittleEndian.PutUint64(record[offWatermark:], watermark)
 	e.chain.add(e.group[start:at])
 	e.chain.end(record)
 	copy(record[offMAC:], e.chain.sum[:])
-	e.sealer.seal(e.next, record)
 	e.mark.Sequence, e.mark.MAC = e.next, e.chain.sum
-	e.next++
+	e.seal(record)
 	e.frames++
 }
 
-// record clears the record at a place of the group and gives it what every one
-// has, but for the checksum. Hybrid time goes on with each.
+// record clears the record at a place of the group, with what is left of the block
+// behind it, and gives it what every one has, except the checksum.
 func (e *encoder) record(at int, code Opcode) []byte {
-	record := e.group[at : at+RecordSize]
+	size := RecordSize
+	if (e.next+1)%e.blockRecords == 0 {
+		size = int(e.block) - int(e.blockRecords-1)*RecordSize
+	}
+	record := e.group[at : at+size]
 	clear(record)
 	record[offVersionOp] = versionOp(code, e.next/e.ringRecords)
-	binary.LittleEndian.PutUint64(record[offNanos:], e.nanos)
-	binary.LittleEndian.PutUint32(record[offSeq:], e.seq)
-	if e.seq++; e.seq == 0 {
-		e.nanos++
-	}
 	e.records[code]++
 	return record
+}
+
+// seal ends the record of the next sequence, and returns its size.
+func (e *encoder) seal(record []byte) int {
+	e.sealer.seal(e.next, record)
+	e.next++
+	return len(record)
 }

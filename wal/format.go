@@ -11,7 +11,8 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// A log record, one element of /wal. Little-endian.
+// A log record. An element of /wal is a block: as many records as fit into it, and the
+// bytes that are left, zeros, which count to the last of them. Little-endian.
 //
 // FORMAT.md: log record
 //
@@ -20,26 +21,41 @@ import (
 //	     1     1  flags       0
 //	     2     2  reserved    0
 //	     4     4  checksum    CRC32C with this field zero, seeded with file_uuid, u64 epoch and u64 sequence
-//	     8     8  nanos       hybrid time: ns since 1970, never going backwards
-//	    16     4  seq         hybrid time: number within the same nanos
-//	    20     4  shard_id    0; TXN_COMMIT: number of records of its frame, itself included
-//	    24     8  key_high    TXN_COMMIT: MAC, bytes 0 to 7
-//	    32     8  key_low     TXN_COMMIT: MAC, bytes 8 to 15
-//	    40     8  value_high  TXN_COMMIT: MAC, bytes 16 to 23
-//	    48     8  value_low   TXN_COMMIT: MAC, bytes 24 to 31
-//	    56     8  watermark   TXN_COMMIT: highest sequence known to be durable when it was written; else 0
+//	     8     8  key_high    TXN_COMMIT: MAC, bytes 0 to 7
+//	    16     8  key_low     TXN_COMMIT: MAC, bytes 8 to 15
+//	    24     8  value_high  TXN_COMMIT: MAC, bytes 16 to 23
+//	    32     8  value_low   TXN_COMMIT: MAC, bytes 24 to 31
 const (
 	offVersionOp, offFlags, offReserved, offChecksum = 0, 1, 2, 4
-	offNanos, offSeq, offShardID                     = 8, 16, 20
-	offKeyHigh, offKeyLow, offValueHigh, offValueLow = 24, 32, 40, 48
-	offWatermark                                     = 56
-	offCount, offMAC                                 = offShardID, offKeyHigh // of a TXN_COMMIT
-	RecordSize                                       = 64                     // bytes
+	offKeyHigh, offKeyLow, offValueHigh, offValueLow = 8, 16, 24, 32
+	offMAC                                           = offKeyHigh // of a TXN_COMMIT
+	RecordSize                                       = 40         // bytes
+)
+
+// A TXN_TIME record, the last but one of a frame: what is said once for all of its
+// records. Little-endian.
+//
+// FORMAT.md: time record
+//
+//	offset  size  field      meaning
+//	     0     8  head       version_op, flags, reserved and checksum, as in any record
+//	     8     8  nanos      hybrid time: ns since 1970, never going backwards
+//	    16     4  seq        hybrid time: number within the same nanos, of the frame's first record
+//	    20     4  relation   0
+//	    24     8  watermark  highest sequence known to be durable when it was written
+//	    32     4  count      records of its frame, this and TXN_COMMIT included
+//	    36     4  reserved   0
+const (
+	offHead, offNanos, offSeq, offRelation  = 0, 8, 16, 20
+	offWatermark, offCount, offTimeReserved = 24, 32, 36
 )
 
 var (
-	_ [RecordSize]byte   = [offWatermark + 8]byte{}
-	_ [offWatermark]byte = [offMAC + macSize]byte{}
+	_ [RecordSize]byte = [offValueLow + 8]byte{}
+	_ [RecordSize]byte = [offMAC + macSize]byte{}
+	_ [RecordSize]byte = [offTimeReserved + 4]byte{}
+	_ [offNanos]byte   = [offHead + 8]byte{}
+	_ [offKeyHigh]byte = [offHead + 8]byte{}
 )
 
 // An epoch record, one of up to eight in the store record. Little-endian.
@@ -67,8 +83,13 @@ const NoEnd = uint64(math.MaxUint64)
 // do not overflow. At 10^9 records a second it lasts for 146 years.
 const maxSequence = uint64(1) << 62
 
-// maxBlock bounds the block size that comes from a file, bytes.
-const maxBlock = 1 << 20
+// A block, bytes; its size comes from a file. With a multiple of blockUnit the log
+// begins at a block where an extent does.
+const (
+	blockUnit = 64
+	minBlock  = 2 * blockUnit
+	maxBlock  = 1 << 20
+)
 
 // Opcode says what a record does. It has six bits.
 type Opcode uint8
@@ -92,7 +113,10 @@ const (
 // The opcodes that the log itself writes.
 const (
 	Commit Opcode = 4 // TXN_COMMIT: ends a frame
+	Time   Opcode = 8 // TXN_TIME: stands before TXN_COMMIT
 	Pad    Opcode = 9 // fills a block
+
+	endRecords = 2 // of a frame, behind its operations and pads
 )
 
 const (
@@ -219,10 +243,28 @@ func behind(e Epoch) uint64 {
 func FirstSequence(block int) uint64 { return uint64(block) / RecordSize }
 
 // RecordsFor returns how many records of a ring an append of ops operations takes
-// at most, its TXN_COMMIT and pads included. block is in bytes.
+// at most, its end and pads included. block is in bytes.
 func RecordsFor(ops, block int) int64 {
 	blockRecords := int64(block) / RecordSize
-	return (int64(ops) + 1 + blockRecords - 1) / blockRecords * blockRecords
+	return (int64(ops) + endRecords + blockRecords - 1) / blockRecords * blockRecords
+}
+
+// Records returns how many records a ring of size bytes holds. block is in bytes.
+func Records(size int64, block int) int64 { return size / int64(block) * (int64(block) / RecordSize) }
+
+// Bytes returns the size of the least ring that holds so many records, in bytes.
+func Bytes(records int64, block int) int64 {
+	blockRecords := int64(block) / RecordSize
+	return (records + blockRecords - 1) / blockRecords * int64(block)
+}
+
+// first returns the first of records, up to the end of the block if it is the last
+// there: what is left of a block is less than a record.
+func first(records []byte) []byte {
+	if len(records) < 2*RecordSize {
+		return records
+	}
+	return records[:RecordSize]
 }
 
 // castagnoli is the table of CRC32C; never written after the package is loaded.
@@ -231,7 +273,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // sealer computes the checksums of one epoch. Not safe for concurrent use.
 type sealer struct {
 	seed    uint32 // state behind file_uuid and epoch
-	scratch [8 + RecordSize]byte
+	scratch [8 + 2*RecordSize]byte
 }
 
 func newSealer(uuid [16]byte, epoch uint64) *sealer {
@@ -246,9 +288,9 @@ func newSealer(uuid [16]byte, epoch uint64) *sealer {
 // checksum field does not matter.
 func (s *sealer) sum(sequence uint64, record []byte) uint32 {
 	binary.LittleEndian.PutUint64(s.scratch[:], sequence)
-	copy(s.scratch[8:], record[:RecordSize])
+	n := copy(s.scratch[8:], record)
 	binary.LittleEndian.PutUint32(s.scratch[8+offChecksum:], 0)
-	return crc32.Update(s.seed, castagnoli, s.scratch[:])
+	return crc32.Update(s.seed, castagnoli, s.scratch[:8+n])
 }
 
 func (s *sealer) seal(sequence uint64, record []byte) {
@@ -269,22 +311,27 @@ func versionOp(code Opcode, lap uint64) byte { return byte(code) | byte(lap&3)<<
 func checkForm(record []byte, sequence, lap uint64) error {
 	code := opcode(record)
 	switch {
-	case !code.operation() && code != Commit && code != Pad:
+	case !code.operation() && code != Commit && code != Time && code != Pad:
 		return fmt.Errorf("opcode %d, want one that this version replays", code)
 	case record[offVersionOp]>>lapShift != byte(lap&3):
 		return fmt.Errorf("lap %d, want %d", record[offVersionOp]>>lapShift, lap&3)
 	case record[offFlags] != 0 || record[offReserved] != 0 || record[offReserved+1] != 0:
 		return fmt.Errorf("flags and reserved % x, want zeros", record[offFlags:offChecksum])
 	}
-	watermark := binary.LittleEndian.Uint64(record[offWatermark:])
-	if code == Commit {
-		if watermark >= sequence {
-			return fmt.Errorf("watermark %d, want it below the record's own sequence", watermark)
+	for _, b := range record[RecordSize:] {
+		if b != 0 {
+			return fmt.Errorf("the block ends in % x, want zeros", record[RecordSize:])
 		}
+	}
+	if code != Time {
 		return nil
 	}
-	if shard := binary.LittleEndian.Uint32(record[offShardID:]); shard != 0 || watermark != 0 {
-		return fmt.Errorf("shard %d and watermark %d, want zeros", shard, watermark)
+	if watermark := binary.LittleEndian.Uint64(record[offWatermark:]); watermark >= sequence {
+		return fmt.Errorf("watermark %d, want it below the record's own sequence", watermark)
+	}
+	u32 := binary.LittleEndian.Uint32
+	if relation, rest := u32(record[offRelation:]), u32(record[offTimeReserved:]); relation != 0 || rest != 0 {
+		return fmt.Errorf("relation %d and reserved %d, want zeros", relation, rest)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -44,7 +45,7 @@ func dump(b *bytes.Buffer, title string, bytes []byte, fields []string, offsets 
 // The bytes of a record of each kind, of a frame with pads, and of an epoch: a
 // change of the format shows here.
 func TestBytes(t *testing.T) {
-	m := newMemory(4 * testBlockRecords)
+	m := newMemory(4)
 	c := testConfig(m)
 	l, e := newLog(c)
 	_, err := l.AppendAsync([]Op{
@@ -58,10 +59,18 @@ func TestBytes(t *testing.T) {
 	_, err = l.Append([]Op{{Insert, keys.E{High: 6, Low: 7}, keys.E{High: 8, Low: 9}}})
 	must(t, err)
 	var b bytes.Buffer
-	for seq := uint64(8); seq < 24; seq++ {
-		dump(&b, fmt.Sprintf("record %d", seq), m.bytes[seq*RecordSize:][:RecordSize],
-			[]string{"version_op", "flags", "reserved", "checksum", "nanos", "seq", "shard_id", "key_high", "key_low", "value_high", "value_low", "watermark"},
-			[]int{0, 1, 2, 4, 8, 16, 20, 24, 32, 40, 48, 56})
+	for seq := uint64(testBlockRecords); seq < 3*testBlockRecords; seq++ {
+		record := recordAt(m.bytes, seq)
+		fields, offsets := []string{"version_op", "flags", "reserved", "checksum"}, []int{0, 1, 2, 4}
+		if opcode(record) == Time {
+			fields, offsets = append(fields, "nanos", "seq", "relation", "watermark", "count", "reserved"), append(offsets, 8, 16, 20, 24, 32, 36)
+		} else {
+			fields, offsets = append(fields, "key_high", "key_low", "value_high", "value_low"), append(offsets, 8, 16, 24, 32)
+		}
+		if len(record) > RecordSize {
+			fields, offsets = append(fields, "block ends"), append(offsets, RecordSize)
+		}
+		dump(&b, fmt.Sprintf("record %d", seq), record, fields, offsets)
 	}
 	e.Number, e.End = 0x0102030405060708, 0x1112131415161718
 	dump(&b, "epoch", AppendEpoch(nil, e), []string{"epoch", "first", "end", "anchor"}, []int{0, 8, 16, 24})
@@ -148,17 +157,35 @@ func TestRecordsFor(t *testing.T) {
 	for _, c := range []struct {
 		ops, block int
 		want       int64
-	}{{0, 512, 8}, {1, 512, 8}, {7, 512, 8}, {8, 512, 16}, {1, 4096, 64}, {63, 4096, 64}, {64, 4096, 128}, {2, 192, 3}} {
+	}{{0, 512, 12}, {1, 512, 12}, {10, 512, 12}, {11, 512, 24}, {1, 4096, 102}, {100, 4096, 102}, {101, 4096, 204}, {2, 192, 4}} {
 		if got := RecordsFor(c.ops, c.block); got != c.want {
 			t.Errorf("%d operations in blocks of %d: %d records, want %d", c.ops, c.block, got, c.want)
 		}
 	}
 }
 
-// Hybrid time ascends from record to record, whatever the clock does, and from
-// life to life.
+// A ring of so many bytes holds so many records, and is the least that does.
+func TestRecordsAndBytes(t *testing.T) {
+	for _, c := range []struct {
+		records, bytes int64
+		block          int
+	}{{0, 0, 512}, {12, 512, 512}, {36, 1536, 512}, {102, 4096, 4096}, {104448, 4 << 20, 4096}} {
+		if got := Records(c.bytes, c.block); got != c.records {
+			t.Errorf("%d bytes in blocks of %d: %d records, want %d", c.bytes, c.block, got, c.records)
+		}
+		if got := Bytes(c.records, c.block); got != c.bytes {
+			t.Errorf("%d records in blocks of %d: %d bytes, want %d", c.records, c.block, got, c.bytes)
+		}
+		if got, want := Bytes(c.records+1, c.block), c.bytes+int64(c.block); got != want {
+			t.Errorf("%d records in blocks of %d: %d bytes, want %d", c.records+1, c.block, got, want)
+		}
+	}
+}
+
+// Hybrid time ascends from frame to frame by at least the records of each, whatever
+// the clock does, and from life to life; so each record has a time of its own.
 func TestTimeNeverGoesBack(t *testing.T) {
-	m := newMemory(64 * testBlockRecords)
+	m := newMemory(64)
 	c := testConfig(m)
 	clock := []int64{100, 50, -7, 100, 101, 101, 1 << 40, 3}
 	c.Now = func() int64 {
@@ -172,14 +199,17 @@ func TestTimeNeverGoesBack(t *testing.T) {
 		_, err := l.Append(someOps(3, 1))
 		must(t, err)
 	}
-	var before [12]byte
-	for seq := e.First; seq < l.Next(); seq++ {
-		r := m.bytes[seq*RecordSize:]
-		now := [12]byte{r[15], r[14], r[13], r[12], r[11], r[10], r[9], r[8], r[19], r[18], r[17], r[16]}
-		if bytes.Compare(now[:], before[:]) <= 0 {
-			t.Errorf("record %d: time % x after % x", seq, now, before)
+	var nanos, seq uint64 // of the record after the last
+	for s := e.First; s < l.Next(); s++ {
+		r := recordAt(m.bytes, s)
+		if opcode(r) != Time {
+			continue
 		}
-		before = now
+		now, number := binary.LittleEndian.Uint64(r[offNanos:]), uint64(binary.LittleEndian.Uint32(r[offSeq:]))
+		if now < nanos || now == nanos && number < seq {
+			t.Errorf("record %d: time %d.%d after %d.%d", s, now, number, nanos, seq)
+		}
+		nanos, seq = now, number+uint64(binary.LittleEndian.Uint32(r[offCount:]))
 	}
 	frames, report, err := scanAll(c, []Epoch{e}, 0, 0)
 	must(t, err)

@@ -11,15 +11,21 @@ import (
 // then made to fit. What Scan takes and says is what the plainest reading of
 // FORMAT.md does.
 func FuzzRing(f *testing.F) {
-	s := newSample(f, 80, [][]int{{1}, {3, 5, 2}, {9}, {0, 1, 1}, {7}, {2, 9, 4}})
+	s := newSample(f, 9, [][]int{{1}, {3, 5, 2}, {9}, {0, 1, 1}, {10}, {2, 9, 4}})
 	f.Add(true, uint8(0), uint8(0), []byte{})
 	f.Add(true, uint8(9), uint8(30), []byte{12, 30, 1, 0})
 	f.Add(true, uint8(0), uint8(0), []byte{12, 30, 1, 1, 40, 56, 255, 1, 9, 0, 1, 1})
 	f.Add(true, uint8(0), uint8(0), []byte{14, 0, 4 ^ 1, 1, 12, 4, 1, 0})
 	f.Add(true, uint8(0), uint8(98), []byte{}) // a watermark behind a ring that is full
 	f.Add(false, uint8(0), uint8(9), slices.Clone(s.ring.bytes))
-	for change := range byte(64) { // record 10 with every opcode
-		f.Add(true, uint8(9), uint8(30), []byte{10, 0, change, 1})
+	for change := range byte(64) { // records of every opcode: the first, and those of a frame's end
+		f.Add(true, uint8(11), uint8(30), []byte{12, 0, change, 1})
+		f.Add(true, uint8(11), uint8(30), []byte{22, 0, change, 1})
+		f.Add(true, uint8(11), uint8(30), []byte{23, 0, change, 1})
+	}
+	for at := range byte(72) { // each byte of a TXN_TIME, and of a block's last record to the end of the block
+		f.Add(true, uint8(11), uint8(30), []byte{22, at, 1, 1})
+		f.Add(true, uint8(11), uint8(30), []byte{23, at, 1, 1})
 	}
 	f.Fuzz(func(t *testing.T, edited bool, lastApplied, watermark uint8, data []byte) {
 		ring := make([]byte, len(s.ring.bytes))
@@ -27,9 +33,9 @@ func FuzzRing(f *testing.F) {
 			copy(ring, s.ring.bytes)
 			seal := newSealer(s.config.UUID, s.epoch.Number)
 			for ; len(data) >= 4; data = data[4:] {
-				seq := uint64(data[0]) % 80
-				record := ring[seq*RecordSize:][:RecordSize]
-				record[data[1]%RecordSize] ^= data[2]
+				seq := uint64(data[0]) % (9 * testBlockRecords)
+				record := recordAt(ring, seq)
+				record[int(data[1])%len(record)] ^= data[2]
 				if data[3]&1 == 1 {
 					seal.seal(seq, record)
 				}
@@ -59,12 +65,12 @@ func FuzzRing(f *testing.F) {
 // The seeds that matter are valid: a commit that is forged whole, key and all,
 // is taken, so that the comparison above is not of errors alone.
 func TestPlainScanTakesTheSample(t *testing.T) {
-	s := newSample(t, 160, sampleGroups)
+	s := newSample(t, 20, sampleGroups)
 	frames, class := plainScan(s.ring.bytes, s.config, s.epoch, 0, 0)
 	if class != nil || !slices.EqualFunc(frames, s.frames, sameFrame) || len(frames) < len(sampleGroups) {
 		t.Errorf("%d frames of %d, %v", len(frames), len(s.frames), class)
 	}
-	count := binary.LittleEndian.Uint32(s.ring.bytes[frames[0].Last*RecordSize+offCount:])
+	count := binary.LittleEndian.Uint32(recordAt(s.ring.bytes, frames[0].Last-1)[offCount:])
 	if uint64(count) != frames[0].Last-frames[0].First+1 {
 		t.Errorf("count %d of frame %d to %d", count, frames[0].First, frames[0].Last)
 	}

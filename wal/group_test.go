@@ -13,7 +13,7 @@ import (
 
 // While one write is under way the others queue, and the next takes all.
 func TestAppendsShareASync(t *testing.T) {
-	m := newMemory(64 * testBlockRecords)
+	m := newMemory(64)
 	m.entry, m.gate = make(chan struct{}), make(chan struct{})
 	l, _ := newLog(testConfig(m))
 	var wait sync.WaitGroup
@@ -45,7 +45,7 @@ func TestAppendsShareASync(t *testing.T) {
 // Appends of both kinds, flushes, pauses, audits and truncations beside each
 // other: what is applied is what is scanned, each goroutine's in its order.
 func TestConcurrentUse(t *testing.T) {
-	c := testConfig(newMemory(40 * testBlockRecords))
+	c := testConfig(newMemory(40))
 	l, e := newLog(c)
 	var applied []Op
 	var truncated atomic.Int64 // operations that are not in the log any more
@@ -131,7 +131,7 @@ func TestConcurrentUse(t *testing.T) {
 
 // Requests that do not fit fail alone; the rest of their group is written.
 func TestFullRingRefusesOneAlone(t *testing.T) {
-	m := newMemory(6 * testBlockRecords)
+	m := newMemory(6)
 	m.entry, m.gate = make(chan struct{}, 9), make(chan struct{})
 	l, e := newLog(testConfig(m))
 	var wait sync.WaitGroup
@@ -145,10 +145,10 @@ func TestFullRingRefusesOneAlone(t *testing.T) {
 			}
 		})
 	}
-	start(2*testBlockRecords - 1)
+	start(2*testBlockRecords - endRecords)
 	<-m.entry
 	for range 3 {
-		start(2*testBlockRecords - 1)
+		start(2*testBlockRecords - endRecords)
 	}
 	queued := func() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.mu.queue) }
 	for queued() < 3 {

@@ -24,9 +24,9 @@ type sample struct {
 	end    Mark
 }
 
-func newSample(t testing.TB, records int, groups [][]int) sample {
+func newSample(t testing.TB, blocks int, groups [][]int) sample {
 	t.Helper()
-	m := newMemory(records)
+	m := newMemory(blocks)
 	c := testConfig(m)
 	l, e := newLog(c)
 	for g, sizes := range groups {
@@ -61,12 +61,13 @@ func isPrefix(frames, all []Frame) bool {
 	return len(frames) <= len(all) && slices.EqualFunc(frames, all[:len(frames)], sameFrame)
 }
 
-var sampleGroups = [][]int{{1}, {3, 5, 2}, {13}, {0, 1, 1}, {7}, {2, 9, 4}}
+// sampleGroups has frames that end a block by themselves, with one pad, and with more.
+var sampleGroups = [][]int{{1}, {3, 5, 2}, {13}, {0, 1, 1}, {10}, {9}, {2, 9, 4}}
 
 // lawCut: what stands before any byte is a prefix of the frames, whatever stands
 // behind.
 func lawCut(s sample) error {
-	first, end := int(s.epoch.First)*RecordSize, int(s.end.Sequence+1)*RecordSize
+	first, end := place(s.epoch.First), place(s.end.Sequence+1)
 	noise := make([]byte, len(s.ring.bytes))
 	for i := range noise {
 		noise[i] = byte(rand.Uint32())
@@ -76,7 +77,7 @@ func lawCut(s sample) error {
 			ring := append(slices.Clone(s.ring.bytes[:cut]), rest[cut:]...)
 			want := 0 // frames whose bytes are all there, cut or not: some are zero anyway
 			for want < len(s.frames) {
-				end := int(s.frames[want].Last+1) * RecordSize
+				end := place(s.frames[want].Last + 1)
 				if !bytes.Equal(ring[:end], s.ring.bytes[:end]) {
 					break
 				}
@@ -100,8 +101,8 @@ func lawFlip(s sample) error {
 	watermark := s.frames[len(s.frames)-1].Watermark
 	ring := slices.Clone(s.ring.bytes)
 	for seq := s.epoch.First; seq <= s.end.Sequence; seq++ {
-		for bit := range RecordSize * 8 {
-			at := int(seq)*RecordSize + bit/8
+		for bit := range len(recordAt(ring, seq)) * 8 {
+			at := place(seq) + bit/8
 			ring[at] ^= 1 << (bit % 8)
 			frames, _, err := s.scan(ring)
 			ring[at] ^= 1 << (bit % 8)
@@ -120,15 +121,15 @@ func lawFlip(s sample) error {
 // written at the same sequences with the same contents, never pass; not even
 // where both lives have the same anchor and clock.
 func lawGhost(t testing.TB) error {
-	s := newSample(t, 160, [][]int{{3}, {20}})
+	s := newSample(t, 20, [][]int{{3}, {20}})
 	before := s.frames[1] // the pads of the first group
 	// The second group is torn: its first block was never written.
-	start := int(before.Last+1) * RecordSize
+	start := place(before.Last + 1)
 	m := &memory{bytes: slices.Clone(s.ring.bytes)}
 	clear(m.bytes[start : start+testBlock])
 	c := testConfig(m)
 	_, report, err := scanAll(c, []Epoch{s.epoch}, 0, 0)
-	if err != nil || report.End.Sequence != before.Last || report.TornAt != before.Last+1 || report.Discarded != 16 {
+	if err != nil || report.End.Sequence != before.Last || report.TornAt != before.Last+1 || report.Discarded != testBlockRecords {
 		return fmt.Errorf("torn group: %+v, %w", report, err)
 	}
 	// A second life begins there, does the same, and is torn in another place.
@@ -155,7 +156,7 @@ func lawGhost(t testing.TB) error {
 
 // lawWrap: with anchors from TrimEpochs the chain goes on over many laps.
 func lawWrap(blocks int) error {
-	c := testConfig(newMemory(blocks * testBlockRecords))
+	c := testConfig(newMemory(blocks))
 	l, e := newLog(c)
 	epochs := []Epoch{e}
 	var applied Mark
@@ -191,7 +192,7 @@ func lawWrap(blocks int) error {
 
 // smallSample is for the laws that scan once a bit or a byte.
 func smallSample(t testing.TB) sample {
-	return newSample(t, 48, [][]int{{1}, {3, 1}, {6}, {0, 2}, {7}})
+	return newSample(t, 8, [][]int{{1}, {3, 1}, {11}, {0, 2}, {10}})
 }
 
 func TestCutLeavesAPrefix(t *testing.T) { must(t, lawCut(smallSample(t))) }
@@ -207,7 +208,7 @@ func TestRingWraps(t *testing.T) {
 // A block that landed in another's place, of this lap or an earlier one, is an
 // error or the end of the log.
 func TestMisdirectedBlockDoesNotPass(t *testing.T) {
-	s := newSample(t, 160, sampleGroups)
+	s := newSample(t, 20, sampleGroups)
 	blocks := len(s.ring.bytes) / testBlock
 	watermark := s.frames[len(s.frames)-1].Watermark
 	for from := range blocks {

@@ -177,7 +177,7 @@ func (l *Log) Largest() int64 {
 	return l.largestLocked()
 }
 
-func (l *Log) largestLocked() int64 { return int64(l.mu.ring.records()) / 3 }
+func (l *Log) largestLocked() int64 { return int64(l.config.records(l.mu.ring)) / 3 }
 
 // roomLocked returns how many records fit from sequence on.
 func (l *Log) roomLocked(sequence uint64) uint64 {
@@ -186,7 +186,7 @@ func (l *Log) roomLocked(sequence uint64) uint64 {
 	}
 	// The block of the tail is kept whole (I2).
 	tail := max(l.mu.tail, l.mu.ring.First)
-	limit := tail - tail%l.config.blockRecords() + l.mu.ring.records()
+	limit := tail - tail%l.config.blockRecords() + l.config.records(l.mu.ring)
 	return limit - min(limit, sequence)
 }
 
@@ -217,7 +217,7 @@ func (l *Log) setTail(tail uint64) {
 		if tail <= e.First || tail >= e.End {
 			continue
 		}
-		record, err := (&reader{config: &c, most: RecordSize}).from(tail-1, 1)
+		record, err := (&reader{config: &c}).from(tail-1, 1)
 		l.mu.anchored = err == nil && opcode(record) == Commit && newSealer(c.UUID, e.Number).passes(tail-1, record)
 		if l.mu.anchored {
 			l.mu.before.MAC, l.mu.before.Epoch = [macSize]byte(record[offMAC:]), e.Number
@@ -249,7 +249,7 @@ func (l *Log) SwitchRing(r Ring) error {
 		return fmt.Errorf("log: the ring before the last still holds sequence %d", l.mu.tail)
 	}
 	l.mu.old, l.mu.ring = l.mu.ring, r
-	l.enc.ringRecords = r.records()
+	l.enc.ringRecords = c.records(r)
 	return nil
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 func TestAppendedFramesAreScanned(t *testing.T) {
-	c := testConfig(newMemory(64 * 8))
+	c := testConfig(newMemory(64))
 	l, e := newLog(c)
 	var applied []Op
 	var times []int64
@@ -49,7 +49,7 @@ func TestAppendedFramesAreScanned(t *testing.T) {
 }
 
 func TestAsyncIsDurableAfterFlush(t *testing.T) {
-	m := newMemory(64 * 8)
+	m := newMemory(64)
 	c := testConfig(m)
 	l, e := newLog(c)
 	var applied, want []Op
@@ -77,16 +77,16 @@ func TestAsyncIsDurableAfterFlush(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	c := testConfig(newMemory(9 * testBlockRecords))
+	c := testConfig(newMemory(9))
 	l, _ := newLog(c)
 	if _, err := l.Append(someOps(3*testBlockRecords, 1)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("more than a third of the ring: %v", err)
 	}
 	for range 3 {
-		if l.Room() < RecordsFor(3*testBlockRecords-1, testBlock) {
+		if l.Room() < RecordsFor(3*testBlockRecords-endRecords, testBlock) {
 			t.Fatalf("room %d", l.Room())
 		}
-		_, err := l.Append(someOps(3*testBlockRecords-1, 1))
+		_, err := l.Append(someOps(3*testBlockRecords-endRecords, 1))
 		must(t, err)
 	}
 	if l.Room() != 0 {
@@ -103,7 +103,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestFailedWritePoisons(t *testing.T) {
-	m := newMemory(64 * 8)
+	m := newMemory(64)
 	m.fail = 3
 	l, _ := newLog(testConfig(m))
 	applied := 0

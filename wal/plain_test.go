@@ -16,16 +16,25 @@ import (
 // package's code: the words of FORMAT.md in the plainest way. class is what Scan's
 // error must match, or nil.
 func plainScan(ring []byte, c Config, e Epoch, lastApplied, watermark uint64) (frames []Frame, class error) {
-	n := uint64(len(ring) / 64)
-	at := func(seq uint64) []byte { return ring[seq%n*64:][:64] }
+	block := uint64(c.Block)
+	r := block / 40
+	n := uint64(len(ring)) / block * r
+	at := func(seq uint64) []byte { // with the end of the block, if it is the last there
+		p := ring[seq%n/r*block+seq%r*40:]
+		if seq%r == r-1 {
+			return p[:block-(r-1)*40]
+		}
+		return p[:40]
+	}
 	u64 := binary.LittleEndian.Uint64
 	u32 := binary.LittleEndian.Uint32
 	good := func(seq uint64) bool {
 		whole := append([]byte(nil), c.UUID[:]...)
 		whole = binary.LittleEndian.AppendUint64(whole, e.Number)
 		whole = binary.LittleEndian.AppendUint64(whole, seq)
+		head := len(whole)
 		whole = append(whole, at(seq)...)
-		clear(whole[len(whole)-60 : len(whole)-56])
+		clear(whole[head+4 : head+8])
 		return crc32.Checksum(whole, crc32.MakeTable(crc32.Castagnoli)) == u32(at(seq)[4:])
 	}
 	first := max(e.First, lastApplied+1)
@@ -33,24 +42,29 @@ func plainScan(ring []byte, c Config, e Epoch, lastApplied, watermark uint64) (f
 	start := first
 	var ops []Op
 	seq := first
-	for ; good(seq); seq++ {
+	for time := []byte(nil); good(seq); seq++ {
 		r := at(seq)
 		code := Opcode(r[0] & 63)
-		known := bytes.IndexByte([]byte{1, 2, 4, 6, 9, 10, 11, 20, 21, 22, 23, 24}, byte(code)) >= 0
-		if !known || uint64(r[0]>>6) != seq/n%4 || r[1] != 0 || r[2] != 0 || r[3] != 0 {
+		known := bytes.IndexByte([]byte{1, 2, 4, 6, 8, 9, 10, 11, 20, 21, 22, 23, 24}, byte(code)) >= 0
+		if !known || uint64(r[0]>>6) != seq/n%4 || r[1] != 0 || r[2] != 0 || r[3] != 0 || !bytes.Equal(r[40:], make([]byte, len(r)-40)) {
 			return frames, corrupt.Err
 		}
-		if code != 4 {
-			if u32(r[20:]) != 0 || u64(r[56:]) != 0 {
-				return frames, corrupt.Err
-			}
-			if code != 9 {
-				ops = append(ops, Op{code, keys.E{High: u64(r[24:]), Low: u64(r[32:])}, keys.E{High: u64(r[40:]), Low: u64(r[48:])}})
-			}
+		if code == 8 && (u32(r[20:]) != 0 || u64(r[24:]) >= seq || u32(r[36:]) != 0) {
+			return frames, corrupt.Err
+		}
+		if (code == 4) != (time != nil) {
+			return frames, corrupt.Err
+		}
+		if code == 8 {
+			time = r
+			watermark = max(watermark, u64(r[24:]))
 			continue
 		}
-		if u64(r[56:]) >= seq {
-			return frames, corrupt.Err
+		if code != 4 {
+			if code != 9 {
+				ops = append(ops, Op{code, keys.E{High: u64(r[8:]), Low: u64(r[16:])}, keys.E{High: u64(r[24:]), Low: u64(r[32:])}})
+			}
+			continue
 		}
 		mac := hmac.New(sha256.New, c.Key)
 		mac.Write(binary.LittleEndian.AppendUint64(nil, e.Number))
@@ -59,29 +73,27 @@ func plainScan(ring []byte, c Config, e Epoch, lastApplied, watermark uint64) (f
 			mac.Write(at(s))
 		}
 		last := append([]byte(nil), r...)
-		clear(last[4:8])
-		clear(last[24:56])
+		clear(last[4:40])
 		mac.Write(last)
-		if !bytes.Equal(mac.Sum(nil), r[24:56]) {
+		if !bytes.Equal(mac.Sum(nil), r[8:40]) {
 			return frames, ErrTampered
 		}
-		if uint64(u32(r[20:])) != seq-start+1 {
+		if uint64(u32(time[32:])) != seq-start+1 {
 			return frames, corrupt.Err
 		}
-		copy(before[:], r[24:56])
+		copy(before[:], r[8:40])
 		frames = append(frames, Frame{
 			First: start, Last: seq, Epoch: e.Number, MAC: before, Ops: ops,
-			Watermark: u64(r[56:]), Nanos: int64(min(u64(r[8:]), 1<<63-1)),
+			Watermark: u64(time[24:]), Nanos: int64(min(u64(time[8:]), 1<<63-1)),
 		})
-		watermark = max(watermark, u64(r[56:]))
-		start, ops = seq+1, nil
+		start, ops, time = seq+1, nil, nil
 	}
 	for s := seq + 1; s < seq+n; s++ {
-		if r := at(s); r[0]&63 == 4 && uint64(r[0]>>6) == s/n%4 && good(s) {
-			if u64(r[56:]) >= s {
+		if r := at(s); r[0]&63 == 8 && uint64(r[0]>>6) == s/n%4 && good(s) {
+			if u64(r[24:]) >= s {
 				return frames, corrupt.Err
 			}
-			watermark = max(watermark, u64(r[56:]))
+			watermark = max(watermark, u64(r[24:]))
 		}
 	}
 	if seq <= watermark {

@@ -191,7 +191,7 @@ func (p *program) append(appendTo func([]Op) (uint64, error), durable bool) erro
 			return err
 		}
 	}
-	if RecordsFor(len(ops), programBlock) > int64(p.slot.ring.records()/3) {
+	if RecordsFor(len(ops), programBlock) > Records(p.slot.ring.Storage.Size(), programBlock)/3 {
 		return fmt.Errorf("the program appends %d operations", len(ops))
 	}
 	p.all = append(p.all, ops)

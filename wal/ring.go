@@ -39,11 +39,17 @@ type Config struct {
 	After int64
 }
 
-// records returns how many records the ring holds.
-func (r Ring) records() uint64 { return uint64(r.Storage.Size()) / RecordSize }
-
 // blockRecords returns how many records a block holds.
 func (c *Config) blockRecords() uint64 { return uint64(c.Block) / RecordSize }
+
+// records returns how many records a ring holds.
+func (c *Config) records(r Ring) uint64 { return uint64(Records(r.Storage.Size(), c.Block)) }
+
+// place returns where the record of a sequence stands in its ring, in bytes.
+func (c *Config) place(r Ring, sequence uint64) int64 {
+	n, block := sequence%c.records(r), c.blockRecords()
+	return int64(n/block)*int64(c.Block) + int64(n%block)*RecordSize
+}
 
 // at returns the ring that holds sequence, and its name.
 func (c *Config) at(sequence uint64) (Ring, string) {
@@ -56,21 +62,20 @@ func (c *Config) at(sequence uint64) (Ring, string) {
 // end returns the sequence up to which records may still stand in the rings
 // when the one at sequence is live: one lap behind it.
 func (c *Config) end(sequence uint64) uint64 {
-	return max(sequence, c.Ring.First) + c.Ring.records()
+	return max(sequence, c.Ring.First) + c.records(c.Ring)
 }
 
 // damage returns the error for a record that is not what it must be. The place
 // that it names is a byte of the ring, not of the file.
 func (c *Config) damage(sequence uint64, format string, args ...any) error {
 	ring, name := c.at(sequence)
-	place := int64(sequence % ring.records() * RecordSize)
-	return corrupt.Errorf(fmt.Sprintf("%s record %d", name, sequence), place, format, args...)
+	return corrupt.Errorf(fmt.Sprintf("%s record %d", name, sequence), c.place(ring, sequence), format, args...)
 }
 
 // check judges the geometry, all of which comes from a file.
 func (c *Config) check() error {
-	if c.Block < 2*RecordSize || c.Block > maxBlock || c.Block%RecordSize != 0 {
-		return corrupt.Errorf("log", -1, "block of %d bytes, want a multiple of %d from %d to %d", c.Block, RecordSize, 2*RecordSize, maxBlock)
+	if c.Block < minBlock || c.Block > maxBlock || c.Block%blockUnit != 0 {
+		return corrupt.Errorf("log", -1, "block of %d bytes, want a multiple of %d from %d to %d", c.Block, blockUnit, minBlock, maxBlock)
 	}
 	if err := c.checkRing(c.Ring); err != nil {
 		return err
@@ -98,46 +103,55 @@ func (c *Config) checkRing(r Ring) error {
 // pieceBytes is how much of a ring is read at once.
 const pieceBytes = 1 << 20
 
-// reader reads records of the rings in ascending order, a piece at a time. Not
+// reader reads records of the rings in ascending order, some blocks at a time. Not
 // safe for concurrent use.
 type reader struct {
 	config *Config
-	most   uint64 // bytes that it reads at once
+	most   int // bytes that it reads at once, but at least a block
 	buf    []byte
-	piece  []byte // records at hand
-	first  uint64 // sequence of the first of them
+	piece  []byte // blocks at hand
+	first  uint64 // sequence of the first record of them
 }
 
-// from returns the record of sequence and those that follow it at hand, at most
-// limit records and at least one. They are valid until the next call.
+// from returns the record of sequence and those that follow it in its block, at most
+// limit records and at least one; the last of the block with what is left of it. They
+// are valid until the next call.
 func (r *reader) from(sequence, limit uint64) ([]byte, error) {
-	if skip := sequence - r.first; sequence < r.first || skip >= uint64(len(r.piece))/RecordSize {
-		if err := r.read(sequence, limit); err != nil {
+	block, blockRecords := r.config.Block, r.config.blockRecords()
+	nth := sequence % blockRecords
+	begin := sequence - nth
+	if begin < r.first || (begin-r.first)/blockRecords >= uint64(len(r.piece)/block) {
+		if err := r.read(begin, nth+limit); err != nil {
 			return nil, err
 		}
 	}
-	records := r.piece[(sequence-r.first)*RecordSize:]
-	return records[:min(uint64(len(records)), limit*RecordSize)], nil
+	records := r.piece[int((begin-r.first)/blockRecords)*block:][:block][nth*RecordSize:]
+	if limit < blockRecords-nth {
+		return records[:limit*RecordSize], nil
+	}
+	return records, nil
 }
 
-func (r *reader) read(sequence, limit uint64) error {
-	ring, name := r.config.at(sequence)
-	if sequence < ring.First {
-		return r.config.damage(sequence, "no ring holds it: the oldest begins at %d", ring.First)
+// read takes the block that begins at a sequence to hand, and blocks that follow it in
+// its ring, up to limit records.
+func (r *reader) read(begin, limit uint64) error {
+	ring, name := r.config.at(begin)
+	if begin < ring.First {
+		return r.config.damage(begin, "no ring holds it: the oldest begins at %d", ring.First)
 	}
-	n := ring.records()
-	place := sequence % n
-	limit = min(limit, n-place, r.most/RecordSize)
-	if sequence < r.config.Ring.First {
-		limit = min(limit, r.config.Ring.First-sequence)
+	n, blockRecords := r.config.records(ring), r.config.blockRecords()
+	limit = min(limit, n-begin%n)
+	if begin < r.config.Ring.First {
+		limit = min(limit, r.config.Ring.First-begin)
 	}
-	size := int(limit) * RecordSize
+	blocks := min((limit+blockRecords-1)/blockRecords, uint64(max(r.most/r.config.Block, 1)))
+	size := int(blocks) * r.config.Block
 	if cap(r.buf) < size {
 		r.buf = make([]byte, size)
 	}
-	r.piece, r.first = r.buf[:0], sequence
-	if got, err := ring.Storage.ReadAt(r.buf[:size], int64(place)*RecordSize); got < size {
-		return fmt.Errorf("%s: read record %d: %w", name, sequence, err)
+	r.piece, r.first = r.buf[:0], begin
+	if got, err := ring.Storage.ReadAt(r.buf[:size], r.config.place(ring, begin)); got < size {
+		return fmt.Errorf("%s: read record %d: %w", name, begin, err)
 	}
 	r.piece = r.buf[:size]
 	return nil

@@ -10,13 +10,13 @@ import (
 )
 
 func TestSwitchedRingHoldsWhatFollows(t *testing.T) {
-	c := testConfig(newMemory(4 * testBlockRecords))
+	c := testConfig(newMemory(4))
 	l, e := newLog(c)
 	var want []Op
-	grow := func(records int) error {
+	grow := func(blocks int) error {
 		resume := l.Pause()
 		defer resume()
-		r := Ring{newMemory(records), l.Next()}
+		r := Ring{newMemory(blocks), l.Next()}
 		err := l.SwitchRing(r)
 		if err == nil {
 			c.Old, c.Ring = c.Ring, r
@@ -46,11 +46,11 @@ func TestSwitchedRingHoldsWhatFollows(t *testing.T) {
 		}
 	}
 	add(3)
-	must(t, grow(9*testBlockRecords))
+	must(t, grow(9))
 	check([]Epoch{e}, 0)
 	add(6)
 	check([]Epoch{e}, 0)
-	if err := grow(32 * testBlockRecords); err == nil {
+	if err := grow(32); err == nil {
 		t.Error("a third ring while the first has live records")
 	}
 	l.Truncate(l.Mark().Sequence)
@@ -60,17 +60,17 @@ func TestSwitchedRingHoldsWhatFollows(t *testing.T) {
 	c.Old, want = Ring{}, nil
 	add(2)
 	check(epochs, applied)
-	must(t, grow(32*testBlockRecords))
+	must(t, grow(32))
 	add(4)
 	check(epochs, applied)
 
 	// A record of the old ring that rots is seen, and named as one of it.
 	m := c.Old.Storage.(*memory)
-	at := (applied + 1) % c.Old.records() * RecordSize
+	at := c.place(c.Old, applied+1)
 	m.bytes[at+8] ^= 1
 	_, _, err := scanAll(c, epochs, applied, applied)
 	var damaged *corrupt.Error
-	if !errors.As(err, &damaged) || damaged.Structure[:3] != "old" || damaged.Offset != int64(at) {
+	if !errors.As(err, &damaged) || damaged.Structure[:3] != "old" || damaged.Offset != at {
 		t.Errorf("flipped bit in the old ring at %#x: %v", at, err)
 	}
 	if err := l.Audit(0, nil); !errors.Is(err, corrupt.Err) || l.Stats().AuditFailures != 1 {
@@ -79,14 +79,14 @@ func TestSwitchedRingHoldsWhatFollows(t *testing.T) {
 }
 
 func TestSwitchRingRefuses(t *testing.T) {
-	c := testConfig(newMemory(4 * testBlockRecords))
+	c := testConfig(newMemory(4))
 	l, _ := newLog(c)
 	next := l.Next()
 	for name, r := range map[string]Ring{
-		"begins elsewhere":  {newMemory(64), next + testBlockRecords},
-		"too small":         {newMemory(2 * testBlockRecords), next},
-		"no whole blocks":   {newMemory(4*testBlockRecords + 1), next},
-		"begins in a block": {newMemory(64), next + 1},
+		"begins elsewhere":  {newMemory(8), next + testBlockRecords},
+		"too small":         {newMemory(2), next},
+		"no whole blocks":   {&memory{bytes: make([]byte, 4*testBlock+RecordSize)}, next},
+		"begins in a block": {newMemory(8), next + 1},
 	} {
 		if err := l.SwitchRing(r); err == nil {
 			t.Errorf("%s: no error", name)
@@ -100,7 +100,7 @@ func TestSwitchRingRefuses(t *testing.T) {
 // The rings, blocks, epochs and sequences come from the file: none of them may
 // make the scan read outside, divide by zero or run for ever.
 func TestHostileGeometryIsRefused(t *testing.T) {
-	good := newSample(t, 160, sampleGroups)
+	good := newSample(t, 20, sampleGroups)
 	for name, change := range map[string]func(*Config, *[]Epoch, *uint64, *uint64){
 		"block 0":                 func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = 0 },
 		"block of a record":       func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = RecordSize },
@@ -109,21 +109,25 @@ func TestHostileGeometryIsRefused(t *testing.T) {
 		"ring of nothing":         func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.Storage = newMemory(0) },
 		"old ring of nothing":     func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Old.Storage = newMemory(0) },
 		"ring begins too late":    func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.First = 1 << 63 },
-		"ring behind the epoch":   func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.First = 16 },
+		"ring behind the epoch":   func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.First = 2 * testBlockRecords },
 		"applied too late":        func(_ *Config, _ *[]Epoch, applied, _ *uint64) { *applied = 1<<64 - 1 },
 		"watermark too late":      func(_ *Config, _ *[]Epoch, _, watermark *uint64) { *watermark = 1<<64 - 1 },
-		"watermark behind all":    func(_ *Config, _ *[]Epoch, _, watermark *uint64) { *watermark = 200 },
+		"watermark behind all":    func(_ *Config, _ *[]Epoch, _, watermark *uint64) { *watermark = 300 },
 		"first 0":                 func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].First = 0 },
-		"first in a block":        func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].First = 9 },
+		"first in a block":        func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].First = testBlockRecords + 1 },
 		"end before first":        func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 },
 		"end too late":            func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 << 63 },
 		"end far behind the ring": func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 << 60 },
-		"end in a frame":          func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 12 },
-		"two open epochs":         func(_ *Config, e *[]Epoch, _, _ *uint64) { *e = append(*e, Epoch{Number: 2, First: 160, End: NoEnd}) },
-		"a number twice":          func(_ *Config, e *[]Epoch, _, _ *uint64) { *e = append(*e, Epoch{Number: 1, First: 160, End: 160}) },
+		"end in a frame":          func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = testBlockRecords + 4 },
+		"two open epochs": func(_ *Config, e *[]Epoch, _, _ *uint64) {
+			*e = append(*e, Epoch{Number: 2, First: 20 * testBlockRecords, End: NoEnd})
+		},
+		"a number twice": func(_ *Config, e *[]Epoch, _, _ *uint64) {
+			*e = append(*e, Epoch{Number: 1, First: 20 * testBlockRecords, End: 20 * testBlockRecords})
+		},
 		"epochs overlap": func(_ *Config, e *[]Epoch, _, _ *uint64) {
-			(*e)[0].End = 32
-			*e = append(*e, Epoch{Number: 2, First: 24, End: NoEnd})
+			(*e)[0].End = 4 * testBlockRecords
+			*e = append(*e, Epoch{Number: 2, First: 3 * testBlockRecords, End: NoEnd})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -140,8 +144,8 @@ func TestHostileGeometryIsRefused(t *testing.T) {
 // A hostile first sequence of the ring makes the gap to the old one as long as
 // one likes; the search behind a tear must not walk it.
 func TestSearchSkipsTheGapBetweenRings(t *testing.T) {
-	c := testConfig(newMemory(64))
-	c.Old, c.Ring.First = Ring{Storage: newMemory(64)}, 1<<61
+	c := testConfig(newMemory(8))
+	c.Old, c.Ring.First = Ring{Storage: newMemory(8)}, testBlockRecords<<57
 	_, report, err := scanAll(c, []Epoch{firstEpoch(testBlock)}, 0, 0)
 	if err != nil || report.TornAt != 0 {
 		t.Errorf("report %+v, error %v", report, err)
@@ -159,7 +163,7 @@ func TestNewRefuses(t *testing.T) {
 		"no tail":   func(_ *Config, _ *Epoch, _, _, tail *uint64) { *tail = 0 },
 		"earlier":   func(c *Config, e *Epoch, _, _, _ *uint64) { c.Earlier = []Epoch{*e} },
 	} {
-		m := newMemory(64)
+		m := newMemory(8)
 		c, e := testConfig(m), firstEpoch(testBlock)
 		next, watermark, tail := e.First, e.First-1, e.First
 		change(&c, &e, &next, &watermark, &tail)
@@ -176,7 +180,7 @@ func TestNewRefuses(t *testing.T) {
 // resealed changes a record of a sample and gives it the checksum that fits.
 func resealed(s sample, seq uint64, change func(record []byte)) []byte {
 	ring := slices.Clone(s.ring.bytes)
-	record := ring[seq*RecordSize:][:RecordSize]
+	record := recordAt(ring, seq)
 	change(record)
 	newSealer(s.config.UUID, s.epoch.Number).seal(seq, record)
 	return ring
@@ -184,44 +188,56 @@ func resealed(s sample, seq uint64, change func(record []byte)) []byte {
 
 // What passes its checksum and cannot be ours is an error, with its place.
 func TestWrongRecordsThatPass(t *testing.T) {
-	s := newSample(t, 160, sampleGroups)
-	commit := s.frames[1].Last
+	s := newSample(t, 20, sampleGroups)
+	commit, first, last := s.frames[1].Last, s.frames[1].First, uint64(2*testBlockRecords-1)
 	for _, c := range []struct {
 		name   string
 		seq    uint64
 		want   error
 		change func(r []byte)
 	}{
-		{"unknown opcode", 9, corrupt.Err, func(r []byte) { r[offVersionOp] = 7 }},
-		{"opcode 0", 9, corrupt.Err, func(r []byte) { r[offVersionOp] = 0 }},
-		{"TXN_START", 9, corrupt.Err, func(r []byte) { r[offVersionOp] = 3 }},
-		{"TXN_ABORT", 9, corrupt.Err, func(r []byte) { r[offVersionOp] = 5 }},
-		{"wrong lap", 9, corrupt.Err, func(r []byte) { r[offVersionOp] += 1 << lapShift }},
-		{"flags", 9, corrupt.Err, func(r []byte) { r[offFlags] = 1 }},
-		{"reserved", 9, corrupt.Err, func(r []byte) { r[offReserved+1] = 1 }},
-		{"shard", 10, corrupt.Err, func(r []byte) { r[offShardID] = 1 }},
-		{"watermark of an operation", 8, corrupt.Err, func(r []byte) { r[offWatermark] = 1 }},
-		{"watermark of a commit ahead", commit, corrupt.Err, func(r []byte) { binary.LittleEndian.PutUint64(r[offWatermark:], commit) }},
-		{"key", 8, ErrTampered, func(r []byte) { r[offKeyHigh]++ }},
-		{"opcode", 8, ErrTampered, func(r []byte) { r[offVersionOp] ^= byte(Insert ^ Delete) }},
-		{"time", 8, ErrTampered, func(r []byte) { r[offNanos]++ }},
+		{"unknown opcode", first, corrupt.Err, func(r []byte) { r[offVersionOp] = 7 }},
+		{"opcode 0", first, corrupt.Err, func(r []byte) { r[offVersionOp] = 0 }},
+		{"TXN_START", first, corrupt.Err, func(r []byte) { r[offVersionOp] = 3 }},
+		{"TXN_ABORT", first, corrupt.Err, func(r []byte) { r[offVersionOp] = 5 }},
+		{"wrong lap", first, corrupt.Err, func(r []byte) { r[offVersionOp] += 1 << lapShift }},
+		{"flags", first, corrupt.Err, func(r []byte) { r[offFlags] = 1 }},
+		{"reserved", first, corrupt.Err, func(r []byte) { r[offReserved+1] = 1 }},
+		{"end of the block", last, corrupt.Err, func(r []byte) { r[len(r)-1] = 1 }},
+		{"end of the last record", last, corrupt.Err, func(r []byte) { r[RecordSize] = 1 }},
+		{"relation", commit - 1, corrupt.Err, func(r []byte) { r[offRelation] = 1 }},
+		{"end of the time", commit - 1, corrupt.Err, func(r []byte) { r[offTimeReserved+3] = 1 }},
+		{"watermark ahead", commit - 1, corrupt.Err, func(r []byte) { binary.LittleEndian.PutUint64(r[offWatermark:], commit-1) }},
+		{"a commit too many", first, corrupt.Err, func(r []byte) { r[offVersionOp] = byte(Commit) }},
+		{"key", first, ErrTampered, func(r []byte) { r[offKeyHigh]++ }},
+		{"opcode", first, ErrTampered, func(r []byte) { r[offVersionOp] ^= byte(Insert ^ Delete) }},
+		{"time", commit - 1, ErrTampered, func(r []byte) { r[offNanos]++ }},
+		{"count", commit - 1, ErrTampered, func(r []byte) { r[offCount]++ }},
+		{"watermark", commit - 1, ErrTampered, func(r []byte) { r[offWatermark]++ }},
 		{"MAC", commit, ErrTampered, func(r []byte) { r[offMAC+31]++ }},
-		{"count", commit, ErrTampered, func(r []byte) { r[offCount]++ }},
-		{"watermark", commit, ErrTampered, func(r []byte) { r[offWatermark]++ }},
 	} {
 		frames, _, err := s.scan(resealed(s, c.seq, c.change))
 		if !errors.Is(err, c.want) || !isPrefix(frames, s.frames) || len(frames) > 1 {
 			t.Errorf("%s: %d frames, error %v, want %v", c.name, len(frames), err, c.want)
 		}
 		var damaged *corrupt.Error
-		if c.want == corrupt.Err && errors.As(err, &damaged) && damaged.Offset != int64(c.seq*RecordSize) {
-			t.Errorf("%s: place %#x, want %#x", c.name, damaged.Offset, c.seq*RecordSize)
+		if c.want == corrupt.Err && errors.As(err, &damaged) && damaged.Offset != int64(place(c.seq)) {
+			t.Errorf("%s: place %#x, want %#x", c.name, damaged.Offset, place(c.seq))
 		}
 	}
+	// A frame has one TXN_TIME, before its end.
+	ring := resealed(s, commit-1, func(r []byte) { r[offVersionOp] = byte(Pad) })
+	if _, _, err := s.scan(ring); !errors.Is(err, corrupt.Err) {
+		t.Errorf("no time: %v", err)
+	}
+	ring = resealed(s, first, func(r []byte) { r[offVersionOp] = byte(Time); clear(r[offNanos:]) })
+	if _, _, err := s.scan(ring); !errors.Is(err, corrupt.Err) {
+		t.Errorf("a time too many: %v", err)
+	}
 	// Behind a tear too, where frames are not read.
-	last := s.frames[len(s.frames)-1].Last
-	ring := resealed(s, last, func(r []byte) { binary.LittleEndian.PutUint64(r[offWatermark:], last) })
-	clear(ring[8*RecordSize:][:RecordSize])
+	time := s.frames[len(s.frames)-1].Last - 1
+	ring = resealed(s, time, func(r []byte) { binary.LittleEndian.PutUint64(r[offWatermark:], time) })
+	clear(recordAt(ring, s.epoch.First))
 	if _, _, err := s.scan(ring); !errors.Is(err, corrupt.Err) {
 		t.Errorf("watermark ahead behind a tear: %v", err)
 	}
@@ -229,7 +245,7 @@ func TestWrongRecordsThatPass(t *testing.T) {
 
 // An error of the visit ends the scan and comes back as it is.
 func TestVisitStops(t *testing.T) {
-	s := newSample(t, 160, sampleGroups)
+	s := newSample(t, 20, sampleGroups)
 	stop := errors.New("stop")
 	for n := range s.frames {
 		visits := 0
@@ -248,7 +264,7 @@ func TestVisitStops(t *testing.T) {
 // Frames that no watermark covers are marked: those of the last group alone,
 // if the slot does not know better.
 func TestFramesPastTheWatermarkAreMarked(t *testing.T) {
-	s := newSample(t, 160, sampleGroups)
+	s := newSample(t, 20, sampleGroups)
 	lastGroup := s.frames[len(s.frames)-1].Watermark
 	for _, watermark := range []uint64{0, lastGroup, s.end.Sequence} {
 		_, err := Scan(s.config, []Epoch{s.epoch}, 0, watermark, func(f Frame) error {

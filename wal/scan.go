@@ -14,8 +14,8 @@ type Frame struct {
 	First, Last uint64 // sequences of its first record and of its TXN_COMMIT
 	Epoch       uint64
 	MAC         [macSize]byte
-	Watermark   uint64 // what its TXN_COMMIT says
-	Nanos       int64  // hybrid time of its TXN_COMMIT, ns since 1970
+	Watermark   uint64 // what its TXN_TIME says
+	Nanos       int64  // hybrid time, ns since 1970
 	Ops         []Op   // without pads; the nth has the sequence First + n; valid during the visit
 	// PastWatermark: no record says that this frame is durable. A life that
 	// begins must write it again (see How a life begins).
@@ -143,23 +143,23 @@ func (s *scan) epoch(e Epoch) error {
 	if e.End != NoEnd {
 		s.report.Watermark = max(s.report.Watermark, e.End-1)
 	}
-	first := max(e.First, s.lastApplied+1)
+	start := max(e.First, s.lastApplied+1)
 	// A full ring ends at the record that is a lap behind: it cannot pass.
-	end := min(e.End, s.config.end(first)+1)
-	f := frameScan{scan: s, epoch: e.Number, first: first}
+	end := min(e.End, s.config.end(start)+1)
+	f := frameScan{scan: s, epoch: e.Number, first: start}
 	f.sealer, f.chain = newSealer(s.config.UUID, e.Number), newChain(s.config.Key, e.Number, e.Anchor)
-	for sequence := first; sequence < end; {
+	for sequence := start; sequence < end; {
 		records, err := s.reader.from(sequence, end-sequence)
 		if err != nil {
 			return err
 		}
-		good, err := f.add(records, sequence)
+		good, rest, err := f.add(records, sequence)
 		if err != nil {
 			return err
 		}
 		sequence += good
-		if good < uint64(len(records))/RecordSize {
-			return f.tear(sequence, records[good*RecordSize:][:RecordSize])
+		if len(rest) > 0 {
+			return f.tear(sequence, first(rest))
 		}
 	}
 	if e.End != NoEnd && (end < e.End || f.first != e.End) {
@@ -173,41 +173,71 @@ type frameScan struct {
 	*scan
 	epoch  uint64
 	first  uint64 // sequence of the first record of the frame being read
+	time   frameTime
 	sealer *sealer
 	chain  *chain
 }
 
-// add takes records, the first of them that of sequence, and returns how many
-// of them pass: all, or those before the first that does not.
-func (f *frameScan) add(records []byte, sequence uint64) (good uint64, err error) {
+// frameTime is what a TXN_TIME says, and its own sequence; 0: none was read.
+type frameTime struct {
+	sequence, nanos, watermark uint64
+	count                      uint32
+}
+
+func parseTime(record []byte, sequence uint64) frameTime {
+	u64 := binary.LittleEndian.Uint64
+	return frameTime{sequence, u64(record[offNanos:]), u64(record[offWatermark:]), binary.LittleEndian.Uint32(record[offCount:])}
+}
+
+// add takes records of a block, the first of them that of sequence, and returns how
+// many of them pass, and those from the first on that does not.
+func (f *frameScan) add(records []byte, sequence uint64) (good uint64, rest []byte, err error) {
 	ring, _ := f.config.at(sequence)
-	lap := sequence / ring.records()
-	added := 0 // bytes that the chain has
-	for at := 0; at < len(records); at += RecordSize {
-		record := records[at : at+RecordSize]
-		if !f.sealer.passes(sequence+good, record) {
+	lap := sequence / f.config.records(ring)
+	at, added := 0, 0 // bytes that pass, and that the chain has
+	for at < len(records) {
+		record := first(records[at:])
+		if !f.sealer.passes(sequence, record) {
 			break
 		}
-		if err := checkForm(record, sequence+good, lap); err != nil {
-			return 0, f.config.damage(sequence+good, "%w", err)
+		if err := f.follows(record, sequence, lap); err != nil {
+			return 0, nil, f.config.damage(sequence, "%w", err)
 		}
 		switch code := opcode(record); code {
 		case Pad:
+		case Time:
+			f.time = parseTime(record, sequence)
+			f.report.Watermark = max(f.report.Watermark, f.time.watermark)
 		case Commit:
 			f.chain.add(records[added:at])
-			added = at + RecordSize
-			if err := f.end(record, sequence+good); err != nil {
-				return 0, err
+			added = at + len(record)
+			if err := f.end(record, sequence); err != nil {
+				return 0, nil, err
 			}
 		default:
 			f.ops = append(f.ops, parseOp(record))
 		}
+		at += len(record)
+		sequence++
 		good++
 	}
-	if whole := int(good) * RecordSize; added < whole {
-		f.chain.add(records[added:whole])
+	if added < at {
+		f.chain.add(records[added:at])
 	}
-	return good, nil
+	return good, records[at:], nil
+}
+
+// follows judges a record whose checksum passes, and its place in the frame: a
+// TXN_COMMIT stands behind a TXN_TIME, and nothing else does.
+func (f *frameScan) follows(record []byte, sequence, lap uint64) error {
+	if err := checkForm(record, sequence, lap); err != nil {
+		return err
+	}
+	timed := f.time.sequence+1 == sequence
+	if code := opcode(record); timed != (code == Commit) {
+		return fmt.Errorf("opcode %d, and TXN_TIME right before it: %v; want it before each TXN_COMMIT alone", code, timed)
+	}
+	return nil
 }
 
 // end takes the TXN_COMMIT of the frame being read.
@@ -222,26 +252,23 @@ func (f *frameScan) end(commit []byte, sequence uint64) error {
 	if !hmac.Equal(f.chain.sum[:], commit[offMAC:offMAC+macSize]) {
 		ring, name := f.config.at(sequence)
 		return fmt.Errorf("%w: %s record %d at %#x: MAC %x is not that of records %d to %d",
-			ErrTampered, name, sequence, sequence%ring.records()*RecordSize, commit[offMAC:offMAC+macSize], f.first, sequence)
+			ErrTampered, name, sequence, f.config.place(ring, sequence), commit[offMAC:offMAC+macSize], f.first, sequence)
 	}
-	if count, want := binary.LittleEndian.Uint32(commit[offCount:]), sequence+1-f.first; uint64(count) != want {
-		return f.config.damage(sequence, "count %d, want %d, the records since the last commit", count, want)
+	if want := sequence + 1 - f.first; uint64(f.time.count) != want {
+		return f.config.damage(f.time.sequence, "count %d, want %d, the records since the last commit", f.time.count, want)
 	}
 	frame := Frame{
 		First:     f.first,
 		Last:      sequence,
 		Epoch:     f.epoch,
 		MAC:       f.chain.sum,
-		Watermark: binary.LittleEndian.Uint64(commit[offWatermark:]),
-		Nanos:     frameNanos(binary.LittleEndian.Uint64(commit[offNanos:])),
+		Watermark: f.time.watermark,
+		Nanos:     frameNanos(f.time.nanos),
 	}
 	f.hold(frame)
 	f.report.End = Mark{sequence, frame.MAC, f.epoch}
 	f.report.Nanos = max(f.report.Nanos, frame.Nanos)
 	f.first = sequence + 1
-	if frame.Watermark > f.report.Watermark {
-		f.report.Watermark = frame.Watermark
-	}
 	return f.deliver(f.report.Watermark)
 }
 
@@ -308,24 +335,24 @@ func (f *frameScan) tear(sequence uint64, record []byte) error {
 // search raises the watermark to what the records of this epoch say that stand
 // within a lap behind the one at bad, and returns how many do.
 //
-// A TXN_COMMIT is believed on its checksum alone. Its MAC can be judged only
+// A TXN_TIME is believed on its checksum alone. The MAC of its frame can be judged only
 // where the frame before it ends in a good record, which is just what is missing
 // when that one record has rotted; and to be believed wrongly makes the store
 // refuse a log, not lose it.
 func (f *frameScan) search(bad uint64) (passed int, err error) {
 	first := f.config.Ring.First
 	if f.near > 0 && bad >= first {
-		if near, err := f.searchRange(bad+1, bad+min(f.near, f.config.Ring.records())); near == 0 || err != nil {
+		if near, err := f.searchRange(bad+1, bad+min(f.near, f.config.records(f.config.Ring))); near == 0 || err != nil {
 			return near, err
 		}
 	}
 	if ring, _ := f.config.at(bad); bad < first {
-		if passed, err = f.searchRange(bad+1, min(first, bad+ring.records())); err != nil {
+		if passed, err = f.searchRange(bad+1, min(first, bad+f.config.records(ring))); err != nil {
 			return passed, err
 		}
 		bad = first - 1
 	}
-	more, err := f.searchRange(bad+1, max(bad, first)+f.config.Ring.records())
+	more, err := f.searchRange(bad+1, max(bad, first)+f.config.records(f.config.Ring))
 	return passed + more, err
 }
 
@@ -336,18 +363,19 @@ func (f *frameScan) searchRange(sequence, end uint64) (passed int, err error) {
 			return passed, err
 		}
 		ring, _ := f.config.at(sequence)
-		lap := sequence / ring.records()
-		for ; len(records) > 0; records, sequence = records[RecordSize:], sequence+1 {
+		lap := sequence / f.config.records(ring)
+		for record := first(records); len(records) > 0; sequence, record = sequence+1, first(records) {
+			records = records[len(record):]
 			// The first byte alone rules most others out.
-			code := opcode(records)
-			if code == 0 || records[offVersionOp] != versionOp(code, lap) || !f.sealer.passes(sequence, records) {
+			code := opcode(record)
+			if code == 0 || record[offVersionOp] != versionOp(code, lap) || !f.sealer.passes(sequence, record) {
 				continue
 			}
 			passed++
-			if code != Commit {
+			if code != Time {
 				continue
 			}
-			watermark := binary.LittleEndian.Uint64(records[offWatermark:])
+			watermark := binary.LittleEndian.Uint64(record[offWatermark:])
 			if watermark >= sequence {
 				return passed, f.config.damage(sequence, "watermark %d, want it below the record's own sequence", watermark)
 			}

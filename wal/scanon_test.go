@@ -22,10 +22,10 @@ func (s *sample) scanOn(ring []byte, before ScanReport) (frames []Frame, report 
 // TestScanOn: two scans, of a log and of what was written to it since, find what one
 // finds, wherever the first ended; damage of the second part too.
 func TestScanOn(t *testing.T) {
-	s := newSample(t, 256, sampleGroups)
+	s := newSample(t, 32, sampleGroups)
 	_, whole, err := s.scan(s.ring.bytes)
 	must(t, err)
-	for cut := int(s.epoch.First) * RecordSize; cut <= int(s.end.Sequence+1)*RecordSize; cut += RecordSize / 2 {
+	for cut := place(s.epoch.First); cut <= place(s.end.Sequence+1); cut += RecordSize / 2 {
 		ring := make([]byte, len(s.ring.bytes))
 		copy(ring, s.ring.bytes[:cut])
 		first, before, err := s.scan(ring)
@@ -41,10 +41,10 @@ func TestScanOn(t *testing.T) {
 		if rest, again, err := s.scanOn(s.ring.bytes, report); len(rest) > 0 || again != report || err != nil {
 			t.Fatalf("nothing new: %d frames, %+v, %v", len(rest), again, err)
 		}
-		if cut%(5*RecordSize) != 0 {
+		if cut%(16*RecordSize/5) != 0 {
 			continue
 		}
-		for at := int(before.End.Sequence+1) * RecordSize; at < int(s.end.Sequence+1)*RecordSize; at += 7 {
+		for at := place(before.End.Sequence + 1); at < place(s.end.Sequence+1); at += 7 {
 			ring := slices.Clone(s.ring.bytes)
 			ring[at] ^= 0x10
 			_, want, wantErr := s.scan(ring)
@@ -59,8 +59,8 @@ func TestScanOn(t *testing.T) {
 // TestScanOnLooksNear: at the end of a long log little is read, unless a record passes
 // there.
 func TestScanOnLooksNear(t *testing.T) {
-	const records = 1 << 16
-	s := newSample(t, records, [][]int{{10}, {20}})
+	const blocks = 1 << 13
+	s := newSample(t, blocks, [][]int{{10}, {20}})
 	_, before, err := s.scan(s.ring.bytes)
 	must(t, err)
 	read := 0
@@ -72,7 +72,7 @@ func TestScanOnLooksNear(t *testing.T) {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	if read > 4*nearBytes {
-		t.Errorf("%d bytes read of a ring of %d where nothing is new", read, records*RecordSize)
+		t.Errorf("%d bytes read of a ring of %d where nothing is new", read, blocks*testBlock)
 	}
 }
 

@@ -24,7 +24,7 @@ type memory struct {
 
 var errDisk = errors.New("disk gone")
 
-func newMemory(records int) *memory { return &memory{bytes: make([]byte, records*RecordSize)} }
+func newMemory(blocks int) *memory { return &memory{bytes: make([]byte, blocks*testBlock)} }
 
 func (m *memory) Size() int64 { return int64(len(m.bytes)) }
 
@@ -62,11 +62,19 @@ func (m *memory) WriteSync(p []byte, off int64) error {
 	return nil
 }
 
-// The small geometry: blocks of 512 bytes, that is 8 records.
+// The small geometry: blocks of 512 bytes, that is 12 records and 32 bytes.
 const (
 	testBlock        = 512
 	testBlockRecords = testBlock / RecordSize
 )
+
+// place is where the record of a sequence of the first lap stands in the ring.
+func place(seq uint64) int {
+	return int(seq/testBlockRecords)*testBlock + int(seq%testBlockRecords)*RecordSize
+}
+
+// recordAt is the record of a sequence of the first lap.
+func recordAt(ring []byte, seq uint64) []byte { return ring[place(seq):place(seq+1)] }
 
 var testUUID = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 

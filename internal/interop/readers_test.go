@@ -70,6 +70,9 @@ with h5py.File(sys.argv[2], "r") as f:
         assert (run["crc32c"] > 0).all()
     for name in ("buckets/entries", "buckets/more", "values/class_6", "values/nodes", "wal", "deletion_log"):
         assert f[name].attrs["description"] and f[name].attrs["units"], name
+    block = f["wal"][0]
+    assert block["records"].dtype.names == ("version_op", "flags", "reserved", "checksum", "key_high", "key_low", "value_high", "value_low")
+    assert f["wal"].dtype.itemsize == f["config"].attrs["wal_block"] and not block["reserved"].any()
 with cidstore.open(sys.argv[2]) as store:
     frame = store.to_dataframe()
     assert [str(t) for t in frame.dtypes] == ["uint64"] * 4, frame.dtypes
