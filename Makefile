@@ -1,6 +1,7 @@
 # CIDStore: make alone lists the targets.
 
 GO ?= go
+PACKAGES ?= ./...
 
 .DEFAULT_GOAL := help
 .PHONY: help build install lint test race fuzz crash bench bench-peers test-peers cross qemu interop demo debian check man
@@ -22,14 +23,15 @@ lint: ## gofmt, go vet, staticcheck, spelling and phrases
 	$(GO) tool staticcheck ./...
 	$(GO) test ./internal/prose
 
-test: ## every test, with the foreign programs that are compared with (TESTFLAGS=-v and the like)
+test: ## every test, with the foreign programs that are compared with (TESTFLAGS=-v and the like; PACKAGES=./wal)
 	scripts/oracles
-	$(GO) test -timeout 30m $(TESTFLAGS) ./...
+	$(GO) test -timeout 30m $(TESTFLAGS) $(PACKAGES)
 
+# At its end a program of the race detector sleeps for a second: hundreds of them run.
 race: ## every test under the race detector, with the invariants of debug builds; a sample of what one goroutine searches
-	$(GO) test -timeout 30m -race -tags invariants $(TESTFLAGS) ./...
+	GORACE=atexit_sleep_ms=10 $(GO) test -timeout 30m -race -tags invariants $(TESTFLAGS) $(PACKAGES)
 
-fuzz: ## each native fuzz target for FUZZTIME, 20s by default; stops at the first failure
+fuzz: ## each native fuzz target for FUZZTIME, 20s by default, whatever fails; prints each failing input
 	scripts/fuzz
 
 crash: ## crash, fault and kill campaigns; SHORT=1: the short ones; SEEDBUG=name: with that bug, which must be caught; SEEDBUG=all

@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Setenv("TABLES", tables)
+			env.Setenv("GORACE", os.Getenv("GORACE")) // options of the race detector
 			return findSamples(env)
 		},
 		Condition: func(condition string) (bool, error) {

@@ -59,6 +59,7 @@ print("right or refused", refused["frame"] > 0, refused["get"] > 0)
 
 // TestPythonNeverReadsWrongPairs damages a closed store, nearly all of which is data.
 func TestPythonNeverReadsWrongPairs(t *testing.T) {
+	t.Parallel()
 	python := oracle.Python(t, "h5py", "numpy", "pandas")
 	places := "60"
 	if full {

@@ -105,6 +105,7 @@ func killed(t *testing.T, path string, batches int) {
 // TestPythonReadsWhatIsLeftOfAKilledWriter kills writers of the same store several
 // times. They leave epochs, halves of checkpoints and torn frames.
 func TestPythonReadsWhatIsLeftOfAKilledWriter(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("kills for some seconds")
 	}
@@ -145,6 +146,7 @@ print("read")
 
 // TestPythonReadsWhileAWriterWrites: a log that grows while it is read is not damage.
 func TestPythonReadsWhileAWriterWrites(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("writes for some seconds")
 	}
@@ -184,6 +186,7 @@ with cidstore.open(sys.argv[2]) as store:
 // TestAPinnedReaderSeesItsCommitWhileAWriterGoesOn: a reader can still read what it
 // opened after the writer has replaced all of it several times.
 func TestAPinnedReaderSeesItsCommitWhileAWriterGoesOn(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("writes for some seconds")
 	}
