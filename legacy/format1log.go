@@ -227,7 +227,7 @@ func (l *format1Log) raise(record []byte, sequence uint64) error {
 	return nil
 }
 
-// tear judges the first record that does not pass: commits behind it may say that it
+// tear judges the first record that does not pass: commits after it may say that it
 // was durable once.
 func (l *format1Log) tear(epoch, bad, frame uint64) error {
 	torn := bad > frame
