@@ -39,6 +39,29 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
+// TestConventions reads files in the form of AnnData and of NeXus, in every version of the
+// format, plain and packed: all of each is what h5py reads.
+func TestConventions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it asks foreign programs for files")
+	}
+	python := oracle.H5py(t)
+	dir := t.TempDir()
+	if _, errout, err := oracle.Run(t, 3*time.Minute, python, filepath.Join("testdata", "conventions.py"), dir); err != nil {
+		t.Fatalf("%v: %s", err, errout)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.h5"))
+	if err != nil || len(files) != 24 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, path := range files {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			wantDescription(t, path, path+".txt")
+			wantRanges(t, path)
+		})
+	}
+}
+
 // cellShares is how many runs of TestCells make up all of its cells.
 const cellShares = 61
 
