@@ -7,6 +7,7 @@ require (
 	github.com/cidstore/cidstore v0.0.0
 	github.com/cockroachdb/pebble/v2 v2.1.7
 	github.com/dgraph-io/badger/v4 v4.9.6
+	github.com/scigolib/hdf5 v0.14.0
 	go.etcd.io/bbolt v1.5.0
 	modernc.org/sqlite v1.62.0
 )
