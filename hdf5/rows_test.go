@@ -2,10 +2,12 @@ package hdf5
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -124,6 +126,55 @@ func TestUnshuffle(t *testing.T) {
 				if got := unshuffle(make([]byte, len(want)), shuffled, element); !bytes.Equal(got, want) {
 					t.Errorf("%d elements of %d bytes, and %d", n, element, rest)
 				}
+			}
+		}
+	}
+}
+
+// countingReader counts the bytes that are read.
+type countingReader struct {
+	*bytes.Reader
+	bytes atomic.Int64
+}
+
+func (r *countingReader) ReadAt(p []byte, offset int64) (int, error) {
+	r.bytes.Add(int64(len(p)))
+	return r.Reader.ReadAt(p, offset)
+}
+
+// TestRowsReadNoOthers: of chunks without filters that are tiles of the dataset, only the rows that
+// are wanted are read.
+func TestRowsReadNoOthers(t *testing.T) {
+	data := readSample(t, "tiles")
+	r := &countingReader{Reader: bytes.NewReader(data)}
+	f, err := NewReader(r, int64(len(data)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := f.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := root.Dataset("d") // 100 × 30 of u16 that count up, in chunks of 64 × 16
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, d.RowSize())
+	if err := d.ReadRows(p, 0, 1); err != nil { // and the index, once
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ start, count, most uint64 }{{70, 1, 2 * 32}, {63, 2, 2 * 2 * 32}, {0, 100, 100 * 2 * 32}} {
+		r.bytes.Store(0)
+		p := make([]byte, c.count*d.RowSize())
+		if err := d.ReadRows(p, c.start, c.count); err != nil {
+			t.Fatal(err)
+		}
+		if n := uint64(r.bytes.Load()); n > c.most {
+			t.Errorf("%d rows from %d: %d bytes read, want %d", c.count, c.start, n, c.most)
+		}
+		for i := range c.count * 30 {
+			if v := binary.LittleEndian.Uint16(p[2*i:]); uint64(v) != c.start*30+i {
+				t.Fatalf("%d rows from %d, element %d: %d", c.count, c.start, i, v)
 			}
 		}
 	}

@@ -174,6 +174,9 @@ def main(directory):
         with h5py.File(path, "w", libver=libver) as f:
             kinds(f, numpy.random.default_rng(1))
         describe.describe(path)
+    with h5py.File(os.path.join(directory, "tiles.h5"), "w", libver="latest") as f:
+        f.create_dataset("d", data=numpy.arange(3000, dtype="<u2").reshape(100, 30), chunks=(64, 16))
+    describe.describe(os.path.join(directory, "tiles.h5"))
     odd_filters(os.path.join(directory, "filters.h5"))
     for name, make in (("pytables.h5", pytables), ("netcdf4.h5", netcdf)):
         path = os.path.join(directory, name)
