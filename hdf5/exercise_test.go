@@ -67,8 +67,8 @@ func (x *exercise) step(name string, run func() error) {
 	err := run()
 	took := x.allocated() - before
 	x.worst = max(x.worst, took)
-	if limit := uint64(16*x.size + 1<<20 + 6*x.chunk); took > limit {
-		panic(fmt.Sprintf("%s allocated %d bytes, at most %d", name, took, limit))
+	if took > x.limit() {
+		panic(fmt.Sprintf("%s allocated %d bytes, at most %d", name, took, x.limit()))
 	}
 	x.note(err)
 }
@@ -151,8 +151,12 @@ func (x *exercise) dataset(d *Dataset) {
 	before := x.allocated()
 	for b, err := range d.Rows(d.Len()-count, count) {
 		x.note(err)
-		if took := x.allocated() - before; took > x.limit() && !bzip2 {
+		took := x.allocated() - before
+		if took > x.limit() && !bzip2 {
 			panic(fmt.Sprintf("a block of rows allocated %d bytes", took))
+		}
+		if !bzip2 {
+			x.worst = max(x.worst, took)
 		}
 		if b != nil && len(b.Data) <= 4096 {
 			x.step("values", func() error { return x.value(b) })

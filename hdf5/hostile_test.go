@@ -3,6 +3,7 @@ package hdf5
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cidstore/cidstore/internal/invariants"
+	"github.com/cidstore/cidstore/internal/oracle"
 )
 
 // hostileSamples are the samples that are damaged: together they have every
@@ -200,5 +202,65 @@ func TestRandomBytes(t *testing.T) {
 			}
 			return timed(damaged, true)
 		})
+	}
+}
+
+// TestMemoryByDefault reads damaged files with the default limit of chunks, in which a file may
+// declare chunks of 64 MiB: what a step allocates, all of it together, is within 16 times the file, 1 MiB
+// and three such chunks, packed, unpacked and shuffled.
+func TestMemoryByDefault(t *testing.T) {
+	worst := uint64(0)
+	for _, name := range []string{"kinds-earliest", "kinds-latest", "tiny-fixedfilter", "tiny-oldtree", "tiny-treefilter"} {
+		data := readSample(t, name)
+		values := []uint64{1 << 26, 1<<26 - 1, 1 << 25, 1 << 20, ^uint64(0)}
+		damage(t, len(values)*(len(data)-8), func(i int) time.Duration {
+			start := time.Now()
+			at, value := i%(len(data)-8), values[i/(len(data)-8)]
+			old := binary.LittleEndian.Uint64(data[at:])
+			defer binary.LittleEndian.PutUint64(data[at:], old)
+			for _, width := range []uint64{1<<32 - 1, ^uint64(0)} { // a field of 4 bytes, and of 8
+				binary.LittleEndian.PutUint64(data[at:], old&^width|value&width)
+				x := newExercise(data, defaultMaxChunkBytes, true)
+				if limit := uint64(16*len(data) + 1<<20 + 3*defaultMaxChunkBytes); x.worst > limit {
+					t.Errorf("%s: %#x at %#x: a step allocated %d bytes, at most %d", name, value, at, x.worst, limit)
+				}
+				worst = max(worst, x.worst)
+			}
+			return time.Since(start)
+		})
+	}
+	t.Logf("a step allocated at most %d bytes", worst)
+}
+
+// TestMemoryOfLargestChunk reads a row of a chunk of 64 MiB, in a file of 66 KiB, and
+// one of a chunk that is one byte larger.
+func TestMemoryOfLargestChunk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it asks a foreign program for files")
+	}
+	const program = `
+import h5py, sys
+for name, extra in (("most", 0), ("over", 1)):
+    with h5py.File(sys.argv[1] + "/" + name + ".h5", "w", libver="latest") as f:
+        f.create_dataset("d", (1,), "u1" if extra else "<u8", chunks=((64 << 20 if extra else 8 << 20) + extra,), maxshape=(None,), compression="gzip", shuffle=True)[0] = 7
+`
+	dir := t.TempDir()
+	if _, errout, err := oracle.Run(t, 3*time.Minute, oracle.H5py(t), "-c", program, dir); err != nil {
+		t.Fatalf("%v: %s", err, errout)
+	}
+	for name, chunks := range map[string]uint64{"most": 2, "over": 0} { // unpacked, and with its bytes in order
+		data, err := os.ReadFile(filepath.Join(dir, name+".h5"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := newExercise(data, defaultMaxChunkBytes, false)
+		limit := uint64(16*len(data)) + 1<<20 + chunks*defaultMaxChunkBytes
+		if x.worst > limit {
+			t.Errorf("%s: a step allocated %d bytes, at most %d", name, x.worst, limit)
+		}
+		if refused := len(x.errs) > 0 && errors.Is(x.errs[0], ErrLimit); refused != (chunks == 0) || chunks > 0 && len(x.errs) > 0 {
+			t.Errorf("%s: %v", name, x.errs)
+		}
+		t.Logf("%s: a file of %d bytes, a step allocated at most %d", name, len(data), x.worst)
 	}
 }
