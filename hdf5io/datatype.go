@@ -295,6 +295,15 @@ func checkName(name string) error {
 	return nil
 }
 
+// checkLinkName is checkName for a new link. A link with the name of one dot leads HDF5
+// programs back to its own group: they never end, or crash.
+func checkLinkName(name string) error {
+	if name == "." {
+		return fmt.Errorf("name %q, which HDF5 takes for the group itself", name)
+	}
+	return checkName(name)
+}
+
 // maxName bounds names, in bytes, so that the length of a link's name always fits
 // the one byte that we write.
 const maxName = 255

@@ -211,7 +211,7 @@ func (tx *Tx) add(path string, o *object) error {
 	if found {
 		return fmt.Errorf("%s is there already", path)
 	}
-	if err := checkName(name); err != nil {
+	if err := checkLinkName(name); err != nil {
 		return err
 	}
 	if tx.objects++; tx.objects > maxObjects {
@@ -498,6 +498,9 @@ func (tx *Tx) SetAttribute(path string, a Attribute) error {
 	}
 	if err := a.check(); err != nil {
 		return fmt.Errorf("attribute %q of %s: %w", a.Name, path, err)
+	}
+	if n := len(a.append(nil)); n > maxMessageBytes { // here its name is known
+		return fmt.Errorf("attribute %q of %s: attribute message of %d bytes, limit %d", a.Name, path, n, maxMessageBytes)
 	}
 	o, err := tx.attributeOwner(path, a.Name)
 	if err != nil {

@@ -92,6 +92,8 @@ func TestRefusedEdits(t *testing.T) {
 		"no parent":         func(tx *Tx) error { return tx.CreateGroup("/none/group") },
 		"parent is dataset": func(tx *Tx) error { return tx.CreateGroup("/wal/group") },
 		"relative path":     func(tx *Tx) error { return tx.CreateGroup("group") },
+		"name of a dot":     func(tx *Tx) error { return tx.CreateGroup("/config/.") },
+		"move to a dot":     func(tx *Tx) error { return tx.Move("/config", "/.") },
 		"empty name":        func(tx *Tx) error { return tx.CreateGroup("/config//group") },
 		"root":              func(tx *Tx) error { return tx.Remove("/") },
 		"remove nothing":    func(tx *Tx) error { return tx.Remove("/none") },

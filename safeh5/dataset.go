@@ -7,6 +7,7 @@ import (
 	"math"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
@@ -67,7 +68,7 @@ func (tx *Tx) CreateDataset(path string, spec Spec) (*Dataset, error) {
 	}
 	d, err := tx.createDataset(path, spec)
 	if err != nil {
-		return nil, tx.fail(fmt.Errorf("dataset %s: %w", path, err))
+		return nil, tx.fail(about(path, err))
 	}
 	return d, nil
 }
@@ -228,8 +229,11 @@ func (d *Dataset) grow(dims []uint64) error {
 		if d.max != nil {
 			limit = d.max[i]
 		}
-		if n < d.dims[i] || n > limit {
+		switch {
+		case n < d.dims[i] || n > limit && d.max != nil:
 			return fmt.Errorf("%v elements, want %v to %v", dims, d.dims, d.max)
+		case n > limit:
+			return fmt.Errorf("%v elements, and there are %v for good: it was made without MaxDims", dims, d.dims)
 		}
 	}
 	if err := d.inner.Resize(dims...); err != nil {
@@ -251,7 +255,15 @@ func (d *Dataset) fail(err error) error {
 	if err == nil {
 		return nil
 	}
-	return d.tx.fail(fmt.Errorf("dataset %s: %w", d.path, err))
+	return d.tx.fail(about(d.path, err))
+}
+
+// about says of which dataset err is, unless hdf5io has said it.
+func about(path string, err error) error {
+	if strings.HasPrefix(err.Error(), "dataset "+path+": ") {
+		return err
+	}
+	return fmt.Errorf("dataset %s: %w", path, err)
 }
 
 // AppendBytes appends rows along the first dimension; p is their elements as they stand in the
