@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -110,12 +111,12 @@ replaces the file, fails at once.`,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE:          func(*cobra.Command, []string) error { return usageError{errors.New("no command given")} },
-		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+		PersistentPreRunE: func(c *cobra.Command, args []string) error {
 			p.started, p.stopped = true, c.Context().Done()
 			if p.wait < 0 {
 				return usageError{fmt.Errorf("--wait: %v, want 0 or more", p.wait)}
 			}
-			return namedFiles(c)
+			return namedFiles(c, args)
 		},
 		Version: versionLine(),
 	}
@@ -137,8 +138,18 @@ replaces the file, fails at once.`,
 }
 
 // namedFiles refuses a flag for a file that is given without one, as by
-// --wal-key-file="$UNSET": it would count as not given.
-func namedFiles(c *cobra.Command) error {
+// --wal-key-file="$UNSET": it would count as not given. Arguments that name files are
+// not empty either; a KEY or VALUE may be.
+func namedFiles(c *cobra.Command, args []string) error {
+	if slices.Contains([]string{"put", "get", "del", "count"}, c.Name()) {
+		args = args[:1]
+	}
+	if slices.Contains(args, "") && !c.Hidden { // that of completion
+		return usageError{fmt.Errorf("%s: an argument is empty, want the name of a file", c.Name())}
+	}
+	if flag := c.Flag("since"); flag != nil && slices.Contains(flag.Value.(interface{ GetSlice() []string }).GetSlice(), "") {
+		return usageError{errors.New("--since: no file is named")}
+	}
 	for _, name := range []string{"wal-key-file", "resolve", "rejects", "output"} {
 		if flag := c.Flag(name); flag != nil && flag.Changed && flag.Value.String() == "" {
 			return usageError{fmt.Errorf("--%s: no file is named", name)}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 )
 
@@ -15,18 +16,29 @@ type rejectFile struct {
 	json *json.Encoder
 }
 
-// createRejects makes the file, or empties it, unless it is one that the import needs.
+// createRejects makes the file, or empties it, unless it is one that the import needs
+// or is going to make.
 func createRejects(path string, needed []string) (*rejectFile, error) {
-	if info, err := os.Stat(path); err == nil {
-		for _, name := range needed {
-			if other, err := os.Stat(name); err == nil && os.SameFile(info, other) && info.Mode().IsRegular() {
-				return nil, usageError{fmt.Errorf("--rejects: %s is also %s", path, name)}
+	_, err := os.Stat(path)
+	made := errors.Is(err, fs.ErrNotExist)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("--rejects: %w", err)
+	}
+	info, err := file.Stat()
+	for _, name := range needed {
+		if other, otherErr := os.Stat(name); err == nil && otherErr == nil && os.SameFile(info, other) && info.Mode().IsRegular() {
+			err = usageError{fmt.Errorf("--rejects: %s is also %s", path, name)}
+			if made {
+				err = errors.Join(err, os.Remove(path))
 			}
 		}
 	}
-	file, err := os.Create(path)
+	if err == nil && info.Mode().IsRegular() {
+		err = file.Truncate(0)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("--rejects: %w", err)
+		return nil, errors.Join(err, file.Close())
 	}
 	out := bufio.NewWriter(file)
 	encoder := json.NewEncoder(out)
