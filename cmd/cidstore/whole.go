@@ -47,13 +47,16 @@ func createWhole(path string, fill func(vfs.File) error) error {
 	}
 	if err == nil {
 		err = system.Rename(temporary, path)
-	} else {
-		err = errors.Join(err, system.Remove(temporary))
+	} else if removeErr := system.Remove(temporary); removeErr != nil {
+		err = errors.Join(err, removeErr)
 	}
 	if err == nil {
 		err = system.SyncDir(filepath.Dir(path))
 	}
-	return errors.Join(err, file.Close())
+	if closeErr := file.Close(); closeErr != nil {
+		err = errors.Join(err, closeErr)
+	}
+	return err // alone, where nothing else failed: a signal has its exit code
 }
 
 // errInTheMaking: another process makes the same file now.
