@@ -35,9 +35,12 @@ func Open(path string, options *Options) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	if path == "" {
+		return nil, errors.New("open: the file has no name")
+	}
 	f, err := open(path, o)
 	if errors.Is(err, fs.ErrNotExist) && !o.ReadOnly {
-		if err = create(path, o); err == nil {
+		if err = create(vfs.Target(o.FS, path), o); err == nil {
 			f, err = open(path, o)
 		}
 	}

@@ -454,6 +454,35 @@ func TestLeftover(t *testing.T) {
 	}
 }
 
+// TestMadeWhereALinkLeads: a new file is made where symbolic links to nothing lead, and the
+// link stays. An empty name makes nothing.
+func TestMadeWhereALinkLeads(t *testing.T) {
+	dir := t.TempDir()
+	link, target := filepath.Join(dir, "link.h5"), filepath.Join(dir, "there", "real.h5")
+	if err := os.Mkdir(filepath.Dir(target), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join("there", "real.h5"), link); err != nil {
+		t.Skip(err)
+	}
+	if err := stepTo(opened(t, link, small()), 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode().Type() != fs.ModeSymlink {
+		t.Errorf("the link has become %v: %v", info.Mode(), err)
+	}
+	if info, err := os.Lstat(target); err != nil || !info.Mode().IsRegular() {
+		t.Errorf("what it leads to: %v", err)
+	}
+	t.Chdir(dir)
+	if _, err := Open("", nil); err == nil || !strings.Contains(err.Error(), "has no name") {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(newSuffix); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("left over: %v", err)
+	}
+}
+
 // halves cannot be an enum.
 type halves float32
 
