@@ -125,7 +125,7 @@ replaces the file, fails at once.`,
 	root.Flags().Bool("version", false, "print the version of cidstore")
 	flags := root.PersistentFlags()
 	flags.BoolVar(&p.json, "json", false, "print results as JSON, one object a line")
-	flags.BoolVarP(&p.quiet, "quiet", "q", false, "no progress and no messages, errors alone")
+	flags.BoolVarP(&p.quiet, "quiet", "q", false, "no progress and no messages; results and errors are printed")
 	flags.StringVar(&p.keyFile, "wal-key-file", "", "`file` whose bytes, all of them, are the secret of the log's HMAC chain")
 	flags.BoolVar(&p.allowUnsafeFS, "allow-unsafe-fs", false, "write on network and unknown file systems too, which may lose data")
 	flags.DurationVar(&p.wait, "wait", defaultWait, "how long to wait for a STORE that another process has locked, as 500ms or 1m; 0 fails at once")
