@@ -45,15 +45,18 @@ func (r *CheckReport) add(err error) {
 // Check reads everything of the present root and the log, and verifies every
 // checksum and every invariant: the HDF5 objects and their indexes, that each
 // byte is used once or free once, the directory, buckets, sets, counts and the
-// log's chain. It repairs nothing, blocks nobody, and may run beside writers. The
-// report is never nil; the error is nil only if there is no defect, else it
-// matches ErrCorrupt and wraps the first.
+// log's chain. It repairs nothing, blocks nobody, and may run beside writers. It stops
+// when ctx is done, or the store is closed (ErrClosed). The report is never nil; the
+// error is nil only if there is no defect, else it matches ErrCorrupt and wraps the
+// first.
 func (s *Store) Check(ctx context.Context) (*CheckReport, error) { return s.check(ctx, noProgress) }
 
-// check is Check that tells about how many bytes of how many are checked: the buckets that
-// are done stand for their part of all, as their hashes do.
+// check is Check that reports about how many bytes of how many are checked: the buckets
+// that are done stand for their part of all, as their hashes do.
 func (s *Store) check(ctx context.Context, progress func(done, total int64)) (*CheckReport, error) {
 	report := new(CheckReport)
+	ctx, cancel := s.during(ctx)
+	defer cancel()
 	v, err := s.Snapshot()
 	if err != nil {
 		return report, err
@@ -78,7 +81,7 @@ func (s *Store) check(ctx context.Context, progress func(done, total int64)) (*C
 		report.add(err)
 	}
 	if err := ctx.Err(); err != nil {
-		return report, err
+		return report, s.ended(err)
 	}
 	if report.DefectCount == 0 {
 		return report, nil

@@ -131,3 +131,49 @@ func TestPoisonedStoreReads(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestCloseEndsCheck: Close waits for no Check to read all of the store: it ends soon, and
+// says that the store is closed.
+func TestCloseEndsCheck(t *testing.T) {
+	hook := &readHook{FS: crashfs.New(crashfs.Options{FileLimit: 8 << 20})}
+	s, err := Open(crashPath, smallOptions(hook))
+	mustDo(t, err)
+	for i := range uint64(50) {
+		mustDo(t, s.Insert(FromUint64(i), FromUint64(i)))
+	}
+	mustDo(t, s.Checkpoint(t.Context()))
+	closed := make(chan error, 1)
+	hook.read = func() {
+		go func() { closed <- s.Close() }()
+		<-s.life.Done()
+	}
+	report, err := s.Check(t.Context())
+	if !errors.Is(err, ErrClosed) || report.Groups != 0 {
+		t.Errorf("%d groups, %v, want none: Close came at the first read", report.Groups, err)
+	}
+	mustDo(t, <-closed)
+}
+
+// readHook calls read at the next read of a file, once.
+type readHook struct {
+	vfs.FS
+	read func()
+}
+
+type readHookFile struct {
+	vfs.File
+	fs *readHook
+}
+
+func (h *readHook) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := h.FS.OpenFile(name, flag, perm)
+	return &readHookFile{f, h}, err
+}
+
+func (f *readHookFile) ReadAt(p []byte, off int64) (int, error) {
+	if read := f.fs.read; read != nil {
+		f.fs.read = nil
+		read()
+	}
+	return f.File.ReadAt(p, off)
+}
