@@ -307,6 +307,9 @@ func (c *collection) finish(ctx context.Context) error {
 			c.stats.Deletions = left
 		}
 		for _, id := range c.orphans { // a commit each: one that is damaged stops no other
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			dropped := false
 			err := s.change(func(m *merge) (err error) { dropped, err = dropOrphan(m, id); return err })
 			switch {

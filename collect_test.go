@@ -192,6 +192,35 @@ func TestOrphans(t *testing.T) {
 	}
 }
 
+// TestOrphansCancelled: orphans are freed a commit each, and a collection whose context is
+// done meanwhile leaves the others to the next one.
+func TestOrphansCancelled(t *testing.T) {
+	s, _ := deletedSets(t, &Options{GCInterval: -1}, 0)
+	const orphans = 20
+	mustDo(t, s.exclusively(func() error {
+		return s.change(func(m *merge) (err error) {
+			for k := range uint64(orphans) {
+				set := m.sets.Empty(FromUint64(1<<32 + k))
+				for v := range uint64(5) {
+					err = errors.Join(err, set.Add(FromUint64(v)))
+				}
+				_, saved := m.sets.Save(set)
+				err = errors.Join(err, saved)
+			}
+			return err
+		})
+	}))
+	stats, err := s.collect(untilCommit{t.Context(), s, s.state.Load().view.Commit()}, collection{sets: scannedSets})
+	if !errors.Is(err, context.Canceled) || stats.Orphans != 1 {
+		t.Errorf("%+v, %v, want one orphan", stats, err)
+	}
+	if stats, err := s.RunGCOnce(t.Context()); err != nil || stats.Orphans != orphans-1 {
+		t.Errorf("%+v, %v, want the others", stats, err)
+	}
+	mustCheck(t, s)
+	mustDo(t, s.Close())
+}
+
 // TestCollectionCancelled: a collection whose context is done has no effect, or a whole
 // step's, and says so; one of a store that is being closed returns ErrClosed, and Close
 // does not wait for the rest of it.
