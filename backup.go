@@ -22,6 +22,11 @@ type BackupOptions struct {
 	// the store: the paths of a full backup, as Backup has made it and unchanged since, and of
 	// the increments upon it, in order. RestoreSeries wants these files, then the increment.
 	Since []string
+	// Compact makes the copy as short as it can be, by moving its data together, which
+	// takes as long as to write them once more. Else everything is where the store has it,
+	// gaps included, so that an increment since then is short; the first one since a compact
+	// copy holds all that has another place there. An increment, and a stream, cannot be compact.
+	Compact bool
 	// Progress is told how many bytes of how many are copied, or, for an increment,
 	// compared. Backup calls it, and waits for it.
 	Progress func(done, total int64)
@@ -45,7 +50,7 @@ func noProgress(int64, int64) {}
 // everything acknowledged before the call, and of what comes later whole batches.
 // The copy is a store by itself, verified before it gets its name; an existing
 // file at path is an error, an empty one too. It has the access of the store as
-// Restore says, and the length of its file.
+// Restore says, and the length of its file, unless BackupOptions.Compact is set.
 func (s *Store) Backup(ctx context.Context, path string) error {
 	return s.BackupWith(ctx, path, nil)
 }
@@ -56,6 +61,9 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 // Since are not backups of this store that follow each other it is ErrBackupSeries.
 func (s *Store) BackupWith(ctx context.Context, path string, options *BackupOptions) error {
 	o := options.withDefaults()
+	if o.Compact && len(o.Since) > 0 {
+		return invalidf("backup: an increment that is compact")
+	}
 	v, err := s.beginBackup(ctx)
 	if err != nil {
 		return err
@@ -67,6 +75,7 @@ func (s *Store) BackupWith(ctx context.Context, path string, options *BackupOpti
 		return fmt.Errorf("backup: %s: %w", path, fs.ErrExist)
 	}
 	opts := v.copyOptions()
+	opts.keepPlaces = !o.Compact
 	temporary := func() (file vfs.File, err error) {
 		err = v.guard(func() (err error) { // Close waits, and takes s.vfile away after that
 			file, err = newTemporary(path, s.vfile, &opts)
@@ -81,7 +90,13 @@ func (s *Store) BackupWith(ctx context.Context, path string, options *BackupOpti
 		err = v.makeIncrement(ctx, path, temporary, &o)
 	} else {
 		fill := func(dst vfs.File) error { return v.copyTo(ctx, dst, o.Progress) }
-		err = makeWhole(ctx, path, temporary, opts, fill, v.replayInto)
+		err = makeWhole(ctx, path, temporary, opts, fill, func(dst *Store) error {
+			err := v.replayInto(dst)
+			if err == nil && o.Compact {
+				err = dst.Shrink(ctx)
+			}
+			return err
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("backup to %s: %w", path, ofStore(err))
@@ -95,6 +110,9 @@ func (s *Store) BackupWith(ctx context.Context, path string, options *BackupOpti
 // VerifyBackup, or RestoreFrom. What was not yet in the tree when it began is copied in memory.
 func (s *Store) BackupTo(ctx context.Context, w io.Writer, options *BackupOptions) error {
 	o := options.withDefaults()
+	if o.Compact { // what is moved would have to be in memory
+		return invalidf("backup: a stream that is compact")
+	}
 	v, err := s.beginBackup(ctx)
 	if err != nil {
 		return err

@@ -34,6 +34,18 @@ func TestCrashBackup(t *testing.T) {
 		func(c *scenario, disk *crashfs.FS) error { return c.holds(disk, backupPath, batchesCopied) })
 }
 
+// TestCrashCompactBackup is TestCrashBackup with a compact copy.
+func TestCrashCompactBackup(t *testing.T) {
+	crashCopy(t, backupPath, func(*scenario) {},
+		func(c *scenario) error {
+			return c.store.BackupWith(c.t.Context(), backupPath, &BackupOptions{Compact: true})
+		},
+		func(c *scenario) error {
+			return RestoreWith(c.t.Context(), backupPath, crashPath, c.options(c.fs))
+		},
+		func(c *scenario, disk *crashfs.FS) error { return c.holds(disk, backupPath, batchesCopied) })
+}
+
 // TestCrashIncrement is TestCrashBackup with an increment, since a full backup and
 // another one, and a restore of all three.
 func TestCrashIncrement(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -362,7 +363,7 @@ func TestForgedIncrement(t *testing.T) {
 }
 
 // TestFaultIncrement lets each call that changes or syncs something fail once while an
-// increment is made and restored: the error is told, nothing is left, and the same
+// increment is made and restored, and while a compact copy is made: the error is told, nothing is left, and the same
 // succeeds after that.
 func TestFaultIncrement(t *testing.T) {
 	c := newScenario(t, 6, noQuarantine)
@@ -384,6 +385,15 @@ func TestFaultIncrement(t *testing.T) {
 				return err
 			}
 			return errors.Join(s.BackupWith(t.Context(), incrementPath(1), &BackupOptions{Since: paths}), s.Close())
+		},
+		"db/compact.h5": func(c *scenario, disk vfs.FS) error {
+			o := c.options(disk)
+			o.ReadOnly = true
+			s, err := Open(crashPath, o)
+			if err != nil {
+				return err
+			}
+			return errors.Join(s.BackupWith(t.Context(), "db/compact.h5", &BackupOptions{Compact: true}), s.Close())
 		},
 		restoredPath: func(c *scenario, disk vfs.FS) error {
 			return RestoreSeries(t.Context(), paths, restoredPath, c.options(disk), nil)
@@ -636,4 +646,66 @@ func TestIncrementSinceTheStore(t *testing.T) {
 		t.Errorf("there is a file: %v", err)
 	}
 	c.close()
+}
+
+// TestCompactBackup: a compact copy of a store in use is about as short as one can be, the
+// other as long as the store's file; both have everything, and increments fit to both.
+func TestCompactBackup(t *testing.T) {
+	dir := t.TempDir()
+	in := func(format string, args ...any) string { return filepath.Join(dir, fmt.Sprintf(format, args...)) }
+	s, err := Open(in("s.h5"), &Options{GCInterval: -1})
+	mustDo(t, err)
+	defer s.Close()
+	var b Batch
+	for i := range uint64(20_000) {
+		b.Insert(FromUint64(i), FromUint64(i*i))
+	}
+	mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+	space, err := s.Space()
+	mustDo(t, err)
+	sizes := map[bool]int64{}
+	for _, compact := range []bool{false, true} {
+		full, increment, restored := in("full-%t.h5", compact), in("increment-%t", compact), in("restored-%t.h5", compact)
+		mustDo(t, s.BackupWith(t.Context(), full, &BackupOptions{Compact: compact}),
+			s.Insert(FromString("dog"), FromUint64(uint64(len(sizes)))),
+			s.BackupWith(t.Context(), increment, &BackupOptions{Since: []string{full}}),
+			RestoreSeries(t.Context(), []string{full, increment}, restored, nil, nil))
+		info, err := os.Stat(full)
+		mustDo(t, err)
+		sizes[compact] = info.Size()
+		r, err := Open(restored, &Options{ReadOnly: true})
+		mustDo(t, err)
+		want, err := printOf(s)
+		mustDo(t, err)
+		if got, err := printOf(r); err != nil || got != want {
+			t.Errorf("compact %t: %d pairs, want %d: %v", compact, got.pairs, want.pairs, err)
+		}
+		mustDo(t, r.Close())
+	}
+	if most := space.Live*13/10 + 256<<10; sizes[true] > most || sizes[false] < 2*sizes[true] {
+		t.Errorf("%d bytes compact, want at most %d; %d as it is", sizes[true], most, sizes[false])
+	}
+	t.Logf("%d bytes live, %d of the file; a copy of %d, compact %d", space.Live, space.File, sizes[false], sizes[true])
+	for name, err := range map[string]error{
+		"increment": s.BackupWith(t.Context(), in("x"), &BackupOptions{Compact: true, Since: []string{in("full-true.h5")}}),
+		"stream":    s.BackupTo(t.Context(), io.Discard, &BackupOptions{Compact: true}),
+	} {
+		if err == nil || !strings.Contains(err.Error(), name+" that is compact") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	o := &BackupOptions{Compact: true, Progress: func(done, total int64) {
+		if done == total { // the copy is whole, and not yet compact
+			cancel()
+		}
+	}}
+	if err := s.BackupWith(cancelled, in("cancelled.h5"), o); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	for _, path := range []string{in("cancelled.h5"), temporaryName(in("cancelled.h5"))} {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left: %v", path, err)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 
 	"github.com/cidstore/cidstore"
@@ -36,12 +37,19 @@ further --since, in order. To restore the increment those files are needed too:
   cidstore backup words.h5 tuesday --since full.h5 --since monday
   cidstore restore full.h5 monday tuesday words.h5
 
+The copy is as long as the file of the store, gaps included, so that increments since then
+are short. With --compact its data are moved together, as by shrink; the first increment
+since such a copy holds all that has another place there.
+
 The COPY - is standard output. The copy is verified before its first byte is
 written; verify what has arrived by cidstore restore --verify, or restore it at once:
 
   cidstore backup words.h5 - | ssh elsewhere cidstore restore - words.h5`,
 		Args: arguments(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
+			if options.Compact && (len(options.Since) > 0 || args[1] == inStream) {
+				return usageError{errors.New("--compact: want a full backup in a file, without --since")}
+			}
 			shown := p.copyProgress("copy", asJSON)
 			options.Progress = shown.update
 			err := p.withStore(args[0], reading, func(s *cidstore.Store) error {
@@ -58,6 +66,7 @@ written; verify what has arrived by cidstore restore --verify, or restore it at 
 		},
 	}
 	c.Flags().StringArrayVar(&options.Since, "since", nil, "make an increment since the backup in this `file`; again for each increment that follows it")
+	c.Flags().BoolVar(&options.Compact, "compact", false, "move the data of the copy together, so that it is short")
 	progressFlag(c, &asJSON)
 	return c
 }
