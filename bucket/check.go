@@ -77,7 +77,7 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 	c.items = slices.Grow(c.items[:0], len(later)+int(s.Entries))[:len(later)] // merging moves items down only
 	for i := range s.Buckets() {
 		var x part
-		if err := t.bucket(&x, id, pg, p, i, true); err != nil {
+		if err := t.bucket(&x, id, pg, p, i); err != nil {
 			c.add(err)
 			continue
 		}
@@ -159,7 +159,7 @@ func (c *Checker) unused(id uint32, s *State) {
 		if err != nil {
 			c.add(fmt.Errorf("row of %s: %w", groupName(id), err))
 		} else if !allZero(p) {
-			c.add(corrupt.Errorf("row of "+groupName(id), at, "unused slots are not zero"))
+			c.add(corrupt.Errorf("row of "+groupName(id), at, "unused entries or more rows are not zero"))
 		}
 		at += int64(size)
 	}
@@ -170,8 +170,14 @@ func (c *Checker) unused(id uint32, s *State) {
 // this index, and the space of a row belongs to it.
 func (c *Checker) Finish() {
 	for id := range c.rows {
-		if used, err := c.t.used(uint32(id)); !c.broken && (used || err != nil) && !c.rows[id].checked {
+		if c.broken || c.rows[id].checked {
+			continue
+		}
+		switch pg, err := c.t.used(uint32(id)); {
+		case err != nil:
 			c.add(corrupt.Errorf(groupName(uint32(id)), -1, "it has a page, but no directory pointer"))
+		case pg != nil:
+			c.add(corrupt.Errorf(groupName(uint32(id)), pg.Offset(), "it has a page, but no directory pointer"))
 		}
 	}
 	for i := range c.t.runs {
@@ -256,7 +262,7 @@ func (c *Checker) slot(i, number int) {
 	t, r := c.t, &c.t.runs[i]
 	c.guarded(r.name(), func() {
 		var x part
-		if err := t.slot(&x, r, number, true); err != nil {
+		if err := t.slot(&x, r, number, again); err != nil {
 			c.add(err)
 			return
 		}

@@ -51,7 +51,7 @@
 //	B7  The live count of a run is the number of its entries that count; the
 //	    commit that makes it zero removes the run.
 //	B8  More rows are numbered in the order of their entries without gaps, and
-//	    slots and more rows of a row that are not used are zero.
+//	    entries and more rows of a row that are not used are zero.
 //
 // What was verified is marked, on the pages and runs that Views share, so that it
 // is verified once. That a key is absent is trusted because the tags were verified.

@@ -225,7 +225,7 @@ func (t *Table) mark(f *filter, g *region, number int, r *run, low, high uint64)
 			continue
 		}
 		var x part
-		if err := t.slot(&x, r, i, false); err != nil || x.trust == isBad {
+		if err := t.slot(&x, r, i, ifAlways); err != nil || x.trust == isBad {
 			return false
 		}
 		prefix := r.base>>r.shift + uint64(i)

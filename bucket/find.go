@@ -117,7 +117,7 @@ func (t *Table) findInRun(r *run, hash uint64, key keys.E) (Entry, bool, error) 
 		return Entry{}, false, err
 	}
 	if !r.marked(number) || t.verify == Always {
-		if err := t.slot(&x, r, number, true); err != nil {
+		if err := t.slot(&x, r, number, again); err != nil {
 			return Entry{}, false, err
 		}
 		if x.trust == isBad {
@@ -130,7 +130,7 @@ func (t *Table) findInRun(r *run, hash uint64, key keys.E) (Entry, bool, error) 
 		return Entry{}, false, nil
 	}
 	if x.entries == nil {
-		if err := t.slot(&x, r, number, false); err != nil {
+		if err := t.slot(&x, r, number, ifAlways); err != nil {
 			return Entry{}, false, err
 		}
 	}
@@ -146,7 +146,7 @@ func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, w *inRow, key keys
 	}
 	var x part
 	if t.verify == Always {
-		if err := t.bucket(&x, id, pg, p, w.number, true); err != nil {
+		if err := t.bucket(&x, id, pg, p, w.number); err != nil {
 			return Entry{}, false, err
 		}
 		if x.trust == isBad {

@@ -65,7 +65,7 @@ func (t *Table) mendedEntries(r *run) (entries []byte, mended uint64, err error)
 	}
 	for number := range int(r.slots) {
 		var x part
-		if err := t.slot(&x, r, number, true); err != nil {
+		if err := t.slot(&x, r, number, again); err != nil {
 			return nil, 0, err
 		}
 		if x.trust == isBad {

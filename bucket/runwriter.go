@@ -157,7 +157,7 @@ func (t *Table) rank(r *run, hash uint64) (int, error) {
 		return s.first, nil
 	}
 	var x part
-	if err := t.slot(&x, r, i, false); err != nil {
+	if err := t.slot(&x, r, i, ifAlways); err != nil {
 		return 0, err
 	}
 	n := s.first + lowerTag(x.tags, x.count, r.tag(hash))

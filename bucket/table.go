@@ -153,13 +153,13 @@ func (t *Table) Fullest(id uint32) (most int, err error) {
 // those of buckets.
 const judgedPage = hdf5io.PageMarks - 1
 
-// used reports whether a group id below groups has a page.
-func (t *Table) used(id uint32) (bool, error) {
+// used returns the page of a group id below groups, or nil if the id is not in use.
+func (t *Table) used(id uint32) (*hdf5io.Page, error) {
 	pg, err := t.states.Page(uint64(id))
 	if err != nil {
-		return false, fmt.Errorf("%s: %w", groupName(id), err)
+		return nil, fmt.Errorf("%s: %w", groupName(id), err)
 	}
-	return pg != nil, nil
+	return pg, nil
 }
 
 // page returns the page of a group, its checksum and its contents verified.
@@ -193,11 +193,9 @@ func (t *Table) page(id uint32) (*hdf5io.Page, page, error) {
 	return pg, p, nil
 }
 
-// bucket makes x a bucket of a group. The bucket is verified at first touch; if
-// again is set or the Table always verifies, it is verified now.
-func (t *Table) bucket(x *part, id uint32, pg *hdf5io.Page, p page, number int, again bool) error {
-	err := t.unjudged(x, id, p, number)
-	if err != nil || pg.Marked(number) && !again && t.verify != Always {
+// bucket makes x a bucket of a group, and verifies it.
+func (t *Table) bucket(x *part, id uint32, pg *hdf5io.Page, p page, number int) error {
+	if err := t.unjudged(x, id, p, number); err != nil {
 		return err
 	}
 	if t.judge(x) {
@@ -215,8 +213,17 @@ func (t *Table) unjudged(x *part, id uint32, p page, number int) error {
 	return t.load(x, p.span(number), entries, mores)
 }
 
-// slot makes x a slot of a run.
-func (t *Table) slot(x *part, r *run, number int, again bool) error {
+// recheck says when a slot that was verified before is verified again.
+type recheck bool
+
+const (
+	ifAlways recheck = false // if the Table verifies always
+	again    recheck = true
+)
+
+// slot makes x a slot of a run, and verifies it if that was not done before, or as
+// when says.
+func (t *Table) slot(x *part, r *run, number int, when recheck) error {
 	x.owner, x.number = owner{runID, r.number}, number
 	s := r.span(number)
 	if x.tags == nil {
@@ -225,7 +232,7 @@ func (t *Table) slot(x *part, r *run, number int, again bool) error {
 		}
 	}
 	err := t.load(x, s, r.entriesAt, r.moresAt)
-	if err != nil || r.marked(number) && !again && t.verify != Always {
+	if err != nil || r.marked(number) && when != again && t.verify != Always {
 		return err
 	}
 	if t.judge(x) {
@@ -293,7 +300,7 @@ func (t *Table) rowItems(dst []Item, id uint32, pg *hdf5io.Page, p page) ([]Item
 	start := len(dst)
 	for i := range 1 << p.bits() {
 		var x part
-		err := t.bucket(&x, id, pg, p, i, true)
+		err := t.bucket(&x, id, pg, p, i)
 		if err == nil {
 			shared := uint(p.depth() + p.bits())
 			low := p.prefix()
@@ -367,7 +374,7 @@ func (t *Table) runItems(dst []Item, doubts []hashes, r *run, low, high uint64) 
 		from := r.base + uint64(i)<<r.shift
 		to := from + (^uint64(0) >> (64 - r.shift))
 		var x part
-		err := t.slot(&x, r, i, true)
+		err := t.slot(&x, r, i, again)
 		if err == nil {
 			dst, err = t.decode(dst, &x, from, to, start)
 		}

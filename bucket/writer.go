@@ -173,7 +173,7 @@ func (w *Writer) chunksOf(id uint32) (entries, mores int, err error) {
 	if uint64(id) >= w.base.groups {
 		return 0, 0, nil
 	}
-	if used, err := w.base.used(id); err != nil || !used {
+	if used, err := w.base.used(id); err != nil || used == nil {
 		return 0, 0, err
 	}
 	_, p, err := w.base.page(id)

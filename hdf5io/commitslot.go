@@ -7,7 +7,7 @@ import (
 	"github.com/cidstore/cidstore/internal/crc32c"
 )
 
-// A commit slot: one of the two pages that say which root is the file's.
+// A commit slot: one of the two blocks that say which root is the file's.
 // Little-endian.
 // FORMAT.md: commit slot
 //
@@ -73,8 +73,7 @@ type commitSlot struct {
 	payload                       []byte
 }
 
-// append encodes the complete page of the slot. len(s.payload) is at most
-// MaxPayload.
+// append encodes the slot. len(s.payload) is at most MaxPayload.
 func (s *commitSlot) append(dst []byte) []byte {
 	start := len(dst)
 	dst = append(dst, make([]byte, slotSize)...)
@@ -102,7 +101,7 @@ func (s *commitSlot) append(dst []byte) []byte {
 	return dst
 }
 
-// parseSlot reads the slot page at the start of p, which lies at offset in the
+// parseSlot reads the slot at the start of p, which lies at offset in the
 // file. An undamaged slot of another version is ErrVersion.
 func parseSlot(p []byte, offset int64) (*commitSlot, error) {
 	bad := func(at int64, format string, args ...any) (*commitSlot, error) {

@@ -6,7 +6,7 @@
 //
 //	extent   a range of the file, at a multiple of 64 bytes and padded to one
 //	root     the header of the group / and all that is reached from it; numbered by its commit
-//	slot     one of the two pages that name a root and how to verify it
+//	slot     one of two blocks of 4,096 bytes that name a root and how to verify it
 //	View     one root in memory: its tree of headers, and its chunk maps
 //	Tx       the one write transaction
 //	page     a chunk of a mapped dataset, verified by the chunk map

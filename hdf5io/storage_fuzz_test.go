@@ -161,7 +161,7 @@ func sealedStructures(t testing.TB, image []byte) []sealedRange {
 	return out
 }
 
-// FuzzSlotPair: a slot page is refused or encodes to itself; of two, the valid one
+// FuzzSlotPair: a slot is refused or encodes to itself; of two, the valid one
 // with the higher generation is the newest.
 func FuzzSlotPair(f *testing.F) {
 	image := smallImage(f)

@@ -44,9 +44,6 @@ type Pin uint8
 // Commit is the number of the root, from 1.
 func (v *View) Commit() uint64 { return v.slot.commit }
 
-// Generation is the number of the slot that first named the root.
-func (v *View) Generation() uint64 { return v.slot.generation }
-
 // Payload returns the bytes that were given to Commit. They must not be changed.
 func (v *View) Payload() []byte { return v.slot.payload }
 
