@@ -280,7 +280,7 @@ func (s *Store) gauges(m *Metrics, r reader) {
 	m.FileBytes = uint64(r.view.EndOfFile())
 	if !s.opts.ReadOnly {
 		space := s.file.Space()
-		m.FileBytes, m.FreeBytes = uint64(space.Size), uint64(space.Free+space.Shards)
+		m.FileBytes, m.FreeBytes = uint64(space.Size), uint64(space.Free+space.Fragments)
 		m.LimboBytes, m.PinnedBytes, m.OldestPin = uint64(space.Limbo), uint64(space.Pinned), space.OldestPin
 	}
 	m.WALBytes, m.LastApplied, m.Watermark = rec.walSize, rec.lastApplied, rec.watermark

@@ -22,7 +22,7 @@ const (
 // liveBytes is what the file holds, apart from free space and the log.
 func (s *Store) liveBytes() int64 {
 	p := s.file.Space()
-	live := p.Size - p.Free - p.Shards - p.Limbo - p.Pinned
+	live := p.Size - p.Free - p.Fragments - p.Limbo - p.Pinned
 	if st := s.state.Load(); st != nil {
 		live -= int64(st.view.record.walSize + st.view.record.oldSize)
 	}

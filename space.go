@@ -54,7 +54,7 @@ func (s *Store) Space() (Space, error) {
 	}
 	out := Space{
 		File: space.Size, Log: int64(r.walSize + r.oldSize),
-		Free: space.Free + space.Shards, Limbo: space.Limbo, Pinned: space.Pinned,
+		Free: space.Free + space.Fragments, Limbo: space.Limbo, Pinned: space.Pinned,
 		Commit: v.view.Commit(), OldestPin: min(space.OldestPin, v.view.Commit()),
 	}
 	out.Live = max(out.File-out.Log-out.Free-out.Limbo-out.Pinned, 0)

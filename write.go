@@ -288,7 +288,7 @@ func (s *Store) cover(deletes bool) error {
 	// What deletes write, entries of runs and shorter rows, fits into gaps too short to
 	// count as free. A checkpoint that finds none leaves them to the log, which has room
 	// for what it takes.
-	if space := s.file.Space(); deletes && errors.Is(err, ErrNoSpace) && space.Free+space.Shards >= slices*s.smallestSlice() {
+	if space := s.file.Space(); deletes && errors.Is(err, ErrNoSpace) && space.Free+space.Fragments >= slices*s.smallestSlice() {
 		return nil
 	}
 	return s.writeFailed(fmt.Errorf("write: %w", err))

@@ -43,11 +43,11 @@ type limboBatch struct {
 
 // Space says how the bytes of the file are used, as the writer sees it.
 type Space struct {
-	Size   int64 // of the file
-	Free   int64 // usable by the next Tx without growth: extents of 16 KiB and more
-	Shards int64 // free, but in shorter extents
-	Limbo  int64 // freed, waiting for the older slot or the quarantine
-	Pinned int64 // freed, held by readers of old roots
+	Size      int64 // of the file
+	Free      int64 // usable by the next Tx without growth: extents of 16 KiB and more
+	Fragments int64 // free, but in shorter extents
+	Limbo     int64 // freed, waiting for the older slot or the quarantine
+	Pinned    int64 // freed, held by readers of old roots
 
 	OldestPin uint64 // commit of the oldest pinned View or root; the newest if none is older
 }
@@ -61,7 +61,7 @@ func (f *File) Space() Space {
 	out := Space{
 		Size:      int64(s.size),
 		Free:      int64(s.pool.usable),
-		Shards:    int64(s.pool.bytes - s.pool.usable),
+		Fragments: int64(s.pool.bytes - s.pool.usable),
 		OldestPin: oldest,
 	}
 	for _, b := range s.limbo {
@@ -122,7 +122,7 @@ func (v *View) Space() (Space, error) {
 	for _, e := range free.free {
 		out.Free += int64(e.usable())
 	}
-	out.Shards = all - out.Free
+	out.Fragments = all - out.Free
 	return out, nil
 }
 

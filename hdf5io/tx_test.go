@@ -136,7 +136,7 @@ func TestRefusedEdits(t *testing.T) {
 		if _, err := tx.Commit(nil); err == nil {
 			t.Errorf("%s: committed after Abort", name)
 		}
-		if after := f.Space(); after.Free+after.Shards != before.Free+before.Shards+after.Size-before.Size {
+		if after := f.Space(); after.Free+after.Fragments != before.Free+before.Fragments+after.Size-before.Size {
 			t.Errorf("%s: space %+v, before %+v", name, after, before)
 		}
 	}
