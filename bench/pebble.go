@@ -10,7 +10,7 @@ import (
 
 // Pebble holds key||value, without a value. Its settings:
 //   - Split after 16 bytes, Bloom filters of ten bits on every level: a lookup is a
-//     prefix, and the filters work on the key alone.
+//     prefix, and the filters work only on the key.
 //   - A quarter of the memory for memtables, four of them, the rest for the cache.
 //   - L0CompactionThreshold, L0StopWritesThreshold and LBaseMaxBytes as CockroachDB
 //     sets them; one or two compactions at a time, for two cores.

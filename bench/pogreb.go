@@ -15,7 +15,7 @@ import (
 // pogreb holds, for each key, its values one after another, sorted. A change reads
 // the set, merges, and writes it, once for each key of a batch. Its settings:
 //   - One Sync for each batch; it has no batches, so that a batch is not atomic.
-//     (Sync reaches the newest of its segments alone. They hold 4 GiB.)
+//     (Sync reaches only the newest of its segments, which hold 4 GiB each.)
 //   - Single pairs of several writers go through a group, to share that Sync.
 //   - Compaction in the background every ten seconds.
 //

@@ -166,8 +166,8 @@ func (c *Checker) unused(id uint32, s *State) {
 }
 
 // Finish checks the runs, and that the HDF5 index names the chunks of the groups
-// that were checked, and no others, where they lie. Other tools read them through
-// this index, and the space of a row belongs to it.
+// that were checked, and no others, where they lie. Other tools read the chunks
+// through this index, and what it names counts as used space.
 func (c *Checker) Finish() {
 	for id := range c.rows {
 		if c.broken || c.rows[id].checked {

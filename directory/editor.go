@@ -10,7 +10,7 @@ import (
 type Editor struct {
 	depth  int
 	pages  []page
-	owned  []bool // the page belongs to this editor alone and may be changed
+	owned  []bool // the page belongs only to this editor and may be changed
 	stored stored
 	limits Limits
 	err    error // of the first call that was not possible; Store returns it

@@ -13,7 +13,7 @@ type Attribute struct {
 	Name string // 1 to 255 bytes of UTF-8 without NUL
 	Type Datatype
 	Dims []uint64 // up to 4; nil: one element ("scalar")
-	Data []byte   // the elements as they stand in the file, together under 64 KiB
+	Data []byte   // the elements as they are in the file, together under 64 KiB
 }
 
 // Text is an attribute of UTF-8 text.

@@ -12,12 +12,12 @@ import (
 
 // The index of a chunked dataset is a version-2 B-tree (HDF5 spec III.A.2): a
 // header that names the root, and nodes of one size. It is a B-tree and not a
-// B+tree: a record stands once, in a leaf or in an internal node, where it
-// separates two children. Nothing points back or sideways, so nodes can be
-// replaced by path copying (btree_update.go).
+// B+tree: a record is there once, in a leaf or in an internal node, where it
+// separates two children. Nothing points back or sideways, so nodes can be replaced
+// by path copying (btree_update.go).
 //
-// A level is the height of a node above the leaves, which are level 0. Widths
-// of fields depend on the level alone: nodes stay valid when the tree grows.
+// A level is the height of a node above the leaves, which are level 0. Widths of
+// fields depend only on the level, so nodes stay valid when the tree grows.
 
 // nodeSource reads nodes of an index.
 type nodeSource interface {
@@ -314,7 +314,7 @@ func (s indexShape) fits(size uint32) bool {
 // need not be on the heap.
 func (g *geometry) place(coord [4]uint64) []uint64 { return slices.Clone(coord[:g.rank]) }
 
-// nodeBytes is a node as it stands in the file, its checksum verified.
+// nodeBytes is a node as it is in the file, its checksum verified.
 type nodeBytes struct {
 	g     *geometry
 	p     []byte // from the signature to the checksum
@@ -410,7 +410,7 @@ func (n nodeBytes) record(i int) (chunkRecord, error) {
 	return r, n.g.checkRecord(r)
 }
 
-// checkRecord reports why r cannot stand in the index.
+// checkRecord reports why r cannot be in the index.
 func (g *geometry) checkRecord(r chunkRecord) error {
 	if !g.fits(r.size) {
 		return fmt.Errorf("chunk %v of %d bytes, want %d", g.place(r.coord), r.size, g.storedSize())

@@ -19,7 +19,7 @@ type CheckStats struct {
 	Groups, Datasets int
 	Nodes            uint64 // of indexes and chunk maps
 	Chunks           uint64 // through the indexes
-	Used, Free       int64  // bytes; together with the first 12,288 the whole file
+	Used, Free       int64  // bytes; with the first 12,288 they are all of the file
 }
 
 // Check reads every structure of the root from the file and reports all that is

@@ -269,7 +269,7 @@ type mapLoader struct {
 	known       *chunkMap
 	stored      uint32 // bytes of each chunk
 	commit, end uint64
-	bad         func(error) // if not nil, it is told of nodes that are left out
+	bad         func(error) // if not nil, it is called for nodes that are left out
 }
 
 // load reads the map of a root that has passed check.

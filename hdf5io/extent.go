@@ -281,7 +281,7 @@ func (p *pool) cut(c, k int, e extent) extent {
 	return e
 }
 
-// putAll adds sorted extents and puts the whole pool in order.
+// putAll adds sorted extents and puts the pool in order.
 func (p *pool) putAll(list []extent) error {
 	tail, err := sortExtents(p.list[p.sorted:])
 	if err != nil {

@@ -65,7 +65,7 @@ func (r *fieldReader) uint(width int) uint64 {
 func (r *fieldReader) name() string {
 	n := bytes.IndexByte(r.p, 0)
 	if n < 0 {
-		r.fail("name without end")
+		r.fail("name without a NUL at its end")
 	}
 	field := r.bytes(n + 1)
 	if field == nil {

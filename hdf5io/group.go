@@ -15,7 +15,7 @@ const (
 	groupInfo      = "\x00\x00" // version and flags 0 (HDF5 spec IV.A.2.k)
 
 	linkVersion = 1
-	linkCharset = 0x10 // flag: a character set stands before the name's length
+	linkCharset = 0x10 // flag: a character set comes before the name's length
 )
 
 func appendNoDenseStorage(dst []byte) []byte { return append(dst, noDenseStorage...) }

@@ -128,7 +128,7 @@ type treeReader struct {
 	bytes   uint64
 	file    *File
 	maps    [2]string   // path of the dataset in each chunk map
-	bad     func(error) // if not nil, it is told of members that are left out
+	bad     func(error) // if not nil, it is called for members that are left out
 }
 
 func (t *treeReader) object(path string, address uint64, depth int) (*object, error) {
@@ -226,7 +226,7 @@ func (t *treeReader) chunkMap(path string, o *object) error {
 	}
 	m := &t.maps[a.Data[0]]
 	if *m != "" {
-		return corrupt.Errorf("object "+path, int64(o.address), "in the chunk map of %s", *m)
+		return corrupt.Errorf("object "+path, int64(o.address), "its chunk map is that of %s", *m)
 	}
 	*m = path
 	o.chunkMap = FirstMap + ChunkMap(a.Data[0])

@@ -151,7 +151,7 @@ func (m *messageList) addAttributes(attributes []Attribute) {
 	}
 }
 
-// seal appends the whole header to dst.
+// seal appends the complete header to dst.
 func (m *messageList) seal(dst []byte) ([]byte, error) {
 	if m.err != nil {
 		return nil, m.err
@@ -392,7 +392,7 @@ func (c *headerContent) seenAny(types []messageType) bool {
 	return false
 }
 
-// checkAttributes reports why attributes cannot stand in one header.
+// checkAttributes reports why attributes cannot be in one header.
 func checkAttributes(attributes []Attribute) error {
 	names := make(map[string]bool, len(attributes))
 	for i := range attributes {

@@ -352,8 +352,8 @@ func (f *File) checkSize(s *commitSlot) error {
 }
 
 // loadRoot reads and verifies what a root consists of, except the chunks and their
-// indexes, which are verified when they are used. If bad is not nil, it is told of
-// what is damaged but can be done without.
+// indexes, which are verified when they are used. If bad is not nil, it is called
+// for what is damaged but not needed.
 func (f *File) loadRoot(s *commitSlot, bad func(error)) (loadedRoot, error) {
 	v := &View{file: f, slot: s}
 	tree := treeReader{src: v, end: s.endOfFile, file: f, bad: bad}
@@ -383,7 +383,7 @@ func (f *File) loadRoot(s *commitSlot, bad func(error)) (loadedRoot, error) {
 }
 
 // loadMaps loads the chunk maps. What is the same in the newest View, if there is
-// one, is shared with it. bad is told of nodes that are left out.
+// one, is shared with it. bad is called for nodes that are left out.
 func (v *View) loadMaps(bad func(error)) error {
 	var known [2]*chunkMap
 	if newest := v.file.View(); newest != nil {

@@ -202,9 +202,9 @@ func (w *runWriter) flush() error {
 	return err
 }
 
-// writeOut writes p to the file and lets the disk begin to store it. If the disk is
-// full, the file stays usable: nothing durable names this space. After any other
-// failure nothing more is written.
+// writeOut writes p to the file and asks the system to begin storing it. If the
+// disk is full, the file stays usable: nothing durable names this space. After any
+// other failure nothing more is written.
 func (w *runWriter) writeOut(p []byte, address uint64) error {
 	err := w.file.file.WriteAt(p, int64(address))
 	if err != nil {

@@ -122,7 +122,7 @@ func (tx *Tx) end() {
 // its space is lost, which Check reports.
 func (tx *Tx) Place(p []byte) (uint64, error) {
 	if len(p) == 0 {
-		return 0, errors.New("place nothing")
+		return 0, errors.New("no bytes to place")
 	}
 	address, err := tx.writer.alloc(uint64(len(p)))
 	if err != nil {

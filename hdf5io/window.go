@@ -62,7 +62,7 @@ func (f *File) openWindow(size int64) (*window, error) {
 	}
 	data, err := m.View(0, size)
 	if err != nil {
-		_ = m.Close() // it was never handed out
+		_ = m.Close() // no View has it
 		return nil, err
 	}
 	return &window{m, data}, nil

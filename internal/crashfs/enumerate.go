@@ -32,7 +32,7 @@ type Enumeration struct {
 	report Report
 
 	replay *FS               // all that was issued up to the cut, with the versions of its sectors
-	work   *FS               // the image handed out last
+	work   *FS               // the image yielded last
 	arenas map[uint64]*arena // memory of work by inode: equal to replay's except for changed pages
 
 	seed   maphash.Seed
