@@ -167,8 +167,8 @@ func (m *Image) copyHead(dst vfs.File) error {
 	return dst.Sync()
 }
 
-// Identity is the UUID of a file that is not open as a File, and the commit and the end of
-// file, in bytes, of its newest valid slot. It reads the head alone.
+// Identity is the UUID of a file that is not open as a File, and the commit and the
+// end of file, in bytes, of its newest valid slot. It reads only the head.
 func Identity(file vfs.File) (uuid [16]byte, commit uint64, end int64, err error) {
 	pair, err := readSlots(file)
 	if err != nil {

@@ -91,8 +91,8 @@ func Bool() Datatype { return boolean }
 
 var boolean = Enum(Int(1), EnumMember{"FALSE", 0}, EnumMember{"TRUE", 1})
 
-// Enum is an integer, base, some of whose values have names. Neither names nor values
-// are there twice.
+// Enum is an integer of the type base, some of whose values have names. No name and
+// no value is there twice.
 func Enum(base Datatype, members ...EnumMember) Datatype {
 	return Datatype{class: classEnum, size: base.size, base: &base, names: slices.Clone(members)}
 }

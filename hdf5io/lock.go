@@ -36,9 +36,9 @@ func Holder(info vfs.Info, readOnly bool, likely int) int {
 	return vfs.LockHolder(info, lockShared, likely)
 }
 
-// PinHolder returns the number of the process that holds the root of a commit, older
-// than the newest: this one if a View is of it, or else whom the system names; 0: it
-// cannot be told. See vfs.LockHolder.
+// PinHolder returns the number of a process that holds the root of a commit, which
+// is older than the newest: this process if one of its Views is of that root,
+// otherwise one that the system names, or 0 if it is not known. See vfs.LockHolder.
 func (f *File) PinHolder(commit uint64, info vfs.Info) int {
 	f.space.mu.Lock()
 	here := slices.ContainsFunc(f.space.views, func(v *View) bool { return v.slot.commit == commit })

@@ -2,9 +2,9 @@ package hdf5io
 
 import "encoding/binary"
 
-// LeaveRoom makes Commit leave so much free space that later ones, of a Tx that only
-// removes a dataset or an attribute, find room on a full disk too; without it, Commit
-// fails with ErrNoSpace. A Tx that only removes does without.
+// LeaveRoom makes Commit leave enough free space for a later Tx that only removes a
+// dataset or an attribute, even on a full disk. If there is not enough, Commit
+// fails with ErrNoSpace. A Tx that only removes does not need it.
 func (tx *Tx) LeaveRoom() { tx.leave = true }
 
 // RoomToRemove is what LeaveRoom leaves, in bytes: for Trim.
@@ -21,9 +21,10 @@ const (
 	leastRecords = 8
 )
 
-// roomToRemove bounds what commits write that take one object or one attribute away each: the
-// headers from the root down to it, and the free map, which then has all that the
-// object had. These are so many pieces, of at most so many bytes.
+// roomToRemove bounds what so many commits as removals write, each of which removes
+// one object or one attribute: the headers from the root down to it, and the free
+// map, which then has all that the object had. It returns the number of pieces, and
+// the most bytes that one of them has.
 func roomToRemove(root *object, freeMap, endOfFile uint64) (pieces int, size uint64) {
 	most := uint64(0) // pieces that one dataset has in the file
 	root.walk("/", func(_ string, o *object) error {
@@ -35,7 +36,7 @@ func roomToRemove(root *object, freeMap, endOfFile uint64) (pieces int, size uin
 	return (root.height() + 1) * removals, max(size, freeMap+freeMapSlack+most*entry)
 }
 
-// height is how many objects the longest way from o down has.
+// height is the number of objects on the longest path from o down.
 func (o *object) height() int {
 	below := 0
 	for _, m := range o.members {

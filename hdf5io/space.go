@@ -74,11 +74,11 @@ func (f *File) Space() Space {
 	return out
 }
 
-// Space is what a file that is open for reading says of itself: as a writer that opened
-// it now would find it. The caller has pinned v. What the newest commit freed is limbo.
-// If somebody holds an older root than a slot names, everything that v does not reach is
-// pinned, for which of it that root reaches is nowhere written: beside a writer at work
-// that is the most that it can be.
+// Space returns the figures for a file that is open for reading, as a writer that
+// opened it now would find them. The caller has pinned v. What the newest commit
+// freed is limbo. If a reader holds an older root than the slots name, everything
+// that v does not reach counts as pinned, because the file does not say which of it
+// that root reaches; with a writer at work, this is an upper bound.
 func (v *View) Space() (Space, error) {
 	f := v.file
 	info, err := f.file.Info()
