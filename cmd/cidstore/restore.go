@@ -52,6 +52,9 @@ If that is interrupted STORE says that it is half made; run the same again.`,
 			if !verify {
 				backups, store = args[:len(args)-1], args[len(args)-1]
 			}
+			if store == inStream {
+				return usageError{errors.New("restore: STORE is a file, - is standard input, as COPY alone")}
+			}
 			if slices.Contains(backups, inStream) {
 				if verify || len(backups) > 1 {
 					return usageError{errors.New("standard input is a full backup that is restored at once: with increments or --verify, want a file")}
