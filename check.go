@@ -207,12 +207,10 @@ func (c *check) setsOf(spilled []bucket.Item) {
 }
 
 // unusedSets checks that every set id that no key names is unused, and that no chunk of /values belongs to nobody.
-// The first files of format 2 did not count unused ids: there may be more than the record says, which costs their
-// space and nothing else.
 func (c *check) unusedSets() {
 	r := &c.view.record
 	unused := c.view.sets.CheckUnused(c.ctx, r.sets.Sets, c.report.add)
-	if c.ctx.Err() == nil && (unused < r.sets.Unused || unused+uint64(len(c.sets)) != r.sets.Sets) {
+	if c.ctx.Err() == nil && (unused != r.sets.Unused || unused+uint64(len(c.sets)) != r.sets.Sets) {
 		c.report.add(corrupt.Errorf("set states", -1, "%d ids are unused and keys name %d, want %d and %d",
 			unused, len(c.sets), r.sets.Unused, r.sets.Sets-r.sets.Unused))
 	}

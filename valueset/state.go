@@ -60,7 +60,7 @@ func classIndex(size uint16) (int, bool) {
 //	    48     8  tombstone_count
 //	    56     8  sorted_count     equals count
 //	    64     4  crc32c           of the row or root node, seeded
-//	    68     2  class            N; 65535: a tree; 0: unused, and all is 0, except perhaps row
+//	    68     2  class            N; 65535: a tree; 0: unused, and all is 0
 //	    70     2  depth            tree: levels of inner nodes
 const (
 	offOwnerHigh, offOwnerLow, offRow, offAddress = 0, 8, 16, 24
@@ -119,8 +119,8 @@ func parseState(b []byte) state {
 func (s *state) check(set, commit, end uint64) error {
 	bad := func(format string, args ...any) error { return setError(set, s.at, format, args...) }
 	if s.class == classFree {
-		if *s != (state{row: s.row}) { // row: the first files of format 2 chained unused ids by it
-			return bad("unused, but not empty: owner %v, count %d", s.owner, s.count)
+		if *s != (state{}) {
+			return bad("unused, but not empty: owner %v, row %d, count %d", s.owner, s.row, s.count)
 		}
 		return nil
 	}

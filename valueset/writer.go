@@ -611,7 +611,10 @@ func (w *Writer) dropLastPages() error {
 				return err
 			}
 		}
-		w.Unused -= min(w.Unused, w.Sets-first) // the first files of format 2 did not count them
+		if w.Unused < w.Sets-first {
+			return setError(first, 0, "%d ids are said to be unused, and from this one on %d are", w.Unused, w.Sets-first)
+		}
+		w.Unused -= w.Sets - first
 		w.Sets = first
 	}
 	if w.Unused > w.Sets {

@@ -35,7 +35,6 @@ var files = map[string]golden{
 	"secret":  {lives: []func(*writer){few, changeFew}, killed: true, secret: "a secret of the log"},
 	"buckets": {lives: []func(*writer){many, grow, shrink}, threshold: 2},
 	"runs":    {lives: []func(*writer){some, change}, threshold: 8},
-	"chained": {lives: []func(*writer){many, grow, shrink}, threshold: 2},
 }
 
 // id is an identifier: numbers of both words, so that a swap of them is seen.
