@@ -150,33 +150,6 @@ func (s *Store) show(st *state) {
 	st.view.Adopted()
 }
 
-// changes reports whether an operation changes a set or how it is kept; summaries do
-// not.
-func changes(c wal.Opcode) bool {
-	switch c {
-	case wal.Insert, wal.Delete, wal.DeleteValue, wal.CompactSet, wal.DemoteSet:
-		return true
-	}
-	return false
-}
-
-// apply puts the operations of a durable (Async: accepted) frame into the fresh
-// table, and then makes all of them visible at once. The log's leader calls it.
-func (s *Store) apply(first uint64, nanos int64, ops []wal.Op) {
-	st := s.state.Load()
-	st.add(first, nanos, ops)
-	st.fresh.publish(first + uint64(len(ops)) - 1)
-}
-
-// add puts the operations of a frame into the fresh table, where nobody sees them yet.
-func (st *state) add(first uint64, nanos int64, ops []wal.Op) {
-	for i, o := range ops {
-		if changes(o.Code) {
-			st.fresh.add(st.view.hasher.Hash(o.Key), first+uint64(i), nanos, o)
-		}
-	}
-}
-
 // beginLife makes a new epoch of the log durable in both slots before the first
 // append, so that no record of an earlier life can pass for one of this. Frames
 // that may stand in the page cache alone are written again first, as of the time

@@ -1,0 +1,143 @@
+package cidstore
+
+import (
+	"errors"
+	"iter"
+	"strings"
+
+	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/directory"
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/keys"
+	"github.com/cidstore/cidstore/valueset"
+)
+
+// view is one committed root with the handles to read it. Immutable.
+type view struct {
+	*hdf5io.View
+	record    record
+	directory *directory.Directory
+	buckets   *bucket.Table
+	sets      *valueset.Table
+	hasher    keys.Hasher
+}
+
+// group is one that the directory leads to, with its state.
+type group struct {
+	directory.Run
+	id    uint32
+	state bucket.State
+}
+
+// groups are all groups in order of their hashes, from that of a hash on, each with the
+// error of its state.
+func (v *view) groups(hash uint64) iter.Seq2[group, error] {
+	return func(yield func(group, error) bool) {
+		for run := range v.directory.From(hash) {
+			if !yield(v.groupOf(run)) {
+				return
+			}
+		}
+	}
+}
+
+// group is the group of a hash.
+func (v *view) group(hash uint64) (group, error) { return v.groupOf(v.directory.Run(hash)) }
+
+func (v *view) groupOf(run directory.Run) (g group, err error) {
+	g = group{Run: run, id: run.Pointer.Bucket}
+	g.state, err = v.buckets.State(g.id)
+	return g, err
+}
+
+// state is what readers see: replaced as a whole, never changed.
+type state struct {
+	fresh  *table // takes what is written now
+	frozen *table // is being merged into the tree; nil: no checkpoint is under way
+	view   *view
+	memos  memos
+}
+
+// acquire pins the present state for reading: two uncontended atomics. The View
+// is pinned first and the pointer loaded again, so that a View whose space is
+// being freed is never entered.
+func (s *Store) acquire() (reader, hdf5io.Pin, error) {
+	for {
+		st := s.state.Load()
+		if st == nil {
+			return reader{}, 0, ErrClosed
+		}
+		pin := st.view.Pin()
+		if s.state.Load() == st {
+			return reader{state: st, visible: st.fresh.visible.Load(), memos: &st.memos}, pin, nil
+		}
+		st.view.Unpin(pin)
+	}
+}
+
+// openView makes the handles that read a root.
+func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*view, error) {
+	var known *bucket.Table
+	if st := s.state.Load(); st != nil {
+		known = st.view.buckets
+	}
+	v := &view{View: root, record: r, directory: d, hasher: keys.NewHasher(r.hashSeed)}
+	verify := bucket.FirstTouch
+	switch {
+	case s.opts.Verify == VerifyAlways:
+		verify = bucket.Always
+	case s.opts.Salvage:
+		verify = bucket.Salvage
+	}
+	var err error
+	v.buckets, err = bucket.NewTable(root, bucket.NewGeometry(int(r.splitThreshold)), root.UUID(), v.hasher, verify, known)
+	if err != nil {
+		return nil, err
+	}
+	v.buckets.CountIn(&s.metrics.damage)
+	if got := v.buckets.RunsSum(); got != r.runsCRC {
+		return nil, corrupt.Errorf("attribute runs of /runs", -1, "crc32c %#08x, the store record wants %#08x", got, r.runsCRC)
+	}
+	v.sets, err = valueset.NewTable(root, root.UUID(), verify == bucket.Always)
+	if err != nil && s.opts.Salvage {
+		s.readPast(err)
+		err = nil
+	}
+	s.noteGrowth(root.EndOfFile(), int64(r.walSize))
+	s.seen.add(root.Commit(), s.opts.Clock())
+	return v, err
+}
+
+// readPast notes damage that Options.Salvage goes on past.
+func (s *Store) readPast(damage error) {
+	if damage == nil || s.recovery.Salvaged != nil && strings.Contains(s.recovery.Salvaged.Error(), damage.Error()) {
+		return // each once, though roots are read again and again
+	}
+	s.recovery.Salvaged = errors.Join(s.recovery.Salvaged, damage)
+}
+
+// loadView reads the record and the directory of the file's newest root.
+func (s *Store) loadView(root *hdf5io.View) (*view, error) {
+	r, err := parseRecord(root.Payload(), root.EndOfFile())
+	if err == nil {
+		err = r.agrees(root)
+	}
+	if err != nil && r.splitThreshold > 0 && s.opts.Salvage {
+		s.readPast(err)
+		err = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var v *view
+	err = guard(func() error {
+		d, err := directory.Load(root, int(r.globalDepth), r.numGroups, s.opts.directory)
+		if err != nil {
+			return err
+		}
+		v, err = s.openView(root, r, d)
+		return err
+	})
+	return v, err
+}
