@@ -2,6 +2,7 @@ package wal
 
 import (
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"testing"
 )
@@ -98,6 +99,43 @@ func TestLimits(t *testing.T) {
 		}
 		if _, err := append([]Op{{Code: Commit}}); err == nil {
 			t.Error("append of a commit record succeeded")
+		}
+	}
+}
+
+// TestRoomIsEnough: appends of both kinds whose RecordsFor add up to no more than Room all
+// succeed, wherever they leave a block, and are found again.
+func TestRoomIsEnough(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		c := testConfig(newMemory(9 + r.IntN(4)))
+		l, e := newLog(c)
+		frames, left := 0, l.Room()
+		for {
+			ops := someOps(r.IntN(2*testBlockRecords), seed)
+			need := RecordsFor(len(ops), testBlock)
+			if left -= need; left < 0 {
+				break
+			}
+			append := l.AppendAsync
+			if r.IntN(4) == 0 {
+				append = l.Append
+			}
+			if _, err := append(ops); err != nil {
+				t.Fatalf("seed %d, frame %d of %d operations: %v", seed, frames, len(ops), err)
+			}
+			frames++
+			if r.IntN(4) == 0 {
+				must(t, l.Flush())
+			}
+			if room := l.Room(); room < left {
+				t.Fatalf("seed %d, frame %d: room for %d, want %d", seed, frames, room, left)
+			}
+		}
+		must(t, l.Flush())
+		found, report, err := scanAll(c, []Epoch{e}, 0, 0)
+		if err != nil || len(found) < frames || report.End != l.Mark() || l.Next()%testBlockRecords != 0 {
+			t.Fatalf("seed %d: %d frames, want %d or more, up to %d; %v", seed, len(found), frames, l.Mark().Sequence, err)
 		}
 	}
 }
