@@ -5,12 +5,12 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
-	"hash/crc32"
 	"io"
 	"slices"
 	"testing"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/crc32c"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -41,7 +41,7 @@ func (m *madeLog) seal(epoch, sequence uint64) {
 	record, _ := m.at(sequence)
 	clear(record[offLogChecksum:][:4])
 	seen := le.AppendUint64(le.AppendUint64(bytes.Clone(madeUUID), epoch), sequence)
-	le.PutUint32(record[offLogChecksum:], crc32.Checksum(append(seen, record...), castagnoli))
+	le.PutUint32(record[offLogChecksum:], crc32c.Sum(append(seen, record...)))
 }
 
 // frame appends insertions of value 1 of keys, and pads up to the end of a block.
