@@ -17,6 +17,9 @@ const (
 	// removals is for how many commits there is room, one after another, though a
 	// reader holds what they free.
 	removals = 4
+	// smallMap is the size of a free map for which there is room that often; for larger ones
+	// there is once.
+	smallMap = 4 << 10
 	// leastRecords is fewer than the nodes of an index have on average.
 	leastRecords = 8
 )
@@ -33,7 +36,12 @@ func roomToRemove(root *object, freeMap, endOfFile uint64) (pieces int, size uin
 		return nil
 	})
 	entry := 2 * uint64(len(binary.AppendUvarint(nil, endOfFile/ExtentUnit))) // of the free map
-	return (root.height() + 1) * removals, max(size, freeMap+freeMapSlack+most*entry)
+	pieces = (root.height() + 1) * removals
+	freeMap += freeMapSlack + most*entry
+	if freeMap <= max(size, smallMap) {
+		return pieces, max(size, freeMap)
+	}
+	return 1, freeMap + uint64(pieces)*(padded(size)+sectorSize)
 }
 
 // height is the number of objects on the longest path from o down.

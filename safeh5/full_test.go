@@ -75,10 +75,10 @@ func fillUp(t *testing.T, f *File) {
 // TestFaultDiskFullDelete: on a full disk all can be deleted, one after the other, in this life
 // and in the next; and what is deleted makes room at once.
 func TestFaultDiskFullDelete(t *testing.T) {
-	for _, chunk := range []uint32{32, 500} {
+	for _, chunk := range []uint32{2, 32, 500} {
 		for _, again := range []bool{false, true} {
 			t.Run(fmt.Sprintf("chunks of %d, opened again %v", chunk, again), func(t *testing.T) {
-				disk, f, n := fullDisk(t, crashfs.Options{Capacity: 512 << 10}, chunk)
+				disk, f, n := fullDisk(t, crashfs.Options{Capacity: max(512<<10, 4<<20/int64(chunk))}, chunk)
 				if again { // what Close gave back, something else takes
 					if err := f.Close(); err != nil {
 						t.Fatal(err)
