@@ -269,10 +269,15 @@ func (a *structure) add(b structure) {
 // commit finishes the transaction and publishes its View to readers, who see the
 // tables and the View of one moment: one pointer holds them. checkpointing is held.
 func (s *Store) commit(m *merge, frozen *table) error {
-	m.record.watermark = max(m.record.watermark, s.watermark())
 	if err := m.flush(); err != nil {
 		return err
 	}
+	return s.publish(m, frozen)
+}
+
+// publish is commit of a merge that is flushed.
+func (s *Store) publish(m *merge, frozen *table) error {
+	m.record.watermark = max(m.record.watermark, s.watermark())
 	if err := writeConfig(m.tx, &m.record, m.commit); err != nil {
 		return err
 	}

@@ -1,6 +1,9 @@
 package cidstore
 
-import "errors"
+import (
+	"errors"
+	"math"
+)
 
 // A checkpoint writes where the file is free at that moment, and what it replaces
 // is free two commits later. So a store that has been written to has gaps. The last
@@ -14,8 +17,10 @@ const (
 	// squeezeMost is the most bytes that a commit moves from the end of the file.
 	squeezeMost = 128 << 20
 	// mostSqueezes is how many such commits there are. Each one needs gaps that are
-	// long enough for what it moves, and leaves better ones.
-	mostSqueezes = 4
+	// long enough for what it moves, and leaves better ones. squeezesBytes is the most
+	// that all of them try to move.
+	mostSqueezes  = 8
+	squeezesBytes = 4 * squeezeMost
 )
 
 // compact fills the gaps of the file, if there are so many of them that it pays. The
@@ -23,9 +28,11 @@ const (
 func (s *Store) compact() error {
 	least := s.opts.growBytes
 	setDefault(&least, 256<<10)
-	before, written := int64(0), int64(s.metrics.placedBytes.Load())
+	written := int64(s.metrics.placedBytes.Load())
+	budget := min(squeezesBytes, 4*written)
+	room := min(squeezeMost, written)
 	for range mostSqueezes {
-		gaps, err := s.file.Gaps()
+		gaps, end, err := s.file.Gaps()
 		live := s.liveBytes()
 		if err != nil || gaps < max(least, live/8) {
 			return err
@@ -36,16 +43,21 @@ func (s *Store) compact() error {
 		if written < gaps/4 { // a short life does not clean up after a long one
 			return nil
 		}
-		from, err := s.file.Squeeze(min(squeezeMost, written))
-		if err != nil || from == before {
+		room = min(room, budget)
+		from, err := s.file.Squeeze(room)
+		if err != nil || from >= end {
 			return err
 		}
-		before = from
+		budget -= end - from
+		before := s.metrics.placedBytes.Load()
 		s.file.PlaceInGaps(true)
-		err = s.writeAgain(from, false, nil)
+		err = s.writeAgain(from, end, nil)
 		s.file.PlaceInGaps(false)
 		if err != nil {
 			return err
+		}
+		if s.metrics.placedBytes.Load() == before { // a long piece found no gap: less, then, takes fewer of them
+			room = (end - from) / 2
 		}
 	}
 	return nil
@@ -54,30 +66,32 @@ func (s *Store) compact() error {
 // writeAllAgain leaves a small store without gaps.
 func (s *Store) writeAllAgain() error {
 	s.file.PlaceAtEnd(true)
-	err := s.writeAgain(0, true, nil)
+	err := s.writeAgain(0, math.MaxInt64, nil)
 	s.file.PlaceAtEnd(false)
 	if err != nil {
 		return err
 	}
-	return s.writeAgain(0, false, nil) // also where the disk has no room for the first step
+	return s.writeAgain(0, s.file.Space().Size, nil) // also where the disk has no room for the first step
 }
 
-// writeAgain writes once what lies from an address on, unless the file would have to
-// grow for that and may not. Where it cannot be done the file stays as it was. moved, if it
-// is not nil, is told after each part how many bytes are placed so far.
-func (s *Store) writeAgain(from int64, grow bool, moved func(bytes int64)) error {
-	before := s.file.Space().Size
+// writeAgain writes once what lies from an address on, unless something would come to lie
+// after the address most. Where it cannot be done the file stays as it was. moved, if it
+// is not nil, is called after each part with the number of bytes placed so far.
+func (s *Store) writeAgain(from, most int64, moved func(bytes int64)) error {
 	m, err := s.begin()
 	if err != nil {
 		return err
 	}
 	defer m.tx.Abort()
-	err = m.moveFrom(from, moved)
-	if err == nil && !grow && s.file.Space().Size > before {
-		return nil
+	err = m.moveFrom(from, s.logEnd()+1, moved)
+	if err == nil {
+		var end int64
+		if _, end, err = s.file.Gaps(); err == nil && end > most {
+			return nil
+		}
 	}
 	if err == nil {
-		err = s.commit(m, nil)
+		err = s.publish(m, nil)
 	}
 	if err == nil {
 		return s.pack()
@@ -92,14 +106,20 @@ func (s *Store) writeAgain(from int64, grow bool, moved func(bytes int64)) error
 }
 
 // moveFrom writes again what lies from an address on, and folds the groups that have
-// something there; 0: all of them. moved is that of writeAgain.
-func (m *merge) moveFrom(from int64, moved func(bytes int64)) error {
+// something there; 0: all of them. Of a closed store that is the log too, in which next
+// would be the first sequence. It flushes the merge. moved is that of writeAgain.
+func (m *merge) moveFrom(from int64, next uint64, moved func(bytes int64)) error {
 	if moved == nil {
 		moved = func(int64) {}
 	}
 	return guard(func() error {
-		if err := m.tx.MoveFrom(from, "/deletion_log", "/directory"); err != nil {
+		if err := m.moveClosedRing(from, next); err != nil {
 			return err
+		}
+		if from > 0 { // long pieces first, while there are long gaps; else the folds leave none
+			if err := m.buckets.MoveRuns(from); err != nil {
+				return err
+			}
 		}
 		for g, err := range m.base.groups(0) {
 			if err == nil && (from == 0 || g.state.Reaches(m.geometry, from)) {
@@ -111,15 +131,17 @@ func (m *merge) moveFrom(from int64, moved func(bytes int64)) error {
 			}
 			moved(m.tx.Placed())
 		}
-		if err := m.buckets.MoveRuns(from); err != nil {
-			return err
-		}
 		for set := range m.record.sets.Sets {
 			if err := m.sets.Move(set, from); err != nil {
 				return err
 			}
 			moved(m.tx.Placed())
 		}
-		return nil
+		if err := m.flush(); err != nil {
+			return err
+		}
+		err := m.tx.MoveFrom(from, "/deletion_log", "/directory")
+		m.placed = m.tx.Placed()
+		return err
 	})
 }

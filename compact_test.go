@@ -27,7 +27,7 @@ func (c *scenario) gappy() {
 // gaps are the usable bytes before the end of what is live, and the live bytes.
 func (c *scenario) gaps() (gaps, live int64) {
 	c.t.Helper()
-	gaps, err := c.store.file.Gaps()
+	gaps, _, err := c.store.file.Gaps()
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -163,14 +163,30 @@ func (m *merge) dropOldRing() (bool, error) {
 // shrinkRing puts a log of closedBlocks in the place of a longer /wal, with next as
 // its first sequence. Everything before next is in the tree of the base root.
 func (m *merge) shrinkRing(next uint64) error {
-	r := &m.record
-	size := closedBlocks * uint64(r.walBlock)
-	if r.walSize <= size {
+	size := closedBlocks * uint64(m.record.walBlock)
+	if m.record.walSize <= size {
 		return nil
 	}
+	return m.replaceRing(size, next)
+}
+
+// moveClosedRing makes a log of the same size in the place of one that lies from an
+// address on, if the base root closes the store: there is nothing in its log, and nothing
+// will be.
+func (m *merge) moveClosedRing(from int64, next uint64) error {
+	r := &m.base.record
+	if !r.clean || int64(r.walAddress+r.walSize) <= from {
+		return nil
+	}
+	return m.replaceRing(r.walSize, next)
+}
+
+// replaceRing puts an empty log in the place of /wal.
+func (m *merge) replaceRing(size, next uint64) error {
 	if err := m.tx.Remove(ringPath); err != nil {
 		return err
 	}
+	r := &m.record
 	address, err := createRing(m.tx, int64(size), int(r.walBlock))
 	r.walAddress, r.walSize, r.walFirst = uint64(address), size, next
 	return err

@@ -117,7 +117,7 @@ func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) 
 		err = s.moveRing(from)
 		if err == nil {
 			start := done
-			err = s.writeAgain(from, false, func(bytes int64) {
+			err = s.writeAgain(from, s.file.Space().Size, func(bytes int64) {
 				done = min(start+bytes, total)
 				progress(done, total)
 			})
@@ -132,7 +132,7 @@ func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) 
 // squeeze is from where on the file should be moved into its gaps, or math.MaxInt64 if
 // these are not worth it.
 func (s *Store) squeeze() (from int64, err error) {
-	gaps, err := s.file.Gaps()
+	gaps, _, err := s.file.Gaps()
 	if err != nil || gaps < max(shrinkLeast, s.liveBytes()/shrinkShare) {
 		return math.MaxInt64, err
 	}

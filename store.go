@@ -168,7 +168,9 @@ func (s *Store) runFlushes() {
 
 // Close puts everything into the tree, syncs, and unlocks. It leaves a log of a few
 // blocks, and gives free space at the end of the file back as long as nobody else
-// has the file open; up to 32 MiB of data are moved for that where they are full of gaps.
+// has the file open. A file with many gaps is packed before: up to 32 MiB of data are
+// written twice, or of a larger store moved: 512 MiB at most, and four times what this life
+// has written.
 // The locks go even when Close fails; what the log holds is then found by the
 // next Open. A second Close returns ErrClosed.
 func (s *Store) Close() error {

@@ -186,7 +186,7 @@ func (tx *Tx) storeChunks(t *TxDataset) error {
 	if err != nil {
 		return err
 	}
-	if index == o.index && o.indexAddress != 0 {
+	if index == o.index && o.indexAddress != 0 && tx.from == moveNothing {
 		return nil
 	}
 	bytes, err := index.append(nil, t.shape)
@@ -214,29 +214,27 @@ func (s indexSink) free(address uint64, n int)           { s.tx.release(address,
 // prune deletes the chunks that lie outside the dimensions: those of the base root
 // and those that this Tx has written.
 func (t *TxDataset) prune() error {
-	var limit [4]uint64
-	for k := range t.shape.rank {
-		limit[k] = t.chunks(k)
-	}
-	outside := func(coord [4]uint64) bool {
-		for k := range t.shape.rank {
-			if coord[k] >= limit[k] {
-				return true
-			}
-		}
-		return false
-	}
 	for _, e := range t.edits {
-		if outside(e.coord) {
+		if t.outside(e.coord) {
 			t.Delete(e.coord[:t.shape.rank]...)
 		}
 	}
 	return walkIndex(t.tx.base, t.shape, t.object.index, [4]uint64{}, nil, func(r chunkRecord) (bool, error) {
-		if outside(r.coord) {
+		if t.outside(r.coord) {
 			t.Delete(r.coord[:t.shape.rank]...)
 		}
 		return true, nil
 	})
+}
+
+// outside reports whether a chunk lies outside the dimensions.
+func (t *TxDataset) outside(coord [4]uint64) bool {
+	for k := range t.shape.rank {
+		if coord[k] >= t.chunks(k) {
+			return true
+		}
+	}
+	return false
 }
 
 // sortedEdits returns the last edit of each chunk, in order. It frees what earlier

@@ -1,6 +1,7 @@
 package hdf5io
 
 import (
+	"errors"
 	"maps"
 	"math"
 	"slices"
@@ -13,7 +14,8 @@ const moveNothing = uint64(math.MaxUint64)
 // of indexes and chunk maps, pages of mapped datasets, and the chunks of the
 // datasets of paths. It moves all headers too. Only the file's own structures may
 // say where those chunks lie; what the caller knows the address of, it must move
-// itself. MoveFrom is called before anything else is changed.
+// itself. MoveFrom is called after everything else is changed: what the Tx has
+// placed stays there.
 func (tx *Tx) MoveFrom(from int64, paths ...string) error {
 	if err := tx.usable(); err != nil {
 		return err
@@ -25,51 +27,60 @@ func (tx *Tx) MoveFrom(from int64, paths ...string) error {
 		}
 	}
 	for _, path := range slices.Sorted(maps.Keys(tx.base.datasets)) {
-		d := tx.base.datasets[path]
-		if err := tx.moveHeader(path); err != nil {
-			return err
-		}
-		if !d.object.chunked() {
-			continue
-		}
-		to, err := tx.Dataset(path)
-		switch {
-		case err != nil:
-			return err
-		case d.pages != nil:
-			err = to.movePages(d)
-		case slices.Contains(paths, path):
-			err = to.moveChunks(d)
-		}
-		if err != nil {
+		if err := tx.moveDataset(tx.base.datasets[path], slices.Contains(paths, path)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// moveHeader makes the commit place a header again, if the object is still there.
 func (tx *Tx) moveHeader(path string) error {
 	o, err := tx.edit(path)
-	if err != nil {
-		return err
-	}
-	o.changed = true
-	if !o.chunked() || o.indexAddress == 0 {
+	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
-	address, err := tx.Place(o.indexBytes)
-	if err != nil {
+	if err == nil {
+		o.changed = true
+	}
+	return err
+}
+
+// moveDataset is MoveFrom of a dataset of the base root; chunks: of its chunks too, if
+// they are in no chunk map.
+func (tx *Tx) moveDataset(d *Dataset, chunks bool) error {
+	if err := tx.moveHeader(d.path); err != nil || !d.object.chunked() {
 		return err
 	}
-	tx.release(o.indexAddress, uint64(len(o.indexBytes)))
-	o.indexAddress = address
+	to, err := tx.Dataset(d.path)
+	switch {
+	case errors.Is(err, ErrNotFound) || err == nil && to.object.address != d.object.address: // removed since
+		return nil
+	case err != nil:
+		return err
+	case d.pages != nil:
+		return to.movePages(d)
+	case chunks:
+		return to.moveChunks(d)
+	}
 	return nil
 }
 
-// moveChunks moves the chunks of d, which is t in the base root.
+// edited are the chunks that the Tx has written or deleted.
+func (t *TxDataset) edited() map[[4]uint64]bool {
+	all := make(map[[4]uint64]bool, len(t.edits))
+	for i := range t.edits {
+		all[t.edits[i].coord] = true
+	}
+	return all
+}
+
+// moveChunks moves those chunks of d, which is t in the base root, that the Tx has
+// not changed.
 func (t *TxDataset) moveChunks(d *Dataset) error {
+	edited := t.edited()
 	return d.Walk(nil, func(c Chunk) (bool, error) {
-		if c.Address+uint64(c.Size) <= t.tx.from {
+		if c.Address+uint64(c.Size) <= t.tx.from || edited[c.Coord] || t.outside(c.Coord) {
 			return true, nil
 		}
 		data, err := d.readChunk(c)
@@ -83,8 +94,9 @@ func (t *TxDataset) moveChunks(d *Dataset) error {
 
 // movePages is moveChunks of a mapped dataset.
 func (t *TxDataset) movePages(d *Dataset) error {
-	for i := range d.pages.count {
-		if p := d.pages.page(i); p == nil || p.address+uint64(p.size) <= t.tx.from {
+	edited := t.edited()
+	for i := range min(d.pages.count, t.chunks(0)) {
+		if p := d.pages.page(i); p == nil || p.address+uint64(p.size) <= t.tx.from || edited[[4]uint64{i}] {
 			continue
 		}
 		p, err := d.Page(i)

@@ -418,20 +418,21 @@ func (f *File) PlaceInGaps(on bool) {
 	f.space.pool.inGaps = on
 }
 
-// Gaps is how many bytes of usable space lie before the last byte in use.
-func (f *File) Gaps() (bytes int64, err error) {
+// Gaps is how many bytes of usable space lie before the last byte in use, and where
+// that is.
+func (f *File) Gaps() (bytes, end int64, err error) {
 	s := &f.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list, err := s.pool.extents()
 	if err != nil {
-		return 0, f.Poison(err)
+		return 0, 0, f.Poison(err)
 	}
-	gaps := s.pool.usable
+	gaps, last := s.pool.usable, s.size
 	if n := len(list); n > 0 && list[n-1].end() == s.size {
-		gaps -= list[n-1].usable()
+		gaps, last = gaps-list[n-1].usable(), list[n-1].start
 	}
-	return int64(gaps), nil
+	return int64(gaps), int64(last), nil
 }
 
 // UsedFrom is how many bytes from an address on are not free.
