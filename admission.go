@@ -127,7 +127,7 @@ const (
 	memoryShort
 )
 
-// shortOf tells what is missing for want. admission.mu is held.
+// shortOf returns what is missing for want. admission.mu is held.
 func (s *Store) shortOf(want claim) shortage {
 	c := s.admission.claimed
 	if min(s.log.Room(), s.admission.most)-c.records < want.records || want.records > s.log.Largest() {

@@ -27,7 +27,7 @@ type BackupOptions struct {
 	// gaps included, so that an increment since then is short; the first one since a compact
 	// copy holds all that has another place there. An increment, and a stream, cannot be compact.
 	Compact bool
-	// Progress is told how many bytes of how many are copied, or, for an increment,
+	// Progress is called with the bytes copied so far and the total, or, for an increment,
 	// compared. Backup calls it, and waits for it.
 	Progress func(done, total int64)
 }
@@ -178,7 +178,7 @@ func (v *Snapshot) copyTo(ctx context.Context, dst vfs.File, progress func(done,
 	return err
 }
 
-// toldFile tells how far it is written, in order.
+// toldFile reports how far it has been written, in order.
 type toldFile struct {
 	vfs.File
 	tell func(end int64)

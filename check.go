@@ -114,7 +114,7 @@ func (s *Store) verifyLog() (frames int, err error) {
 		}
 		shown := s.replayed
 		defer func() { s.replayed = shown }()
-		_, salvaged, err := s.readBehind(s.state.Load().view)
+		_, salvaged, err := s.readAfter(s.state.Load().view)
 		return s.replayed.Frames, errors.Join(err, salvaged)
 	}
 	err = s.log.Replay(func(wal.Frame) error { frames++; return nil })
@@ -154,7 +154,7 @@ func (c *check) contents() {
 	c.report.Runs = c.view.buckets.Runs()
 	for run := range c.view.directory.All() {
 		if err := c.ctx.Err(); err != nil {
-			return // told by Check itself
+			return // reported by Check itself
 		}
 		c.setsOf(c.group(run, c.report.add))
 		size := c.view.EndOfFile()
@@ -221,7 +221,7 @@ func (c *check) unusedSets() {
 			err = d.Walk(nil, func(hdf5io.Chunk) (bool, error) { chunks++; return true, c.ctx.Err() })
 		}
 		if c.ctx.Err() != nil {
-			return // told by Check itself
+			return // reported by Check itself
 		}
 		if err != nil {
 			c.report.add(err)

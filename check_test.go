@@ -12,7 +12,7 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// TestCheckReadOnlyHead: Check of a store that is open for reading tells of damage
+// TestCheckReadOnlyHead: Check of a store that is open for reading reports damage
 // that keeps HDF5 programs out, or takes away the second slot, though every key
 // can be read; opening it for writing mends it.
 func TestCheckReadOnlyHead(t *testing.T) {
@@ -64,7 +64,7 @@ func TestCheckBesideWriter(t *testing.T) {
 			if off > 2*slots {
 				return
 			}
-			// Not for ever: an opener begins anew when the slot that it read is gone.
+			// Not for ever: an opener begins again when the slot that it read is gone.
 			if reads++; reads <= 4*headReads && reads%every == 0 {
 				commit()
 			}

@@ -29,7 +29,7 @@ type GCStats struct {
 // RunGCOnce collects garbage now: after a checkpoint it drops the tombstones of all sets
 // that the deletion log names and the rows that it has handled, and frees sets that no
 // key names, of which it looks for a part of the store at a time. What is damaged stays as
-// it is, and is told at the end. It stops between two steps when ctx is done, or the store
+// it is, and is reported at the end. It stops between two steps when ctx is done, or the store
 // is closed; what is done by then is done.
 func (s *Store) RunGCOnce(ctx context.Context) (GCStats, error) {
 	ctx, cancel := s.during(ctx)
@@ -66,7 +66,7 @@ func (s *Store) ended(err error) error {
 // is due.
 func (s *Store) collectInBackground(ctx context.Context) error {
 	if s.Failed() != nil {
-		return nil // it has been told
+		return nil // it has been reported
 	}
 	if err := s.calm(ctx); err != nil {
 		return s.ended(err)
@@ -110,7 +110,7 @@ func (s *Store) collect(ctx context.Context, c collection) (GCStats, error) {
 	defer s.metrics.garbage(&c.stats)
 	for _, step := range []func(context.Context) error{c.deletions, c.scan, c.submit, c.finish} {
 		if err := step(ctx); err != nil {
-			_ = c.view.Close() // or it is closed: what has happened is told
+			_ = c.view.Close() // or it is closed, which has been reported
 			return c.stats, ofStore(err)
 		}
 	}
@@ -135,7 +135,7 @@ func (c *collection) deletions(ctx context.Context) error {
 		names = names[:0]
 		err := c.view.guard(func() error {
 			return gc.Open(c.view.view.View, c.rows).ScanFrom(from, func(i uint64, r gc.Record) bool {
-				if !r.Whole { // a whole key leaves nothing behind
+				if !r.Whole { // the deletion of a key leaves nothing
 					names = append(names, r.Key)
 				}
 				return i+1 < from+rowsPerStep
@@ -299,7 +299,7 @@ func (c *collection) finish(ctx context.Context) error {
 		if err := s.file.Reserve(s.smallestSlice()); err != nil && !errors.Is(err, ErrNoSpace) {
 			return s.writeFailed(err)
 		}
-		// Checkpoints may have dropped some of the rows meanwhile, and new ones may have come.
+		// By now checkpoints may have dropped some of the rows, and new ones may have come.
 		if left := c.rows - min(c.rows, s.clearedRows-c.before); left > 0 {
 			if err := s.change(func(m *merge) error { m.handled = left; return nil }); err != nil {
 				return s.writeFailed(err)

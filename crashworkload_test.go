@@ -263,7 +263,7 @@ var crashWorkloads = []struct {
 }
 
 // heldReaders are snapshots, and a second opener that reads only, which stay for a
-// while and must not change meanwhile.
+// while, and must not change in that time.
 type heldReaders struct {
 	c         *scenario
 	snapshots []*Snapshot

@@ -15,7 +15,7 @@ import (
 )
 
 // TestManyMakeOneStore: of those who open a path where nothing is, each gets the
-// store, one after the other, or is told that another has it.
+// store, one after the other, or learns that another has it.
 func TestManyMakeOneStore(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -139,7 +139,7 @@ func TestOpenWaitsForTheFileOfThePath(t *testing.T) {
 	must(t, s.Close())
 }
 
-// TestRefreshOfAReplacedFile: a reader is told that its file is no longer the one
+// TestRefreshOfAReplacedFile: a reader learns that its file is no longer the one
 // under the path, and keeps what it saw.
 func TestRefreshOfAReplacedFile(t *testing.T) {
 	ctx := context.Background()

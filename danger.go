@@ -18,7 +18,7 @@ const (
 	// oldAge is in units of Options.GCInterval.
 	oldAge = 10
 	// dangerDue is the danger from which on the background checkpoints: that of operations
-	// which have waited for oldAge intervals, or of fewer with more behind them.
+	// which have waited for oldAge intervals, or of fewer, with more after them.
 	dangerDue = ageWeight
 	// dangerMost is the danger above which writers are no faster than the checkpoint.
 	dangerMost = 0.9

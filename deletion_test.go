@@ -11,9 +11,9 @@ import (
 	"github.com/cidstore/cidstore/gc"
 )
 
-// TestTimesOfDeletions: the deletion log tells when a value was deleted, not when
+// TestTimesOfDeletions: the deletion log says when a value was deleted, not when
 // a checkpoint noticed: of inline sets, rows and trees, and of operations that were
-// replayed after a kill, or after two, the first of which had them logged anew.
+// replayed after a kill, or after two, the first of which logged them again.
 func TestTimesOfDeletions(t *testing.T) {
 	for kills := range 3 {
 		t.Run(fmt.Sprint("kills ", kills), func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestTimesOfDeletions(t *testing.T) {
 				now += 100_000
 				s = reopen()
 				if life == 1 && s.Recovery().RewrittenFrames == 0 {
-					t.Error("no frame was logged anew")
+					t.Error("no frame was logged again")
 				}
 			}
 			now = 1_000_000

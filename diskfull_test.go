@@ -41,7 +41,7 @@ func (c *scenario) tryFull(ops ...wal.Op) (written bool, err error) {
 	return false, nil
 }
 
-// rebuild makes the model anew from the batches.
+// rebuild makes the model again from the batches.
 func (c *scenario) rebuild() {
 	c.model = contents{}
 	for _, ops := range c.batches {

@@ -42,7 +42,7 @@ type durations struct {
 	buckets [DurationBuckets]atomic.Uint64
 }
 
-// observe counts what took d, less than nothing if the clock was set back meanwhile.
+// observe counts what took d, less than nothing if the clock was set back since.
 func (h *durations) observe(d time.Duration) {
 	d = max(d, 0)
 	h.sum.Add(int64(d))

@@ -58,7 +58,7 @@ func writeMuch(t *testing.T, s *Store) {
 }
 
 // TestLoggerFollowsALife: a life that opens, recovers, checkpoints, splits, grows
-// and closes tells all of it, with figures.
+// and closes reports all of it, with figures.
 func TestLoggerFollowsALife(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	r := &recorder{least: slog.LevelDebug}
@@ -128,7 +128,7 @@ func TestLoggerFollowsALife(t *testing.T) {
 	}
 }
 
-// TestLoggerTellsMerges: each is told with its number.
+// TestLoggerTellsMerges: each is reported with its number.
 func TestLoggerTellsMerges(t *testing.T) {
 	r := &recorder{least: slog.LevelDebug}
 	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{Logger: slog.New(r), GCInterval: -1, SplitThreshold: 4})

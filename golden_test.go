@@ -238,7 +238,7 @@ func TestOpenMendsNoOtherFormat(t *testing.T) {
 	}
 }
 
-// TestOpenDamagedFormat1: whoever opens a damaged file of format 1 is told to migrate
+// TestOpenDamagedFormat1: Open of a damaged file of format 1 says to migrate
 // it too, and not to repair it.
 func TestOpenDamagedFormat1(t *testing.T) {
 	content := goldenFile(t, 1, "closed.h5")

@@ -135,21 +135,21 @@ func TestHostileIncrement(t *testing.T) {
 		p    []byte
 		want error
 	}{
-		"version":               {forged(p, 0, offIncVersion, offIncCRC, 2), ErrFormatVersion},
-		"magic":                 {forged(p, 0, offIncMagic, offIncCRC, 'X'), ErrCorrupt},
-		"reserved":              {forged(p, 0, offIncVersion, offIncCRC, incrementVersion, 0, 0, 0, 1), ErrCorrupt},
-		"small image":           {forged(p, 0, offIncSize, offIncCRC, 1, 0, 0, 0, 0, 0, 0, 0), ErrCorrupt},
-		"huge image":            {forged(p, 0, offIncSize, offIncCRC, far...), ErrCorrupt},
-		"huge base":             {forged(p, 0, offIncBaseSize, offIncCRC, far...), ErrCorrupt},
-		"kind":                  {forged(p, first, offPartKind, offPartCRC, 9), ErrCorrupt},
-		"no bytes":              {forged(p, first, offPartSize, offPartCRC, 0, 0, 0, 0), ErrCorrupt},
-		"too many bytes":        {forged(p, first, offPartSize, offPartCRC, far[:4]...), ErrCorrupt},
-		"far away":              {forged(p, first, offPartOffset, offPartCRC, far...), ErrCorrupt},
-		"behind the one before": {forged(p, second, offPartOffset, offPartCRC, make([]byte, 8)...), ErrCorrupt},
-		"zero with data":        {forged(p, first, offPartKind, offPartCRC, zeroPart), ErrCorrupt},
-		"a part is missing":     {slices.Delete(bytes.Clone(p), first, second), ErrCorrupt},
-		"more after the end":    {append(bytes.Clone(p), 0), ErrCorrupt},
-		"empty":                 {nil, ErrTruncated},
+		"version":              {forged(p, 0, offIncVersion, offIncCRC, 2), ErrFormatVersion},
+		"magic":                {forged(p, 0, offIncMagic, offIncCRC, 'X'), ErrCorrupt},
+		"reserved":             {forged(p, 0, offIncVersion, offIncCRC, incrementVersion, 0, 0, 0, 1), ErrCorrupt},
+		"small image":          {forged(p, 0, offIncSize, offIncCRC, 1, 0, 0, 0, 0, 0, 0, 0), ErrCorrupt},
+		"huge image":           {forged(p, 0, offIncSize, offIncCRC, far...), ErrCorrupt},
+		"huge base":            {forged(p, 0, offIncBaseSize, offIncCRC, far...), ErrCorrupt},
+		"kind":                 {forged(p, first, offPartKind, offPartCRC, 9), ErrCorrupt},
+		"no bytes":             {forged(p, first, offPartSize, offPartCRC, 0, 0, 0, 0), ErrCorrupt},
+		"too many bytes":       {forged(p, first, offPartSize, offPartCRC, far[:4]...), ErrCorrupt},
+		"far away":             {forged(p, first, offPartOffset, offPartCRC, far...), ErrCorrupt},
+		"after the one before": {forged(p, second, offPartOffset, offPartCRC, make([]byte, 8)...), ErrCorrupt},
+		"zero with data":       {forged(p, first, offPartKind, offPartCRC, zeroPart), ErrCorrupt},
+		"a part is missing":    {slices.Delete(bytes.Clone(p), first, second), ErrCorrupt},
+		"more after the end":   {append(bytes.Clone(p), 0), ErrCorrupt},
+		"empty":                {nil, ErrTruncated},
 	} {
 		if _, _, err := readParts(c.p); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)

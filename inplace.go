@@ -108,7 +108,7 @@ func (h *halfMade) err() error {
 // errHalfCreated: Open completes the file if it is for writing.
 var errHalfCreated = fmt.Errorf("%w", ErrHalfMade)
 
-// readMarks looks for marks. A lock keeps others from writing them meanwhile.
+// readMarks looks for marks. A lock keeps others from writing them at the same time.
 func readMarks(file vfs.File) (h halfMade, err error) {
 	p := make([]byte, begunSize)
 	n, err := file.ReadAt(p[:2*markSize], 0)

@@ -400,7 +400,7 @@ func TestFaultInPlace(t *testing.T) {
 }
 
 // TestManyMakeOneStoreInPlace: of those who open an empty file that stays in its place,
-// each who has time gets the store, and the others are told that it is locked.
+// each who has time gets the store, and the others learn that it is locked.
 func TestManyMakeOneStoreInPlace(t *testing.T) {
 	for _, place := range placements {
 		for range 5 {

@@ -22,7 +22,7 @@ func TestJournalKeeps(t *testing.T) {
 		j.add(didMerge, 2, time.Second, now.Add(time.Duration(i)*10*time.Second))
 	}
 	j.add(didScrub, 0, time.Second, now)
-	j.add(didScrub, 1, -time.Second, now) // a clock that was set back meanwhile
+	j.add(didScrub, 1, -time.Second, now) // a clock that was set back since
 	want := []Maintenance{
 		{now, "shrink", 7, time.Second},
 		{now.Add(50 * time.Second), "merge", 12, 6 * time.Second},

@@ -215,7 +215,7 @@ func scanned(line, format string, n *uint64) bool {
 	return err == nil
 }
 
-// kill ends the process as a cut of the power would, but for the page cache, and
+// kill ends the process as a power cut would, except that the page cache stays, and
 // returns what it said before.
 func (c *child) kill(t *testing.T) (begun, acked uint64) {
 	t.Helper()

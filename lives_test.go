@@ -27,7 +27,7 @@ func killed(t *testing.T, path, to string) {
 
 // TestManyLivesWithoutCheckpoint: more lives than the epochs that a root lists, each
 // ended by a kill, with little in the log and with more than is left of the ring
-// when the last batch is logged anew.
+// when the last batch is logged again.
 func TestManyLivesWithoutCheckpoint(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")

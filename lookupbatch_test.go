@@ -107,7 +107,7 @@ func TestLookupBatchEnds(t *testing.T) {
 	}
 }
 
-// TestLookupBatchPastDamage: keys that can be read are, and the error tells of the others.
+// TestLookupBatchPastDamage: keys that can be read are, and the error names the others.
 func TestLookupBatchPastDamage(t *testing.T) {
 	c := newScenario(t, 1, nil)
 	c.open()

@@ -5,11 +5,11 @@ import (
 	"errors"
 )
 
-// Maintain does at once what checkpoints and the background do by and by: it
+// Maintain does at once what checkpoints and the background do over time: it
 // checkpoints, moves sets that fit the entries of their keys there, compacts the others,
 // drops what the deletion log names, folds all that waits into its groups, merges groups
 // that have become small, and gives sets the ids of those that are gone. What is damaged
-// stays as it is, and is told at the end. It stops between two steps when ctx is done, or
+// stays as it is, and is reported at the end. It stops between two steps when ctx is done, or
 // the store is closed; what is done by then is done.
 func (s *Store) Maintain(ctx context.Context) error {
 	ctx, cancel := s.during(ctx)

@@ -48,7 +48,7 @@ type memo struct {
 	overlay
 	through uint64 // sequence of the newest operation that is in it
 	live    uint64 // values of the overlay that are in the set
-	shared  uint64 // values of the overlay that the tree has, but for unasked ones
+	shared  uint64 // values of the overlay that the tree has, except unasked ones
 	unasked []E    // values of the overlay of which that is not known
 
 	sorted sortedMemo
@@ -65,7 +65,7 @@ type sortedMemo struct {
 // memo returns the memo of a key with long chains, which begin at fresh and at
 // frozen, up to date and locked. nil: they are to be walked, because they are
 // short, or because another reader of the same state, who sees a newer operation,
-// has used the memo meanwhile.
+// has used the memo since.
 func (r reader) memo(key E, fresh, frozen *op) *memo {
 	newest := ofLongChains(fresh, frozen)
 	if newest == nil {
@@ -150,7 +150,7 @@ type ranked struct {
 	age int
 }
 
-// since lists the operations behind a sequence that count, newest first.
+// since lists the operations after a sequence that count, newest first.
 func (r reader) since(sequence uint64, fresh, frozen *op) (list []*op) {
 	for _, c := range [...]chain{{r.fresh, fresh}, {r.frozen, frozen}} {
 		for p := c.newest; p != nil && p.sequence > sequence; p = c.table.before(p) {

@@ -56,7 +56,7 @@ const backupSuffix = ".bak"
 // all else is taken over.
 //
 // output names the new store, which must not exist yet (fs.ErrExist). "" means path:
-// then the old file is kept as path + ".bak" (behind a symbolic link at path, that is
+// then the old file is kept as path + ".bak" (if path is a symbolic link, that is
 // beside the file it leads to). A file of that name is never written over: it is
 // fs.ErrExist, unless it is the same byte for byte, as an interrupted migration leaves
 // it. Whatever interrupts it, path is the old file or the whole new one, which was

@@ -189,7 +189,7 @@ func TestMigrateSamples(t *testing.T) {
 	}
 }
 
-// migrated wants the new store in the place of the old file, and that behind it.
+// migrated wants the new store in the place of the old file, and the old one beside it.
 func migrated(disk vfs.FS, content []byte, want contents) error {
 	kept, err := bytesAt(disk, oldPath+backupSuffix)
 	if err == nil && !bytes.Equal(kept, content) {
@@ -289,7 +289,7 @@ func TestMigrateTellsDefects(t *testing.T) {
 	}
 }
 
-// TestOpenNamesMigrate: who opens a legacy file is told what to do, and the file stays.
+// TestOpenNamesMigrate: Open of a legacy file says what to do, and the file stays.
 func TestOpenNamesMigrate(t *testing.T) {
 	for _, name := range append([]string{"upstream-empty", "layout-damaged"}, legacySamples...) {
 		for _, readOnly := range []bool{false, true} {

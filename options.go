@@ -95,7 +95,7 @@ type Options struct {
 	//	grow log          Info   and a longer log [from, to]
 	//	close             Info   Close has ended [keys, values, file_bytes; error, if it failed]
 	//	access not kept   Warn   Backup, RestoreWith, Repair or Migrate could not give its file all the access of another [error]
-	//	error             Error  a failure that no caller is told, or that ends writing [error; operation]
+	//	error             Error  a failure that no caller sees, or that ends writing [error; operation]
 	//
 	// Recovery may checkpoint and grow the file before open. Whoever works calls the
 	// handler, with locks held: it must not call the Store.

@@ -29,7 +29,7 @@ func (p *pacing) took(ns int64, operations int) {
 	}
 }
 
-// pace makes a writer of n operations wait while a checkpoint is behind: the fuller
+// pace makes a writer of n operations wait while a checkpoint lags: the fuller
 // the log is, or the memory for pending operations, the longer; and as long as the
 // checkpoint takes for them where the store is in danger. Nobody is refused.
 func (s *Store) pace(n int) {

@@ -17,7 +17,7 @@ import (
 //   - heads and blocks are replaced by larger ones that hold the same; a reader
 //     of an old one misses only operations newer than its start.
 //   - visible is stored once per frame, after all its operations are in: a reader
-//     that ignores operations behind the visible it loaded first sees each frame
+//     that ignores operations after the visible it loaded first sees each frame
 //     whole or not at all.
 type table struct {
 	heads   atomic.Pointer[heads]

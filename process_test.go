@@ -218,7 +218,7 @@ func processTime(t *testing.T, normal time.Duration) time.Duration {
 
 // TestReadersOfOtherProcesses: every Refresh shows one value on all keys, never an
 // older one, and all that was acknowledged before it; snapshots stay; readers that
-// stand still or are killed hold up nobody, and leave nothing behind.
+// stand still or are killed hold up nobody and leave nothing.
 func TestReadersOfOtherProcesses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -333,9 +333,9 @@ func TestReadersOpenALiveStore(t *testing.T) {
 }
 
 // TestH5pyOpensALiveStore: the file reaches beyond the end that the superblock
-// names, so a program that opens it between two commits is never told that it is
+// names, so a program that opens it between two commits never learns that it is
 // cut short. One that is slower than two commits may find other things there by
-// then: it holds no pin, and is told so by an error.
+// then: it holds no pin, and gets an error that says so.
 func TestH5pyOpensALiveStore(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")

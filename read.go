@@ -305,7 +305,7 @@ func (r reader) step(d *stored, step []E, from E, bad func(error)) (_ []E, more 
 	return step, len(step) == cap(step), err
 }
 
-// stream is values for a loop over one key: what is wrong is told, and comes after the
+// stream is values for a loop over one key: what is wrong is reported, and comes after the
 // last value that can be read.
 func (r reader) stream(key E, tell func(error), yield func(E, error) bool) {
 	var damage damages

@@ -109,7 +109,7 @@ type record struct {
 // groups is the number of groups in use.
 func (r *record) groups() uint64 { return r.numGroups - uint64(r.unusedGroups) }
 
-// append encodes r behind dst.
+// append appends the encoding of r to dst.
 func (r *record) append(dst []byte) []byte {
 	p := make([]byte, recordSize)
 	le.PutUint32(p[recVersion:], FormatVersion)

@@ -16,7 +16,7 @@ import (
 )
 
 // recordFields are the fields of eight bytes of a store record that says refused
-// of those whose value the rest of the file tells too: Open takes no other.
+// of those whose value follows from the rest of the file too: Open takes no other.
 var recordFields = []struct {
 	name    string
 	offset  int

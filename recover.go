@@ -24,7 +24,7 @@ type RecoveryReport struct {
 	FramesReplayed     int    // whole batches taken from the log
 	OperationsReplayed int    // their operations
 	OverBudget         int64  // bytes of memory that these take beyond Options.MemoryBudget, until they are in the tree
-	RewrittenFrames    int    // of those, batches that were not known to be durable and were logged anew
+	RewrittenFrames    int    // of those, batches that were not known to be durable and were logged again
 	TornAt             uint64 // first sequence of a torn tail; 0: there was none
 	TornRecords        int    // whole records of it that belong to no whole batch, dropped
 	Salvaged           error  // Options.Salvage: the damage that was read past, as errors.Join makes it
@@ -34,10 +34,10 @@ func (r *RecoveryReport) fromTree(o hdf5io.OpenReport) {
 	r.Slot, r.Commit, r.FellBack, r.SuperblockMended = o.Slot, o.Commit, o.FellBack, o.SuperblockMended
 }
 
-// Recovery tells what Open found in the file.
+// Recovery reports what Open found in the file.
 func (s *Store) Recovery() RecoveryReport { return s.recovery }
 
-// load reads the newest root and the log behind it, and begins a life of the log
+// load reads the newest root and the log after it, and begins a life of the log
 // if the store is writable.
 func (s *Store) load() error {
 	v, err := s.loadView(s.file.View())

@@ -10,10 +10,10 @@ import (
 
 // TestFaultRecovery lets each write and sync of an Open that recovers fail in turn,
 // from then on: an error, no panic, and the next opener finds everything. The last
-// batch is logged anew in the first case, and does not fit a second time in the
+// batch is logged again in the first case, and does not fit a second time in the
 // other, so that Open checkpoints it.
 func TestFaultRecovery(t *testing.T) {
-	for name, operations := range map[string]uint64{"logged anew": 3, "checkpointed": 160} {
+	for name, operations := range map[string]uint64{"logged again": 3, "checkpointed": 160} {
 		t.Run(name, func(t *testing.T) {
 			failed := 0
 			for nth := 1; ; nth++ {

@@ -100,9 +100,9 @@ func (s *Store) newestView() (*view, error) {
 // followTries bounds how often a writer may overwrite the log while it is read.
 const followTries = 100
 
-// follow shows v, or a newer root, and the log behind it to readers.
+// follow shows v, or a newer root, and the log after it to readers.
 func (s *Store) follow(v *view) (salvaged, err error) {
-	st, salvaged, err := s.readBehind(v)
+	st, salvaged, err := s.readAfter(v)
 	if err == nil {
 		s.show(st)
 		s.followed = st
@@ -110,14 +110,14 @@ func (s *Store) follow(v *view) (salvaged, err error) {
 	return salvaged, err
 }
 
-// readBehind reads the log behind v, while a writer may be at work.
+// readAfter reads the log after v, while a writer may be at work.
 // What it writes during the scan can make a whole log look damaged (a record is
-// read before it is written, one far behind it after), and what it overwrites can
+// read before it is written, one far after it later), and what it overwrites can
 // make a long log look short. So a scan counts if the older slot's root, which the
-// log's tail follows, has not passed v's meanwhile, and an error counts if
+// log's tail follows, has not passed v's by then, and an error counts if
 // another scan comes no further. salvaged is the damage that Options.Salvage
 // reads past.
-func (s *Store) readBehind(v *view) (st *state, salvaged, err error) {
+func (s *Store) readAfter(v *view) (st *state, salvaged, err error) {
 	reached := uint64(0)
 	for range followTries {
 		st, late, damage := s.replay(v)

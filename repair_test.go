@@ -207,7 +207,7 @@ func TestRepairDamaged(t *testing.T) {
 	}
 }
 
-// TestSalvageCut cuts a file at many places. Behind the commit slots each opens for
+// TestSalvageCut cuts a file at many places. After the commit slots each opens for
 // salvage, or says why not in one error; nothing that is given is wrong.
 func TestSalvageCut(t *testing.T) {
 	dir := t.TempDir()

@@ -25,7 +25,7 @@ import (
 //
 // Where no file can be renamed to path, because it is a mount point or its directory
 // takes no new file, and a file is there, the backup is verified first and then
-// written into that file, which nobody may have open meanwhile, nor the backup. It
+// written into that file, which nobody else may have open, nor the backup. It
 // keeps all its attributes and names. If that is interrupted the file is no store
 // (ErrHalfMade) until a restore to it is done.
 func Restore(ctx context.Context, backup, path string) error {
@@ -33,14 +33,14 @@ func Restore(ctx context.Context, backup, path string) error {
 }
 
 // RestoreWith is Restore with options: the log key, without which only a backup
-// whose log is empty can be restored, the file system, and the Logger, which is told
+// whose log is empty can be restored, the file system, and the Logger, which hears
 // "access not kept" if that was not permitted.
 func RestoreWith(ctx context.Context, backup, path string, options *Options) error {
 	return RestoreSeries(ctx, []string{backup}, path, options, nil)
 }
 
 // RestoreFrom is RestoreWith of a full backup that is read from r, from its first byte to
-// its end, as BackupTo writes it: progress, if it is not nil, is told how many bytes of how
+// its end, as BackupTo writes it: progress, if it is not nil, is called with how many bytes of how
 // many are copied. ErrTruncated if the end comes too early. What is read cannot be read
 // again: where the backup would have to be written into the file at path it is an error.
 // A read that waits is not ended by ctx.
@@ -112,7 +112,7 @@ func copyStream(ctx context.Context, r io.Reader, dst vfs.File, progress func(do
 // RestoreSeries is RestoreWith of a full backup and the increments upon it, in the
 // order in which they were made (BackupOptions.Since): the store is as it was at the last of
 // them. ErrBackupSeries, before anything is written, if they do not follow each other, or
-// if path is an increment; ErrCorrupt if one is damaged. progress, if it is not nil, is told how many bytes of
+// if path is an increment; ErrCorrupt if one is damaged. progress, if it is not nil, is called with how many bytes of
 // how many are copied.
 func RestoreSeries(ctx context.Context, backups []string, path string, options *Options, progress func(done, total int64)) error {
 	opts, err := options.withDefaults()

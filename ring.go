@@ -134,7 +134,7 @@ func (s *Store) growRing(size int64) (grown bool, err error) {
 
 // finishRingGrowth brings everything in /wal_old into the tree and removes it.
 func (s *Store) finishRingGrowth() error {
-	for range 2 { // the first root leaves /wal_old behind, the next is without it
+	for range 2 { // the first root keeps /wal_old, the next drops it
 		if err := s.checkpointAll(context.Background()); err != nil {
 			return err
 		}

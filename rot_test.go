@@ -114,7 +114,7 @@ func (l *liveLog) flip(sequence uint64, bit int) {
 
 // TestCrashRottenLog flips bits of every record of a live log. At or below the
 // highest watermark the record was durable: Open refuses and names it, and a
-// salvage is told so. Behind it the record is the torn end of the log: what
+// salvage learns it. After it the record is the torn end of the log: what
 // stands before is there.
 func TestCrashRottenLog(t *testing.T) {
 	l := newLiveLog(t)

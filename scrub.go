@@ -16,7 +16,7 @@ import (
 // A scrub is the walk of Check in steps: each is a read of its own, of the root that is
 // the newest then, so that a scrub of hours keeps no space from being used again. It goes
 // on by path and chunk, by hash, by number of a run and by set id: what a commit moves,
-// splits or merges meanwhile is either still to come or was just written. Whether each byte
+// splits or merges in that time is either still to come or was just written. Whether each byte
 // is used once, and counts agree, only Check can see, which holds one root.
 
 // ScrubReport says what a scrub has verified, and what became of it.
@@ -35,7 +35,7 @@ type ScrubReport struct {
 // commits as of any other change, unless the store is read-only or failed. Everything else
 // that is damaged stays as it is: an event names each place, and the error all of them. It
 // matches ErrCorrupt, ErrTampered or ErrIO, and ErrNoSpace where the disk was too full to
-// mend. Reads and writes go on meanwhile. It stops between two steps when ctx is done, or
+// mend. Reads and writes go on. It stops between two steps when ctx is done, or
 // the store is closed (ErrClosed); what is mended by then stays mended. The report says
 // what was done, also with an error.
 func (s *Store) Scrub(ctx context.Context) (ScrubReport, error) {
@@ -263,7 +263,7 @@ func (c *scrub) waiting(v *view) (more bool, read int64) {
 const stateBytes = 64
 
 // sets is a step over sets of values, in order of their ids: all of them, whoever owns
-// them. One to which Maintain gives another id meanwhile may be left to the next scrub.
+// them. One to which Maintain gives another id in that time may be left to the next scrub.
 func (c *scrub) sets(v *view) (more bool, read int64) {
 	visit := func(o valueset.Owned) bool {
 		read += o.Size()

@@ -311,7 +311,7 @@ func TestScrubMends(t *testing.T) {
 }
 
 // TestScrubMendsBesideDamage: a mask in a group of which another entry is damaged cannot be
-// mended, which is told, and mends nothing wrong; the group of another hash is mended.
+// mended, which is reported, and mends nothing wrong; the group of another hash is mended.
 func TestScrubMendsBesideDamage(t *testing.T) {
 	c := everyForm(t, nil)
 	row := c.chunkAt("/buckets/entries")
@@ -430,7 +430,7 @@ func TestScrubOnAFullDisk(t *testing.T) {
 }
 
 // TestScrubHasNoRoom: a run that is longer than any free space is not mended on a full
-// disk: that is told, harms nothing, and is made up for when there is room.
+// disk: that is reported, harms nothing, and is made up for when there is room.
 func TestScrubHasNoRoom(t *testing.T) {
 	c := newScenario(t, 1, func(o *Options) { o.ScrubRate, o.WALBytes, o.sliceBytes = -1, 4096*512, 1<<20 })
 	c.open()
@@ -553,7 +553,7 @@ func TestScrubPanics(t *testing.T) {
 }
 
 // TestScrubBesideEverything: scrubs in steps of one thing find nothing wrong with a store
-// that is written to, collected, maintained and shrunk meanwhile, and stop none of that.
+// that is written to, collected, maintained and shrunk, and stop none of that.
 func TestScrubBesideEverything(t *testing.T) {
 	s, _ := deletedSets(t, &Options{GCInterval: -1, ScrubRate: -1, stepBytes: 1000, SplitThreshold: 8}, 30)
 	var group failures

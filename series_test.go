@@ -345,7 +345,7 @@ func TestDamagedBase(t *testing.T) {
 }
 
 // TestForgedIncrement: with checksums of its parts that are right it makes another
-// image, which the last one tells.
+// image, which the last one gives.
 func TestForgedIncrement(t *testing.T) {
 	c := newScenario(t, 5, noQuarantine)
 	paths := c.series(1)
@@ -425,7 +425,7 @@ func TestFaultIncrement(t *testing.T) {
 }
 
 // TestFaultIncrementDiskFull: a disk without room for the increment, or for what is
-// restored, is told so; the store and the target are as they were.
+// restored, gets an error that says so; the store and the target are as they were.
 func TestFaultIncrementDiskFull(t *testing.T) {
 	c := newScenario(t, 7, noQuarantine)
 	c.open()
@@ -473,7 +473,7 @@ func TestRestoreSeriesInPlace(t *testing.T) {
 		}
 		p := contentOf(t, c.fs, paths[2])
 		p[len(p)-incrementEndSize-1] ^= 1
-		putFile(t, c.fs, paths[2], mended(p)) // only the checksum of the image tells
+		putFile(t, c.fs, paths[2], mended(p)) // only the checksum of the image shows it
 		before := contentOf(t, c.fs, crashPath)
 		if err := RestoreSeries(t.Context(), paths, crashPath, c.options(disk), nil); !errors.Is(err, ErrCorrupt) {
 			t.Fatalf("%s: %v", place.name, err)

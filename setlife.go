@@ -80,7 +80,7 @@ func (s *Store) DemoteIfPossible(key E) (bool, error) {
 
 // demote logs the demotion of a set, if there is room for it, and reports whether it
 // changes anything: others may have written since that was looked at. No checkpoint may
-// take the operation, and those before it, out of the tables meanwhile. Who holds
+// take the operation, and those before it, out of the tables in that time. Who holds
 // checkpointing may wait for claims, so nobody waits for that with one.
 func (s *Store) demote(key E, ops []wal.Op) (done, demoted bool, err error) {
 	s.checkpointing.Lock()
@@ -91,7 +91,7 @@ func (s *Store) demote(key E, ops []wal.Op) (done, demoted bool, err error) {
 	}
 	defer s.release(want)
 	if s.cover(true) != nil {
-		return false, false, nil // admit tells, or makes room
+		return false, false, nil // admit says so, or makes room
 	}
 	last, err := s.append(ops)
 	if err != nil {

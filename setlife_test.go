@@ -206,8 +206,8 @@ func cloned(m map[uint64]bool) map[uint64]bool {
 	return c
 }
 
-// TestDemoteBesideWriters: whoever is told that a set was demoted did it: beside
-// writers that promote it again and again, the demotions that were told of are those
+// TestDemoteBesideWriters: a caller who learns that a set was demoted did it: beside
+// writers that promote it again and again, the demotions that were reported are those
 // that the log's checkpoints count.
 func TestDemoteBesideWriters(t *testing.T) {
 	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 1 << 20})
@@ -261,7 +261,7 @@ func TestDemoteBesideWriters(t *testing.T) {
 		t.Fatal(err)
 	}
 	if told, done := demotions[0]+demotions[1], s.Metrics().DemotionEvents; told != done || told == 0 {
-		t.Errorf("%d demotions told, %d done", told, done)
+		t.Errorf("%d demotions reported, %d done", told, done)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

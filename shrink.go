@@ -16,7 +16,7 @@ const (
 // Shrink gives free space back to the file system: it checkpoints, moves what lies at the
 // end of the file into the gaps before it, as often as that makes the file smaller, and
 // truncates. It needs to be alone with the file: ErrLocked if another process has it open,
-// ErrSpacePinned if a Snapshot is open. Reads and writes go on meanwhile; a write may have
+// ErrSpacePinned if a Snapshot is open. Reads and writes go on; a write may have
 // to wait when the log is full. The log keeps its size until Close. Shrink stops between
 // two steps when ctx is done, or the store is closed; what is done by then is done. What
 // it does is committed step by step, as everything is: it can be killed at any moment.

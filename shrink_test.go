@@ -70,7 +70,7 @@ func TestShrink(t *testing.T) {
 							return
 						}
 						if g == 0 {
-							if err := s.Insert(FromString("written meanwhile"), FromUint64(n%50)); err != nil {
+							if err := s.Insert(FromString("written beside it"), FromUint64(n%50)); err != nil {
 								t.Error(err)
 								return
 							}
@@ -88,7 +88,7 @@ func TestShrink(t *testing.T) {
 				t.Errorf("%d bytes before, %d after, %d on disk; want at most %d", before, m.FileBytes, info.Size(), most)
 			}
 			t.Logf("%d bytes before, %d after, of which live %d and log %d", before, m.FileBytes, live, m.WALBytes)
-			mustDo(t, s.Delete(FromString("written meanwhile")), s.Checkpoint(t.Context()))
+			mustDo(t, s.Delete(FromString("written beside it")), s.Checkpoint(t.Context()))
 			mustHold(t, s, model)
 			mustDo(t, s.Close())
 			s, err = Open(s.path, o)

@@ -160,7 +160,7 @@ func (s *Store) runFlushes() {
 			return
 		case <-ticker.C:
 			if s.Failed() == nil {
-				_ = s.flush() // a failure poisons the store and is told to the next caller
+				_ = s.flush() // a failure poisons the store, and the next caller gets it
 			}
 		}
 	}
@@ -191,7 +191,7 @@ func (s *Store) Close() error {
 	last, reserve := s.state.Load().view.record, s.closedReserve()
 	s.state.Store(nil) // first: a Snapshot that is taken now sees that, or is seen here
 	s.snapshots.Range(func(v, _ any) bool {
-		_ = v.(*Snapshot).end(ErrSnapshotExpired) // closed by its owner meanwhile: the same
+		_ = v.(*Snapshot).end(ErrSnapshotExpired) // closed by its owner in that time: the same
 		return true
 	})
 	s.file.Drain()
@@ -292,7 +292,7 @@ func (s *Store) notReplaced() error {
 // DirectoryMode is a form of the directory: "attribute", "dataset" or "sharded".
 type DirectoryMode = directory.Mode
 
-// DirectoryMode tells in which form the directory is stored; "" after Close.
+// DirectoryMode returns the form in which the directory is stored; "" after Close.
 func (s *Store) DirectoryMode() DirectoryMode {
 	st := s.state.Load()
 	if st == nil {

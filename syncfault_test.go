@@ -124,8 +124,8 @@ func countCalls(t *testing.T, seed uint64, ops errfs.Op) int {
 }
 
 // TestFaultSync lets each sync of a run fail once, in each of the ways that file
-// systems have: the error is told, nothing is written after it, and neither the
-// next opener, who finds a cache that lies, nor a power cut before or behind him
+// systems have: the error is returned, nothing is written after it, and neither the
+// next opener, who finds a cache that lies, nor a power cut before or after
 // loses what was acknowledged.
 func TestFaultSync(t *testing.T) {
 	seed := crashSeed(t)
@@ -162,9 +162,9 @@ func failOneSync(t *testing.T, seed uint64, mode crashfs.SyncFailure, nth int) (
 	worked := c.work(c.fs)
 	switch {
 	case worked == nil:
-		return 0, errors.New("nobody was told")
+		return 0, errors.New("no error was returned")
 	case !errors.Is(worked, crashfs.ErrSync):
-		return 0, fmt.Errorf("the cause is not told: %w", worked)
+		return 0, fmt.Errorf("the cause is not named: %w", worked)
 	}
 	failed := trace.Len()
 	if err := c.refuses(worked, trace); err != nil {

@@ -89,7 +89,7 @@ func newTemporary(path string, like vfs.File, opts *Options) (vfs.File, error) {
 }
 
 // copyAccess gives the file that will be at path the owner and the permissions of
-// like. What may not be kept is told to the Logger.
+// like. The Logger hears what may not be kept.
 func copyAccess(file, like vfs.File, path string, opts *Options) {
 	if err := vfs.CopyAccess(file, like); err != nil {
 		opts.Logger.Warn("access not kept", "path", path, "error", err)

@@ -12,7 +12,7 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// TestTemporaryNames: each store has one of its own, which can be told by its suffix
+// TestTemporaryNames: each store has one of its own, which its suffix shows
 // and is no longer than a file system takes.
 func TestTemporaryNames(t *testing.T) {
 	long := strings.Repeat("x", 240)

@@ -195,7 +195,7 @@ func TestUpkeepSearchPastSets(t *testing.T) {
 	put(0, 64)       // ids 0 to 63
 	put(64, 300)     // and up to 299
 	drop(64, 200)    // of which some are unused now
-	put(1000, 1100)  // and are used again: the search stands behind them
+	put(1000, 1100)  // and are used again: the search stands after them
 	drop(200, 300)   // the highest go
 	drop(10, 11)     // one in the first page
 	drop(1000, 1100) // and all others but the first 64
@@ -283,7 +283,7 @@ func (c untilCommit) Err() error {
 
 // TestUpkeepMaintainKilled: a store whose process is killed, or loses power, in Maintain, while
 // that folds runs in several slices and nothing is pending, cannot be opened any more, and not
-// read by others meanwhile either. Options are the defaults.
+// read by others either. Options are the defaults.
 func TestUpkeepMaintainKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	s, err := Open(path, &Options{GCInterval: -1})
@@ -430,7 +430,7 @@ func TestUpkeepDamagedDeletionLog(t *testing.T) {
 			s, err = Open(path, o)
 			mustDo(t, err)
 			if _, err := s.RunGCOnce(t.Context()); !errors.Is(err, ErrCorrupt) {
-				t.Errorf("collection: %v, want damage to be told", err)
+				t.Errorf("collection: %v, want damage to be reported", err)
 			}
 			if _, err := s.RunGCOnce(t.Context()); err != nil { // the rows are gone
 				t.Errorf("the next collection: %v", err)

@@ -94,7 +94,7 @@ func TestNothingIsAcknowledgedOfALostFile(t *testing.T) {
 	}
 }
 
-// TestCloseOfALostFile: without a write in between, Close tells, and writes nothing.
+// TestCloseOfALostFile: without a write in between, Close says so, and writes nothing.
 func TestCloseOfALostFile(t *testing.T) {
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
@@ -179,7 +179,7 @@ func TestCutDuringAGroupCommit(t *testing.T) {
 	}
 }
 
-// A growingFS grows a file after it has told how long it is.
+// A growingFS grows a file after it has said how long it is.
 type growingFS struct {
 	vfs.FS
 	grow func() // nil: not now

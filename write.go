@@ -73,7 +73,7 @@ func (s *Store) append(ops []wal.Op) (last uint64, err error) {
 	return last, nil
 }
 
-// writable tells why the store takes no writes, if it does not. closing is held.
+// writable returns why the store takes no writes, or nil. closing is held.
 func (s *Store) writable() error {
 	switch {
 	case s.closed:

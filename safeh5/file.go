@@ -228,7 +228,7 @@ func (f *File) Refresh() (bool, error) {
 
 // Check reads all that the last committed state consists of and calls report, unless it is nil, for
 // everything that is wrong; it returns the first. Chunks have checksums; the data of
-// contiguous datasets have none. Updates go on meanwhile.
+// contiguous datasets have none. Updates may go on.
 func (f *File) Check(ctx context.Context, report func(error)) error {
 	v, pin, err := f.pin()
 	if err != nil {

@@ -26,7 +26,7 @@ type Tx struct {
 
 var errOver = errors.New("the Update is over")
 
-// begin tells why nothing more can be done.
+// begin returns why nothing more can be done.
 func (tx *Tx) begin() error {
 	if tx.done {
 		return errOver

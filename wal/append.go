@@ -12,7 +12,7 @@ type request struct {
 	wake  chan signal
 }
 
-// signal is what a waiting Append is told.
+// signal is what a waiting Append receives.
 type signal bool
 
 const (
@@ -65,7 +65,7 @@ func (l *Log) admit(ops []Op) error {
 	return nil
 }
 
-// lead writes one group for the first of the queue, self, and as many behind it
+// lead writes one group for the first of the queue, self, and as many after it
 // as go with it, then hands the lead to the next that waits.
 func (l *Log) lead(self *request) {
 	l.write.Lock()
@@ -200,7 +200,7 @@ func (l *Log) reserve(with uint64) error {
 	return nil
 }
 
-// Flush makes everything accepted durable. Appends go on meanwhile.
+// Flush makes everything accepted durable. Appends go on.
 func (l *Log) Flush() error {
 	l.write.Lock()
 	defer l.write.Unlock()

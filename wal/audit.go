@@ -16,7 +16,7 @@ func (l *Log) Replay(visit func(Frame) error) error {
 
 // Audit verifies checksums and MACs of sample live frames, chosen with rand
 // (which returns a number in [0, n)), or, with sample 0, of all. It may run beside
-// all other methods: frames that are truncated meanwhile count as good. The error
+// all other methods: frames that are truncated in that time count as good. The error
 // is that of Scan for the first frame found damaged.
 func (l *Log) Audit(sample int, rand func(n int) int) error {
 	var err error
@@ -41,7 +41,7 @@ type live struct {
 	epochs   []Epoch // all of them ended
 	before   Mark    // as in Log.mu
 	anchored bool    // as in Log.mu
-	end      uint64  // sequence behind the last frame
+	end      uint64  // sequence after the last frame
 }
 
 func (l *Log) live() live {
@@ -67,7 +67,7 @@ func (v *live) scan(visit func(Frame) error) (ScanReport, error) {
 func passOver(Frame) error { return nil }
 
 // auditAll verifies all that is live now. What fails is read once more when the
-// tail has moved meanwhile, until the tail has passed all of it.
+// tail has moved since, until the tail has passed all of it.
 func (l *Log) auditAll() error {
 	v := l.live()
 	for end := v.end; v.before.Sequence+1 < end; {

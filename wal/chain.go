@@ -54,7 +54,7 @@ func newChain(key []byte, epoch uint64, before [macSize]byte) *chain {
 	return c
 }
 
-// begin starts the frame behind the one last ended.
+// begin starts the frame after the one last ended.
 func (c *chain) begin() {
 	copy(c.head[8:], c.sum[:])
 	c.mac.Reset()

@@ -35,8 +35,8 @@
 //	I3. A frame counts if all its records pass, its MAC continues the chain and
 //	    its TXN_COMMIT is there; else none of it does.
 //	I4. A watermark is written only after the sync that it speaks of. A record
-//	    at or below one that does not pass is damage; behind all of them it is
-//	    the torn end of a write that nobody was told of.
+//	    at or below one that does not pass is damage; after all of them it is
+//	    the torn end of a write that was not acknowledged.
 //	I5. Sync: nothing is applied before it is durable. A failed write is
 //	    followed by no other.
 //
@@ -48,7 +48,7 @@
 //
 //  1. Scan.
 //  2. If there are frames past the watermark: add an empty epoch (End = First =
-//     ScanReport.Next) behind the present one, which stays open, in place of
+//     ScanReport.Next) after the present one, which stays open, in place of
 //     one that an earlier attempt left there, and make both slots durable. The
 //     number is now used up.
 //  3. New with that epoch; Append the operations of those frames again, with

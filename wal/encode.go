@@ -18,7 +18,7 @@ type encoder struct {
 
 	group   []byte // the records of the group begun, and what is left of its blocks
 	first   uint64 // sequence of the first of them
-	next    uint64 // sequence behind the last of them
+	next    uint64 // sequence after the last of them
 	mark    Mark   // end of the last frame
 	nanos   uint64 // hybrid time of the next record, if the clock has not gone on
 	seq     uint32
@@ -42,7 +42,7 @@ func (e *encoder) start(c *Config, epoch Epoch, next uint64) {
 	}
 }
 
-// pads returns how many records behind the nth of the group fill its last block.
+// pads returns how many records after the nth of the group fill its last block.
 func (e *encoder) pads(n uint64) uint64 { return (e.blockRecords - n%e.blockRecords) % e.blockRecords }
 
 // bytes returns where the nth record of a group begins, in bytes.

@@ -65,7 +65,7 @@ var (
 //	offset  size  field   meaning
 //	     0     8  epoch   number, never used twice in a file
 //	     8     8  first   sequence of its first record, a multiple of the block
-//	    16     8  end     sequence behind its last record; all ones: it is the present one
+//	    16     8  end     sequence after its last record; all ones: it is the present one
 //	    24    32  anchor  MAC of the frame that ends at last_applied, if that lies in this epoch; else random
 const (
 	offEpoch, offFirst, offEnd, offAnchor = 0, 8, 16, 24
@@ -143,7 +143,7 @@ type Op struct {
 type Epoch struct {
 	Number uint64
 	First  uint64 // sequence of its first record, a multiple of the block
-	End    uint64 // sequence behind its last record; NoEnd: the present epoch; First: it has none
+	End    uint64 // sequence after its last record; NoEnd: the present epoch; First: it has none
 	Anchor [macSize]byte
 }
 
@@ -200,7 +200,7 @@ func TrimEpochs(epochs []Epoch, m Mark) []Epoch {
 }
 
 // checkEpochs judges a list of epochs, oldest first: ascending numbers, disjoint
-// ranges that begin at blocks, and behind an open epoch only empty ones.
+// ranges that begin at blocks, and after an open epoch only empty ones.
 func checkEpochs(epochs []Epoch, blockRecords uint64) error {
 	open := false
 	for i, e := range epochs {
@@ -214,14 +214,14 @@ func checkEpochs(epochs []Epoch, blockRecords uint64) error {
 			return bad("end %d, want it between first sequence %d and %d", e.End, e.First, maxSequence)
 		}
 		if open && e.End != e.First {
-			return bad("end %d behind an open epoch, want %d", e.End, e.First)
+			return bad("end %d after an open epoch, want %d", e.End, e.First)
 		}
 		if i > 0 {
 			before := epochs[i-1]
 			if e.Number <= before.Number {
-				return bad("number behind epoch %d, want them to ascend", before.Number)
+				return bad("number after epoch %d, want them to ascend", before.Number)
 			}
-			if least := max(before.First, behind(before)); e.First < least {
+			if least := max(before.First, endOf(before)); e.First < least {
 				return bad("first sequence %d, want at least %d", e.First, least)
 			}
 		}
@@ -230,8 +230,8 @@ func checkEpochs(epochs []Epoch, blockRecords uint64) error {
 	return nil
 }
 
-// behind returns the end of e, or its beginning while it has no end.
-func behind(e Epoch) uint64 {
+// endOf returns the end of e, or its beginning while it has no end.
+func endOf(e Epoch) uint64 {
 	if e.End == NoEnd {
 		return e.First
 	}
@@ -272,7 +272,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // sealer computes the checksums of one epoch. Not safe for concurrent use.
 type sealer struct {
-	seed    uint32 // state behind file_uuid and epoch
+	seed    uint32 // state after file_uuid and epoch
 	scratch [8 + 2*RecordSize]byte
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-var update = flag.Bool("update", false, "write testdata anew")
+var update = flag.Bool("update", false, "write testdata again")
 
 // golden compares text with a file of testdata.
 func golden(t *testing.T, name, text string) {

@@ -16,7 +16,7 @@ func FuzzRing(f *testing.F) {
 	f.Add(true, uint8(9), uint8(30), []byte{12, 30, 1, 0})
 	f.Add(true, uint8(0), uint8(0), []byte{12, 30, 1, 1, 40, 56, 255, 1, 9, 0, 1, 1})
 	f.Add(true, uint8(0), uint8(0), []byte{14, 0, 4 ^ 1, 1, 12, 4, 1, 0})
-	f.Add(true, uint8(0), uint8(98), []byte{}) // a watermark behind a ring that is full
+	f.Add(true, uint8(0), uint8(98), []byte{}) // a watermark after a ring that is full
 	f.Add(false, uint8(0), uint8(9), slices.Clone(s.ring.bytes))
 	for change := range byte(64) { // records of every opcode: the first, and those of a frame's end
 		f.Add(true, uint8(11), uint8(30), []byte{12, 0, change, 1})
@@ -54,10 +54,10 @@ func FuzzRing(f *testing.F) {
 			t.Fatalf("frames\n%+v\nwant\n%+v", frames, want)
 		}
 		if n := len(want); n > 0 && report.End != (Mark{want[n-1].Last, want[n-1].MAC, s.epoch.Number}) {
-			t.Fatalf("end %+v behind %d frames", report.End, n)
+			t.Fatalf("end %+v after %d frames", report.End, n)
 		}
 		if report.Next%testBlockRecords != 0 || report.Next <= report.End.Sequence {
-			t.Fatalf("next %d behind %d", report.Next, report.End.Sequence)
+			t.Fatalf("next %d, end %d", report.Next, report.End.Sequence)
 		}
 	})
 }

@@ -117,7 +117,7 @@ func lawFlip(s sample) error {
 	return nil
 }
 
-// lawGhost: records of an earlier life, behind those that a later one has
+// lawGhost: records of an earlier life, after those that a later one has
 // written at the same sequences with the same contents, never pass; not even
 // where both lives have the same anchor and clock.
 func lawGhost(t testing.TB) error {

@@ -9,7 +9,7 @@ import (
 
 var (
 	// ErrPoisoned: a write or sync of the log has failed, and what reached the
-	// disk is unknown. It wraps the cause. Only a new Scan tells.
+	// disk is unknown. It wraps the cause. Only a new Scan finds out.
 	ErrPoisoned = errors.New("log is poisoned")
 	// ErrFull: the ring has no room before the tail. Nothing was logged.
 	ErrFull = errors.New("log is full")
@@ -38,10 +38,10 @@ type Stats struct {
 	Watermark     uint64
 }
 
-// Log is one life of the log. All methods are safe for concurrent use, but for
+// Log is one life of the log. All methods are safe for concurrent use, except
 // those that say otherwise.
 type Log struct {
-	config Config  // but for the rings, which mu guards
+	config Config  // except the rings, which mu guards
 	epochs []Epoch // Config.Earlier and the present one
 	apply  func(first uint64, nanos int64, ops []Op)
 
@@ -56,7 +56,7 @@ type Log struct {
 		sync.Mutex
 		ring, old Ring
 		queue     []*request // appends that wait for a leader
-		leading   bool       // a goroutine leads, or has been told to
+		leading   bool       // a goroutine leads, or has been chosen to
 		next      uint64     // first sequence that no frame has
 		mark      Mark       // end of the last frame that is applied
 		tail      uint64     // may be read still; what is before it may be overwritten
@@ -117,8 +117,8 @@ func (l *Log) SetApply(apply func(first uint64, nanos int64, ops []Op)) { l.appl
 
 // Pause waits until no append is under way, makes everything accepted durable,
 // and keeps appends waiting until resume is called. The caller may use all
-// methods meanwhile but Append, AppendAsync, Flush and Pause. Whether the log
-// has been poisoned is told by Failed.
+// methods in that time except Append, AppendAsync, Flush and Pause. Whether the log
+// has been poisoned Failed says.
 func (l *Log) Pause() (resume func()) {
 	l.write.Lock()
 	l.order.Lock()

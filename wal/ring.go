@@ -33,7 +33,7 @@ type Config struct {
 	// first, with the ends that this life gives them: for Audit and Replay of a
 	// Log. Scan does not read it.
 	Earlier []Epoch
-	// After is a hybrid time (ns since 1970) that no new record goes behind:
+	// After is a hybrid time (ns since 1970) that no new record is older than:
 	// ScanReport.Nanos; or, so that frames that are written again keep their times,
 	// just before that of the first of them.
 	After int64
@@ -60,7 +60,7 @@ func (c *Config) at(sequence uint64) (Ring, string) {
 }
 
 // end returns the sequence up to which records may still stand in the rings
-// when the one at sequence is live: one lap behind it.
+// when the one at sequence is live: one lap after it.
 func (c *Config) end(sequence uint64) uint64 {
 	return max(sequence, c.Ring.First) + c.records(c.Ring)
 }

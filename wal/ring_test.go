@@ -102,23 +102,23 @@ func TestSwitchRingRefuses(t *testing.T) {
 func TestHostileGeometryIsRefused(t *testing.T) {
 	good := newSample(t, 20, sampleGroups)
 	for name, change := range map[string]func(*Config, *[]Epoch, *uint64, *uint64){
-		"block 0":                 func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = 0 },
-		"block of a record":       func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = RecordSize },
-		"block not of records":    func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = 500 },
-		"block too large":         func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = 2 * maxBlock },
-		"ring of nothing":         func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.Storage = newMemory(0) },
-		"old ring of nothing":     func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Old.Storage = newMemory(0) },
-		"ring begins too late":    func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.First = 1 << 63 },
-		"ring behind the epoch":   func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.First = 2 * testBlockRecords },
-		"applied too late":        func(_ *Config, _ *[]Epoch, applied, _ *uint64) { *applied = 1<<64 - 1 },
-		"watermark too late":      func(_ *Config, _ *[]Epoch, _, watermark *uint64) { *watermark = 1<<64 - 1 },
-		"watermark behind all":    func(_ *Config, _ *[]Epoch, _, watermark *uint64) { *watermark = 300 },
-		"first 0":                 func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].First = 0 },
-		"first in a block":        func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].First = testBlockRecords + 1 },
-		"end before first":        func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 },
-		"end too late":            func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 << 63 },
-		"end far behind the ring": func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 << 60 },
-		"end in a frame":          func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = testBlockRecords + 4 },
+		"block 0":                func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = 0 },
+		"block of a record":      func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = RecordSize },
+		"block not of records":   func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = 500 },
+		"block too large":        func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = 2 * maxBlock },
+		"ring of nothing":        func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.Storage = newMemory(0) },
+		"old ring of nothing":    func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Old.Storage = newMemory(0) },
+		"ring begins too late":   func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.First = 1 << 63 },
+		"ring after the epoch":   func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.First = 2 * testBlockRecords },
+		"applied too late":       func(_ *Config, _ *[]Epoch, applied, _ *uint64) { *applied = 1<<64 - 1 },
+		"watermark too late":     func(_ *Config, _ *[]Epoch, _, watermark *uint64) { *watermark = 1<<64 - 1 },
+		"watermark after all":    func(_ *Config, _ *[]Epoch, _, watermark *uint64) { *watermark = 300 },
+		"first 0":                func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].First = 0 },
+		"first in a block":       func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].First = testBlockRecords + 1 },
+		"end before first":       func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 },
+		"end too late":           func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 << 63 },
+		"end far after the ring": func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 << 60 },
+		"end in a frame":         func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = testBlockRecords + 4 },
 		"two open epochs": func(_ *Config, e *[]Epoch, _, _ *uint64) {
 			*e = append(*e, Epoch{Number: 2, First: 20 * testBlockRecords, End: NoEnd})
 		},
@@ -142,7 +142,7 @@ func TestHostileGeometryIsRefused(t *testing.T) {
 }
 
 // A hostile first sequence of the ring makes the gap to the old one as long as
-// one likes; the search behind a tear must not walk it.
+// one likes; the search after a tear must not walk it.
 func TestSearchSkipsTheGapBetweenRings(t *testing.T) {
 	c := testConfig(newMemory(8))
 	c.Old, c.Ring.First = Ring{Storage: newMemory(8)}, testBlockRecords<<57
@@ -234,12 +234,12 @@ func TestWrongRecordsThatPass(t *testing.T) {
 	if _, _, err := s.scan(ring); !errors.Is(err, corrupt.Err) {
 		t.Errorf("a time too many: %v", err)
 	}
-	// Behind a tear too, where frames are not read.
+	// After a tear too, where frames are not read.
 	time := s.frames[len(s.frames)-1].Last - 1
 	ring = resealed(s, time, func(r []byte) { binary.LittleEndian.PutUint64(r[offWatermark:], time) })
 	clear(recordAt(ring, s.epoch.First))
 	if _, _, err := s.scan(ring); !errors.Is(err, corrupt.Err) {
-		t.Errorf("watermark ahead behind a tear: %v", err)
+		t.Errorf("watermark ahead after a tear: %v", err)
 	}
 }
 

@@ -22,18 +22,18 @@ type Frame struct {
 	PastWatermark bool
 }
 
-// ScanReport says what Scan found. After an error it tells how far it came.
+// ScanReport says what Scan found. After an error it says how far it came.
 type ScanReport struct {
 	Frames, Ops int    // visited
 	End         Mark   // end of the last good frame; if there is none: of lastApplied
 	Watermark   uint64 // the highest
-	Next        uint64 // first block behind all good frames: where a new epoch may begin
-	TornAt      uint64 // first record that does not pass, where others of its frame or behind it do; 0: none
+	Next        uint64 // first block after all good frames: where a new epoch may begin
+	TornAt      uint64 // first record that does not pass, where others of its frame or after it do; 0: none
 	Discarded   int    // records from the torn frame on that pass
 	Nanos       int64  // hybrid time of the last good frame, ns since 1970; 0: none
 }
 
-// Scan reads the log and calls visit for every whole frame behind lastApplied,
+// Scan reads the log and calls visit for every whole frame after lastApplied,
 // in the order of sequences. epochs come from the commit slot, oldest first, with
 // their anchors as TrimEpochs(…, mark of lastApplied) leaves them; so does
 // watermark.
@@ -52,7 +52,7 @@ func Scan(c Config, epochs []Epoch, lastApplied, watermark uint64, visit func(Fr
 }
 
 // ScanOn goes on where an earlier scan with the same epochs ended without an error, as
-// before tells: it visits the frames that were written since. It costs what it visits:
+// before says: it visits the frames that were written since. It costs what it visits:
 // after the last of them it looks for records that pass within 64 KiB alone, and searches
 // the rest of the ring only if there is one. So damage of more than that may pass for the
 // end of the log, until a Scan. The report counts from the first scan on.
@@ -77,7 +77,7 @@ func (s *scan) run(epochs []Epoch) (ScanReport, error) {
 	if err := s.check(epochs); err != nil {
 		return s.report, err
 	}
-	s.report.Next = s.blockBehind(s.lastApplied)
+	s.report.Next = s.blockAfter(s.lastApplied)
 	var err error
 	for i, e := range epochs {
 		s.report.Next = max(s.report.Next, e.First)
@@ -94,12 +94,12 @@ func (s *scan) run(epochs []Epoch) (ScanReport, error) {
 	if failed := s.deliver(maxSequence); failed != nil {
 		err = failed
 	}
-	s.report.Next = max(s.report.Next, s.blockBehind(s.report.End.Sequence))
+	s.report.Next = max(s.report.Next, s.blockAfter(s.report.End.Sequence))
 	return s.report, err
 }
 
-// blockBehind returns the first sequence of the first block behind sequence.
-func (s *scan) blockBehind(sequence uint64) uint64 {
+// blockAfter returns the first sequence of the first block after sequence.
+func (s *scan) blockAfter(sequence uint64) uint64 {
 	blockRecords := s.config.blockRecords()
 	return (sequence/blockRecords + 1) * blockRecords
 }
@@ -138,13 +138,13 @@ func (s *scan) check(epochs []Epoch) error {
 	return checkEpochs(epochs, s.config.blockRecords())
 }
 
-// epoch reads the frames of e behind lastApplied.
+// epoch reads the frames of e after lastApplied.
 func (s *scan) epoch(e Epoch) error {
 	if e.End != NoEnd {
 		s.report.Watermark = max(s.report.Watermark, e.End-1)
 	}
 	start := max(e.First, s.lastApplied+1)
-	// A full ring ends at the record that is a lap behind: it cannot pass.
+	// A full ring ends at the record that is a lap older: it cannot pass.
 	end := min(e.End, s.config.end(start)+1)
 	f := frameScan{scan: s, epoch: e.Number, first: start}
 	f.sealer, f.chain = newSealer(s.config.UUID, e.Number), newChain(s.config.Key, e.Number, e.Anchor)
@@ -318,14 +318,14 @@ func (f *frameScan) tear(sequence uint64, record []byte) error {
 	if seedbug.On("commit-mark-ignored") && sequence > f.first {
 		f.hold(Frame{First: f.first, Last: sequence - 1, Epoch: f.epoch})
 	}
-	behind, err := f.search(sequence)
+	passed, err := f.search(sequence)
 	if err != nil {
 		return err
 	}
 	if sequence <= f.report.Watermark {
 		return f.config.damage(sequence, "checksum %#08x, want %#08x, and watermark %d says that it was durable", found, want, f.report.Watermark)
 	}
-	f.report.Discarded = behind + int(sequence-f.first)
+	f.report.Discarded = passed + int(sequence-f.first)
 	if f.report.Discarded > 0 {
 		f.report.TornAt = sequence
 	}
@@ -333,7 +333,7 @@ func (f *frameScan) tear(sequence uint64, record []byte) error {
 }
 
 // search raises the watermark to what the records of this epoch say that stand
-// within a lap behind the one at bad, and returns how many do.
+// within a lap after the one at bad, and returns how many do.
 //
 // A TXN_TIME is believed on its checksum alone. The MAC of its frame can be judged only
 // where the frame before it ends in a good record, which is just what is missing

@@ -71,7 +71,7 @@ written; verify what has arrived by cidstore restore --verify, or restore it at 
 	return c
 }
 
-// reportCopy tells the size of a file that has been made.
+// reportCopy prints the size of a file that has been made.
 func (p *program) reportCopy(what, path string) error {
 	info, err := os.Stat(path)
 	if err != nil {

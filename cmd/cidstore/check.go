@@ -49,7 +49,7 @@ func (p *program) checkCommand() *cobra.Command {
 		Short: "Read everything and verify every checksum and invariant",
 		Long: `Check reads the whole file and prints every defect that it finds, one a line, and a
 verdict. It repairs nothing and changes nothing, and may run beside a writer. The
-exit code is 3 if there is a defect. What opening gets over is told in a note on
+exit code is 3 if there is a defect. What opening can live with is a note on
 standard error: a torn end of the log, which a power cut may leave and is no defect,
 or a damaged newest root, which is one, and in place of which the one before it is
 read.`,

@@ -18,7 +18,7 @@ type collected struct {
 func (p *program) gcCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "gc STORE",
-		Short: "Clear away what deletions have left behind",
+		Short: "Remove what deletions have left behind",
 		Long: `Gc handles the rows of the deletion log: it drops the tombstones of the sets that
 they name, and then the rows. It also looks at up to 65,536 sets in turn, and frees
 those that no key names. A store that is open for writing does the same by itself,

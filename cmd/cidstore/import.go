@@ -148,7 +148,7 @@ func (i *importer) fill(ctx context.Context, s *cidstore.Store, total int64) err
 }
 
 // load applies the portions as the reader hands them over, which reads and hashes
-// ahead meanwhile. A signal ends the reading, even while it waits for input; what
+// ahead in that time. A signal ends the reading, even while it waits for input; what
 // was read whole until then is stored.
 func (i *importer) load(ctx context.Context, s *cidstore.Store, totalBytes int64) error {
 	q := newIntake()
@@ -218,7 +218,7 @@ func (i *importer) store(s *cidstore.Store, p *portion) error {
 	return nil
 }
 
-// noteTerminal tells who sits at a terminal that the program waits for them.
+// noteTerminal prints, at a terminal, that the program waits for input.
 func (i *importer) noteTerminal() {
 	for _, name := range i.reader.files {
 		if in, ok := i.in.(*os.File); ok && name == stdinName && term.IsTerminal(int(in.Fd())) {

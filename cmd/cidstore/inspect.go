@@ -23,14 +23,14 @@ func (p *program) inspectCommand() *cobra.Command {
 links and where they lead, attributes, and of each dataset its shape (and the greatest
 one, * without a limit), type, layout, chunks, filters and bytes in the file. An object
 is described where it is met first; other hard links to it name that place. Texts and
-lists that are long are cut. Of a store it also tells the commit and the log.
+lists that are long are cut. Of a store it also prints the commit and the log.
 
 With --verify it reads and unpacks all elements, and says of each dataset whether they
-are good, or bad; or merely read, where no checksum is kept with them. Behind a bad
+are good, or bad; or merely read, where no checksum is kept with them. After a bad
 chunk it goes on with the next row of chunks. Texts of variable length are kept
 elsewhere, and not read. What a store has of checksums of its own, check verifies.
 
-Damage is told where it is met, and the rest goes on. A file of which more must be
+Damage is printed where it is found, and the rest goes on. A file of which more must be
 read than a good file asks for is damaged. Exit codes: 0 done; 1 with --verify: no
 damage, but not everything could be verified; 3 damaged, or no HDF5 file; 5 it cannot
 be read. With --json it prints one object.`,
@@ -46,7 +46,7 @@ type damagedError struct{ error }
 
 func (e damagedError) Unwrap() error { return e.error }
 
-// inspect prints the tree. A store is held open meanwhile, so that the root that is
+// inspect prints the tree. A store is held open as long, so that the root that is
 // read stays.
 func (p *program) inspect(ctx context.Context, path string, verify bool) error {
 	i := &inspection{program: p, path: path, verify: verify, seen: make(map[uint64]string)}

@@ -164,7 +164,7 @@ func openPlace(f *hdf5.File, p place) (hdf5.Object, error) {
 	return p.group.OpenLink(p.link)
 }
 
-// fault tells what is wrong with an object.
+// fault prints what is wrong with an object.
 func (i *inspection) fault(n *node, err error) {
 	n.Errors = append(n.Errors, faultText(err))
 	i.meter.spend(len(err.Error()))
@@ -245,7 +245,7 @@ func (i *inspection) dataset(ctx context.Context, n *node, d *hdf5.Dataset) {
 	}
 }
 
-// Bad chunks of a dataset: the first are told, and after many no more are looked for.
+// Bad chunks of a dataset: the first are printed, and after many no more are looked for.
 const (
 	toldBad = 10
 	mostBad = 1000
@@ -375,7 +375,7 @@ func (n *node) datasetWords() string {
 	return strings.Join(words, ", ")
 }
 
-// shapeText is a shape, and behind a slash the greatest one where that differs.
+// shapeText is a shape, and after a slash the greatest one where that differs.
 func shapeText(shape []uint64, most []*uint64) string {
 	var now, limit []string
 	grows := false

@@ -123,7 +123,7 @@ type cutter struct {
 	cut  bool
 }
 
-// keep tells how many of n elements are kept.
+// keep returns how many of n elements are kept.
 func (c *cutter) keep(n int) int {
 	kept := min(n, c.left)
 	c.left -= kept

@@ -158,7 +158,7 @@ func namedFiles(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// refuseUnknown makes wrong usage of an unknown command behind help and completion,
+// refuseUnknown makes an unknown command after help and completion wrong usage,
 // which cobra answers with help.
 func refuseUnknown(root *cobra.Command) {
 	root.InitDefaultHelpCmd()

@@ -23,7 +23,7 @@ func (p *program) maintainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "maintain STORE",
 		Short: "Put the whole store in order now",
-		Long: `Maintain does at once what a store that is open for writing does by and by: it
+		Long: `Maintain does at once what a store that is open for writing does over time: it
 folds the entries that wait into their groups, merges groups that have become small,
 moves sets of up to four values back to the entries of their keys, drops tombstones,
 and handles the deletion log. It may write the whole store again.

@@ -44,7 +44,7 @@ and are refused (exit code 6); --truncate-256 keeps the first 128 bits of each, 
 two have the same. Their log, FILE with .wal in place of .h5, is read too. A
 store of format 1 that was made with a secret needs the same --wal-key-file.
 
-What is damaged is told on standard error, one place a line, and all else is taken
+What is damaged is printed on standard error, one place a line, and all else is taken
 over: look at these lines before you remove the old file.`,
 		Example: `  cidstore migrate tree.h5
   cidstore migrate tree.h5 --output store.h5`,

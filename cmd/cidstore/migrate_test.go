@@ -17,7 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// findSamples tells scripts where the files of the Python package are, which belong to
+// findSamples shows scripts where the files of the Python package are, which belong to
 // package hdf5, where package legacy has what they hold, and where golden files are.
 func findSamples(env *testscript.Env) error {
 	for variable, dir := range map[string]string{"SAMPLES": "hdf5/testdata", "EXPECTED": "legacy/testdata", "GOLDEN": "testdata/golden"} {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 )
 
-// progress tells how far an import is: everything that it tells is durable.
+// progress shows how far an import is: everything that it shows is durable.
 type progress interface {
 	// update: pairs of all files so far, with those up to the given line of a file,
 	// and bytes of the input.
@@ -42,7 +42,7 @@ func (noProgress) finish()                             {}
 type jsonProgress struct{ out *json.Encoder }
 
 func (j jsonProgress) update(file string, line int64, pairs uint64, _ int64) {
-	// Nobody is left to be told if standard error fails.
+	// If standard error fails, there is no way left to say so.
 	_ = j.out.Encode(struct {
 		File  string `json:"file"`
 		Line  int64  `json:"line"`
@@ -53,7 +53,7 @@ func (j jsonProgress) update(file string, line int64, pairs uint64, _ int64) {
 func (jsonProgress) finish() {}
 
 // bar is a bar over the bytes of the input, a spinner where their number is not
-// known, with the pairs and their rate before it and the time left behind it.
+// known, with the pairs and their rate before it and the time left after it.
 type bar struct {
 	bar   *progressbar.ProgressBar
 	total int64 // bytes; -1: unknown
@@ -134,7 +134,7 @@ func progressFlag(c *cobra.Command, asJSON *bool) {
 }
 
 func (s *copyProgress) update(done, total int64) {
-	// Nobody is left to be told if standard error fails.
+	// If standard error fails, there is no way left to say so.
 	if s.lines != nil && done*100/max(total, 1) > s.percent {
 		s.percent = done * 100 / max(total, 1)
 		_ = s.lines.Encode(struct {

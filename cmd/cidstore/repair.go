@@ -32,7 +32,7 @@ checksums. STORE is not changed; a file that is there already as NEW is an error
 
 Mode rollback copies the newest root that validates, whole, with what the log has
 beyond it: for a store that an HDF5 program has written to. Mode salvage copies all
-that can still be read. What was wrong and what is left out is told on standard error,
+that can still be read. What was wrong and what is left out is printed on standard error,
 one place a line.`,
 		Args: arguments(2, 2),
 		RunE: func(c *cobra.Command, args []string) error { return p.repair(c.Context(), args[0], args[1], mode) },

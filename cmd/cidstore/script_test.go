@@ -411,7 +411,7 @@ func scriptKilled(ts *testscript.TestScript, neg bool, args []string) {
 
 	lines := strings.Split(strings.TrimSuffix(ts.ReadFile(file), "\n"), "\n")
 	present := readStore(ts, store)
-	under := 0 // lines of the store behind the acknowledged ones
+	under := 0 // lines of the store after the acknowledged ones
 	for i, line := range lines {
 		key, value, _ := strings.Cut(line, "\t")
 		there := present[[2]cidstore.E{cidstore.ParseKey(key), cidstore.ParseKey(value)}]

@@ -28,7 +28,7 @@ func (p *program) statCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "stat STORE",
 		Short: "Print figures of the file and the store",
-		Long: `Stat prints figures of the file and the store. What opening gets over is a note on
+		Long: `Stat prints figures of the file and the store. What opening can live with is a note on
 standard error, as with check.
 
 The file is the sum of live_bytes, which the newest root reaches, log_bytes and dead_bytes.
@@ -47,7 +47,7 @@ is about, and how long it took. The figures have the time of the last scrub.
 
 With --watch it prints the figures of the moment again and again, one block or, with
 --json, one line each, until a signal ends it: exit code 130 after Ctrl-C. A writer is
-not disturbed, but its file cannot be shrunk meanwhile.`,
+not disturbed, but its file cannot be shrunk in that time.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			watch := c.Flags().Changed("watch")

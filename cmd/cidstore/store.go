@@ -24,7 +24,7 @@ type access int
 const (
 	reading   access = iota // the file must be there; not a byte of it changes
 	salvaging               // the same, and what is damaged, cut off or edited is read past
-	judging                 // the same, by a command that tells of it itself
+	judging                 // the same, by a command that reports it itself
 	changing                // the file must be there
 	making                  // the file is made if it is absent or empty
 )
@@ -156,7 +156,7 @@ func judgeHead(path string, err error) error {
 	return errNotHDF5
 }
 
-// noteOpening tells what opening the store for reading got over.
+// noteOpening prints what opening the store for reading could live with.
 func (p *program) noteOpening(r cidstore.RecoveryReport) {
 	if r.FellBack {
 		p.note("note: the newest root is damaged; the one of commit %d is read in its place", r.Commit)
@@ -166,7 +166,7 @@ func (p *program) noteOpening(r cidstore.RecoveryReport) {
 	}
 }
 
-// options of every opening, as the flags have them. The program scrubs when it is told to.
+// options of every opening, as the flags have them. The program scrubs on request alone.
 func (p *program) options() (*cidstore.Options, error) {
 	key, err := p.walKey()
 	return &cidstore.Options{WALKey: key, AllowUnsafeFS: p.allowUnsafeFS, ScrubInterval: -1, Logger: slog.New(notes{p})}, err

@@ -156,7 +156,7 @@ func TestInspectOfDamagedBytes(t *testing.T) {
 		}
 	}
 	if damaged < 100 {
-		t.Errorf("%d files are told to be damaged", damaged)
+		t.Errorf("%d files are said to be damaged", damaged)
 	}
 }
 

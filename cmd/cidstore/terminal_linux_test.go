@@ -130,7 +130,7 @@ func TestBarOnTerminal(t *testing.T) {
 	}
 }
 
-// TestInputFromTerminal: who sits at a terminal is told what is wanted, and Ctrl-D
+// TestInputFromTerminal: at a terminal the program says what it wants, and Ctrl-D
 // ends the input.
 func TestInputFromTerminal(t *testing.T) {
 	control, terminal := openTerminal(t)

@@ -77,7 +77,7 @@ func ownTemporary(system vfs.FS, file vfs.File, name string) error {
 	}
 	named, err := system.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && (named.Device != info.Device || named.Inode != info.Inode) {
-		return errInTheMaking // it was made, and renamed, meanwhile
+		return errInTheMaking // it was made, and renamed, in that time
 	}
 	return err
 }

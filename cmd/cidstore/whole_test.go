@@ -38,7 +38,7 @@ func TestAFileIsMadeWholeOrNotAtAll(t *testing.T) {
 	if text, err := os.ReadFile(path); err != nil || string(text) != "whole" {
 		t.Errorf("%q, %v", text, err)
 	}
-	// Somebody else has made it meanwhile.
+	// Somebody else has made it since.
 	other := filepath.Join(t.TempDir(), "out")
 	err = createWhole(other, func(f vfs.File) error {
 		return errors.Join(filled("late")(f), os.WriteFile(other, []byte("first"), 0o600))
