@@ -137,9 +137,8 @@ func judgeHead(path string, err error) error {
 	if !errors.Is(err, cidstore.ErrNotCIDStore) || errors.Is(err, cidstore.ErrHalfMade) || errors.Is(err, cidstore.ErrLegacy) {
 		return nil
 	}
-	// A pipe would wait for its other end.
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-		return nil
+		return nil // opening a pipe would wait for its other end
 	}
 	file, err := os.Open(path)
 	if err != nil {

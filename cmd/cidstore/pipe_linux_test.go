@@ -1,0 +1,30 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/cidstore/cidstore"
+)
+
+// TestPipeIsNotRead: of a pipe that a store has refused nothing is read, which would wait
+// for its other end. This one has something to be read.
+func TestPipeIsNotRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	if _, err := pipe.Write(make([]byte, headBytes)); err != nil {
+		t.Fatal(err)
+	}
+	if err := judgeHead(path, cidstore.ErrNotCIDStore); err != nil {
+		t.Errorf("judged by what is in it: %v", err)
+	}
+}
