@@ -129,6 +129,9 @@ func (h *incrementHeader) fits(base *incrementHeader) error {
 	switch {
 	case h.uuid != base.uuid:
 		return fmt.Errorf("%w: it is of the store %x, the backup before it of %x", ErrBackupSeries, h.uuid, base.uuid)
+	case h.baseCommit < base.commit:
+		return fmt.Errorf("%w: it was made since the backup of commit %d, the one before it is of commit %d: another one, or it was opened for writing since",
+			ErrBackupSeries, h.baseCommit, base.commit)
 	case h.baseCommit != base.commit:
 		return fmt.Errorf("%w: it was made since the backup of commit %d, the one before it is of commit %d", ErrBackupSeries, h.baseCommit, base.commit)
 	case h.baseHead != base.head || h.baseSize != base.size:

@@ -253,6 +253,9 @@ func TestSeriesThatDoesNotFit(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.refusesSeries(c.fs, paths, ErrBackupSeries)
+	if err := VerifyBackup(t.Context(), paths, c.options(c.fs), nil); !strings.Contains(err.Error(), "opened for writing since") {
+		t.Errorf("a backup that was opened for writing: %v", err)
+	}
 }
 
 // TestDamagedIncrement flips each byte of an increment in turn, and cuts it everywhere.

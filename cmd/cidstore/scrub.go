@@ -36,7 +36,10 @@ as it is; the exit code is then 3, and repair makes a good copy of what can be r
 With --rate it reads no more than so many megabytes a second, except of the log, which
 it reads at once. When a signal stops it, what it has mended by then stays mended. The
 store must not be open for writing elsewhere: check reads it beside a writer, and also
-compares counts and who owns each byte. stat --journal says when the last scrub was.`,
+compares counts and who owns each byte. stat --journal says when the last scrub was.
+
+A backup is another file after a scrub, and increments since then fit it no longer:
+restore --verify reads a backup and writes nothing.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if c.Flags().Changed("rate") && !(rate >= 0.001 && rate <= mostRate) {
