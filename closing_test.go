@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cidstore/cidstore/internal/crashfs"
@@ -132,26 +133,24 @@ func TestPoisonedStoreReads(t *testing.T) {
 	}
 }
 
-// TestCloseEndsCheck: Close waits for no Check to read all of the store: it ends soon, and
-// says that the store is closed.
+// TestCloseEndsCheck: Close waits for no Check to read all of the store: it ends soon after
+// the life of the store has, which is what Close ends first, and says so.
 func TestCloseEndsCheck(t *testing.T) {
-	hook := &readHook{FS: crashfs.New(crashfs.Options{FileLimit: 8 << 20})}
-	s, err := Open(crashPath, smallOptions(hook))
-	mustDo(t, err)
-	for i := range uint64(50) {
-		mustDo(t, s.Insert(FromUint64(i), FromUint64(i)))
-	}
-	mustDo(t, s.Checkpoint(t.Context()))
-	closed := make(chan error, 1)
-	hook.read = func() {
-		go func() { closed <- s.Close() }()
-		<-s.life.Done()
-	}
-	report, err := s.Check(t.Context())
-	if !errors.Is(err, ErrClosed) || report.Groups != 0 {
-		t.Errorf("%d groups, %v, want none: Close came at the first read", report.Groups, err)
-	}
-	mustDo(t, <-closed)
+	synctest.Test(t, func(t *testing.T) {
+		hook := &readHook{FS: crashfs.New(crashfs.Options{FileLimit: 8 << 20})}
+		s, err := Open(crashPath, smallOptions(hook))
+		mustDo(t, err)
+		for i := range uint64(50) {
+			mustDo(t, s.Insert(FromUint64(i), FromUint64(i)))
+		}
+		mustDo(t, s.Checkpoint(t.Context()))
+		hook.read = func() { s.endLife(); synctest.Wait() }
+		report, err := s.Check(t.Context())
+		if !errors.Is(err, ErrClosed) || report.Groups != 0 {
+			t.Errorf("%d groups, %v, want none: its life ended at the first read", report.Groups, err)
+		}
+		mustDo(t, s.Close())
+	})
 }
 
 // readHook calls read at the next read of a file, once.
