@@ -16,15 +16,6 @@ const (
 	FormatVersion = 2
 )
 
-// described makes the two attributes that every dataset carries.
-func described(description, units string) []hdf5io.Attribute {
-	return []hdf5io.Attribute{textAttribute("description", description), textAttribute("units", units)}
-}
-
-func textAttribute(name, text string) hdf5io.Attribute {
-	return hdf5io.Attribute{Name: name, Type: hdf5io.String(max(len(text), 1)), Data: append([]byte(text), make([]byte, max(1-len(text), 0))...)}
-}
-
 func u64Attribute(name string, words ...uint64) hdf5io.Attribute {
 	a := hdf5io.Attribute{Name: name, Type: hdf5io.Uint(8)}
 	if len(words) > 1 {
@@ -52,8 +43,8 @@ func createConfig(tx *hdf5io.Tx, r *record, uuid [16]byte) error {
 	created := binary.LittleEndian.AppendUint64(nil, math.Float64bits(float64(r.created)/1e9))
 	for _, a := range []hdf5io.Attribute{
 		u32Attribute("format_version", FormatVersion),
-		textAttribute("version_string", "2"),
-		textAttribute("creator", "cidstore "+Version),
+		hdf5io.Text("version_string", "2"),
+		hdf5io.Text("creator", "cidstore "+Version),
 		{Name: "created_timestamp", Type: hdf5io.Float64(), Data: created},
 		bytesAttribute("file_uuid", uuid[:]),
 		u64Attribute("hash_seed", r.hashSeed[0], r.hashSeed[1]),
@@ -97,7 +88,7 @@ func epochsAttribute(epochs []wal.Epoch) hdf5io.Attribute {
 	u64 := hdf5io.Uint(8)
 	a := hdf5io.Attribute{
 		Name: "epochs", Dims: []uint64{maxEpochs},
-		Type: hdf5io.Compound(epochSize,
+		Type: hdf5io.Compound(wal.EpochSize,
 			hdf5io.Field{Name: "epoch", Offset: 0, Type: u64}, hdf5io.Field{Name: "first", Offset: 8, Type: u64},
 			hdf5io.Field{Name: "end", Offset: 16, Type: u64},
 			hdf5io.Field{Name: "anchor", Offset: 24, Type: hdf5io.Array(hdf5io.Uint(1), 32)}),
@@ -105,6 +96,6 @@ func epochsAttribute(epochs []wal.Epoch) hdf5io.Attribute {
 	for _, e := range epochs {
 		a.Data = wal.AppendEpoch(a.Data, e)
 	}
-	a.Data = append(a.Data, make([]byte, maxEpochs*epochSize-len(a.Data))...)
+	a.Data = append(a.Data, make([]byte, maxEpochs*wal.EpochSize-len(a.Data))...)
 	return a
 }

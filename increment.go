@@ -6,11 +6,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/crc32c"
 )
 
 // An increment is what must be changed in one file, the base, to make another of it,
@@ -98,7 +98,7 @@ func (h *incrementHeader) append(dst []byte) []byte {
 	le.PutUint64(p[offIncSize:], uint64(h.size))
 	copy(p[offIncBaseHead:], h.baseHead[:])
 	copy(p[offIncHead:], h.head[:])
-	le.PutUint32(p[offIncCRC:], crc32.Checksum(p[:offIncCRC], castagnoli))
+	le.PutUint32(p[offIncCRC:], crc32c.Sum(p[:offIncCRC]))
 	return append(dst, p...)
 }
 
@@ -113,7 +113,7 @@ func parseIncrementHeader(p []byte) (h incrementHeader, err error) {
 	if string(p[:len(incrementMagic)]) != incrementMagic {
 		return bad(offIncMagic, "magic % x, want %q", p[:len(incrementMagic)], incrementMagic)
 	}
-	if got, want := le.Uint32(p[offIncCRC:]), crc32.Checksum(p[:offIncCRC], castagnoli); got != want {
+	if got, want := le.Uint32(p[offIncCRC:]), crc32c.Sum(p[:offIncCRC]); got != want {
 		return bad(offIncCRC, "crc32c %#08x, want %#08x", got, want)
 	}
 	if version := le.Uint32(p[offIncVersion:]); version != incrementVersion {
@@ -147,7 +147,7 @@ func newIncrementWriter(w io.Writer, h *incrementHeader) (*incrementWriter, erro
 
 // head writes bytes that the checksum of the end counts.
 func (w *incrementWriter) head(p []byte) error {
-	w.crc = crc32.Update(w.crc, castagnoli, p)
+	w.crc = crc32c.Extend(w.crc, p)
 	_, err := w.w.Write(p)
 	return err
 }
@@ -160,9 +160,9 @@ func (w *incrementWriter) part(offset int64, data []byte, zero bool) error {
 	le.PutUint32(p[offPartKind:], zeroPart)
 	if !zero {
 		le.PutUint32(p[offPartKind:], dataPart)
-		le.PutUint32(p[offPartDataCRC:], crc32.Checksum(data, castagnoli))
+		le.PutUint32(p[offPartDataCRC:], crc32c.Sum(data))
 	}
-	le.PutUint32(p[offPartCRC:], crc32.Checksum(p[:offPartCRC], castagnoli))
+	le.PutUint32(p[offPartCRC:], crc32c.Sum(p[:offPartCRC]))
 	w.parts++
 	err := w.head(p)
 	if err == nil && !zero {
@@ -211,7 +211,7 @@ func (w *incrementWriter) end(sum [sha256.Size]byte) error {
 	le.PutUint64(p[offEndParts:], w.parts)
 	le.PutUint32(p[offEndKind:], endPart)
 	copy(p[offEndSum:], sum[:])
-	le.PutUint32(p[offEndCRC:], crc32.Update(w.crc, castagnoli, p[:offEndCRC]))
+	le.PutUint32(p[offEndCRC:], crc32c.Extend(w.crc, p[:offEndCRC]))
 	_, err := w.w.Write(p)
 	return err
 }
@@ -244,7 +244,7 @@ func newIncrementReader(in io.Reader) (*incrementReader, error) {
 		return nil, err
 	}
 	var err error
-	r.crc = crc32.Checksum(p, castagnoli)
+	r.crc = crc32c.Sum(p)
 	r.header, err = parseIncrementHeader(p)
 	return r, err
 }
@@ -275,7 +275,7 @@ func (r *incrementReader) next() (incrementPart, error) {
 	if kind == endPart {
 		return incrementPart{}, r.end(p[:incrementEndSize])
 	}
-	if got, want := le.Uint32(p[offPartCRC:]), crc32.Checksum(p[:offPartCRC], castagnoli); got != want {
+	if got, want := le.Uint32(p[offPartCRC:]), crc32c.Sum(p[:offPartCRC]); got != want {
 		return bad("crc32c %#08x, want %#08x", got, want)
 	}
 	offset, size, image := le.Uint64(p[offPartOffset:]), int64(le.Uint32(p[offPartSize:])), r.header.size
@@ -289,7 +289,7 @@ func (r *incrementReader) next() (incrementPart, error) {
 	}
 	r.after = int64(offset) + size
 	r.parts++
-	r.crc = crc32.Update(r.crc, castagnoli, p)
+	r.crc = crc32c.Extend(r.crc, p)
 	out := incrementPart{offset: int64(offset), size: size}
 	sum := le.Uint32(p[offPartDataCRC:])
 	if kind == zeroPart {
@@ -305,7 +305,7 @@ func (r *incrementReader) next() (incrementPart, error) {
 	if err := r.read(out.data); err != nil {
 		return incrementPart{}, err
 	}
-	if got := crc32.Checksum(out.data, castagnoli); got != sum {
+	if got := crc32c.Sum(out.data); got != sum {
 		return bad("crc32c of its %d bytes %#08x, want %#08x", size, got, sum)
 	}
 	return out, nil
@@ -317,7 +317,7 @@ func (r *incrementReader) end(p []byte) error {
 	if err := r.read(p[incrementPartSize:]); err != nil {
 		return err
 	}
-	if got, want := le.Uint32(p[offEndCRC:]), crc32.Update(r.crc, castagnoli, p[:offEndCRC]); got != want {
+	if got, want := le.Uint32(p[offEndCRC:]), crc32c.Extend(r.crc, p[:offEndCRC]); got != want {
 		return corrupt.Errorf("increment end", start, "crc32c %#08x, want %#08x", got, want)
 	}
 	if a, b := le.Uint32(p[offEndParts+8:]), le.Uint32(p[offEndCRC-4:]); a|b != 0 {

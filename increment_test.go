@@ -5,13 +5,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/crc32c"
 )
 
 // writtenParts is an increment with some parts, and what it makes of base.
@@ -115,7 +115,7 @@ func readParts(p []byte) (r *incrementReader, parts []incrementPart, err error) 
 func forged(p []byte, start, off, crc int, bytesThere ...byte) []byte {
 	p = bytes.Clone(p)
 	copy(p[start+off:], bytesThere)
-	le.PutUint32(p[start+crc:], crc32.Checksum(p[start:start+crc], castagnoli))
+	le.PutUint32(p[start+crc:], crc32c.Sum(p[start:start+crc]))
 	return p
 }
 
@@ -164,23 +164,23 @@ func mended(p []byte) []byte {
 		return p
 	}
 	p = forged(p, 0, 0, offIncCRC)
-	crc := crc32.Checksum(p[:incrementHeaderSize], castagnoli)
+	crc := crc32c.Sum(p[:incrementHeaderSize])
 	for rest := p[incrementHeaderSize:]; len(rest) >= incrementPartSize; {
 		kind, size := le.Uint32(rest[offPartKind:]), int(le.Uint32(rest[offPartSize:]))
 		if kind == endPart {
 			if len(rest) >= incrementEndSize {
-				le.PutUint32(rest[offEndCRC:], crc32.Update(crc, castagnoli, rest[:offEndCRC]))
+				le.PutUint32(rest[offEndCRC:], crc32c.Extend(crc, rest[:offEndCRC]))
 			}
 			break
 		}
 		head := rest[:incrementPartSize]
 		if rest = rest[incrementPartSize:]; kind == dataPart {
 			data := rest[:min(size, len(rest))]
-			le.PutUint32(head[offPartDataCRC:], crc32.Checksum(data, castagnoli))
+			le.PutUint32(head[offPartDataCRC:], crc32c.Sum(data))
 			rest = rest[len(data):]
 		}
-		le.PutUint32(head[offPartCRC:], crc32.Checksum(head[:offPartCRC], castagnoli))
-		crc = crc32.Update(crc, castagnoli, head)
+		le.PutUint32(head[offPartCRC:], crc32c.Sum(head[:offPartCRC]))
+		crc = crc32c.Extend(crc, head)
 	}
 	return p
 }

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 
 	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/crc32c"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -58,15 +58,13 @@ const (
 	restoration = 2
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 func (m mark) append(dst []byte) []byte {
 	p := make([]byte, markSize)
 	copy(p, markMagic)
 	p[offMarkMaker] = m.maker
 	n := copy(p[offMarkSource:offMarkCRC], m.source)
 	le.PutUint16(p[offMarkLength:], uint16(n))
-	le.PutUint32(p[offMarkCRC:], crc32.Checksum(p[:offMarkCRC], castagnoli))
+	le.PutUint32(p[offMarkCRC:], crc32c.Sum(p[:offMarkCRC]))
 	return append(dst, p...)
 }
 
@@ -76,7 +74,7 @@ func parseMark(p []byte) (mark, bool) {
 		return mark{}, false
 	}
 	n := int(le.Uint16(p[offMarkLength:]))
-	if le.Uint32(p[offMarkCRC:]) != crc32.Checksum(p[:offMarkCRC], castagnoli) || n > offMarkCRC-offMarkSource {
+	if le.Uint32(p[offMarkCRC:]) != crc32c.Sum(p[:offMarkCRC]) || n > offMarkCRC-offMarkSource {
 		return mark{}, false
 	}
 	return mark{p[offMarkMaker], string(p[offMarkSource : offMarkSource+n])}, true

@@ -72,15 +72,12 @@ const (
 
 	promotionThreshold = 4
 	maxEpochs          = 8
-	epochSize          = 56
 	flagClean          = 1
-
-	firstExtent, extentUnit = 12288, 64 // where extents may lie: FORMAT.md, section 1
 )
 
 var _ [recordSize]byte = [recUnusedSets + 8]byte{}
 var _ [recNumGroups]byte = [recCreated + 8]byte{}
-var _ [recCreated]byte = [recEpochs + maxEpochs*epochSize]byte{}
+var _ [recCreated]byte = [recEpochs + maxEpochs*wal.EpochSize]byte{}
 
 var le = binary.LittleEndian
 
@@ -196,7 +193,7 @@ func parseRecord(p []byte, size int64) (record, error) {
 	copy(r.salt[:], p[recSalt:])
 
 	inFile := func(address, length uint64) bool {
-		return address >= firstExtent && address%extentUnit == 0 && address <= uint64(size) && length <= uint64(size)-address
+		return address >= hdf5io.FirstExtent && address%hdf5io.ExtentUnit == 0 && address <= uint64(size) && length <= uint64(size)-address
 	}
 	block := uint64(r.walBlock)
 	count := le.Uint32(p[recEpochCount:])
@@ -215,10 +212,10 @@ func parseRecord(p []byte, size int64) (record, error) {
 		return bad(recWALBlock, "log block of %d bytes, want a power of two from 512 to 1 MiB", block)
 	case r.walSize == 0 || r.walSize%block != 0 || !inFile(r.walAddress, r.walSize):
 		return bad(recWALAddress, "log at %#x of %d bytes, want whole blocks at a multiple of %d from %d in a file of %d",
-			r.walAddress, r.walSize, extentUnit, firstExtent, size)
+			r.walAddress, r.walSize, hdf5io.ExtentUnit, hdf5io.FirstExtent, size)
 	case r.oldSize%block != 0 || (r.oldAddress == 0) != (r.oldSize == 0) || r.oldSize != 0 && !inFile(r.oldAddress, r.oldSize):
 		return bad(recOldAddress, "old log at %#x of %d bytes, want zeros, or whole blocks at a multiple of %d from %d in a file of %d",
-			r.oldAddress, r.oldSize, extentUnit, firstExtent, size)
+			r.oldAddress, r.oldSize, hdf5io.ExtentUnit, hdf5io.FirstExtent, size)
 	case r.numGroups == 0 || r.numGroups >= 1<<32:
 		return bad(recNumGroups, "%d groups, want 1 to 2^32-1", r.numGroups)
 	case uint64(r.unusedGroups) >= r.numGroups:
@@ -242,8 +239,8 @@ func parseRecord(p []byte, size int64) (record, error) {
 // parseEpochs decodes the first n epochs of a record.
 func parseEpochs(p []byte, n int) (epochs []wal.Epoch, err error) {
 	for i := range n {
-		at := recEpochs + i*epochSize
-		e, err := wal.ParseEpoch(p[at : at+epochSize])
+		at := recEpochs + i*wal.EpochSize
+		e, err := wal.ParseEpoch(p[at : at+wal.EpochSize])
 		if err != nil {
 			return nil, corrupt.Errorf("store record", int64(at), "epoch %d: %w", i, err)
 		}

@@ -200,7 +200,7 @@ func (s *Store) ringRecords(size int64) int64 { return wal.Records(size, s.opts.
 func createRing(tx *hdf5io.Tx, size int64, block int) (address int64, err error) {
 	d, err := tx.CreateDataset(ringPath, hdf5io.DatasetSpec{
 		Type: blockType(block), Dims: []uint64{uint64(size) / uint64(block)}, Zero: true,
-		Attributes: described("ring of log records, in blocks; the record of sequence s is number s mod their number", "block"),
+		Attributes: hdf5io.Described("ring of log records, in blocks; the record of sequence s is number s mod their number", "block"),
 	})
 	if err != nil {
 		return 0, err

@@ -100,7 +100,7 @@ func BenchmarkFragmentedPool(b *testing.B) {
 	var p pool
 	var list []extent
 	for i := range uint64(1_000_000) {
-		list = append(list, extent{dataStart + i*4096, 512 + i%7*512})
+		list = append(list, extent{FirstExtent + i*4096, 512 + i%7*512})
 	}
 	if err := p.putAll(list); err != nil {
 		b.Fatal(err)

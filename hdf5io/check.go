@@ -434,7 +434,7 @@ func (c *checker) partition() {
 		c.use(e.start, e.size)
 	}
 	slices.SortFunc(c.used, func(a, b ownedExtent) int { return cmp.Compare(a.start, b.start) })
-	at, last := uint64(dataStart), "the slots"
+	at, last := uint64(FirstExtent), "the slots"
 	for _, e := range append(c.used, ownedExtent{extent{s.endOfFile, 0}, -1}) {
 		switch {
 		case e.start > at:

@@ -29,7 +29,7 @@ func TestCheckReaderSeesHead(t *testing.T) {
 	for bit := range 8 * superblockSize {
 		bits = append(bits, bit)
 	}
-	for at := firstSlot; at < dataStart; at += 97 {
+	for at := firstSlot; at < FirstExtent; at += 97 {
 		bits = append(bits, 8*at+at%8)
 	}
 	var all sync.WaitGroup

@@ -51,8 +51,10 @@ var _ [offSlotPayload - offSlotMap0]byte = [len(commitSlot{}.maps) * mapRootSize
 
 // Where the parts of the file are that are written in place.
 const (
-	firstSlot = 4096                   // the second follows it
-	dataStart = firstSlot + 2*slotSize // first byte of the first extent
+	firstSlot = 4096 // the second follows it
+
+	// FirstExtent is the address of the first extent, after the slots.
+	FirstExtent = firstSlot + 2*slotSize
 
 	// ExtentUnit is what the address of an extent is a multiple of, in bytes, and
 	// its size is padded to.
@@ -164,8 +166,8 @@ func (s *commitSlot) check(offset int64) error {
 	if s.commit == 0 || s.commit > s.generation {
 		return bad(offSlotCommit, "commit %d, want 1 to the generation %d", s.commit, s.generation)
 	}
-	if s.endOfFile < dataStart || s.endOfFile > maxAddress || s.endOfFile%ExtentUnit != 0 {
-		return bad(offSlotEndOfFile, "end of file %#x, want a multiple of %d from %d", s.endOfFile, ExtentUnit, dataStart)
+	if s.endOfFile < FirstExtent || s.endOfFile > maxAddress || s.endOfFile%ExtentUnit != 0 {
+		return bad(offSlotEndOfFile, "end of file %#x, want a multiple of %d from %d", s.endOfFile, ExtentUnit, FirstExtent)
 	}
 	super, err := parseSuperblock(s.superblock[:])
 	if err != nil {
@@ -193,7 +195,7 @@ func (s *commitSlot) root() uint64 {
 // insideData reports whether an extent of size bytes may lie at address: it must be
 // aligned, after the slots and before end.
 func insideData(address, size, end uint64) bool {
-	return address%ExtentUnit == 0 && address >= dataStart && address <= end && size <= end-address
+	return address%ExtentUnit == 0 && address >= FirstExtent && address <= end && size <= end-address
 }
 
 // padded rounds size, which is at most maxAddress, up to a multiple of ExtentUnit.

@@ -75,7 +75,7 @@ func (v *View) copyRange(ctx context.Context, dst vfs.File, from, to uint64) err
 
 // HeadSize is the size in bytes of the head of a file: superblock and commit slots,
 // which name everything else, with checksums.
-const HeadSize = dataStart
+const HeadSize = FirstExtent
 
 // Image is the file that Copy would write, read without being written: it has one
 // root, and what the root does not reach is zero.
@@ -103,8 +103,8 @@ func (v *View) Image(payload []byte, skip ...Range) (*Image, error) {
 			return nil, fmt.Errorf("copy: skip %d bytes at %#x: %w", r.Size, r.Offset, err)
 		}
 	}
-	m := &Image{view: v, head: make([]byte, dataStart)}
-	at := uint64(dataStart)
+	m := &Image{view: v, head: make([]byte, FirstExtent)}
+	at := uint64(FirstExtent)
 	for _, e := range append(unused, extent{v.slot.endOfFile, 0}) {
 		m.used = appendExtent(m.used, extent{at, e.start - at})
 		at = e.end()

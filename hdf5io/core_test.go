@@ -239,7 +239,7 @@ func TestCommitAndReopen(t *testing.T) {
 func TestPoolFits(t *testing.T) {
 	var p pool
 	var list []extent
-	at := uint64(dataStart)
+	at := uint64(FirstExtent)
 	for range 40 {
 		list = append(list, extent{at, 8704})
 		at += 16 << 10

@@ -261,7 +261,7 @@ func TestSyncFails(t *testing.T) {
 				t.Fatalf("mode %d, sync %d: %v", mode, skip, err)
 			}
 			later := fs.Add(errfs.Rule{Ops: errfs.Changes | errfs.Syncs})
-			for _, err := range []error{tryRound(f, 2), f.Settle(), f.Reserve(1 << 20), f.Trim(0, nil), f.Region(dataStart, 64).WriteSync([]byte{1}, 0)} {
+			for _, err := range []error{tryRound(f, 2), f.Settle(), f.Reserve(1 << 20), f.Trim(0, nil), f.Region(FirstExtent, 64).WriteSync([]byte{1}, 0)} {
 				if !errors.Is(err, ErrPoisoned) {
 					t.Errorf("afterwards: %v", err)
 				}

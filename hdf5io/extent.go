@@ -377,7 +377,7 @@ func parseExtents(p []byte, end uint64) (list []extent, rest []byte, err error) 
 			return nil, p, errFreeMap
 		}
 		e := extent{at + gap*ExtentUnit, size * ExtentUnit}
-		if e.start < dataStart || e.end() > end {
+		if e.start < FirstExtent || e.end() > end {
 			return nil, p, fmt.Errorf("extent of %d bytes at %#x, the file ends at %#x", e.size, e.start, end)
 		}
 		list = append(list, e)

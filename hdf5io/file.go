@@ -232,7 +232,7 @@ func (f *File) create(payload []byte, build func(*Tx) error) error {
 		return fmt.Errorf("the file has %d bytes, want none", info.Size)
 	}
 	f.space.mu.Lock()
-	err = f.grow(dataStart)
+	err = f.grow(FirstExtent)
 	f.space.mu.Unlock()
 	if err != nil {
 		return err

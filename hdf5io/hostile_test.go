@@ -306,7 +306,7 @@ func TestOtherFiles(t *testing.T) {
 	binary.LittleEndian.PutUint32(page[offSlotVersion:], 2)
 	binary.LittleEndian.PutUint32(page[offSlotCRC:], crc32c.Sum(page[:offSlotCRC]))
 	plain := bytes.Clone(image)
-	clear(plain[firstSlot:dataStart])
+	clear(plain[firstSlot:FirstExtent])
 	for _, c := range []struct {
 		name string
 		p    []byte

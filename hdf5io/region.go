@@ -24,7 +24,7 @@ func (f *File) Region(offset, size int64) *Region {
 func (r *Region) Size() int64 { return r.size }
 
 func (r *Region) place(n int, off int64) (int64, error) {
-	if off < 0 || off > r.size || int64(n) > r.size-off || r.offset < dataStart {
+	if off < 0 || off > r.size || int64(n) > r.size-off || r.offset < FirstExtent {
 		return 0, fmt.Errorf("%d bytes at %d of %d: %w", n, off, r.size, errOutside)
 	}
 	return r.offset + off, nil

@@ -382,7 +382,7 @@ func (f *File) grow(n uint64) error {
 		}
 		err := f.file.Allocate(int64(s.size), int64(step))
 		if err == nil {
-			s.pool.put(extent{max(s.size, dataStart), s.size + step - max(s.size, dataStart)})
+			s.pool.put(extent{max(s.size, FirstExtent), s.size + step - max(s.size, FirstExtent)})
 			s.setSize(s.size + step)
 			s.unsynced, s.full = true, false
 			return nil

@@ -18,7 +18,7 @@ import (
 func FuzzOpenImage(f *testing.F) {
 	image := smallImage(f)
 	f.Add(image)
-	f.Add(image[:dataStart])
+	f.Add(image[:FirstExtent])
 	f.Add([]byte(superblockSignature))
 	f.Fuzz(func(t *testing.T, p []byte) { openAnyImage(t, p) })
 }
@@ -165,11 +165,11 @@ func sealedStructures(t testing.TB, image []byte) []sealedRange {
 // with the higher generation is the newest.
 func FuzzSlotPair(f *testing.F) {
 	image := smallImage(f)
-	f.Add(image[firstSlot:dataStart], uint16(0), byte(0))
-	f.Add(image[firstSlot:dataStart], uint16(offSlotGeneration), byte(9))
-	f.Add(image[firstSlot:dataStart], uint16(slotSize+offSlotUUID), byte(1))
+	f.Add(image[firstSlot:FirstExtent], uint16(0), byte(0))
+	f.Add(image[firstSlot:FirstExtent], uint16(offSlotGeneration), byte(9))
+	f.Add(image[firstSlot:FirstExtent], uint16(slotSize+offSlotUUID), byte(1))
 	f.Fuzz(func(t *testing.T, pair []byte, at uint16, value byte) {
-		p := make([]byte, dataStart)
+		p := make([]byte, FirstExtent)
 		copy(p[firstSlot:], pair)
 		p[firstSlot+int(at)%(2*slotSize)] ^= value
 		for i := range 2 { // once the checksum is corrected, every field is seen

@@ -293,7 +293,7 @@ func (tx *Tx) CreateDataset(path string, spec DatasetSpec) (*TxDataset, error) {
 	d := &datasetHeader{
 		packing: packing{spec.Shuffle, uint8(spec.Deflate)},
 		Type:    spec.Type, dims: slices.Clone(spec.Dims), maxDims: slices.Clone(spec.MaxDims),
-		chunk: slices.Clone(spec.Chunk), filtered: spec.Fletcher32, address: dataStart,
+		chunk: slices.Clone(spec.Chunk), filtered: spec.Fletcher32, address: FirstExtent,
 	}
 	o := &object{dataset: d, attributes: slices.Clone(spec.Attributes), index: emptyIndex()}
 	if err := tx.claimMap(o, spec.Map); err != nil {

@@ -443,7 +443,7 @@ func TestPool(t *testing.T) {
 func TestFreeMapRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var m freeMap
-		at := uint64(dataStart)
+		at := uint64(FirstExtent)
 		for range rapid.IntRange(0, 40).Draw(t, "extents") {
 			e := extent{at + ExtentUnit*rapid.Uint64Range(1, 1<<20).Draw(t, "gap"), ExtentUnit * rapid.Uint64Range(1, 1<<30).Draw(t, "size")}
 			at = e.end()

@@ -199,7 +199,7 @@ func (t *TxDataset) Resize(dims ...uint64) error {
 	}
 	old := d.dims
 	d.dims = slices.Clone(dims)
-	d.address = dataStart // checked as if it were placed, which that of a new dataset is not yet
+	d.address = FirstExtent // checked as if it were placed, which that of a new dataset is not yet
 	if err := d.check(); err != nil {
 		return fmt.Errorf("dataset %s: %w", t.path, err)
 	}

@@ -3,10 +3,10 @@ package wal
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"math"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/crc32c"
 	"github.com/cidstore/cidstore/internal/seedbug"
 	"github.com/cidstore/cidstore/keys"
 )
@@ -267,9 +267,6 @@ func first(records []byte) []byte {
 	return records[:RecordSize]
 }
 
-// castagnoli is the table of CRC32C; never written after the package is loaded.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // sealer computes the checksums of one epoch. Not safe for concurrent use.
 type sealer struct {
 	seed    uint32 // state after file_uuid and epoch
@@ -280,8 +277,8 @@ func newSealer(uuid [16]byte, epoch uint64) *sealer {
 	if seedbug.On("epoch-dropped") {
 		epoch = 0
 	}
-	seed := crc32.Update(0, castagnoli, uuid[:])
-	return &sealer{seed: crc32.Update(seed, castagnoli, binary.LittleEndian.AppendUint64(nil, epoch))}
+	seed := crc32c.Extend(0, uuid[:])
+	return &sealer{seed: crc32c.Extend(seed, binary.LittleEndian.AppendUint64(nil, epoch))}
 }
 
 // sum returns the checksum of the record of this sequence; what stands in its
@@ -290,7 +287,7 @@ func (s *sealer) sum(sequence uint64, record []byte) uint32 {
 	binary.LittleEndian.PutUint64(s.scratch[:], sequence)
 	n := copy(s.scratch[8:], record)
 	binary.LittleEndian.PutUint32(s.scratch[8+offChecksum:], 0)
-	return crc32.Update(s.seed, castagnoli, s.scratch[:8+n])
+	return crc32c.Extend(s.seed, s.scratch[:8+n])
 }
 
 func (s *sealer) seal(sequence uint64, record []byte) {
