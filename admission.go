@@ -13,23 +13,23 @@ import (
 
 // claim is room that a write has been promised and has not used yet.
 type claim struct {
-	records int64 // of the ring
-	ops     int64 // of memory and of the tree's space
+	records int64 // in the ring
+	ops     int64 // in memory and in the tree's free space
 }
 
-// admission keeps the promises to writers under way.
+// admission keeps account of the room that is promised to writers.
 type admission struct {
 	mu       sync.Mutex // guards the fields below
 	claimed  claim
 	most     int64     // records that may be claimed at once
 	covered  int64     // pending operations whose growth the free space covers
-	releases uint64    // claims given back so far
-	released sync.Cond // with mu: releases has grown
+	releases uint64    // claims released so far
+	released sync.Cond // uses mu; signals that releases has grown
 }
 
 // admit waits until a write of these operations has room: in the ring, in
-// memory, and in the tree's free space. Every wait ends: in room, ErrNoSpace,
-// ErrPoisoned or ErrClosed.
+// memory, and in the tree's free space. Every wait ends, with room or with
+// ErrNoSpace, ErrPoisoned or ErrClosed.
 func (s *Store) admit(ops []wal.Op) (claim, error) {
 	want := s.wants(ops)
 	if most := s.ringRecords(s.opts.WALBytes) / 3; want.records > most {
@@ -60,12 +60,12 @@ func (s *Store) admit(ops []wal.Op) (claim, error) {
 	}
 }
 
-// wants is the claim of a frame of these operations.
+// wants returns the claim that a frame of these operations needs.
 func (s *Store) wants(ops []wal.Op) claim {
 	return claim{wal.RecordsFor(len(ops), s.opts.blockBytes), int64(len(ops))}
 }
 
-// claim promises want if there is room for it now.
+// claim promises want if there is room for it now, and reports whether there was.
 func (s *Store) claim(want claim) bool {
 	s.admission.mu.Lock()
 	defer s.admission.mu.Unlock()
@@ -77,6 +77,7 @@ func (s *Store) claim(want claim) bool {
 	return true
 }
 
+// onlyDeletes reports whether none of the operations is an insert.
 func onlyDeletes(ops []wal.Op) bool {
 	for i := range ops {
 		if ops[i].Code == wal.Insert {
@@ -86,6 +87,7 @@ func onlyDeletes(ops []wal.Op) bool {
 	return true
 }
 
+// release gives a claim back.
 func (s *Store) release(c claim) {
 	s.admission.mu.Lock()
 	defer s.admission.mu.Unlock()
@@ -95,10 +97,11 @@ func (s *Store) release(c claim) {
 	s.admission.released.Broadcast()
 }
 
-// noLimit is the limit of an admission that only the ring limits.
+// noLimit leaves the ring as the only limit on claimed records.
 const noLimit = math.MaxInt64
 
-// limit sets how many records may be claimed at once, and waits until no more are.
+// limit sets how many records may be claimed at once, and waits until no more than
+// that are claimed.
 func (a *admission) limit(records int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -108,8 +111,8 @@ func (a *admission) limit(records int64) {
 	}
 }
 
-// awaitRelease waits until a claim is given back that was held when seen was read.
-// Those who hold one wait for nothing but the disk.
+// awaitRelease waits until a claim has been released since releases was seen, or none
+// is held. Writers that hold a claim wait only for the disk.
 func (a *admission) awaitRelease(seen uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -118,7 +121,7 @@ func (a *admission) awaitRelease(seen uint64) {
 	}
 }
 
-// shortage says what a write has to wait for.
+// shortage is what a write has to wait for.
 type shortage int
 
 const (
@@ -127,7 +130,7 @@ const (
 	memoryShort
 )
 
-// shortOf returns what is missing for want. admission.mu is held.
+// shortOf returns what want has to wait for. admission.mu is held.
 func (s *Store) shortOf(want claim) shortage {
 	c := s.admission.claimed
 	if min(s.log.Room(), s.admission.most)-c.records < want.records || want.records > s.log.Largest() {
@@ -135,7 +138,7 @@ func (s *Store) shortOf(want claim) shortage {
 	}
 	pending, need := s.pendingOps()+c.ops, want.ops*opBytes
 	if need > s.opts.MemoryBudget {
-		need = s.opts.MemoryBudget / 2 // it would wait for ever for the moment when nobody else writes
+		need = s.opts.MemoryBudget / 2 // else it could wait forever for a moment when nobody else writes
 	}
 	if pending > 0 && pending*opBytes+need > s.opts.MemoryBudget {
 		return memoryShort
@@ -143,7 +146,7 @@ func (s *Store) shortOf(want claim) shortage {
 	return enough
 }
 
-// pendingOps is the number of operations in memory that are not in the tree.
+// pendingOps returns the number of operations in memory that are not in the tree.
 func (s *Store) pendingOps() int64 { return s.state.Load().pendingOps() }
 
 func (st *state) pendingOps() int64 {
@@ -154,8 +157,8 @@ func (st *state) pendingOps() int64 {
 	return n
 }
 
-// cover grows the file, before a write is logged, until the free space covers
-// what the pending operations can add to the tree and a reserve of slices. Deletes
+// cover grows the file, before a write is logged, until its free space covers what
+// the pending operations can add to the tree and a reserve of three slices. Deletes
 // may use the reserve down to two slices.
 func (s *Store) cover(deletes bool) error {
 	s.admission.mu.Lock()
@@ -178,18 +181,18 @@ func (s *Store) cover(deletes bool) error {
 		s.admission.covered = pending
 		return nil
 	}
-	// What deletes write, entries of runs and shorter rows, fits into gaps too short to
-	// count as free. A checkpoint that finds none leaves them to the log, which has room
-	// for what it takes.
+	// Deletes write entries of runs and shorter rows, which fit into gaps that are too
+	// short to count as free. If a checkpoint finds no such gap, the deletes stay in the
+	// log, where they were promised room.
 	if space := s.file.Space(); deletes && errors.Is(err, ErrNoSpace) && space.Free+space.Fragments >= slices*s.smallestSlice() {
 		return nil
 	}
 	return s.writeFailed(fmt.Errorf("write: %w", err))
 }
 
-// spare gives a write that finds the disk full all the space there is: what waits
-// goes into the tree, where it needs no cover, and the older slot, which holds on
-// to what the tree no longer uses, is written over.
+// spare frees all the space it can for a write that found the disk full. It puts the
+// pending operations into the tree, where they need no cover. Then it writes over the
+// older slot, which holds on to space that the tree no longer uses.
 func (s *Store) spare() error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
@@ -209,18 +212,20 @@ func (s *Store) spare() error {
 	return s.settle()
 }
 
-// growth estimates what n pending operations add to the tree, in bytes: each an
+// growth estimates what n pending operations add to the tree, in bytes. Each adds an
 // entry of a run, with a more row or its share of a spilled one, and its share of
-// the larger groups that it makes. Sets that move to a larger class can take more;
-// a checkpoint that finds too little room stops between two slices with
-// ErrNoSpace, and the log keeps the rest.
+// the larger groups that it makes. Sets that move to a larger class can take more.
+// A checkpoint that finds too little room stops between two slices with ErrNoSpace,
+// and the log keeps the rest.
 func (s *Store) growth(n int64) int64 { return n*perOperation + 16<<10 }
 
-// perOperation: an entry, a more row, a tag, and a share of what leads to them.
+// perOperation is what one operation adds, in bytes: an entry, a more row, a tag, and
+// a share of what points to them.
 const perOperation = 112
 
-// foldBytes is about the most that writing a group again takes: the least that a
-// checkpoint can fold at once. A commit that does so frees as much, two commits later.
+// foldBytes returns about the most bytes that it takes to write a group again. That is
+// the least that a checkpoint can fold at once. The space of the old group is free two
+// commits later.
 func (s *Store) foldBytes() int64 {
 	return s.state.Load().view.record.foldBytes(uint64(s.pendingOps()))
 }
@@ -230,26 +235,26 @@ func (r *record) foldBytes(pending uint64) int64 {
 	keys := r.numKeys + pending
 	entries := min(2*keys/r.groups()+64, keys+64, uint64(g.Capacity))
 	if r.numValues > r.numKeys {
-		entries *= 2 // and more rows
+		entries *= 2 // for the more rows
 	}
 	return int64(entries) * bucket.EntrySize
 }
 
-// smallestSlice is the least space that a checkpoint can work with: a part of the
-// live data, 16 KiB to 2 MiB, but no more than half the ring that the store started
-// with. An opener who would start with a larger one keeps no larger reserve.
+// smallestSlice returns the least space that a checkpoint can work with, in bytes: a
+// part of the live data, 16 KiB to 2 MiB, but no more than half the ring that the store
+// started with. Opening it with a larger start size does not make the reserve larger.
 func (s *Store) smallestSlice() int64 {
 	return s.sliceOf(int64(s.state.Load().view.record.walSize))
 }
 
-// sliceOf is smallestSlice with a ring of size bytes.
+// sliceOf returns smallestSlice for a ring of size bytes.
 func (s *Store) sliceOf(size int64) int64 {
 	return min(max(min(s.liveBytes()/sliceShare, s.opts.startBytes/2, size/2), leastSlice), mostSlice)
 }
 
-// closedReserve is the free space that Close leaves in the file, bytes: a small part
-// of the data, but enough for the commits of the next Open, and for its deletes, on
-// a disk that is full by then: these need room to fold a group.
+// closedReserve returns the free space that Close leaves in the file, in bytes. It is a
+// small part of the data, but enough for the commits of the next Open, and for its
+// deletes, on a disk that is full by then. Deletes need room to fold a group.
 func (s *Store) closedReserve() int64 { return closedReserve(s.liveBytes(), s.foldBytes()) }
 
 func closedReserve(live, fold int64) int64 {

@@ -18,17 +18,19 @@ import (
 
 // BackupOptions are the choices of one backup. nil and zero fields mean the defaults.
 type BackupOptions struct {
-	// Since makes an increment, which holds what has changed since an earlier backup of
-	// the store: the paths of a full backup, as Backup has made it and unchanged since, and of
-	// the increments upon it, in order. RestoreSeries wants these files, then the increment.
+	// Since makes the backup an increment, which holds what has changed since an earlier
+	// backup of the store. It lists the path of a full backup, which must be as Backup made
+	// it, and then the paths of the increments that follow it, in order. RestoreSeries
+	// takes these files and then the new increment.
 	Since []string
-	// Compact makes the copy as short as it can be, by moving its data together, which
-	// takes as long as to write them once more. Else everything is where the store has it,
-	// gaps included, so that an increment since then is short; the first one since a compact
-	// copy holds all that has another place there. An increment, and a stream, cannot be compact.
+	// Compact moves the data of the copy together, so that the copy is as short as it can
+	// be. This takes as long as writing the data once more. Without Compact everything is
+	// where the store has it, gaps included, and the next increment is short. The first
+	// increment after a compact copy holds everything that was moved. Neither an increment
+	// nor a stream can be compact.
 	Compact bool
-	// Progress is called with the bytes copied so far and the total, or, for an increment,
-	// compared. Backup calls it, and waits for it.
+	// Progress is called with the number of bytes copied so far, or compared in the case
+	// of an increment, and with the total. The backup waits until it returns.
 	Progress func(done, total int64)
 }
 
@@ -46,19 +48,21 @@ func (o *BackupOptions) withDefaults() BackupOptions {
 
 func noProgress(int64, int64) {}
 
-// Backup writes a consistent copy of the store to path while it is in use:
-// everything acknowledged before the call, and of what comes later whole batches.
-// The copy is a store by itself, verified before it gets its name; an existing
-// file at path is an error, an empty one too. It has the access of the store as
-// Restore says, and the length of its file, unless BackupOptions.Compact is set.
+// Backup writes a consistent copy of the store to path while the store is in use.
+// The copy holds everything that was acknowledged before the call, and of later
+// batches all or nothing. It is a store by itself, and is verified before it gets its
+// name. If there is a file at path, even an empty one, Backup fails. The copy gets the
+// access of the store, as Restore describes, and is as long as the store's file, unless
+// BackupOptions.Compact is set.
 func (s *Store) Backup(ctx context.Context, path string) error {
 	return s.BackupWith(ctx, path, nil)
 }
 
-// BackupWith is Backup with options. An increment is verified before it gets its name
-// too: what it makes of the earlier backup is read from the files, and is the copy that
-// was checked. It reads both in full and, besides the increment, writes nothing. Where
-// Since are not backups of this store that follow each other it is ErrBackupSeries.
+// BackupWith is Backup with options. An increment, too, is verified before it gets its
+// name: BackupWith reads back what the increment makes of the earlier backup, and
+// compares it with the copy that was checked. It reads the store and the backups in
+// full, and writes only the increment. It returns ErrBackupSeries if the files of Since
+// are not backups of this store that follow each other.
 func (s *Store) BackupWith(ctx context.Context, path string, options *BackupOptions) error {
 	o := options.withDefaults()
 	if o.Compact && len(o.Since) > 0 {
@@ -81,7 +85,7 @@ func (s *Store) BackupWith(ctx context.Context, path string, options *BackupOpti
 			file, err = newTemporary(path, s.vfile, &opts)
 			return err
 		})
-		if err == nil && exists() { // another call has made it since; from now on none can
+		if err == nil && exists() { // another call made it just now; from here on none can
 			err = errors.Join(fs.ErrExist, file.Close(), removeLeftover(path, &opts))
 		}
 		return file, err
@@ -104,13 +108,13 @@ func (s *Store) BackupWith(ctx context.Context, path string, options *BackupOpti
 	return nil
 }
 
-// BackupTo writes a backup to w, from its first byte to its last: the bytes of the
-// store that Backup would make, or of an increment. The copy is verified before the
-// first byte is written; what w has done with them is for the caller to verify, by
-// VerifyBackup, or RestoreFrom. What was not yet in the tree when it began is copied in memory.
+// BackupTo writes a backup to w, from its first byte to its last: the store that Backup
+// would make, or an increment. The copy is verified before the first byte is written.
+// The caller verifies what has become of the bytes after w, with VerifyBackup or
+// RestoreFrom. Operations that are not in the tree when it begins take memory.
 func (s *Store) BackupTo(ctx context.Context, w io.Writer, options *BackupOptions) error {
 	o := options.withDefaults()
-	if o.Compact { // what is moved would have to be in memory
+	if o.Compact { // the data that is moved would take memory
 		return invalidf("backup: a stream that is compact")
 	}
 	v, err := s.beginBackup(ctx)
@@ -129,9 +133,9 @@ func (s *Store) BackupTo(ctx context.Context, w io.Writer, options *BackupOption
 	return nil
 }
 
-// beginBackup is a snapshot of which as much as possible is in the tree.
+// beginBackup returns a snapshot, after putting as much as possible into the tree.
 func (s *Store) beginBackup(ctx context.Context) (*Snapshot, error) {
-	if !s.opts.ReadOnly { // a store that can no longer write is read as it is: that is when a copy is wanted
+	if !s.opts.ReadOnly { // a store that can no longer write is copied as it is: it needs a backup most
 		if err := s.Checkpoint(ctx); err != nil && !errors.Is(err, ErrPoisoned) && !errors.Is(err, ErrNoSpace) {
 			return nil, fmt.Errorf("backup: %w", err)
 		}
@@ -139,7 +143,7 @@ func (s *Store) beginBackup(ctx context.Context) (*Snapshot, error) {
 	return s.Snapshot()
 }
 
-// copyOptions are those with which the copy of the snapshot is opened.
+// copyOptions returns the options with which the copy of the snapshot is opened.
 func (v *Snapshot) copyOptions() Options {
 	opts := v.store.opts
 	opts.ReadOnly, opts.Salvage, opts.Durability, opts.AllowUnsafeFS = false, false, Async, true
@@ -147,12 +151,12 @@ func (v *Snapshot) copyOptions() Options {
 	return opts
 }
 
-// payload is the record of the copy, whose log is empty, and the ranges that are left
-// out of it.
+// payload returns the store record of the copy, whose log is empty, and the ranges that
+// are left out of the copy.
 func (v *Snapshot) payload() ([]byte, []hdf5io.Range) {
 	r := v.view.record
 	r.writerPID, r.writerSince = 0, 0
-	// A new epoch begins where the log ends: no old record can pass for one of it.
+	// A new epoch begins where the log ends, so that no old record can pass for a new one.
 	block := uint64(wal.Records(int64(r.walBlock), int(r.walBlock)))
 	epoch := r.epochs[len(r.epochs)-1]
 	epoch.Number, epoch.First, epoch.End = epoch.Number+1, (r.lastApplied+block)/block*block, wal.NoEnd
@@ -165,8 +169,8 @@ func (v *Snapshot) payload() ([]byte, []hdf5io.Range) {
 	return r.append(nil), skip
 }
 
-// copyTo writes the snapshot's root into dst, with an empty log: what the root
-// lacks is for replayInto.
+// copyTo writes the snapshot's root into dst, with an empty log. replayInto adds what
+// the root lacks.
 func (v *Snapshot) copyTo(ctx context.Context, dst vfs.File, progress func(done, total int64)) error {
 	payload, skip := v.payload()
 	size := v.view.EndOfFile()
@@ -178,7 +182,7 @@ func (v *Snapshot) copyTo(ctx context.Context, dst vfs.File, progress func(done,
 	return err
 }
 
-// toldFile reports how far it has been written, in order.
+// toldFile is a file, written in order, that reports how far it has been written.
 type toldFile struct {
 	vfs.File
 	tell func(end int64)
@@ -192,7 +196,7 @@ func (f *toldFile) WriteAt(p []byte, off int64) error {
 	return err
 }
 
-// snapshotImage is the image of a snapshot's root, which Close of the store waits for.
+// snapshotImage is the image of a snapshot's root. Store.Close waits for its reads.
 type snapshotImage struct {
 	*hdf5io.Image
 	v *Snapshot
@@ -203,7 +207,7 @@ func (m snapshotImage) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// draft is the copy that Backup would make, verified, and not written anywhere.
+// draft returns the copy that Backup would make, verified, but not written anywhere.
 func (v *Snapshot) draft(ctx context.Context) (*draft, error) {
 	payload, skip := v.payload()
 	var image *hdf5io.Image
@@ -214,7 +218,7 @@ func (v *Snapshot) draft(ctx context.Context) (*draft, error) {
 	d := newDraft(snapshotImage{image, v}, image.Size())
 	opts := v.copyOptions()
 	opts.FS, opts.GCInterval = draftFS{d}, -1
-	opts.Logger = slog.New(slog.DiscardHandler) // of a file that nobody sees
+	opts.Logger = slog.New(slog.DiscardHandler) // nobody sees this file
 	return d, verifyWhole(ctx, v.store.path, opts, v.replayInto, noProgress)
 }
 
@@ -302,7 +306,7 @@ func (v *Snapshot) incrementTo(ctx context.Context, w io.Writer, o *BackupOption
 	return out.end([sha256.Size]byte(sum.Sum(nil)))
 }
 
-// sequential writes a file from its start on.
+// sequential writes to a file from its start on.
 type sequential struct {
 	file vfs.File
 	at   int64
@@ -316,7 +320,7 @@ func (s *sequential) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// replayInto applies the operations that the snapshot's root lacks to its copy.
+// replayInto applies to the copy the operations that the snapshot's root lacks.
 func (v *Snapshot) replayInto(dst *Store) error {
 	atOnce := dst.opsAtOnce()
 	var b Batch
@@ -342,9 +346,9 @@ func (v *Snapshot) replayInto(dst *Store) error {
 	return dst.Apply(&b)
 }
 
-// makeWhole lets fill write a store into the file that temporary makes, opens it (its
-// log is replayed), lets change make its changes, verifies all of it, and gives it its
-// name. Whatever fails, path stays as it was.
+// makeWhole makes the store at path. It calls temporary to make a file and fill to write
+// a store into it. Then it opens the store, which replays its log, calls change, verifies
+// all of it, and gives it its name. If anything fails, path stays as it was.
 func makeWhole(ctx context.Context, path string, temporary func() (vfs.File, error), opts Options, fill func(vfs.File) error, change func(*Store) error) error {
 	opts.GCInterval = -1
 	return makeNamed(path, temporary, &opts, fill, func() error {
@@ -352,8 +356,8 @@ func makeWhole(ctx context.Context, path string, temporary func() (vfs.File, err
 	})
 }
 
-// makeNamed lets fill write the file that temporary makes, verifies it under its
-// temporary name, and gives it its own.
+// makeNamed makes the file at path. It calls temporary to make it, fill to write it, and
+// verify while it has its temporary name. Then it gives it its own name.
 func makeNamed(path string, temporary func() (vfs.File, error), opts *Options, fill func(vfs.File) error, verify func() error) error {
 	file, err := temporary()
 	if err != nil {
@@ -376,9 +380,9 @@ func makeNamed(path string, temporary func() (vfs.File, error), opts *Options, f
 	return err
 }
 
-// verifyWhole replays, changes and checks the store at path. One with another log
-// key is only checked, which is enough if nothing in its log is unapplied. progress is told
-// how many bytes of how many are checked.
+// verifyWhole replays, changes and checks the store at path. A store with another log
+// key is only checked, which is enough if everything in its log is applied. progress is
+// called with the number of bytes checked so far and the total.
 func verifyWhole(ctx context.Context, path string, opts Options, change func(*Store) error, progress func(done, total int64)) error {
 	s, err := open(path, opts)
 	if errors.Is(err, ErrWALKey) && change == nil {

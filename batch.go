@@ -18,16 +18,16 @@ func FromUint64(v uint64) E { return keys.FromUint64(v) }
 // with 1 to 32 hex digits.
 func Parse(text string) (E, error) { return keys.Parse(text) }
 
-// ParseKey returns the identifier that a text stands for: itself where Parse
-// accepts it, else the UUIDv5 of the text.
+// ParseKey returns the identifier that a text stands for: what Parse returns if it
+// accepts the text, else the UUIDv5 of the text.
 func ParseKey(text string) E { return keys.ParseKey(text) }
 
 // NewE returns a random identifier (UUIDv4).
 func NewE() E { return keys.New() }
 
-// Batch collects operations that Apply makes as one: in order, all or none. The
-// zero value is ready. A Batch is not safe for concurrent use; it may be reused
-// after Reset, and applied again as it is.
+// Batch collects operations that Apply makes as one, in order, all or none. The zero
+// value is ready for use. A Batch is not safe for concurrent use. It may be reused
+// after Reset, and may be applied again as it is.
 type Batch struct {
 	ops []wal.Op
 }
@@ -37,15 +37,15 @@ func (b *Batch) Insert(key, value E) {
 	b.ops = append(b.ops, wal.Op{Code: wal.Insert, Key: key, Value: value})
 }
 
-// Delete takes away all values of key.
+// Delete removes all values of key.
 func (b *Batch) Delete(key E) { b.ops = append(b.ops, wal.Op{Code: wal.Delete, Key: key}) }
 
-// DeleteValue takes value out of the set of key.
+// DeleteValue removes value from the set of key.
 func (b *Batch) DeleteValue(key, value E) {
 	b.ops = append(b.ops, wal.Op{Code: wal.DeleteValue, Key: key, Value: value})
 }
 
-// Len is the number of operations in the batch.
+// Len returns the number of operations in the batch.
 func (b *Batch) Len() int { return len(b.ops) }
 
 // Reset empties the batch and keeps its memory.

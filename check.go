@@ -19,19 +19,19 @@ import (
 // CheckReport says what Check read and every defect it found.
 type CheckReport struct {
 	Commit    uint64 // number of the root that was checked
-	Figures          // as they were counted
+	Figures          // as Check counted them
 	Deletions uint64 // rows of the deletion log
 	Objects   int    // HDF5 groups and datasets
 	Chunks    uint64 // of all datasets
-	LogFrames int    // whole batches in the log, verified
-	UsedBytes int64  // of the file: what the root reaches, the log included
+	LogFrames int    // complete batches in the log, verified
+	UsedBytes int64  // of the file, that the root reaches; the log is included
 	FreeBytes int64
 
 	Defects     []error // the first maxDefects of them
 	DefectCount int
 }
 
-// maxDefects bounds what a report keeps of a ruined file.
+// maxDefects bounds how many defects of a ruined file a report keeps.
 const maxDefects = 1000
 
 // add notes one defect.
@@ -42,17 +42,17 @@ func (r *CheckReport) add(err error) {
 	}
 }
 
-// Check reads everything of the present root and the log, and verifies every
-// checksum and every invariant: the HDF5 objects and their indexes, that each
-// byte is used once or free once, the directory, buckets, sets, counts and the
-// log's chain. It repairs nothing, blocks nobody, and may run beside writers. It stops
-// when ctx is done, or the store is closed (ErrClosed). The report is never nil; the
-// error is nil only if there is no defect, else it matches ErrCorrupt and wraps the
-// first.
+// Check reads everything that the present root reaches, and the log, and verifies every
+// checksum and every invariant: the HDF5 objects and their indexes, that each byte is
+// either used once or free once, the directory, buckets, sets, counts and the log's
+// chain. It repairs nothing, blocks nobody, and may run while others write. It stops
+// when ctx is done, or when the store is closed (ErrClosed). The report is never nil.
+// The error is nil only if there is no defect; an error for defects matches ErrCorrupt
+// and wraps the first of them.
 func (s *Store) Check(ctx context.Context) (*CheckReport, error) { return s.check(ctx, noProgress) }
 
-// check is Check that reports about how many bytes of how many are checked: the buckets
-// that are done stand for their part of all, as their hashes do.
+// check is Check with progress, which is called with about the number of bytes checked
+// so far and the total. It estimates the number from the part of all hashes that is done.
 func (s *Store) check(ctx context.Context, progress func(done, total int64)) (*CheckReport, error) {
 	report := new(CheckReport)
 	ctx, cancel := s.during(ctx)
@@ -74,7 +74,7 @@ func (s *Store) check(ctx context.Context, progress func(done, total int64)) (*C
 	if err != nil && report.DefectCount == 0 && ctx.Err() == nil {
 		report.add(err)
 	}
-	_ = v.Close() // who commits waits for snapshots, and the log waits for who commits
+	_ = v.Close() // a commit may wait for the snapshot, and checkLog for the commit
 	if report.LogFrames, err = s.checkLog(); errors.Is(err, ErrClosed) {
 		return report, err
 	} else if err != nil {
@@ -87,13 +87,13 @@ func (s *Store) check(ctx context.Context, progress func(done, total int64)) (*C
 		return report, nil
 	}
 	err = fmt.Errorf("check: %d defects, the first: %w", report.DefectCount, report.Defects[0])
-	if !errors.Is(err, ErrCorrupt) { // of the log's chain, or a read that failed
+	if !errors.Is(err, ErrCorrupt) { // the log's chain does not match, or a read failed
 		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return report, err
 }
 
-// checkLog is verifyLog, unless the store is closed.
+// checkLog calls verifyLog, unless the store is closed.
 func (s *Store) checkLog() (frames int, err error) {
 	s.closing.RLock()
 	defer s.closing.RUnlock()
@@ -103,8 +103,9 @@ func (s *Store) checkLog() (frames int, err error) {
 	return s.verifyLog()
 }
 
-// verifyLog reads every live batch of the log. A reader reads it as Refresh does,
-// at pace with a writer that laps it, but shows nothing of it. closing is held.
+// verifyLog verifies every live batch of the log and returns how many there are. A
+// read-only store reads the log as Refresh does, even while a writer overwrites it, but
+// does not show what it reads. closing is held.
 func (s *Store) verifyLog() (frames int, err error) {
 	s.checkpointing.Lock() // the tail stays where it is
 	defer s.checkpointing.Unlock()
@@ -135,12 +136,12 @@ type check struct {
 	progress func(done, total int64)
 
 	groups *bucket.Checker
-	sets   map[uint64]bool // seen
+	sets   map[uint64]bool // ids that keys name
 	owned  uint64          // chunks of /values that sets own
 }
 
 func (c *check) tree() error {
-	stats, _ := c.view.View.Check(c.ctx, c.report.add) // its error is the first defect, reported already
+	stats, _ := c.view.View.Check(c.ctx, c.report.add) // its error is the first defect, which is in the report
 	c.report.Objects, c.report.Chunks = stats.Groups+stats.Datasets, stats.Chunks
 	c.report.UsedBytes, c.report.FreeBytes = stats.Used, stats.Free
 	c.contents()
@@ -171,8 +172,8 @@ func (c *check) contents() {
 	}
 }
 
-// group checks that a group is what the directory says, and its contents, except the sets
-// of the keys that it returns.
+// group checks that a group is what the directory says, and checks its contents. It
+// returns the entries with spilled sets, which it does not check.
 func (c *check) group(run directory.Run, bad func(error)) []bucket.Item {
 	g, err := c.view.groupOf(run)
 	if err != nil {
@@ -192,7 +193,7 @@ func (c *check) group(run directory.Run, bad func(error)) []bucket.Item {
 	return spilled
 }
 
-// setsOf checks the sets of keys.
+// setsOf checks the spilled sets of these entries.
 func (c *check) setsOf(spilled []bucket.Item) {
 	for _, item := range spilled {
 		if c.sets[item.Set] {
@@ -206,7 +207,8 @@ func (c *check) setsOf(spilled []bucket.Item) {
 	}
 }
 
-// unusedSets checks that every set id that no key names is unused, and that no chunk of /values belongs to nobody.
+// unusedSets checks that every set id that no key names is unused, and that every chunk
+// of /values belongs to a set.
 func (c *check) unusedSets() {
 	r := &c.view.record
 	unused := c.view.sets.CheckUnused(c.ctx, r.sets.Sets, c.report.add)
@@ -244,7 +246,7 @@ func (c *check) deletions() {
 	}
 }
 
-// counts compares what was found with the store record.
+// counts compares the numbers in the store record with what was found.
 func (c *check) counts() {
 	r := &c.view.record
 	c.report.SpilledSets = uint64(len(c.sets))
@@ -263,7 +265,7 @@ func (c *check) counts() {
 }
 
 // AuditWAL verifies the HMAC chain on a random sample of the batches that the log
-// holds; 0 means all of them. The error names the record.
+// holds. A sample of 0 means all of them. The error names the record.
 func (s *Store) AuditWAL(sample int) error {
 	if sample < 0 {
 		return invalidf("AuditWAL of %d batches, want 0 or more", sample)
@@ -283,11 +285,11 @@ func (s *Store) AuditWAL(sample int) error {
 	return err
 }
 
-// random is a number below n, for samples.
+// random returns a number below n, for samples.
 func (s *Store) random(n int) int {
 	var p [8]byte
 	if _, err := io.ReadFull(s.opts.Rand, p[:]); err != nil {
-		return 0 // any record may be the one that is looked at
+		return 0 // any batch will do as a sample
 	}
 	return int(le.Uint64(p[:]) % uint64(n))
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// Checkpoint puts everything acknowledged so far into the HDF5 tree and moves
-// the log's tail. It can be interrupted between slices by ctx.
+// Checkpoint puts everything acknowledged so far into the HDF5 tree and moves the
+// log's tail. It stops between two slices when ctx is done.
 func (s *Store) Checkpoint(ctx context.Context) error {
 	return s.exclusively(func() error { return s.checkpointAll(ctx) })
 }
 
-// checkpointAll merges the frozen table, if a checkpoint was interrupted, and
-// then all that is fresh now. checkpointing is held.
+// checkpointAll merges the frozen table, if an interrupted checkpoint has left one,
+// and then the fresh table. checkpointing is held.
 func (s *Store) checkpointAll(ctx context.Context) error {
 	if s.state.Load().frozen != nil {
 		if err := s.mergeFrozen(ctx); err != nil {
@@ -30,10 +30,10 @@ func (s *Store) checkpointAll(ctx context.Context) error {
 	return s.mergeFrozen(ctx)
 }
 
-// checkpointIfDue is the background's, and the filling write's, turn. The write is
-// in the log already: that a checkpoint fails does not make it fail. Nothing is
-// lost, and writers are told when they need the room, or that the store is
-// poisoned. The error has been reported.
+// checkpointIfDue checkpoints for the background, and for the write that made a
+// checkpoint due. That write is in the log already, so it does not fail if the
+// checkpoint does, which is an event. Nothing is lost. Later writers get an error if
+// they need the room, or if the store is poisoned.
 func (s *Store) checkpointIfDue() {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
@@ -49,8 +49,8 @@ func (s *Store) checkpointIfDue() {
 	}
 }
 
-// logEnd is the last sequence of the log: of what was replayed while the life
-// that writes has not begun.
+// logEnd returns the last sequence of the log or, until the store begins to write, the
+// last one that was replayed.
 func (s *Store) logEnd() uint64 {
 	if s.log == nil {
 		return s.replayed.End.Sequence
@@ -58,8 +58,8 @@ func (s *Store) logEnd() uint64 {
 	return s.log.Next() - 1
 }
 
-// freeze turns the fresh table into the frozen one, between two frames; all of
-// them are durable then. checkpointing is held.
+// freeze turns the fresh table into the frozen one, between two frames, when all frames
+// are durable. checkpointing is held.
 func (s *Store) freeze() {
 	s.frozenThrough = s.replayed.End
 	if s.log != nil {
@@ -78,18 +78,18 @@ type checkpoint struct {
 	through wal.Mark
 	ops     queue // what is left of the frozen operations
 	folds   stretch
-	keep    bool // there is no room to fold any group: all goes into runs
+	keep    bool // there is no room to fold any group, so everything goes into runs
 	done    structure
 }
 
 // structure counts the changes of structure, for the log's summary and the metrics.
 type structure struct {
 	splits, merges, promotions, demotions, compactions uint64
-	halvings                                           uint64 // of the directory, for the journal alone
+	halvings                                           uint64 // of the directory; only the journal has them
 }
 
-// mergeFrozen runs the slices of one checkpoint. When it fails, what it has
-// committed stays, and the next call goes on from there. checkpointing is held.
+// mergeFrozen runs the slices of one checkpoint. If it fails, the slices that it has
+// committed stay, and the next call goes on from there. checkpointing is held.
 func (s *Store) mergeFrozen(ctx context.Context) error {
 	if err := s.notReplaced(); err != nil {
 		return s.poisoned(err)
@@ -129,8 +129,8 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	s.metrics.checkpoints.Add(1)
 	ends()
 	s.placedEach = (s.metrics.placedBytes.Load() - placed) / max(uint64(count), leastSample)
-	// The other slot holds on to the log that this checkpoint was of: where that is
-	// much of it, it is written too.
+	// The other slot holds on to the records that this checkpoint has merged. If these
+	// are a large part of the log, that slot is written too.
 	if uint64(count)*wal.RecordSize >= st.view.record.walSize/8 && !s.settled {
 		if err := s.settle(); err != nil {
 			return err
@@ -140,19 +140,20 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	return s.summarize(c.done)
 }
 
-// A slice of a checkpoint is a part of the live data, so that the space that waits
-// for two commits is one too; but at least so many bytes, which pays for the syncs.
+// A slice of a checkpoint is limited to a part of the live data, because the space that
+// it replaces is free only two commits later. It may be at least leastLongSlice bytes,
+// so that it is worth its syncs.
 const (
 	sliceParts     = 16
 	leastLongSlice = 4 << 20
 )
 
-// sliceLimit is about how many bytes a slice places.
+// sliceLimit returns about how many bytes a slice places.
 func (s *Store) sliceLimit() int64 {
 	return min(s.opts.sliceBytes, max(s.liveBytes()/sliceParts, leastLongSlice))
 }
 
-// writeFailed passes an error on, and sees that a poisoned file poisons the store.
+// writeFailed returns err, after poisoning the store if the file is poisoned.
 func (s *Store) writeFailed(err error) error {
 	if err != nil && s.file.Failed() != nil {
 		s.poisoned(err)
@@ -160,17 +161,18 @@ func (s *Store) writeFailed(err error) error {
 	return err
 }
 
-// waitingShare is the part of the keys that may wait in runs to be folded into
-// groups. A group is folded once for about twice its share, so that an entry is
-// written 1 / (2 × waitingShare) times more: 1.7 times; what has been folded goes on
-// taking space in its run until the last group of the run is.
+// waitingShare bounds the entries that may wait in runs to be folded into groups, as a
+// part of the number of keys. About twice that part of a group waits when it is folded,
+// so an entry is written 1 / (2 × waitingShare) = 1.7 times more. An entry that has
+// been folded takes space in its run until the last group of the run is folded.
 const waitingShare = 0.3
 
-// tightShare is waitingShare where the disk is full: space is dearer than time.
+// tightShare replaces waitingShare when the disk is full, because space is dearer than
+// time then.
 const tightShare = 0.02
 
-// plan decides which groups are folded by this checkpoint: in turn, as many as it
-// takes for no more entries to wait after it than may.
+// plan decides which groups this checkpoint folds. It takes them in turn, as many as
+// are needed so that no more entries wait after the checkpoint than may.
 func (c *checkpoint) plan(v *view) {
 	c.folds = stretch{start: v.record.foldHash}
 	waiting, depth := v.buckets.Waiting()
@@ -179,7 +181,7 @@ func (c *checkpoint) plan(v *view) {
 		share = tightShare
 	}
 	excess := float64(waiting) + float64(c.ops.len()) - share*float64(v.record.numKeys)
-	if depth > manyRuns { // each read looks into all of them
+	if depth > manyRuns { // a read looks into every run over its hash
 		excess = max(excess, float64(waiting)*(depth-manyRuns)/manyRuns)
 	}
 	if excess <= 0 {
@@ -194,14 +196,16 @@ func (c *checkpoint) plan(v *view) {
 			c.folds.size = g.Last() + 1 - c.folds.start
 		}
 	}
-	c.folds.all = c.folds.size == 0 // once around
+	c.folds.all = c.folds.size == 0 // the stretch goes once around the circle
 }
 
-// manyRuns is a number of runs over one hash that reads do not like to look into.
+// manyRuns is the number of runs over one hash above which more groups are folded,
+// because reads become slow.
 const manyRuns = 24.0
 
-// takes is about how many entries wait for a group, the operations of this
-// checkpoint included; err is that of its state, which whoever folds it reports.
+// takes returns about how many entries wait for a group, including the operations of
+// this checkpoint. err is the error of reading its state; the fold of the group
+// reports it.
 func (c *checkpoint) takes(v *view, g *group, err error) int {
 	n := c.ops.within(g.Prefix, g.Last())
 	if err != nil {
@@ -210,8 +214,8 @@ func (c *checkpoint) takes(v *view, g *group, err error) int {
 	return n + v.buckets.WaitingFor(&g.state, g.Last())
 }
 
-// slice merges operations from the front of c.ops, group by group, until about
-// limit bytes are placed, and commits. last: the table is in the tree.
+// slice merges operations from the front of c.ops, group by group, until about limit
+// bytes are placed, and commits. last reports whether the whole table is in the tree.
 func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	s := c.store
 	if err := s.file.Reserve(min(limit, s.growth(int64(c.ops.len()))+s.smallestSlice())); err != nil && !errors.Is(err, ErrNoSpace) {
@@ -266,8 +270,8 @@ func (a *structure) add(b structure) {
 	a.compactions += b.compactions
 }
 
-// commit finishes the transaction and publishes its View to readers, who see the
-// tables and the View of one moment: one pointer holds them. checkpointing is held.
+// commit finishes the transaction and publishes its View to readers. They see tables
+// and View of one moment, because one pointer holds them all. checkpointing is held.
 func (s *Store) commit(m *merge, frozen *table) error {
 	if err := m.flush(); err != nil {
 		return err
@@ -275,7 +279,7 @@ func (s *Store) commit(m *merge, frozen *table) error {
 	return s.publish(m, frozen)
 }
 
-// publish is commit of a merge that is flushed.
+// publish commits a merge that is flushed already.
 func (s *Store) publish(m *merge, frozen *table) error {
 	m.record.watermark = max(m.record.watermark, s.watermark())
 	if err := writeConfig(m.tx, &m.record, m.commit); err != nil {
@@ -310,7 +314,7 @@ func (s *Store) publish(m *merge, frozen *table) error {
 	return nil
 }
 
-// movedTo lets the log's tail follow: records through applied are past in both slots.
+// movedTo moves the log's tail to after applied: neither slot needs the records up to it.
 func (s *Store) movedTo(applied uint64) {
 	s.olderApplied.Store(applied)
 	if s.log != nil {
@@ -321,7 +325,7 @@ func (s *Store) movedTo(applied uint64) {
 	s.admission.mu.Unlock()
 }
 
-// watermark is the highest sequence known to be durable.
+// watermark returns the highest sequence that is known to be durable.
 func (s *Store) watermark() uint64 {
 	if s.log == nil {
 		return s.replayed.Watermark
@@ -329,8 +333,8 @@ func (s *Store) watermark() uint64 {
 	return s.log.Watermark()
 }
 
-// settle writes the other slot too, so that the log's tail and the space of the
-// root before are free at once. checkpointing is held.
+// settle writes the other slot too, which frees the log's tail and the space of the
+// root before at once. checkpointing is held.
 func (s *Store) settle() error {
 	if err := s.file.Settle(); err != nil {
 		return s.writeFailed(fmt.Errorf("settle: %w", err))
@@ -340,8 +344,8 @@ func (s *Store) settle() error {
 	return nil
 }
 
-// summarize logs one frame that reports what a checkpoint did to the structure.
-// It needs no room of its own: where there is none it is left out.
+// summarize logs one frame that reports what a checkpoint did to the structure. If
+// the log has no room for it, it is left out.
 func (s *Store) summarize(done structure) error {
 	var ops []wal.Op
 	for _, c := range []struct {
@@ -378,8 +382,8 @@ func (s *Store) summarize(done structure) error {
 	return err
 }
 
-// makeRoom does what can be done so that want is admitted; an error says that
-// nothing can.
+// makeRoom takes one step toward the room that want needs. It returns an error if there
+// is no step left, or if the step failed.
 func (s *Store) makeRoom(want claim) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
@@ -390,7 +394,7 @@ func (s *Store) makeRoom(want claim) error {
 	short, claimed, seen := s.shortOf(want), s.admission.claimed.records, s.admission.releases
 	s.admission.mu.Unlock()
 	if short == enough {
-		return nil // somebody made it while this one waited
+		return nil // another writer made room while this one waited
 	}
 	if short == ringShort {
 		if grown, err := s.growRingFor(want.records); grown || err != nil {

@@ -10,27 +10,27 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// Garbage is what deletions leave behind: tombstones in spilled sets, and the rows of
-// the deletion log that tell where. A collection reads the rows, has the sets that they
-// name compacted, by operations in the log, as anybody's, and drops the rows when those
-// are durable. Whenever it is interrupted, the rows are there for the next one, and a
-// set that has been compacted already is none the worse. A part of all sets is looked at
-// besides, in turn: for tombstones whose rows were dropped because the log was long, and
-// for sets that no key names.
+// Garbage is what deletions leave: tombstones in spilled sets, and the rows of the
+// deletion log that say where these are. A collection reads the rows and compacts the
+// sets that they name, with operations that go through the log like all others. It drops
+// the rows when these operations are durable. If it is interrupted, the rows are there
+// for the next collection, and compacting a set twice does no harm. A collection also
+// looks at a part of all sets, in turn. It looks for tombstones whose rows were dropped
+// because the deletion log was long, and for sets that no key names.
 
 // GCStats says what a collection did.
 type GCStats struct {
 	Deletions  uint64 // rows of the deletion log that were handled, and dropped
 	Compacted  uint64 // sets whose tombstones were dropped
-	Tombstones uint64 // those
-	Orphans    uint64 // sets that no key named, freed
+	Tombstones uint64 // tombstones that were dropped
+	Orphans    uint64 // sets that no key named and that were freed
 }
 
-// RunGCOnce collects garbage now: after a checkpoint it drops the tombstones of all sets
-// that the deletion log names and the rows that it has handled, and frees sets that no
-// key names, of which it looks for a part of the store at a time. What is damaged stays as
-// it is, and is reported at the end. It stops between two steps when ctx is done, or the store
-// is closed; what is done by then is done.
+// RunGCOnce collects garbage now. After a checkpoint it drops the tombstones of all sets
+// that the deletion log names, and then the rows that it has handled. It also frees sets
+// that no key names; each call looks for them in a part of the store. What is damaged
+// stays as it is, and the error reports it at the end. RunGCOnce stops between two steps
+// when ctx is done or the store is closed, and keeps what is done by then.
 func (s *Store) RunGCOnce(ctx context.Context) (GCStats, error) {
 	ctx, cancel := s.during(ctx)
 	defer cancel()
@@ -47,14 +47,14 @@ func (s *Store) RunGCOnce(ctx context.Context) (GCStats, error) {
 // scannedSets is how many set ids one collection looks at.
 const scannedSets = 1 << 16
 
-// during is a context that also ends when the store is closed.
+// during returns a context that also ends when the store is closed.
 func (s *Store) during(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(s.life, cancel)
 	return ctx, func() { stop(); cancel() }
 }
 
-// ended is ErrClosed where the end of the store has ended a context.
+// ended returns ErrClosed for a cancellation that Store.Close has caused, else err.
 func (s *Store) ended(err error) error {
 	if errors.Is(err, context.Canceled) && s.life.Err() != nil {
 		return ErrClosed
@@ -62,8 +62,8 @@ func (s *Store) ended(err error) error {
 	return err
 }
 
-// collectInBackground is the run of the background, which checkpoints only where that
-// is due.
+// collectInBackground makes one collection for the background. It checkpoints only if
+// a checkpoint is due.
 func (s *Store) collectInBackground(ctx context.Context) error {
 	if s.Failed() != nil {
 		return nil // it has been reported
@@ -75,24 +75,24 @@ func (s *Store) collectInBackground(ctx context.Context) error {
 	return s.ended(err)
 }
 
-// collection is one run.
+// collection is one collection of garbage.
 type collection struct {
-	sets   uint64 // ids to look at
-	demote bool   // sets that would fit the entries of their keys
+	sets   uint64 // how many set ids to look at
+	demote bool   // whether to demote sets that would fit the entries of their keys
 
 	store   *Store
 	view    *Snapshot
 	rows    uint64 // of the deletion log, to be handled
 	before  uint64 // Store.clearedRows as of the view
 	ops     []wal.Op
-	each    []uint64         // tombstones of the set of each
-	asked   map[E]wal.Opcode // keys that have an operation
+	each    []uint64         // for each operation, the tombstones of its set
+	asked   map[E]wal.Opcode // the operation of each key that has one
 	orphans []uint64
 	stats   GCStats
-	damage  damages // what was left alone because of it
+	damage  damages // found and left as it is
 }
 
-// collect makes one run; no two are under way at once.
+// collect makes one collection. Only one at a time is under way.
 func (s *Store) collect(ctx context.Context, c collection) (GCStats, error) {
 	s.collecting.Lock()
 	defer s.collecting.Unlock()
@@ -110,7 +110,7 @@ func (s *Store) collect(ctx context.Context, c collection) (GCStats, error) {
 	defer s.metrics.garbage(&c.stats)
 	for _, step := range []func(context.Context) error{c.deletions, c.scan, c.submit, c.finish} {
 		if err := step(ctx); err != nil {
-			_ = c.view.Close() // or it is closed, which has been reported
+			_ = c.view.Close() // if it is closed already, that does no harm
 			return c.stats, ofStore(err)
 		}
 	}
@@ -122,7 +122,7 @@ func (s *Store) collect(ctx context.Context, c collection) (GCStats, error) {
 	return c.stats, c.damage.err()
 }
 
-// rowsPerStep rows, or sets, are read at once.
+// rowsPerStep is how many rows, or sets, are read at once.
 const rowsPerStep = 1024
 
 // deletions handles the rows of the deletion log.
@@ -144,7 +144,7 @@ func (c *collection) deletions(ctx context.Context) error {
 		if err != nil && !errors.Is(err, ErrCorrupt) {
 			return err
 		}
-		if err != nil { // the scan of sets finds what the rest would name
+		if err != nil { // scan finds the sets that the other rows would name
 			c.damage.add(err)
 			return nil
 		}
@@ -166,21 +166,21 @@ func (c *collection) deletions(ctx context.Context) error {
 	return nil
 }
 
-// ask has an operation made on the set of a key, which has so many tombstones.
+// ask adds an operation on the set of a key. The set has so many tombstones.
 func (c *collection) ask(code wal.Opcode, key E, tombstones uint64) {
 	before := c.asked[key]
 	if before >= code { // a demotion does what a compaction does, and more
 		return
 	}
 	if before != 0 {
-		tombstones = 0 // counted
+		tombstones = 0 // they are counted already
 	}
 	c.asked[key] = code
 	c.ops, c.each = append(c.ops, wal.Op{Code: code, Key: key}), append(c.each, tombstones)
 }
 
-// submit logs the operations that were asked for. By now the view is closed: it holds
-// no space that a checkpoint may need for them.
+// submit writes the operations that were asked for. First it closes the view, which
+// holds space that a checkpoint may need for them.
 func (c *collection) submit(ctx context.Context) error {
 	if err := c.view.Close(); err != nil {
 		return err
@@ -203,7 +203,7 @@ func (c *collection) submit(ctx context.Context) error {
 	return nil
 }
 
-// opsAtOnce is a number of operations that fit a frame of any log.
+// opsAtOnce returns a number of operations that always fit one frame of the log.
 func (s *Store) opsAtOnce() int {
 	third, block := s.ringRecords(s.opts.WALBytes)/3, s.opts.blockBytes
 	n := min(third, 1000)
@@ -290,7 +290,7 @@ func (c *collection) finish(ctx context.Context) error {
 		return nil
 	}
 	s := c.store
-	if s.opts.Durability == Async { // what was asked for is durable before its rows are gone
+	if s.opts.Durability == Async { // the operations must be durable before their rows are gone
 		if err := s.Sync(); err != nil {
 			return err
 		}
@@ -299,14 +299,14 @@ func (c *collection) finish(ctx context.Context) error {
 		if err := s.file.Reserve(s.smallestSlice()); err != nil && !errors.Is(err, ErrNoSpace) {
 			return s.writeFailed(err)
 		}
-		// By now checkpoints may have dropped some of the rows, and new ones may have come.
+		// Checkpoints may have dropped some of the rows by now, and added new ones.
 		if left := c.rows - min(c.rows, s.clearedRows-c.before); left > 0 {
 			if err := s.change(func(m *merge) error { m.handled = left; return nil }); err != nil {
 				return s.writeFailed(err)
 			}
 			c.stats.Deletions = left
 		}
-		for _, id := range c.orphans { // a commit each: one that is damaged stops no other
+		for _, id := range c.orphans { // each has its own commit, so that a damaged one stops no other
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -325,7 +325,8 @@ func (c *collection) finish(ctx context.Context) error {
 	})
 }
 
-// dropOrphan frees a set, if it still is what the scan has seen.
+// dropOrphan frees a set, if it is still in use and no key names it. It reports whether
+// it did.
 func dropOrphan(m *merge, id uint64) (dropped bool, err error) {
 	err = guard(func() error {
 		set, used, err := m.base.sets.At(id)
@@ -341,7 +342,8 @@ func dropOrphan(m *merge, id uint64) (dropped bool, err error) {
 	return dropped, err
 }
 
-// exclusively runs f while nobody else changes the tree, unless no writes are taken.
+// exclusively runs f while nobody else changes the tree. If the store takes no writes, it
+// returns the reason instead.
 func (s *Store) exclusively(f func() error) error {
 	s.closing.RLock()
 	defer s.closing.RUnlock()

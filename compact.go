@@ -5,26 +5,27 @@ import (
 	"math"
 )
 
-// A checkpoint writes where the file is free at that moment, and what it replaces
-// is free two commits later. So a store that has been written to has gaps. The last
-// commits of a life fill them: with what lies at the end of the file, which is then
-// given back; or, where a small store is mostly gaps, with all of it, which is first
-// written to the end of the file and then to its beginning.
+// A checkpoint writes where the file is free at that moment, and the space of what it
+// replaces is free two commits later. So a store that has been written to has gaps.
+// Close fills them with its last commits. It moves what lies at the end of the file
+// into the gaps, and gives the end back. If a small store is mostly gaps, Close writes
+// all of it, first to the end of the file and then to its beginning.
 
 const (
-	// maxAgainBytes is the most live bytes that Close writes again, twice: a part of a second.
+	// maxAgainBytes is the most live bytes of a store that Close writes again, twice,
+	// which takes a part of a second.
 	maxAgainBytes = 32 << 20
-	// squeezeMost is the most bytes that a commit moves from the end of the file.
+	// squeezeMost is the most bytes that one commit moves from the end of the file.
 	squeezeMost = 128 << 20
-	// mostSqueezes is how many such commits there are. Each one needs gaps that are
-	// long enough for what it moves, and leaves better ones. squeezesBytes is the most
-	// that all of them try to move.
+	// mostSqueezes is the most such commits that Close makes. Each needs gaps that are
+	// long enough for what it moves, and leaves longer ones. squeezesBytes is the most
+	// bytes that all of them try to move.
 	mostSqueezes  = 8
 	squeezesBytes = 4 * squeezeMost
 )
 
-// compact fills the gaps of the file, if there are so many of them that it pays. The
-// newest root is in both slots, and all that no reader holds is free.
+// compact fills the gaps of the file, if there are enough of them to make it worth its
+// time. The newest root is in both slots, and all that no reader holds is free.
 func (s *Store) compact() error {
 	least := s.opts.growBytes
 	setDefault(&least, 256<<10)
@@ -56,14 +57,14 @@ func (s *Store) compact() error {
 		if err != nil {
 			return err
 		}
-		if s.metrics.placedBytes.Load() == before { // a long piece found no gap: less, then, takes fewer of them
+		if s.metrics.placedBytes.Load() == before { // a long piece found no gap, and a shorter end has fewer
 			room = (end - from) / 2
 		}
 	}
 	return nil
 }
 
-// writeAllAgain leaves a small store without gaps.
+// writeAllAgain writes all of a small store twice, which leaves it without gaps.
 func (s *Store) writeAllAgain() error {
 	s.file.PlaceAtEnd(true)
 	err := s.writeAgain(0, math.MaxInt64, nil)
@@ -71,12 +72,13 @@ func (s *Store) writeAllAgain() error {
 	if err != nil {
 		return err
 	}
-	return s.writeAgain(0, s.file.Space().Size, nil) // also where the disk has no room for the first step
+	return s.writeAgain(0, s.file.Space().Size, nil) // even if the disk had no room for the first step
 }
 
-// writeAgain writes once what lies from an address on, unless something would come to lie
-// after the address most. Where it cannot be done the file stays as it was. moved, if it
-// is not nil, is called after each part with the number of bytes placed so far.
+// writeAgain writes again, once, what lies from an address on, unless that would put
+// something after the address most. If that is not possible, the file stays as it was.
+// moved, if it is not nil, is called after each part with the number of bytes placed so
+// far.
 func (s *Store) writeAgain(from, most int64, moved func(bytes int64)) error {
 	m, err := s.begin()
 	if err != nil {
@@ -99,15 +101,16 @@ func (s *Store) writeAgain(from, most int64, moved func(bytes int64)) error {
 	if s.failure.Load() != nil || s.file.Failed() != nil {
 		return err
 	}
-	if !errors.Is(err, ErrNoSpace) { // damage, for one: Close goes on
+	if !errors.Is(err, ErrNoSpace) { // for example damage, which does not stop Close
 		s.event("error", "operation", "compact", "error", err)
 	}
 	return nil
 }
 
 // moveFrom writes again what lies from an address on, and folds the groups that have
-// something there; 0: all of them. Of a closed store that is the log too, in which next
-// would be the first sequence. It flushes the merge. moved is that of writeAgain.
+// something there; from 0 it takes all of them. When the store is being closed it moves
+// the log too, and next is the first sequence of the new one. It flushes the merge. moved
+// is that of writeAgain.
 func (m *merge) moveFrom(from int64, next uint64, moved func(bytes int64)) error {
 	if moved == nil {
 		moved = func(int64) {}
@@ -116,7 +119,7 @@ func (m *merge) moveFrom(from int64, next uint64, moved func(bytes int64)) error
 		if err := m.moveClosedRing(from, next); err != nil {
 			return err
 		}
-		if from > 0 { // long pieces first, while there are long gaps; else the folds leave none
+		if from > 0 { // runs first: they are long, and the folds would leave no long gaps
 			if err := m.buckets.MoveRuns(from); err != nil {
 				return err
 			}

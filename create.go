@@ -18,14 +18,14 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// createIfAbsent makes a store at path unless there is a file with something in
-// it; halfMade: or one that was begun in place. Others who make it are waited for as
-// for a lock.
+// createIfAbsent makes a store at path, unless there is a file with something in it.
+// halfMade says that the file holds a store that was begun in place, which is completed.
+// It waits for others who are making the store as for a lock.
 func createIfAbsent(path string, opts *Options, halfMade bool) error {
 	for waited := time.Duration(0); ; {
 		info, err := opts.FS.Stat(path)
 		if err == nil && (info.Size > 0 && !halfMade || !info.Mode.IsRegular()) {
-			return nil // a device or a pipe is none to be replaced: openFile says what it is
+			return nil // a device or a pipe is not replaced: openFile says what it is
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -45,7 +45,7 @@ func createIfAbsent(path string, opts *Options, halfMade bool) error {
 	}
 }
 
-// newFileMode is for files that take nobody's place; the umask narrows it.
+// newFileMode is the mode of files that replace no other; the umask narrows it.
 const newFileMode fs.FileMode = 0o666
 
 // createInEmpty makes a store in the place of the empty file at path.
@@ -60,12 +60,12 @@ func createInEmpty(path string, opts *Options) error {
 	return err
 }
 
-// create makes a store at path, unless another opener was faster. It has the access
-// of the file like, which it closes, if that is not nil.
+// create makes a store at path, unless another opener was faster. If the file like is
+// not nil, the store gets its access, and create closes it.
 func create(path string, like vfs.File, opts *Options) error {
 	file, err := newTemporary(path, like, opts)
 	if like != nil {
-		_ = like.Close() // nothing was written to it; some systems replace no open file
+		_ = like.Close() // nothing was written to it; some systems cannot replace an open file
 	}
 	if err != nil {
 		return err
@@ -87,8 +87,8 @@ func create(path string, like vfs.File, opts *Options) error {
 	return err
 }
 
-// format writes an empty store into an empty file: the objects in one commit, the
-// first group, which has no row, in the next.
+// format writes an empty store into an empty file. One commit makes the objects, and
+// the next one makes the first group, which has no row.
 func format(file vfs.File, opts *Options) (err error) {
 	var uuid [16]byte
 	r, err := newRecord(opts, &uuid)
@@ -116,7 +116,7 @@ func format(file vfs.File, opts *Options) (err error) {
 	return tree.Settle()
 }
 
-// newRecord makes the record of an empty store.
+// newRecord makes the record of an empty store, and its uuid.
 func newRecord(opts *Options, uuid *[16]byte) (record, error) {
 	r := record{
 		numGroups: 1, numBuckets: 1, splitThreshold: uint32(opts.SplitThreshold), walBlock: uint32(opts.blockBytes),
@@ -141,7 +141,7 @@ func newRecord(opts *Options, uuid *[16]byte) (record, error) {
 	return r, nil
 }
 
-// logKey is the key of the log's HMAC chain.
+// logKey returns the key of the log's HMAC chain.
 func logKey(opts *Options, r *record) []byte {
 	if opts.WALKey == nil {
 		return r.salt[:]

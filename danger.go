@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// danger says how much a store asks for maintenance, from 0 to 1: 0.4 × pending + 0.3 ×
-// unsorted + 0.3 × age, each a share of 0 to 1.
+// danger says how urgently a store needs maintenance. Its score, from 0 to 1, is 0.4 ×
+// pending + 0.3 × unsorted + 0.3 × age. Each of these is a part, from 0 to 1.
 //
-//	pending   what is pending, of the log or of Options.MemoryBudget, whichever is more
-//	unsorted  entries that wait in runs, of twice as many as may after a checkpoint
-//	age       time for which the oldest pending operation has waited, of oldAge intervals
+//	pending   the part of the log, or of Options.MemoryBudget if that is more, that is taken
+//	unsorted  entries that wait in runs, as a part of twice as many as a checkpoint leaves
+//	age       how long the oldest pending operation has waited, as a part of oldAge intervals
 type danger struct{ pending, unsorted, age float64 }
 
 const (
 	pendingWeight, unsortedWeight, ageWeight = 0.4, 0.3, 0.3
 	// oldAge is in units of Options.GCInterval.
 	oldAge = 10
-	// dangerDue is the danger from which on the background checkpoints: that of operations
-	// which have waited for oldAge intervals, or of fewer, with more after them.
+	// dangerDue is the danger at which the background checkpoints. A store reaches it when
+	// an operation has waited for oldAge intervals, or earlier if more is pending.
 	dangerDue = ageWeight
-	// dangerMost is the danger above which writers are no faster than the checkpoint.
+	// dangerMost is the danger above which writers may be no faster than the checkpoint.
 	dangerMost = 0.9
 )
 
@@ -28,7 +28,7 @@ func (d danger) score() float64 {
 	return pendingWeight*d.pending + unsortedWeight*d.unsorted + ageWeight*d.age
 }
 
-// dangerOf is the danger of a state of a writable store.
+// dangerOf returns the danger of a state of a writable store.
 func (s *Store) dangerOf(st *state) danger {
 	d := danger{pending: min(s.pendingShare(st), 1)}
 	waiting, _ := st.view.buckets.Waiting()
@@ -42,14 +42,15 @@ func (s *Store) dangerOf(st *state) danger {
 	return d
 }
 
-// pendingShare is the part of the log, or of the memory for pending operations, that is
-// taken.
+// pendingShare returns the part of the log, or of the memory for pending operations if
+// that is more, that is taken.
 func (s *Store) pendingShare(st *state) float64 {
 	ring := float64(s.ringRecords(int64(st.view.record.walSize)))
 	return max(1-float64(s.log.Room())/ring, float64(st.pendingOps()*opBytes)/float64(s.opts.MemoryBudget))
 }
 
-// oldest is the time of the oldest pending operation, ns since 1970; 0: there is none.
+// oldest returns the time of the oldest pending operation, in ns since 1970, or 0 if
+// there is none.
 func (st *state) oldest() int64 {
 	for _, t := range [...]*table{st.frozen, st.fresh} {
 		if t != nil && t.count.Load() > 0 {

@@ -10,14 +10,14 @@
 // # How it works
 //
 // A write goes to a log inside the file, is made durable there, and is put into
-// a table in memory, the fresh one; then it is acknowledged. A checkpoint turns
+// a table in memory, the fresh table. Then it is acknowledged. A checkpoint turns
 // the fresh table into the frozen one and merges it into the tree of HDF5
-// objects, slice by slice of hash space; each slice is one commit, written into
-// free space and published by replacing one page. It adds to the entries of most
-// groups a part of a new run, and folds some groups in turn: so an entry is
-// written about three times in its life, however large the store is. Nothing that a committed root
-// reaches is overwritten, so a kill or a power cut leaves the root before or the
-// root after, and the log has what the root lacks.
+// objects, one slice of the hash space after another. Each slice is one commit: it
+// is written into free space and published by replacing one page. For most groups a
+// commit only adds entries to a new run; some groups it folds, in turn. So an entry
+// is written about three times in its life, however large the store is. Nothing that
+// a committed root reaches is overwritten. So a kill or a power cut leaves either the
+// root before or the root after, and the log has what the root lacks.
 //
 //	read:   fresh table → frozen table → View (directory → runs, group → set of values)
 //	write:  admit → log (group commit) → fresh table → acknowledged
@@ -31,9 +31,9 @@
 //	run           entries of one commit that wait to be folded into their groups
 //	entry         one key with up to four values, or the id of its spilled set
 //	spilled set   the values of a key that has, or had, more than four
-//	frame         the log records of one batch; it is replayed whole or not at all
+//	frame         the log records of one batch; all of it is replayed, or nothing
 //	root, View    one committed state of the tree, immutable
-//	slot          one of two pages that name the newest two roots
+//	slot          one of the two pages that name the newest two roots
 //	pin           a reader's claim on a View: its space is not used again
 //
 // # Concurrency
@@ -42,6 +42,6 @@
 // lock: they load one atomic pointer {fresh, frozen, View}. One process has the
 // file open for writing; others read it with Options.ReadOnly and Refresh.
 //
-// Order of locks: closing → checkpointing → admission → the log's. The log's
-// and the checkpoint's are held across syncs, the others never.
+// Locks are taken in this order: closing → checkpointing → admission → the log's.
+// Only the log's and the checkpoint's are held across syncs.
 package cidstore

@@ -13,23 +13,23 @@ import (
 // draftPage is the unit, in bytes, in which a draft keeps what was written.
 const draftPage = 4096
 
-// draft is a file of which only the changes are in memory: where nothing was written
-// it reads as what it stands on. A store can be opened in it, which changes nothing
-// elsewhere. Nobody else can open it: locks are granted.
+// draft is a file that keeps only its changes in memory. Where nothing was written it
+// reads as its base. A store can be opened in it, and that changes nothing elsewhere.
+// Nobody else can open it, so every lock is granted.
 type draft struct {
 	base io.ReaderAt
 
-	mu    sync.RWMutex // guards what follows
-	kept  int64        // bytes of base that still count; zeros follow
+	mu    sync.RWMutex // guards the fields below
+	kept  int64        // bytes of base that still count; zeros follow them
 	size  int64
-	pages map[int64]*[draftPage]byte // by number; they count in place of base
+	pages map[int64]*[draftPage]byte // by number; they replace those of base
 }
 
 func newDraft(base io.ReaderAt, size int64) *draft {
 	return &draft{base: base, kept: size, size: size, pages: make(map[int64]*[draftPage]byte)}
 }
 
-// readBase reads what the draft stands on.
+// readBase reads from the base.
 func (d *draft) readBase(p []byte, off int64) error {
 	n := max(0, min(int64(len(p)), d.kept-off))
 	clear(p[n:])
@@ -66,7 +66,7 @@ func (d *draft) ReadAt(p []byte, off int64) (int, error) {
 	return int(n), nil
 }
 
-// each calls visit for all of the file, in order.
+// each calls visit for one piece of the file after another, in order.
 func (d *draft) each(ctx context.Context, progress func(done, total int64), visit func(p []byte, at int64) error) error {
 	buffer := make([]byte, seriesStep)
 	for at := int64(0); at < d.size; {

@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// The shape of Durations, that of native histograms of Prometheus.
+// The shape of Durations is that of native histograms of Prometheus.
 const (
-	// DurationSchema says that there are 2^2 buckets to each doubling.
+	// DurationSchema says that there are 2^2 buckets for each doubling.
 	DurationSchema = 2
 	// DurationBuckets is the number of buckets.
 	DurationBuckets = 128
-	// DurationFirst is the number of the first: bucket n counts what took up to
-	// 2^(n/4) seconds, and more than the bucket before it.
+	// DurationFirst is the number of the first bucket. Bucket n counts durations of up
+	// to 2^(n/4) seconds that are too long for the bucket before it.
 	DurationFirst = -20<<DurationSchema + 1
 	// DurationZero is the bound of Durations.Zero in seconds, 2^-20.
 	DurationZero = 0x1p-20
 )
 
-// Durations says how long something took each time.
+// Durations counts how long something took each time.
 type Durations struct {
 	Sum     time.Duration
-	Zero    uint64                  // those of up to DurationZero
-	Buckets [DurationBuckets]uint64 // from DurationFirst on; the last counts all that took longer, too
+	Zero    uint64                  // durations of up to DurationZero
+	Buckets [DurationBuckets]uint64 // from DurationFirst on; the last one also counts all that took longer
 }
 
-// Count is how often it took place.
+// Count returns how many durations there are.
 func (d *Durations) Count() uint64 {
 	count := d.Zero
 	for _, n := range d.Buckets {
@@ -35,18 +35,18 @@ func (d *Durations) Count() uint64 {
 	return count
 }
 
-// durations is Durations while they are counted.
+// durations are Durations that goroutines can add to.
 type durations struct {
 	sum     atomic.Int64
 	zero    atomic.Uint64
 	buckets [DurationBuckets]atomic.Uint64
 }
 
-// observe counts what took d, less than nothing if the clock was set back since.
+// observe counts one duration, which is negative if the clock was set back since it began.
 func (h *durations) observe(d time.Duration) {
 	d = max(d, 0)
 	h.sum.Add(int64(d))
-	// Log2 of a power of two is exact: a bound counts for the bucket below it.
+	// Log2 of a power of two is exact, so a duration equal to a bound is in the bucket below.
 	n := math.Ceil(math.Log2(d.Seconds()) * (1 << DurationSchema))
 	if n < DurationFirst {
 		h.zero.Add(1)

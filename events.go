@@ -5,9 +5,9 @@ import (
 	"log/slog"
 )
 
-// The events that Options.Logger gets are listed there.
+// Options.Logger lists the events.
 
-// note logs an event that is no error.
+// note logs an event that is not an error.
 func (s *Store) note(level slog.Level, event string, args ...any) {
 	ctx := context.Background()
 	if s.opts.Logger.Enabled(ctx, level) {
@@ -15,6 +15,7 @@ func (s *Store) note(level slog.Level, event string, args ...any) {
 	}
 }
 
+// noteOpen notes what Open has found.
 func (s *Store) noteOpen() {
 	v, r := s.state.Load().view, &s.recovery
 	s.note(slog.LevelInfo, "open", "read_only", s.opts.ReadOnly, "commit", r.Commit, "slot", r.Slot,
@@ -23,7 +24,7 @@ func (s *Store) noteOpen() {
 		"keys", v.record.numKeys, "values", v.record.numValues, "file_bytes", v.EndOfFile(), "log_bytes", v.record.walSize)
 }
 
-// begins notes the begin of a checkpoint. The function that it returns notes the end.
+// begins notes the beginning of a checkpoint. The function that it returns notes the end.
 func (c *checkpoint) begins() (ends func()) {
 	m, operations := &c.store.metrics, c.ops.len()
 	commits, bytes, began := m.commits.Load(), m.placedBytes.Load(), c.store.opts.Clock()
@@ -37,7 +38,7 @@ func (c *checkpoint) begins() (ends func()) {
 	}
 }
 
-// noteGrowth compares the sizes of a root with those of the root before it.
+// noteGrowth notes whether the file or the log is longer than at the root before.
 func (s *Store) noteGrowth(file, log int64) {
 	if before := s.fileBytes.Swap(file); before != 0 && before < file {
 		s.note(slog.LevelDebug, "grow file", "from", before, "to", file)

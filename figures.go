@@ -4,17 +4,17 @@ import "context"
 
 // Figures say what a store holds at one moment. Figures and Check give the same.
 type Figures struct {
-	Keys, Values   uint64 // with what only the log has yet: as Len counts them
+	Keys, Values   uint64 // including what only the log has so far, as Len counts them
 	Groups         uint64 // of buckets
 	Buckets        uint64
 	Runs           int    // of entries that wait to be folded into groups
-	WaitingEntries uint64 // entries of runs that count
+	WaitingEntries uint64 // entries of runs that are not folded and not replaced
 	SpilledSets    uint64 // in use
 	Tombstones     uint64 // deleted values that are not compacted away
 }
 
-// Figures counts what the store holds. Of the tree it reads the states of spilled sets
-// alone; of the others it takes the store's word: Check counts them.
+// Figures returns what the store holds. It takes the numbers from the store record; only
+// for Keys and Values of pending operations does it read the tree. Check counts them all.
 func (s *Store) Figures(ctx context.Context) (Figures, error) {
 	v, err := s.Snapshot()
 	if err != nil {
