@@ -10,8 +10,7 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// Errors are matched with errors.Is. An error of this list that has the value of a lower
-// package's error is that error.
+// Errors are matched with errors.Is. Some are the same values as errors of lower packages.
 var (
 	// ErrClosed says that the store or snapshot was closed.
 	ErrClosed = errors.New("store is closed")

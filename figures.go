@@ -8,13 +8,14 @@ type Figures struct {
 	Groups         uint64 // of buckets
 	Buckets        uint64
 	Runs           int    // of entries that wait to be folded into groups
-	WaitingEntries uint64 // entries of runs that are not folded and not replaced
+	WaitingEntries uint64 // entries of runs that are not folded yet
 	SpilledSets    uint64 // in use
 	Tombstones     uint64 // deleted values that are not compacted away
 }
 
-// Figures returns what the store holds. It takes the numbers from the store record; only
-// for Keys and Values of pending operations does it read the tree. Check counts them all.
+// Figures returns what the store holds. It takes the numbers that the store has recorded,
+// and corrects Keys and Values by the operations that are not in the tree yet, for which
+// it reads states of spilled sets. Check counts them all.
 func (s *Store) Figures(ctx context.Context) (Figures, error) {
 	v, err := s.Snapshot()
 	if err != nil {

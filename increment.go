@@ -13,11 +13,11 @@ import (
 	"github.com/cidstore/cidstore/internal/crc32c"
 )
 
-// An increment is what must be changed in one file, the base, to make another of it,
-// the image: a header, parts in ascending order, and an end. Each of these has a
-// checksum, the end one over the header and the heads of all parts too. Bytes that no
-// part names are those of the base; where the base has ended they are zero.
-// Little-endian.
+// An increment holds what must be changed in one file, the base, to turn it into another
+// one, the image. It consists of a header, parts in ascending order, and an end. Each of
+// these has a checksum; that of the end also covers the header and the heads of all
+// parts. Bytes that no part names are those of the base; after the end of the base they
+// are zero. Numbers are little-endian.
 // FORMAT.md: increment header
 //
 //	offset  size  field        meaning
@@ -73,13 +73,13 @@ const (
 
 	dataPart, zeroPart, endPart = 1, 2, 3
 
-	// partUnit is what parts begin at and consist of, in bytes: what a commit writes
-	// are whole sectors.
+	// partUnit is the unit of parts, in bytes: they begin at a multiple of it, and consist
+	// of such units, because a commit writes complete sectors.
 	partUnit = 512
-	maxPart  = 1 << 20 // bytes of a part
+	maxPart  = 1 << 20 // most bytes of a part
 )
 
-// incrementHeader says what an increment makes of what.
+// incrementHeader names the base and the image of an increment.
 type incrementHeader struct {
 	uuid               [16]byte
 	baseCommit, commit uint64
@@ -145,14 +145,15 @@ func newIncrementWriter(w io.Writer, h *incrementHeader) (*incrementWriter, erro
 	return out, out.head(h.append(nil))
 }
 
-// head writes bytes that the checksum of the end counts.
+// head writes bytes that the checksum of the end covers.
 func (w *incrementWriter) head(p []byte) error {
 	w.crc = crc32c.Extend(w.crc, p)
 	_, err := w.w.Write(p)
 	return err
 }
 
-// part writes a part of up to maxPart bytes; zero: it has data for its length alone.
+// part writes a part of up to maxPart bytes. If zero is set, all bytes of data are zero,
+// and only their number is written.
 func (w *incrementWriter) part(offset int64, data []byte, zero bool) error {
 	p := make([]byte, incrementPartSize)
 	le.PutUint64(p[offPartOffset:], uint64(offset))
@@ -171,8 +172,8 @@ func (w *incrementWriter) part(offset int64, data []byte, zero bool) error {
 	return err
 }
 
-// changes writes what differs in image from base, both at offset, as parts. The
-// slices are of one length, maxPart at most.
+// changes writes parts for the bytes of image that differ from base. Both lie at offset
+// and have the same length, maxPart at most.
 func (w *incrementWriter) changes(offset int64, image, base []byte) error {
 	unit := func(at int) (end int, kind int) {
 		end = min(at+partUnit, len(image))
@@ -205,7 +206,7 @@ func (w *incrementWriter) changes(offset int64, image, base []byte) error {
 
 var zeros [partUnit]byte
 
-// end completes the increment of an image with the checksum sum.
+// end completes the increment of an image that has the checksum sum.
 func (w *incrementWriter) end(sum [sha256.Size]byte) error {
 	p := make([]byte, incrementEndSize)
 	le.PutUint64(p[offEndParts:], w.parts)
@@ -216,17 +217,17 @@ func (w *incrementWriter) end(sum [sha256.Size]byte) error {
 	return err
 }
 
-// incrementPart is one part as it was read; data is nil where it is zero.
+// incrementPart is one part as it was read. data is nil if all bytes are zero.
 type incrementPart struct {
 	offset, size int64
 	data         []byte
 }
 
 // incrementReader reads an increment from its start to its end, with a buffer of one
-// part. Whatever the bytes are it ends, with an error that says where.
+// part. Whatever the bytes are, it comes to an end, and its errors give the offset.
 type incrementReader struct {
 	header incrementHeader
-	sum    [sha256.Size]byte // of the image; known at the end
+	sum    [sha256.Size]byte // of the image; set at the end
 
 	in     *bufio.Reader
 	at     int64 // bytes read
@@ -261,7 +262,8 @@ func (r *incrementReader) read(p []byte) error {
 	return nil
 }
 
-// next returns the next part, whose data are good until the next call, or io.EOF.
+// next returns the next part, whose data are valid until the next call. After the last
+// part it returns io.EOF.
 func (r *incrementReader) next() (incrementPart, error) {
 	start := r.at
 	bad := func(format string, args ...any) (incrementPart, error) {
@@ -311,7 +313,8 @@ func (r *incrementReader) next() (incrementPart, error) {
 	return out, nil
 }
 
-// end reads the rest of the end, of which p has the first bytes. io.EOF: all is well.
+// end reads the rest of the end, of which p has the first bytes. It returns io.EOF if
+// the increment is complete and undamaged.
 func (r *incrementReader) end(p []byte) error {
 	start := r.at - incrementPartSize
 	if err := r.read(p[incrementPartSize:]); err != nil {

@@ -12,22 +12,23 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// Nothing can be renamed over a file that is mounted by itself, as containers do, and
-// a directory may take no new file. There a store is written in place, between two
-// marks that say so: whoever finds one and no living maker has a half-made store.
+// Nothing can be renamed over a file that is mounted by itself, as containers do, and a
+// directory may not allow new files. In these cases a store is written in place, and two
+// marks say so while it is. A file with a mark that nobody is writing is a half-made store.
 //
 //  1. An empty file gets begunSize zeros.
-//  2. The marks are written into the second and the first sector, each durable before
-//     the next step. Until the first of them is, an old store is whole: a torn
-//     superblock, or rubbish after it, is mended from its commit slots.
-//  3. Everything but the head is written, commit slots too, and synced.
+//  2. The marks are written into the second sector and then into the first. Each is
+//     durable before the next step. Until the first of them is, an old store is complete:
+//     a torn superblock, or rubbish after it, is mended from its commit slots.
+//  3. Everything except the head is written, including the commit slots, and synced.
 //  4. The second mark is written over, which leaves the first.
-//  5. The first sector is written: the superblock. If it is torn the commit slots have it.
+//  5. The first sector, which holds the superblock, is written over. If this write is
+//     torn, the superblock is mended from the commit slots.
 //
 // CRASH.md, section 6, goes through the states.
 const (
-	headBytes = 4096 // superblock and zeros, ahead of the commit slots
-	begunSize = 4093 // no file has this size by chance and is all zeros except in one sector
+	headBytes = 4096 // superblock and zeros, before the commit slots
+	begunSize = 4093 // no file that is all zeros except in one sector has this size by chance
 )
 
 // A mark fills a sector.
@@ -37,7 +38,7 @@ const (
 //	     8     1  maker   1: creation of an empty store, 2: restore
 //	     9     1  zero
 //	    10     2  length of source
-//	    12   496  source  the path of the backup, as far as it fits; the rest zero
+//	    12   496  source  the path of the backup, as far as it fits; the rest is zero
 //	   508     4  crc32c of bytes 0..507
 const (
 	markMagic                                              = "CIDHALF1"
@@ -47,7 +48,7 @@ const (
 
 var _ [markSize]byte = [offMarkCRC + 4]byte{}
 
-// mark says what writes a file in place.
+// mark says who is writing a file in place: the maker, and its source.
 type mark struct {
 	maker  byte
 	source string
@@ -68,7 +69,8 @@ func (m mark) append(dst []byte) []byte {
 	return append(dst, p...)
 }
 
-// parseMark reads the mark in a sector; false: there is none that is whole.
+// parseMark reads the mark in a sector. It returns false if there is none, or if it is
+// damaged.
 func parseMark(p []byte) (mark, bool) {
 	if len(p) < markSize || string(p[:len(markMagic)]) != markMagic {
 		return mark{}, false
@@ -82,17 +84,18 @@ func parseMark(p []byte) (mark, bool) {
 
 // halfMade is what the marks of a file say.
 type halfMade struct {
-	whole [2]bool // which marks are whole
-	begun bool    // none is: the first was about to be written, into an empty file
+	whole [2]bool // which marks are there and undamaged
+	begun bool    // neither is, but the first was about to be written into an empty file
 	mark
 }
 
 func (h *halfMade) found() bool { return h.begun || h.whole[0] || h.whole[1] }
 
-// creates reports whether there was nothing in the file before: Open may make a store of it.
+// creates reports whether the file was empty before, so that Open may make a store of it.
 func (h *halfMade) creates() bool { return h.found() && (h.begun || h.maker == creation) }
 
-// err says what the file is and what to do; nil: not half made.
+// err returns an error that says what the file is and what to do, or nil if the file is
+// not half made.
 func (h *halfMade) err() error {
 	switch {
 	case !h.found():
@@ -103,10 +106,11 @@ func (h *halfMade) err() error {
 	return fmt.Errorf("%w: the restore of %q to this place was interrupted; run it again, or restore another backup", ErrHalfMade, h.source)
 }
 
-// errHalfCreated: Open completes the file if it is for writing.
+// errHalfCreated says that Open can complete the file if it opens it for writing.
 var errHalfCreated = fmt.Errorf("%w", ErrHalfMade)
 
-// readMarks looks for marks. A lock keeps others from writing them at the same time.
+// readMarks looks for the marks. The caller holds a lock, so that nobody writes them at
+// the same time.
 func readMarks(file vfs.File) (h halfMade, err error) {
 	p := make([]byte, begunSize)
 	n, err := file.ReadAt(p[:2*markSize], 0)
@@ -132,8 +136,8 @@ func readMarks(file vfs.File) (h halfMade, err error) {
 	return h, nil
 }
 
-// lockPlace takes the file for one who writes it in place: no reader may have it
-// open either, for a mapping shows what is written.
+// lockPlace locks the file for writing it in place. Nobody may have it open, readers
+// included, because their mappings would show what is written.
 func lockPlace(file vfs.File, opts *Options) error {
 	err := hdf5io.LockWriter(file)
 	if err == nil {
@@ -145,8 +149,8 @@ func lockPlace(file vfs.File, opts *Options) error {
 	return err
 }
 
-// createInPlace makes a store in the file at path if it is empty, or was left half
-// made by one who did the same.
+// createInPlace makes a store in the file at path if the file is empty, or if an
+// interrupted createInPlace has left it half made.
 func createInPlace(path string, opts *Options) error {
 	file, err := opts.FS.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -166,18 +170,19 @@ func createInPlace(path string, opts *Options) error {
 		}
 	}
 	return writeInPlace(file, mark{maker: creation}, func(p *placed) error {
-		if err := file.Truncate(headBytes); err != nil { // what an interrupted one has written
+		if err := file.Truncate(headBytes); err != nil { // drops what an interrupted one has written
 			return err
 		}
 		err := format(p, opts)
 		if err != nil {
-			err = errors.Join(err, file.Truncate(headBytes)) // its space may be what others need
+			err = errors.Join(err, file.Truncate(headBytes)) // others may need its space
 		}
 		return err
 	})
 }
 
-// writeInPlace lets fill write a store into file, which lockPlace has locked.
+// writeInPlace marks file, which lockPlace has locked, calls fill to write a store into
+// it, and takes the marks away.
 func writeInPlace(file vfs.File, m mark, fill func(*placed) error) error {
 	if err := setMarks(file, m); err != nil {
 		return fmt.Errorf("mark the file as half made: %w", err)
@@ -193,9 +198,9 @@ func writeInPlace(file vfs.File, m mark, fill func(*placed) error) error {
 	return nil
 }
 
-// setMarks makes both marks durable, the second one first. Where an interrupted
-// attempt has left the first whole it stays until the second is; where not, nothing
-// but marks was written yet.
+// setMarks makes both marks durable, the second one first. If an interrupted attempt has
+// left a good first mark, that stays until the second is durable. If not, only marks have
+// been written so far.
 func setMarks(file vfs.File, m mark) error {
 	info, err := file.Info()
 	if err != nil {
@@ -217,8 +222,8 @@ func setMarks(file vfs.File, m mark) error {
 	return nil
 }
 
-// placed is a file that is written in place, as its maker sees it: empty at first,
-// and without the marks. Its head is in memory until finish. One goroutine uses it.
+// placed is a file that is written in place, as its maker sees it: it is empty at first,
+// and has no marks. Its head is in memory until finish. Only one goroutine may use it.
 type placed struct {
 	vfs.File
 	head [headBytes]byte
@@ -296,13 +301,13 @@ func (p *placed) Info() (vfs.Info, error) {
 
 func (p *placed) Map(int64) (vfs.Mapping, error) { return nil, vfs.ErrNoMap }
 
-// The locks are held, and stay until finish is done.
+// lockPlace has taken the locks, and they are held until the file is closed.
 
 func (p *placed) TryLock(vfs.Lock) error { return nil }
 
 func (p *placed) Unlock(vfs.Lock) error { return nil }
 
-// finish makes the file what its maker has written.
+// finish writes the head, and so makes the file what its maker has written.
 func (p *placed) finish() error {
 	if err := p.File.WriteAt(p.head[2*markSize:], 2*markSize); err != nil {
 		return err
@@ -310,7 +315,7 @@ func (p *placed) finish() error {
 	if err := p.Truncate(p.size); err != nil {
 		return err
 	}
-	if err := p.File.Sync(); err != nil { // before a mark goes: all that it speaks of is there
+	if err := p.File.Sync(); err != nil { // everything must be durable before a mark goes
 		return err
 	}
 	if err := p.File.WriteSync(p.head[markSize:2*markSize], markSize); err != nil {

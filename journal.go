@@ -11,28 +11,28 @@ import (
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
-// Maintenance is one entry of the journal: what was done for the store and not for a
-// caller's write.
+// Maintenance is one entry of the journal. It says what was done to maintain the store,
+// not for a caller's write.
 type Maintenance struct {
-	Time time.Time // when it was over, by Options.Clock
+	Time time.Time // when it ended, by Options.Clock
 	// Kind says what was done, and so what Count counts:
 	//
 	//	merge     buckets that became one with others
 	//	halve     halvings of the directory
 	//	migrate   changes of the directory's form
 	//	compact   sets whose tombstones were erased
-	//	demote    sets that went back into their entry
+	//	demote    sets that went back into the entries of their keys
 	//	collect   tombstones, rows of the deletion log and orphans that a collection dropped
-	//	scrub     places that a scrub found damaged, and could not mend; 0: all is well
+	//	scrub     places that a scrub found damaged and could not mend; 0 if all is well
 	//	mend      state masks with a wrong bit that were written again
 	//	shrink    bytes that Shrink gave back
-	//	grow log  bytes of the longer log
+	//	grow log  bytes of the log after it has grown
 	Kind  string
 	Count uint64
 	Took  time.Duration
 }
 
-// maintenance numbers the kinds, in the order of the list above.
+// maintenance is the number of a kind, in the order of the list above.
 type maintenance int
 
 const (
@@ -56,19 +56,20 @@ var maintenanceNames = [maintenanceKinds]string{
 // journalEntries is how many entries the journal keeps.
 const journalEntries = 128
 
-// sameEntry is how long the work of one kind is added to one entry: checkpoints that
-// merge buckets all day leave room for others.
+// sameEntry is how long work of one kind is added to one entry. So checkpoints that merge
+// buckets all day leave room for other entries.
 const sameEntry = time.Minute
 
-// journal is the last things that maintenance did, oldest first. Each commit puts it into
-// the file.
+// journal holds the last things that maintenance did, oldest first. Each commit writes it
+// into the file.
 type journal struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	entries []Maintenance
-	begun   [maintenanceKinds]time.Time // of the newest entry of each kind, when it was new
+	begun   [maintenanceKinds]time.Time // when the newest entry of each kind was new
 }
 
-// add notes that something was done. Scrubs are not added up: each says how the file was.
+// add notes that something was done. Scrubs are not added up, because each says what the
+// file was like.
 func (j *journal) add(kind maintenance, count uint64, took time.Duration, now time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -89,8 +90,8 @@ func (j *journal) add(kind maintenance, count uint64, took time.Duration, now ti
 	j.entries = append(j.entries, e)
 }
 
-// forget drops the oldest entry that is not the newest of its kind: there are more
-// entries than kinds.
+// forget drops the oldest entry that is not the newest of its kind. There always is one,
+// because the journal keeps more entries than there are kinds.
 func (j *journal) forget() {
 	for i := range j.entries {
 		if slices.ContainsFunc(j.entries[i+1:], func(e Maintenance) bool { return e.Kind == j.entries[i].Kind }) {
@@ -106,7 +107,7 @@ func (j *journal) list() []Maintenance {
 	return slices.Clone(j.entries)
 }
 
-// newest is the newest entry of a kind.
+// newest returns the newest entry of a kind.
 func (j *journal) newest(kind maintenance) (e Maintenance, found bool) {
 	return newestOf(j.list(), kind)
 }
@@ -126,11 +127,11 @@ func (s *Store) maintained(kind maintenance, count uint64, took time.Duration) {
 	s.journal.add(kind, count, took, s.opts.Clock())
 }
 
-// Journal returns the last 128 things that maintenance did to the store, oldest first, and
-// at least the newest of each kind; what one kind does within a minute is one entry, except
-// scrubs. The file keeps it: a store that is opened goes on with the journal of the lives
-// before, and a read-only store shows that of the root that it reads. After a kill, what was
-// done after the last commit is missing.
+// Journal returns the last 128 things that maintenance did to the store, oldest first.
+// The newest of each kind is always among them. What one kind does within a minute is
+// one entry, except for scrubs. The file keeps the journal. A store that is opened again
+// goes on with it, and a read-only store returns the journal of the root that it reads.
+// After a kill, what was done after the last commit is missing.
 func (s *Store) Journal() []Maintenance {
 	if !s.opts.ReadOnly {
 		return s.journal.list()
@@ -169,7 +170,7 @@ func journalType() hdf5io.Datatype {
 		hdf5io.Field{Name: "count", Offset: offJournalCount, Type: u64}, hdf5io.Field{Name: "kind", Offset: offJournalKind, Type: hdf5io.String(8)})
 }
 
-// journalAttribute is the journal as the file has it.
+// journalAttribute returns the journal in the form that the file has.
 func journalAttribute(list []Maintenance) hdf5io.Attribute {
 	a := hdf5io.Attribute{Name: journalName, Type: journalType(), Dims: []uint64{uint64(len(list))}}
 	for _, e := range list {
@@ -181,7 +182,7 @@ func journalAttribute(list []Maintenance) hdf5io.Attribute {
 	return a
 }
 
-// writeJournal puts the journal into the file. On a full disk that keeps the one it has.
+// writeJournal writes the journal into the file. On a full disk the file keeps its old one.
 func (m *merge) writeJournal(list []Maintenance) error {
 	if len(list) == 0 || m.file.Tight() {
 		return nil
@@ -189,7 +190,7 @@ func (m *merge) writeJournal(list []Maintenance) error {
 	return m.tx.SetAttribute(configPath, journalAttribute(list))
 }
 
-// readJournal reads the journal of a root. One without it has nothing to tell.
+// readJournal reads the journal of a root, which may have none.
 func readJournal(v *hdf5io.View) ([]Maintenance, error) {
 	a, found, err := v.Attribute(configPath, journalName)
 	if err != nil || !found {

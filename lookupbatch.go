@@ -6,16 +6,16 @@ import (
 	"github.com/cidstore/cidstore/bucket"
 )
 
-// togetherKeys is how many keys of a LookupBatch are looked for together: as many as a
-// processor's near cache has room for what is read of them.
+// togetherKeys is how many keys of a LookupBatch are looked for together. What is read
+// for so many fits into a processor's near cache.
 const togetherKeys = 64
 
-// LookupBatch calls yield once for each of keys, in their order, with its number and
-// its values, ascending, all as of one moment; values are empty for an absent key, and
-// valid until yield returns. It ends early, with nil, when yield returns false. It looks
-// for 64 keys at a time, step by step, so that their accesses to memory overlap. A key
-// that cannot be read is left out; then the error, a *DamageError if there are several,
-// says what is wrong.
+// LookupBatch calls yield once for each of keys, in their order, with its index and its
+// values in ascending order, all as of one moment. values is empty for an absent key, and
+// is valid until yield returns. If yield returns false, LookupBatch stops and returns
+// nil. It looks for 64 keys at a time, step by step, so that their accesses to memory
+// overlap. It leaves out a key that cannot be read; then the error says what is wrong,
+// and is a *DamageError if several cannot be read.
 func (s *Store) LookupBatch(keys []E, yield func(i int, values []E) bool) error {
 	v, err := s.Snapshot()
 	if err != nil {
@@ -48,21 +48,21 @@ func (v *Snapshot) LookupBatch(keys []E, yield func(i int, values []E) bool) err
 	return b.damage.err()
 }
 
-// lookupBatch is the values of some keys.
+// lookupBatch holds the values of some keys.
 type lookupBatch struct {
-	sought []bucket.Sought // those keys that have no pending operation
+	sought []bucket.Sought // the keys that have no pending operation
 	values []E
-	ends   []int // of the values of each key; -1: they cannot be read
+	ends   []int // where the values of each key end; -1 if they cannot be read
 	damage damages
 }
 
-// read reads all keys. Only what ends the reader is an error.
+// read reads all keys. It returns an error only if the reader cannot go on.
 func (b *lookupBatch) read(v *Snapshot, keys []E) error {
 	err := v.guard(func() error { return b.together(v.reader, keys) })
 	if err == nil || ends(err) {
 		return err
 	}
-	b.values, b.ends = b.values[:0], b.ends[:0] // a fault: each key by itself
+	b.values, b.ends = b.values[:0], b.ends[:0] // a fault: read each key by itself
 	for _, key := range keys {
 		if err := b.add(key, func(dst []E) ([]E, error) { return v.AppendLookup(dst, key) }); err != nil {
 			return err
@@ -71,7 +71,7 @@ func (b *lookupBatch) read(v *Snapshot, keys []E) error {
 	return nil
 }
 
-// together looks for all keys that no pending operation is on at once.
+// together reads all keys, and looks at once for those without a pending operation.
 func (b *lookupBatch) together(r reader, keys []E) error {
 	b.values, b.ends, b.sought = b.values[:0], b.ends[:0], b.sought[:0]
 	for _, key := range keys {
@@ -96,7 +96,7 @@ func (b *lookupBatch) together(r reader, keys []E) error {
 	return nil
 }
 
-// appendFound is appendLookup of a key that was looked for.
+// appendFound is appendLookup for a key that has been looked for.
 func (r reader) appendFound(dst []E, k *bucket.Sought) ([]E, error) {
 	if k.Err != nil || !k.Found {
 		return dst, k.Err
@@ -108,7 +108,7 @@ func (r reader) appendFound(dst []E, k *bucket.Sought) ([]E, error) {
 	return d.append(dst)
 }
 
-// add reads one key.
+// add reads one key with appendValues.
 func (b *lookupBatch) add(key E, appendValues func([]E) ([]E, error)) error {
 	values, err := appendValues(b.values)
 	switch {

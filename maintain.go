@@ -5,12 +5,12 @@ import (
 	"errors"
 )
 
-// Maintain does at once what checkpoints and the background do over time: it
-// checkpoints, moves sets that fit the entries of their keys there, compacts the others,
-// drops what the deletion log names, folds all that waits into its groups, merges groups
-// that have become small, and gives sets the ids of those that are gone. What is damaged
-// stays as it is, and is reported at the end. It stops between two steps when ctx is done, or
-// the store is closed; what is done by then is done.
+// Maintain does at once what checkpoints and the background do over time. It checkpoints,
+// moves spilled sets that fit into the entries of their keys there, compacts the others,
+// drops what the deletion log names, folds all waiting entries into their groups, merges
+// groups that have become small, and gives sets the ids of sets that are gone. What is
+// damaged stays as it is, and the error reports it at the end. Maintain stops between two
+// steps when ctx is done or the store is closed, and keeps what is done by then.
 func (s *Store) Maintain(ctx context.Context) error {
 	ctx, cancel := s.during(ctx)
 	defer cancel()
@@ -27,7 +27,7 @@ func (s *Store) maintain(ctx context.Context) error {
 	}
 	left := r.view.record.sets.Sets
 	r.view.Unpin(pin)
-	var damage error // which stops nothing else
+	var damage error // does not stop the rest
 	for ; ; left -= scannedSets {
 		_, err := s.collect(ctx, collection{sets: scannedSets, demote: true})
 		if err != nil && !errors.Is(err, ErrCorrupt) {
@@ -56,8 +56,8 @@ func (s *Store) maintain(ctx context.Context) error {
 	return errors.Join(damage, err)
 }
 
-// foldAll folds every entry that waits in a run into its group. checkpointing is held. It
-// is no checkpoint: the log may have no frame that one could be said to reach.
+// foldAll folds every entry that waits in a run into its group. It is not a checkpoint,
+// because the log may have no frame that it could end with. checkpointing is held.
 func (s *Store) foldAll(ctx context.Context) error {
 	if s.state.Load().view.buckets.Runs() == 0 {
 		return nil
@@ -75,9 +75,9 @@ func (s *Store) foldAll(ctx context.Context) error {
 	})
 }
 
-// MigrateDirectory brings the directory into the form that its size asks for: an
-// attribute, a dataset, or shards. Commits do so by themselves, in both directions, so it
-// mostly finds nothing to do.
+// MigrateDirectory brings the directory into the form that is right for its size: an
+// attribute, a dataset, or shards. Commits do this too, in both directions, so it mostly
+// finds nothing to do.
 func (s *Store) MigrateDirectory(ctx context.Context) error {
 	if err := s.Checkpoint(ctx); err != nil {
 		return err

@@ -8,14 +8,14 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// longChain is how many pending operations of one key a read walks. Of a key with
-// more it makes a memo: a walk for each read would make the use of a key that is
-// written again and again quadratic.
+// longChain is how many pending operations of one key a read walks. For a key with more
+// it makes a memo. If each read walked them all, reading and writing one key in turn
+// would take quadratic time.
 const longChain = 64
 
-// memos are the memos of one state, which all its readers share, or of one
-// Snapshot. They need no limit of their own: there is at most a value in them
-// for each pending operation, and they end with what they are of.
+// memos are the memos of one state, which all its readers share, or of one Snapshot.
+// They need no limit of their own: they hold at most one value for each pending
+// operation, and are gone when the state or the Snapshot is.
 type memos struct {
 	mu   sync.Mutex
 	keys map[E]*memo
@@ -27,6 +27,7 @@ func (s *memos) len() uint64 {
 	return uint64(len(s.keys))
 }
 
+// of returns the memo of a key, which is new if there was none.
 func (s *memos) of(key E) *memo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,31 +42,31 @@ func (s *memos) of(key E) *memo {
 	return m
 }
 
-// memo is what the pending operations of one key come to, up to one of them. It
-// is brought up to date by those that are newer: each is looked at once.
+// memo is the result of the pending operations of one key, up to one of them. Newer ones
+// bring it up to date, and each is looked at once.
 type memo struct {
 	mu sync.Mutex
 	overlay
 	through uint64 // sequence of the newest operation that is in it
 	live    uint64 // values of the overlay that are in the set
 	shared  uint64 // values of the overlay that the tree has, except unasked ones
-	unasked []E    // values of the overlay of which that is not known
+	unasked []E    // values of the overlay for which the tree was not asked yet
 
 	sorted sortedMemo
 }
 
-// sortedMemo is what the operations come to as a list, for those who read all values. It
-// is made apart from the rest: each is made by those alone who need it.
+// sortedMemo is the result of the operations as a list, for those who read all values.
+// It is apart from the rest of the memo, so that readers make only the one that they need.
 type sortedMemo struct {
 	list    []outcome // ascending; replaced, never changed
 	cleared bool
 	through uint64
 }
 
-// memo returns the memo of a key with long chains, which begin at fresh and at
-// frozen, up to date and locked. nil: they are to be walked, because they are
-// short, or because another reader of the same state, who sees a newer operation,
-// has used the memo since.
+// memo returns the memo of a key, up to date and locked. The chains of the key begin at
+// fresh and at frozen. memo returns nil if the caller must walk them, because they are
+// short, or because another reader of the same state, who sees a newer operation, has
+// used the memo.
 func (r reader) memo(key E, fresh, frozen *op) *memo {
 	newest := ofLongChains(fresh, frozen)
 	if newest == nil {
@@ -82,7 +83,8 @@ func (r reader) memo(key E, fresh, frozen *op) *memo {
 	return m
 }
 
-// ofLongChains is the newest operation of a key with long chains; nil: they are short.
+// ofLongChains returns the newest operation of a key with long chains, or nil if they are
+// short.
 func ofLongChains(fresh, frozen *op) (newest *op) {
 	depth := 0
 	for _, o := range [...]*op{frozen, fresh} {
@@ -97,7 +99,8 @@ func ofLongChains(fresh, frozen *op) (newest *op) {
 	return newest
 }
 
-// sorted returns the outcomes of a key with long chains; ok: false where memo returns nil.
+// sorted returns the outcomes of a key with long chains, in ascending order. ok is false
+// where memo returns nil.
 func (r reader) sorted(key E, fresh, frozen *op) (list []outcome, cleared, ok bool) {
 	newest := ofLongChains(fresh, frozen)
 	if newest == nil {
@@ -115,7 +118,7 @@ func (r reader) sorted(key E, fresh, frozen *op) (list []outcome, cleared, ok bo
 	return s.list, s.cleared, true
 }
 
-// extend makes operations that are newer than all before, given newest first.
+// extend applies operations that are newer than all before. newer has the newest first.
 func (s *sortedMemo) extend(newer []*op) {
 	if n := len(newer); n > 0 && newer[n-1].code == wal.Delete {
 		s.list, s.cleared = nil, true
@@ -144,13 +147,14 @@ func (s *sortedMemo) extend(newer []*op) {
 	s.list = append(merged, old...)
 }
 
-// ranked is an outcome with its place among others, the newest first.
+// ranked is an outcome with its place among others, of which the newest is the first.
 type ranked struct {
 	outcome
 	age int
 }
 
-// since lists the operations after a sequence that count, newest first.
+// since returns the operations after a sequence that still matter, newest first. It ends
+// with a delete of the key, if there is one.
 func (r reader) since(sequence uint64, fresh, frozen *op) (list []*op) {
 	for _, c := range [...]chain{{r.fresh, fresh}, {r.frozen, frozen}} {
 		for p := c.newest; p != nil && p.sequence > sequence; p = c.table.before(p) {
@@ -162,7 +166,7 @@ func (r reader) since(sequence uint64, fresh, frozen *op) (list []*op) {
 	return list
 }
 
-// extend makes operations that are newer than all before, given newest first.
+// extend applies operations that are newer than all before. newer has the newest first.
 func (m *memo) extend(newer []*op) {
 	for i := len(newer) - 1; i >= 0; i-- {
 		switch o := newer[i]; o.code {
@@ -175,6 +179,7 @@ func (m *memo) extend(newer []*op) {
 	}
 }
 
+// set notes whether a value is in the set of the key.
 func (m *memo) set(v E, live bool) {
 	was, known := m.many[v]
 	if !known && !m.cleared {
@@ -189,8 +194,8 @@ func (m *memo) set(v E, live bool) {
 	m.many[v] = live
 }
 
-// size is the number of values of the key of which the tree holds d. What it asks
-// the tree it asks once.
+// size returns the number of values of the key, for which the tree holds d. It asks the
+// tree for each value only once.
 func (m *memo) size(d *stored) (uint64, error) {
 	if m.cleared {
 		return m.live, nil

@@ -12,8 +12,8 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// merge is what one transaction makes of the tree: of a slice of a checkpoint,
-// operations in order of hashes, merged into the groups, runs, sets and directory.
+// merge is what one transaction does to the tree. For a slice of a checkpoint it merges
+// operations, in order of hashes, into the groups, runs, sets and directory.
 type merge struct {
 	file      *hdf5io.File
 	tx        *hdf5io.Tx
@@ -24,29 +24,29 @@ type merge struct {
 	commit    uint64 // number of the commit under way
 	now       int64
 	geometry  bucket.Geometry
-	folds     stretch // the groups that are folded, whatever happens to them
-	keep      bool    // no group is folded
-	halves    bool    // groups were merged: the directory may be too deep
+	folds     stretch // the groups that are folded even if nothing changes in them
+	keep      bool    // fold no group
+	halves    bool    // groups were merged, so the directory may be too deep
 
-	record    record // becomes the new root's
+	record    record // becomes that of the new root
 	deletions []gc.Record
 	groupOps  []op                               // of the group under way
 	relatives []relative                         // of the family under way
 	united    []bucket.Item                      // of the family under way
-	unused    []uint32                           // ids of groups of the base that no pointer names; nil: not known yet
+	unused    []uint32                           // ids of groups of the base that no pointer names; nil if not known yet
 	ops       []op                               // of the key under way
-	onRemove  func(v E, whole bool, ordinal int) // removed, made once
+	onRemove  func(v E, whole bool, ordinal int) // removed, as a function made once
 	changes   []bucket.Item                      // of the group under way
 	next      uint64                             // hash after the last group merged
-	end       bool                               // that was the last hash
+	end       bool                               // that group has the last hash
 	done      structure
-	handled   uint64 // rows of the deletion log that go: they were collected
-	cleared   uint64 // rows of it that went
+	handled   uint64 // rows of the deletion log that a collection has handled and are dropped
+	cleared   uint64 // rows of the deletion log that were dropped
 	placed    int64
 }
 
 // begin starts the transaction of the next root, which may change anything of the present
-// one. The caller defers the Abort of its tx. checkpointing is held.
+// root. The caller defers tx.Abort. checkpointing is held.
 func (s *Store) begin() (*merge, error) {
 	tx, err := s.file.Begin()
 	if err != nil {
@@ -69,8 +69,8 @@ func (s *Store) begin() (*merge, error) {
 	return m, nil
 }
 
-// change makes a root that differs from the present one by what f does, with the tables
-// as they are. checkpointing is held.
+// change makes a root that differs from the present one by what f does, and leaves the
+// tables as they are. checkpointing is held.
 func (s *Store) change(f func(m *merge) error) error {
 	m, err := s.begin()
 	if err != nil {
@@ -83,8 +83,8 @@ func (s *Store) change(f func(m *merge) error) error {
 	return s.commit(m, s.state.Load().frozen)
 }
 
-// run merges ops from the front, whole groups at a time, and folds groups, until
-// about limit bytes are placed. It returns the rest of ops; m.end: all is done.
+// run merges ops from the front, one group at a time, and folds groups, until about limit
+// bytes are placed. It returns the rest of ops, and sets m.end when all is done.
 func (m *merge) run(ops queue, limit int64) (rest queue, err error) {
 	err = guard(func() error {
 		if m.next == 0 {
@@ -109,7 +109,7 @@ func (m *merge) run(ops queue, limit int64) (rest queue, err error) {
 	return ops, err
 }
 
-// nextHash is the lowest hash from m.next on at which there is something to do.
+// nextHash returns the lowest hash from m.next on at which there is something to do.
 func (m *merge) nextHash(ops *queue) (hash uint64, ok bool) {
 	if hash, ok = m.buckets.Next(m.next); !ok {
 		hash = ^uint64(0)
@@ -123,8 +123,8 @@ func (m *merge) nextHash(ops *queue) (hash uint64, ok bool) {
 	return hash, ok
 }
 
-// group merges the operations on the group of a hash, all of them, and on those that
-// are merged with it.
+// group merges all operations on the group of a hash, and on the groups that are merged
+// with it.
 func (m *merge) group(hash uint64, queue *queue) error {
 	f, err := m.family(hash, queue)
 	if err != nil {
@@ -160,8 +160,8 @@ func (m *merge) group(hash uint64, queue *queue) error {
 	return m.buckets.Keep(st, m.changes)
 }
 
-// crowded reports whether as many entries wait for a group as it has: then it is
-// folded whether or not it is its turn.
+// crowded reports whether at least as many entries wait for a group as it has. Then it is
+// folded even if it is not its turn.
 func (m *merge) crowded(st *bucket.State) bool {
 	if len(m.changes) == 0 {
 		return false
@@ -170,8 +170,9 @@ func (m *merge) crowded(st *bucket.State) bool {
 	return waiting+len(m.changes) >= int(st.Entries)
 }
 
-// fold writes a group with all that waits for it. folded: false where no group can
-// hold it, because too many hashes are alike; its entries go on waiting.
+// fold writes a group with all that waits for it, and reports whether it did. It does not
+// if no group can hold the entries, because too many hashes are alike; then they go on
+// waiting.
 func (m *merge) fold(g *group) (folded bool, err error) {
 	items, err := m.buckets.Fold(g.id, m.changes)
 	if err != nil || !m.divisible(items, g.state.LocalDepth) {
@@ -180,7 +181,7 @@ func (m *merge) fold(g *group) (folded bool, err error) {
 	return true, m.replace(g.id, g.state, items)
 }
 
-// replace writes a group as these items, which are all that it has and that waits for it.
+// replace writes a group with these items, which include all that waits for it.
 func (m *merge) replace(id uint32, st bucket.State, items []bucket.Item) error {
 	if err := m.buckets.Consume(&st); err != nil {
 		return err
@@ -194,7 +195,7 @@ func (m *merge) replace(id uint32, st bucket.State, items []bucket.Item) error {
 	return nil
 }
 
-// countBuckets counts splits or merges of buckets since there were so many.
+// countBuckets counts the splits or merges of buckets since their number was before.
 func (m *merge) countBuckets(before uint64) {
 	if after := m.record.numBuckets; after > before {
 		m.done.splits += after - before
@@ -203,11 +204,11 @@ func (m *merge) countBuckets(before uint64) {
 	}
 }
 
-// mostDepth bounds the depth that a group may have because of what it holds: a
-// directory of 2^22 pointers is 50 MB.
+// mostDepth bounds the depth to which a group is split because of its items: a directory
+// of 2^22 pointers takes 50 MB.
 const mostDepth = 22
 
-// divisible reports whether items can be spread over groups that hold them.
+// divisible reports whether groups can hold items if these are split over enough of them.
 func (m *merge) divisible(items []bucket.Item, depth uint8) bool {
 	for i := m.geometry.Capacity; i < len(items); i++ {
 		if first := items[i-m.geometry.Capacity].Hash; (first^items[i].Hash)>>(64-max(mostDepth, depth)) == 0 {
@@ -217,8 +218,8 @@ func (m *merge) divisible(items []bucket.Item, depth uint8) bool {
 	return true
 }
 
-// key evaluates the operations on one key in their order, as if each had been
-// checkpointed alone, and notes what becomes of its entry.
+// key applies the operations on one key in their order, as if each had a checkpoint of its
+// own, and notes how the entry of the key changes.
 func (m *merge) key(id uint32, ops []op) error {
 	first := &ops[0]
 	entry, found, err := m.base.buckets.Find(id, first.hash, first.key)
@@ -259,7 +260,7 @@ func (m *merge) key(id uint32, ops []op) error {
 	return nil
 }
 
-// applyTo makes an operation on a set.
+// applyTo applies an operation to a set.
 func (o *op) applyTo(set *valueset.Set) (err error) {
 	switch o.code {
 	case wal.Insert:
@@ -276,8 +277,8 @@ func (o *op) applyTo(set *valueset.Set) (err error) {
 	return err
 }
 
-// removed notes one deletion, for the deletion log, as of the time of its
-// operation: whenever the checkpoint runs, the log says the same.
+// removed notes one deletion for the deletion log, with the time of its operation. So the
+// log says the same whenever the checkpoint runs.
 func (m *merge) removed(v E, whole bool, ordinal int) {
 	if whole {
 		v = E{}
@@ -286,7 +287,7 @@ func (m *merge) removed(v E, whole bool, ordinal int) {
 	m.deletions = append(m.deletions, gc.Record{Key: o.key, Value: v, Timestamp: float64(o.nanos) / 1e9, Whole: whole})
 }
 
-// loadSet makes the set of values that the tree holds for a key.
+// loadSet loads the set of values that the tree holds for a key, and returns their number.
 func loadSet(sets *valueset.Writer, item *bucket.Item) (set *valueset.Set, live uint64, err error) {
 	switch {
 	case item.Deleted:
@@ -301,7 +302,7 @@ func loadSet(sets *valueset.Writer, item *bucket.Item) (set *valueset.Set, live 
 	return set, set.Count(), nil
 }
 
-// place writes items as group id, or splits it until every part fits.
+// place writes items as group id, or splits the group until every part fits.
 func (m *merge) place(id uint32, st bucket.State, items []bucket.Item) error {
 	var fits bool
 	st.BucketBits, fits = m.geometry.Fits(items, st.LocalDepth)
@@ -324,15 +325,15 @@ func (m *merge) place(id uint32, st bucket.State, items []bucket.Item) error {
 	return m.place(other, upper, right)
 }
 
-// cramped reports whether a full disk has no room for the row of a group in one
-// piece. Then two smaller groups are better, as long as their pages take little.
+// cramped reports whether the disk is full and has no room for the row of a group in one
+// piece. Then two smaller groups are better, as long as they are not too small.
 func (m *merge) cramped(items []bucket.Item) bool {
 	return len(items) > m.geometry.Capacity/8 && m.file.Tight() && m.tx.Longest() < int64(m.geometry.RowBytes(items))
 }
 
-// deepest bounds the depth of the directory, so that keys with equal hashes (or
-// chosen by somebody who knows the seed) cannot make it grow without end. A group
-// that is over its capacity may be deeper: see divisible.
+// deepest returns the bound of the directory's depth, without which keys with equal
+// hashes (or keys chosen by somebody who knows the seed) could make it grow without end.
+// A group that is over its capacity may be deeper: see divisible.
 func (m *merge) deepest() int {
 	return min(bits.Len64(m.record.groups())-1+6, directory.MaxDepth)
 }
@@ -365,23 +366,23 @@ func (m *merge) flush() error {
 	return nil
 }
 
-// logDeletions adds to the deletion log, and drops the rows that a collection has
-// handled. Where there are more than the log may hold, or the disk is full, all of them
-// go: the sets that they name are compacted when a collection comes by.
+// logDeletions adds rows to the deletion log, and drops those that a collection has
+// handled. If there are more than the log may hold, or if the disk is full, it drops all
+// old ones; a later collection finds the sets that they name.
 func (m *merge) logDeletions() (err error) {
 	rows := m.record.numDeletions
 	drop := min(m.handled, rows)
 	if rows-drop+uint64(len(m.deletions)) > m.record.mostDeletions() || m.file.Tight() {
 		drop = rows
 	}
-	if err = m.writeDeletions(drop); errors.Is(err, ErrCorrupt) { // rows are advice: those that are damaged go
+	if err = m.writeDeletions(drop); errors.Is(err, ErrCorrupt) { // nothing depends on the rows, so damaged ones are dropped
 		err = m.writeDeletions(rows)
 	}
 	return err
 }
 
 // writeDeletions drops the first rows of the deletion log, and adds those of this commit.
-// To drop all of them it reads none.
+// If it drops all of them, it reads none.
 func (m *merge) writeDeletions(drop uint64) (err error) {
 	log := gc.Open(m.base.View, m.base.record.numDeletions)
 	m.cleared = drop
@@ -396,15 +397,16 @@ func (m *merge) writeDeletions(drop uint64) (err error) {
 	return err
 }
 
-// leastDeletions is how many rows the deletion log may hold, 4 MiB, or 2 % of the
-// live bytes if that is more.
+// leastDeletions is how many rows the deletion log may always hold: 4 MiB. It may hold 2 %
+// of the live bytes if that is more.
 const leastDeletions = 4 << 20 / gc.RecordSize
 
+// mostDeletions returns how many rows the deletion log may hold.
 func (r *record) mostDeletions() uint64 {
 	return max(leastDeletions, (48*r.numKeys+16*r.numValues)/50/gc.RecordSize)
 }
 
-// stretch is a part of the circle of hashes: size of them from start on, or all.
+// stretch is a part of the circle of hashes: size hashes from start on, or all of them.
 type stretch struct {
 	start, size uint64
 	all         bool
@@ -413,7 +415,8 @@ type stretch struct {
 // holds reports whether a hash is in the stretch.
 func (s stretch) holds(hash uint64) bool { return s.all || hash-s.start < s.size }
 
-// next is the lowest hash of the stretch that is not below hash.
+// next returns the lowest hash of the stretch that is not below hash, and whether there
+// is one.
 func (s stretch) next(hash uint64) (uint64, bool) {
 	switch {
 	case s.holds(hash):
