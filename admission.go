@@ -33,7 +33,7 @@ type admission struct {
 func (s *Store) admit(ops []wal.Op) (claim, error) {
 	want := s.wants(ops)
 	if most := s.ringRecords(s.opts.WALBytes) / 3; want.records > most {
-		return claim{}, fmt.Errorf("batch of %d operations: %w: %d records with their end, a third of the log is %d",
+		return claim{}, fmt.Errorf("batch of %d operations: %w: %d records including the end, want at most %d, a third of the log",
 			len(ops), ErrTooLarge, want.records, most)
 	}
 	deletes, spared := onlyDeletes(ops), false
@@ -242,7 +242,7 @@ func (r *record) foldBytes(pending uint64) int64 {
 
 // smallestSlice returns the least space that a checkpoint can work with, in bytes: a
 // part of the live data, 16 KiB to 2 MiB, but no more than half the ring that the store
-// started with. Opening it with a larger start size does not make the reserve larger.
+// started with. Opening it with a larger ring size does not make the reserve larger.
 func (s *Store) smallestSlice() int64 {
 	return s.sliceOf(int64(s.state.Load().view.record.walSize))
 }

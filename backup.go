@@ -135,7 +135,8 @@ func (s *Store) BackupTo(ctx context.Context, w io.Writer, options *BackupOption
 
 // beginBackup returns a snapshot, after putting as much as possible into the tree.
 func (s *Store) beginBackup(ctx context.Context) (*Snapshot, error) {
-	if !s.opts.ReadOnly { // a store that can no longer write is copied as it is: it needs a backup most
+	if !s.opts.ReadOnly {
+		// A store that can no longer write is copied as it is: it needs a backup most.
 		if err := s.Checkpoint(ctx); err != nil && !errors.Is(err, ErrPoisoned) && !errors.Is(err, ErrNoSpace) {
 			return nil, fmt.Errorf("backup: %w", err)
 		}
@@ -231,8 +232,8 @@ func (v *Snapshot) streamTo(ctx context.Context, w io.Writer, progress func(done
 	return d.each(ctx, progress, func(p []byte, _ int64) error { _, err := w.Write(p); return err })
 }
 
-// makeIncrement makes the increment at path, and reads it, with what it was made
-// since, before it gets its name.
+// makeIncrement makes the increment at path. Before the increment gets its name, it is
+// verified together with the backups of o.Since.
 func (v *Snapshot) makeIncrement(ctx context.Context, path string, temporary func() (vfs.File, error), o *BackupOptions) error {
 	opts := v.store.opts
 	fill := func(dst vfs.File) error {
@@ -357,7 +358,7 @@ func makeWhole(ctx context.Context, path string, temporary func() (vfs.File, err
 }
 
 // makeNamed makes the file at path. It calls temporary to make it, fill to write it, and
-// verify while it has its temporary name. Then it gives it its own name.
+// verify to check it under its temporary name. Then it gives the file its own name.
 func makeNamed(path string, temporary func() (vfs.File, error), opts *Options, fill func(vfs.File) error, verify func() error) error {
 	file, err := temporary()
 	if err != nil {

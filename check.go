@@ -24,7 +24,7 @@ type CheckReport struct {
 	Objects   int    // HDF5 groups and datasets
 	Chunks    uint64 // of all datasets
 	LogFrames int    // complete batches in the log, verified
-	UsedBytes int64  // of the file, that the root reaches; the log is included
+	UsedBytes int64  // bytes of the file that the root reaches, including the log
 	FreeBytes int64
 
 	Defects     []error // the first maxDefects of them
@@ -141,7 +141,7 @@ type check struct {
 }
 
 func (c *check) tree() error {
-	stats, _ := c.view.View.Check(c.ctx, c.report.add) // its error is the first defect, which is in the report
+	stats, _ := c.view.View.Check(c.ctx, c.report.add) // the report has its error: the first defect
 	c.report.Objects, c.report.Chunks = stats.Groups+stats.Datasets, stats.Chunks
 	c.report.UsedBytes, c.report.FreeBytes = stats.Used, stats.Free
 	c.contents()

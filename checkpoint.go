@@ -85,7 +85,7 @@ type checkpoint struct {
 // structure counts the changes of structure, for the log's summary and the metrics.
 type structure struct {
 	splits, merges, promotions, demotions, compactions uint64
-	halvings                                           uint64 // of the directory; only the journal has them
+	halvings                                           uint64 // of the directory; for the journal only
 }
 
 // mergeFrozen runs the slices of one checkpoint. If it fails, the slices that it has
@@ -141,7 +141,7 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 }
 
 // A slice of a checkpoint is limited to a part of the live data, because the space that
-// it replaces is free only two commits later. It may be at least leastLongSlice bytes,
+// it replaces is free only two commits later. It may always place leastLongSlice bytes,
 // so that it is worth its syncs.
 const (
 	sliceParts     = 16

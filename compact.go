@@ -57,8 +57,8 @@ func (s *Store) compact() error {
 		if err != nil {
 			return err
 		}
-		if s.metrics.placedBytes.Load() == before { // a long piece found no gap, and a shorter end has fewer
-			room = (end - from) / 2
+		if s.metrics.placedBytes.Load() == before {
+			room = (end - from) / 2 // a long piece found no gap; a shorter end has fewer of them
 		}
 	}
 	return nil

@@ -20,7 +20,7 @@ import (
 
 // createIfAbsent makes a store at path, unless there is a file with something in it.
 // halfMade says that the file holds a store that was begun in place, which is completed.
-// It waits for others who are making the store as for a lock.
+// If others are making the store, it waits for them as it would for a lock.
 func createIfAbsent(path string, opts *Options, halfMade bool) error {
 	for waited := time.Duration(0); ; {
 		info, err := opts.FS.Stat(path)

@@ -23,7 +23,7 @@ const (
 type Durations struct {
 	Sum     time.Duration
 	Zero    uint64                  // durations of up to DurationZero
-	Buckets [DurationBuckets]uint64 // from DurationFirst on; the last one also counts all that took longer
+	Buckets [DurationBuckets]uint64 // from DurationFirst on; the last one also counts longer ones
 }
 
 // Count returns how many durations there are.

@@ -15,7 +15,7 @@ var (
 	// ErrClosed says that the store or snapshot was closed.
 	ErrClosed = errors.New("store is closed")
 	// ErrReadOnly says that the store was opened for reading, or that its file system is
-	// mounted for reading.
+	// mounted read-only.
 	ErrReadOnly = hdf5io.ErrReadOnly
 	// ErrLocked says that another opener writes the file. The text names its process if
 	// that is known: on Linux, if it is this user's and in the same container.

@@ -38,7 +38,7 @@ func (c *checkpoint) begins() (ends func()) {
 	}
 }
 
-// noteGrowth notes whether the file or the log is longer than at the root before.
+// noteGrowth notes that the file or the log has grown since the root before.
 func (s *Store) noteGrowth(file, log int64) {
 	if before := s.fileBytes.Swap(file); before != 0 && before < file {
 		s.note(slog.LevelDebug, "grow file", "from", before, "to", file)

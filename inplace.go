@@ -12,7 +12,7 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// Nothing can be renamed over a file that is mounted by itself, as containers do, and a
+// Nothing can be renamed over a file that is mounted by itself, as in a container, and a
 // directory may not allow new files. In these cases a store is written in place, and two
 // marks say so while it is. A file with a mark that nobody is writing is a half-made store.
 //
@@ -144,7 +144,7 @@ func lockPlace(file vfs.File, opts *Options) error {
 		err = file.TryLock(vfs.Lock{Whole: true, Exclusive: true})
 	}
 	if errors.Is(err, vfs.ErrLockHeld) {
-		return fmt.Errorf("%w: it must be written in place, and nobody may have it open", lockedBy(file, opts))
+		return fmt.Errorf("%w: it must be written in place, so nobody else may have it open", lockedBy(file, opts))
 	}
 	return err
 }
@@ -181,8 +181,8 @@ func createInPlace(path string, opts *Options) error {
 	})
 }
 
-// writeInPlace marks file, which lockPlace has locked, calls fill to write a store into
-// it, and takes the marks away.
+// writeInPlace marks file, which lockPlace has locked, and calls fill to write a store
+// into it. If that succeeds, it takes the marks away.
 func writeInPlace(file vfs.File, m mark, fill func(*placed) error) error {
 	if err := setMarks(file, m); err != nil {
 		return fmt.Errorf("mark the file as half made: %w", err)
@@ -193,7 +193,7 @@ func writeInPlace(file vfs.File, m mark, fill func(*placed) error) error {
 		err = p.finish()
 	}
 	if err != nil {
-		return fmt.Errorf("written in place, and half made until it is done again: %w", err)
+		return fmt.Errorf("the file is written in place, and is half made until that is done again: %w", err)
 	}
 	return nil
 }
@@ -301,7 +301,7 @@ func (p *placed) Info() (vfs.Info, error) {
 
 func (p *placed) Map(int64) (vfs.Mapping, error) { return nil, vfs.ErrNoMap }
 
-// lockPlace has taken the locks, and they are held until the file is closed.
+// lockPlace has taken the locks, which are held at least until finish is done.
 
 func (p *placed) TryLock(vfs.Lock) error { return nil }
 

@@ -66,7 +66,7 @@ type sortedMemo struct {
 // memo returns the memo of a key, up to date and locked. The chains of the key begin at
 // fresh and at frozen. memo returns nil if the caller must walk them, because they are
 // short, or because another reader of the same state, who sees a newer operation, has
-// used the memo.
+// used the memo already.
 func (r reader) memo(key E, fresh, frozen *op) *memo {
 	newest := ofLongChains(fresh, frozen)
 	if newest == nil {

@@ -33,7 +33,7 @@ type merge struct {
 	groupOps  []op                               // of the group under way
 	relatives []relative                         // of the family under way
 	united    []bucket.Item                      // of the family under way
-	unused    []uint32                           // ids of groups of the base that no pointer names; nil if not known yet
+	unused    []uint32                           // ids of base groups that no pointer names; nil if not known yet
 	ops       []op                               // of the key under way
 	onRemove  func(v E, whole bool, ordinal int) // removed, as a function made once
 	changes   []bucket.Item                      // of the group under way
@@ -375,8 +375,8 @@ func (m *merge) logDeletions() (err error) {
 	if rows-drop+uint64(len(m.deletions)) > m.record.mostDeletions() || m.file.Tight() {
 		drop = rows
 	}
-	if err = m.writeDeletions(drop); errors.Is(err, ErrCorrupt) { // nothing depends on the rows, so damaged ones are dropped
-		err = m.writeDeletions(rows)
+	if err = m.writeDeletions(drop); errors.Is(err, ErrCorrupt) {
+		err = m.writeDeletions(rows) // nothing depends on the rows, so damaged ones are dropped
 	}
 	return err
 }
