@@ -13,64 +13,66 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// Metrics is a moment's counters and gauges. Counters begin at Open, never go down, and
-// stay after Close; the rest is of an open store. Package metrics gives them to Prometheus.
+// Metrics holds the counters and gauges of one moment. Counters start at Open, never go
+// down, and outlive Close; gauges are set while the store is open. Package metrics exports
+// them to Prometheus.
 type Metrics struct {
-	Open     bool      // whether the store was; if not, gauges are zero
-	ReadOnly bool      // it is
-	Opened   time.Time // by Options.Clock: when counters began
+	Open     bool      // whether the store was open; if not, the gauges are zero
+	ReadOnly bool      // whether it was opened with Options.ReadOnly
+	Opened   time.Time // when the counters started, by Options.Clock
 
 	BucketCount    uint64 // rows of buckets, overflow rows included
 	DirectorySize  uint64 // pointers, 2^global depth
-	Keys, Values   uint64 // of the tree's root
+	Keys, Values   uint64 // in the tree; pending operations are not counted
 	Tombstones     uint64
-	SpilledSets    uint64 // sets of values outside of their entries
-	Runs           uint64 // of entries that wait to be folded into groups
-	WaitingEntries uint64 // entries of runs that count
-	DeletionRows   uint64 // of the deletion log, which are not collected yet
+	SpilledSets    uint64 // sets of values that are kept outside their entries
+	Runs           uint64 // runs whose entries wait to be folded into groups
+	WaitingEntries uint64 // entries in runs that still count
+	DeletionRows   uint64 // rows of the deletion log that are not collected yet
 	Commit         uint64 // number of the root that readers see
 
 	SplitEvents, MergeEvents                          uint64
 	PromotionEvents, DemotionEvents, CompactionEvents uint64
 	GCRuns                                            uint64
-	Garbage                                           GCStats // of all runs together
+	Garbage                                           GCStats // of all collections together
 	ErrorEvents                                       uint64
 	ErrorsByType                                      [errorTypes]uint64 // see Errors
 	LastError                                         string
 	LastErrorTime                                     time.Time // by Options.Clock
 
 	Commits, Checkpoints uint64
-	CheckpointTimes      Durations // of those that came to their end
-	PlacedBytes          uint64    // written into the tree's space
-	Waits                uint64    // times that a write had to wait for room
-	Danger               float64   // how much the store asks for maintenance, 0 to 1; of a writable store
+	CheckpointTimes      Durations // of the checkpoints that completed
+	PlacedBytes          uint64    // bytes written into the space of the tree
+	Waits                uint64    // how often a write had to wait for room
+	Danger               float64   // how urgently the store needs maintenance, 0 to 1; writable stores only
 	PendingOperations    uint64
-	PendingBytes         uint64 // of memory
-	CachedKeys           uint64 // with so many pending operations that readers keep what these come to
-	Snapshots            uint64 // open ones
+	PendingBytes         uint64 // memory that pending operations take
+	CachedKeys           uint64 // keys with so many pending operations that readers cache their result
+	Snapshots            uint64 // that are open
 
 	FileBytes                          uint64
-	FreeBytes, LimboBytes, PinnedBytes uint64 // of a writable store
-	OldestPin                          uint64 // oldest commit that a reader holds, or the newest; of a writable store
-	CorrectedMasks, RowsJudgedSingly   uint64 // damage read through; counters
+	FreeBytes, LimboBytes, PinnedBytes uint64 // writable stores only
+	OldestPin                          uint64 // oldest commit that a reader pins, or else the newest; writable stores only
+	CorrectedMasks, RowsJudgedSingly   uint64 // counters of damage that reads got past
 
-	MaintenanceByKind [maintenanceKinds]uint64 // how often each was done; see Maintained and Journal
-	Scrubs            uint64                   // that came to their end
-	ScrubbedBytes     uint64                   // also of those under way
-	ScrubDefects      uint64                   // places that could not be mended, in each scrub
+	MaintenanceByKind [maintenanceKinds]uint64 // how often each kind was done; see Maintained and Journal
+	Scrubs            uint64                   // scrubs that completed
+	ScrubbedBytes     uint64                   // also by scrubs under way
+	ScrubDefects      uint64                   // places that could not be mended; each scrub counts them again
 	MendedMasks       uint64                   // state masks that scrubs have written again
-	LastScrub         time.Time                // when the last one ended, in an earlier life too; zero: never, or this is a reader and closed
+	LastScrub         time.Time                // when the last scrub ended, even before this Open; zero if none has, or if this is a closed reader
 
 	WAL          wal.Stats // counters; see Records
-	WALSyncTimes Durations // of the writes of the log, each of which is synced
+	WALSyncTimes Durations // of writes to the log, each with its sync
 	WALBytes     uint64    // size of the ring
-	LastSequence uint64    // of the log; of a writable store
-	LastApplied  uint64    // in the tree
-	Watermark    uint64    // known to be durable
+	LastSequence uint64    // last sequence in the log; writable stores only
+	LastApplied  uint64    // last sequence that is in the tree
+	Watermark    uint64    // last sequence known to be durable
 
-	// Replays of the log, by Open and Refresh, and by Check and AuditWAL of a reader:
-	// how often it was read, what was in it, and how often damage was met. A reader meets
-	// some where a writer overtakes it, and reads again.
+	// Replays counts how often the log was read: by Open and Refresh, and by Check and
+	// AuditWAL of a reader. The next two count what was in it, and ReplayErrors how often
+	// it was damaged. It can look damaged to a reader that a writer overtakes; such a
+	// reader reads it again.
 	Replays, ReplayedFrames, ReplayedOperations, ReplayErrors uint64
 }
 
@@ -105,11 +107,11 @@ func (m *Metrics) Errors() iter.Seq2[string, uint64] {
 
 const errorTypes = 7
 
-// errorTypeNames are those of what errorType returns.
+// errorTypeNames names the types that errorType returns.
 var errorTypeNames = [errorTypes]string{"no_space", "replaced", "tampered", "corrupt", "io", "poisoned", "other"}
 
-// errorType finds the cause: an error that poisons the store is of the type of what it
-// wraps, if that is known.
+// errorType returns the type of err. An error that poisons the store has the type of the
+// error that it wraps, if that is known.
 func errorType(err error) int {
 	for i, of := range [errorTypes - 1]error{ErrNoSpace, ErrReplaced, ErrTampered, ErrCorrupt, ErrIO, ErrPoisoned} {
 		if errors.Is(err, of) {
@@ -119,20 +121,20 @@ func errorType(err error) int {
 	return errorTypes - 1
 }
 
-// counters are moved where the work is done.
+// counters are the counters of Metrics. Each is raised where the work is done.
 type counters struct {
 	opened                                             time.Time
 	commits, checkpoints, placedBytes, waits           atomic.Uint64
 	splits, merges, promotions, demotions, compactions atomic.Uint64
 	gcRuns                                             atomic.Uint64
-	deletions, compacted, collected, orphans           atomic.Uint64 // GCStats of all runs
+	deletions, compacted, collected, orphans           atomic.Uint64 // GCStats of all collections
 	scrubs, scrubbedBytes, scrubDefects, mendedMasks   atomic.Uint64
 	maintained                                         [maintenanceKinds]atomic.Uint64
 	damage                                             bucket.Damage
 	checkpointTimes, syncTimes                         durations
 
 	replays, replayedFrames, replayedOperations, replayErrors atomic.Uint64
-	audits, auditFailures                                     atomic.Uint64 // by readers, who have no wal.Log
+	audits, auditFailures                                     atomic.Uint64 // by readers, which have no wal.Log
 
 	mu        sync.Mutex // guards what follows
 	errors    [errorTypes]uint64
@@ -150,7 +152,7 @@ func (c *counters) scanned(r *wal.ScanReport, err error) {
 	}
 }
 
-// readOn counts a replay of what a reader has not read of the log before.
+// readOn counts a replay of the part of the log that a reader had not read before.
 func (c *counters) readOn(before, now *wal.ScanReport) {
 	c.replays.Add(1)
 	c.replayedFrames.Add(uint64(now.Frames - before.Frames))
@@ -173,7 +175,7 @@ func (c *counters) garbage(done *GCStats) {
 	c.orphans.Add(done.Orphans)
 }
 
-// failed counts an error, which may be nil: unknown.
+// failed counts an error; nil means that it is unknown.
 func (c *counters) failed(err error, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -184,7 +186,7 @@ func (c *counters) failed(err error, now time.Time) {
 	}
 }
 
-// count adds what a commit did to the structure.
+// count counts what a commit did to the structure of the tree.
 func (s *Store) count(m *merge) {
 	done := m.done
 	s.journalOf(m)
@@ -201,7 +203,7 @@ func (s *Store) count(m *merge) {
 	s.metrics.compactions.Add(done.compactions)
 }
 
-// journalOf notes what a commit did besides what it was asked for.
+// journalOf enters in the journal the maintenance that a commit did on its own account.
 func (s *Store) journalOf(m *merge) {
 	counts := map[maintenance]uint64{
 		didMerge: m.done.merges, didHalve: m.done.halvings, didDemote: m.done.demotions, didCompact: m.done.compactions,
@@ -216,11 +218,11 @@ func (s *Store) journalOf(m *merge) {
 	}
 }
 
-// Metrics returns the present figures; after Close only the counters.
+// Metrics returns the present figures; after Close, only the counters.
 func (s *Store) Metrics() Metrics {
 	m := s.metrics.load()
 	m.ReadOnly = s.opts.ReadOnly
-	if s.log != nil { // set before Open returns, and for good
+	if s.log != nil { // set before Open returns, and never changed
 		m.WAL = s.log.Stats()
 	}
 	m.WAL.Audits += s.metrics.audits.Load()
@@ -263,7 +265,7 @@ func (c *counters) load() Metrics {
 	return m
 }
 
-// gauges fills in the figures of what r reads, which is pinned.
+// gauges fills in the gauges of the state that r reads; its View is pinned.
 func (s *Store) gauges(m *Metrics, r reader) {
 	rec := &r.view.record
 	m.BucketCount, m.DirectorySize = rec.numBuckets, uint64(r.view.directory.Len())
@@ -290,9 +292,8 @@ func (s *Store) gauges(m *Metrics, r reader) {
 	}
 }
 
-// LogEvent sends a structured event to Options.Logger and counts it: the events
-// "split", "merge", "gc" and "error" move their counters too. args are pairs as
-// in log/slog.
+// LogEvent sends a structured event to Options.Logger. The events "split", "merge", "gc"
+// and "error" also raise their counters. args are pairs as in log/slog.
 func (s *Store) LogEvent(event string, args ...any) {
 	switch event {
 	case "split":
@@ -305,7 +306,7 @@ func (s *Store) LogEvent(event string, args ...any) {
 	s.event(event, args...)
 }
 
-// event logs; errors are counted, and the last one kept.
+// event logs an event. It counts errors, and keeps the last one.
 func (s *Store) event(event string, args ...any) {
 	level := slog.LevelInfo
 	if event == "error" {

@@ -21,28 +21,28 @@ type MigrateOptions struct {
 	// AllowUnsafeFS, Clock, Rand, and the Logger. nil means the defaults. A store of
 	// format 1 with a secret needs the same WALKey.
 	Store *Options
-	// Truncate256 takes identifiers of 256 bits over by their first 128 bits. If two
-	// of them have the same the file is refused all the same, as ErrWide.
+	// Truncate256 keeps only the first 128 bits of identifiers of 256 bits. If these
+	// are the same for two identifiers, Migrate still refuses the file (ErrWide).
 	Truncate256 bool
 }
 
 // MigrateReport says what Migrate took over, and what it could not.
 type MigrateReport struct {
-	// From is the layout of the old file: "empty", "attribute", "dataset", "sharded",
-	// "256-bit" or "format-1", see package legacy; "current" if UpToDate.
+	// From is the layout of the old file, as package legacy describes it: "empty",
+	// "attribute", "dataset", "sharded", "256-bit" or "format-1"; "current" if UpToDate.
 	From string
-	// UpToDate: the file is a store of the present format, and nothing was done.
+	// UpToDate reports that the file is a store of the present format: nothing was done.
 	UpToDate bool
-	// Keys and Pairs were taken over.
+	// Keys and Pairs count what was taken over.
 	Keys, Pairs uint64
-	// OperationsReplayed are those that were only in the log.
+	// OperationsReplayed counts the operations that were only in the log.
 	OperationsReplayed int
-	// Backup is the path of the copy that was made of the old file, if its place was
-	// to be taken. After an error it is only set if the copy is still there.
+	// Backup is the path of the copy of the old file, if the new one was to take its
+	// place. After an error it is set only if the copy is still there.
 	Backup string
 
 	// Defects say what was damaged in the old file, where, and whether it was taken
-	// over; the first 1,000. DefectCount is the number of all.
+	// over. They are the first 1,000; DefectCount counts all.
 	Defects     []error
 	DefectCount int
 }
@@ -50,24 +50,24 @@ type MigrateReport struct {
 // backupSuffix is appended to the name of a file whose place a migrated one takes.
 const backupSuffix = ".bak"
 
-// Migrate takes over the store at path that the Python package before this one has
-// written, in any of its layouts, or that has format 1; package legacy describes them.
-// A value of 64 bits becomes the low half of a value. What is damaged is reported, and
-// all else is taken over.
+// Migrate takes over the store at path, which the earlier Python package wrote, in any of
+// its layouts, or which has format 1; package legacy describes them. A value of 64 bits
+// becomes the low half of a value. Migrate reports what is damaged, and takes over
+// everything else.
 //
 // output names the new store, which must not exist yet (fs.ErrExist). "" means path:
-// then the old file is kept as path + ".bak" (if path is a symbolic link, that is
-// beside the file it leads to). A file of that name is never written over: it is
-// fs.ErrExist, unless it is the same byte for byte, as an interrupted migration leaves
-// it. Whatever interrupts it, path is the old file or the whole new one, which was
-// verified. The new file has the access of the old one as Restore says. Other
-// processes must not have the old file open for writing (ErrLocked).
+// then the old file is kept as path + ".bak" (if path is a symbolic link, beside the file
+// that it leads to). Migrate never overwrites a file of that name: it returns fs.ErrExist,
+// unless the file equals the old one byte for byte, as an interrupted migration leaves
+// it. Whatever interrupts Migrate, path names either the old file or the complete,
+// verified new one. The new file gets the access of the old one, as Restore describes.
+// Other processes must not have the old file open for writing (ErrLocked).
 //
-// A file that is a store of the present format is left as it is. Other errors are
-// those of Open, among them ErrNotCIDStore for a file that is no store at all and
-// ErrFormatVersion for a later version; ErrWide for identifiers of 256 bits, and
-// ErrWALKey for a log with another secret. Whatever fails, path stays as it was. The report says what was read also with an
-// error.
+// A store of the present format is left as it is. The other errors are those of Open,
+// among them ErrNotCIDStore for a file that is not a store at all and ErrFormatVersion
+// for a later version; also ErrWide for identifiers of 256 bits, and ErrWALKey for a log
+// with another secret. Whatever fails, path stays as it was. The report says what was
+// read, even with an error.
 func Migrate(ctx context.Context, path, output string) (MigrateReport, error) {
 	return MigrateWith(ctx, path, output, nil)
 }
@@ -142,8 +142,8 @@ func (m *migration) judge(path string) error {
 	return err
 }
 
-// openOld opens the old file and keeps others from writing to it; its place is to be
-// taken, or it is only read.
+// openOld opens the old file and keeps others from writing to it. taken says that the new
+// store will take its place; else it is only read.
 func (m *migration) openOld(path string, taken bool) (vfs.File, error) {
 	opts := m.opts
 	opts.ReadOnly = !taken
@@ -199,7 +199,7 @@ func (m *migration) read(path string, old vfs.File) (*legacy.Contents, error) {
 	return contents, nil
 }
 
-// asOurs makes an error of this package of one of package legacy.
+// asOurs turns an error of package legacy into one of this package.
 func (m *migration) asOurs(err error) error {
 	kind := ErrIO
 	switch {
@@ -217,9 +217,9 @@ func (m *migration) asOurs(err error) error {
 	return fmt.Errorf("%w: %w", kind, err)
 }
 
-// replace puts the new store in the place of the old file. First there is a durable
-// copy of that under its new name; then a new store that is whole and verified; the
-// rename that ends it all happens or does not.
+// replace puts the new store in the place of the old file. It first makes a durable copy
+// of the old file under the name of the backup, then a complete and verified new store.
+// The rename comes last: it happens or it does not.
 func (m *migration) replace(path string, old vfs.File, contents *legacy.Contents) error {
 	backup := path + backupSuffix
 	made, err := m.keep(backup, old)
@@ -238,7 +238,7 @@ func (m *migration) replace(path string, old vfs.File, contents *legacy.Contents
 	return err
 }
 
-// keep makes a copy of the old file, unless there is one.
+// keep makes the copy of the old file, unless there is one.
 func (m *migration) keep(backup string, old vfs.File) (made bool, err error) {
 	kind, err := vfs.Kind(m.opts.FS, backup)
 	if err == nil {
@@ -271,8 +271,8 @@ func (m *migration) keep(backup string, old vfs.File) (made bool, err error) {
 	return err == nil, err
 }
 
-// isKept reports whether there is a copy of the old file already, and makes that durable:
-// who made it may have been killed, or be no migration.
+// isKept reports whether there is a copy of the old file already, and makes it durable:
+// the migration that made it may have been killed, or something else may have made it.
 func (m *migration) isKept(backup string, old vfs.File) (bool, error) {
 	file, info, err := openFile(backup, &m.opts)
 	if err != nil {
@@ -288,7 +288,7 @@ func (m *migration) isKept(backup string, old vfs.File) (bool, error) {
 	return true, m.opts.FS.SyncDir(filepath.Dir(backup))
 }
 
-// same compares a file of size bytes with the old one.
+// same reports whether a file of size bytes equals the old one.
 func (m *migration) same(file, old vfs.File, size int64) (bool, error) {
 	info, err := old.Info()
 	if err != nil || info.Size != size {
@@ -310,7 +310,7 @@ func (m *migration) same(file, old vfs.File, size int64) (bool, error) {
 	return true, m.ctx.Err()
 }
 
-// discard removes the copy of an old file that still has its place.
+// discard removes the copy of the old file, if path still names the old file.
 func (m *migration) discard(backup, path string, old vfs.File) error {
 	info, err := old.Info()
 	if err != nil {
@@ -326,9 +326,9 @@ func (m *migration) discard(backup, path string, old vfs.File) error {
 	return m.opts.FS.SyncDir(filepath.Dir(backup))
 }
 
-// like is the file whose access the one at output gets. A store is written by several
-// openings, which an old file that nobody may write would not let its copy have: then
-// the owner alone may read and write that.
+// like returns the file whose access the one at output gets. A new store is opened for
+// writing several times. If nobody may write to the old file, a copy with its access could
+// not be; then only the owner may read and write the new one.
 func (m *migration) like(path, output string, old vfs.File) vfs.File {
 	const ownerWrites = 0o200
 	info, err := old.Info()
@@ -384,8 +384,8 @@ func (m *migration) pairs(contents *legacy.Contents, dst *Store) error {
 	return err
 }
 
-// asLegacy says of a file that is no store of ours, or none that can be read, if it is
-// one of an older form.
+// asLegacy returns ErrLegacy in place of err if the file, which is no store or cannot be
+// read as one, has an older layout.
 func asLegacy(path string, opts *Options, err error) error {
 	foreign := errors.Is(err, ErrNotCIDStore) || errors.Is(err, ErrTruncated)
 	if errors.Is(err, ErrHalfMade) || !foreign && !errors.Is(err, ErrFormatVersion) && !errors.Is(err, ErrCorrupt) {
@@ -406,7 +406,7 @@ func asLegacy(path string, opts *Options, err error) error {
 	return err
 }
 
-// copyFile copies all of src, and syncs the copy.
+// copyFile copies all of src to dst, and syncs dst.
 func copyFile(ctx context.Context, dst, src vfs.File) error {
 	info, err := src.Info()
 	if err != nil {

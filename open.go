@@ -12,10 +12,10 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// Open opens the store at path, and makes it if there is no file or an empty one;
-// it keeps the access to an empty one as Restore does. nil options mean the
-// defaults. It never migrates and never overwrites a file that is not a store. See
-// the errors for what can be wrong with a file.
+// Open opens the store at path, and makes it if there is no file or an empty one. It
+// keeps the access to an empty file as Restore does. nil options mean the defaults. Open
+// never migrates a file, and never overwrites one that is not a store. See the errors of
+// this package for what can be wrong with a file.
 func Open(path string, options *Options) (*Store, error) {
 	opts, err := options.withDefaults()
 	if err != nil {
@@ -31,13 +31,13 @@ func Open(path string, options *Options) (*Store, error) {
 	for tries := 1; tries < 100; tries++ {
 		if errors.Is(err, errHalfCreated) && !opts.ReadOnly {
 			if err = createIfAbsent(target, &opts, true); err == nil {
-				err = ErrReplaced // by a whole one
+				err = ErrReplaced // by a complete one
 			}
 		}
 		if !errors.Is(err, ErrReplaced) {
 			break
 		}
-		s, err = open(path, opts) // another file came while this one was waited for
+		s, err = open(path, opts) // another file took its place while this one was locked
 	}
 	if opts.Salvage && (errors.Is(err, ErrCorrupt) || errors.Is(err, ErrIO)) {
 		older := opts
@@ -59,7 +59,8 @@ func Open(path string, options *Options) (*Store, error) {
 	return s, nil
 }
 
-// repairable says of a store that another program edited that Repair can help.
+// repairable adds to an error about a store that another program edited that Repair can
+// help.
 func repairable(err error) error {
 	if errors.Is(err, ErrForeignEdit) {
 		err = fmt.Errorf("%w; Repair (cidstore repair STORE NEW --mode rollback) makes a good copy", err)
@@ -106,8 +107,8 @@ func open(path string, opts Options) (*Store, error) {
 	return s, nil
 }
 
-// absolute is the path that stays the same file's when the process moves to
-// another directory.
+// absolute returns the path that still leads to the same file after the process has
+// moved to another directory.
 func absolute(path string, opts *Options) string {
 	if opts.FS == vfs.OS() {
 		if full, err := filepath.Abs(path); err == nil {
@@ -117,7 +118,8 @@ func absolute(path string, opts *Options) string {
 	return path
 }
 
-// openFile opens the file at path and judges where it lies.
+// openFile opens the file at path, and returns an error if its file system does not suit
+// the options.
 func openFile(path string, opts *Options) (vfs.File, vfs.Info, error) {
 	if info, err := opts.FS.Stat(path); err != nil {
 		return nil, info, err
@@ -148,8 +150,8 @@ func openFile(path string, opts *Options) (vfs.File, vfs.Info, error) {
 	return file, info, nil
 }
 
-// readOnlyFileSystem makes ErrReadOnly of what the system says of a file system
-// that is mounted so.
+// readOnlyFileSystem wraps in ErrReadOnly the error that the system gives for a file
+// system that is mounted read-only.
 func readOnlyFileSystem(err error) error {
 	if vfs.IsReadOnlyFS(err) {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
@@ -157,36 +159,36 @@ func readOnlyFileSystem(err error) error {
 	return err
 }
 
-// A locked file is tried again within LockTimeout after lockPoll at first, and the
-// less often the longer it has been locked: many waiters leave the processor to the
-// one that they wait for.
+// Open tries a locked file again after lockPoll, and then less and less often until
+// LockTimeout is over: so many waiters do not take the processor from the one that they
+// wait for.
 const (
 	lockPoll    = 10 * time.Millisecond
 	maxLockPoll = 100 * time.Millisecond
 )
 
-// lockPause pauses before a lock that has been waited for so long is tried again, and
-// returns for how long it did.
+// lockPause pauses before a lock is tried again that has been waited for that long, and
+// returns for how long it paused.
 func lockPause(waited, patience time.Duration) time.Duration {
 	pause := max(time.Millisecond, min(lockPoll+waited/8, maxLockPoll, patience-waited))
 	time.Sleep(pause)
 	return pause
 }
 
-// trimPatience is how long a reader waits at least: a writer keeps others out for
-// the moment in which it makes the file shorter.
+// trimPatience is the least time that a reader waits for a lock: a writer keeps others
+// out for a moment while it makes the file shorter.
 const trimPatience = time.Second
 
-// openTree takes the locks, waiting for them as long as the options say, and
-// opens the HDF5 tree. The shared lock comes first: from then on nobody begins to
-// write the file in place.
+// openTree takes the locks, waits for them as long as the options say, and opens the HDF5
+// tree. It takes the shared lock first: after that nobody starts to write the file in
+// place.
 func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, error) {
 	patience := opts.LockTimeout
 	if opts.ReadOnly {
 		patience = max(patience, trimPatience)
 	}
 	options := hdf5io.Options{ReadOnly: opts.ReadOnly, NoMmap: opts.NoMmap, GrowStep: opts.growBytes, Quarantine: opts.quarantine}
-	if opts.Salvage { // of a file that is too short a read is an error, a mapping a fault
+	if opts.Salvage { // past the end of a short file, a read is an error, and a mapping a fault
 		options.NoMmap, options.Salvage, options.Older = true, true, opts.olderRoot
 	}
 	for waited := time.Duration(0); ; {
@@ -212,7 +214,7 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 	}
 }
 
-// isWhole is an error that matches ErrHalfMade if file is half made.
+// isWhole returns an error that matches ErrHalfMade if file is half made.
 func isWhole(file vfs.File) error {
 	h, err := readMarks(file)
 	if err != nil {
@@ -221,8 +223,8 @@ func isWhole(file vfs.File) error {
 	return h.err()
 }
 
-// isOfFormat is an error if the newest slot of file says that it has another format:
-// of such a file not even the superblock is mended. Whatever else is wrong is seen later.
+// isOfFormat returns an error if the newest slot says that the file has another format:
+// of such a file not even the superblock is mended. Whatever else is wrong comes up later.
 func isOfFormat(file vfs.File) error {
 	if p, err := hdf5io.ReadPayload(file); err == nil && len(p) >= 4 {
 		return checkFormat(p)
@@ -230,9 +232,9 @@ func isOfFormat(file vfs.File) error {
 	return nil
 }
 
-// lockedBy is ErrLocked with the process that keeps others out of the file, as far
-// as the system says who that is. The newest slot says who wrote last, and since
-// when: it is asked about first, and is not believed by itself.
+// lockedBy returns ErrLocked with the process that keeps others out of the file, as far
+// as the system says which one that is. The newest slot says who wrote last, and since
+// when. lockedBy asks about that process first, but never relies on the slot alone.
 func lockedBy(file vfs.File, opts *Options) error {
 	info, err := file.Info()
 	if err != nil {

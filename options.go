@@ -43,62 +43,64 @@ const (
 type Options struct {
 	// ReadOnly opens without changing a byte of the file; see Refresh.
 	ReadOnly bool
-	// Durability of writes; default Sync.
+	// Durability says when a write is durable; default Sync.
 	Durability Durability
 	// FlushInterval bounds how long an Async write stays volatile; default 10 ms.
 	FlushInterval time.Duration
 	// WALBytes is the size up to which the log inside the file grows, in bytes,
-	// 64 KiB to 1 TiB; default 256 MiB. A new store starts with min(4 MiB,
-	// WALBytes). The log grows to a quarter of the live data, and for a batch that
-	// needs more; none may take more than a third of WALBytes (ErrTooLarge). Close
-	// leaves a log of 16 KiB, which grows again when it is written to.
+	// 64 KiB to 1 TiB; default 256 MiB. A new store starts with a log of 4 MiB, or of
+	// WALBytes if that is less. The log grows to a quarter of the live data, and further
+	// for a batch that needs more. No batch may take more than a third of WALBytes
+	// (ErrTooLarge). Close leaves a log of 16 KiB, which grows again with the next writes.
 	WALBytes int64
-	// MemoryBudget bounds the operations in memory that are not in the tree yet,
-	// in bytes, 1 or more; default 256 MiB.
+	// MemoryBudget bounds the memory of the operations that are not in the tree yet, in
+	// bytes, 1 or more; default 256 MiB.
 	MemoryBudget int64
-	// SplitThreshold is the most entries of a bucket, 2 to 1,024, fixed when the
+	// SplitThreshold is the most entries that a bucket holds, 2 to 1,024, fixed when the
 	// store is made; default 128.
 	SplitThreshold int
-	// WALKey is the secret of the log's HMAC chain. nil: a random key kept in the
-	// file, which detects damage but no forger.
+	// WALKey is the secret of the log's HMAC chain. nil means a random key that is kept in
+	// the file; it detects damage, but no forgery.
 	WALKey []byte
 	// GCInterval is the time between collections of garbage in the background; default
-	// 60 s; they come earlier when the deletion log is long. Negative: no goroutines at all, checkpoints run in the write that
-	// fills the table, and Async flushes at the first write after FlushInterval.
+	// 60 s. They come earlier when the deletion log is long. If it is negative, the store
+	// runs no goroutines at all: checkpoints run in the write that fills the table, and
+	// Async writes are flushed by the first write after FlushInterval.
 	GCInterval time.Duration
-	// ScrubInterval is the time between scrubs in the background, see Scrub; default 24 h
-	// after the last whole one that the Journal knows of, or after the store was made.
-	// Whether one is due is looked at once a minute, from the first minute on. Negative:
-	// none; none either with a negative GCInterval, or ReadOnly.
+	// ScrubInterval is the time between scrubs in the background, see Scrub; default 24 h.
+	// It counts from the last complete one that the Journal knows of, or from the making of
+	// the store. The store looks once a minute whether one is due. None runs if the interval
+	// is negative, if GCInterval is, or with ReadOnly.
 	ScrubInterval time.Duration
-	// ScrubRate is the most bytes a second that a scrub reads, Scrub too, except of the log,
-	// which it reads at once, and of single groups and leaves; default 16 MiB. Negative: as
-	// fast as the disk.
+	// ScrubRate is the most bytes a second that a scrub reads, also one by Scrub; default
+	// 16 MiB. The log, and each single group and leaf, are read without a pause. Negative:
+	// as fast as the disk.
 	ScrubRate int64
-	// Logger takes structured events; nil discards them. Each has the attribute
-	// path, and those in brackets; sizes are in bytes, counts are of the event
-	// alone. Names stay as they are:
+	// Logger takes structured events; nil discards them. Each has the attribute path,
+	// and those in brackets. Sizes are in bytes, and counts are those of the one event.
+	// The names do not change:
 	//
 	//	open              Info   the store is open [read_only, commit, slot, fell_back, superblock_mended, clean, frames, operations, torn_at, torn_records, keys, values, file_bytes, log_bytes]: see RecoveryReport
 	//	checkpoint begin  Debug  operations are about to go into the tree [operations]
-	//	checkpoint end    Info   they are there [operations, commits, bytes, splits, merges, promotions, demotions, compactions]
+	//	checkpoint end    Info   they are in the tree [operations, commits, bytes, splits, merges, promotions, demotions, compactions]
 	//	split             Debug  a commit has split buckets [count]
 	//	merge             Debug  a commit has merged buckets [count]
-	//	gc                Info   a collection has come to its end [deletions, compacted, tombstones, orphans]: see GCStats
-	//	deletions dropped Debug  a commit has dropped rows of the deletion log, which was too long, uncollected too [rows]
-	//	run trimmed       Debug  on a full disk a run was written again without what no longer counts in it [run]
+	//	gc                Info   a collection is complete [deletions, compacted, tombstones, orphans]: see GCStats
+	//	deletions dropped Debug  a commit has dropped rows of the deletion log because it was too long, even uncollected ones [rows]
+	//	run trimmed       Debug  on a full disk, a run was written again without the entries that no longer count [run]
 	//	shrink            Info   Shrink has given space back [from, to]: sizes of the file
-	//	scrub             Info   a scrub has come to its end [bytes, corrected, mended, defects]: see ScrubReport
+	//	scrub             Info   a scrub is complete [bytes, corrected, mended, defects]: see ScrubReport
 	//	mend              Info   a scrub has written state masks again that had a wrong bit [place, masks]
 	//	damage            Error  a scrub has met a place that it cannot mend [error]
 	//	grow file         Debug  a root has a longer file than the one before [from, to]
-	//	grow log          Info   and a longer log [from, to]
+	//	grow log          Info   a root has a longer log than the one before [from, to]
 	//	close             Info   Close has ended [keys, values, file_bytes; error, if it failed]
 	//	access not kept   Warn   Backup, RestoreWith, Repair or Migrate could not give its file all the access of another [error]
 	//	error             Error  a failure that no caller sees, or that ends writing [error; operation]
 	//
-	// Recovery may checkpoint and grow the file before open. Whoever works calls the
-	// handler, with locks held: it must not call the Store.
+	// During recovery, events of checkpoints and growth may come before open. The
+	// goroutine that does the work calls the handler with locks held, so the handler must
+	// not call the Store.
 	Logger *slog.Logger
 	// Verify says when stored rows are verified; default VerifyFirstTouch.
 	Verify VerifyMode
@@ -106,33 +108,35 @@ type Options struct {
 	LockTimeout time.Duration
 	// NoMmap reads with ReadAt instead of a mapping.
 	NoMmap bool
-	// Salvage, with ReadOnly, opens what is left of a file that is damaged, cut short,
-	// or edited by another program, without a mapping. See RecoveryReport.Salvaged.
+	// Salvage opens what is left of a file that is damaged, cut short, or edited by
+	// another program. It needs ReadOnly, and reads without a mapping. See
+	// RecoveryReport.Salvaged.
 	Salvage bool
 	// AllowUnsafeFS opens for writing on network and unknown file systems too.
 	AllowUnsafeFS bool
-	// Clock tells the time; nil: time.Now. It orders nothing.
+	// Clock returns the time; nil means time.Now. Nothing is ordered by it.
 	Clock func() time.Time
-	// Rand gives random bytes; nil: crypto/rand.
+	// Rand gives random bytes; nil means crypto/rand.
 	Rand io.Reader
-	// FS is the file system; nil: the operating system's.
+	// FS is the file system; nil means that of the operating system.
 	FS vfs.FS
 
-	// emptyLog opens a store with another log key for reading, if it was closed
-	// cleanly: there is nothing in its log that the key is needed for.
+	// emptyLog opens a store for reading without its log key, if it was closed cleanly:
+	// its log then has nothing that needs the key.
 	emptyLog bool
 	// olderRoot, with Salvage, reads the root of the older commit slot.
 	olderRoot bool
 
-	// keepPlaces: Close moves nothing. A copy that has all that it shares with its store
-	// at the same places makes the next increment short.
+	// keepPlaces stops Close from moving anything. The next increment is short if a copy
+	// has what it shares with its store at the same places.
 	keepPlaces bool
 
-	// What follows is the geometry, set by tests to make everything small: the
-	// log's block and the size that it starts with, the steps in which the file
-	// grows, the largest slice of a checkpoint, the most live bytes that Close writes
-	// again, all of them, the step of a scrub, the sizes at which the directory takes another
-	// form, and for how many commits freed space is not used again (negative: none). 0: defaults.
+	// What follows is the geometry, which tests set to make everything small; 0 means the
+	// default. It is the block of the log and the size that the log starts with, the steps
+	// in which the file grows, the largest slice of a checkpoint, the most live bytes of a
+	// store that Close writes again as a whole, the step of a scrub, the sizes at which the
+	// directory changes its form, and for how many commits freed space is not used again
+	// (negative: none).
 	blockBytes int
 	startBytes int64
 	growBytes  int64
@@ -156,7 +160,8 @@ const (
 	maxSliceBytes       = 24 << 20
 )
 
-// check names every field that makes no sense, with its value and what it may be.
+// check returns an error that names every field that makes no sense, with its value and
+// what it may be.
 func (o *Options) check() error {
 	var errs []error
 	want := func(ok bool, field string, value any, wanted string) {
@@ -179,8 +184,7 @@ func (o *Options) check() error {
 	return errors.Join(errs...)
 }
 
-// withDefaults returns a copy with every zero field filled in, or says which
-// field makes no sense.
+// withDefaults returns a copy with every zero field filled in, or the error of check.
 func (o *Options) withDefaults() (Options, error) {
 	var c Options
 	if o != nil {

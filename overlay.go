@@ -6,10 +6,10 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// overlay is what pending operations make of a key: for each value they name,
+// overlay is the effect of pending operations on a key: for each value that they name,
 // whether it is in the set after them.
 type overlay struct {
-	cleared bool // a Delete: what the tree holds does not count
+	cleared bool // by a Delete: what the tree holds does not count
 	count   int
 	few     [8]outcome
 	many    map[E]bool // in use when there are more than few
@@ -20,8 +20,8 @@ type outcome struct {
 	live  bool
 }
 
-// overlay evaluates the chains, newest operation first: of each value the newest
-// word counts, and nothing before a Delete does.
+// overlay evaluates the chains, newest operation first. For each value its newest
+// operation counts, and nothing before a Delete does.
 func (r reader) overlay(o *overlay, fresh, frozen *op) {
 	if r.walk(o, r.fresh, fresh) {
 		r.walk(o, r.frozen, frozen)
@@ -43,7 +43,7 @@ func (r reader) walk(o *overlay, t *table, from *op) (further bool) {
 	return true
 }
 
-// note records the fate of v unless a newer operation has.
+// note records whether v is live, unless a newer operation has decided it.
 func (o *overlay) note(v E, live bool) {
 	if _, known := o.find(v); known {
 		return
@@ -93,8 +93,8 @@ func (o *overlay) each(yield func(outcome) error) error {
 	return nil
 }
 
-// outcomes is what pending operations make of a key: cleared, and the fates of values,
-// ascending. few has room for some.
+// outcomes returns the effect of pending operations on a key: whether it is cleared, and
+// the outcomes of values, ascending. They are appended to few if they are not cached.
 func (r reader) outcomes(few []outcome, key E, fresh, frozen *op) (list []outcome, cleared bool) {
 	if list, cleared, ok := r.sorted(key, fresh, frozen); ok {
 		return list, cleared
@@ -111,11 +111,11 @@ func (r reader) outcomes(few []outcome, key E, fresh, frozen *op) (list []outcom
 
 func (f outcome) compare(g outcome) int { return f.value.Compare(g.value) }
 
-// overlaid makes outcomes of the values of dst from start on. Both ascend, and so does the
-// result.
+// overlaid applies outcomes to the values of dst from start on. Both ascend, and so does
+// the result.
 func overlaid(dst []E, start int, list []outcome) []E {
 	stored, k, kept := dst[start:], 0, 0
-	for i, v := range stored { // those that nothing is known of stay
+	for i, v := range stored { // values without an outcome stay
 		for k < len(list) && list[k].value.Compare(v) < 0 {
 			k++
 		}
@@ -135,7 +135,7 @@ func overlaid(dst []E, start int, list []outcome) []E {
 		}
 	}
 	dst = slices.Grow(dst[:start+kept], live)[:start+kept+live]
-	at, i := len(dst)-1, start+kept-1 // from the end: what is moved makes room
+	at, i := len(dst)-1, start+kept-1 // from the end, so that nothing is overwritten before it is moved
 	for k := len(list) - 1; live > 0; k-- {
 		if !list[k].live {
 			continue
@@ -150,14 +150,14 @@ func overlaid(dst []E, start int, list []outcome) []E {
 	return dst
 }
 
-// chain is the operations of a table on one key, from one of them back.
+// chain is the operations of a table on one key, from newest back to the first.
 type chain struct {
 	table  *table
 	newest *op
 }
 
-// outcome is what the chains make of one value; known: it does not depend on what
-// the tree holds.
+// outcome returns the effect of the chains on one value. known reports that it does not
+// depend on what the tree holds.
 func (r reader) outcome(v E, fresh, frozen *op) (live, known bool) {
 	for _, c := range [...]chain{{r.fresh, fresh}, {r.frozen, frozen}} {
 		for p := c.newest; p != nil; p = c.table.before(p) {

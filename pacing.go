@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// pacing slows writers before they meet a full log: a checkpoint gives room back at
-// its end, and without it they would run at full speed and then wait for all of it.
+// pacing slows writers before the log is full. A checkpoint gives room back only at its
+// end: without pacing, writers would run at full speed and then wait for all of it.
 type pacing struct {
 	cost atomic.Int64 // of an operation in the last checkpoint, in units of ns / 1024
 	owed atomic.Int64 // ns that writers should have slept
 }
 
 const (
-	// paceFrom and paceFull are parts of the log: from the first on writers are
-	// slowed, and from the second on they are no faster than the checkpoint.
+	// paceFrom and paceFull are shares of the log: above the first, writers are slowed;
+	// above the second, they are no faster than the checkpoint.
 	paceFrom, paceFull = 0.5, 0.8
 	// leastPause is the shortest sleep: shorter ones are saved up.
 	leastPause = int64(time.Millisecond)
-	// mostPause bounds what one write sleeps, whatever the clock has said.
+	// mostPause bounds how long one write sleeps, whatever the clock has said.
 	mostPause = int64(20 * time.Millisecond)
 )
 
@@ -29,9 +29,9 @@ func (p *pacing) took(ns int64, operations int) {
 	}
 }
 
-// pace makes a writer of n operations wait while a checkpoint lags: the fuller
-// the log is, or the memory for pending operations, the longer; and as long as the
-// checkpoint takes for them where the store is in danger. Nobody is refused.
+// pace makes a writer of n operations wait while a checkpoint lags. The fuller the log
+// or the memory for pending operations is, the longer it waits. Where the store is in
+// danger, it waits as long as the checkpoint takes for n operations. Nobody is refused.
 func (s *Store) pace(n int) {
 	st := s.state.Load()
 	if st == nil || st.frozen == nil || s.opts.GCInterval < 0 {

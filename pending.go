@@ -12,30 +12,30 @@ import (
 // tree. One goroutine at a time adds (the log's leader); any number read, with
 // no lock:
 //
-//   - An op is written whole before the head that leads to it is stored, and is
-//     never changed after: whoever finds it reads it complete.
-//   - heads and blocks are replaced by larger ones that hold the same; a reader
-//     of an old one misses only operations newer than its start.
-//   - visible is stored once per frame, after all its operations are in: a reader
-//     that ignores operations after the visible it loaded first sees each frame
-//     whole or not at all.
+//   - An op is complete before the head that leads to it is stored, and never
+//     changes after that. So whoever finds it reads all of it.
+//   - heads and blocks are replaced by larger ones that hold the same. A reader of
+//     an old one misses only operations newer than its start.
+//   - visible is stored once per frame, after all its operations are in. A reader
+//     loads it first, and ignores operations after it: so it sees all of a frame or
+//     nothing of it.
 type table struct {
 	heads   atomic.Pointer[heads]
 	blocks  atomic.Pointer[[]*opBlock]
-	visible atomic.Uint64 // highest sequence whose frame is in, whole
+	visible atomic.Uint64 // highest sequence whose complete frame is in
 	count   atomic.Uint32 // operations
-	keys    int           // distinct keys; the adder's
+	keys    int           // distinct keys; only the adder uses it
 }
 
-// op is one operation: 64 bytes, a line of the cache. Operations of one key are
-// chained, newest first.
+// op is one operation. It has 64 bytes, as a cache line has. The operations on one key
+// are chained, newest first.
 type op struct {
 	hash     uint64
 	key      E
 	value    E
 	sequence uint64
 	nanos    int64  // time of the frame, ns since 1970
-	previous uint32 // 1 + number of the key's operation before, or 0
+	previous uint32 // 1 + number of the operation on the key before this one, or 0
 	depth    uint16 // of the chain: operations from the last Delete on, or MaxUint16 if there are more
 	code     wal.Opcode
 }
@@ -50,15 +50,16 @@ const (
 
 type opBlock [opsPerBlock]op
 
-// heads is an open-addressed hash table from key to its newest operation; at
-// most half full, a power of two long. A slot is 0, or the upper half of the key's
-// hash and 1 + the number of the operation: most keys that are not the one looked
-// for are passed by without a look at their operation.
+// heads is an open-addressed hash table from each key to its newest operation. Its length
+// is a power of two, and it is at most half full. A slot is 0, or the upper half of the
+// key's hash and 1 + the number of the operation: a search can pass most other keys
+// without a look at their operations.
 type heads struct {
 	slots []atomic.Uint64
 }
 
-// newTable makes a table with room for about as many keys as the last one had.
+// newTable makes a table with room for about that many keys; callers give the number that
+// the last table had.
 func newTable(keys int) *table {
 	t := new(table)
 	n := firstHeads
@@ -70,7 +71,7 @@ func newTable(keys int) *table {
 	return t
 }
 
-// bytes is the memory that the table's operations take.
+// bytes returns how much memory the table's operations take.
 func (t *table) bytes() int64 { return int64(t.count.Load()) * opBytes }
 
 // at returns operation number n-1.
@@ -79,8 +80,8 @@ func (t *table) at(n uint32) *op {
 	return &(*t.blocks.Load())[n/opsPerBlock][n%opsPerBlock]
 }
 
-// add puts one operation in. Only the adder calls it, in order of sequence; it
-// is seen once publish has been called for its frame.
+// add puts one operation in. Only the adder calls it, in order of sequence. Readers see
+// the operation once publish has been called for its frame.
 func (t *table) add(hash, sequence uint64, nanos int64, o wal.Op) {
 	n := t.count.Load()
 	blocks := *t.blocks.Load()
@@ -112,7 +113,7 @@ func (t *table) add(hash, sequence uint64, nanos int64, o wal.Op) {
 // publish makes every operation up to sequence visible.
 func (t *table) publish(sequence uint64) { t.visible.Store(sequence) }
 
-// slot is where the head of key's chain stands, or belongs.
+// slot returns the slot where the head of key's chain stands, or belongs.
 func (t *table) slot(h *heads, hash uint64, key E) *atomic.Uint64 {
 	mask := uint64(len(h.slots) - 1)
 	for i := hash & mask; ; i = (i + 1) & mask {

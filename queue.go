@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// queue is operations of a table in order of (hash, key, sequence): those that a
-// checkpoint has still to merge. It holds their places, not copies.
+// queue holds the operations of a table that a checkpoint has still to merge, in order of
+// (hash, key, sequence). It holds their places, not copies.
 type queue struct {
 	table  *table
 	places []place
@@ -19,8 +19,8 @@ type place struct {
 	number uint32
 }
 
-// newQueue returns all operations of a table whose hashes are from or above. They
-// are sorted in 256 parts, each of which fits a near cache.
+// newQueue returns all operations of a table whose hashes are from or higher. It sorts
+// them in 256 parts, each of which fits the processor's cache.
 func newQueue(t *table, from uint64) queue {
 	var ends [256 + 1]int
 	each := func(visit func(number uint32, hash uint64)) {
@@ -54,8 +54,8 @@ func newQueue(t *table, from uint64) queue {
 	return q
 }
 
-// groupEqualHashes puts the operations of different keys with equal hashes in
-// order of keys. There hardly ever are any.
+// groupEqualHashes puts operations on different keys with equal hashes in order of keys.
+// There are hardly ever any.
 func (q *queue) groupEqualHashes() {
 	for i := 0; i < len(q.places); {
 		first, n, mixed := q.places[i], i+1, false
@@ -74,16 +74,16 @@ func (q *queue) groupEqualHashes() {
 
 func (q *queue) len() int { return len(q.places) }
 
-// first is the lowest hash. There is one.
+// first returns the lowest hash; the queue must not be empty.
 func (q *queue) first() uint64 { return q.places[0].hash }
 
-// below is how many operations have a lower hash.
+// below returns how many operations have a lower hash.
 func (q *queue) below(hash uint64) int {
 	n, _ := slices.BinarySearchFunc(q.places, hash, func(p place, hash uint64) int { return cmp.Compare(p.hash, hash) })
 	return n
 }
 
-// within is how many operations have hashes from low to high, both included.
+// within returns how many operations have hashes from low to high, both included.
 func (q *queue) within(low, high uint64) int {
 	if high == math.MaxUint64 {
 		return q.len() - q.below(low)
@@ -91,7 +91,8 @@ func (q *queue) within(low, high uint64) int {
 	return q.below(high+1) - q.below(low)
 }
 
-// take moves the operations from the front for which holds says so to dst.
+// take moves operations from the front to dst, as long as holds returns true for their
+// hashes.
 func (q *queue) take(dst []op, holds func(hash uint64) bool) []op {
 	for len(q.places) > 0 && holds(q.places[0].hash) {
 		dst = append(dst, *q.table.at(q.places[0].number))

@@ -11,7 +11,7 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// reader reads one state up to one sequence: a consistent moment.
+// reader reads one state up to one sequence, and so one consistent moment.
 type reader struct {
 	*state
 	visible uint64    // of the fresh table
@@ -19,8 +19,8 @@ type reader struct {
 	gate    *Snapshot // nil: a single read, which pins the View by itself
 }
 
-// guard runs a read of the mapping; a fault there (the file was cut short by
-// somebody) becomes ErrIO.
+// guard runs a read of the mapping. It turns a fault there, which a file that was cut
+// short gives, into ErrIO.
 func guard(read func() error) error {
 	err := vfs.Guard(read)
 	if err != nil && errors.As(err, new(*vfs.FaultError)) {
@@ -45,7 +45,7 @@ func (r reader) stored(hash uint64, key E) (stored, error) {
 	return r.storedIn(e, key)
 }
 
-// storedIn is stored of the entry of a key.
+// storedIn returns what the tree holds of a key whose entry is e.
 func (r reader) storedIn(e bucket.Entry, key E) (stored, error) {
 	id, spilled := e.Spilled()
 	if !spilled {
@@ -90,8 +90,8 @@ func (d *stored) append(dst []E) ([]E, error) {
 	return d.entry.AppendValues(dst), nil
 }
 
-// each yields the values from `from` on, ascending. It goes on past damaged nodes of
-// a tree, with which it calls bad.
+// each yields the values from `from` on, ascending. It goes on past damaged nodes of a
+// tree, and calls bad with what is wrong there.
 func (d *stored) each(from E, bad func(error), yield func(E) (bool, error)) error {
 	if d.spilled {
 		return d.set.Each(from, bad, yield)
@@ -112,7 +112,7 @@ func (d *stored) each(from E, bad func(error), yield func(E) (bool, error)) erro
 	return nil
 }
 
-// pending returns the newest operation on key in each table that the tree lacks.
+// pending returns, of each table, the newest operation on key that the tree lacks.
 func (r reader) pending(hash uint64, key E) (fresh, frozen *op) {
 	fresh = r.fresh.newest(hash, key, r.visible)
 	if r.frozen != nil && !r.inTree(hash) {
@@ -175,7 +175,8 @@ func (r reader) has(key, value E) (bool, error) {
 	return d.has(value)
 }
 
-// hasKey knows it from the newest operation if that is an insert or a delete of the key.
+// hasKey reports whether key has any value. If the newest operation on it is an insert or
+// a delete of the key, that one decides.
 func (r reader) hasKey(key E) (bool, error) {
 	newest, frozen := r.pending(r.view.hasher.Hash(key), key)
 	if newest == nil {
@@ -226,12 +227,12 @@ func (r reader) count(key E) (uint64, error) {
 	return n, err
 }
 
-// valuesPerStep values are read under one guard, so that a caller's code never
-// runs inside it.
+// valuesPerStep is how many values are read under one guard: they are gathered first, so
+// that a caller's code never runs inside it.
 const valuesPerStep = 1024
 
 // values streams the set of key, ascending. It goes on past what cannot be read, and
-// calls bad with what is wrong there; what it returns ended it.
+// calls bad with what is wrong there. It returns only an error that ends the loop.
 func (r reader) values(key E, bad func(error), yield func(E) bool) error {
 	hash := r.view.hasher.Hash(key)
 	fresh, frozen := r.pending(hash, key)
@@ -261,7 +262,7 @@ func (r reader) values(key E, bad func(error), yield func(E) bool) error {
 				}
 			}
 			if len(list) > 0 && list[0].value == v {
-				continue // it comes, or not, with the outcomes
+				continue // its outcome decides
 			}
 			if more, err := r.goesOn(yield(v)); !more {
 				return err
@@ -290,7 +291,7 @@ func (r reader) yields(f outcome, yield func(E) bool) (more bool, err error) {
 	return r.goesOn(yield(f.value))
 }
 
-// step reads values into step until it is full, or, without more, there are no others.
+// step reads values into step until it is full. more is false if there are no others.
 func (r reader) step(d *stored, step []E, from E, bad func(error)) (_ []E, more bool, _ error) {
 	err := r.guard(func() error {
 		return d.each(from, bad, func(v E) (bool, error) {
@@ -305,8 +306,8 @@ func (r reader) step(d *stored, step []E, from E, bad func(error)) (_ []E, more 
 	return step, len(step) == cap(step), err
 }
 
-// stream is values for a loop over one key: what is wrong is reported, and comes after the
-// last value that can be read.
+// stream is values for a loop over one key. It calls tell with the damage, and yields that
+// as an error after the last value that can be read.
 func (r reader) stream(key E, tell func(error), yield func(E, error) bool) {
 	var damage damages
 	stopped := false
@@ -322,7 +323,7 @@ func (r reader) stream(key E, tell func(error), yield func(E, error) bool) {
 	}
 }
 
-// successor is the next larger identifier; last: there is none.
+// successor returns the next larger identifier; last reports that there is none.
 func successor(v E) (next E, last bool) {
 	next = E{High: v.High, Low: v.Low + 1}
 	if next.Low == 0 {
@@ -332,11 +333,11 @@ func successor(v E) (next E, last bool) {
 	return next, last
 }
 
-// Lookup returns all values of key, ascending, without duplicates; nil, nil when
-// there is none.
+// Lookup returns all values of key, ascending, without duplicates. It returns nil, nil
+// when there are none.
 func (s *Store) Lookup(key E) ([]E, error) { return nilIfEmpty(s.AppendLookup(nil, key)) }
 
-// nilIfEmpty forgets the room of values that pending operations took away.
+// nilIfEmpty returns nil for a slice whose values pending operations took away.
 func nilIfEmpty(values []E, err error) ([]E, error) {
 	if len(values) == 0 {
 		return nil, err
@@ -344,9 +345,9 @@ func nilIfEmpty(values []E, err error) ([]E, error) {
 	return values, err
 }
 
-// AppendLookup appends all values of key to dst, ascending; with an error it
-// returns dst as it was. It does not allocate when dst has room and the key has no
-// more than eight pending values.
+// AppendLookup appends all values of key to dst, ascending. With an error it returns dst
+// as it was. It does not allocate when dst has room and the key has no more than eight
+// pending values.
 func (s *Store) AppendLookup(dst []E, key E) (out []E, err error) {
 	r, pin, err := s.acquire()
 	if err != nil {
@@ -358,9 +359,8 @@ func (s *Store) AppendLookup(dst []E, key E) (out []E, err error) {
 	return out, err
 }
 
-// Values streams the values of key, ascending, from one consistent moment. Where
-// some cannot be read it goes on with the others, and ends with an error and the zero
-// value.
+// Values streams the values of key, ascending, from one consistent moment. If some cannot
+// be read, it goes on with the others, and yields the error with a zero value at the end.
 func (s *Store) Values(key E) iter.Seq2[E, error] {
 	return func(yield func(E, error) bool) {
 		v, err := s.Snapshot()
@@ -373,7 +373,8 @@ func (s *Store) Values(key E) iter.Seq2[E, error] {
 	}
 }
 
-// ofStore is the error of a method of Store whose own snapshot Close has ended.
+// ofStore returns ErrClosed for the error of a method of Store whose own snapshot Close
+// has ended, and any other error as it is.
 func ofStore(err error) error {
 	if errors.Is(err, ErrSnapshotExpired) {
 		return ErrClosed
@@ -403,8 +404,8 @@ func (s *Store) HasKey(key E) (ok bool, err error) {
 	return ok, err
 }
 
-// Count is the number of values of key, exact; stored values are not read unless
-// pending operations name them.
+// Count returns the exact number of values of key. It reads stored values only if pending
+// operations name them.
 func (s *Store) Count(key E) (int, error) {
 	r, pin, err := s.acquire()
 	if err != nil {

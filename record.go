@@ -81,8 +81,8 @@ var _ [recCreated]byte = [recEpochs + maxEpochs*wal.EpochSize]byte{}
 
 var le = binary.LittleEndian
 
-// record is the store record: what the store itself must know of a root before
-// it trusts anything else.
+// record is the store record: what the store must know of a root before it trusts
+// anything else there.
 type record struct {
 	clean                                bool
 	lastApplied, sliceThrough, sliceHash uint64
@@ -103,7 +103,7 @@ type record struct {
 	epochs                               []wal.Epoch
 }
 
-// groups is the number of groups in use.
+// groups returns the number of groups in use.
 func (r *record) groups() uint64 { return r.numGroups - uint64(r.unusedGroups) }
 
 // append appends the encoding of r to dst.
@@ -154,7 +154,7 @@ func (r *record) words() []struct {
 	}
 }
 
-// checkFormat wants a store record of the present format.
+// checkFormat returns an error unless p begins a store record of the present format.
 func checkFormat(p []byte) error {
 	switch v := le.Uint32(p[recVersion:]); {
 	case v > FormatVersion:
@@ -165,8 +165,8 @@ func checkFormat(p []byte) error {
 	return nil
 }
 
-// parseRecord decodes the payload of a slot and judges its ranges; size is the
-// length of the file that it describes.
+// parseRecord decodes the payload of a slot and checks the range of each field; size is
+// the length of the file that it describes.
 func parseRecord(p []byte, size int64) (record, error) {
 	var r record
 	bad := func(offset int, format string, args ...any) (record, error) {
@@ -249,14 +249,14 @@ func parseEpochs(p []byte, n int) (epochs []wal.Epoch, err error) {
 	return epochs, nil
 }
 
-// agrees holds the counts and places in r against the datasets that they are of:
-// what a record asks for, in memory, time or place, is bounded by what is there.
+// agrees compares the counts and places in r with the datasets that they describe. So
+// what a record can demand, in memory, time or space, is bounded by what is there.
 func (r *record) agrees(root *hdf5io.View) error {
 	for _, f := range []struct {
 		offset     int
 		name, path string
 		rows       uint64
-		mapped     bool // the dataset has a chunk map, whose length is held against the file's size
+		mapped     bool // the dataset has a chunk map, whose length is checked against the file's size
 	}{
 		{recNumGroups, "num_groups", "/buckets/state", r.numGroups, true},
 		{recNumSets, "num_sets", "/values/state", r.sets.Sets, true},

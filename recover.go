@@ -17,17 +17,17 @@ import (
 type RecoveryReport struct {
 	Slot             int    // the commit slot used: 0 or 1
 	Commit           uint64 // number of its root
-	FellBack         bool   // the newest slot's root was damaged, the older one is in use
+	FellBack         bool   // the newest slot's root was damaged, and the older one is in use
 	SuperblockMended bool   // the HDF5 superblock was written again from the slot
-	Clean            bool   // the store was closed; nothing in the log was unapplied
+	Clean            bool   // the store was closed, and its log had nothing that the tree lacks
 
-	FramesReplayed     int    // whole batches taken from the log
-	OperationsReplayed int    // their operations
+	FramesReplayed     int    // complete batches taken from the log
+	OperationsReplayed int    // the operations of these batches
 	OverBudget         int64  // bytes of memory that these take beyond Options.MemoryBudget, until they are in the tree
-	RewrittenFrames    int    // of those, batches that were not known to be durable and were logged again
-	TornAt             uint64 // first sequence of a torn tail; 0: there was none
-	TornRecords        int    // whole records of it that belong to no whole batch, dropped
-	Salvaged           error  // Options.Salvage: the damage that was read past, as errors.Join makes it
+	RewrittenFrames    int    // batches of FramesReplayed that were not known to be durable and were logged again
+	TornAt             uint64 // first sequence of a torn tail; 0 if there was none
+	TornRecords        int    // intact records of the tail that were dropped, as their batch is not complete
+	Salvaged           error  // with Options.Salvage, the damage that reads went past, joined by errors.Join
 }
 
 func (r *RecoveryReport) fromTree(o hdf5io.OpenReport) {
@@ -37,14 +37,14 @@ func (r *RecoveryReport) fromTree(o hdf5io.OpenReport) {
 // Recovery reports what Open found in the file.
 func (s *Store) Recovery() RecoveryReport { return s.recovery }
 
-// load reads the newest root and the log after it, and begins a life of the log
-// if the store is writable.
+// load reads the newest root and the log after it. If the store is writable, it also
+// begins a life of the log.
 func (s *Store) load() error {
 	v, err := s.loadView(s.file.View())
 	if err != nil {
 		return err
 	}
-	// Fixed when the file was made, whatever this opener says.
+	// These were fixed when the file was made, whatever these options say.
 	s.opts.blockBytes, s.opts.SplitThreshold = int(v.record.walBlock), int(v.record.splitThreshold)
 	uuid := v.UUID()
 	check := wal.KeyCheck(logKey(&s.opts, &v.record), uuid)
@@ -82,7 +82,7 @@ func (s *Store) load() error {
 	return s.beginLife(late)
 }
 
-// logConfig is the log as a root names it.
+// logConfig returns the configuration of the log as a root names it.
 func (s *Store) logConfig(v *view) wal.Config {
 	r := &v.record
 	c := wal.Config{
@@ -95,10 +95,10 @@ func (s *Store) logConfig(v *view) wal.Config {
 	return c
 }
 
-// replay reads every whole frame that v does not hold into tables. Those that a
-// slice of an interrupted checkpoint holds are left out: nothing is applied twice.
-// late are the frames that may stand in the page cache alone. With an error st is
-// what was read before it.
+// replay reads every complete frame that v does not hold into tables. It leaves out
+// operations that the slices of an interrupted checkpoint have applied: nothing is applied
+// twice. late are the frames that may be only in the page cache. With an error, st is what
+// was read before it.
 func (s *Store) replay(v *view) (st *state, late []wal.Frame, err error) {
 	st = &state{fresh: newTable(0), view: v}
 	r := &v.record
@@ -144,16 +144,16 @@ func (s *Store) replay(v *view) (st *state, late []wal.Frame, err error) {
 	return st, late, err
 }
 
-// show lets readers see st. checkpointing is held, or Open is not over.
+// show lets readers see st. checkpointing is held, or Open has not returned.
 func (s *Store) show(st *state) {
 	s.state.Store(st)
 	st.view.Adopted()
 }
 
-// beginLife makes a new epoch of the log durable in both slots before the first
-// append, so that no record of an earlier life can pass for one of this. Frames
-// that may stand in the page cache alone are written again first, as of the time
-// that they had; the steps are those of package wal, How a life begins.
+// beginLife makes a new epoch of the log durable in both slots before the first append,
+// so that no record of an earlier life can pass for one of this life. Before that it
+// writes the frames again that may be only in the page cache, with the times that they
+// had. Package wal describes the steps under "How a life begins".
 func (s *Store) beginLife(late []wal.Frame) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
@@ -190,7 +190,7 @@ func (s *Store) beginLife(late []wal.Frame) error {
 	}
 	c := s.logConfig(v)
 	c.Earlier, c.After = earlier, s.replayed.Nanos
-	var again *wal.Frame // is written again
+	var again *wal.Frame // the frame that is being written again
 	if len(late) > 0 {
 		c.After = late[0].Nanos - 1
 		c.Now = func() int64 {
@@ -217,7 +217,7 @@ func (s *Store) beginLife(late []wal.Frame) error {
 	return s.commitEpochs(append(earlier, epoch))
 }
 
-// fits reports whether the frames to be logged again have room in the ring.
+// fits reports whether the ring has room for the frames that are to be logged again.
 func (s *Store) fits(late []wal.Frame) bool {
 	r := &s.state.Load().view.record
 	need := int64(0)
@@ -230,7 +230,8 @@ func (s *Store) fits(late []wal.Frame) bool {
 	return need <= wal.Records(int64(r.walSize), int(r.walBlock))-int64(used)
 }
 
-// commitEpochs commits a root that differs in the log's epochs alone, into both slots.
+// commitEpochs commits a root that differs only in the log's epochs and its writer, into
+// both slots.
 func (s *Store) commitEpochs(epochs []wal.Epoch) error {
 	err := s.change(func(m *merge) error {
 		m.record.clean = false

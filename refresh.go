@@ -8,9 +8,10 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// Refresh makes what the writer has acknowledged so far visible to a read-only
-// store. It never blocks the writer. Snapshots stay as they are. ErrReplaced:
-// the path names another file now; what was visible stays so.
+// Refresh makes what the writer has acknowledged so far visible to a read-only store. It
+// never blocks the writer. Snapshots stay as they are. It returns ErrReplaced if the path
+// now names another file; what was visible then stays so. In a writable store it does
+// nothing.
 func (s *Store) Refresh() error {
 	s.closing.RLock()
 	defer s.closing.RUnlock()
@@ -45,9 +46,9 @@ func (s *Store) refresh() error {
 	return nil
 }
 
-// readOn shows what was written to the log since it was read last, if the root is still
-// the newest. on: that is all there is to show; else, and where anything is wrong, all of
-// the log is to be read.
+// readOn shows what was written to the log since it was last read, if the root is still
+// the newest. on reports that there is no more to show. If it is false, because the root
+// is older or something is wrong, all of the log has to be read.
 func (s *Store) readOn() (on bool, err error) {
 	if _, err := s.file.Refresh(); err != nil {
 		return false, err
@@ -64,7 +65,7 @@ func (s *Store) readOn() (on bool, err error) {
 		return nil
 	})
 	if err != nil {
-		return false, nil // who reads all of the log finds that too, or that it was overwritten
+		return false, nil // reading all of the log finds that too, or that it was overwritten
 	}
 	if lapped, err := s.lapped(st.view); lapped || err != nil {
 		return false, err
@@ -89,7 +90,7 @@ func (s *Store) readAll() error {
 	return err
 }
 
-// newestView adopts the newest root.
+// newestView returns the newest root, after looking for one.
 func (s *Store) newestView() (*view, error) {
 	if _, err := s.file.Refresh(); err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func (s *Store) newestView() (*view, error) {
 // followTries bounds how often a writer may overwrite the log while it is read.
 const followTries = 100
 
-// follow shows v, or a newer root, and the log after it to readers.
+// follow shows readers v, or a newer root, and the log after it.
 func (s *Store) follow(v *view) (salvaged, err error) {
 	st, salvaged, err := s.readAfter(v)
 	if err == nil {
@@ -110,13 +111,12 @@ func (s *Store) follow(v *view) (salvaged, err error) {
 	return salvaged, err
 }
 
-// readAfter reads the log after v, while a writer may be at work.
-// What it writes during the scan can make a whole log look damaged (a record is
-// read before it is written, one far after it later), and what it overwrites can
-// make a long log look short. So a scan counts if the older slot's root, which the
-// log's tail follows, has not passed v's by then, and an error counts if
-// another scan comes no further. salvaged is the damage that Options.Salvage
-// reads past.
+// readAfter reads the log after v, while a writer may be at work. What the writer writes
+// during the scan can make an intact log look damaged: a record is read before it is
+// written, and one far after it afterwards. What it overwrites can make a long log look
+// short. So a scan counts only if the older slot's root, which the log's tail follows, has
+// not passed v by then; and an error counts only if another scan comes no further.
+// salvaged is the damage that Options.Salvage reads past.
 func (s *Store) readAfter(v *view) (st *state, salvaged, err error) {
 	reached := uint64(0)
 	for range followTries {

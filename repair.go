@@ -13,8 +13,8 @@ import (
 type RepairMode string
 
 const (
-	// RepairRollback copies the newest root that validates, all of it, and what the
-	// log has beyond it, as far as that can be read.
+	// RepairRollback copies all of the newest root that is intact, and what the log has
+	// beyond it, as far as that can be read.
 	RepairRollback RepairMode = "rollback"
 	// RepairSalvage copies everything that can still be read, and lists the rest.
 	RepairSalvage RepairMode = "salvage"
@@ -25,29 +25,30 @@ type RepairReport struct {
 	Mode               RepairMode
 	Slot               int    // the commit slot of the root that was copied: 0 or 1
 	Commit             uint64 // number of that root
-	FellBack           bool   // it is the older one
+	FellBack           bool   // it is the older root
 	OperationsReplayed int    // from the log, beyond the root
 	Keys, Pairs        uint64 // copied
 
-	// LeftOut says why the original is no good: what was edited, and what was damaged
-	// and is not in the copy; the first 1,000. LeftOutCount is the number of all.
+	// LeftOut says what is wrong with the original: what was edited, and what was damaged
+	// and is not in the copy. It holds the first 1,000; LeftOutCount counts all.
 	LeftOut      []error
 	LeftOutCount int
 }
 
-// Repair makes at output a good copy of the damaged store at path, which is never
-// changed: a new store with all pairs that mode demands, each verified by its
-// checksums, and the split threshold of the old one. Deleted values that were not
-// compacted away, and the deletion log, are not copied. The copy is verified before it
-// gets its name; a file at output is an error (fs.ErrExist). It has the access of the
-// original as Restore says. The report says why the original is no good, also with an error.
+// Repair makes a good copy of the damaged store at path, and puts it at output. It never
+// changes the original. The copy is a new store with the split threshold of the old one
+// and all pairs that mode demands, each verified by its checksums. Deleted values that
+// were not compacted away, and the deletion log, are not copied. Repair verifies the copy
+// before it gets its name. If there is a file at output, it returns fs.ErrExist. The copy
+// gets the access of the original, as Restore describes. The report says what is wrong
+// with the original, even with an error.
 func Repair(ctx context.Context, path, output string, mode RepairMode) (RepairReport, error) {
 	return RepairWith(ctx, path, output, mode, nil)
 }
 
-// RepairWith is Repair with options: the log key of the store, which the copy gets
-// too, the file system, and the Logger. Without the key of a store that has one only a
-// store that was closed can be repaired.
+// RepairWith is Repair with options: the log key of the store, which the copy gets too,
+// the file system, and the Logger. A store with a log key can be repaired without the key
+// only if it was closed.
 func RepairWith(ctx context.Context, path, output string, mode RepairMode, options *Options) (RepairReport, error) {
 	report := RepairReport{Mode: mode}
 	opts, err := options.withDefaults()
@@ -80,7 +81,7 @@ type repair struct {
 	leftOut damages
 }
 
-// run copies the newest root that will do.
+// run copies the newest root that mode accepts.
 func (r *repair) run(path, output string) error {
 	opts := r.opts
 	opts.ReadOnly, opts.Salvage, opts.emptyLog, opts.GCInterval = true, true, true, -1
@@ -103,7 +104,7 @@ func (r *repair) run(path, output string) error {
 	return errors.Join(r.copy(src, output), src.Close())
 }
 
-// older opens the root of the older slot, if that one validates.
+// older opens the root of the older slot, if it is intact.
 func (r *repair) older(path string, opts Options, damage error) (*Store, error) {
 	if err := r.ctx.Err(); err != nil {
 		return nil, err
@@ -120,8 +121,8 @@ func (r *repair) older(path string, opts Options, damage error) (*Store, error) 
 	return nil, fmt.Errorf("no root validates, mode %q copies what can be read: %w", RepairSalvage, errors.Join(damage, err))
 }
 
-// judge is what is wrong with the contents of the root, or nil. What a program that
-// edits HDF5 files changes elsewhere does not count: nothing is taken from there.
+// judge returns what is wrong with the contents of the root, or nil. What a program that
+// edits HDF5 files changes elsewhere does not count: Repair copies nothing from there.
 func (r *repair) judge(s *Store) error {
 	v, err := s.Snapshot()
 	if err != nil {

@@ -13,37 +13,37 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// Restore makes the store at path from a backup: copied to a temporary file next
-// to it, its log replayed, verified, and only then renamed. A bad backup leaves
-// path alone, and so does a store at path that somebody has open for writing.
+// Restore makes the store at path from a backup. It copies the backup to a temporary file
+// next to path, replays its log, verifies it, and only then renames it. If the backup is
+// bad, or somebody has a store at path open for writing, path stays as it was.
 //
 // The new file has the owner, the group, the permissions and, on Linux, the access
-// control list of the one in whose place it comes, or else of the backup, as far as
-// the caller may give them to it. Other extended attributes are not kept, and other
-// names of the old file (hard links) stay names of that. A symbolic link at path
-// stays, and the file that it leads to is replaced.
+// control list of the file that it replaces, or else of the backup, as far as the caller
+// may set them. Other extended attributes are not kept, and other names of the old file
+// (hard links) still lead to the old file. A symbolic link at path stays, and the file
+// that it leads to is replaced.
 //
-// Where no file can be renamed to path, because it is a mount point or its directory
-// takes no new file, and a file is there, the backup is verified first and then
-// written into that file, which nobody else may have open, nor the backup. It
-// keeps all its attributes and names. If that is interrupted the file is no store
-// (ErrHalfMade) until a restore to it is done.
+// If a file is at path and none can be renamed to it, because path is a mount point or its
+// directory takes no new file, Restore first verifies the backup and then writes it into
+// that file. Nobody else may have the file or the backup open. The file keeps all its
+// attributes and names. If Restore is interrupted then, the file is not a store
+// (ErrHalfMade) until a restore to it has completed.
 func Restore(ctx context.Context, backup, path string) error {
 	return RestoreWith(ctx, backup, path, nil)
 }
 
-// RestoreWith is Restore with options: the log key, without which only a backup
-// whose log is empty can be restored, the file system, and the Logger, which hears
-// "access not kept" if that was not permitted.
+// RestoreWith is Restore with options: the log key, the file system, and the Logger, which
+// gets the event "access not kept" if the caller may not set the access. Without the log
+// key, only a backup whose log is empty can be restored.
 func RestoreWith(ctx context.Context, backup, path string, options *Options) error {
 	return RestoreSeries(ctx, []string{backup}, path, options, nil)
 }
 
-// RestoreFrom is RestoreWith of a full backup that is read from r, from its first byte to
-// its end, as BackupTo writes it: progress, if it is not nil, is called with how many bytes of how
-// many are copied. ErrTruncated if the end comes too early. What is read cannot be read
-// again: where the backup would have to be written into the file at path it is an error.
-// A read that waits is not ended by ctx.
+// RestoreFrom is RestoreWith of a full backup, as BackupTo writes it, which it reads from
+// r to its end. It calls progress, if that is not nil, with the number of bytes that are
+// copied and the number of all. If the end comes too early it returns ErrTruncated. r
+// cannot be read twice: so it is an error if the backup would have to be written into the
+// file at path. ctx does not end a read that waits.
 func RestoreFrom(ctx context.Context, r io.Reader, path string, options *Options, progress func(done, total int64)) error {
 	opts, err := options.withDefaults()
 	if err != nil {
@@ -73,8 +73,8 @@ func RestoreFrom(ctx context.Context, r io.Reader, path string, options *Options
 	return nil
 }
 
-// copyStream writes all that r gives into dst and syncs it. Of what does not begin as a
-// backup it takes the head alone.
+// copyStream writes all that r gives into dst and syncs it. If that does not begin as a
+// backup does, it reads no more than the head.
 func copyStream(ctx context.Context, r io.Reader, dst vfs.File, progress func(done, total int64)) error {
 	buffer := make([]byte, seriesStep)
 	part := buffer[:hdf5io.HeadSize]
@@ -109,11 +109,11 @@ func copyStream(ctx context.Context, r io.Reader, dst vfs.File, progress func(do
 	}
 }
 
-// RestoreSeries is RestoreWith of a full backup and the increments upon it, in the
-// order in which they were made (BackupOptions.Since): the store is as it was at the last of
-// them. ErrBackupSeries, before anything is written, if they do not follow each other, or
-// if path is an increment; ErrCorrupt if one is damaged. progress, if it is not nil, is called with how many bytes of
-// how many are copied.
+// RestoreSeries is RestoreWith of a full backup and its increments, in the order in which
+// they were made (BackupOptions.Since). The store is as it was at the last of them. If
+// they do not follow each other, or path is an increment, it returns ErrBackupSeries
+// before it writes anything; if one is damaged, ErrCorrupt. It calls progress, if that is
+// not nil, with the number of bytes that are copied and the number of all.
 func RestoreSeries(ctx context.Context, backups []string, path string, options *Options, progress func(done, total int64)) error {
 	opts, err := options.withDefaults()
 	if err != nil {
@@ -155,8 +155,8 @@ func RestoreSeries(ctx context.Context, backups []string, path string, options *
 	return nil
 }
 
-// isNoIncrement is an error if target, which is to be replaced, is an increment. What
-// cannot be read is none.
+// isNoIncrement returns an error if target, which is to be replaced, is an increment. A
+// file that cannot be read does not count as one.
 func isNoIncrement(target vfs.File) error {
 	if is, err := isIncrement(target); err == nil && is {
 		return fmt.Errorf("%w: an increment is there; name the store last", ErrBackupSeries)
@@ -164,11 +164,12 @@ func isNoIncrement(target vfs.File) error {
 	return nil
 }
 
-// VerifyBackup reads a full backup and the increments upon it, in order, and reports
-// whether RestoreSeries of them gives a whole store: everything is checked as Check does,
-// or, with increments, compared with the checksum of the copy that was checked when the
-// last of them was made. Options are those of RestoreSeries. progress, if it is not nil, is
-// told how many bytes of how many are verified; of a full backup alone, about how many.
+// VerifyBackup reads a full backup and its increments, in order, and returns an error
+// unless RestoreSeries makes a complete store of them. It checks a full backup alone as
+// Check does. With increments, it compares the result with the checksum of the copy that
+// was checked when the last of them was made. Options are those of RestoreSeries. It calls
+// progress, if that is not nil, with the number of bytes that are verified and the number
+// of all, which is approximate for a full backup alone.
 func VerifyBackup(ctx context.Context, backups []string, options *Options, progress func(done, total int64)) error {
 	opts, err := options.withDefaults()
 	if err != nil {
@@ -206,7 +207,7 @@ func restoreInPlace(ctx context.Context, src *series, target vfs.File, opts Opti
 	if err := src.judge(ctx, opts, noProgress); err != nil {
 		return err
 	}
-	// Whoever wrote the backup while it is copied would spoil the copy.
+	// A write to the backup during the copy would spoil the copy.
 	for _, file := range src.files {
 		if err := file.TryLock(vfs.Lock{Whole: true, Exclusive: true}); err != nil {
 			if errors.Is(err, vfs.ErrLockHeld) {
@@ -228,9 +229,9 @@ func restoreInPlace(ctx context.Context, src *series, target vfs.File, opts Opti
 	})
 }
 
-// makeRoom finds out whether the disk has room for size bytes before a file with
-// something in it is written over. An empty one, or one that was only begun, is
-// marked first: of zeros nobody could tell what they are.
+// makeRoom finds out whether the disk has room for size bytes before a file with contents
+// is overwritten. It leaves alone an empty file, or one that was only begun: such a file
+// is marked first, because nobody could tell what a file of zeros is.
 func makeRoom(file vfs.File, size int64) error {
 	info, err := file.Info()
 	if err != nil || info.Size == 0 {

@@ -11,15 +11,15 @@ import (
 const (
 	ringPath    = "/wal"
 	oldRingPath = "/wal_old"
-	ringGrowth  = 4 // times, at each step
-	liveShare   = 4 // a ring that grows to save checkpoints is at most this part of the live bytes
+	ringGrowth  = 4 // by this factor the ring grows, at each step
+	liveShare   = 4 // a ring that grows to save checkpoints takes at most this part (1/4) of the live bytes
 
-	// closedBlocks is the log of a closed store, in blocks: it takes a few single
-	// writes before it has to grow.
+	// closedBlocks is the size of the log of a closed store, in blocks: the log takes a
+	// few single writes before it has to grow.
 	closedBlocks = 4
 )
 
-// liveBytes is what the file holds, apart from free space and the log.
+// liveBytes returns how many bytes the file holds, apart from free space and the log.
 func (s *Store) liveBytes() int64 {
 	p := s.file.Space()
 	live := p.Size - p.Free - p.Fragments - p.Limbo - p.Pinned
@@ -29,9 +29,10 @@ func (s *Store) liveBytes() int64 {
 	return max(live, 0)
 }
 
-// ringLimit is how large a log is good for the data: a fraction of it, but at least
-// what a new store starts with. Where operations are dear, because each rewrites a part of
-// a tree of values, fewer checkpoints are worth more: as much as the data.
+// ringLimit returns how large a log suits the data: a fraction of the live bytes, but at
+// least what a new store starts with. Where operations are expensive, because each
+// rewrites a part of a tree of values, fewer checkpoints are worth more: then the log may
+// be as large as the data.
 func (s *Store) ringLimit() int64 {
 	good := s.liveBytes() / liveShare
 	if s.placedEach > dearOperation {
@@ -40,15 +41,15 @@ func (s *Store) ringLimit() int64 {
 	return min(max(s.opts.startBytes, good), s.opts.WALBytes)
 }
 
-// dearOperation is what a checkpoint places for each operation, in bytes, beyond which
-// the log grows further: twice what an entry costs that waits in a run and is folded.
+// dearOperation is how many bytes a checkpoint has to place for each operation before the
+// log grows further. It is twice the cost of an entry that waits in a run and is folded.
 const dearOperation = 300
 
-// leastSample is how many operations a checkpoint needs to tell what they cost.
+// leastSample is how many operations a checkpoint needs to show what they cost.
 const leastSample = 2000
 
-// growRingIfFull grows the log when its length, and not memory, is what asks for
-// a checkpoint, and the data are large enough for a log of twice the size.
+// growRingIfFull grows the log if a checkpoint is due because of the log's length, and not
+// because of memory, and if the data are large enough for a log of twice the size.
 // checkpointing is held.
 func (s *Store) growRingIfFull() error {
 	st := s.state.Load()
@@ -64,8 +65,8 @@ func (s *Store) growRingIfFull() error {
 	return err
 }
 
-// growRingFor grows the log for a write of so many records, if it is larger than
-// a third of the present ring, or that is the small one of a store that was closed.
+// growRingFor grows the log for a write of so many records, if the write is larger than a
+// third of the present ring, or if the ring is the small one of a store that was closed.
 // checkpointing is held.
 func (s *Store) growRingFor(records int64) (grown bool, err error) {
 	size, need := int64(s.state.Load().view.record.walSize), wal.Bytes(3*records, s.opts.blockBytes)
@@ -80,9 +81,9 @@ func (s *Store) growRingFor(records int64) (grown bool, err error) {
 	return grown, err
 }
 
-// growRing makes a longer ring. One commit makes it and keeps the present one as
-// /wal_old; both slots then name the first sequence of the new ring; only then
-// do frames go there. A disk without room for it is no error: the log stays.
+// growRing makes a longer ring. One commit makes it and keeps the present one as /wal_old.
+// Then both slots name the first sequence of the new ring, and only then do frames go
+// there. If the disk has no room for it, that is no error: the log stays as it is.
 func (s *Store) growRing(size int64) (grown bool, err error) {
 	size = min(roundUp(size, int64(s.opts.blockBytes)), s.opts.WALBytes)
 	if err := s.whole(); err != nil {
@@ -150,8 +151,8 @@ func (s *Store) finishRingGrowth() error {
 	return nil
 }
 
-// dropOldRing removes /wal_old when the root that is about to become the older
-// one needs no record of it.
+// dropOldRing removes /wal_old if the root that is about to become the older one needs no
+// record in it.
 func (m *merge) dropOldRing() (bool, error) {
 	if m.record.oldAddress == 0 || m.base.record.lastApplied+1 < m.record.walFirst {
 		return false, nil
@@ -160,8 +161,8 @@ func (m *merge) dropOldRing() (bool, error) {
 	return true, m.tx.Remove(oldRingPath)
 }
 
-// shrinkRing puts a log of closedBlocks in the place of a longer /wal, with next as
-// its first sequence. Everything before next is in the tree of the base root.
+// shrinkRing replaces a longer /wal with a log of closedBlocks, whose first sequence is
+// next. Everything before next is in the tree of the base root.
 func (m *merge) shrinkRing(next uint64) error {
 	size := closedBlocks * uint64(m.record.walBlock)
 	if m.record.walSize <= size {
@@ -170,8 +171,8 @@ func (m *merge) shrinkRing(next uint64) error {
 	return m.replaceRing(size, next)
 }
 
-// moveClosedRing makes a log of the same size in the place of one that lies from an
-// address on, if the base root closes the store: there is nothing in its log, and nothing
+// moveClosedRing replaces the log with one of the same size, if any of it lies after the
+// address from and the base root closes the store: nothing is in the log then, and nothing
 // will be.
 func (m *merge) moveClosedRing(from int64, next uint64) error {
 	r := &m.base.record
@@ -181,7 +182,7 @@ func (m *merge) moveClosedRing(from int64, next uint64) error {
 	return m.replaceRing(r.walSize, next)
 }
 
-// replaceRing puts an empty log in the place of /wal.
+// replaceRing replaces /wal with an empty log.
 func (m *merge) replaceRing(size, next uint64) error {
 	if err := m.tx.Remove(ringPath); err != nil {
 		return err
@@ -195,8 +196,8 @@ func (m *merge) replaceRing(size, next uint64) error {
 // ringRecords returns how many records a log of size bytes holds.
 func (s *Store) ringRecords(size int64) int64 { return wal.Records(size, s.opts.blockBytes) }
 
-// createRing makes /wal of size bytes, written with zeros, so that no append
-// needs space or metadata of the file system.
+// createRing makes /wal of size bytes and fills it with zeros, so that no append needs
+// space or metadata from the file system.
 func createRing(tx *hdf5io.Tx, size int64, block int) (address int64, err error) {
 	d, err := tx.CreateDataset(ringPath, hdf5io.DatasetSpec{
 		Type: blockType(block), Dims: []uint64{uint64(size) / uint64(block)}, Zero: true,
@@ -209,7 +210,8 @@ func createRing(tx *hdf5io.Tx, size int64, block int) (address int64, err error)
 	return address, nil
 }
 
-// blockType is the type of a block of the log: as many records as fit, and what is left.
+// blockType returns the type of a block of the log: it has as many records as fit, and the
+// bytes that are left.
 func blockType(block int) hdf5io.Datatype {
 	u64, u32, u16, u8 := hdf5io.Uint(8), hdf5io.Uint(4), hdf5io.Uint(2), hdf5io.Uint(1)
 	record := hdf5io.Compound(wal.RecordSize,
@@ -218,7 +220,7 @@ func blockType(block int) hdf5io.Datatype {
 		hdf5io.Field{Name: "key_high", Offset: 8, Type: u64}, hdf5io.Field{Name: "key_low", Offset: 16, Type: u64},
 		hdf5io.Field{Name: "value_high", Offset: 24, Type: u64}, hdf5io.Field{Name: "value_low", Offset: 32, Type: u64},
 	)
-	n := uint32(block) / wal.RecordSize // a power of two is no multiple of a record: something is left
+	n := uint32(block) / wal.RecordSize // a power of two is never a multiple of the record size, so some bytes are left
 	return hdf5io.Compound(uint32(block),
 		hdf5io.Field{Name: "records", Offset: 0, Type: hdf5io.Array(record, n)},
 		hdf5io.Field{Name: "reserved", Offset: n * wal.RecordSize, Type: hdf5io.Array(u8, uint32(block)-n*wal.RecordSize)},

@@ -13,31 +13,31 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// A scrub is the walk of Check in steps: each is a read of its own, of the root that is
-// the newest then, so that a scrub of hours keeps no space from being used again. It goes
-// on by path and chunk, by hash, by number of a run and by set id: what a commit moves,
-// splits or merges in that time is either still to come or was just written. Whether each byte
-// is used once, and counts agree, only Check can see, which holds one root.
+// A scrub is the walk of Check in steps. Each step is a read of its own, of the root that
+// is the newest at that moment: so a scrub that takes hours does not hold freed space. It
+// goes on by path and chunk, by hash, by the number of a run and by set id: what a commit
+// moves, splits or merges between steps is either still to come or was just written. Only
+// Check, which holds one root, can see whether each byte is used once and counts agree.
 
-// ScrubReport says what a scrub has verified, and what became of it.
+// ScrubReport says what a scrub has verified, what it mended, and what it could not mend.
 type ScrubReport struct {
-	Bytes     int64  // verified
+	Bytes     int64  // bytes verified
 	Corrected uint64 // state masks with one wrong bit, which reads correct
-	Mended    uint64 // of these, written again; less where the store is read-only or the disk is full
+	Mended    uint64 // how many of these were written again: fewer if the store is read-only or the disk is full
 
-	Defects     []error // what cannot be mended, distinct, the first 1,000
-	DefectCount int
+	Defects     []error // the first 1,000 distinct places that cannot be mended
+	DefectCount int     // of all
 }
 
-// Scrub verifies every checksum of the file once: HDF5 objects and their indexes, the
-// directory, groups, runs, sets of values, the deletion log, and the log. It reads at most
-// Options.ScrubRate bytes a second. State masks with one wrong bit are written again, by
-// commits as of any other change, unless the store is read-only or failed. Everything else
-// that is damaged stays as it is: an event names each place, and the error all of them. It
-// matches ErrCorrupt, ErrTampered or ErrIO, and ErrNoSpace where the disk was too full to
-// mend. Reads and writes go on. It stops between two steps when ctx is done, or
-// the store is closed (ErrClosed); what is mended by then stays mended. The report says
-// what was done, also with an error.
+// Scrub verifies every checksum of the file once: those of HDF5 objects and their indexes,
+// the directory, groups, runs, sets of values, the deletion log, and the log. It reads at
+// most Options.ScrubRate bytes a second. It commits state masks with one wrong bit again,
+// like any other change, unless the store is read-only or has failed. Everything else that
+// is damaged stays as it is: an event names each place, and the error names all of them.
+// The error matches ErrCorrupt, ErrTampered or ErrIO, and ErrNoSpace if the disk was too
+// full to mend. Reads and writes go on. Scrub stops between two steps when ctx is done, or
+// when the store is closed (ErrClosed); what is mended by then stays mended. The report
+// says what was done, even with an error.
 func (s *Store) Scrub(ctx context.Context) (ScrubReport, error) {
 	ctx, cancel := s.during(ctx)
 	defer cancel()
@@ -50,7 +50,7 @@ func (s *Store) Scrub(ctx context.Context) (ScrubReport, error) {
 	return c.report, s.ended(err)
 }
 
-// scrub is one under way.
+// scrub is one Scrub under way.
 type scrub struct {
 	ctx    context.Context
 	store  *Store
@@ -77,7 +77,7 @@ func newScrub(ctx context.Context, s *Store) *scrub {
 	return c
 }
 
-// run makes all steps, and notes a scrub that came to its end.
+// run makes all steps, and notes a scrub that is complete.
 func (c *scrub) run() error {
 	s, began := c.store, c.store.opts.Clock()
 	for _, part := range []func(*view) (more bool, read int64){c.objects, c.buckets, c.waiting, c.sets} {
@@ -99,7 +99,7 @@ func (c *scrub) run() error {
 	return c.keep()
 }
 
-// keep has the file say at once that it was scrubbed, if it can be written to.
+// keep commits the journal's entry of the scrub at once, if the file can be written to.
 func (c *scrub) keep() error {
 	s := c.store
 	if !c.mends() {
@@ -107,15 +107,15 @@ func (c *scrub) keep() error {
 	}
 	err := s.exclusively(func() error { return s.writeFailed(s.change(func(*merge) error { return nil })) })
 	if errors.Is(err, ErrNoSpace) {
-		return nil // the next commit says it
+		return nil // the next commit will have it
 	}
 	return err
 }
 
-// mends reports whether the store can be written to.
+// mends reports whether the scrub can mend: whether the store can be written to.
 func (c *scrub) mends() bool { return !c.store.opts.ReadOnly && c.store.Failed() == nil }
 
-// step is one read of a part, what is to be mended after it, and a pause.
+// step reads one step of a part, mends what it found, and pauses.
 func (c *scrub) step(part func(*view) (bool, int64)) (more bool, err error) {
 	if err := c.ctx.Err(); err != nil {
 		return false, err
@@ -131,7 +131,7 @@ func (c *scrub) step(part func(*view) (bool, int64)) (more bool, err error) {
 	return more, err
 }
 
-// read reads a step of a part from the newest root, which is pinned for no longer.
+// read reads a step of a part from the newest root, and pins it only for that time.
 func (c *scrub) read(part func(*view) (bool, int64)) (more bool, read int64, err error) {
 	r, pin, err := c.store.acquire()
 	if err != nil {
@@ -159,7 +159,7 @@ func (c *scrub) pause(read int64) error {
 	return c.ctx.Err()
 }
 
-// sleep waits, until the scrub is to end.
+// sleep waits for d, or until the scrub has to end.
 func (c *scrub) sleep(d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -178,8 +178,8 @@ type pace struct {
 	last time.Time
 }
 
-// spend notes that so many bytes were read, and returns how long the next ones have to
-// wait. Time that was not used counts for nothing, nor does a clock that is set back.
+// spend notes that so many bytes were read, and returns how long to wait before the next
+// read. Time that was not used is not saved up, and a clock that is set back is ignored.
 func (p *pace) spend(now time.Time, read int64) time.Duration {
 	if p.rate <= 0 {
 		return 0
@@ -195,7 +195,7 @@ func (p *pace) spend(now time.Time, read int64) time.Duration {
 	return max(time.Duration(p.owed/float64(p.rate)*float64(time.Second)), time.Nanosecond)
 }
 
-// waited notes a wait, whatever the clock says of it: one that stands still stops nothing.
+// waited notes a wait, whatever the clock says: a clock that stands still stops nothing.
 func (p *pace) waited(now time.Time, d time.Duration) {
 	p.owed = max(p.owed-d.Seconds()*float64(p.rate), 0)
 	p.last = now
@@ -214,14 +214,15 @@ func (c *scrub) found(err error) {
 	}
 }
 
-// guarded runs a read. Mapped bytes that cannot be read are damage, and end it.
+// guarded runs a read. If mapped bytes cannot be read, it notes the damage and the read
+// ends.
 func (c *scrub) guarded(read func()) {
 	if err := guard(func() error { read(); return nil }); err != nil {
 		c.found(err)
 	}
 }
 
-// objects is a step over what HDF5 knows of.
+// objects is a step over the HDF5 objects and their chunks.
 func (c *scrub) objects(v *view) (more bool, read int64) {
 	c.place, more, read = v.View.CheckPart(c.ctx, c.place, c.limit, c.found)
 	return more, read
@@ -259,11 +260,11 @@ func (c *scrub) waiting(v *view) (more bool, read int64) {
 	return more, k.Read()
 }
 
-// stateBytes is about what the state of a set has.
+// stateBytes is about the size of the state of a set.
 const stateBytes = 64
 
-// sets is a step over sets of values, in order of their ids: all of them, whoever owns
-// them. One to which Maintain gives another id in that time may be left to the next scrub.
+// sets is a step over all sets of values, in order of their ids, whichever key owns them.
+// If Maintain gives a set another id during the scrub, only the next scrub may see it.
 func (c *scrub) sets(v *view) (more bool, read int64) {
 	visit := func(o valueset.Owned) bool {
 		read += o.Size()
@@ -308,7 +309,8 @@ func (c *scrub) log() error {
 	return c.ctx.Err()
 }
 
-// loggedThrough is the last sequence of the log; of a reader, as far as it has read.
+// loggedThrough returns the last sequence of the log; for a reader, the last one that it
+// has read.
 func (s *Store) loggedThrough() uint64 {
 	if s.log != nil {
 		return s.log.Next() - 1
@@ -318,8 +320,9 @@ func (s *Store) loggedThrough() uint64 {
 	return s.replayed.End.Sequence
 }
 
-// mend writes again what was met with masks of which one bit is wrong, a commit each.
-// What cannot be written again is damage. An error ends the scrub: nothing can be.
+// mend writes again the groups and runs that have masks with one wrong bit, each in a
+// commit. What cannot be written again is damage. An error ends the scrub: the store then
+// takes no more writes.
 func (c *scrub) mend() error {
 	groups, runs := c.groups, c.runs
 	c.groups, c.runs = nil, nil
@@ -375,8 +378,8 @@ func (c *scrub) mendOne(what string, mend func(*merge) (uint64, error)) error {
 	return nil
 }
 
-// mendGroup folds the group of a hash, if it has masks of which one bit is wrong, and
-// returns how many these were.
+// mendGroup folds the group of a hash, if it has masks with one wrong bit, and returns how
+// many they were.
 func (m *merge) mendGroup(hash uint64) (mended uint64, err error) {
 	g, err := m.base.group(hash)
 	if err != nil {
@@ -403,8 +406,8 @@ type scrubs struct {
 	tried atomic.Int64 // when the last one began, ns since 1970; 0: none has
 }
 
-// scrubIfDue scrubs if the last whole scrub that the journal knows of, or the making of
-// the store, lies longer back than the interval: also when that was in another life.
+// scrubIfDue scrubs if more than the interval has passed since the last complete scrub
+// that the journal knows of, even one of an earlier life, or since the store was made.
 func (s *Store) scrubIfDue(ctx context.Context) error {
 	now := s.opts.Clock().UnixNano()
 	last := s.scrubs.tried.Load()
@@ -414,7 +417,7 @@ func (s *Store) scrubIfDue(ctx context.Context) error {
 	if m, found := s.journal.newest(didScrub); found && (s.scrubs.tried.Load() == 0 || m.Time.UnixNano() > last) {
 		last = m.Time.UnixNano()
 	}
-	// A time far ahead is of a clock that was wrong.
+	// A time far ahead comes from a clock that was wrong.
 	if passed := now - last; s.Failed() != nil || passed < int64(s.opts.ScrubInterval) && passed > -int64(s.opts.ScrubInterval) {
 		return nil
 	}

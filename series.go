@@ -15,16 +15,16 @@ import (
 // seriesStep is how many bytes of a series are read at a time.
 const seriesStep = 1 << 20
 
-// series is a backup to be read: a full one, and the increments upon it, in order.
+// series is a backup to be read: a full one, and its increments, in order.
 type series struct {
 	paths      []string
 	files      []vfs.File        // the full backup first
-	full       int64             // bytes of it
+	full       int64             // size of the full backup, in bytes
 	increments []incrementReader // read to the end: their headers and sums
 }
 
 // openSeries opens the files of a backup, reads the increments from end to end, and
-// checks that each one fits to what is before it.
+// checks that each one follows the one before it.
 func openSeries(paths []string, opts *Options) (*series, error) {
 	if len(paths) == 0 {
 		return nil, invalidf("no backup is named")
@@ -94,8 +94,8 @@ func (s *series) addIncrement(file vfs.File, info vfs.Info) error {
 	return nil
 }
 
-// identity is what the next increment must have been made from: the fields of its
-// header that speak of the image are those of the base.
+// identity returns what the next increment must have been made from, as a header: its
+// fields about the image describe the base of the next one.
 func (s *series) identity() (h incrementHeader, err error) {
 	if n := len(s.increments); n > 0 {
 		return s.increments[n-1].header, nil
@@ -103,8 +103,8 @@ func (s *series) identity() (h incrementHeader, err error) {
 	return identify(s.files[0])
 }
 
-// identify reads which file this is. Its head names all the rest by checksums, and no
-// other file has the same: each life of a store puts random bytes there.
+// identify reads which file this is. The head of a file covers all the rest by checksums,
+// and no two files have the same head: each life of a store puts random bytes there.
 func identify(file vfs.File) (h incrementHeader, err error) {
 	info, err := file.Info()
 	if err != nil {
@@ -124,7 +124,8 @@ func identify(file vfs.File) (h incrementHeader, err error) {
 	return h, nil
 }
 
-// fits is an error that matches ErrBackupSeries unless the increment was made from base.
+// fits returns an error that matches ErrBackupSeries unless the increment was made from
+// base.
 func (h *incrementHeader) fits(base *incrementHeader) error {
 	switch {
 	case h.uuid != base.uuid:
@@ -148,7 +149,7 @@ func (s *series) close() error {
 	return errors.Join(errs...)
 }
 
-// size is that of the image in bytes.
+// size returns the size of the image in bytes.
 func (s *series) size() int64 {
 	if n := len(s.increments); n > 0 {
 		return s.increments[n-1].header.size
@@ -156,7 +157,7 @@ func (s *series) size() int64 {
 	return s.full
 }
 
-// name names the files of the series, for errors.
+// name returns the names of the files of the series, for errors.
 func (s *series) name() string {
 	if n := len(s.increments); n > 0 {
 		return fmt.Sprintf("%s and %d increments", s.paths[0], n)
@@ -164,8 +165,8 @@ func (s *series) name() string {
 	return s.paths[0]
 }
 
-// each calls visit for all of the image, in order, and verifies it by the checksum of
-// the last increment, if there is one.
+// each calls visit with each part of the image, in order, and verifies the image by the
+// checksum of the last increment, if there is one.
 func (s *series) each(ctx context.Context, progress func(done, total int64), visit func(p []byte, at int64) error) error {
 	in, err := s.read()
 	if err != nil {
@@ -214,8 +215,8 @@ func (s *series) verify(ctx context.Context, progress func(done, total int64)) e
 	return s.each(ctx, progress, func([]byte, int64) error { return nil })
 }
 
-// seriesReader reads the image of a series once, from its start, with a buffer of one
-// part for each increment.
+// seriesReader reads the image of a series once, from its start. It keeps one part of each
+// increment in memory.
 type seriesReader struct {
 	full   vfs.File
 	size   int64 // of full
@@ -223,11 +224,11 @@ type seriesReader struct {
 	layers []layer
 }
 
-// layer is an increment of which the parts before a place were used.
+// layer is an increment whose parts before a place have been applied.
 type layer struct {
 	in   *incrementReader
 	part incrementPart
-	err  error // instead of a part; io.EOF: there is none any more
+	err  error // instead of a part; io.EOF if there are no more
 }
 
 func (s *series) read() (*seriesReader, error) {
@@ -266,7 +267,7 @@ func (r *seriesReader) next(p []byte) error {
 	return nil
 }
 
-// apply makes of p, the bytes of the base from at on, those of the image.
+// apply turns p, the bytes of the base from at on, into those of the image.
 func (l *layer) apply(p []byte, at int64) error {
 	end := at + int64(len(p))
 	for l.err == nil && l.part.offset < end {

@@ -6,12 +6,12 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// How a set is kept: inline in the entry of its key up to four values, and spilled
-// beyond, with a tombstone for each value that was deleted. What is pending counts as
-// if it had been checkpointed, each operation alone.
+// A set of up to four values is kept inline in the entry of its key. A larger one is
+// spilled, and has a tombstone for each value that was deleted. The methods here count
+// pending operations as if each had been checkpointed alone.
 
-// Compact drops the tombstones of the set of key. Its values stay. A key without
-// tombstones is no error. It is durable when it returns, as Insert is.
+// Compact drops the tombstones of the set of key. The values stay. It is no error if there
+// are no tombstones. Compact is durable when it returns, as Insert is.
 func (s *Store) Compact(key E) error {
 	n, err := s.compactable(key)
 	if err != nil {
@@ -23,8 +23,8 @@ func (s *Store) Compact(key E) error {
 	return s.one(wal.Op{Code: wal.CompactSet, Key: key})
 }
 
-// compactable is the number of tombstones of key, whose set can be compacted: an operation
-// that no checkpoint could make would stop all of them.
+// compactable returns the number of tombstones of key, and an error if its set cannot be
+// compacted: an operation that a checkpoint cannot carry out would stop every checkpoint.
 func (s *Store) compactable(key E) (n int, err error) {
 	r, pin, err := s.acquire()
 	if err != nil {
@@ -49,9 +49,9 @@ func (r reader) compactable(key E) (n int, err error) {
 	return n, err
 }
 
-// DemoteIfPossible moves the set of key from a spilled form back into the entry of
-// its key, if it has up to four values, and drops its tombstones; it reports whether
-// it did. It waits for a checkpoint under way.
+// DemoteIfPossible moves a spilled set of key back into the entry of its key, if it has up
+// to four values, and drops its tombstones. It reports whether it did so. It waits for a
+// checkpoint under way.
 func (s *Store) DemoteIfPossible(key E) (bool, error) {
 	s.closing.RLock()
 	defer s.closing.RUnlock()
@@ -78,10 +78,11 @@ func (s *Store) DemoteIfPossible(key E) (bool, error) {
 	}
 }
 
-// demote logs the demotion of a set, if there is room for it, and reports whether it
-// changes anything: others may have written since that was looked at. No checkpoint may
-// take the operation, and those before it, out of the tables in that time. Who holds
-// checkpointing may wait for claims, so nobody waits for that with one.
+// demote logs the demotion of a set, if there is room for it. It reports whether that
+// changes anything: others may have written since the caller looked. It holds
+// checkpointing, so that no checkpoint takes the operation and those before it out of the
+// tables until then. The holder of checkpointing may wait for claims, so demote makes its
+// claim only after that.
 func (s *Store) demote(key E, ops []wal.Op) (done, demoted bool, err error) {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
@@ -151,7 +152,7 @@ func (r reader) evaluate(key E) (*valueset.Set, error) {
 	return set, err
 }
 
-// tombstones is the number of deleted values of key that are not compacted away.
+// tombstones returns the number of deleted values of key that are not compacted away.
 func (r reader) tombstones(key E) (n int, err error) {
 	err = r.guard(func() error {
 		set, err := r.evaluate(key)
@@ -175,7 +176,7 @@ func (r reader) spilled(key E) (spilled bool, err error) {
 	return spilled, err
 }
 
-// TombstoneCount is the number of deleted values of key that are not compacted away.
+// TombstoneCount returns the number of deleted values of key that are not compacted away.
 func (s *Store) TombstoneCount(key E) (int, error) {
 	r, pin, err := s.acquire()
 	if err != nil {
@@ -185,8 +186,8 @@ func (s *Store) TombstoneCount(key E) (int, error) {
 	return r.tombstones(key)
 }
 
-// ValueSetExists reports whether the values of key are in a set of their own, outside
-// of its entry.
+// ValueSetExists reports whether the values of key are in a spilled set, outside its
+// entry.
 func (s *Store) ValueSetExists(key E) (bool, error) {
 	r, pin, err := s.acquire()
 	if err != nil {
@@ -196,8 +197,8 @@ func (s *Store) ValueSetExists(key E) (bool, error) {
 	return r.spilled(key)
 }
 
-// TombstoneCount is Store.TombstoneCount as of the snapshot.
+// TombstoneCount is Store.TombstoneCount as of the moment of the snapshot.
 func (v *Snapshot) TombstoneCount(key E) (int, error) { return v.tombstones(key) }
 
-// ValueSetExists is Store.ValueSetExists as of the snapshot.
+// ValueSetExists is Store.ValueSetExists as of the moment of the snapshot.
 func (v *Snapshot) ValueSetExists(key E) (bool, error) { return v.spilled(key) }

@@ -6,28 +6,28 @@ import (
 	"math"
 )
 
-// shrinkLeast is the space, in bytes, and shrinkShare the part of the live bytes, below
-// which gaps are left as they are.
+// Gaps are left as they are if they come to less than shrinkLeast bytes, or to less than
+// one part in shrinkShare of the live bytes.
 const (
 	shrinkLeast = 64 << 10
 	shrinkShare = 50
 )
 
-// Shrink gives free space back to the file system: it checkpoints, moves what lies at the
+// Shrink gives free space back to the file system. It checkpoints, moves what lies at the
 // end of the file into the gaps before it, as often as that makes the file smaller, and
-// truncates. It needs to be alone with the file: ErrLocked if another process has it open,
-// ErrSpacePinned if a Snapshot is open. Reads and writes go on; a write may have
-// to wait when the log is full. The log keeps its size until Close. Shrink stops between
-// two steps when ctx is done, or the store is closed; what is done by then is done. What
-// it does is committed step by step, as everything is: it can be killed at any moment.
+// truncates the file. It must be alone with the file: it returns ErrLocked if another
+// process has it open, and ErrSpacePinned if a Snapshot is open. Reads and writes go on; a
+// write may have to wait when the log is full. The log keeps its size until Close. Shrink
+// stops between two steps when ctx is done, or when the store is closed; what is done by
+// then stays done. Each step is a commit, so Shrink can be killed at any moment.
 //
-// Space says, before it begins, about how long the file will be.
+// Before Shrink, Space says about how long the file will be.
 func (s *Store) Shrink(ctx context.Context) error { return s.ShrinkWith(ctx, nil) }
 
 // ShrinkOptions are the choices of one Shrink. nil and zero fields mean the defaults.
 type ShrinkOptions struct {
-	// Progress is told how many bytes of about how many are moved. Shrink calls it while
-	// commits wait, and waits for it: it must not use the store.
+	// Progress is called with the number of bytes that are moved, and about the number of
+	// all. Commits wait while it runs, so it must not use the store.
 	Progress func(done, total int64)
 }
 
@@ -72,14 +72,14 @@ func (s *Store) shrink(ctx context.Context, progress func(done, total int64)) er
 	return nil
 }
 
-// openSnapshots is how many snapshots are open.
+// openSnapshots returns how many snapshots are open.
 func (s *Store) openSnapshots() (open int) {
 	s.snapshots.Range(func(any, any) bool { open++; return true })
 	return open
 }
 
-// drainReads waits for reads of older roots that are under way. Whoever has a snapshot
-// keeps its root for longer, and may wait for Shrink meanwhile.
+// drainReads waits for reads of older roots that are under way. It does not wait for a
+// snapshot, which keeps its root for longer: its owner may itself be waiting for Shrink.
 func (s *Store) drainReads() {
 	s.file.DrainOlder(func() bool { return s.openSnapshots() > 0 })
 }
@@ -89,12 +89,12 @@ func (s *Store) drainReads() {
 func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) error {
 	done, total := int64(0), int64(0)
 	for before := int64(math.MaxInt64); ; {
-		s.drainReads() // what reads under way hold could not be moved, nor given back
+		s.drainReads() // what reads under way hold can be neither moved nor given back
 		if err := s.pack(); err != nil {
 			return err
 		}
 		if before == math.MaxInt64 { // the first time
-			behind, err := s.file.UsedFrom(s.liveBytes()) // where the file should have ended; the log too
+			behind, err := s.file.UsedFrom(s.liveBytes()) // where the file should end, without the log
 			if err != nil {
 				return err
 			}
@@ -129,8 +129,8 @@ func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) 
 	}
 }
 
-// squeeze is from where on the file should be moved into its gaps, or math.MaxInt64 if
-// these are not worth it.
+// squeeze returns the address after which the file should be moved into its gaps, or
+// math.MaxInt64 if the gaps are not worth it.
 func (s *Store) squeeze() (from int64, err error) {
 	gaps, _, err := s.file.Gaps()
 	if err != nil || gaps < max(shrinkLeast, s.liveBytes()/shrinkShare) {
@@ -139,8 +139,8 @@ func (s *Store) squeeze() (from int64, err error) {
 	return s.file.Squeeze(squeezeMost)
 }
 
-// moveRing makes a log that is as large as the data ask for in place of one that is
-// larger, or that lies from an address on, if there is room for it.
+// moveRing replaces the log with one that is as large as the data need, if the log is
+// larger, or if any of it lies after the address from, and if there is room for that.
 func (s *Store) moveRing(from int64) error {
 	r := &s.state.Load().view.record
 	size := min(int64(r.walSize), s.ringLimit())
