@@ -81,8 +81,8 @@ func (s *Store) DemoteIfPossible(key E) (bool, error) {
 // demote logs the demotion of a set, if there is room for it. It reports whether that
 // changes anything: others may have written since the caller looked. It holds
 // checkpointing, so that no checkpoint takes the operation and those before it out of the
-// tables until then. The holder of checkpointing may wait for claims, so demote makes its
-// claim only after that.
+// tables until then. The holder of checkpointing may wait for claims, so demote takes that
+// lock before it makes its claim.
 func (s *Store) demote(key E, ops []wal.Op) (done, demoted bool, err error) {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()

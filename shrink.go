@@ -94,7 +94,7 @@ func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) 
 			return err
 		}
 		if before == math.MaxInt64 { // the first time
-			behind, err := s.file.UsedFrom(s.liveBytes()) // where the file should end, without the log
+			behind, err := s.file.UsedFrom(s.liveBytes()) // after where the file should end, the log included
 			if err != nil {
 				return err
 			}

@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// DamageError is what loops over a Snapshot have left out, because it cannot be
-// read: the places, by bucket, slot, set or node and offset. It matches what each
-// of them matches: ErrCorrupt, or ErrIO.
+// DamageError lists the places that loops over a Snapshot have left out because they
+// cannot be read, by bucket, slot, set or node, and offset. It matches what its defects
+// match: ErrCorrupt or ErrIO.
 type DamageError struct {
-	Defects []error // distinct ones in the order in which they were met, the first 1,000
-	Count   int     // of all
+	Defects []error // the first 1,000 distinct ones, in the order in which they were found
+	Count   int     // number of all
 }
 
-// Error says how many places there are, and the first.
+// Error returns how many places there are, and the first.
 func (e *DamageError) Error() string {
 	return fmt.Sprintf("%d places cannot be read, the first: %v", e.Count, e.Defects[0])
 }
@@ -50,7 +50,7 @@ func (d *damages) add(err error) {
 	d.Defects = append(d.Defects, err)
 }
 
-// err is the only error, or all of them; nil: there is none.
+// err returns the only error, or a DamageError of all of them, or nil if there are none.
 func (d *damages) err() error {
 	switch d.Count {
 	case 0:
@@ -62,11 +62,11 @@ func (d *damages) err() error {
 	return &whole
 }
 
-// ends reports whether err ends a loop: the others are of one place, and what lies
-// elsewhere can be read.
+// ends reports whether err ends a loop. Any other error is about one place, and a loop
+// goes on elsewhere.
 func ends(err error) bool { return errors.Is(err, ErrClosed) || errors.Is(err, ErrSnapshotExpired) }
 
-// parts are the errors of which err is no more than a list.
+// parts returns the errors that err lists, if it is no more than a list of them.
 func parts(err error, text string) []error {
 	if several, ok := err.(*DamageError); ok {
 		return several.Defects
@@ -79,7 +79,7 @@ func parts(err error, text string) []error {
 	for _, part := range list.Unwrap() {
 		lines = append(lines, part.Error())
 	}
-	if strings.Join(lines, "\n") != text { // not of errors.Join
+	if strings.Join(lines, "\n") != text { // errors.Join has not made it
 		return nil
 	}
 	return list.Unwrap()

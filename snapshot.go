@@ -11,15 +11,15 @@ import (
 	"github.com/cidstore/cidstore/hdf5io"
 )
 
-// Snapshot is a consistent, immutable view of the store. It never blocks the
-// writer, but what it reaches is not freed until Close. Safe for concurrent use.
+// Snapshot is a consistent, immutable view of the store. It never blocks the writer, but
+// space that it reaches is not used again until Close. It is safe for concurrent use.
 type Snapshot struct {
 	reader
 	store *Store
 	pin   hdf5io.Pin
 
-	// mu is held for reading around each read of the file, never around a
-	// caller's code, and for writing by Close, which sets over.
+	// mu is held for reading around each read of the file, but never while a caller's
+	// code runs. Close, which sets over, holds it for writing.
 	mu   sync.RWMutex
 	over atomic.Pointer[error] // why reads refuse: ErrClosed or ErrSnapshotExpired
 
@@ -27,7 +27,7 @@ type Snapshot struct {
 	skipped damages
 }
 
-// Snapshot returns a view of everything acknowledged so far. Close it.
+// Snapshot returns a view of everything acknowledged so far. The caller must close it.
 func (s *Store) Snapshot() (*Snapshot, error) {
 	r, pin, err := s.acquire()
 	if err != nil {
@@ -35,17 +35,17 @@ func (s *Store) Snapshot() (*Snapshot, error) {
 	}
 	v := &Snapshot{reader: r, store: s, pin: pin}
 	v.gate = v
-	v.memos = new(memos) // those of the state may be of newer operations
+	v.memos = new(memos) // the memos of the state may include newer operations
 	s.snapshots.Store(v, struct{}{})
 	if s.state.Load() == nil { // Close may have looked for snapshots before this one
-		_ = v.Close() // or it has seen it: the same
+		_ = v.Close() // no matter if Close has ended it already
 		return nil, ErrClosed
 	}
 	return v, nil
 }
 
-// Close lets the snapshot go; loops under way end with ErrClosed. A second Close
-// returns ErrClosed.
+// Close releases the snapshot; loops under way end with ErrClosed. A second Close returns
+// ErrClosed.
 func (v *Snapshot) Close() error { return v.end(ErrClosed) }
 
 func (v *Snapshot) end(why error) error {
@@ -60,8 +60,8 @@ func (v *Snapshot) end(why error) error {
 	return nil
 }
 
-// guard runs one read of the file: inside the snapshot's gate, if it has one, and
-// with faults of the mapping (the file was cut short by somebody) made ErrIO.
+// guard runs one read of the file. It holds the gate of the snapshot, if there is one, and
+// turns faults of the mapping into ErrIO.
 func (r reader) guard(read func() error) error {
 	if r.gate != nil {
 		r.gate.mu.RLock()
@@ -73,7 +73,7 @@ func (r reader) guard(read func() error) error {
 	return guard(read)
 }
 
-// ended is why reads refuse, or nil.
+// ended returns why reads refuse, or nil.
 func (v *Snapshot) ended() error {
 	if why := v.over.Load(); why != nil {
 		return *why
@@ -81,9 +81,8 @@ func (v *Snapshot) ended() error {
 	return nil
 }
 
-// goesOn reports whether a loop goes on after a yield that returned more: not when
-// the yield has closed the snapshot, though there may be items that were read
-// before.
+// goesOn reports whether a loop goes on after a yield that returned more. It does not if
+// the yield has closed the snapshot, even if more items have been read already.
 func (r reader) goesOn(more bool) (bool, error) {
 	if !more || r.gate == nil {
 		return more, nil
@@ -99,8 +98,8 @@ func (v *Snapshot) fail(err error) {
 	v.skipped.add(err)
 }
 
-// Err is what loops over the snapshot could not read, a *DamageError if that is
-// more than one place; nil if there was nothing. Loops go on past such places.
+// Err returns the error of what loops over the snapshot could not read, a *DamageError if
+// that is more than one place, or nil. Loops go on past such places.
 func (v *Snapshot) Err() error {
 	v.errMu.Lock()
 	defer v.errMu.Unlock()
@@ -144,9 +143,8 @@ func (v *Snapshot) Count(key E) (n int, err error) {
 	return n, err
 }
 
-// All yields every (key, value) pair once: keys in order of their hashes, the
-// values of a key ascending. Pairs that cannot be read are left out: see Err after
-// the loop.
+// All yields every (key, value) pair once. Keys come in order of their hashes, and the
+// values of a key ascend. Pairs that cannot be read are left out: see Err after the loop.
 func (v *Snapshot) All() iter.Seq2[E, E] {
 	return func(yield func(E, E) bool) {
 		v.loop(func(m *member) (bool, error) {
@@ -191,8 +189,8 @@ func (v *Snapshot) loop(visit func(*member) (bool, error)) {
 	}
 }
 
-// member is one key of a walk: as the tree has it, or with pending operations,
-// which then decide.
+// member is one key of a walk. item is what the tree has of it; if there are pending
+// operations on the key, these decide.
 type member struct {
 	item    *bucket.Item
 	pending bool
@@ -204,7 +202,7 @@ func (r reader) members(bad func(error), visit func(*member) (bool, error)) erro
 	touched := r.touchedKeys()
 	var items []bucket.Item
 	for run := range r.view.directory.All() {
-		items = items[:0] // a fault leaves them so
+		items = items[:0] // after a fault there are none
 		err := r.guard(func() (err error) {
 			items, err = r.view.buckets.Items(items, run.Pointer.Bucket)
 			return err
@@ -215,7 +213,7 @@ func (r reader) members(bad func(error), visit func(*member) (bool, error)) erro
 		if err != nil {
 			bad(err)
 		}
-		var m member // one for all: they are visited one by one
+		var m member // one for all, as they are visited one by one
 		for i := range items {
 			for len(touched) > 0 && bucket.Less(&touched[0], &items[i]) {
 				if more, err := visit(&member{&touched[0], true}); err != nil || !more {
@@ -241,8 +239,8 @@ func (r reader) members(bad func(error), visit func(*member) (bool, error)) erro
 	return nil
 }
 
-// touchedKeys lists the keys with operations that the tree lacks, in order of
-// (hash, key), each once.
+// touchedKeys returns the keys with operations that the tree lacks, in order of (hash,
+// key), each once.
 func (r reader) touchedKeys() []bucket.Item {
 	var keys []bucket.Item
 	r.fresh.all(r.visible, func(o *op) { keys = append(keys, bucket.Item{Hash: o.hash, Key: o.key}) })

@@ -10,34 +10,34 @@ import (
 // of them from being used again. File is the sum of Live, Log, Free, Limbo and Pinned; the
 // last three are what the newest root does not reach.
 //
-// A store that is open for writing knows all of it. One that is open for reading reads
-// what the file and the locks say, as a writer that opened it now would find it: if another
-// process holds an old root, all that the newest does not reach counts as pinned. Beside a
-// writer at work that is the most that it can be.
+// A store that is open for writing knows all of this. One that is open for reading gives
+// what the file and the locks say, as a writer that opened it now would find it. If
+// another process pins an old root, all that the newest root does not reach counts as
+// pinned: while a writer is at work, that is an upper bound.
 type Space struct {
-	File   int64 // bytes, as the following
-	Live   int64 // that the newest root reaches, without the log, and the head of the file
-	Log    int64 // of the log's ring, and of the one before it while it grows
-	Free   int64 // that the next commits may use, however short the gaps
-	Limbo  int64 // freed, not usable before later commits
-	Pinned int64 // freed, held by readers of old roots
+	File   int64 // length of the file, in bytes, as are the following
+	Live   int64 // what the newest root reaches, without the log, and the head of the file
+	Log    int64 // the ring of the log, and the ring before it while the log grows
+	Free   int64 // what the next commits may use, however short the gaps are
+	Limbo  int64 // what is freed, but can be used only after later commits
+	Pinned int64 // what is freed, but still pinned by readers of old roots
 	// Shrunk is about how long the file will be after Shrink and Close, if nothing else is
-	// done before: not longer than it is. What only the log has is not counted.
+	// done before; never more than File. What is only in the log is not counted.
 	Shrunk int64
 
 	Commit    uint64 // number of the root that these figures are of
-	OldestPin uint64 // oldest commit of which somebody holds the root; Commit if none is older
-	// OldestPinSeen is when that root, or a later one, was first seen by this Store, by
-	// Options.Clock: the pin is at least as old as that. Zero if nobody holds an older root.
+	OldestPin uint64 // oldest commit whose root somebody pins; Commit if none is older
+	// OldestPinSeen is when this Store first saw that root, or else the next one after it,
+	// by Options.Clock; zero if nobody pins an older root.
 	OldestPinSeen time.Time
-	// OldestPinHolder is the process that holds it, if that is older than Commit and the
-	// system says so (Linux does, of processes that the caller may look at); 0: another
-	// program, or none.
+	// OldestPinHolder is the process that pins OldestPin, if that is older than Commit and
+	// the system names the process (Linux does, if the caller may look at it). 0 means
+	// that it is unknown, or that there is none.
 	OldestPinHolder int
 }
 
-// Space returns the present figures. It reads a few KiB of the file at most, and takes no
-// lock that a writer waits for longer than that.
+// Space returns the present figures. It reads a few KiB of the file at most, and no writer
+// waits for its locks longer than that takes.
 func (s *Store) Space() (Space, error) {
 	v, err := s.Snapshot()
 	if err != nil {
@@ -78,8 +78,8 @@ type sighting struct {
 	time   time.Time
 }
 
-// maxSightings bounds the list. When it is full those go without which ages are still known
-// to one part in ageParts.
+// maxSightings bounds the list. When it is full, sightings are dropped that are not needed
+// to know each age to within one part in ageParts.
 const (
 	maxSightings = 1024
 	ageParts     = 16
@@ -108,13 +108,13 @@ func (s *sightings) thin(now time.Time) {
 			kept = append(kept, s.list[i])
 		}
 	}
-	if kept = append(kept, s.list[maxSightings-1]); len(kept) == maxSightings { // by a clock that was set back
+	if kept = append(kept, s.list[maxSightings-1]); len(kept) == maxSightings { // the clock was set back
 		kept = kept[maxSightings/2:]
 	}
 	s.list = kept
 }
 
-// at is when the root of commit, or the first one after it that is known, was seen.
+// at returns when the root of commit, or the first known one after it, was seen.
 func (s *sightings) at(commit uint64) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -24,21 +24,21 @@ type Store struct {
 	file  *hdf5io.File
 	log   *wal.Log // nil when read-only
 
-	// state is what readers see. Only the holder of checkpointing replaces it,
-	// rotation inside the log's pause; nil after Close.
+	// state is what readers see; nil after Close. Only the holder of checkpointing
+	// replaces it, and puts in a new fresh table only while the log pauses.
 	state atomic.Pointer[state]
 
 	closing sync.RWMutex // held for reading by every write; guards closed
 	closed  bool
 
-	// checkpointing is held for the length of a checkpoint, and by whatever else
-	// commits a root. It guards the fields below.
+	// checkpointing is held during a checkpoint, and by whatever else commits a root. It
+	// guards the fields below.
 	checkpointing sync.Mutex
 	frozenThrough wal.Mark // end of the frozen table's last frame
 	settled       bool     // both slots name the present root
 	placedEach    uint64   // bytes that the last checkpoint placed for each operation
 	clearedRows   uint64   // of the deletion log, since Open
-	followed      *state   // of a reader: what is written to the log can be added to it
+	followed      *state   // of a reader: Refresh can add to it what is written to the log
 
 	collecting sync.Mutex // one collection at a time; guards scanned
 	scanned    uint64     // set id at which the next one goes on
@@ -57,9 +57,9 @@ type Store struct {
 	failure   atomic.Pointer[error]
 	fileBytes atomic.Int64 // of the newest root that was loaded or committed
 	logBytes  atomic.Int64
-	seen      sightings    // roots, since Open
-	lastTime  atomic.Int64 // ns since 1970; time never goes back
-	lastFlush atomic.Int64 // by the clock as it is, which may be set back
+	seen      sightings    // of roots, since Open
+	lastTime  atomic.Int64 // ns since 1970; never goes back
+	lastFlush atomic.Int64 // by the plain clock, which may be set back
 
 	kick       chan struct{} // a checkpoint is due
 	garbage    chan struct{} // a collection is due
@@ -69,7 +69,7 @@ type Store struct {
 	background sync.WaitGroup
 }
 
-// now is the clock's time in ns since 1970, never less than before.
+// now returns the clock's time in ns since 1970, but never less than before.
 func (s *Store) now() int64 {
 	t := s.opts.Clock().UnixNano()
 	for {
@@ -83,14 +83,14 @@ func (s *Store) now() int64 {
 	}
 }
 
-// fail keeps the first failure of a write or sync.
+// fail keeps err, if it is the first failure of a write or sync.
 func (s *Store) fail(err error) {
 	if s.failure.CompareAndSwap(nil, &err) {
 		s.event("error", "error", err)
 	}
 }
 
-// Failed is why the store takes no more writes; nil as long as it does.
+// Failed returns why the store takes no more writes, or nil as long as it takes them.
 func (s *Store) Failed() error {
 	p := s.failure.Load()
 	switch {
@@ -127,7 +127,7 @@ func (s *Store) start() {
 	}
 }
 
-// needCollection asks the background for a collection.
+// needCollection asks for a collection in the background.
 func (s *Store) needCollection() {
 	select {
 	case s.garbage <- struct{}{}:
@@ -167,14 +167,13 @@ func (s *Store) runFlushes() {
 }
 
 // Close puts everything into the tree, syncs, and unlocks. It leaves a log of a few
-// blocks, and gives free space at the end of the file back as long as nobody else
-// has the file open. A file with many gaps is packed before: up to 32 MiB of data are
-// written twice, or of a larger store moved: 512 MiB at most, and four times what this life
-// has written.
-// The locks go even when Close fails; what the log holds is then found by the
-// next Open. A second Close returns ErrClosed.
+// blocks, and gives free space at the end of the file back to the file system, unless
+// somebody else has the file open. It packs a file with many gaps first: it writes up to
+// 32 MiB of data twice, or moves parts of a larger store, 512 MiB at most and no more than
+// four times what this life has written. Close releases the locks even when it fails; the
+// next Open then finds what the log holds. A second Close returns ErrClosed.
 func (s *Store) Close() error {
-	s.endLife() // whoever takes long ends now
+	s.endLife() // long operations end now
 	s.closing.Lock()
 	if s.closed {
 		s.closing.Unlock()
@@ -189,13 +188,13 @@ func (s *Store) Close() error {
 		err = s.closeWriter()
 	}
 	last, reserve := s.state.Load().view.record, s.closedReserve()
-	s.state.Store(nil) // first: a Snapshot that is taken now sees that, or is seen here
+	s.state.Store(nil) // first, so that a Snapshot that is taken now sees it, or is seen below
 	s.snapshots.Range(func(v, _ any) bool {
-		_ = v.(*Snapshot).end(ErrSnapshotExpired) // closed by its owner in that time: the same
+		_ = v.(*Snapshot).end(ErrSnapshotExpired) // no matter if its owner has closed it by then
 		return true
 	})
 	s.file.Drain()
-	if !s.opts.ReadOnly && err == nil { // now: Trim makes roots of its own, which readers do not know
+	if !s.opts.ReadOnly && err == nil { // only now, as Trim makes roots that readers do not know
 		err = s.file.Trim(reserve, nil)
 	}
 	err = errors.Join(err, s.file.Close(), s.vfile.Close())
@@ -203,7 +202,8 @@ func (s *Store) Close() error {
 	return err
 }
 
-// closeWriter makes the root alone exact. It takes nothing that Open would need.
+// closeWriter brings everything into the root, so that the log is not needed. If it fails,
+// the file still has what Open needs.
 func (s *Store) closeWriter() error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
@@ -213,7 +213,7 @@ func (s *Store) closeWriter() error {
 	if err := s.notReplaced(); err != nil {
 		return s.poisoned(err)
 	}
-	if err := s.flush(); err != nil { // of Async writes: the log keeps them, whatever becomes of the checkpoint
+	if err := s.flush(); err != nil { // so the log has all Async writes, even if the checkpoint fails
 		return err
 	}
 	if err := s.pack(); err != nil {
@@ -234,8 +234,8 @@ func (s *Store) closeWriter() error {
 	return s.writeFailed(s.compact())
 }
 
-// pack makes all the space free that can be, so that the last commits of a life go
-// into the gaps of the file, and its end can be given back.
+// pack frees all the space that it can, so that the last commits of a life go into the
+// gaps of the file, and its end can be given back.
 func (s *Store) pack() error {
 	if !s.settled {
 		if err := s.settle(); err != nil {
@@ -262,8 +262,8 @@ func (s *Store) commitLast(shrink bool) error {
 	return s.change(func(m *merge) error {
 		m.record.clean = true
 		_, err := m.dropOldRing()
-		// The older root has all that the log has, and reaches the log that is left
-		// behind: that stays as it is until both slots name this root.
+		// The older root has all that the log has, and still reaches the longer log,
+		// which stays as it is until both slots name this root.
 		if err == nil && shrink {
 			err = m.shrinkRing(s.log.Next())
 		}
@@ -271,8 +271,8 @@ func (s *Store) commitLast(shrink bool) error {
 	})
 }
 
-// notReplaced is an error if the path no longer names the open file, or that is cut
-// short.
+// notReplaced returns an error if the path no longer names the open file, or if a writer's
+// file is cut short.
 func (s *Store) notReplaced() error {
 	if !s.opts.ReadOnly {
 		if err := s.whole(); err != nil {
@@ -301,9 +301,9 @@ func (s *Store) DirectoryMode() DirectoryMode {
 	return st.view.directory.Mode()
 }
 
-// Len is the number of keys and of (key, value) pairs, exact as of one moment
-// between call and return. A writable store checkpoints first if operations
-// wait; a read-only one looks at each key that they touch.
+// Len returns the exact numbers of keys and of (key, value) pairs at one moment between
+// call and return. A writable store first makes a checkpoint if operations are pending; a
+// read-only one looks at each key that they touch.
 func (s *Store) Len(ctx context.Context) (keys, values uint64, err error) {
 	if !s.opts.ReadOnly {
 		if err := s.Checkpoint(ctx); err != nil && !errors.Is(err, ErrPoisoned) && !errors.Is(err, ErrNoSpace) {
@@ -319,7 +319,7 @@ func (s *Store) Len(ctx context.Context) (keys, values uint64, err error) {
 	return keys, values, ofStore(err)
 }
 
-// len counts the tree's root and corrects it by the keys with pending operations.
+// len returns the counts of the tree, corrected for the keys with pending operations.
 func (v *Snapshot) len(ctx context.Context) (keys, values uint64, err error) {
 	keys, values, err = v.beyondTree(ctx)
 	if err != nil {
@@ -328,8 +328,8 @@ func (v *Snapshot) len(ctx context.Context) (keys, values uint64, err error) {
 	return v.view.record.numKeys + keys, v.view.record.numValues + values, nil
 }
 
-// beyondTree is by how much pending operations change the numbers of keys and values,
-// modulo 2^64. With an error it is that of the keys that can be read.
+// beyondTree returns by how much pending operations change the numbers of keys and values,
+// modulo 2^64. With an error, it counts the keys that can be read.
 func (v *Snapshot) beyondTree(ctx context.Context) (keys, values uint64, err error) {
 	for i, item := range v.touchedKeys() {
 		if i%1024 == 0 && ctx.Err() != nil {

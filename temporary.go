@@ -13,18 +13,18 @@ import (
 )
 
 // A store that is being made, restored or copied has a temporary name until it is
-// whole: no crash leaves half a store under its own. What a crash leaves under
-// the temporary one is removed by the next who makes, or opens for writing, a
-// store of that name, unless somebody holds its lock: then it is in the making.
-// The suffix is not one that people give.
+// complete, so that no crash leaves half a store under its own name. Whoever next makes a
+// store of that name, or opens it for writing, removes what a crash has left under the
+// temporary name, unless somebody holds its lock: then it is still being made. The suffix
+// is not one that people would choose.
 const temporarySuffix = ".cidstore-new"
 
-// longestName is the length of a file's name that every local file system takes,
-// in bytes: most take 255, eCryptfs 143.
+// longestName is the longest name of a file, in bytes, that every local file system
+// takes: most take 255, and eCryptfs takes 143.
 const longestName = 143
 
-// temporaryName is path with the suffix. Where that is too long a digest stands for
-// the name: it is the same for each who makes that store, and no other store's.
+// temporaryName returns path with the suffix. If the name is too long, a digest takes its
+// place, which everybody who makes that store computes, and nobody for another store.
 func temporaryName(path string) string {
 	dir, name := filepath.Split(path)
 	if len(name)+len(temporarySuffix) > longestName {
@@ -34,8 +34,8 @@ func temporaryName(path string) string {
 	return dir + name + temporarySuffix
 }
 
-// inPlaceError is why a store cannot be made under another name first: its
-// directory takes no file, or no other file can get its name.
+// inPlaceError says why a store cannot be made under another name first: its directory
+// takes no file, or no other file can get its name.
 type inPlaceError struct{ error }
 
 func (e inPlaceError) Unwrap() error { return e.error }
@@ -46,8 +46,8 @@ func mustBeInPlace(err error) bool {
 	return errors.As(err, &e)
 }
 
-// newTemporary makes an empty file under path's temporary name, and locks it. Others
-// may do with it what they may do with the file like; nil: with a new one.
+// newTemporary makes an empty file under path's temporary name, and locks it. The file
+// gets the access of the file like, or that of a new file if like is nil.
 func newTemporary(path string, like vfs.File, opts *Options) (vfs.File, error) {
 	name, mode := temporaryName(path), newFileMode
 	if like != nil {
@@ -60,7 +60,7 @@ func newTemporary(path string, like vfs.File, opts *Options) (vfs.File, error) {
 			mode = 0o600 // until it has its owner
 		}
 	}
-	for range 100 { // each round another opener has got ahead
+	for range 100 { // another opener was faster in each round before
 		file, err := opts.FS.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 		if errors.Is(err, fs.ErrExist) {
 			if err := removeLeftover(path, opts); err != nil {
@@ -88,16 +88,16 @@ func newTemporary(path string, like vfs.File, opts *Options) (vfs.File, error) {
 	return nil, fmt.Errorf("%w: others keep making it", ErrLocked)
 }
 
-// copyAccess gives the file that will be at path the owner and the permissions of
-// like. The Logger hears what may not be kept.
+// copyAccess gives the file that will be at path the owner and the permissions of like. If
+// it may not, it says so to the Logger.
 func copyAccess(file, like vfs.File, path string, opts *Options) {
 	if err := vfs.CopyAccess(file, like); err != nil {
 		opts.Logger.Warn("access not kept", "path", path, "error", err)
 	}
 }
 
-// lockNamed locks file for writing, and reports whether it has the name still: from
-// then on nobody takes that away.
+// lockNamed locks file for writing, and reports whether it still has the name: if so,
+// nobody takes the name away while the lock is held.
 func lockNamed(file vfs.File, name string, opts *Options) (bool, error) {
 	if err := hdf5io.LockWriter(file); err != nil {
 		return false, err
@@ -109,7 +109,7 @@ func lockNamed(file vfs.File, name string, opts *Options) (bool, error) {
 	return hasName(info, name, opts)
 }
 
-// hasName reports whether name is that of the file with this info.
+// hasName reports whether name leads to the file with this info.
 func hasName(info vfs.Info, name string, opts *Options) (bool, error) {
 	named, err := opts.FS.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -118,9 +118,9 @@ func hasName(info vfs.Info, name string, opts *Options) (bool, error) {
 	return err == nil && named.Device == info.Device && named.Inode == info.Inode, err
 }
 
-// removeLeftover removes what a crash left under path's temporary name. ErrLocked:
-// somebody is making it now. What nobody can have left there is an error that says
-// what it is.
+// removeLeftover removes what a crash left under path's temporary name. It returns
+// ErrLocked if somebody is making the store now. If the name leads to what no crash can
+// have left, the error says what it is.
 func removeLeftover(path string, opts *Options) error {
 	name := temporaryName(path)
 	kind, err := vfs.Kind(opts.FS, name)
@@ -157,12 +157,12 @@ func removeLeftover(path string, opts *Options) error {
 	return err
 }
 
-// inTheWay says what stands under a temporary name and cannot be removed.
+// inTheWay returns an error about what has a temporary name and cannot be removed.
 func inTheWay(name, what string, err error) error {
 	return fmt.Errorf("%q is in the way of the file that is made first, it is %s: %w", name, what, err)
 }
 
-// kindName is a word for what is not a regular file.
+// kindName returns a word for a file that is not regular.
 func kindName(kind fs.FileMode) string {
 	switch kind.Type() {
 	case fs.ModeDir:
@@ -177,8 +177,8 @@ func kindName(kind fs.FileMode) string {
 	return "a device"
 }
 
-// giveName renames the file with this info, which is whole and durable, from
-// path's temporary name to path.
+// giveName renames the file with this info, which is complete and durable, from path's
+// temporary name to path.
 func giveName(path string, info vfs.Info, opts *Options) error {
 	name := temporaryName(path)
 	taken := fmt.Errorf("%w: %s was taken for a leftover", ErrLocked, name)
@@ -201,7 +201,7 @@ func giveName(path string, info vfs.Info, opts *Options) error {
 		return err
 	}
 	if err := opts.FS.Rename(name, path); err != nil {
-		if vfs.IsMountPoint(err) || errors.Is(err, fs.ErrPermission) { // a sticky directory, for one
+		if vfs.IsMountPoint(err) || errors.Is(err, fs.ErrPermission) { // a sticky directory, for example
 			err = inPlaceError{err}
 		}
 		return err

@@ -7,9 +7,9 @@ import (
 	"github.com/cidstore/cidstore/bucket"
 )
 
-// trimRuns writes runs again without the entries that no longer count, where the disk is
-// full. A run goes when the last of its groups is folded, and until then half of all runs
-// is of no use; but these folds need room. checkpointing is held.
+// trimRuns writes runs again without the entries that no longer count, if the disk is
+// full. A run is freed when the last of its groups is folded, and until then about half of
+// all that runs hold no longer counts; but these folds need room. checkpointing is held.
 func (s *Store) trimRuns() error {
 	for s.file.Tight() {
 		number, ok := s.state.Load().view.buckets.Trimmable(s.file.Longest())

@@ -10,13 +10,13 @@ import (
 	"github.com/cidstore/cidstore/internal/seedbug"
 )
 
-// Groups that have become small are merged: when a group is folded, so are those
-// that share all bits of its prefix but the last few, if all of them together come to
-// half of what a group should hold. A group splits when it is full, so one that was just
-// merged takes as many keys again before it splits, and one that was just split loses
-// half of them before it is merged.
+// Groups that have become small are merged. When a group is folded, its neighbours that
+// share all bits of its prefix except the last few are folded with it, if all of them
+// together hold less than half of what a group should. A group splits when it is full. So
+// a group that was just merged takes as many keys again before it splits, and one that was
+// just split loses half of its keys before it is merged.
 
-// family is the groups that one group is made of: mostly one.
+// family is the groups that become one group; mostly there is only one.
 type family struct {
 	groups []relative
 	depth  uint8  // bits that their prefixes share
@@ -30,7 +30,7 @@ type relative struct {
 	items   int // end of its part of merge.united
 }
 
-// family returns the group of a hash, and those that it is to be merged with.
+// family returns the group of a hash, and the groups that it is to be merged with.
 func (m *merge) family(hash uint64, waiting *queue) (f family, err error) {
 	r := m.base.directory.Run(hash)
 	f = family{groups: m.relatives[:0], depth: r.Depth, last: r.Last()}
@@ -59,8 +59,8 @@ func (m *merge) family(hash uint64, waiting *queue) (f family, err error) {
 	return f, nil
 }
 
-// join adds the group of a run to a family. It returns the most entries that the group
-// comes to, with what waits for it.
+// join adds the group of a run of the directory to a family. It returns how many entries
+// the group has at most, together with those that wait for it.
 func (m *merge) join(f *family, r directory.Run, waiting *queue) (entries int, err error) {
 	g, err := m.base.groupOf(r)
 	if err != nil {
@@ -79,9 +79,9 @@ func (m *merge) join(f *family, r directory.Run, waiting *queue) (entries int, e
 	return entries + n + waiting.within(st.Prefix, st.Last()), err
 }
 
-// foldFamily writes every group of a family with all that waits for it: as one group, or, if
-// their keys are so uneven that one would have to be split again, each by itself.
-// m.changes are those of all of them.
+// foldFamily writes every group of a family with all that waits for it. It writes them as
+// one group, or each by itself if the keys are so uneven that the one group would have to
+// be split again. m.changes are the changes of all of them.
 func (m *merge) foldFamily(f family) error {
 	if err := m.gather(&f); err != nil {
 		return err
@@ -142,8 +142,8 @@ func (m *merge) unite(f family) error {
 	return err
 }
 
-// newGroup returns an unused group id, or one that is new. One whose group was merged
-// by this commit is not used again by it.
+// newGroup returns an unused group id, or a new one. A commit does not use the ids again
+// of groups that it has merged itself.
 func (m *merge) newGroup() (uint32, error) {
 	if m.unused == nil && m.base.record.unusedGroups > 0 {
 		used := make([]bool, m.base.record.numGroups)
@@ -169,8 +169,8 @@ func (m *merge) newGroup() (uint32, error) {
 	return uint32(m.record.numGroups - 1), nil
 }
 
-// uniteGroups merges the small groups, whatever waits for them included. checkpointing
-// is held.
+// uniteGroups merges the small groups, together with all that waits for them.
+// checkpointing is held.
 func (s *Store) uniteGroups(ctx context.Context) error {
 	nothing := queue{table: s.state.Load().fresh}
 	return s.overGroups(ctx, func(m *merge) (changed bool, err error) {
@@ -192,9 +192,9 @@ func (s *Store) uniteGroups(ctx context.Context) error {
 	})
 }
 
-// overGroups calls visit for the groups in order of their hashes, in commits of about as
-// many bytes as a slice of a checkpoint has; visit changes the group at m.next, or several
-// from there on, or none, and moves m.next past them. checkpointing is held.
+// overGroups calls visit for the groups in order of their hashes. Each commit has about as
+// many bytes as a slice of a checkpoint. visit looks at the group at m.next, or at several
+// from there on, changes them or not, and moves m.next past them. checkpointing is held.
 func (s *Store) overGroups(ctx context.Context, visit func(m *merge) (changed bool, err error)) error {
 	from, limit := uint64(0), s.sliceLimit()
 	for {
@@ -219,8 +219,8 @@ func (s *Store) overGroups(ctx context.Context, visit func(m *merge) (changed bo
 	}
 }
 
-// visitFrom is one commit of overGroups; it begins at a hash, and returns that at which
-// the next one does, 0: there is none.
+// visitFrom makes one commit of overGroups, which begins at the hash from. It returns the
+// hash at which the next one begins, or 0 if there is none.
 func (s *Store) visitFrom(from uint64, limit int64, visit func(m *merge) (bool, error)) (next uint64, err error) {
 	if err := s.file.Reserve(limit); err != nil && !errors.Is(err, ErrNoSpace) {
 		return 0, err
@@ -249,8 +249,9 @@ func (s *Store) visitFrom(from uint64, limit int64, visit func(m *merge) (bool, 
 	return m.next, s.commit(m, s.state.Load().frozen)
 }
 
-// renumberSets gives the sets with the highest ids lower ones, if most ids are unused, and
-// so the space of their states back. Nothing waits in runs. checkpointing is held.
+// renumberSets gives lower ids to the sets with the highest ones, if too many ids are
+// unused. That frees the space of their states. Nothing waits in runs. checkpointing is
+// held.
 func (s *Store) renumberSets(ctx context.Context) error {
 	c := s.state.Load().view.record.sets
 	used := c.Sets - c.Unused
@@ -259,7 +260,7 @@ func (s *Store) renumberSets(ctx context.Context) error {
 	}
 	first := true
 	return s.overGroups(ctx, func(m *merge) (changed bool, err error) {
-		if first { // below used there are as many unused ids as there are sets above it
+		if first { // there are as many unused ids below used as there are sets above it
 			m.sets.Search, first = 0, false
 		}
 		g, err := m.base.group(m.next)
@@ -292,8 +293,9 @@ func (s *Store) renumberSets(ctx context.Context) error {
 }
 
 const (
-	// renumberShare: an unused id for so many that are used is one too many.
+	// renumberShare is how many used ids one unused id may stand against: more unused ones
+	// are too many.
 	renumberShare = 8
-	// leastUnused ids are not worth a commit.
+	// leastUnused is a number of unused ids that is not yet worth a commit.
 	leastUnused = 256
 )

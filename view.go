@@ -13,7 +13,7 @@ import (
 	"github.com/cidstore/cidstore/valueset"
 )
 
-// view is one committed root with the handles to read it. Immutable.
+// view is one committed root with the handles that read it. It is immutable.
 type view struct {
 	*hdf5io.View
 	record    record
@@ -23,15 +23,15 @@ type view struct {
 	hasher    keys.Hasher
 }
 
-// group is one that the directory leads to, with its state.
+// group is a group that the directory leads to, with its state.
 type group struct {
 	directory.Run
 	id    uint32
 	state bucket.State
 }
 
-// groups are all groups in order of their hashes, from that of a hash on, each with the
-// error of its state.
+// groups yields all groups in order of their hashes, from the group of a hash on, each
+// with the error of its state.
 func (v *view) groups(hash uint64) iter.Seq2[group, error] {
 	return func(yield func(group, error) bool) {
 		for run := range v.directory.From(hash) {
@@ -42,7 +42,7 @@ func (v *view) groups(hash uint64) iter.Seq2[group, error] {
 	}
 }
 
-// group is the group of a hash.
+// group returns the group of a hash.
 func (v *view) group(hash uint64) (group, error) { return v.groupOf(v.directory.Run(hash)) }
 
 func (v *view) groupOf(run directory.Run) (g group, err error) {
@@ -51,17 +51,17 @@ func (v *view) groupOf(run directory.Run) (g group, err error) {
 	return g, err
 }
 
-// state is what readers see: replaced as a whole, never changed.
+// state is what readers see. It is replaced, and its pointers never change.
 type state struct {
 	fresh  *table // takes what is written now
-	frozen *table // is being merged into the tree; nil: no checkpoint is under way
+	frozen *table // is being merged into the tree; nil if no checkpoint is under way
 	view   *view
 	memos  memos
 }
 
-// acquire pins the present state for reading: two uncontended atomics. The View
-// is pinned first and the pointer loaded again, so that a View whose space is
-// being freed is never entered.
+// acquire pins the present state for reading, at the cost of two uncontended atomics. It
+// pins the View first and then loads the pointer again, so that it never returns a View
+// whose space is being freed.
 func (s *Store) acquire() (reader, hdf5io.Pin, error) {
 	for {
 		st := s.state.Load()
@@ -109,7 +109,7 @@ func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*
 	return v, err
 }
 
-// readPast notes damage that Options.Salvage goes on past.
+// readPast notes damage that Options.Salvage reads past.
 func (s *Store) readPast(damage error) {
 	if damage == nil || s.recovery.Salvaged != nil && strings.Contains(s.recovery.Salvaged.Error(), damage.Error()) {
 		return // each once, though roots are read again and again

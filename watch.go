@@ -7,14 +7,14 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// Others can cut the file short or take its name away while it is open: an HDF5
-// program that opens it with mode "w" truncates it before it looks at locks. What
-// is acknowledged then is lost. So the writer looks at the file at every group
-// commit, before and after it, which costs two calls of fstat. That the path names
-// another file while this one has a name still is seen by the next checkpoint.
+// Others can cut the file short or remove its name while it is open: an HDF5 program that
+// opens it with mode "w" truncates it before it looks at locks. What is acknowledged after
+// that would be lost. So the writer looks at the file before and after every group commit,
+// which costs two calls of fstat. If the path names another file while this one still has
+// a name, the next checkpoint sees it.
 
-// whole is ErrTruncated if the file is shorter than the store has made it, and
-// ErrReplaced if it has no name any more.
+// whole returns ErrTruncated if the file is shorter than the store has made it, and
+// ErrReplaced if it no longer has a name.
 func (s *Store) whole() error {
 	links, err := s.file.Links()
 	switch {
@@ -26,19 +26,20 @@ func (s *Store) whole() error {
 	return nil
 }
 
-// ringAt is the part of the file in which records of the log lie.
+// ringAt returns the part of the file in which a ring of the log lies.
 func (s *Store) ringAt(address, size int64) wal.Storage {
 	return watchedRing{s.file.Region(address, size), s}
 }
 
-// watchedRing acknowledges nothing that a file cut short, or without a name, has lost.
+// watchedRing is a ring that acknowledges nothing in a file that is cut short or has no
+// name.
 type watchedRing struct {
 	*hdf5io.Region
 	store *Store
 }
 
-// WriteSync looks before the write too: that can make a file that was cut as long
-// as it was.
+// WriteSync writes and syncs. It looks at the file before the write too, because the write
+// can make a file that was cut short as long again as it was.
 func (r watchedRing) WriteSync(p []byte, off int64) error {
 	if err := r.store.whole(); err != nil {
 		return err

@@ -8,21 +8,22 @@ import (
 )
 
 // Insert puts value into the set of key. It is durable when it returns, unless
-// Options.Durability is Async. Inserting what is there has no effect.
+// Options.Durability is Async. Inserting a value that is there has no effect.
 func (s *Store) Insert(key, value E) error {
 	return s.one(wal.Op{Code: wal.Insert, Key: key, Value: value})
 }
 
-// Delete takes away all values of key; an absent key is no error.
+// Delete removes all values of key. An absent key is no error.
 func (s *Store) Delete(key E) error { return s.one(wal.Op{Code: wal.Delete, Key: key}) }
 
-// DeleteValue takes value out of the set of key; an absent one is no error.
+// DeleteValue removes value from the set of key. An absent value is no error.
 func (s *Store) DeleteValue(key, value E) error {
 	return s.one(wal.Op{Code: wal.DeleteValue, Key: key, Value: value})
 }
 
-// Apply makes the operations of b as one, in order: all of them are seen and
-// survive, or none. ErrTooLarge: more than a third of Options.WALBytes.
+// Apply applies the operations of b as one, in order: readers see all of them or none, and
+// a crash leaves all of them or none. It returns ErrTooLarge if they take more than a
+// third of Options.WALBytes.
 func (s *Store) Apply(b *Batch) error {
 	if b == nil {
 		b = new(Batch)
@@ -60,7 +61,7 @@ func (s *Store) write(ops []wal.Op) error {
 	return s.afterWrite()
 }
 
-// append logs a frame, for which there is a claim, and returns the sequence of its end.
+// append logs a frame, for which there is a claim, and returns its last sequence.
 func (s *Store) append(ops []wal.Op) (last uint64, err error) {
 	if s.opts.Durability == Async {
 		last, err = s.log.AppendAsync(ops)
@@ -84,8 +85,8 @@ func (s *Store) writable() error {
 	return s.Failed()
 }
 
-// Sync makes everything accepted so far durable in the log. With Sync
-// durability it already is.
+// Sync makes everything accepted so far durable in the log. With the durability Sync, it
+// is so already.
 func (s *Store) Sync() error {
 	s.closing.RLock()
 	defer s.closing.RUnlock()
@@ -103,8 +104,8 @@ func (s *Store) flush() error {
 	return nil
 }
 
-// poisoned makes every later write refuse: after a failed write or sync nobody
-// knows what the disk holds until the store is opened again.
+// poisoned makes every later write fail, and returns the error that these get. After a
+// failed write or sync, nobody knows what the disk holds until the store is opened again.
 func (s *Store) poisoned(err error) error {
 	s.file.Poison(err)
 	if s.log != nil { // Open may be recovering yet
@@ -114,14 +115,14 @@ func (s *Store) poisoned(err error) error {
 	return s.Failed()
 }
 
-// Bounds of smallestSlice, bytes.
+// Bounds of smallestSlice, in bytes.
 const (
-	sliceShare = 32 // of the live bytes, in parts
+	sliceShare = 32 // a slice is one part in so many of the live bytes
 	leastSlice = 16 << 10
 	mostSlice  = 2 << 20
 )
 
-// afterWrite starts a checkpoint when enough waits for one.
+// afterWrite starts a checkpoint if enough waits for one.
 func (s *Store) afterWrite() error {
 	inline := s.opts.GCInterval < 0
 	if inline && s.opts.Durability == Async && s.flushDue() {
@@ -143,13 +144,15 @@ func (s *Store) afterWrite() error {
 	return nil
 }
 
-// flushDue: FlushInterval has passed, or the clock was set back and nobody knows.
+// flushDue reports whether FlushInterval has passed since the last flush, or may have: the
+// clock was set back.
 func (s *Store) flushDue() bool {
 	passed := s.opts.Clock().UnixNano() - s.lastFlush.Load()
 	return passed < 0 || passed >= int64(s.opts.FlushInterval)
 }
 
-// checkpointDue: the records or the memory since the last checkpoint fill their share.
+// checkpointDue reports whether the records or the memory since the last checkpoint fill
+// their share.
 func (s *Store) checkpointDue() bool {
 	st := s.state.Load()
 	if st == nil {
@@ -161,8 +164,8 @@ func (s *Store) checkpointDue() bool {
 		st.fresh.bytes() >= s.opts.MemoryBudget*2/5
 }
 
-// changes reports whether an operation changes a set or how it is kept; summaries do
-// not.
+// changes reports whether an operation changes a set, or how it is kept. Summaries do
+// neither.
 func changes(c wal.Opcode) bool {
 	switch c {
 	case wal.Insert, wal.Delete, wal.DeleteValue, wal.CompactSet, wal.DemoteSet:
@@ -171,8 +174,9 @@ func changes(c wal.Opcode) bool {
 	return false
 }
 
-// apply puts the operations of a durable (Async: accepted) frame into the fresh
-// table, and then makes all of them visible at once. The log's leader calls it.
+// apply puts the operations of a frame into the fresh table, and then makes all of them
+// visible at once. The log's leader calls it once the frame is durable or, with Async,
+// accepted.
 func (s *Store) apply(first uint64, nanos int64, ops []wal.Op) {
 	st := s.state.Load()
 	st.add(first, nanos, ops)
