@@ -47,7 +47,7 @@ type Metrics struct {
 	Danger               float64   // how urgently the store needs maintenance, 0 to 1; writable stores only
 	PendingOperations    uint64
 	PendingBytes         uint64 // memory that pending operations take
-	CachedKeys           uint64 // keys with so many pending operations that readers cache their result
+	CachedKeys           uint64 // keys with many pending operations, whose result readers cache
 	Snapshots            uint64 // that are open
 
 	FileBytes                          uint64
@@ -60,7 +60,7 @@ type Metrics struct {
 	ScrubbedBytes     uint64                   // also by scrubs under way
 	ScrubDefects      uint64                   // places that could not be mended; each scrub counts them again
 	MendedMasks       uint64                   // state masks that scrubs have written again
-	LastScrub         time.Time                // when the last scrub ended, even before this Open; zero if none has, or if this is a closed reader
+	LastScrub         time.Time                // when the last one ended, even before Open; zero if none has, or in a closed reader
 
 	WAL          wal.Stats // counters; see Records
 	WALSyncTimes Durations // of writes to the log, each with its sync

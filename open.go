@@ -142,7 +142,7 @@ func openFile(path string, opts *Options) (vfs.File, vfs.Info, error) {
 	case info.ReadOnly && !opts.ReadOnly:
 		err = fmt.Errorf("file system is mounted read-only: %w", ErrReadOnly)
 	case info.Network && !opts.ReadOnly && !opts.AllowUnsafeFS:
-		err = fmt.Errorf("file system %q may not keep locks and syncs; copy the file to a local disk, or set AllowUnsafeFS", info.FileSystem)
+		err = fmt.Errorf("file system %q may not respect locks and syncs; copy the file to a local disk, or set AllowUnsafeFS", info.FileSystem)
 	}
 	if err != nil {
 		return nil, info, errors.Join(err, file.Close())

@@ -26,7 +26,7 @@ type RecoveryReport struct {
 	OverBudget         int64  // bytes of memory that these take beyond Options.MemoryBudget, until they are in the tree
 	RewrittenFrames    int    // batches of FramesReplayed that were not known to be durable and were logged again
 	TornAt             uint64 // first sequence of a torn tail; 0 if there was none
-	TornRecords        int    // intact records of the tail that were dropped, as their batch is not complete
+	TornRecords        int    // intact records of the tail, dropped because their batch is not complete
 	Salvaged           error  // with Options.Salvage, the damage that reads went past, joined by errors.Join
 }
 

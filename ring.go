@@ -11,8 +11,8 @@ import (
 const (
 	ringPath    = "/wal"
 	oldRingPath = "/wal_old"
-	ringGrowth  = 4 // by this factor the ring grows, at each step
-	liveShare   = 4 // a ring that grows to save checkpoints takes at most this part (1/4) of the live bytes
+	ringGrowth  = 4 // the ring grows by this factor at each step
+	liveShare   = 4 // a ring that grows to save checkpoints takes at most one part in so many of the live bytes
 
 	// closedBlocks is the size of the log of a closed store, in blocks: the log takes a
 	// few single writes before it has to grow.
@@ -220,7 +220,7 @@ func blockType(block int) hdf5io.Datatype {
 		hdf5io.Field{Name: "key_high", Offset: 8, Type: u64}, hdf5io.Field{Name: "key_low", Offset: 16, Type: u64},
 		hdf5io.Field{Name: "value_high", Offset: 24, Type: u64}, hdf5io.Field{Name: "value_low", Offset: 32, Type: u64},
 	)
-	n := uint32(block) / wal.RecordSize // a power of two is never a multiple of the record size, so some bytes are left
+	n := uint32(block) / wal.RecordSize // a power of two, never a multiple of RecordSize: some bytes are left
 	return hdf5io.Compound(uint32(block),
 		hdf5io.Field{Name: "records", Offset: 0, Type: hdf5io.Array(record, n)},
 		hdf5io.Field{Name: "reserved", Offset: n * wal.RecordSize, Type: hdf5io.Array(u8, uint32(block)-n*wal.RecordSize)},

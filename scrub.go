@@ -23,7 +23,7 @@ import (
 type ScrubReport struct {
 	Bytes     int64  // bytes verified
 	Corrected uint64 // state masks with one wrong bit, which reads correct
-	Mended    uint64 // how many of these were written again: fewer if the store is read-only or the disk is full
+	Mended    uint64 // written again: not all of them if the store is read-only or the disk full
 
 	Defects     []error // the first 1,000 distinct places that cannot be mended
 	DefectCount int     // of all
@@ -393,7 +393,7 @@ func (m *merge) mendGroup(hash uint64) (mended uint64, err error) {
 	m.changes = m.changes[:0]
 	folded, err := m.fold(&g)
 	if err == nil && !folded {
-		err = fmt.Errorf("group %d: too many hashes are alike for it to be written again", g.id)
+		err = fmt.Errorf("group %d cannot be written again: too many of its hashes are alike", g.id)
 	}
 	return k.Corrected(), err
 }

@@ -136,7 +136,7 @@ func (h *incrementHeader) fits(base *incrementHeader) error {
 	case h.baseCommit != base.commit:
 		return fmt.Errorf("%w: it was made since the backup of commit %d, the one before it is of commit %d", ErrBackupSeries, h.baseCommit, base.commit)
 	case h.baseHead != base.head || h.baseSize != base.size:
-		return fmt.Errorf("%w: it was made since another backup of commit %d than the one before it, or that was changed", ErrBackupSeries, h.baseCommit)
+		return fmt.Errorf("%w: it was made since another backup of commit %d, or the backup before it was changed", ErrBackupSeries, h.baseCommit)
 	}
 	return nil
 }

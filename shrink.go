@@ -94,7 +94,7 @@ func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) 
 			return err
 		}
 		if before == math.MaxInt64 { // the first time
-			behind, err := s.file.UsedFrom(s.liveBytes()) // after where the file should end, the log included
+			behind, err := s.file.UsedFrom(s.liveBytes()) // after its future end, with the log
 			if err != nil {
 				return err
 			}

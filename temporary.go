@@ -85,7 +85,7 @@ func newTemporary(path string, like vfs.File, opts *Options) (vfs.File, error) {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("%w: others keep making it", ErrLocked)
+	return nil, fmt.Errorf("%w: other processes keep making it", ErrLocked)
 }
 
 // copyAccess gives the file that will be at path the owner and the permissions of like. If

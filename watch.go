@@ -21,7 +21,7 @@ func (s *Store) whole() error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", s.path, err)
 	case links == 0:
-		return fmt.Errorf("%s: %w: it has no name any more", s.path, ErrReplaced)
+		return fmt.Errorf("%s: %w: it no longer has a name", s.path, ErrReplaced)
 	}
 	return nil
 }
