@@ -344,7 +344,7 @@ func (m *migration) like(path, output string, old vfs.File) vfs.File {
 	return private{old}
 }
 
-// private is a file from which no access is copied.
+// private is a file whose access is not copied.
 type private struct{ vfs.File }
 
 // write makes the new store at path, with the access of the file like.

@@ -20,10 +20,10 @@ import (
 type Durability int
 
 const (
-	// Sync: a write is durable when it returns.
+	// Sync makes a write durable before it returns.
 	Sync Durability = iota
-	// Async: a write is durable within FlushInterval, or after Store.Sync.
-	// Close loses nothing.
+	// Async makes a write durable within FlushInterval, or by Store.Sync. Close loses
+	// nothing.
 	Async
 )
 

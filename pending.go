@@ -7,10 +7,9 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// A table holds the operations of one stretch of the log, by key, in memory: the
-// fresh one takes what is written now, the frozen one is being merged into the
-// tree. One goroutine at a time adds (the log's leader); any number read, with
-// no lock:
+// A table holds the operations of one stretch of the log, by key, in memory. The fresh
+// table takes what is written now, and the frozen one is being merged into the tree. One
+// goroutine at a time adds (the log's leader); any number read, without a lock:
 //
 //   - An op is complete before the head that leads to it is stored, and never
 //     changes after that. So whoever finds it reads all of it.

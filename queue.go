@@ -13,7 +13,7 @@ type queue struct {
 	places []place
 }
 
-// place is where in its table an operation stands.
+// place is the place of an operation in its table.
 type place struct {
 	hash   uint64
 	number uint32

@@ -16,7 +16,7 @@ type reader struct {
 	*state
 	visible uint64    // of the fresh table
 	memos   *memos    // of the state, or of gate
-	gate    *Snapshot // nil: a single read, which pins the View by itself
+	gate    *Snapshot // nil for a single read, which pins the View itself
 }
 
 // guard runs a read of the mapping. It turns a fault there, which a file that was cut

@@ -168,7 +168,7 @@ func (s *Store) beginLife(late []wal.Frame) error {
 	}
 	old := v.record.epochs
 	epoch := wal.Epoch{Number: old[len(old)-1].Number + 1, First: s.replayed.Next, End: wal.NoEnd}
-	old = slices.DeleteFunc(slices.Clone(old), func(e wal.Epoch) bool { return e.End == e.First }) // numbers used up
+	old = slices.DeleteFunc(slices.Clone(old), func(e wal.Epoch) bool { return e.End == e.First }) // empty ones
 	if _, err := io.ReadFull(s.opts.Rand, epoch.Anchor[:]); err != nil {
 		return fmt.Errorf("random bytes: %w", err)
 	}

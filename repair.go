@@ -26,8 +26,8 @@ type RepairReport struct {
 	Slot               int    // the commit slot of the root that was copied: 0 or 1
 	Commit             uint64 // number of that root
 	FellBack           bool   // it is the older root
-	OperationsReplayed int    // from the log, beyond the root
-	Keys, Pairs        uint64 // copied
+	OperationsReplayed int    // operations of the log that the root lacks
+	Keys, Pairs        uint64 // what was copied
 
 	// LeftOut says what is wrong with the original: what was edited, and what was damaged
 	// and is not in the copy. It holds the first 1,000; LeftOutCount counts all.

@@ -22,7 +22,7 @@ import (
 // ScrubReport says what a scrub has verified, what it mended, and what it could not mend.
 type ScrubReport struct {
 	Bytes     int64  // bytes verified
-	Corrected uint64 // state masks with one wrong bit, which reads correct
+	Corrected uint64 // state masks with one wrong bit; reads correct it
 	Mended    uint64 // written again: not all of them if the store is read-only or the disk full
 
 	Defects     []error // the first 1,000 distinct places that cannot be mended
@@ -173,7 +173,7 @@ func (c *scrub) sleep(d time.Duration) error {
 
 // pace is how far reads are ahead of their rate.
 type pace struct {
-	rate int64 // bytes a second; 0 or less: no bound
+	rate int64 // bytes a second; not bounded if 0 or less
 	owed float64
 	last time.Time
 }
@@ -403,7 +403,7 @@ const scrubPoll = time.Minute
 
 // scrubs is the state of the scrubs in the background.
 type scrubs struct {
-	tried atomic.Int64 // when the last one began, ns since 1970; 0: none has
+	tried atomic.Int64 // when the last one began, ns since 1970; 0 if none has
 }
 
 // scrubIfDue scrubs if more than the interval has passed since the last complete scrub

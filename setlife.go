@@ -18,7 +18,7 @@ func (s *Store) Compact(key E) error {
 		return err
 	}
 	if n == 0 {
-		return s.write(nil) // refused where a write would be
+		return s.write(nil) // returns the error that a write would get
 	}
 	return s.one(wal.Op{Code: wal.CompactSet, Key: key})
 }
@@ -92,7 +92,7 @@ func (s *Store) demote(key E, ops []wal.Op) (done, demoted bool, err error) {
 	}
 	defer s.release(want)
 	if s.cover(true) != nil {
-		return false, false, nil // admit says so, or makes room
+		return false, false, nil // admit will return the error, or make room
 	}
 	last, err := s.append(ops)
 	if err != nil {
@@ -197,8 +197,8 @@ func (s *Store) ValueSetExists(key E) (bool, error) {
 	return r.spilled(key)
 }
 
-// TombstoneCount is Store.TombstoneCount as of the moment of the snapshot.
+// TombstoneCount is Store.TombstoneCount as of the snapshot.
 func (v *Snapshot) TombstoneCount(key E) (int, error) { return v.tombstones(key) }
 
-// ValueSetExists is Store.ValueSetExists as of the moment of the snapshot.
+// ValueSetExists is Store.ValueSetExists as of the snapshot.
 func (v *Snapshot) ValueSetExists(key E) (bool, error) { return v.spilled(key) }

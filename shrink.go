@@ -84,8 +84,8 @@ func (s *Store) drainReads() {
 	s.file.DrainOlder(func() bool { return s.openSnapshots() > 0 })
 }
 
-// fillGaps moves the end of the file into its gaps until that no longer makes it end
-// earlier.
+// fillGaps moves the end of the file into its gaps until that no longer makes the file
+// shorter.
 func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) error {
 	done, total := int64(0), int64(0)
 	for before := int64(math.MaxInt64); ; {

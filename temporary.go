@@ -159,7 +159,7 @@ func removeLeftover(path string, opts *Options) error {
 
 // inTheWay returns an error about what has a temporary name and cannot be removed.
 func inTheWay(name, what string, err error) error {
-	return fmt.Errorf("%q is in the way of the file that is made first, it is %s: %w", name, what, err)
+	return fmt.Errorf("%q, the name of a temporary file, is taken by %s: %w", name, what, err)
 }
 
 // kindName returns a word for a file that is not regular.

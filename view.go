@@ -112,7 +112,7 @@ func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*
 // readPast notes damage that Options.Salvage reads past.
 func (s *Store) readPast(damage error) {
 	if damage == nil || s.recovery.Salvaged != nil && strings.Contains(s.recovery.Salvaged.Error(), damage.Error()) {
-		return // each once, though roots are read again and again
+		return // it is noted once, though roots are read again and again
 	}
 	s.recovery.Salvaged = errors.Join(s.recovery.Salvaged, damage)
 }
