@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// copied is what backup and restore answer.
+// copied is the answer of backup and restore.
 type copied struct {
 	Path  string `json:"path"`
 	Bytes int64  `json:"bytes"`
@@ -23,26 +23,27 @@ func (p *program) backupCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "backup STORE COPY",
 		Short: "Copy a store that may be in use, and verify the copy",
-		Long: `Backup writes a consistent copy of the store: everything that was acknowledged
-before, while another process may go on writing. The copy is a store of its own. It
-is verified before it gets its name; a file that is there already is an error. It
-belongs to those to whom the store belongs, or a note says that it cannot.
+		Long: `Backup writes a consistent copy of the store, while another process may go on writing.
+The copy has everything that was acknowledged before, and is a store of its own. It is
+verified before it gets its name; the name must not exist yet. The copy gets the owner,
+the group and the permissions of the store; a note says which it could not get.
 
-With --since COPY is an increment: what has changed since an earlier backup, which
-must be as backup has made it. Name a full one, and each increment since then by a
-further --since, in order. To restore the increment those files are needed too:
+With --since, COPY is an increment: it has what changed since an earlier backup. Name
+the full backup with --since, and then, in order, each increment made since then with
+another --since. These files must be as backup wrote them. Restoring the increment
+needs them too:
 
   cidstore backup words.h5 full.h5
   cidstore backup words.h5 monday --since full.h5
   cidstore backup words.h5 tuesday --since full.h5 --since monday
   cidstore restore full.h5 monday tuesday words.h5
 
-The copy is as long as the file of the store, gaps included, so that increments since then
-are short. With --compact its data are moved together, as by shrink; the first increment
-since such a copy holds all that has another place there.
+The copy is as long as the file of the store, gaps included, which keeps later
+increments short. With --compact its data are moved together, as shrink does; the first
+increment after such a copy then has everything that moved.
 
-The COPY - is standard output. The copy is verified before its first byte is
-written; verify what has arrived by cidstore restore --verify, or restore it at once:
+The COPY - is standard output. The copy is verified before its first byte is written.
+Verify what arrives with cidstore restore --verify, or restore it at once:
 
   cidstore backup words.h5 - | ssh elsewhere cidstore restore - words.h5`,
 		Args: arguments(2, 2),
@@ -65,8 +66,8 @@ written; verify what has arrived by cidstore restore --verify, or restore it at 
 			return p.reportCopy("backup written to", args[1])
 		},
 	}
-	c.Flags().StringArrayVar(&options.Since, "since", nil, "make an increment since the backup in this `file`; again for each increment that follows it")
-	c.Flags().BoolVar(&options.Compact, "compact", false, "move the data of the copy together, so that it is short")
+	c.Flags().StringArrayVar(&options.Since, "since", nil, "make an increment since the backup in this `file`; repeat it for each increment since then")
+	c.Flags().BoolVar(&options.Compact, "compact", false, "move the data of the copy together, so that the file is short")
 	progressFlag(c, &asJSON)
 	return c
 }

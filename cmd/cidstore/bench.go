@@ -23,8 +23,8 @@ const (
 	benchPairs   = 200_000
 	benchWriters = 16
 	benchBatch   = 1000        // pairs
-	benchLookups = 100         // between two looks at the clock
-	benchTime    = time.Second // of what is not done a certain number of times
+	benchLookups = 100         // between two readings of the clock
+	benchTime    = time.Second // for what is not done a fixed number of times
 	pairBytes    = 32          // of a key and a value
 	plainBlock   = 1 << 20     // bytes of a sequential write
 	plainBlocks  = 128         // at most
@@ -34,7 +34,7 @@ const (
 	lookupStride = 1_000_003   // a prime: lookups follow no order
 )
 
-// measured is what bench answers.
+// measured is the answer of bench.
 type measured struct {
 	Pairs         int     `json:"pairs"`
 	DiskSyncs     float64 `json:"disk_syncs_per_second"`
@@ -64,16 +64,17 @@ func (p *program) benchCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench [DIR]",
 		Short: "Measure a store on the disk of a folder",
-		Long: `Bench makes a store in a folder of its own within DIR, or within the current folder,
-measures it for some seconds, and removes it. The folder takes up to 128 MiB, and about
-100 bytes a pair.
+		Long: `Bench makes a store in a new folder inside DIR, or inside the current folder, measures
+it for some seconds, and removes it. The folder needs up to 128 MiB, and about 100
+bytes more per pair.
 
-First it measures what the disk itself can do: writes of 4 KiB into a plain file, each
-with an fsync, and a sequential write. Then the store: durable writes of single pairs by
-one writer and by 16 at once, who share syncs; batches of 1,000 pairs; lookups of keys
-that are there and of keys that are not; and opening it after Close. A ratio says how
-many writes the store did for each sync that the disk can do, and how many bytes of
-pairs for each byte. The figures are those of a quiet machine only if it is quiet.`,
+First it measures the disk itself: writes of 4 KiB to a plain file, each followed by an
+fsync, and a sequential write. Then it measures the store: durable writes of single
+pairs by one writer and by 16 writers at once, who share syncs; batches of 1,000 pairs;
+lookups of keys that are present and of keys that are absent; and opening the store
+after Close. The ratios say how many writes the store did for each sync of the disk, and
+how many bytes of pairs it wrote for each byte that the disk can write. The figures mean
+something only if nothing else keeps the machine busy.`,
 		Args: arguments(0, 1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveFilterDirs
@@ -128,7 +129,7 @@ func (b *bench) disk() (err error) {
 	defer file.Close()
 	block := make([]byte, plainBlock)
 	for i := range block {
-		block[i] = byte(rand.Uint32()) // not what a disk could make smaller
+		block[i] = byte(rand.Uint32()) // so that the disk cannot compress it
 	}
 	blocks := min(plainBlocks, 1+b.Pairs/benchBatch)
 	start := time.Now()
@@ -218,7 +219,7 @@ func (b *bench) batches(s *cidstore.Store) error {
 	return b.say("batches of 1,000", b.Batched, "pairs/s", fmt.Sprintf("%.1f MB/s of pairs, %.3f for each byte of the disk", b.Batched*pairBytes/1e6, b.BatchedRatio))
 }
 
-// lookups measures those of as many keys from first on, each of which has so many values.
+// lookups measures lookups of many keys from first on, which must have this many values.
 func (b *bench) lookups(s *cidstore.Store, first uint64, values int) (float64, error) {
 	var found []cidstore.E
 	rate, err := b.rate(1, (b.Pairs+benchLookups-1)/benchLookups, benchTime, func(i int) (err error) {
@@ -236,8 +237,8 @@ func (b *bench) lookups(s *cidstore.Store, first uint64, values int) (float64, e
 	return rate * benchLookups, err
 }
 
-// rate calls f with 0, 1 and so on from some workers at once, most times or for as long
-// as limit says, and returns how often it did so in a second.
+// rate calls f with 0, 1 and so on from several workers at once, until it has called f
+// most times or limit is over, and returns the calls per second.
 func (b *bench) rate(workers, most int, limit time.Duration, f func(i int) error) (float64, error) {
 	var next atomic.Int64
 	errs := make([]error, workers)
@@ -260,7 +261,7 @@ func (b *bench) rate(workers, most int, limit time.Duration, f func(i int) error
 	return float64(min(next.Load(), int64(most))) / time.Since(start).Seconds(), cmp.Or(errs...)
 }
 
-// say prints a figure as soon as it is known, unless all are printed as JSON at the end.
+// say prints a figure as soon as it is known. With --json it leaves that to the end.
 func (b *bench) say(what string, value float64, unit, note string) error {
 	if b.json {
 		return nil
@@ -276,7 +277,7 @@ func (b *bench) say(what string, value float64, unit, note string) error {
 	return b.out.Flush()
 }
 
-// each is how long one of so many at once takes at a rate.
+// each returns how long one call takes, at a rate and with so many calls at once.
 func each(rate float64, atOnce int) string {
 	return fmt.Sprintf("%.1f µs each", float64(atOnce)*1e6/rate)
 }

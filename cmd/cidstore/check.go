@@ -32,8 +32,8 @@ type contents struct {
 	SpilledSets    uint64 `json:"spilled_sets"`
 	Tombstones     uint64 `json:"tombstones"`
 	Commit         uint64 `json:"commit"`
-	PendingBatches int    `json:"pending_batches"` // whole batches that only the log has
-	FellBack       bool   `json:"fell_back"`       // this and the torn ones as RecoveryReport has them
+	PendingBatches int    `json:"pending_batches"` // complete batches that only the log has
+	FellBack       bool   `json:"fell_back"`       // these three as in RecoveryReport
 	TornAt         uint64 `json:"torn_at"`
 	TornRecords    int    `json:"torn_records"`
 }
@@ -47,12 +47,13 @@ func (p *program) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check STORE",
 		Short: "Read everything and verify every checksum and invariant",
-		Long: `Check reads the whole file and prints every defect that it finds, one a line, and a
-verdict. It repairs nothing and changes nothing, and may run beside a writer. The
-exit code is 3 if there is a defect. What opening can live with is a note on
-standard error: a torn end of the log, which a power cut may leave and is no defect,
-or a damaged newest root, which is one, and in place of which the one before it is
-read.`,
+		Long: `Check reads the whole file and prints every defect that it finds, one per line, and
+then a verdict. It repairs nothing and changes nothing, and can run beside a writer. The
+exit code is 3 if there is a defect.
+
+Problems that do not prevent opening are noted on standard error. A torn end of the log
+is not a defect: a power cut may leave one. A damaged newest root is a defect; the root
+before it is read instead.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error { return p.check(c.Context(), args[0]) },
 	}
@@ -69,7 +70,7 @@ func (p *program) check(ctx context.Context, path string) error {
 			return context.Cause(ctx)
 		}
 		if err == nil {
-			// A damaged log was read past to see the rest.
+			// The damaged log was skipped, to see the rest.
 			err = found.Salvaged
 		}
 		return errors.Join(p.printVerdict(path, report, found, err), err)

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// maxColumn bounds --columns: a line of the greatest length has no more.
+// maxColumn bounds --columns. No line has more columns, because its length is limited.
 const maxColumn = maxLine
 
 // columns are the two that make a pair, numbered from 1.
 type columns struct{ key, value int }
 
-// String and Set and Type make columns a flag.
+// String, Set and Type make columns the value of a flag.
 func (c *columns) String() string { return fmt.Sprintf("%d,%d", c.key, c.value) }
 func (c *columns) Type() string   { return "A,B" }
 
@@ -29,24 +29,24 @@ func (c *columns) Set(text string) error {
 	return nil
 }
 
-// The reasons why a record has no pair.
+// These are the reasons why a record has no pair.
 var (
 	errNoKey    = errors.New("the key is empty")
 	errNoValue  = errors.New("the value is empty")
 	errNoColumn = errors.New("too few columns")
 )
 
-// names are the words that a header has for keys and values, and data seldom does.
+// names are words that are usual in headers and rare in data.
 var names = []string{"key", "value", "id", "name", "uuid", "source", "target", "subject", "object", "from", "to", "parent", "child"}
 
-// header reports whether a record looks like the names of the columns.
+// header reports whether a record looks like a header.
 func (c columns) header(fields []string) bool {
 	key, value, err := c.pair(fields)
 	return err == nil && key != value &&
 		slices.Contains(names, strings.ToLower(key)) && slices.Contains(names, strings.ToLower(value))
 }
 
-// pair picks the two columns of a record.
+// pair returns the key and the value of a record.
 func (c columns) pair(fields []string) (key, value string, err error) {
 	if max(c.key, c.value) > len(fields) {
 		return "", "", fmt.Errorf("%w: %d, want at least %d", errNoColumn, len(fields), max(c.key, c.value))
@@ -55,7 +55,7 @@ func (c columns) pair(fields []string) (key, value string, err error) {
 	return key, value, notEmpty(key, value)
 }
 
-// notEmpty is the rule for the texts of every pair, whoever gives them.
+// notEmpty returns an error if the key or the value of a pair is empty.
 func notEmpty(key, value string) error {
 	switch {
 	case key == "":

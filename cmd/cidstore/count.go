@@ -10,7 +10,7 @@ import (
 func (p *program) countCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "count STORE [KEY]",
-		Short: "Print the number of pairs, or of a key's values",
+		Short: "Print the number of pairs, or of the values of a key",
 		Args:  arguments(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return p.withStore(args[0], reading, func(s *cidstore.Store) error {

@@ -6,28 +6,28 @@ import (
 	"fmt"
 )
 
-// errLongRecord: the quote that opened a field is perhaps never closed.
-var errLongRecord = errors.New("the record that begins here is longer than 1 MiB, or has a quote that is not closed")
+// errLongRecord often means that a quote is never closed.
+var errLongRecord = errors.New("the record that begins here is longer than 1 MiB, or a quote in it is not closed")
 
-// csvRecords are those of RFC 4180, as encoding/csv reads them. It is given the
-// lines one by one, as it asks for them: so a record has a bound, a number and a
-// text, and a blank line is not passed over in silence.
+// csvRecords reads the records of RFC 4180 with encoding/csv. It hands the lines to
+// that package one by one, when it asks for them. So a record has a limited length, a
+// line number and a text, and a blank line is not skipped silently.
 //
-// After a record with wrong quotes nobody knows where the next one begins: it is
-// the last.
+// A record with wrong quotes is the last, because it is not known where the next one
+// begins.
 type csvRecords struct {
 	lines   *lineReader
 	reader  *csv.Reader
 	pending []byte // of the line under way, with its end
 	record  []byte // the lines of the record so far
 	first   int64  // its first line
-	bad     error  // why one of these lines is no text
+	bad     error  // why one of these lines is not text
 }
 
 func newCSVRecords(lines *lineReader) *csvRecords {
 	c := &csvRecords{lines: lines}
 	c.reader = csv.NewReader(c)
-	c.reader.FieldsPerRecord = -1 // which columns are wanted is known by others
+	c.reader.FieldsPerRecord = -1 // columns.pair checks their number
 	c.reader.ReuseRecord = true
 	return c
 }
@@ -41,14 +41,14 @@ func (c *csvRecords) next() ([]string, error) {
 	c.record, c.bad, c.first = c.record[:0], nil, c.lines.number
 	switch {
 	case err == errLongLine:
-		// Without a quote it is one record, whatever else it has.
+		// Without a quote the line is one record, whatever else it has.
 		return nil, rejection{error: err, last: c.lines.quoted}
 	case err != nil:
 		return nil, err
 	}
 	c.take(withoutMarks(line))
 	if len(c.record) == len("\n") {
-		return []string{""}, nil // which encoding/csv would pass over
+		return []string{""}, nil // encoding/csv would skip it
 	}
 	fields, err := c.reader.Read()
 	var wrong *csv.ParseError
@@ -65,7 +65,7 @@ func (c *csvRecords) next() ([]string, error) {
 	return fields, nil
 }
 
-// take makes a line the one under way.
+// take makes a line the line under way.
 func (c *csvRecords) take(line []byte) {
 	if err := c.lines.check(line); err != nil && c.bad == nil {
 		c.bad = err

@@ -8,9 +8,9 @@ import (
 func (p *program) delCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "del STORE KEY [VALUE...]",
-		Short: "Take values from a key, or all of them",
-		Long: `Del takes the values out of the set of the key, all of them or none; without a
-VALUE it takes away the key with all its values. It prints how many were there.`,
+		Short: "Remove values from a key, or the whole key",
+		Long: `Del removes the values from the set of the key, all of them or none. Without a VALUE
+it removes the key with all its values. It prints how many values it removed.`,
 		Args: arguments(2, many),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return p.withStore(args[0], changing, func(s *cidstore.Store) error { return p.del(s, args[1], args[2:]) })

@@ -13,27 +13,27 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Exit codes: the program's interface to scripts.
+// The exit codes are the program's interface to scripts.
 const (
 	exitOK       = 0
 	exitNegative = 1
 	exitUsage    = 2
 	exitCorrupt  = 3 // tampered, truncated, edited, or not a store at all
 	exitLocked   = 4
-	exitIO       = 5 // any failure of reading or writing, a full disk among them
+	exitIO       = 5 // any failure of reading or writing, including a full disk
 	exitVersion  = 6
 	exitSignal   = 128 // plus the number of the signal
 )
 
-// errNegative: the question has been answered, with no. It is not printed.
+// errNegative says that the answer to the question is no. It is not printed.
 var errNegative = errors.New("negative answer")
 
-// usageError is a command line that makes no sense.
+// usageError says why a command line makes no sense.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// arguments is the rule that a command takes least to most arguments.
+// arguments returns the rule that a command takes least to most arguments.
 func arguments(least, most int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) < least || len(args) > most {
@@ -43,7 +43,7 @@ func arguments(least, most int) cobra.PositionalArgs {
 	}
 }
 
-// many is the upper limit of a command that has none.
+// many stands for an upper limit where there is none.
 const many = math.MaxInt
 
 // stoppedError says which signal asked the program to stop.
@@ -51,7 +51,7 @@ type stoppedError struct{ signal os.Signal }
 
 func (e stoppedError) Error() string { return "stopped by a signal: " + e.signal.String() }
 
-// partialError ended an import that had stored some pairs.
+// partialError is an error that ended an import after it had stored some pairs.
 type partialError struct {
 	error
 	stored uint64
@@ -66,40 +66,40 @@ func (e partialError) Error() string {
 	return fmt.Sprintf("%v; %s pairs are stored, and the same import can be run again", e.error, grouped(e.stored))
 }
 
-// class is what a kind of error means to the caller: an exit code, and what to do.
+// class says what a kind of error means to the user: an exit code, and what to do.
 type class struct {
 	is   func(error) bool
 	code int
 	hint string
 }
 
-// classes, the first that fits counts. The order matters where an error matches
-// several: a full disk before all failures of input and output.
+// classes lists the classes. The first that fits counts, so the order matters where an
+// error fits several: a full disk comes before all other failures of input and output.
 var classes = []class{
 	{isUsage, exitUsage, ""}, // run names the command's --help
 	{isA[damagedError], exitCorrupt, ""},
 	{isA[outputError], exitIO, "make room where standard output goes; the store is not harmed"},
 	{is(cidstore.ErrBackupSeries), exitUsage, "name the full backup and then each increment, in the order in which they were made"},
-	{is(cidstore.ErrWALKey), exitUsage, "give the file of the secret that the store was made with by --wal-key-file, or leave it out where there was none"},
-	{isA[notAloneError], exitLocked, "wait until those that read the file have closed it; shrink --estimate reads beside them"},
-	{is(cidstore.ErrLocked), exitLocked, "wait until that process has ended, or read only"},
+	{is(cidstore.ErrWALKey), exitUsage, "give the secret that the store was made with, by --wal-key-file, or leave the flag out if there was none"},
+	{isA[notAloneError], exitLocked, "wait until its readers have closed the file; shrink --estimate can run beside them"},
+	{is(cidstore.ErrLocked), exitLocked, "wait until that process has ended, or only read"},
 	{is(cidstore.ErrLegacy), exitVersion, ""}, // the text says what to do
 	{is(cidstore.ErrWide), exitVersion, ""},   // the command says it
 	{is(cidstore.ErrFormatVersion), exitVersion, "use the release of cidstore that wrote the file"},
-	{is(cidstore.ErrSpacePinned), exitIO, "end the processes that read the file, then run this again"},
+	{is(cidstore.ErrSpacePinned), exitIO, "end the processes that are reading the file, then run this again"},
 	{isNoSpace, exitIO, "free space on the disk, then run this again; what was acknowledged is kept"},
-	{is(cidstore.ErrTruncated), exitCorrupt, "the file was cut short: copy it again, restore a backup, or save what is left by cidstore repair STORE NEW --mode salvage"},
+	{is(cidstore.ErrTruncated), exitCorrupt, "the file was cut short: copy it again, restore a backup, or save what is left with cidstore repair STORE NEW --mode salvage"},
 	{is(cidstore.ErrForeignEdit), exitCorrupt, "or restore a backup"},
 	{is(cidstore.ErrTampered), exitCorrupt, "do not trust this file: restore a backup"},
 	{is(cidstore.ErrHalfMade), exitCorrupt, ""}, // the text says what to do
 	{is(cidstore.ErrNotCIDStore), exitCorrupt, "name a file that cidstore made, or a new one for import and put"},
-	{is(cidstore.ErrCorrupt), exitCorrupt, "see all that is wrong by cidstore check, and restore a backup, or save the rest by cidstore repair STORE NEW --mode salvage"},
+	{is(cidstore.ErrCorrupt), exitCorrupt, "run cidstore check to see everything that is wrong; then restore a backup, or save the rest with cidstore repair STORE NEW --mode salvage"},
 	{is(cidstore.ErrReplaced), exitIO, "run this again on the file that is there now"},
-	{is(cidstore.ErrPoisoned), exitIO, "look after the disk, then run this again"},
+	{is(cidstore.ErrPoisoned), exitIO, "check the disk, then run this again"},
 	{is(cidstore.ErrReadOnly), exitIO, "copy the file to where it can be written"},
-	{is(cidstore.ErrIO), exitIO, "look after the disk, then see what else is damaged by cidstore check"},
+	{is(cidstore.ErrIO), exitIO, "check the disk, then run cidstore check to see what else is damaged"},
 	{is(fs.ErrExist), exitIO, "choose another name, or remove the file first"},
-	{isNoStore, exitIO, "check the path; its folder must exist, and import and put make the file"},
+	{isNoStore, exitIO, "check the path; the folder must exist, and import and put make the file"},
 	{is(fs.ErrNotExist), exitIO, "check the path"},
 	{is(fs.ErrPermission), exitIO, "check the permissions of the file and its folder"},
 	{is(syscall.EISDIR), exitIO, "name a file, not a folder"},
@@ -117,14 +117,14 @@ func isA[E error](err error) bool {
 
 func isUsage(err error) bool { return isA[usageError](err) }
 
-// isNoStore: what does not exist is STORE or its folder, not another file.
+// isNoStore reports whether STORE or its folder, and not another file, does not exist.
 func isNoStore(err error) bool { return isA[openError](err) && errors.Is(err, fs.ErrNotExist) }
 
 func isNoSpace(err error) bool {
 	return errors.Is(err, cidstore.ErrNoSpace) || errors.Is(err, syscall.ENOSPC)
 }
 
-// classOf finds the class of an error; hint is empty where none is known.
+// classOf returns the class of an error. Its hint is empty if none is known.
 func classOf(err error) class {
 	for _, c := range classes {
 		if c.is(err) {
@@ -134,8 +134,8 @@ func classOf(err error) class {
 	return class{code: exitIO}
 }
 
-// exitCode turns the error of a command into the exit code of the program. A
-// failure on the way out, such as in Close, outweighs the signal that led there.
+// exitCode returns the exit code for the error of a command. A later failure, such as
+// one of Close, counts more than the signal that stopped the command.
 func exitCode(err error) int {
 	if err == nil {
 		return exitOK
@@ -155,7 +155,7 @@ func exitCode(err error) int {
 	return classOf(err).code
 }
 
-// sentence is the error in one line, and what to do about it.
+// sentence returns the error in one line, with what to do about it.
 func sentence(err error) string {
 	text := oneLine(err)
 	if hint := classOf(err).hint; hint != "" {
@@ -164,8 +164,8 @@ func sentence(err error) string {
 	return text
 }
 
-// oneLine is the error in one line. Where the store and the system both say what
-// failed on which file, it says so once.
+// oneLine returns the error in one line. If the store and the system both say what
+// failed on which file, it says so only once.
 func oneLine(err error) string {
 	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
 	if what, rest, _ := strings.Cut(text, ": "); strings.HasPrefix(rest, what+": ") {

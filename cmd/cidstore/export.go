@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// exportStep is how many pairs are written between two looks for a signal.
+// exportStep is how many pairs are written between two checks for a signal.
 const exportStep = 1024
 
 func (p *program) exportCommand() *cobra.Command {
@@ -18,19 +18,20 @@ func (p *program) exportCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "export STORE [OUT.h5]",
 		Short: "Print every pair, or write a table in an HDF5 file",
-		Long: `Export prints every pair, key TAB value, 32 hexadecimal digits each; with --json
-one object a key. Keys come in the order of the store, the values of a key ascending;
-all are from one moment. Import reads the same form.
+		Long: `Export prints every pair as key TAB value, 32 hexadecimal digits each, or with --json
+one object per key. Keys come in the order of the store, the values of a key in
+ascending order. All pairs are from the same moment. Import reads this form.
 
-With --to hdf5 it makes the HDF5 file OUT.h5 with the table /pairs, one row a pair, of
-the columns key_high, key_low, value_high and value_low, numbers of 64 bits without
-sign; or with --csr the datasets /keys and /values, of the columns high and low, and
-/indptr: the values of key i are those from indptr[i] up to indptr[i+1]. Any HDF5
-program reads it, h5py and pandas.read_hdf too, and so does import. OUT.h5 must not be
-there; it gets its name when it is whole.
+With --to hdf5 it makes the HDF5 file OUT.h5 with the table /pairs. The table has one
+row per pair and the columns key_high, key_low, value_high and value_low, unsigned
+64-bit numbers. With --csr the file has the datasets /keys and /values instead, both
+with the columns high and low, and /indptr: the values of key i are in the rows from
+indptr[i] up to, but not including, indptr[i+1]. Any HDF5 program can read the file,
+such as h5py and pandas.read_hdf, and so can import. OUT.h5 must not exist; it gets its
+name when it is complete.
 
-Pairs that cannot be read are left out: all others are printed, then standard error
-says what was skipped, and the exit code is 3, or with --skip-bad 0.`,
+Pairs that cannot be read are left out. Export prints all others, then says on standard
+error what it skipped, and ends with exit code 3, or with 0 if --skip-bad is given.`,
 		Args: arguments(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := to.check(args); err != nil {
@@ -39,11 +40,11 @@ says what was skipped, and the exit code is 3, or with --skip-bad 0.`,
 			return p.withStore(args[0], readingOr(salvage), func(s *cidstore.Store) error { return p.export(c.Context(), s, to, skipBad) })
 		},
 	}
-	c.Flags().StringVar(&to.format, "to", "", "write a table to OUT.h5 instead of printing pairs; `hdf5` is the one form")
-	c.Flags().BoolVar(&to.csr, "csr", false, "with --to hdf5: /keys, /indptr and /values, each key once")
-	c.Flags().BoolVar(&to.pack, "gzip", false, "with --to hdf5: pack the table, which is several times as slow")
+	c.Flags().StringVar(&to.format, "to", "", "write a table to OUT.h5 instead of printing pairs; the only form is `hdf5`")
+	c.Flags().BoolVar(&to.csr, "csr", false, "with --to hdf5: write /keys, /indptr and /values, each key once")
+	c.Flags().BoolVar(&to.pack, "gzip", false, "with --to hdf5: pack the table, which takes several times as long")
 	salvageFlag(c, &salvage)
-	c.Flags().BoolVar(&skipBad, "skip-bad", false, "exit with 0 though pairs were skipped that cannot be read")
+	c.Flags().BoolVar(&skipBad, "skip-bad", false, "exit with 0 even if pairs were skipped because they cannot be read")
 	return c
 }
 
@@ -89,8 +90,8 @@ func (p *program) exportText(ctx context.Context, view *cidstore.Snapshot) error
 	return sets.end()
 }
 
-// sayWhatIsSkipped prints the places that could not be read, one a line: quiet or
-// not, for they are errors.
+// sayWhatIsSkipped prints the places that could not be read, one per line. It does so
+// even with --quiet, because they are errors.
 func (p *program) sayWhatIsSkipped(err error) {
 	var damage *cidstore.DamageError
 	switch {

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// collected is what gc answers.
+// collected is the answer of gc.
 type collected struct {
 	Deletions  uint64 `json:"deletions"`
 	Compacted  uint64 `json:"compacted"`
@@ -18,15 +18,15 @@ type collected struct {
 func (p *program) gcCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "gc STORE",
-		Short: "Remove what deletions have left behind",
-		Long: `Gc handles the rows of the deletion log: it drops the tombstones of the sets that
-they name, and then the rows. It also looks at up to 65,536 sets in turn, and frees
-those that no key names. A store that is open for writing does the same by itself,
+		Short: "Remove what deletions have left in the store",
+		Long: `Gc works off the deletion log: it drops the tombstones of the sets that the log names,
+and then the rows of the log. It also looks at up to 65,536 sets in turn, and frees
+those that no key refers to. A store that is open for writing does the same by itself,
 once a minute. Maintain does more.
 
-It prints how many deletions it handled, how many sets it compacted, how many
-tombstones it dropped, and how many orphaned sets it freed. When a signal stops it,
-what it has done by then stays done.`,
+Gc prints how many deletions it handled, how many sets it compacted, how many
+tombstones it dropped, and how many orphaned sets it freed. If a signal stops it,
+everything that it has done until then is kept.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return p.withStore(args[0], changing, func(s *cidstore.Store) error { return p.gc(c.Context(), s) })

@@ -15,14 +15,14 @@ func (p *program) getCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "get STORE KEY...",
 		Short: "Print the values of keys",
-		Long: `Get prints the values of the keys, one a line, ascending; of several keys with the
-key as it was given and a tab before each value, a form that import reads. With --json
-it prints one object a key. An absent key prints nothing; the exit code is 1 when all
-are absent.
+		Long: `Get prints the values of the keys in ascending order, one per line. If several keys
+are given, each line begins with the key as it was given and a tab; import reads this
+form. With --json it prints one object per key. For a key that is absent it prints
+nothing. The exit code is 1 if all keys are absent.
 
-An identifier does not remember the name that it was made of. --resolve reads a TSV
-or CSV file, packed or not, and prints in place of an identifier the field of that
-file, in any column, whose UUIDv5 it is.`,
+An identifier does not remember the name that it was made from. With --resolve, get
+reads a TSV or CSV file, packed or not. If the UUIDv5 of a field of that file, in any
+column, is the identifier to print, get prints the field instead.`,
 		Args: arguments(2, many),
 		RunE: func(c *cobra.Command, args []string) error {
 			return p.withStore(args[0], readingOr(salvage), func(s *cidstore.Store) error {
@@ -80,7 +80,7 @@ func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, res
 	return nil
 }
 
-// printable is a KEY as it was given, or its identifier where the text would break
+// printable returns a KEY as it was given, or its identifier if the text would break
 // the line that it is printed on.
 func printable(text string) string {
 	if strings.ContainsFunc(text, unicode.IsControl) || text == "" {

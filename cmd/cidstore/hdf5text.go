@@ -9,11 +9,11 @@ import (
 	"github.com/cidstore/cidstore/hdf5"
 )
 
-// longText is how many bytes of a text of an HDF5 file are printed.
+// longText is how many bytes are printed of a text in an HDF5 file.
 const longText = 240
 
-// shown is a text as it is if it can be printed, else in Go's escapes: a file must
-// not speak to the terminal.
+// shown returns a text as it is if it can be printed, and with Go's escapes otherwise:
+// a file must not control the terminal.
 func shown(text string) string {
 	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
 		return strconv.Quote(text)
@@ -21,7 +21,7 @@ func shown(text string) string {
 	return text
 }
 
-// cutText is shown, and cut if it is long.
+// cutText returns what shown does, cut if the text is long.
 func cutText(text string) string {
 	if len(text) <= longText {
 		return shown(text)
@@ -29,7 +29,7 @@ func cutText(text string) string {
 	return fmt.Sprintf("%s… (%d bytes)", shown(strings.ToValidUTF8(text[:longText], "")), len(text))
 }
 
-// kindOf is a word for an object.
+// kindOf returns the word for the kind of an object.
 func kindOf(o hdf5.Object) string {
 	switch o.(type) {
 	case *hdf5.Group:

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 )
 
-// patience is how long a pair waits at most for others of its batch.
+// patience is the longest time that a pair waits for more pairs of its batch.
 const patience = time.Second
 
 // importer is one run of the command, and what it has done so far.
@@ -48,59 +48,62 @@ func (p *program) importCommand() *cobra.Command {
 		},
 	}
 	i.reader.table.add(c)
-	c.Flags().Var(&i.reader.columns, "columns", "columns of key and value, from 1")
+	c.Flags().Var(&i.reader.columns, "columns", "numbers of the columns of key and value, from 1")
 	c.Flags().BoolVar(&i.reader.header, "header", false, "skip the first record of each file")
-	c.Flags().BoolVar(&i.reader.strict, "strict", false, "end at the first rejected record: what comes before it is stored, exit code 5")
-	c.Flags().BoolVar(&i.reader.strictIDs, "strict-ids", false, "reject a key or value that is no identifier, instead of taking it for a name")
-	c.Flags().StringVar(&i.rejectsPath, "rejects", "", "`file` to write all rejected records to, with line and reason, as JSON")
-	c.Flags().BoolVar(&i.progressJSON, "progress-json", false, "after each durable batch, one JSON object {file, line, pairs} on standard error; of a table, line is the number of rows")
+	c.Flags().BoolVar(&i.reader.strict, "strict", false, "end at the first rejected record, with exit code 5; what comes before it is stored")
+	c.Flags().BoolVar(&i.reader.strictIDs, "strict-ids", false, "reject a key or value that is not an identifier, instead of taking it as a name")
+	c.Flags().StringVar(&i.rejectsPath, "rejects", "", "`file` to write all rejected records to as JSON, with line and reason")
+	c.Flags().BoolVar(&i.progressJSON, "progress-json", false, "after each durable batch, write a JSON object {file, line, pairs} to standard error; for a table, line is the number of rows")
 	return c
 }
 
-var importHelp = fmt.Sprintf(`Import adds a pair for each record of the files: the key is in the first column, the
-value in the second, or where --columns says. Further columns are ignored. "-" is
+var importHelp = fmt.Sprintf(`Import adds a pair for each record of the files. The key is in the first column and the
+value in the second, unless --columns says otherwise. Other columns are ignored. "-" is
 standard input.
 
-Format: a file named .csv, .tsv, .json, .jsonl or .ndjson (before .gz or .zst) is
-that. Any other input goes by its first line: JSON if it begins with {"key":, CSV if
-it has a comma and no tab, else TSV.
-  TSV   a line is a record; there is no quoting.
-  CSV   RFC 4180: a quoted field may have commas, line ends and "" for a quote. A
-        quote elsewhere, after a space too, is wrong. After wrong quotes nobody knows
-        where the next record begins: the import ends there, exit code 5.
-  JSON  what export --json prints: {"key": "...", "values": ["...", ...]}. Other
-        JSON ends the import, exit code 5.
+Format: the name of a file says its format if it ends in .csv, .tsv, .json, .jsonl or
+.ndjson (before .gz or .zst). For any other input the first line decides: it is JSON if
+the line begins with {"key":, CSV if it has a comma and no tab, and TSV otherwise.
+  TSV   Each line is a record; there is no quoting.
+  CSV   RFC 4180: a quoted field may contain commas, line ends, and "" for a quote. A
+        quote elsewhere, even after a space, is wrong. After a wrong quote it is not
+        known where the next record begins: the import ends there, with exit code 5.
+  JSON  What export --json prints: {"key": "...", "values": ["...", ...]}. Other
+        JSON ends the import, with exit code 5.
 
-Packing: gzip and zstd are unpacked, whatever the name; zeros after gzip are padding.
-Text: UTF-8, or UTF-16 with a byte order mark; a mark at the start of a line is
-dropped. Lines end in LF or CRLF. Any other packing or encoding, binary files, and
-files whose lines end in CR alone are refused in one sentence, exit code 5; of such a
-file nothing is stored.
+Packing: gzip and zstd are unpacked, whatever the name is. Zeros after gzip data count
+as padding.
+Text: UTF-8, or UTF-16 with a byte order mark. A mark at the start of a line is dropped.
+Lines end in LF or CRLF. Any other packing or encoding, binary files, and files whose
+lines end in CR alone are refused, with one sentence and exit code 5. Nothing of such a
+file is stored.
 
-Tables: with --dataset the files are HDF5 files, and the pairs are the rows of that
-dataset: records, of which --key and --value name the columns, or rows of integers,
-whose columns are numbered from 1. Of two columns the first has the high words and the
-second the low ones; one column of integers has low words, one of text identifiers or
-names. Floating-point numbers and integers of more than 64 bits are refused; a row with
-a negative number is rejected. Rows are numbered from 0.
+Tables: with --dataset the files are HDF5 files, and each row of that dataset is a pair.
+The rows are records, whose columns --key and --value name, or rows of integers, whose
+columns are numbered from 1. If two columns are given, the first has the high words and
+the second the low words. A single column of integers has the low words; a single column
+of text has identifiers or names. Floating-point numbers and integers of more than 64
+bits are refused. A row with a negative number is rejected. Rows are numbered from 0.
   cidstore import STORE OUT.h5 --dataset /pairs --key key_high,key_low --value value_high,value_low
 
 A key or value is an identifier or a name, as cidstore help says. A name that looks like
 a mistyped identifier is stored, with a warning; --strict-ids rejects it, and every
-other name. A record is
-rejected, and the next one read, if it is blank or has too few columns, if its key or
-value is empty, if it has a NUL, a CR without LF, a mark elsewhere or bytes that are
-not UTF-8, or if it is longer than %d bytes (in CSV that ends the import if it has a
-quote). The first %d rejected records are printed, --rejects FILE has all.
+other name.
 
-Exit codes: 0 all was read, some records perhaps rejected; 1 there were records and
-all were rejected; 2 wrong usage; 5 the input or the disk ended the import early, or
---strict did; 130 and 143 SIGINT and SIGTERM. What was read whole before is stored,
-and the message says how many pairs.
+A record is rejected, and the import goes on with the next, in these cases: it is blank;
+it has too few columns; its key or value is empty; it has a NUL, a CR without LF, a byte
+order mark elsewhere, or bytes that are not UTF-8; or it is longer than %d bytes (in
+CSV that ends the import if the record has a quote). The first %d rejected records are
+printed; --rejects FILE has all of them.
 
-Pairs are stored in batches of %d, or after a second; each is durable, whole, before
-the next. After a kill or a failure the same import can be run again: a pair is
-stored once.`, maxLine, keptRejects, batchPairs)
+Exit codes: 0 everything was read, though some records may have been rejected; 1 there
+were records, and all were rejected; 2 wrong usage; 5 the input, the disk or --strict
+ended the import early; 130 and 143 SIGINT and SIGTERM ended it. The pairs that were
+read completely before the end are stored, and the message says how many they are.
+
+Pairs are stored in batches of %d, or after a second. Each batch is durable as a whole
+before the next. After a kill or a failure the same import can be run again: no pair is
+stored twice.`, maxLine, keptRejects, batchPairs)
 
 func (i *importer) run(ctx context.Context, path string, files []string) error {
 	i.reader.files, i.reader.store = files, path
@@ -118,7 +121,7 @@ func (i *importer) run(ctx context.Context, path string, files []string) error {
 	}
 	err = i.withStore(path, making, func(s *cidstore.Store) error { return i.fill(ctx, s, total) })
 	if i.rejectsTo != nil {
-		// A failure of the store is the graver one.
+		// A failure of the store matters more.
 		if closeErr := i.rejectsTo.close(); closeErr != nil && (err == nil || err == errNegative) {
 			err = closeErr
 		}
@@ -147,9 +150,9 @@ func (i *importer) fill(ctx context.Context, s *cidstore.Store, total int64) err
 	return i.report(after - before)
 }
 
-// load applies the portions as the reader hands them over, which reads and hashes
-// ahead in that time. A signal ends the reading, even while it waits for input; what
-// was read whole until then is stored.
+// load applies the portions that the reader hands over. While it does, the reader reads
+// and hashes the next ones. A signal ends the reading, even while it waits for input; the
+// records that were read completely by then are stored.
 func (i *importer) load(ctx context.Context, s *cidstore.Store, totalBytes int64) error {
 	q := newIntake()
 	defer q.stop()
@@ -218,7 +221,7 @@ func (i *importer) store(s *cidstore.Store, p *portion) error {
 	return nil
 }
 
-// noteTerminal prints, at a terminal, that the program waits for input.
+// noteTerminal says that the program waits for input, if the input is a terminal.
 func (i *importer) noteTerminal() {
 	for _, name := range i.reader.files {
 		if in, ok := i.in.(*os.File); ok && name == stdinName && term.IsTerminal(int(in.Fd())) {
@@ -228,10 +231,10 @@ func (i *importer) noteTerminal() {
 	}
 }
 
-// noteRejects prints what is to be said of single records.
+// noteRejects prints the messages about single records.
 func (i *importer) noteRejects() {
 	for _, name := range i.headers {
-		i.note("%s, line 1: looks like a header, and is stored as a pair; --header skips it", name)
+		i.note("%s, line 1: looks like a header and is stored as a pair; --header skips it", name)
 	}
 	for _, w := range i.warnings {
 		i.note("%s: warning: %s", w.place(), w.Reason)

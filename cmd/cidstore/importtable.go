@@ -9,15 +9,15 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
-// probeTable finds out whether a file has the table. It must not be the store, which
-// changes while it is filled.
+// probeTable checks that a file has the table, and that it is not the store itself,
+// which changes while the import fills it.
 func (r *pairReader) probeTable(name string) error {
 	info, err := os.Stat(name)
 	if err != nil {
 		return err
 	}
 	if store, err := os.Stat(r.store); err == nil && os.SameFile(info, store) {
-		return usageError{fmt.Errorf("--dataset: %s is also STORE", name)}
+		return usageError{fmt.Errorf("--dataset: %s is STORE itself", name)}
 	}
 	t, err := r.table.open(name)
 	if err != nil {
@@ -26,7 +26,7 @@ func (r *pairReader) probeTable(name string) error {
 	return t.file.Close()
 }
 
-// readTable adds the pairs of a table, block by block.
+// readTable adds the pairs of a table block by block.
 func (r *pairReader) readTable(name string) error {
 	t, err := r.table.open(name)
 	if err != nil {
@@ -36,7 +36,7 @@ func (r *pairReader) readTable(name string) error {
 }
 
 func (r *pairReader) readRows(name string, t *tableFile) error {
-	before := r.read.Load() // bytes of the files before; a row is a part of the file
+	before := r.read.Load() // bytes of the earlier files; each row counts as a part of this one
 	next := uint64(0)
 	for data, err := range t.data.Rows(0, t.data.Len()) {
 		var block *rowBlock
@@ -58,8 +58,8 @@ func (r *pairReader) readRows(name string, t *tableFile) error {
 	return r.add(name, func(p *portion) { p.whole, p.lastLine = true, int64(next) })
 }
 
-// addRow adds the pair of a row to the portion under way, or why it has none. The
-// error ends the import.
+// addRow adds the pair of a row to the portion under way, or the reason why it has
+// none. The error ends the import.
 func (r *pairReader) addRow(name string, start uint64, block *rowBlock, row int) error {
 	var pair [2]cidstore.E
 	var texts []string // what was taken as identifiers or names
@@ -95,7 +95,7 @@ func (r *pairReader) addRow(name string, start uint64, block *rowBlock, row int)
 	return err
 }
 
-// text is the cells of a row that a pair is made of, with tabs between them.
+// text returns the cells that the pair of a row is made from, with tabs between them.
 func (r *rowBlock) text(row int) string {
 	var cells []string
 	for _, s := range r.sides {

@@ -197,7 +197,7 @@ func TestRecords(t *testing.T) {
 		{"a.tsv", "a\rb\tc\n", []string{"line 1: it has a carriage return without a line feed"}},
 		{"a.tsv", "\xff\xfea\x00\t\x00b\x00\n\x00", []string{"a|b"}},
 		{"a.tsv", "\xfe\xff\x00a\x00\t\x00b", []string{"a|b"}},
-		{"a.tsv", "\xff\xfea\x00\n\x00\x00\xd8\n\x00", []string{"a", "line 2: not valid UTF-16, or it has U+FFFD"}},
+		{"a.tsv", "\xff\xfea\x00\n\x00\x00\xd8\n\x00", []string{"a", "line 2: not valid UTF-16, or has U+FFFD"}},
 		{"a.tsv", "\xff\xfea\x00\n\x00\xff\xfeb\x00", []string{"a", "b"}},
 		{"a.tsv", "\xff\xfea\x00\n\x00\xfe\xff\x00b", []string{"a", "line 2: it has a byte order mark that is not at its start"}},
 		{"a.csv", "a,b\r\nc,d", []string{"a|b", "c|d"}},
@@ -239,10 +239,10 @@ func TestJSONRecords(t *testing.T) {
 		{`{"key":"a"}` + "\n" + `{"key":"b","values":["c"]}`, []string{`line 1: an object without "key" and "values"`, "b|c"}},
 		{`{"key":"a","values":["\u0000","b"]}`, []string{"line 1: it has a NUL byte", "a|b"}},
 		{`{"key":"a","values":["\ud800","b"]}`, []string{"line 1: not valid UTF-8", "a|b"}},
-		{"\n" + `{"key":"a","values":["b",1]}`, []string{"a|b", `line 2: JSON as of export: a value is 1, want a string`}},
-		{`{"values":["b"],"key":"a"}`, []string{`line 1: JSON as of export: want "values" that are an array, after "key"`}},
-		{`{"key":"a","key":"b"}`, []string{`line 1: JSON as of export: want one "key" that is a string`}},
-		{`["a"]`, []string{"line 1: JSON as of export: want objects, one a line"}},
+		{"\n" + `{"key":"a","values":["b",1]}`, []string{"a|b", `line 2: not the JSON that export prints: a value is 1, want a string`}},
+		{`{"values":["b"],"key":"a"}`, []string{`line 1: not the JSON that export prints: want "values" after "key", as an array`}},
+		{`{"key":"a","key":"b"}`, []string{`line 1: not the JSON that export prints: want one "key", as a string`}},
+		{`["a"]`, []string{"line 1: not the JSON that export prints: want one object per line"}},
 	} {
 		got, err := readRecords("a.json", strings.NewReader(test.in))
 		if _, rejected := err.(rejection); err != nil && !rejected || !slices.Equal(got, test.want) {

@@ -19,21 +19,22 @@ func (p *program) inspectCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inspect FILE",
 		Short: "Print the tree of any HDF5 file",
-		Long: `Inspect prints what is in an HDF5 file, of cidstore or of any other program: groups,
-links and where they lead, attributes, and of each dataset its shape (and the greatest
-one, * without a limit), type, layout, chunks, filters and bytes in the file. An object
-is described where it is met first; other hard links to it name that place. Texts and
-lists that are long are cut. Of a store it also prints the commit and the log.
+		Long: `Inspect prints what is in an HDF5 file, whether cidstore or another program made it:
+groups, links and their targets, attributes, and datasets. For each dataset it prints
+the shape (and the maximum shape, where * means no limit), type, layout, chunks,
+filters, and bytes in the file. Each object is described where inspect first meets it;
+other hard links to it name that place. Long texts and lists are cut. For a store,
+inspect also prints the commit and the log.
 
-With --verify it reads and unpacks all elements, and says of each dataset whether they
-are good, or bad; or merely read, where no checksum is kept with them. After a bad
-chunk it goes on with the next row of chunks. Texts of variable length are kept
-elsewhere, and not read. What a store has of checksums of its own, check verifies.
+With --verify it reads and unpacks all elements, and says whether each dataset is good
+or bad, or was merely read because no checksum is stored with its elements. After a bad
+chunk it goes on with the next row of chunks. It does not read texts of variable length,
+which are stored elsewhere. A store also has checksums of its own; check verifies those.
 
-Damage is printed where it is found, and the rest goes on. A file of which more must be
-read than a good file asks for is damaged. Exit codes: 0 done; 1 with --verify: no
-damage, but not everything could be verified; 3 damaged, or no HDF5 file; 5 it cannot
-be read. With --json it prints one object.`,
+Inspect prints damage where it finds it, and goes on. It also counts a file as damaged
+if more must be read than any good file needs. Exit codes: 0 done; 1 with --verify: no
+damage, but not everything could be verified; 3 damaged, or not an HDF5 file; 5 the
+file cannot be read. With --json it prints one object.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error { return p.inspect(c.Context(), args[0], verify) },
 	}
@@ -41,13 +42,13 @@ be read. With --json it prints one object.`,
 	return c
 }
 
-// damagedError: a file that is not a store is damaged.
+// damagedError says that a file that is not a store is damaged.
 type damagedError struct{ error }
 
 func (e damagedError) Unwrap() error { return e.error }
 
-// inspect prints the tree. A store is held open as long, so that the root that is
-// read stays.
+// inspect prints the tree. If the file is a store, it stays open until then, so that
+// the root that is being read is not overwritten.
 func (p *program) inspect(ctx context.Context, path string, verify bool) error {
 	i := &inspection{program: p, path: path, verify: verify, seen: make(map[uint64]string)}
 	file, size, err := openRegular(path)
@@ -70,7 +71,7 @@ func (p *program) inspect(ctx context.Context, path string, verify bool) error {
 	return i.run(ctx, file, size, facts)
 }
 
-// openRegular opens a file that can be read at any place.
+// openRegular opens a regular file, which can be read at any offset.
 func openRegular(path string) (*os.File, int64, error) {
 	if err := checkPath(path, making); err != nil {
 		return nil, 0, err
@@ -86,14 +87,14 @@ func openRegular(path string) (*os.File, int64, error) {
 	return file, info.Size(), err
 }
 
-// hasSlots reports whether a file may be a store.
+// hasSlots reports whether a file looks like a store.
 func hasSlots(file io.ReaderAt) bool {
 	head := make([]byte, headBytes)
-	n, _ := file.ReadAt(head, 0) // a failure is met again
+	n, _ := file.ReadAt(head, 0) // a failure shows again later
 	return bytes.Contains(head[:n], []byte("CIDSLOT"))
 }
 
-// facts are what a store says of its commit slots and its log.
+// facts holds what a store says about its commit slots and its log.
 type facts struct {
 	Slot           int    `json:"slot"`
 	Commit         uint64 `json:"commit"`
@@ -104,7 +105,7 @@ type facts struct {
 	ClosedCleanly  bool   `json:"closed_cleanly"`
 	PendingBatches int    `json:"pending_batches"`
 	TornAt         uint64 `json:"torn_at"`
-	Problem        string `json:"problem,omitempty"` // why it cannot be opened as a store, or what was read past
+	Problem        string `json:"problem,omitempty"` // why it cannot be opened as a store, or what damage was skipped
 	damaged        bool
 }
 
@@ -128,7 +129,7 @@ func (f *facts) print(out io.Writer) error {
 	}
 	how, torn := "", ""
 	if f.FellBack {
-		how = ", the newest root being damaged"
+		how = " because the newest root is damaged"
 	}
 	if f.TornAt > 0 {
 		torn = fmt.Sprintf(", torn at sequence %d", f.TornAt)
@@ -138,7 +139,7 @@ func (f *facts) print(out io.Writer) error {
 	return err
 }
 
-// fileFacts are what a file says of itself: the beginning of the JSON object.
+// fileFacts holds what a file says about itself. It begins the JSON object.
 type fileFacts struct {
 	Path              string `json:"path"`
 	Bytes             int64  `json:"bytes"`
@@ -174,7 +175,7 @@ type outcome struct {
 	Stopped     string `json:"stopped,omitempty"`
 }
 
-// run prints the file and then, if something is wrong, returns what.
+// run prints the file. It then returns what is wrong, if anything is.
 func (i *inspection) run(ctx context.Context, file io.ReaderAt, size int64, store *facts) error {
 	i.meter = newMeter(file, size, allowance(size))
 	f, err := hdf5.NewReader(i.meter, size, nil)
@@ -198,7 +199,7 @@ func (i *inspection) run(ctx context.Context, file io.ReaderAt, size int64, stor
 	return i.judge()
 }
 
-// refuse says that a file cannot be read at all.
+// refuse returns the error for a file that cannot be read at all.
 func (i *inspection) refuse(file io.ReaderAt, err error) error {
 	if errors.Is(err, hdf5.ErrNotHDF5) {
 		return damagedError{fmt.Errorf("inspect %s: %w: %s", i.path, hdf5.ErrNotHDF5, looksLike(file))}
@@ -239,7 +240,7 @@ func (i *inspection) end() error {
 	return nil
 }
 
-// judge turns what was met into the error of the command.
+// judge returns the error of the command, from what the walk found.
 func (i *inspection) judge() error {
 	switch {
 	case i.unread != nil:

@@ -25,15 +25,15 @@ type inspection struct {
 	damaged     int
 	notVerified int
 	unpacked    int64  // bytes of elements that were verified
-	stopped     string // why the walk was ended
+	stopped     string // why the walk ended early
 	unread      error  // the first failure of the disk
 }
 
-// errMeter: a file of which more is read than a good one asks for.
-var errMeter = errors.New("more is read than a good file asks for")
+// errMeter ends the walk over a file that needs more reading than any good file.
+var errMeter = errors.New("more must be read than any good file needs")
 
-// meter counts what is read, by several goroutines at once, so that a walk over a file
-// of any contents ends.
+// meter counts what is read, so that the walk ends whatever the file contains. Several
+// goroutines may use it at once.
 type meter struct {
 	file io.ReaderAt
 	size int64
@@ -46,13 +46,13 @@ func newMeter(file io.ReaderAt, size, left int64) *meter {
 	return m
 }
 
-// allowance is how many bytes may be read of a file, and printed of it. A good file
-// needs little more than its size when all of it is verified; one that has a type for
-// many objects more.
+// allowance returns how many bytes may be read, and printed, of a file of this size. A
+// good file needs little more than its size if all of it is verified. It needs more if
+// many objects share a type.
 func allowance(size int64) int64 { return 32*size + 64<<20 }
 
-// mostUnpacked is how many bytes of elements are verified of a file: no filter makes
-// more of a byte, and a GiB may never have been written.
+// mostUnpacked returns how many bytes of elements are verified at most. It allows for
+// the best ratio that a filter reaches, and for a GiB that was never written.
 func mostUnpacked(size int64) int64 { return 2048*size + 1<<30 }
 
 func (m *meter) ReadAt(p []byte, off int64) (int, error) {
@@ -65,7 +65,7 @@ func (m *meter) ReadAt(p []byte, off int64) (int, error) {
 // spend counts n bytes, and reports whether that was too much.
 func (m *meter) spend(n int) bool { return m.left.Add(-int64(n)) < 0 }
 
-// node is what is printed of a link, and of the object where it is met first.
+// node is what is printed for a link, and for its object where that is met first.
 type node struct {
 	Path       string      `json:"path"`
 	Kind       string      `json:"kind"`             // group, dataset, datatype, hard, soft, external, other or unreadable
@@ -85,17 +85,17 @@ type node struct {
 	Errors     []string    `json:"errors,omitempty"`
 }
 
-// place is a link that is to be followed; that of the root has no group.
+// place is a link to follow. The place of the root has no group.
 type place struct {
 	group  *hdf5.Group
 	link   hdf5.Link
 	prefix string // of the path, before the name
 }
 
-// keptBytes is about what a link or an attribute takes in memory, beside its texts.
+// keptBytes is about what a link or an attribute takes in memory, without its texts.
 const keptBytes = 128
 
-// walk prints the tree. The error is that of a signal or of the output.
+// walk prints the tree. An error comes from a signal or from the output.
 func (i *inspection) walk(ctx context.Context, f *hdf5.File) error {
 	for todo := []place{{prefix: "/"}}; len(todo) > 0; {
 		if ctx.Err() != nil {
@@ -171,14 +171,14 @@ func (i *inspection) fault(n *node, err error) {
 	i.count(err)
 }
 
-// faultText is an error as it is printed where it was met.
+// faultText returns the text that is printed for an error where it is met.
 func faultText(err error) string { return cutText(strings.TrimPrefix(err.Error(), "hdf5: ")) }
 
-// count judges what is wrong. What is merely not read by this program is no damage.
+// count counts an error as damage, unless this program merely cannot read the object.
 func (i *inspection) count(err error) {
 	switch {
 	case errors.Is(err, errMeter), isNotRead(err):
-		// The walk says it at its end; or it is valid.
+		// The walk reports it at its end, or the object is valid.
 	case errors.Is(err, hdf5.ErrCorrupt), errors.Is(err, hdf5.ErrNotFound), errors.Is(err, hdf5.ErrWrongType):
 		i.damaged++
 	case i.unread == nil:
@@ -186,12 +186,12 @@ func (i *inspection) count(err error) {
 	}
 }
 
-// isNotRead reports whether an error is of something valid that is not read.
+// isNotRead reports whether an error concerns something valid that cannot be read.
 func isNotRead(err error) bool {
 	return errors.Is(err, hdf5.ErrUnsupported) || errors.Is(err, hdf5.ErrLimit)
 }
 
-// links returns those of a group.
+// links returns the links of a group.
 func (i *inspection) links(n *node, g *hdf5.Group) (inside []place) {
 	prefix := strings.TrimSuffix(n.Path, "/") + "/"
 	for link, err := range g.Links() {
@@ -207,7 +207,7 @@ func (i *inspection) links(n *node, g *hdf5.Group) (inside []place) {
 	return inside
 }
 
-// dataset describes a dataset, and verifies it if that is asked for.
+// dataset describes a dataset, and verifies it if --verify is given.
 func (i *inspection) dataset(ctx context.Context, n *node, d *hdf5.Dataset) {
 	n.Type, n.Null = d.Type().String(), d.IsNull()
 	i.meter.spend(len(n.Type))
@@ -245,7 +245,7 @@ func (i *inspection) dataset(ctx context.Context, n *node, d *hdf5.Dataset) {
 	}
 }
 
-// Bad chunks of a dataset: the first are printed, and after many no more are looked for.
+// Of the bad chunks of a dataset the first are printed. After many the search ends.
 const (
 	toldBad = 10
 	mostBad = 1000
@@ -258,7 +258,7 @@ func (i *inspection) verifyDataset(ctx context.Context, n *node, d *hdf5.Dataset
 	if n.Chunk != nil {
 		height = max(n.Chunk[0], 1)
 	}
-	bad := make(map[string]bool) // by what is said of them: one may be met again
+	bad := make(map[string]bool) // by their messages: one may be met again
 	failures := 0
 	for next := uint64(0); next < d.Len() && ctx.Err() == nil; failures++ {
 		read, err := i.readRows(ctx, d, next)
@@ -291,7 +291,7 @@ func (i *inspection) verifyDataset(ctx context.Context, n *node, d *hdf5.Dataset
 // fletcher32 is the filter that keeps a checksum with each chunk.
 const fletcher32 = 3
 
-// readRows reads rows up to the end or to an error, and returns how many.
+// readRows reads rows up to the end or to an error, and returns how many it read.
 func (i *inspection) readRows(ctx context.Context, d *hdf5.Dataset, from uint64) (read uint64, err error) {
 	for block, err := range d.Rows(from, d.Len()-from) {
 		if err != nil {
@@ -308,7 +308,7 @@ func (i *inspection) readRows(ctx context.Context, d *hdf5.Dataset, from uint64)
 	return read, nil
 }
 
-// print prints a node: an object of the JSON list, or lines.
+// print prints a node, as an object of the JSON list or as lines.
 func (i *inspection) print(n *node) error {
 	if i.json {
 		return i.printJSON(n)
@@ -336,7 +336,7 @@ func (i *inspection) printJSON(n *node) error {
 	return err
 }
 
-// words are those after the path.
+// words returns the text after the path.
 func (n *node) words() string {
 	switch n.Kind {
 	case "hard":
@@ -346,7 +346,7 @@ func (n *node) words() string {
 	case "external":
 		return " -> " + shown(n.File) + ":" + shown(n.Target)
 	case "other":
-		return ": a link of its writer's own kind"
+		return ": user-defined link"
 	case "datatype":
 		return ": datatype " + cutText(n.Type)
 	case "dataset":
@@ -375,7 +375,7 @@ func (n *node) datasetWords() string {
 	return strings.Join(words, ", ")
 }
 
-// shapeText is a shape, and after a slash the greatest one where that differs.
+// shapeText returns a shape and, if it differs, the maximum shape after a slash.
 func shapeText(shape []uint64, most []*uint64) string {
 	var now, limit []string
 	grows := false

@@ -11,12 +11,12 @@ import (
 	"github.com/cidstore/cidstore/hdf5"
 )
 
-// attribute is what is printed of an attribute.
+// attribute is what is printed for an attribute.
 type attribute struct {
 	Name  string   `json:"name"`
 	Type  string   `json:"type,omitempty"`
 	Shape []uint64 `json:"shape,omitempty"`
-	Value any      `json:"value"`         // one, or a list; null where it has none
+	Value any      `json:"value"`         // one value or a list; null if there is none
 	Cut   bool     `json:"cut,omitempty"` // not all of the value is here
 	Error string   `json:"error,omitempty"`
 }
@@ -24,7 +24,7 @@ type attribute struct {
 // keptElements is how many elements of an attribute are printed.
 const keptElements = 32
 
-// attributes describes those of an object.
+// attributes describes the attributes of an object.
 func (i *inspection) attributes(n *node, o hdf5.Object) {
 	for a, err := range o.Attributes() {
 		if a == nil {
@@ -60,7 +60,7 @@ func (i *inspection) attribute(a *hdf5.Attribute) attribute {
 	return described
 }
 
-// words are a line of an attribute.
+// words returns the line for an attribute.
 func (a attribute) words() string {
 	head := shown(a.Name) + ": " + cutText(a.Type)
 	if len(a.Shape) > 0 {
@@ -79,7 +79,7 @@ func (a attribute) words() string {
 	return head + " = " + cutText(text)
 }
 
-// valueJSON is a value as JSON, on one line, without escapes for HTML.
+// valueJSON returns a value as JSON, on one line, without escapes for HTML.
 func valueJSON(value any) (string, error) {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
@@ -88,7 +88,7 @@ func valueJSON(value any) (string, error) {
 	return strings.TrimSuffix(text.String(), "\n"), err
 }
 
-// weight is about how many bytes a value of an attribute has that were kept elsewhere.
+// weight returns about how many bytes of the value of an attribute are stored elsewhere.
 func weight(value any) (n int) {
 	switch v := value.(type) {
 	case []string:
@@ -117,13 +117,13 @@ func weight(value any) (n int) {
 	return n
 }
 
-// cutter makes of a value what JSON can say, up to a number of elements.
+// cutter turns a value into what JSON can express, up to a number of elements.
 type cutter struct {
 	left int
 	cut  bool
 }
 
-// keep returns how many of n elements are kept.
+// keep returns how many of n elements to keep.
 func (c *cutter) keep(n int) int {
 	kept := min(n, c.left)
 	c.left -= kept
@@ -131,7 +131,7 @@ func (c *cutter) keep(n int) int {
 	return kept
 }
 
-// list is a value of hdf5.Block as lists and texts and numbers.
+// list returns a value of hdf5.Block as lists, texts and numbers.
 func (c *cutter) list(value any) any {
 	switch v := value.(type) {
 	case []int64:
@@ -160,7 +160,7 @@ func (c *cutter) list(value any) any {
 	return fmt.Sprint(value)
 }
 
-// text cuts a text that is long.
+// text returns a text, cut if it is long.
 func (c *cutter) text(s string) string {
 	if len(s) > longText {
 		c.cut = true
@@ -177,7 +177,7 @@ func listOf[T any](c *cutter, values []T, convert func(T) any) any {
 	return list
 }
 
-// number is a floating-point number; JSON has no others than finite ones.
+// number returns a floating-point number, as a text if JSON cannot express it.
 func number(f float64) any {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return fmt.Sprint(f)

@@ -21,15 +21,15 @@ const (
 	keptRejects = 10
 )
 
-// reject says something of one record: why it has no pair, or what is doubtful in it.
+// reject says why a record has no pair, or what is doubtful in it.
 type reject struct {
 	File   string  `json:"file"`
 	Line   int64   `json:"line,omitempty"` // from 1
-	Row    *uint64 `json:"row,omitempty"`  // of a table in place of a line, from 0
+	Row    *uint64 `json:"row,omitempty"`  // from 0; in tables instead of a line
 	Reason string  `json:"reason"`
 }
 
-// place is the file, and where in it.
+// place returns the file and the place in it.
 func (r reject) place() string {
 	if r.Row != nil {
 		return fmt.Sprintf("%s, row %d", r.File, *r.Row)
@@ -37,13 +37,13 @@ func (r reject) place() string {
 	return fmt.Sprintf("%s, line %d", r.File, r.Line)
 }
 
-// rejectedText is a line of --rejects: a reject and the record itself.
+// rejectedText is a line of --rejects, with the record itself.
 type rejectedText struct {
 	reject
 	Text string `json:"text"`
 }
 
-// portion is the pairs of some records of one file.
+// portion holds the pairs of some records of one file.
 type portion struct {
 	pairs    cidstore.Batch
 	file     string
@@ -60,7 +60,7 @@ type portion struct {
 	header    bool           // the first record of the file looks like one
 
 	encoding *tally // of the file so far; nil after its first portion
-	whole    bool   // nothing is added any more
+	whole    bool   // nothing more is added
 	last     bool   // no portion follows; err says why
 	err      error
 }
@@ -69,16 +69,16 @@ func (p *portion) full() bool {
 	return p.pairs.Len() >= batchPairs || p.records >= batchRecords || p.textBytes >= batchTexts
 }
 
-// intake is what has been read and is not yet stored: whole portions, and one under
-// way. The reader adds whole records; the importer may take the portion under way at
-// any moment, so that a pause of the input holds nothing back.
+// intake holds what has been read and is not stored yet: complete portions, and one
+// under way. The reader adds complete records. The importer may take the portion under
+// way at any moment, so that a pause in the input does not delay what came before.
 type intake struct {
 	mu       sync.Mutex
 	room     *sync.Cond
 	portions []*portion // the oldest first
 	stopped  bool
 
-	changed chan struct{} // there may be a whole portion
+	changed chan struct{} // there may be a complete portion
 }
 
 func newIntake() *intake {
@@ -87,8 +87,8 @@ func newIntake() *intake {
 	return q
 }
 
-// update lets change add to the portion under way of a file, and waits while too
-// much lies ready. It reports false if nobody takes it any more.
+// update calls change with the portion under way of a file. Before that it waits while
+// too many portions are ready. It reports whether somebody still takes portions.
 func (q *intake) update(file string, change func(*portion)) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -106,13 +106,13 @@ func (q *intake) update(file string, change func(*portion)) bool {
 	if p.whole = p.whole || p.full(); p.whole {
 		select {
 		case q.changed <- struct{}{}:
-		default: // it has been said
+		default: // the importer knows already
 		}
 	}
 	return true
 }
 
-// take returns the oldest portion if it is whole or began at least age ago, else nil.
+// take returns the oldest portion if it is complete or at least age old, else nil.
 func (q *intake) take(age time.Duration) *portion {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -6,10 +6,10 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
-// stamp is how times are printed.
+// stamp is the format of printed times.
 const stamp = "2006-01-02T15:04:05.000Z07:00"
 
-// entry is one of the journal.
+// entry is an entry of the journal.
 type entry struct {
 	Time    string  `json:"time"`
 	Kind    string  `json:"kind"`
@@ -17,7 +17,7 @@ type entry struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// printJournal prints what maintenance did last, oldest first.
+// printJournal prints the last steps of maintenance, oldest first.
 func (p *program) printJournal(s *cidstore.Store) error {
 	list := []entry{}
 	for _, m := range s.Journal() {
@@ -36,7 +36,7 @@ func (p *program) printJournal(s *cidstore.Store) error {
 	return nil
 }
 
-// lastScrub is a figure: a time, or never.
+// lastScrub is a figure that is a time or "never".
 type lastScrub time.Time
 
 func (l lastScrub) String() string {
@@ -46,5 +46,5 @@ func (l lastScrub) String() string {
 	return time.Time(l).Format(stamp)
 }
 
-// MarshalText gives JSON the text.
+// MarshalText returns the text for JSON.
 func (l lastScrub) MarshalText() ([]byte, error) { return []byte(l.String()), nil }

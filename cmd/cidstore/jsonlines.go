@@ -14,8 +14,8 @@ import (
 var errLongString = errors.New("a string is longer than 1 MiB, or is not closed")
 
 // jsonRecords reads what export --json and get --json print: objects {"key": …,
-// "values": [ … ]}. Each value with its key is a record of two fields. A set may
-// have millions of values: none is held in memory. Other fields are passed over.
+// "values": [ … ]}. Each value with its key is a record of two fields. It does not
+// hold a set in memory, which may have millions of values. It skips other fields.
 type jsonRecords struct {
 	in      *jsonInput
 	tokens  *json.Decoder
@@ -50,7 +50,7 @@ func (j *jsonRecords) next() ([]string, error) {
 		case !j.inside && token == json.Delim('{'):
 			j.inside, j.hasKey, j.hadList, j.fields = true, false, false, [2]string{}
 		case !j.inside:
-			return nil, j.wrong("want objects, one a line")
+			return nil, j.wrong("want one object per line")
 		case token == json.Delim('}'):
 			if j.inside = false; !j.hasKey || !j.hadList {
 				return nil, rejection{error: errors.New(`an object without "key" and "values"`)}
@@ -63,7 +63,7 @@ func (j *jsonRecords) next() ([]string, error) {
 	}
 }
 
-// token reads the next token, and knows where it is.
+// token reads the next token and notes its place.
 func (j *jsonRecords) token() (json.Token, error) {
 	j.in.recent = 0
 	token, err := j.tokens.Token()
@@ -78,12 +78,12 @@ func (j *jsonRecords) token() (json.Token, error) {
 	return token, err
 }
 
-// wrong is text after which nothing can be read.
+// wrong returns the rejection of text after which nothing can be read.
 func (j *jsonRecords) wrong(format string, args ...any) error {
-	return rejection{error: fmt.Errorf("JSON as of export: "+format, args...), last: true}
+	return rejection{error: fmt.Errorf("not the JSON that export prints: "+format, args...), last: true}
 }
 
-// value is the record of one value.
+// value returns the record of one value.
 func (j *jsonRecords) value(token json.Token) ([]string, error) {
 	value, ok := token.(string)
 	if !ok {
@@ -91,7 +91,7 @@ func (j *jsonRecords) value(token json.Token) ([]string, error) {
 	}
 	j.fields[1] = value
 	for _, field := range j.fields {
-		// The decoder puts U+FFFD where there was no UTF-8, and for half a surrogate.
+		// The decoder puts U+FFFD in place of bytes that are not UTF-8 and of half surrogates.
 		err := checkText([]byte(field))
 		if err == nil && strings.ContainsRune(field, utf8.RuneError) {
 			err = errNotUTF8
@@ -104,7 +104,7 @@ func (j *jsonRecords) value(token json.Token) ([]string, error) {
 	return j.fields[:], nil
 }
 
-// field reads a field of an object up to its value, or over it.
+// field reads the name of a field, and skips the value of one that is not wanted.
 func (j *jsonRecords) field(name json.Token) error {
 	token, err := j.token()
 	if err != nil {
@@ -114,12 +114,12 @@ func (j *jsonRecords) field(name json.Token) error {
 	case "key":
 		key, ok := token.(string)
 		if !ok || j.hasKey {
-			return j.wrong(`want one "key" that is a string`)
+			return j.wrong(`want one "key", as a string`)
 		}
 		j.fields[0], j.hasKey = key, true
 	case "values":
 		if token != json.Delim('[') || !j.hasKey {
-			return j.wrong(`want "values" that are an array, after "key"`)
+			return j.wrong(`want "values" after "key", as an array`)
 		}
 		j.values, j.hadList = true, true
 	default:
@@ -128,7 +128,7 @@ func (j *jsonRecords) field(name json.Token) error {
 	return nil
 }
 
-// skip passes over a value of which the first token is read.
+// skip skips the rest of a value, after its first token.
 func (j *jsonRecords) skip(token json.Token) error {
 	for depth := 0; ; {
 		switch token {
@@ -147,14 +147,14 @@ func (j *jsonRecords) skip(token json.Token) error {
 	}
 }
 
-// jsonInput bounds what the decoder keeps for one token, and knows the lines of it.
+// jsonInput limits what the decoder keeps for one token, and counts its lines.
 type jsonInput struct {
 	in     *bufio.Reader
 	offset int64
 	ends   []int64 // offsets of line ends that the decoder has not passed
 	line   int64   // lines that it has passed
 	recent int     // bytes read for the token under way
-	marks  bool    // those at the start have been dropped
+	marks  bool    // byte order marks at the start have been dropped
 }
 
 func (j *jsonInput) Read(p []byte) (int, error) {
@@ -181,7 +181,7 @@ func (j *jsonInput) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// lineAt is the number of the line with the byte before offset, from 1.
+// lineAt returns the number, from 1, of the line with the byte before offset.
 func (j *jsonInput) lineAt(offset int64) int64 {
 	for len(j.ends) > 0 && j.ends[0] < offset {
 		j.ends = j.ends[1:]

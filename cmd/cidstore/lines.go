@@ -9,20 +9,20 @@ import (
 )
 
 // maxLine is the longest line that is read, and the longest record of CSV, in bytes
-// without its end. A longer line is passed over without being kept in memory.
+// without the end of the line. A longer line is skipped and not kept in memory.
 const maxLine = 1 << 20
 
-// errLongLine is the answer to a line of more than maxLine bytes; the next call
-// goes on after it.
+// errLongLine says that a line has more than maxLine bytes. The next call goes on
+// after it.
 var errLongLine = errors.New("line is longer than 1 MiB")
 
-// lineReader reads lines that end in LF or CRLF, the last one perhaps in nothing.
+// lineReader reads lines that end in LF or CRLF; the last may have no end.
 type lineReader struct {
 	in     *bufio.Reader
 	utf16  bool // before it was decoded
 	line   []byte
 	number int64 // of the line that next returned last, from 1
-	quoted bool  // a line that was passed over had a quote
+	quoted bool  // a line that was skipped had a quote
 	tally  tally
 }
 
@@ -34,10 +34,10 @@ func newLineReader(in io.Reader) (*lineReader, error) {
 	return &lineReader{in: text, utf16: utf16}, nil
 }
 
-// peek returns the next line, or the first 64 KiB of it. It waits for the whole line.
+// peek returns the next line or its first 64 KiB. It waits until that much is there.
 func (r *lineReader) peek() []byte {
 	for n := 1; ; n = r.in.Buffered() + 1 {
-		// Errors are left for next, which meets them again.
+		// It ignores errors: next meets them again.
 		_, err := r.in.Peek(n)
 		text, _ := r.in.Peek(r.in.Buffered())
 		line, _, whole := bytes.Cut(text, []byte{'\n'})
@@ -48,8 +48,8 @@ func (r *lineReader) peek() []byte {
 }
 
 // next returns the next line without its end, valid until the following call. The
-// error is io.EOF after the last line, errLongLine for a line passed over, and
-// else that of the input: what came before it on the same line is not a line.
+// error is io.EOF after the last line, errLongLine for a line that was skipped, and
+// otherwise that of the input: a line that it cuts off does not count.
 func (r *lineReader) next() ([]byte, error) {
 	r.line = r.line[:0]
 	long := false
@@ -82,7 +82,7 @@ func (r *lineReader) next() ([]byte, error) {
 	return line, nil
 }
 
-// check returns why a line is no text, and counts it for the judgement of the
+// check returns why a line is not text, and counts the line, to find out the
 // encoding.
 func (r *lineReader) check(line []byte) error {
 	err := checkText(line)
@@ -93,8 +93,8 @@ func (r *lineReader) check(line []byte) error {
 	return err
 }
 
-// withoutMarks is the line without byte order marks at its start: files that begin
-// with one may have been joined.
+// withoutMarks returns the line without byte order marks at its start. Joined files may
+// have marks in the middle.
 func withoutMarks(line []byte) []byte {
 	for bytes.HasPrefix(line, []byte(byteOrderMark)) {
 		line = line[len(byteOrderMark):]

@@ -1,5 +1,5 @@
 // Command cidstore makes, fills, reads, checks and copies CIDStore files. See
-// cidstore --help, and exit.go for what its exit codes mean.
+// cidstore --help; exit.go explains the exit codes.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 
 func main() { os.Exit(run(os.Args[1:])) }
 
-// run is the program without the exit, which skips deferred calls.
+// run is the program except for os.Exit, which would skip deferred calls.
 func run(args []string) int {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
@@ -49,7 +49,7 @@ func run(args []string) int {
 }
 
 // untilSignal returns a context that the first SIGINT or SIGTERM ends, with the
-// signal as its cause. A second one kills, as if nobody had asked for signals.
+// signal as its cause. A second signal kills the program, as it would by default.
 func untilSignal(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
@@ -66,7 +66,7 @@ func untilSignal(parent context.Context) (context.Context, func()) {
 }
 
 // program is what the commands share: the standard streams and the flags that
-// every command has.
+// every command takes.
 type program struct {
 	in       io.Reader
 	out      *bufio.Writer // results; flushed by run
@@ -84,27 +84,28 @@ type program struct {
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "cidstore",
-		Short: "Sets of 128-bit identifiers by 128-bit identifiers, in one crash-safe HDF5 file",
-		Long: `cidstore maps identifiers of 128 bits to sets of such identifiers, in one file
+		Short: "Map 128-bit identifiers to sets of them, in one crash-safe HDF5 file",
+		Long: `cidstore maps 128-bit identifiers to sets of 128-bit identifiers. A store is one file
 that survives kills and power cuts, and that every HDF5 tool can read.
 
 A KEY or VALUE is an identifier: 32 hexadecimal digits; a UUID, plain, in braces or
 after urn:uuid:; or 0x and 1 to 32 digits. Any other text is a name and stands for its
-UUIDv5 in the DNS namespace. A text is UTF-8, not empty, and has no NUL, no carriage
-return without a line feed and no byte order mark.
+UUIDv5 in the DNS namespace. A text must be UTF-8 and must not be empty. It must not
+contain a NUL, a byte order mark, or a carriage return without a line feed.
 
-Import reads TSV, CSV and the JSON of export, packed by gzip or zstd, in UTF-8 or in
-UTF-16 with a byte order mark, and with --dataset tables of HDF5 files; it refuses
-anything else, with exit code 5. See cidstore help import.
+Import reads TSV, CSV and the JSON that export prints. They may be packed with gzip or
+zstd, and may be in UTF-8 or in UTF-16 with a byte order mark. With --dataset it reads
+tables of HDF5 files. It refuses anything else, with exit code 5. See cidstore help
+import.
 
 Results go to standard output, progress and messages to standard error. Exit codes:
 0 done, 1 negative answer, 2 wrong usage, 3 corrupt file, 4 locked by another
 process, 5 failed input or output or full disk, 6 other format version, 130 and 143
 stopped by SIGINT and SIGTERM.
 
-One process at a time writes a store. A command that finds it locked waits for up to
---wait, so that short commands, put and del, can run side by side; restore, which
-replaces the file, fails at once.`,
+Only one process at a time writes a store. A command that finds the store locked waits
+for up to --wait, so that short commands such as put and del can run side by side.
+Restore replaces the file, and so fails at once.`,
 		Example: `  cidstore import words.h5 wordnet-words.tsv.gz
   cidstore get words.h5 dog --resolve wordnet-words.tsv.gz`,
 		SilenceErrors: true,
@@ -124,11 +125,11 @@ replaces the file, fails at once.`,
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.Flags().Bool("version", false, "print the version of cidstore")
 	flags := root.PersistentFlags()
-	flags.BoolVar(&p.json, "json", false, "print results as JSON, one object a line")
-	flags.BoolVarP(&p.quiet, "quiet", "q", false, "no progress and no messages; results and errors are printed")
-	flags.StringVar(&p.keyFile, "wal-key-file", "", "`file` whose bytes, all of them, are the secret of the log's HMAC chain")
-	flags.BoolVar(&p.allowUnsafeFS, "allow-unsafe-fs", false, "write on network and unknown file systems too, which may lose data")
-	flags.DurationVar(&p.wait, "wait", defaultWait, "how long to wait for a STORE that another process has locked, as 500ms or 1m; 0 fails at once")
+	flags.BoolVar(&p.json, "json", false, "print results as JSON, one object per line")
+	flags.BoolVarP(&p.quiet, "quiet", "q", false, "print results and errors only, no progress and no messages")
+	flags.StringVar(&p.keyFile, "wal-key-file", "", "`file` whose complete contents are the secret of the log's HMAC chain")
+	flags.BoolVar(&p.allowUnsafeFS, "allow-unsafe-fs", false, "also write on network and unknown file systems, which may lose data")
+	flags.DurationVar(&p.wait, "wait", defaultWait, "how long to wait for a STORE that another process has locked, such as 500ms or 1m; 0 means to fail at once")
 	root.AddCommand(p.importCommand(), p.exportCommand(), p.putCommand(), p.getCommand(), p.delCommand(),
 		p.countCommand(), p.statCommand(), p.checkCommand(), p.gcCommand(), p.maintainCommand(), p.scrubCommand(), p.shrinkCommand(),
 		p.backupCommand(), p.restoreCommand(), p.repairCommand(), p.migrateCommand(), p.benchCommand(), p.inspectCommand(),
@@ -137,14 +138,14 @@ replaces the file, fails at once.`,
 	return root
 }
 
-// namedFiles refuses a flag for a file that is given without one, as by
-// --wal-key-file="$UNSET": it would count as not given. Arguments that name files are
-// not empty either; a KEY or VALUE may be.
+// namedFiles refuses an empty file name in a flag, as in --wal-key-file="$UNSET": it
+// would count as not given. Arguments that name files must not be empty either; a KEY
+// or VALUE may be.
 func namedFiles(c *cobra.Command, args []string) error {
 	if slices.Contains([]string{"put", "get", "del", "count"}, c.Name()) {
 		args = args[:1]
 	}
-	if slices.Contains(args, "") && !c.Hidden { // that of completion
+	if slices.Contains(args, "") && !c.Hidden { // completion's own command is hidden
 		return usageError{fmt.Errorf("%s: an argument is empty, want the name of a file", c.Name())}
 	}
 	if flag := c.Flag("since"); flag != nil && slices.Contains(flag.Value.(interface{ GetSlice() []string }).GetSlice(), "") {
@@ -158,8 +159,8 @@ func namedFiles(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// refuseUnknown makes an unknown command after help and completion wrong usage,
-// which cobra answers with help.
+// refuseUnknown makes an unknown command after help and completion wrong usage. By
+// default cobra prints help instead.
 func refuseUnknown(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -173,12 +174,12 @@ func refuseUnknown(root *cobra.Command) {
 				return nil
 			}
 		case "completion":
-			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() } // so that its arguments count
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() } // without RunE cobra ignores wrong arguments
 		}
 	}
 }
 
-// outputError is a failed write to standard output: no failure of the store.
+// outputError is a failed write to standard output, which does not concern the store.
 type outputError struct{ error }
 
 func (e outputError) Error() string { return "standard output: " + e.error.Error() }
@@ -202,7 +203,7 @@ func (p *program) note(format string, args ...any) {
 	}
 }
 
-// result prints a result: as JSON, or else in words.
+// result prints a result, as JSON or in words.
 func (p *program) result(object any, format string, args ...any) error {
 	if p.json {
 		return json.NewEncoder(p.out).Encode(object)

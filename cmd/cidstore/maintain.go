@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// condition is what maintain changes of a store.
+// condition holds the figures that maintain changes.
 type condition struct {
 	Groups         uint64 `json:"groups"`
 	Runs           int    `json:"runs"`
@@ -22,14 +22,15 @@ type condition struct {
 func (p *program) maintainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "maintain STORE",
-		Short: "Put the whole store in order now",
-		Long: `Maintain does at once what a store that is open for writing does over time: it
-folds the entries that wait into their groups, merges groups that have become small,
-moves sets of up to four values back to the entries of their keys, drops tombstones,
-and handles the deletion log. It may write the whole store again.
+		Short: "Do all maintenance of the store now",
+		Long: `Maintain does at once what a store that is open for writing does over time. It folds
+waiting entries into their groups, merges groups that have become small, moves sets of
+up to four values back into the entries of their keys, drops tombstones, and works off
+the deletion log. It may rewrite the whole store.
 
-It prints figures before and after. The file may have grown: cidstore shrink gives
-free space back. When a signal stops it, what it has done by then stays done.`,
+It prints figures from before and after. The file may have grown: cidstore shrink gives
+free space back. If a signal stops maintain, everything that it has done until then is
+kept.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error { return p.maintain(c.Context(), args[0]) },
 	}
@@ -53,7 +54,7 @@ func (p *program) maintain(ctx context.Context, path string) error {
 	return p.reportMaintenance(&before, &after)
 }
 
-// read takes the figures of an open store; the size of its file is another's business.
+// read reads the figures of an open store, except for the size of its file.
 func (c *condition) read(ctx context.Context, s *cidstore.Store) error {
 	f, err := s.Figures(ctx)
 	c.Groups, c.Runs, c.WaitingEntries = f.Groups, f.Runs, f.WaitingEntries
@@ -61,7 +62,7 @@ func (c *condition) read(ctx context.Context, s *cidstore.Store) error {
 	return err
 }
 
-// list is the order of the figures in print.
+// list returns the figures in the order in which they are printed.
 func (c *condition) list() []figure {
 	return []figure{
 		{"groups", c.Groups},
@@ -93,8 +94,8 @@ func (p *program) reportMaintenance(before, after *condition) error {
 	return nil
 }
 
-// sizesAround does the work on a store that is there, and returns the size of its file
-// before it was opened and after it was closed: while it is open, it has room for writes.
+// sizesAround does the work on an existing store. It returns the size of the file before
+// opening and after closing, because an open store has additional room for writes.
 func (p *program) sizesAround(path string, work func(*cidstore.Store) error) (before, after int64, err error) {
 	if err := checkPath(path, changing); err != nil {
 		return 0, 0, openError{err}

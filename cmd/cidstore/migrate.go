@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// migrated is what migrate answers.
+// migrated is the answer of migrate.
 type migrated struct {
 	Path               string   `json:"path"` // of the new store
 	From               string   `json:"from"`
@@ -27,31 +27,32 @@ func (p *program) migrateCommand() *cobra.Command {
 	var truncate bool
 	c := &cobra.Command{
 		Use:   "migrate FILE [--output NEW] [--truncate-256]",
-		Short: "Take over a store of the Python package, or of format 1",
-		Long: `Migrate makes a store of an HDF5 file that the Python package before this program
-has written, in any of its layouts: a directory as attribute, as dataset, or in
-shards; or that this program has written in its format 1. Its log is replayed. A file
-that has the present format already is left as it is.
+		Short: "Convert a store of the Python package, or of format 1",
+		Long: `Migrate makes a store from an HDF5 file that the older Python package wrote, in any of
+its layouts: with the directory as an attribute, as a dataset, or in shards. It also
+takes a store that this program wrote in its format 1. It replays the log of the old
+store. It leaves a file alone that already has the present format.
 
-The new store takes the place of FILE, and the old file is kept as FILE.bak. If there
-is another file of that name nothing is done. With --output the new store is made as
-NEW, which must not be there, and FILE is not changed. Either way it is verified
-before it gets its name, and whatever interrupts it, FILE is the old file or the
-whole new one: run the same again.
+The new store replaces FILE, and the old file is kept as FILE.bak. If FILE.bak already
+exists, nothing is done. With --output the new store is written to NEW, which must not
+exist, and FILE is not changed. Either way the new store is verified before it gets its
+name. Whatever interrupts migrate, FILE is either the old file or the complete new one:
+run the same command again.
 
-Values of 64 bits become the low half of a value. Identifiers of 256 bits do not fit
-and are refused (exit code 6); --truncate-256 keeps the first 128 bits of each, if no
-two have the same. Their log, FILE with .wal in place of .h5, is read too. A
-store of format 1 that was made with a secret needs the same --wal-key-file.
+Values of 64 bits become the low half of a value. Identifiers of 256 bits do not fit and
+are refused (exit code 6). With --truncate-256 the first 128 bits of each are kept,
+unless two of them have the same. Stores of this layout have their log in another file,
+FILE with .wal in place of .h5; it is read too. A store of format 1 that was made with a
+secret needs the same --wal-key-file.
 
-What is damaged is printed on standard error, one place a line, and all else is taken
-over: look at these lines before you remove the old file.`,
+Everything that is damaged is printed on standard error, one place per line, and the
+rest is migrated. Look at these lines before you remove the old file.`,
 		Example: `  cidstore migrate tree.h5
   cidstore migrate tree.h5 --output store.h5`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error { return p.migrate(c.Context(), args[0], output, truncate) },
 	}
-	c.Flags().StringVar(&output, "output", "", "`file` of the new store; FILE stays")
+	c.Flags().StringVar(&output, "output", "", "`file` to write the new store to; FILE is not changed")
 	c.Flags().BoolVar(&truncate, "truncate-256", false, "keep the first 128 bits of identifiers of 256 bits")
 	return c
 }
@@ -86,7 +87,7 @@ func (p *program) migrate(ctx context.Context, path, output string, truncate boo
 		}
 		return err
 	case r.UpToDate:
-		return p.result(answer, "%s is a store of this program already, nothing to do", path)
+		return p.result(answer, "%s already is a store of this program; nothing to do", path)
 	}
 	kept := path + " is not changed"
 	if r.Backup != "" {

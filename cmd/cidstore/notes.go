@@ -5,7 +5,7 @@ import (
 	"log/slog"
 )
 
-// notes makes notes of the warnings of the store; its errors come back from its calls.
+// notes prints the warnings of the store as notes. Its errors are returned by its calls.
 type notes struct{ p *program }
 
 func (n notes) Enabled(_ context.Context, level slog.Level) bool { return level == slog.LevelWarn }

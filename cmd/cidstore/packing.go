@@ -10,19 +10,19 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// inputError is input that cannot be read as pairs: it ends an import.
+// inputError says why input cannot be read as pairs. It ends an import.
 type inputError struct{ reason string }
 
 func (e inputError) Error() string { return e.reason }
 
 const (
 	gzipMagic = "\x1f\x8b"
-	// maxWindow is how far back a zstd frame may refer, and so bounds its memory:
-	// that of zstd --ultra -22.
+	// maxWindow is how far back a zstd frame may refer, which limits the memory that
+	// it needs. It is the window of zstd --ultra -22.
 	maxWindow = 128 << 20
 )
 
-// zstdMagics begin a frame; a skippable frame may come before it.
+// zstdMagics are the first bytes of a frame. A skippable frame may come first.
 var zstdMagics = func() []string {
 	magics := []string{"\x28\xb5\x2f\xfd"}
 	for n := byte(0x50); n <= 0x5f; n++ {
@@ -31,27 +31,27 @@ var zstdMagics = func() []string {
 	return magics
 }()
 
-// refusedHDF5 is said of an HDF5 file, and names the table if it has but one.
-const refusedHDF5 = "it is an HDF5 file; import one of its tables by --dataset PATH --key A[,B] --value C[,D], and of a store what cidstore export prints"
+// refusedHDF5 is the message for an HDF5 file that does not have exactly one table.
+const refusedHDF5 = "it is an HDF5 file; import one of its tables with --dataset PATH --key A[,B] --value C[,D], or, if it is a store, what cidstore export prints"
 
-// refused are the kinds of file that are known and not read, and what to do.
+// refused lists the kinds of files that are known but not read, and what to do.
 var refused = []struct{ magic, reason string }{
 	{"\x89HDF\r\n\x1a\n", refusedHDF5},
 	{"PK\x03\x04", "it is a ZIP archive or a spreadsheet; unpack it, or save it as CSV"},
 	{"PK\x05\x06", "it is a ZIP archive, an empty one"},
-	{"\xfd7zXZ\x00", "it is packed by xz; unpack it, as by xz -dc FILE | cidstore import STORE -"},
-	{"BZh91AY&SY", "it is packed by bzip2; unpack it, as by bzip2 -dc FILE | cidstore import STORE -"},
+	{"\xfd7zXZ\x00", "it is packed with xz; unpack it, for example by xz -dc FILE | cidstore import STORE -"},
+	{"BZh91AY&SY", "it is packed with bzip2; unpack it, for example by bzip2 -dc FILE | cidstore import STORE -"},
 	{"7z\xbc\xaf\x27\x1c", "it is a 7z archive; unpack it"},
-	{"\x04\x22\x4d\x18", "it is packed by lz4; unpack it, as by lz4 -dc FILE | cidstore import STORE -"},
-	{"\x1f\x9d", "it is packed by compress; unpack it, as by gzip -dc FILE | cidstore import STORE -"},
+	{"\x04\x22\x4d\x18", "it is packed with lz4; unpack it, for example by lz4 -dc FILE | cidstore import STORE -"},
+	{"\x1f\x9d", "it is packed with compress; unpack it, for example by gzip -dc FILE | cidstore import STORE -"},
 	{"%PDF-", "it is a PDF document"},
 }
 
-// begins reports whether the input begins with magic. It waits for no more input
-// than it needs to know.
+// begins reports whether the input begins with magic. It does not wait for more input
+// than it needs.
 func begins(in *bufio.Reader, magic string) bool {
 	for n := 1; n <= len(magic); n++ {
-		// Errors are left for the reader of the text, who meets them again.
+		// It ignores errors: reading the text meets them again.
 		if head, _ := in.Peek(n); len(head) < n || head[n-1] != magic[n-1] {
 			return false
 		}
@@ -68,7 +68,7 @@ func beginsAny(in *bufio.Reader, magics []string) bool {
 	return false
 }
 
-// refuse returns an error for input of a kind that is known and not read.
+// refuse returns an error for input of a kind that is known but not read.
 func refuse(in *bufio.Reader) error {
 	for _, kind := range refused {
 		if begins(in, kind.magic) {
@@ -78,8 +78,8 @@ func refuse(in *bufio.Reader) error {
 	return nil
 }
 
-// unpack returns the input as it is, or unpacked where it begins as gzip or zstd
-// does. Memory is bounded, whatever the input unpacks to.
+// unpack returns the input as it is, or unpacked if it begins like gzip or zstd. Its
+// use of memory is limited, whatever the input unpacks to.
 func unpack(in *bufio.Reader) (*bufio.Reader, error) {
 	if err := refuse(in); err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func unpack(in *bufio.Reader) (*bufio.Reader, error) {
 }
 
 // gzipReader unpacks the members of a gzip file, one after another. Zeros between
-// and after them are padding, as of a tape.
+// and after them are padding, as on a tape.
 type gzipReader struct {
 	in *bufio.Reader // which gzip.Reader reads without a byte too many
 	gz *gzip.Reader
@@ -159,11 +159,11 @@ func (g *gzipReader) nextMember() error {
 	}
 }
 
-// zstdReader says of what packing an error is, and of what follows the last frame.
+// zstdReader adds the packing to errors, and refuses bytes after the last frame.
 type zstdReader struct{ in *zstd.Decoder }
 
 func newZstdReader(in io.Reader) (zstdReader, error) {
-	// One at a time: no goroutine is left of a reader that nobody closes.
+	// Without concurrency no goroutine stays if nobody closes the reader.
 	decoder, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1),
 		zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 	return zstdReader{decoder}, err

@@ -15,7 +15,7 @@ import (
 // stdinName stands for standard input among the files.
 const stdinName = "-"
 
-// errHeaderJSON: JSON lines name their fields themselves.
+// errHeaderJSON refuses --header for JSON, whose lines name their fields themselves.
 var errHeaderJSON = usageError{errors.New("--header: JSON lines have no header")}
 
 // pairReader reads the files of an import one after another.
@@ -27,19 +27,19 @@ type pairReader struct {
 	columns   columns
 	header    bool // skip the first record of each file
 	strict    bool // end at the first rejected record
-	strictIDs bool // reject what is no identifier
+	strictIDs bool // reject what is not an identifier
 	keepTexts bool // of all rejected records
 
 	read atomic.Int64 // bytes of the files
 	to   *intake
 }
 
-// check finds what is wrong with the files as a whole before anything is done, and
-// returns the bytes of all, -1 where some file's size is not known in advance.
+// check looks for what is wrong with any of the files before anything is done. It
+// returns the size of all files together, or -1 if one of them has no known size.
 func (r *pairReader) check() (total int64, err error) {
 	for _, name := range r.files {
 		if name == stdinName && r.table.dataset != "" {
-			return 0, usageError{errors.New("--dataset: an HDF5 file is not read from standard input")}
+			return 0, usageError{errors.New("--dataset: an HDF5 file cannot be read from standard input")}
 		}
 		if name == stdinName {
 			total = -1
@@ -64,8 +64,8 @@ func (r *pairReader) check() (total int64, err error) {
 	return total, nil
 }
 
-// probe reads the start of a regular file, to find out whether it is text at all.
-// Other failures are met again when it is read.
+// probe reads the start of a regular file to find out whether it is text at all. It
+// ignores other failures: reading the file meets them again.
 func (r *pairReader) probe(name string) error {
 	if r.table.dataset != "" {
 		return r.probeTable(name)
@@ -102,7 +102,7 @@ func (r *pairReader) open(name string, file io.Reader) (*input, error) {
 	return in, err
 }
 
-// run reads all files, up to the first failure or until nobody takes what it reads.
+// run reads the files until one fails or until nobody takes what it reads.
 func (r *pairReader) run() {
 	name, err := "", error(nil)
 	read := r.readFile
@@ -163,8 +163,8 @@ func (r *pairReader) add(name string, change func(*portion)) error {
 	return nil
 }
 
-// addRecord adds the pair of a record to the portion under way, or why it has none.
-// The error ends the import.
+// addRecord adds the pair of a record to the portion under way, or the reason why it
+// has none. The error ends the import.
 func (r *pairReader) addRecord(in *input, number int64, fields []string, why rejection) error {
 	var key, value string
 	if why.error == nil {
@@ -197,7 +197,7 @@ func (r *pairReader) addRecord(in *input, number int64, fields []string, why rej
 	return err
 }
 
-// addReject counts a rejected record; recordText makes its text if that is kept.
+// addReject counts a rejected record. It calls recordText only if texts are kept.
 func (r *pairReader) addReject(p *portion, at reject, recordText func() string) {
 	p.rejected++
 	switch {
@@ -210,20 +210,20 @@ func (r *pairReader) addReject(p *portion, at reject, recordText func() string) 
 	}
 }
 
-// warn counts the texts that are taken as names and look like mistyped identifiers.
+// warn counts the names that look like mistyped identifiers.
 func (p *portion) warn(at reject, texts ...string) {
 	for _, text := range texts {
 		if !keys.Resembles(text) {
 			continue
 		}
 		if p.warned++; len(p.warnings) < keptRejects {
-			at.Reason = fmt.Sprintf("%q looks like a mistyped identifier, and is taken as a name", text)
+			at.Reason = fmt.Sprintf("%q looks like a mistyped identifier and is taken as a name", text)
 			p.warnings = append(p.warnings, at)
 		}
 	}
 }
 
-// identifiers are those of a pair.
+// identifiers returns the identifiers of the two texts of a pair.
 func (r *pairReader) identifiers(texts ...string) (pair [2]cidstore.E, err error) {
 	for n, text := range texts {
 		if pair[n] = cidstore.ParseKey(text); r.strictIDs {

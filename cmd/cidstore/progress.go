@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows how far an import is: everything that it shows is durable.
+// progress shows how far an import is. Everything that it shows is durable.
 type progress interface {
 	// update: pairs of all files so far, with those up to the given line of a file,
 	// and bytes of the input.
@@ -20,8 +20,8 @@ type progress interface {
 	finish()
 }
 
-// importProgress chooses: lines of JSON where they are asked for, a bar on a
-// terminal, else nothing.
+// importProgress returns what shows the progress of an import: lines of JSON if they
+// are asked for, otherwise a bar on a terminal, otherwise nothing.
 func (p *program) importProgress(asJSON bool, totalBytes int64) progress {
 	switch {
 	case asJSON:
@@ -37,7 +37,7 @@ type noProgress struct{}
 func (noProgress) update(string, int64, uint64, int64) {}
 func (noProgress) finish()                             {}
 
-// jsonProgress writes one object a batch, for programs that want to know what is
+// jsonProgress writes one object per batch, for programs that want to know what is
 // acknowledged.
 type jsonProgress struct{ out *json.Encoder }
 
@@ -52,8 +52,8 @@ func (j jsonProgress) update(file string, line int64, pairs uint64, _ int64) {
 
 func (jsonProgress) finish() {}
 
-// bar is a bar over the bytes of the input, a spinner where their number is not
-// known, with the pairs and their rate before it and the time left after it.
+// bar is a bar for the bytes of the input, or a spinner if their number is not known.
+// It shows the pairs and their rate before the bar and the time left after it.
 type bar struct {
 	bar   *progressbar.ProgressBar
 	total int64 // bytes; -1: unknown
@@ -68,7 +68,7 @@ func newBar(out io.Writer, totalBytes int64) *bar {
 	return &bar{bar: byteBar(out, "import", length), total: totalBytes, start: time.Now()}
 }
 
-// byteBar is a bar over so many bytes, that shows itself at once.
+// byteBar returns a bar for that many bytes, which appears at once.
 func byteBar(out io.Writer, what string, length int64) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(length,
 		progressbar.OptionSetWriter(out),
@@ -84,13 +84,13 @@ func byteBar(out io.Writer, what string, length int64) *progressbar.ProgressBar 
 
 func (b *bar) update(_ string, _ int64, pairs uint64, bytes int64) {
 	if b.total >= 0 {
-		// The last byte is read before the last batch is stored; the bar is full when
-		// that is done.
+		// The last byte is read before the last batch is stored. The bar must not be
+		// full until that is done.
 		bytes = max(min(bytes, b.total-1), 0)
 	}
 	rate := float64(pairs) / max(time.Since(b.start).Seconds(), 0.001)
-	// The words first: of two draws in a row only one is shown. Errors of drawing
-	// are of no consequence.
+	// The words come first, because only one of two draws in a row is shown. Errors of
+	// drawing do not matter.
 	b.bar.Describe(fmt.Sprintf("%s pairs, %s pairs/s", grouped(pairs), grouped(uint64(rate))))
 	_ = b.bar.Set64(bytes)
 }
@@ -99,7 +99,7 @@ func (b *bar) finish() {
 	_ = b.bar.Finish()
 }
 
-// grouped is a number with commas between thousands.
+// grouped returns a number with commas between thousands.
 func grouped(n uint64) string {
 	text := strconv.FormatUint(n, 10)
 	for i := len(text) - 3; i > 0; i -= 3 {
@@ -108,10 +108,10 @@ func grouped(n uint64) string {
 	return text
 }
 
-// copyProgress shows how many bytes of how many are done: by lines of JSON where they are
-// asked for, by a bar on a terminal.
+// copyProgress shows how many bytes are done, and of how many: with lines of JSON if they
+// are asked for, with a bar on a terminal.
 type copyProgress struct {
-	what    string        // is done
+	what    string        // is being done
 	lines   *json.Encoder // nil: no lines
 	bar     *progressbar.ProgressBar
 	out     io.Writer // of the bar; nil: no bar
@@ -128,9 +128,9 @@ func (p *program) copyProgress(what string, asJSON bool) *copyProgress {
 	return new(copyProgress)
 }
 
-// progressFlag gives a command that copies or moves the flag for lines of JSON.
+// progressFlag adds the flag --progress-json to a command that copies or moves data.
 func progressFlag(c *cobra.Command, asJSON *bool) {
-	c.Flags().BoolVar(asJSON, "progress-json", false, "at each percent, one JSON object {bytes, total} on standard error")
+	c.Flags().BoolVar(asJSON, "progress-json", false, "at each percent, write a JSON object {bytes, total} to standard error")
 }
 
 func (s *copyProgress) update(done, total int64) {

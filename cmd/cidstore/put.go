@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// changed is what put and del answer.
+// changed is the answer of put and del.
 type changed struct {
 	Key     cidstore.E `json:"key"`
 	New     *int       `json:"new,omitempty"`
@@ -20,8 +20,8 @@ func (p *program) putCommand() *cobra.Command {
 		Use:   "put STORE KEY VALUE...",
 		Short: "Add values to a key",
 		Long: `Put adds the values to the set of the key, all of them or none, and prints how many
-are new. A value that is there already stays there once. What import rejects, such as
-an empty text, is wrong usage.`,
+are new. Adding a value that the set already has changes nothing. Texts that import
+rejects, such as an empty one, are wrong usage.`,
 		Args: arguments(3, many),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := checkPut(args[1], args[2:]); err != nil {
@@ -32,7 +32,7 @@ an empty text, is wrong usage.`,
 	}
 }
 
-// checkPut is the rule of import for texts.
+// checkPut applies the rules of import for texts.
 func checkPut(key string, values []string) error {
 	for _, value := range values {
 		if err := notEmpty(key, value); err != nil {

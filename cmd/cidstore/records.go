@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// format is how an input is written down.
+// format is the format of an input.
 type format int
 
 const (
@@ -20,9 +20,10 @@ const (
 // jsonStart begins the first line of what export --json prints.
 const jsonStart = `{"key":`
 
-// formatOf is the rule: a name that ends in .csv, .tsv, .json, .jsonl or .ndjson,
-// before a .gz or .zst, says so. Any other input, standard input too, goes by its
-// first line: as of export --json, or with a comma and no tab, else TSV.
+// formatOf returns the format of an input. A name that ends in .csv, .tsv, .json,
+// .jsonl or .ndjson, before a .gz or .zst, decides. For any other input, including
+// standard input, the first line decides: it begins as export --json does, or has a
+// comma and no tab, or else the input is TSV.
 func formatOf(name string, firstLine []byte) format {
 	name = strings.ToLower(name)
 	name = strings.TrimSuffix(strings.TrimSuffix(name, ".gz"), ".zst")
@@ -46,8 +47,8 @@ func formatOf(name string, firstLine []byte) format {
 // records reads the records of one input, one after another.
 type records interface {
 	// next returns the fields of the next record, valid until the following call. A
-	// rejection is of this record alone, and the next call goes on after it; io.EOF is
-	// the end; any other error ends the input.
+	// rejection concerns this record only, and the next call goes on after it. The
+	// error io.EOF is the end. Any other error ends the input.
 	next() (fields []string, err error)
 	// start is the line on which the record that next returned last begins, end the
 	// line where it ends.
@@ -57,8 +58,8 @@ type records interface {
 	text() string
 }
 
-// rejection is why a record has no pair. last: where the record ends is not known
-// either, so that nothing after it can be read.
+// rejection says why a record has no pair. If last is true, it is not known either
+// where the record ends, so that nothing after it can be read.
 type rejection struct {
 	error
 	last bool
@@ -91,7 +92,7 @@ func openInput(name string, in io.Reader) (*input, error) {
 	return opened, nil
 }
 
-// tsvRecords are lines with tabs between the fields.
+// tsvRecords reads lines with tabs between the fields.
 type tsvRecords struct {
 	lines  *lineReader
 	line   []byte

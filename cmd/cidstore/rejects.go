@@ -9,14 +9,14 @@ import (
 	"os"
 )
 
-// rejectFile is the file of --rejects: JSON, one object a rejected record.
+// rejectFile is the file of --rejects, in JSON with one object per rejected record.
 type rejectFile struct {
 	file *os.File
 	out  *bufio.Writer
 	json *json.Encoder
 }
 
-// createRejects makes the file, or empties it, unless it is one that the import needs
+// createRejects creates the file or empties it. It refuses a file that the import reads
 // or is going to make.
 func createRejects(path string, needed []string) (*rejectFile, error) {
 	_, err := os.Stat(path)

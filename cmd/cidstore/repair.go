@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// repaired is what repair answers.
+// repaired is the answer of repair.
 type repaired struct {
 	Path               string   `json:"path"`
 	Mode               string   `json:"mode"`
@@ -27,17 +27,17 @@ func (p *program) repairCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "repair STORE NEW --mode rollback|salvage",
 		Short: "Make a good copy of a damaged store",
-		Long: `Repair makes a new store with the pairs of a damaged one, each verified by its
-checksums. STORE is not changed; a file that is there already as NEW is an error.
+		Long: `Repair makes a new store from the pairs of a damaged one, after verifying the checksums
+of each. STORE is not changed, and NEW must not exist.
 
-Mode rollback copies the newest root that validates, whole, with what the log has
-beyond it: for a store that an HDF5 program has written to. Mode salvage copies all
-that can still be read. What was wrong and what is left out is printed on standard error,
-one place a line.`,
+Mode rollback copies the newest root that is completely valid, and what the log has
+after it. Use it for a store that an HDF5 program has written to. Mode salvage copies
+everything that can still be read. What is wrong and what is left out is printed on
+standard error, one place per line.`,
 		Args: arguments(2, 2),
 		RunE: func(c *cobra.Command, args []string) error { return p.repair(c.Context(), args[0], args[1], mode) },
 	}
-	c.Flags().StringVar(&mode, "mode", "", "rollback or salvage")
+	c.Flags().StringVar(&mode, "mode", "", "what to copy: rollback or salvage")
 	return c
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
-// wantedNames lists the values of the keys, without names yet.
+// wantedNames returns the values of the keys, still without names.
 func wantedNames(view *cidstore.Snapshot, keys []string) (map[cidstore.E]string, error) {
 	names := make(map[cidstore.E]string)
 	for _, key := range keys {
@@ -24,8 +24,8 @@ func wantedNames(view *cidstore.Snapshot, keys []string) (map[cidstore.E]string,
 	return names, nil
 }
 
-// findNames reads the file until it has a name for each identifier of names, or to
-// its end. Records that import rejects have none.
+// findNames reads the file until each identifier of names has a name, or to its end.
+// It ignores records that import rejects.
 func findNames(ctx context.Context, path string, names map[cidstore.E]string) error {
 	file, err := os.Open(path)
 	if err != nil {
@@ -58,12 +58,12 @@ func findNames(ctx context.Context, path string, names map[cidstore.E]string) er
 	return nil
 }
 
-// addNames returns how many names the record had that were missing.
+// addNames adds the missing names of a record, and returns how many it added.
 func addNames(names map[cidstore.E]string, fields []string) (found int) {
 	for _, field := range fields {
 		id := cidstore.FromString(field)
 		if name, wanted := names[id]; wanted && name == "" && field != "" {
-			names[id] = strings.Clone(field) // not the whole line
+			names[id] = strings.Clone(field) // so as not to keep the whole line
 			found++
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// verified is what restore --verify answers.
+// verified is the answer of restore --verify.
 type verified struct {
 	Verdict string   `json:"verdict"`
 	Backups []string `json:"backups"`
@@ -21,26 +21,27 @@ func (p *program) restoreCommand() *cobra.Command {
 	var verify, asJSON bool
 	c := &cobra.Command{
 		Use:   "restore COPY [INCREMENT…] STORE",
-		Short: "Make a store from a backup, in place of the one that is there",
-		Long: `Restore copies the backup to a temporary file next to STORE, replays its log,
-verifies all of it, and only then gives it the name of STORE, in place of the file
-that was there. A bad backup leaves STORE alone, and so does a STORE that another
-process has open for writing. The owner, the group and the permissions of that file,
-or else of the backup, are kept; a note says which could not be.
+		Short: "Replace a store by its backup, or make one from a backup",
+		Long: `Restore copies the backup to a temporary file next to STORE, replays its log, and
+verifies all of it. Only then does the file get the name STORE and replace the file that
+had it. If the backup is bad, or if another process has STORE open for writing, STORE is
+left alone. The new file keeps the owner, the group and the permissions of the old one,
+or of the backup if there was none; a note says which it could not keep.
 
-After COPY, a full backup, come the increments since then, in the order in which
-they were made: STORE is as it was at the last of them. Increments that do not
-follow each other, or are damaged, leave STORE alone.
+COPY is a full backup. After it come the increments since then, in the order in which
+they were made: STORE becomes what it was at the last of them. If increments do not
+follow each other, or are damaged, STORE is left alone.
 
 The COPY - is standard input: a full backup, without increments. It is read to its end
-and verified before it gets the name of STORE; one that ends too early leaves STORE alone.
+and verified before it gets the name STORE; if it ends too early, STORE is left alone.
 
-With --verify nothing is restored, and STORE is not named: COPY and the increments
-are read, and are good or not.
+With --verify nothing is restored, and STORE is not given: COPY and the increments are
+read, and restore says whether they are good.
 
-Where no file can get the name of STORE, because it is mounted by itself or its
-folder takes no new file, the backup is verified first and then written into STORE.
-If that is interrupted STORE says that it is half made; run the same again.`,
+It may be that no new file can get the name STORE, because STORE is a mount point or
+its folder does not take new files. Then the backup is verified first and written into
+STORE itself. If that is interrupted, STORE is marked as half made: run the same
+command again.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if verify {
 				return arguments(1, many)(c, args)
@@ -53,11 +54,11 @@ If that is interrupted STORE says that it is half made; run the same again.`,
 				backups, store = args[:len(args)-1], args[len(args)-1]
 			}
 			if store == inStream {
-				return usageError{errors.New("restore: STORE is a file, - is standard input, as COPY alone")}
+				return usageError{errors.New("restore: STORE must be a file; only COPY can be -, for standard input")}
 			}
 			if slices.Contains(backups, inStream) {
 				if verify || len(backups) > 1 {
-					return usageError{errors.New("standard input is a full backup that is restored at once: with increments or --verify, want a file")}
+					return usageError{errors.New("restore: standard input must be one full backup; increments and --verify need files")}
 				}
 				return p.restoreStream(c.Context(), store, asJSON)
 			}
@@ -93,12 +94,12 @@ If that is interrupted STORE says that it is half made; run the same again.`,
 			return p.reportCopy("restored", store)
 		},
 	}
-	c.Flags().BoolVar(&verify, "verify", false, "only read COPY and the increments, and say whether they are good")
+	c.Flags().BoolVar(&verify, "verify", false, "restore nothing; say whether COPY and the increments are good")
 	progressFlag(c, &asJSON)
 	return c
 }
 
-// restoreStream restores what comes from standard input.
+// restoreStream restores a backup from standard input.
 func (p *program) restoreStream(ctx context.Context, store string, asJSON bool) error {
 	options, err := p.options()
 	if err != nil {
@@ -113,16 +114,16 @@ func (p *program) restoreStream(ctx context.Context, store string, asJSON bool) 
 	return p.reportCopy("restored", store)
 }
 
-// interruptible reads until the context is done. A read that waits then goes on, and ends
-// with the program.
+// interruptible reads until the context is done. A read that waits at that moment goes
+// on until the program ends.
 type interruptible struct {
 	in     io.Reader
 	ctx    context.Context
 	buffer []byte
-	left   []byte // of buffer, read and not yet given
+	left   []byte // the part of buffer that Read has not returned yet
 }
 
-// pipeBytes are read at once.
+// pipeBytes is how much is read at once.
 const pipeBytes = 64 << 10
 
 func (r *interruptible) Read(p []byte) (int, error) {
@@ -143,7 +144,7 @@ func (r *interruptible) Read(p []byte) (int, error) {
 			if got.n == 0 {
 				return 0, got.err
 			}
-			r.left = r.buffer[:got.n] // with an error too: the next read has it again
+			r.left = r.buffer[:got.n] // also after an error, which the next read meets again
 		}
 	}
 	n := copy(p, r.left)

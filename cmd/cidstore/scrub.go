@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// scrubbed is what scrub answers.
+// scrubbed is the answer of scrub.
 type scrubbed struct {
 	Verdict        string   `json:"verdict"` // "ok" or "corrupt"
 	Bytes          int64    `json:"bytes"`
@@ -28,17 +28,18 @@ func (p *program) scrubCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "scrub STORE",
 		Short: "Verify every checksum, and mend what can be mended",
-		Long: `Scrub reads the file in small steps and verifies every checksum, as a store that is open
-for writing does by itself once a day. A state mask of which one bit is wrong, which
-reads correct, is written again. Every other defect is printed, one a line, and stays
-as it is; the exit code is then 3, and repair makes a good copy of what can be read.
+		Long: `Scrub reads the file in small steps and verifies every checksum, as a store that is
+open for writing does by itself once a day. A state mask with one wrong bit can still be
+read correctly; scrub rewrites it. It prints every other defect, one per line, and
+leaves it alone. The exit code is then 3; repair makes a good copy of what can be read.
 
-With --rate it reads no more than so many megabytes a second, except of the log, which
-it reads at once. When a signal stops it, what it has mended by then stays mended. The
-store must not be open for writing elsewhere: check reads it beside a writer, and also
-compares counts and who owns each byte. stat --journal says when the last scrub was.
+With --rate it reads at most that many megabytes a second, except that it reads the log
+at once. If a signal stops it, everything that it has mended until then stays mended.
+The store must not be open for writing elsewhere. Check can read it beside a writer, and
+also compares counts and the use of every byte. stat --journal prints the time of the
+last scrub.
 
-A backup is another file after a scrub, and increments since then fit it no longer:
+A scrub changes the bytes of a backup, and increments since then no longer fit it:
 restore --verify reads a backup and writes nothing.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -48,7 +49,7 @@ restore --verify reads a backup and writes nothing.`,
 			return p.scrub(c.Context(), args[0], rate)
 		},
 	}
-	c.Flags().Float64Var(&rate, "rate", 0, "read at most so many `MB` a second; without it as fast as the disk")
+	c.Flags().Float64Var(&rate, "rate", 0, "read at most this many `MB` a second; without it, as fast as the disk allows")
 	return c
 }
 

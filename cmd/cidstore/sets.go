@@ -7,9 +7,9 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
-// setWriter writes sets as JSON, one object a key, {"key": …, "values": […]},
-// without holding a set in memory: it may have millions of values. Values that have
-// a name are followed by one more field, "names": {value: name}.
+// setWriter writes sets as JSON, one object per key, {"key": …, "values": […]}. It
+// does not hold a set in memory, which may have millions of values. If values have
+// names, one more field follows: "names": {value: name}.
 type setWriter struct {
 	out   *bufio.Writer
 	key   cidstore.E
@@ -23,7 +23,7 @@ type named struct {
 	name  string
 }
 
-// begin starts the object of a key, after the end of the one before.
+// begin ends the object under way and starts that of key.
 func (w *setWriter) begin(key cidstore.E) error {
 	if err := w.end(); err != nil {
 		return err

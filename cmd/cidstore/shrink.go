@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// shrunk is what shrink answers.
+// shrunk is the answer of shrink.
 type shrunk struct {
 	Path     string `json:"path"`
 	Before   int64  `json:"before"`
@@ -19,19 +19,19 @@ type shrunk struct {
 	Freed    int64  `json:"freed"`
 }
 
-// estimate is what shrink --estimate answers.
+// estimate is the answer of shrink --estimate.
 type estimate struct {
 	Path     string `json:"path"`
 	Bytes    int64  `json:"bytes"`
 	Expected int64  `json:"expected"` // after shrink
 }
 
-// notAloneError: somebody else has the store open, perhaps for reading alone.
+// notAloneError says that another process has the store open, perhaps only for reading.
 type notAloneError struct{ error }
 
 func (e notAloneError) Unwrap() error { return e.error }
 
-// aloneAgain is how long shrink waits between two attempts to be alone with the file.
+// aloneAgain is how long shrink waits before it tries again whether it is alone.
 const aloneAgain = 20 * time.Millisecond
 
 func (p *program) shrinkCommand() *cobra.Command {
@@ -39,15 +39,15 @@ func (p *program) shrinkCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "shrink STORE",
 		Short: "Give free space of the file back to the file system",
-		Long: `Shrink moves what lies at the end of the file into the gaps before it, and cuts the
-file off after the data. It needs to be alone with the file: while another process
-has it open, for reading too, shrink waits for up to --wait and then ends with exit
-code 4. It can be stopped or killed at any moment; what it has done by then stays done.
+		Long: `Shrink moves data from the end of the file into the gaps before it, and cuts the file
+off after the data. No other process may have the file open, not even for reading:
+shrink waits for up to --wait and then ends with exit code 4. It can be stopped or
+killed at any moment; everything that it has done until then is kept.
 
-It prints the size before and after, and on a terminal, before it starts, about what size
-to expect. Some free space stays: room for the next writes, and small gaps. With --estimate
-nothing is written: shrink prints the size and about what it would be, beside other processes
-if there are any. It cannot give back what they hold.`,
+It prints the size before and after. On a terminal it first prints about what size to
+expect. Some free space stays: room for the next writes, and small gaps. With --estimate
+it writes nothing, prints the size now and about what it would be, and can run beside
+other processes. Space that they hold cannot be given back.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if estimate {
@@ -56,7 +56,7 @@ if there are any. It cannot give back what they hold.`,
 			return p.shrink(c.Context(), args[0], asJSON)
 		},
 	}
-	c.Flags().BoolVar(&estimate, "estimate", false, "write nothing; print the size now, and about what it would be")
+	c.Flags().BoolVar(&estimate, "estimate", false, "write nothing; print the size now and about what it would be")
 	progressFlag(c, &asJSON)
 	return c
 }
@@ -87,7 +87,7 @@ func (p *program) shrink(ctx context.Context, path string, asJSON bool) error {
 	return p.result(shrunk{path, before, expected, after, freed}, "%s: %d bytes before, %d after, %d freed", path, before, after, freed)
 }
 
-// shrinkWhenAlone waits for others to close the file, as long as --wait says.
+// shrinkWhenAlone waits, for up to --wait, until others have closed the file.
 func (p *program) shrinkWhenAlone(ctx context.Context, s *cidstore.Store, options *cidstore.ShrinkOptions) error {
 	for end := time.Now().Add(p.wait); ; {
 		err := s.ShrinkWith(ctx, options)

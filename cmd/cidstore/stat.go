@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// figure is one line of stat: its name is that of the JSON field, with its unit.
+// figure is one line of stat. Its name is that of the JSON field, with the unit.
 type figure struct {
 	name  string
 	value any
@@ -28,26 +28,27 @@ func (p *program) statCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "stat STORE",
 		Short: "Print figures of the file and the store",
-		Long: `Stat prints figures of the file and the store. What opening can live with is a note on
-standard error, as with check.
+		Long: `Stat prints figures of the file and the store. Problems that do not prevent opening are
+noted on standard error, as with check.
 
-The file is the sum of live_bytes, which the newest root reaches, log_bytes and dead_bytes.
-These are free_bytes, which can be used again, limbo_bytes, which a later commit frees, and
-pinned_bytes, which somebody who reads an old root keeps from being used. The commit of the
-oldest such root is oldest_pin, which is the newest commit if there is none; else follow
-oldest_pin_holder, the process that reads it, or "another program" where the system does not
-say which, and oldest_pin_seconds, for how long this command has seen it: see --watch. Beside a
-reader of an old root all of dead_bytes counts as pinned, as for a writer that opens the
-store; a writer that is at work may know that some of it is free.
+The size of the file is the sum of live_bytes, which the newest root uses, log_bytes and
+dead_bytes. Dead bytes are free_bytes, which can be used again, limbo_bytes, which a
+later commit frees, and pinned_bytes, which cannot be used again while somebody reads an
+old root. oldest_pin is the commit of the oldest root that is read, or the newest commit
+if no old one is. If there is one, oldest_pin_holder is the process that reads it, or
+"another program" if the system does not say which, and oldest_pin_seconds is how long
+this command has seen it: see --watch. While an old root is read, all of dead_bytes
+counts as pinned, as it would for a writer that opens the store. A writer that already
+has it open may know that some of it is free.
 
-With --journal it prints, in place of figures, the last 128 things that maintenance did to
-the store, oldest first, one a line: when it was over, what was done (merge, halve,
-migrate, compact, demote, collect, scrub, mend, shrink, grow log), how many of what it
-is about, and how long it took. The figures have the time of the last scrub.
+With --journal it prints, instead of the figures, the last 128 steps of maintenance,
+oldest first, one per line: when each ended, its kind (merge, halve, migrate, compact,
+demote, collect, scrub, mend, shrink, grow log), how many things it handled, and how
+long it took. The figures include the time of the last scrub.
 
-With --watch it prints the figures of the moment again and again, one block or, with
---json, one line each, until a signal ends it: exit code 130 after Ctrl-C. A writer is
-not disturbed, but its file cannot be shrunk in that time.`,
+With --watch it prints the current figures again and again, as one block each time or,
+with --json, as one line, until a signal ends it; Ctrl-C gives exit code 130. It does
+not disturb a writer, but the file cannot be shrunk in that time.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			watch := c.Flags().Changed("watch")
@@ -69,8 +70,8 @@ not disturbed, but its file cannot be shrunk in that time.`,
 			})
 		},
 	}
-	c.Flags().DurationVar(&every, "watch", 0, "print the figures again and again, at this `interval`, as --watch=500ms or --watch=1m")
-	c.Flags().BoolVar(&journal, "journal", false, "print what maintenance did last")
+	c.Flags().DurationVar(&every, "watch", 0, "print the figures again and again, at this `interval`, such as 500ms or 1m")
+	c.Flags().BoolVar(&journal, "journal", false, "print the last steps of maintenance instead")
 	c.Flag("watch").NoOptDefVal = usualWatch.String()
 	return c
 }
@@ -89,7 +90,7 @@ func (p *program) stat(ctx context.Context, path string, s *cidstore.Store) erro
 		figure{"torn_records", r.TornRecords}))
 }
 
-// watch prints what can change while the store is open for reading.
+// watch prints the figures that can change while the store is open for reading.
 func (p *program) watch(ctx context.Context, path string, s *cidstore.Store, every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -137,7 +138,7 @@ func (p *program) printFigures(list []figure) error {
 	return nil
 }
 
-// figures are those of the moment.
+// figures returns the current figures.
 func figures(ctx context.Context, path string, s *cidstore.Store) ([]figure, error) {
 	f, err := s.Figures(ctx)
 	if err != nil {
@@ -176,7 +177,7 @@ func figures(ctx context.Context, path string, s *cidstore.Store) ([]figure, err
 	return append(list, pinFigures(&space)...), nil
 }
 
-// pinFigures are those of the oldest root that somebody holds, or the newest.
+// pinFigures returns the figures of the oldest root that somebody reads.
 func pinFigures(space *cidstore.Space) []figure {
 	oldest := figure{"oldest_pin", space.OldestPin}
 	if space.OldestPin == space.Commit {

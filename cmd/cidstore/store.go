@@ -15,21 +15,21 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// maxKeyBytes bounds the file of --wal-key-file: a longer one is some other file.
+// maxKeyBytes bounds the file of --wal-key-file. A longer one must be the wrong file.
 const maxKeyBytes = 64 << 10
 
-// access is what a command does with the store.
+// access says what a command does with the store.
 type access int
 
 const (
-	reading   access = iota // the file must be there; not a byte of it changes
-	salvaging               // the same, and what is damaged, cut off or edited is read past
-	judging                 // the same, by a command that reports it itself
-	changing                // the file must be there
-	making                  // the file is made if it is absent or empty
+	reading   access = iota // the file must exist, and is not changed
+	salvaging               // the same, and what is damaged, cut off or edited is skipped
+	judging                 // the same, but the command reports the damage itself
+	changing                // the file must exist
+	making                  // the file is created if it is absent or empty
 )
 
-// readingOr is salvaging if that is asked for.
+// readingOr returns salvaging if it is asked for, and reading otherwise.
 func readingOr(salvage bool) access {
 	if salvage {
 		return salvaging
@@ -37,7 +37,7 @@ func readingOr(salvage bool) access {
 	return reading
 }
 
-// salvageFlag gives a command that reads the flag for it.
+// salvageFlag adds the flag --salvage to a command that reads.
 func salvageFlag(c *cobra.Command, salvage *bool) {
 	c.Flags().BoolVar(salvage, "salvage", false, "read what is left of a store that is damaged, cut short, or edited by another program")
 }
@@ -47,7 +47,7 @@ func (p *program) withStore(path string, how access, work func(*cidstore.Store) 
 	return p.withStoreAs(path, how, func(*cidstore.Options) {}, work)
 }
 
-// withStoreAs is withStore with other options.
+// withStoreAs does the same as withStore, after tune has changed the options.
 func (p *program) withStoreAs(path string, how access, tune func(*cidstore.Options), work func(*cidstore.Store) error) error {
 	options, err := p.options()
 	if err != nil {
@@ -65,13 +65,13 @@ func (p *program) withStoreAs(path string, how access, tune func(*cidstore.Optio
 	}
 	err = work(s)
 	if closeErr := s.Close(); closeErr != nil {
-		// Said first, because it is the graver one; a negative answer is none.
+		// The failure of Close replaces err, because it matters more.
 		err = fmt.Errorf("close %s: %w", path, closeErr)
 	}
 	return err
 }
 
-// openError is a failure to open STORE.
+// openError is the error of opening STORE.
 type openError struct{ error }
 
 func (e openError) Unwrap() error { return e.error }
@@ -82,16 +82,16 @@ func (p *program) openStore(path string, how access, options *cidstore.Options) 
 	}
 	s, err := p.openWhenFree(path, options)
 	switch what := judgeHead(path, err); {
-	case what == errForeign, what == errNotHDF5 && how != judging: // which shows what is where the slots should be
+	case what == errForeign, what == errNotHDF5 && how != judging: // judging shows what is in place of the slots
 		err = fmt.Errorf("open %s: %w", path, what)
 	}
 	return s, err
 }
 
-// defaultWait is what short commands need to get past each other.
+// defaultWait is long enough for short commands to take turns.
 const defaultWait = 2 * time.Second
 
-// stopPatience is how long a signal leaves an Open under way to end by itself.
+// stopPatience is how long an Open may go on after a signal.
 const stopPatience = 100 * time.Millisecond
 
 // openWhenFree opens the store, and waits for its lock as long as --wait says, or
@@ -112,7 +112,7 @@ func (p *program) openWhenFree(path string, options *cidstore.Options) (*cidstor
 		return o.store, o.err
 	case <-p.stopped:
 	}
-	// An Open that no longer waits is as good as done; one that does ends with the program.
+	// An Open that has the lock ends soon; one that waits for it ends with the program.
 	select {
 	case o := <-result:
 		return o.store, o.err
@@ -121,18 +121,18 @@ func (p *program) openWhenFree(path string, options *cidstore.Options) (*cidstor
 	}
 }
 
-// errForeign is said of an HDF5 file with nothing of a store in it, and errNotHDF5 of
-// any other file with nothing of a store, in place of what a store would have there.
+// errForeign describes an HDF5 file that has nothing of a store, errNotHDF5 any other
+// file that has nothing of a store. They replace errors about missing parts of a store.
 var (
-	errForeign = fmt.Errorf("%w: an HDF5 file that cidstore did not make, it has no commit slot", cidstore.ErrNotCIDStore)
-	errNotHDF5 = fmt.Errorf("%w: it is no HDF5 file", cidstore.ErrNotCIDStore)
+	errForeign = fmt.Errorf("%w: an HDF5 file that cidstore did not make (it has no commit slot)", cidstore.ErrNotCIDStore)
+	errNotHDF5 = fmt.Errorf("%w: it is not an HDF5 file", cidstore.ErrNotCIDStore)
 )
 
 // headBytes are the superblock and both commit slots.
 const headBytes = 12 << 10
 
-// judgeHead returns which of these is wrong with the file at path, which the store has
-// refused with err; nil if neither is.
+// judgeHead returns errForeign or errNotHDF5 if that is why Open refused the file at
+// path with err, and nil otherwise.
 func judgeHead(path string, err error) error {
 	if !errors.Is(err, cidstore.ErrNotCIDStore) || errors.Is(err, cidstore.ErrHalfMade) || errors.Is(err, cidstore.ErrLegacy) {
 		return nil
@@ -155,28 +155,28 @@ func judgeHead(path string, err error) error {
 	return errNotHDF5
 }
 
-// noteOpening prints what opening the store for reading could live with.
+// noteOpening prints problems that did not prevent opening the store for reading.
 func (p *program) noteOpening(r cidstore.RecoveryReport) {
 	if r.FellBack {
-		p.note("note: the newest root is damaged; the one of commit %d is read in its place", r.Commit)
+		p.note("note: the newest root is damaged; the one of commit %d is read instead", r.Commit)
 	}
 	if r.TornAt > 0 {
-		p.note("note: the log is torn at sequence %d; %d whole records from there on are of no whole batch and are left out", r.TornAt, r.TornRecords)
+		p.note("note: the log is torn at sequence %d; %d complete records from there on belong to no complete batch and are left out", r.TornAt, r.TornRecords)
 	}
 }
 
-// options of every opening, as the flags have them. The program scrubs on request alone.
+// options returns the options that the flags ask for. The program scrubs on request only.
 func (p *program) options() (*cidstore.Options, error) {
 	key, err := p.walKey()
 	return &cidstore.Options{WALKey: key, AllowUnsafeFS: p.allowUnsafeFS, ScrubInterval: -1, Logger: slog.New(notes{p})}, err
 }
 
-// checkPath refuses what Open would make a store of, or explain less well.
+// checkPath refuses what Open would turn into a store, or would explain less well.
 func checkPath(path string, how access) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist) && how == making:
-		return nil // Open says what it thinks of the folder
+		return nil // Open judges the folder
 	case err != nil:
 		return &os.PathError{Op: "open", Path: path, Err: errors.Unwrap(err)}
 	case info.IsDir():
@@ -187,7 +187,7 @@ func checkPath(path string, how access) error {
 	return nil
 }
 
-// walKey reads the secret of --wal-key-file; nil if none was given.
+// walKey returns the secret in the file of --wal-key-file, or nil without that flag.
 func (p *program) walKey() ([]byte, error) {
 	if p.keyFile == "" {
 		return nil, nil

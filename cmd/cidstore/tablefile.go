@@ -16,50 +16,51 @@ import (
 type tableFlags struct{ dataset, key, value string }
 
 func (t *tableFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&t.dataset, "dataset", "", "`PATH` of the table in HDF5 files that has the pairs")
-	c.Flags().StringVar(&t.key, "key", "", "with --dataset: the column of keys, or `A,B`: those of their high and low words")
-	c.Flags().StringVar(&t.value, "value", "", "with --dataset: the column of values, or `C,D`: those of their high and low words")
+	c.Flags().StringVar(&t.dataset, "dataset", "", "`PATH` of the table with the pairs in HDF5 files")
+	c.Flags().StringVar(&t.key, "key", "", "with --dataset: the column of the keys, or `A,B` for the columns of their high and low words")
+	c.Flags().StringVar(&t.value, "value", "", "with --dataset: the column of the values, or `C,D` for the columns of their high and low words")
 }
 
-// check finds what is wrong with the flags.
+// check returns what is wrong with the flags.
 func (t *tableFlags) check(c *cobra.Command) error {
 	changed := c.Flags().Changed
 	if !changed("dataset") && !changed("key") && !changed("value") {
 		return nil
 	}
 	if t.dataset == "" || t.key == "" || t.value == "" {
-		return usageError{errors.New("--dataset, --key and --value are given together")}
+		return usageError{errors.New("--dataset, --key and --value must be given together")}
 	}
 	if changed("columns") || changed("header") {
-		return usageError{errors.New("--columns and --header are of text, and not given with --dataset")}
+		return usageError{errors.New("--columns and --header are for text, and cannot be given with --dataset")}
 	}
 	return nil
 }
 
-// tableFile is an HDF5 file of which the dataset and its columns are known to fit.
+// tableFile is an HDF5 file with a dataset and columns that are known to fit.
 type tableFile struct {
 	file  *hdf5.File
 	data  *hdf5.Dataset
 	sides [2]side // key and value
 }
 
-// side is where the keys or the values are: in one column or two.
+// side says in which column, or two columns, the keys or the values are.
 type side struct {
 	what  string // "key" or "value"
 	parts []part
 	text  bool
 }
 
-// part is a column: a member of records, or one of the numbers of a row.
+// part is a column. It is a member of records, or one of the numbers of a row.
 type part struct {
 	name   string
-	member []string // none: of a row of numbers
-	at     int      // of the numbers of a row
-	width  int      // and how many these are
+	member []string // empty for a row of numbers
+	at     int      // place among the numbers of a row
+	width  int      // how many numbers a row has
 	signed bool
 }
 
-// openTable opens a file and finds the columns. What does not fit is an inputError.
+// openTable opens a file and finds the columns. It returns an inputError if they do
+// not fit.
 func (t *tableFlags) open(name string) (*tableFile, error) {
 	file, err := hdf5.Open(name, nil)
 	if errors.Is(err, hdf5.ErrNotHDF5) {
@@ -75,7 +76,7 @@ func (t *tableFlags) open(name string) (*tableFile, error) {
 	return opened, nil
 }
 
-// notHDF5 says what a file is instead.
+// notHDF5 says what a file is that is not HDF5.
 func notHDF5(name string) error {
 	file, err := os.Open(name)
 	if err != nil {
@@ -85,7 +86,7 @@ func notHDF5(name string) error {
 	return inputError{hdf5.ErrNotHDF5.Error() + ": " + looksLike(file)}
 }
 
-// tableError names the file. What is wrong with its contents is an inputError.
+// tableError adds the file to an error. An error about its contents is an inputError.
 func tableError(name string, err error) error {
 	for _, kind := range []error{hdf5.ErrNotHDF5, hdf5.ErrCorrupt, hdf5.ErrUnsupported, hdf5.ErrLimit, hdf5.ErrNotFound, hdf5.ErrWrongType} {
 		if errors.Is(err, kind) {
@@ -112,10 +113,10 @@ func (t *tableFlags) find(file *hdf5.File) (*tableFile, error) {
 	}
 	data, ok := object.(*hdf5.Dataset)
 	if !ok {
-		return nil, inputError{fmt.Sprintf("%s is no dataset but a %s%s", shown(object.Path()), kindOf(object), hintOfTables(root, file))}
+		return nil, inputError{fmt.Sprintf("%s is a %s, not a dataset%s", shown(object.Path()), kindOf(object), hintOfTables(root, file))}
 	}
 	if !isTable(data) {
-		return nil, inputError{fmt.Sprintf("%s is no table: it has elements of type %s in %d dimensions, want records in one dimension or integers in two",
+		return nil, inputError{fmt.Sprintf("%s is not a table: it has elements of type %s in %d dimensions, want records in one dimension or integers in two",
 			shown(data.Path()), cutText(data.Type().String()), len(data.Shape()))}
 	}
 	found := &tableFile{file: file, data: data}
@@ -133,18 +134,18 @@ func isTable(d *hdf5.Dataset) bool {
 	return class == hdf5.Compound && len(d.Shape()) == 1 || class == hdf5.Integer && len(d.Shape()) == 2
 }
 
-// hintOfTables names the one table of a file; nothing if there is none, or more.
+// hintOfTables names the table of a file that has exactly one, and is empty otherwise.
 func hintOfTables(root *hdf5.Group, file *hdf5.File) string {
 	if d := oneTable(file); d != nil {
-		return "; its one table is " + shown(d.Path())
+		return "; its only table is " + shown(d.Path())
 	}
 	return ""
 }
 
-// tablesLooked is after how many objects a file counts as one of many tables.
+// tablesLooked is the number of objects in which the only table is looked for.
 const tablesLooked = 10_000
 
-// oneTable returns the table of a file that has one; nil if it has none, or more.
+// oneTable returns the table of a file that has exactly one, and nil otherwise.
 func oneTable(file *hdf5.File) (one *hdf5.Dataset) {
 	looked := 0
 	for object, err := range file.Objects() {
@@ -161,7 +162,7 @@ func oneTable(file *hdf5.File) (one *hdf5.Dataset) {
 	return one
 }
 
-// hdf5Refusal says how the tables of an HDF5 file are imported.
+// hdf5Refusal says how to import the tables of an HDF5 file.
 func hdf5Refusal(name string) error {
 	file, err := hdf5.Open(name, nil)
 	if err != nil {
@@ -172,10 +173,10 @@ func hdf5Refusal(name string) error {
 	if d == nil {
 		return inputError{refusedHDF5}
 	}
-	return inputError{fmt.Sprintf("it is an HDF5 file; import its one table by --dataset %s --key A[,B] --value C[,D], columns being %s", shown(d.Path()), columnNames(d))}
+	return inputError{fmt.Sprintf("it is an HDF5 file; import its only table with --dataset %s --key A[,B] --value C[,D]; its columns are %s", shown(d.Path()), columnNames(d))}
 }
 
-// findSide finds the column, or the two, that the text names. A name may have a comma.
+// findSide finds the one or two columns that the text names. A name may have a comma.
 func findSide(d *hdf5.Dataset, what, text string) (side, error) {
 	names := []string{text}
 	if _, err := findPart(d, text); err != nil && strings.Contains(text, ",") {
@@ -195,14 +196,14 @@ func findSide(d *hdf5.Dataset, what, text string) (side, error) {
 			return s, err
 		}
 		if s.text = text; text && len(names) > 1 {
-			return s, inputError{fmt.Sprintf("column %s is text: it is a %s by itself, and not one of two words", p.name, what)}
+			return s, inputError{fmt.Sprintf("column %s is text, so it must be the only column of the %s", p.name, what)}
 		}
 		s.parts = append(s.parts, p)
 	}
 	return s, nil
 }
 
-// findPart finds a column: by its name, or in rows of numbers by its own, from 1.
+// findPart finds a column by its name or, in rows of numbers, by its number from 1.
 func findPart(d *hdf5.Dataset, name string) (part, error) {
 	missing := inputError{fmt.Sprintf("%s has no column %q; its columns are %s", shown(d.Path()), name, columnNames(d))}
 	if d.Type().Class == hdf5.Compound {
@@ -220,7 +221,7 @@ func findPart(d *hdf5.Dataset, name string) (part, error) {
 	return part{name: name, at: int(n - 1), width: int(width), signed: d.Type().Signed}, nil
 }
 
-// memberOf is the type of a member; nil if there is none of the name.
+// memberOf returns the type of the member of a name, or nil if there is none.
 func memberOf(d *hdf5.Dataset, name string) *hdf5.Type {
 	for _, m := range d.Type().Members {
 		if m.Name == name {
@@ -230,7 +231,7 @@ func memberOf(d *hdf5.Dataset, name string) *hdf5.Type {
 	return nil
 }
 
-// columnNames are those of a table, in words.
+// columnNames returns the names of the columns of a table as a text.
 func columnNames(d *hdf5.Dataset) string {
 	if d.Type().Class != hdf5.Compound {
 		return fmt.Sprintf("1 to %d", d.Shape()[1])
@@ -242,7 +243,7 @@ func columnNames(d *hdf5.Dataset) string {
 	return cutText(strings.Join(names, ", "))
 }
 
-// judgePart reports whether a column is text, or refuses it.
+// judgePart reports whether a column is text. It refuses one that cannot be used.
 func judgePart(d *hdf5.Dataset, p part) (text bool, err error) {
 	t := d.Type()
 	if p.member != nil {
@@ -261,7 +262,7 @@ func judgePart(d *hdf5.Dataset, p part) (text bool, err error) {
 	return false, nil
 }
 
-// rowBlock is the cells of some rows.
+// rowBlock holds the cells of some rows.
 type rowBlock struct {
 	rows  int
 	sides [2]side
@@ -269,13 +270,13 @@ type rowBlock struct {
 	texts map[string][]string
 }
 
-// words are the integers of a column, or of all columns of rows of numbers.
+// words holds the integers of a column, or of all columns of rows of numbers.
 type words struct {
 	plain  []uint64
-	signed []int64 // in place of plain
+	signed []int64 // instead of plain
 }
 
-// read takes the columns from a block.
+// read reads the columns of a block.
 func (t *tableFile) read(b *hdf5.Block) (*rowBlock, error) {
 	block := &rowBlock{b.Rows, t.sides, make(map[string]words), make(map[string][]string)}
 	for _, s := range t.sides {
@@ -288,8 +289,8 @@ func (t *tableFile) read(b *hdf5.Block) (*rowBlock, error) {
 	return block, nil
 }
 
-// slot is the name under which the cells of a column are kept: for rows of numbers
-// one for all.
+// slot returns the name under which the cells of a column are kept. Rows of numbers
+// have one name for all columns.
 func (p part) slot() string {
 	if p.member == nil {
 		return ""
@@ -315,7 +316,7 @@ func (r *rowBlock) load(b *hdf5.Block, s side, p part) (err error) {
 	return err
 }
 
-// word is the integer of a column in a row of the block.
+// word returns the integer of a column in a row of the block.
 func (r *rowBlock) word(p part, row int) (uint64, error) {
 	w := r.words[p.slot()]
 	at := row*p.width + p.at
@@ -323,12 +324,12 @@ func (r *rowBlock) word(p part, row int) (uint64, error) {
 		return w.plain[at], nil
 	}
 	if v := w.signed[at]; v < 0 {
-		return 0, fmt.Errorf("column %s is %d, and no identifier is negative", p.name, v)
+		return 0, fmt.Errorf("column %s is %d, but identifiers are not negative", p.name, v)
 	}
 	return uint64(w.signed[at]), nil
 }
 
-// identifier is that of one side in a row; text is what it came from, if text.
+// identifier returns the key or the value of a row. text is what it was parsed from.
 func (r *rowBlock) identifier(s side, row int) (id cidstore.E, text string, err error) {
 	if s.text {
 		text = r.texts[s.parts[0].slot()][row]
@@ -344,7 +345,7 @@ func (r *rowBlock) identifier(s side, row int) (id cidstore.E, text string, err 
 	return id, "", nil
 }
 
-// judgeCell holds a text to the rules for all texts.
+// judgeCell checks a text by the rules for all texts.
 func judgeCell(s side, text string) error {
 	err := checkText([]byte(text))
 	switch {

@@ -188,7 +188,7 @@ func TestInspectOfAHostileFile(t *testing.T) {
 	}
 	cmd := exec.Command("cidstore", "inspect", path)
 	out, err := cmd.Output()
-	if codeOf(err) != exitCorrupt || !strings.Contains(string(out), "\nstopped: more is read than a good file asks for: ") {
+	if codeOf(err) != exitCorrupt || !strings.Contains(string(out), "\nstopped: more must be read than any good file needs: ") {
 		t.Errorf("%v, %d bytes of output", err, len(out))
 	}
 }
@@ -252,12 +252,12 @@ func TestOddFiles(t *testing.T) {
 	for dataset, want := range map[string]string{
 		"huge":                                   "rows: over a limit: ",
 		"none":                                   "rows: over a limit: ",
-		"floats":                                 "/floats is no table: it has elements of type f64 in 2 dimensions",
-		"text":                                   "/text is no table",
+		"floats":                                 "/floats is not a table: it has elements of type f64 in 2 dimensions",
+		"text":                                   "/text is not a table",
 		"float columns":                          "column key has floating-point numbers",
 		"round":                                  "soft links to follow from \"round\": a circle",
 		"g/up/g/self/x":                          "it has no dataset \"g/up/g/self/x\"",
-		"g/self":                                 "/g/self is no dataset but a group",
+		"g/self":                                 "/g/self is a group, not a dataset",
 		strings.Repeat("g/up/", 1100) + "floats": "over a limit: more than 2000 links to follow",
 	} {
 		columns := []string{"--key", "key", "--value", "value"}

@@ -11,7 +11,7 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// toTable is where export writes a table: flags of the command.
+// toTable holds the flags with which export writes a table.
 type toTable struct {
 	format string // of --to
 	path   string
@@ -19,7 +19,7 @@ type toTable struct {
 	pack   bool
 }
 
-// check finds what is wrong with the flags and the arguments.
+// check returns what is wrong with the flags and the arguments.
 func (t *toTable) check(args []string) error {
 	switch {
 	case t.format == "" && (t.csr || t.pack):
@@ -31,13 +31,13 @@ func (t *toTable) check(args []string) error {
 	case t.format != "hdf5":
 		return usageError{fmt.Errorf("--to: %q, want hdf5", t.format)}
 	case len(args) < 2:
-		return usageError{errors.New("export --to hdf5: name the file to make after STORE")}
+		return usageError{errors.New("export --to hdf5: after STORE, name the file to make")}
 	}
 	t.path = args[1]
 	return absent(t.path)
 }
 
-// absent refuses a name that something has already.
+// absent returns an error if the name exists already.
 func absent(path string) error {
 	switch _, err := vfs.Kind(vfs.OS(), path); {
 	case err == nil:
@@ -49,7 +49,7 @@ func absent(path string) error {
 	}
 }
 
-// exported is what export --to hdf5 answers.
+// exported is the answer of export --to hdf5.
 type exported struct {
 	Path  string `json:"path"`
 	Keys  uint64 `json:"keys"`
@@ -57,8 +57,8 @@ type exported struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// exportTable writes the pairs to a file that gets its name when it is whole. Pairs
-// that cannot be read are left out, as by export.
+// exportTable writes the pairs to a file, which gets its name when it is complete. Like
+// export of text, it leaves out pairs that cannot be read.
 func (p *program) exportTable(ctx context.Context, view *cidstore.Snapshot, to toTable) error {
 	counts := exported{Path: to.path}
 	err := createWhole(to.path, func(file vfs.File) error {
@@ -95,8 +95,8 @@ func (p *program) exportTable(ctx context.Context, view *cidstore.Snapshot, to t
 	return p.result(counts, "%s: %d keys, %d pairs, %d bytes", to.path, counts.Keys, counts.Pairs, counts.Bytes)
 }
 
-// pairTable is a form of table. The values of a key come one after another; first
-// says that the key is a new one.
+// pairTable is one of the forms of a table. It gets the values of a key one after
+// another; first says that a new key begins.
 type pairTable interface {
 	add(key, value cidstore.E, first bool) error
 	end() error
@@ -120,7 +120,7 @@ func newPairTable(w *table.Writer, csr bool) (pairTable, error) {
 	return csrTable{keys, indptr, values}, err
 }
 
-// flatTable has a row for each pair.
+// flatTable is a table with a row for each pair.
 type flatTable struct{ rows *table.Dataset }
 
 func (t flatTable) add(key, value cidstore.E, _ bool) error {
@@ -129,7 +129,7 @@ func (t flatTable) add(key, value cidstore.E, _ bool) error {
 
 func (t flatTable) end() error { return nil }
 
-// csrTable has each key once, as the rows of a compressed sparse matrix.
+// csrTable has each key once, like the rows of a compressed sparse matrix.
 type csrTable struct{ keys, indptr, values *table.Dataset }
 
 func (t csrTable) add(key, value cidstore.E, first bool) error {

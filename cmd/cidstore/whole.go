@@ -9,7 +9,7 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// unfinished ends the name of a file that is being made.
+// unfinished is the end of the name of a file that is being made.
 const unfinished = ".cidstore-table"
 
 // writerAt is a file as an io.WriterAt.
@@ -22,9 +22,9 @@ func (w writerAt) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// createWhole makes a file that is not there under a temporary name beside it, lets
-// fill write it, and gives it its name when it is whole and durable. What a kill
-// leaves under the temporary name is written over by the next who makes the file.
+// createWhole makes a new file. It creates it under a temporary name beside its own,
+// calls fill to write it, and renames it when it is complete and durable. If a kill
+// leaves a file under the temporary name, the next attempt overwrites it.
 func createWhole(path string, fill func(vfs.File) error) error {
 	system := vfs.OS()
 	temporary := path + unfinished
@@ -56,13 +56,13 @@ func createWhole(path string, fill func(vfs.File) error) error {
 	if closeErr := file.Close(); closeErr != nil {
 		err = errors.Join(err, closeErr)
 	}
-	return err // alone, where nothing else failed: a signal has its exit code
+	return err // not joined, so that a signal keeps its exit code
 }
 
-// errInTheMaking: another process makes the same file now.
-var errInTheMaking = errors.New("another process makes this file now")
+// errInTheMaking says that another process is making the same file now.
+var errInTheMaking = errors.New("another process is making this file now")
 
-// ownTemporary locks a temporary file, so that one process at a time makes it.
+// ownTemporary locks a temporary file, so that only one process at a time makes it.
 func ownTemporary(system vfs.FS, file vfs.File, name string) error {
 	err := file.TryLock(vfs.Lock{Whole: true, Exclusive: true})
 	if errors.Is(err, vfs.ErrLockHeld) {
@@ -77,7 +77,7 @@ func ownTemporary(system vfs.FS, file vfs.File, name string) error {
 	}
 	named, err := system.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && (named.Device != info.Device || named.Inode != info.Inode) {
-		return errInTheMaking // it was made, and renamed, in that time
+		return errInTheMaking // another process made and renamed it just now
 	}
 	return err
 }
