@@ -2,7 +2,7 @@ package wal
 
 import "fmt"
 
-// request is one Append that waits.
+// request is an Append that waits.
 type request struct {
 	ops   []Op
 	first uint64
@@ -22,11 +22,11 @@ const (
 
 // Append makes a frame of ops and returns the sequence of its TXN_COMMIT when the
 // frame is durable and applied. The nth operation has the sequence that apply was
-// told plus n. Appends that wait at the same time share one write and sync. A
-// frame of no operations says on the disk that all before it is durable.
+// called with plus n. Appends that wait at the same time share one write and sync.
+// A frame without operations records on the disk that everything before it is durable.
 //
-// Errors: ErrTooLarge, ErrFull: nothing was logged. ErrPoisoned: nothing was
-// applied, and after the next Scan the frame is there, whole, or not.
+// After ErrTooLarge and ErrFull nothing was logged. After ErrPoisoned nothing was
+// applied, and the next Scan finds either the complete frame or nothing of it.
 func (l *Log) Append(ops []Op) (last uint64, err error) {
 	if err := l.admit(ops); err != nil {
 		return 0, err
@@ -47,7 +47,7 @@ func (l *Log) Append(ops []Op) (last uint64, err error) {
 	return last, err
 }
 
-// admit judges the operations of one frame.
+// admit checks the operations of one frame.
 func (l *Log) admit(ops []Op) error {
 	for i := range ops {
 		if !ops[i].Code.operation() {
@@ -65,8 +65,8 @@ func (l *Log) admit(ops []Op) error {
 	return nil
 }
 
-// lead writes one group for the first of the queue, self, and as many after it
-// as go with it, then hands the lead to the next that waits.
+// lead writes one group for self, which is the first of the queue, and for as many
+// requests after it as fit. It then hands the lead to the next that waits.
 func (l *Log) lead(self *request) {
 	l.write.Lock()
 	l.order.Lock()
@@ -104,9 +104,9 @@ func (l *Log) lead(self *request) {
 	l.mu.queue[0].wake <- leads
 }
 
-// take moves requests from the queue to l.taken, about groupBytes of them. Those
-// for which the ring has no room have their error. The error returned is that of
-// all.
+// take moves requests from the queue to l.taken, about groupBytes of them. It sets
+// the error of those for which the ring has no room. The error that it returns
+// concerns all of them.
 func (l *Log) take() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -155,10 +155,10 @@ func (l *Log) encodeTaken() {
 }
 
 // AppendAsync makes a frame of ops, applies it and returns the sequence of its
-// TXN_COMMIT. It is durable after the next Flush, which AppendAsync does itself
-// when 1 MiB waits.
+// TXN_COMMIT. The frame is durable after the next Flush, which AppendAsync calls
+// itself when 1 MiB waits.
 //
-// Errors: as for Append; with ErrPoisoned the frame may have been applied.
+// Errors are those of Append, but with ErrPoisoned the frame may have been applied.
 func (l *Log) AppendAsync(ops []Op) (last uint64, err error) {
 	if err := l.admit(ops); err != nil {
 		return 0, err
@@ -170,7 +170,7 @@ func (l *Log) AppendAsync(ops []Op) (last uint64, err error) {
 		return 0, err
 	}
 	pads := l.enc.pads(with)
-	if pads >= endRecords { // there is room for a frame to end the block
+	if pads >= endRecords { // a frame that ends the block fits
 		pads = 0
 	}
 	first, nanos := l.enc.frame(ops, pads, l.Watermark())
@@ -187,7 +187,7 @@ func (l *Log) AppendAsync(ops []Op) (last uint64, err error) {
 	return last, err
 }
 
-// reserve judges whether the group may have so many records.
+// reserve checks whether the group may have that many records.
 func (l *Log) reserve(with uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -200,7 +200,7 @@ func (l *Log) reserve(with uint64) error {
 	return nil
 }
 
-// Flush makes everything accepted durable. Appends go on.
+// Flush makes everything that was accepted durable. Appends may go on beside it.
 func (l *Log) Flush() error {
 	l.write.Lock()
 	defer l.write.Unlock()
@@ -213,9 +213,10 @@ func (l *Log) Flush() error {
 	return l.writeGroup(first, group)
 }
 
-// closeGroup ends the group at a block, with a frame of pads alone where its last
-// frame does not, and begins the next. It returns the group, which is the
-// caller's until it calls closeGroup again. The caller holds write and order.
+// closeGroup ends the group at the end of a block and begins the next. If the last
+// frame does not end there, it adds a frame of pads alone. It returns the group,
+// which the caller may use until it calls closeGroup again. The caller holds write
+// and order.
 func (l *Log) closeGroup() (first uint64, group []byte) {
 	if pads := l.enc.pads(l.enc.next - l.enc.first); pads > 0 {
 		l.enc.frame(nil, pads-endRecords, l.Watermark())
@@ -230,8 +231,8 @@ func (l *Log) closeGroup() (first uint64, group []byte) {
 	return first, group
 }
 
-// publish makes the last frame the mark, now that it is applied. The caller
-// holds order.
+// publish moves the mark to the end of the last frame, which has been applied. The
+// caller holds order.
 func (l *Log) publish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -239,8 +240,8 @@ func (l *Log) publish() {
 	l.mu.stats.Records, l.mu.stats.Frames = l.enc.records, l.enc.frames
 }
 
-// writeGroup makes a group durable, in two writes where the ring wraps. A
-// failure poisons the log. The caller holds write.
+// writeGroup makes a group durable, with two writes if the ring wraps. A failure
+// poisons the log. The caller holds write.
 func (l *Log) writeGroup(first uint64, group []byte) error {
 	if len(group) == 0 {
 		return nil

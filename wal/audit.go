@@ -5,19 +5,19 @@ import (
 	"math"
 )
 
-// Replay calls visit for every live frame that is durable, as Scan does: those
-// from the tail to the mark, of the epochs in Config.Earlier too. It must not run
-// beside Truncate.
+// Replay calls visit, as Scan does, for every live frame that is durable: those from
+// the tail to the mark, including those of the epochs in Config.Earlier. It must not
+// run beside Truncate.
 func (l *Log) Replay(visit func(Frame) error) error {
 	v := l.live()
 	_, err := v.scan(visit)
 	return err
 }
 
-// Audit verifies checksums and MACs of sample live frames, chosen with rand
-// (which returns a number in [0, n)), or, with sample 0, of all. It may run beside
-// all other methods: frames that are truncated in that time count as good. The error
-// is that of Scan for the first frame found damaged.
+// Audit verifies the checksums and MACs of as many live frames as sample says, or of
+// all if sample is 0. It chooses them with rand, which returns a number in [0, n). It
+// may run beside all other methods; frames that are truncated by then count as good.
+// The error is that of Scan for the first frame that is damaged.
 func (l *Log) Audit(sample int, rand func(n int) int) error {
 	var err error
 	if sample <= 0 {
@@ -38,7 +38,7 @@ func (l *Log) Audit(sample int, rand func(n int) int) error {
 // live is what a Log holds at one moment.
 type live struct {
 	config   Config
-	epochs   []Epoch // all of them ended
+	epochs   []Epoch // all have an end
 	before   Mark    // as in Log.mu
 	anchored bool    // as in Log.mu
 	end      uint64  // sequence after the last frame
@@ -66,8 +66,8 @@ func (v *live) scan(visit func(Frame) error) (ScanReport, error) {
 
 func passOver(Frame) error { return nil }
 
-// auditAll verifies all that is live now. What fails is read once more when the
-// tail has moved since, until the tail has passed all of it.
+// auditAll verifies everything that is live now. If a frame fails and the tail has
+// moved, it tries again, until the tail has passed everything.
 func (l *Log) auditAll() error {
 	v := l.live()
 	for end := v.end; v.before.Sequence+1 < end; {
@@ -99,7 +99,7 @@ func (l *Log) auditOne(rand func(n int) int) error {
 		}
 		first, err := v.verifyAt(e, v.first(e)+nth)
 		if tail := l.live().before.Sequence + 1; err != nil && first <= tail && tail != v.before.Sequence+1 {
-			return nil // overwritten, perhaps, while it was read
+			return nil // it may have been overwritten while it was read
 		}
 		return err
 	}
@@ -109,8 +109,8 @@ func (l *Log) auditOne(rand func(n int) int) error {
 // first returns the first live sequence of e.
 func (v *live) first(e Epoch) uint64 { return max(e.First, v.before.Sequence+1) }
 
-// verifyAt verifies the frame of e that holds a sequence, and returns the first
-// sequence that it needed to be there.
+// verifyAt verifies the frame of e that holds a sequence, and returns the lowest
+// sequence that it had to read.
 func (v *live) verifyAt(e Epoch, sequence uint64) (begin uint64, err error) {
 	r := reader{config: &v.config, most: pieceBytes}
 	seal := newSealer(v.config.UUID, e.Number)

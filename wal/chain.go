@@ -10,12 +10,13 @@ import (
 	"github.com/cidstore/cidstore/internal/seedbug"
 )
 
-// ErrTampered: the checksums of a frame agree and its MAC does not. Somebody
-// wrote those records who has not the log key, or changed what they follow.
+// ErrTampered says that the checksums of a frame are right and its MAC is wrong.
+// Somebody who does not have the log key wrote those records, or changed the frames
+// before them.
 var ErrTampered = errors.New("log is tampered with")
 
-// DeriveKey returns the log key: salt itself, or, with a secret, what only its
-// owner can compute from salt.
+// DeriveKey returns the log key. Without a secret the key is salt itself. With a
+// secret only its owner can compute the key from salt.
 func DeriveKey(secret, salt []byte) []byte {
 	if len(secret) == 0 {
 		return append([]byte(nil), salt...)
@@ -26,7 +27,7 @@ func DeriveKey(secret, salt []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// KeyCheck returns the value by which a file reports whether a log key is its own.
+// KeyCheck returns the value that a file stores in order to recognize its log key.
 func KeyCheck(key []byte, uuid [16]byte) [16]byte {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte("cidstore key check"))
@@ -34,16 +35,16 @@ func KeyCheck(key []byte, uuid [16]byte) [16]byte {
 	return [16]byte(mac.Sum(nil))
 }
 
-// chain computes the MACs of the frames of one epoch, one after the other. Not
+// chain computes the MACs of the frames of one epoch, one after another. It is not
 // safe for concurrent use.
 type chain struct {
 	mac    hash.Hash
 	head   [8 + macSize]byte    // epoch, MAC of the frame before
 	commit [2 * RecordSize]byte // a TXN_COMMIT as the MAC covers it
-	sum    [macSize]byte        // of the frame last ended
+	sum    [macSize]byte        // of the frame that ended last
 }
 
-// newChain continues after the frame whose MAC is before.
+// newChain returns a chain that continues after the frame whose MAC is before.
 func newChain(key []byte, epoch uint64, before [macSize]byte) *chain {
 	if seedbug.On("epoch-dropped") {
 		epoch = 0
@@ -54,18 +55,18 @@ func newChain(key []byte, epoch uint64, before [macSize]byte) *chain {
 	return c
 }
 
-// begin starts the frame after the one last ended.
+// begin starts the next frame.
 func (c *chain) begin() {
 	copy(c.head[8:], c.sum[:])
 	c.mac.Reset()
 	c.mac.Write(c.head[:])
 }
 
-// add takes whole records of the frame, in order, any number at a time.
+// add adds complete records of the frame, in order and any number at a time.
 func (c *chain) add(records []byte) { c.mac.Write(records) }
 
-// end takes the frame's TXN_COMMIT, whatever its checksum and MAC fields hold,
-// leaves the frame's MAC in c.sum and begins the next frame.
+// end adds the frame's TXN_COMMIT, whatever its checksum and MAC fields hold. It
+// leaves the MAC of the frame in c.sum and begins the next frame.
 func (c *chain) end(commit []byte) {
 	n := copy(c.commit[:], commit)
 	clear(c.commit[offChecksum : offChecksum+4])

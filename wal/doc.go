@@ -1,22 +1,23 @@
-// Package wal is the log: what makes an operation durable before the tree of
-// the file has it. It writes frames into a ring, finds them again after a
-// crash, and knows nothing of how an operation is applied.
+// Package wal is the log. It makes an operation durable before the tree of the
+// file has it. It writes frames into a ring and finds them again after a crash. It
+// does not know how an operation is applied.
 //
 // # Terms
 //
-//   - record: 40 bytes; its sequence, counted from the first block of the file's
+//   - record: 40 bytes. Its sequence, counted from the first block of the file's
 //     first log, decides its place in the ring and seeds its checksum.
-//   - block: what the disk writes whole or not at all: as many records as fit, and
-//     less than one in zeros, which the checksum of the last record covers.
+//   - block: the unit that the disk writes completely or not at all. It has as many
+//     records as fit. Zeros fill the rest; the checksum of the last record covers them.
 //   - frame: the records of one append, any pads, a TXN_TIME, and the TXN_COMMIT that
 //     ends it. Its MAC covers the frame and the MAC of the frame before: the chain.
 //   - group: the frames of one write and sync. It begins and ends at a block, so
 //     that a write that is torn never damages a block with acknowledged records.
 //   - ring: the place of the records, overwritten from the start when it is full.
-//   - epoch: the records that one life of the log, from one open for writing to
-//     the next, has written. Its number is in every checksum and MAC.
-//   - watermark: a sequence up to which all is known to be durable. Each
-//     TXN_TIME holds the one of its time.
+//   - epoch: the records that one life of the log has written. A life lasts from one
+//     open for writing to the next. The number of the epoch is in every checksum and
+//     MAC.
+//   - watermark: a sequence up to which everything is known to be durable. Each
+//     TXN_TIME holds the watermark of the moment when it was written.
 //   - anchor: the MAC before the first frame that may have to be read.
 //   - tail: the oldest sequence that may not be overwritten.
 //
@@ -29,41 +30,42 @@
 // # Invariants
 //
 //	I1. A sequence is written at most once in an epoch, an epoch's number is
-//	    never used twice, and both are in each checksum: a record that passes
-//	    was written by this life at this place of the log.
+//	    never used twice, and both are in each checksum: a record with the right
+//	    checksum was written by this life at this place of the log.
 //	I2. Blocks that hold a record from the tail on are never written again.
-//	I3. A frame counts if all its records pass, its MAC continues the chain and
-//	    its TXN_COMMIT is there; else none of it does.
-//	I4. A watermark is written only after the sync that it speaks of. A record
-//	    at or below one that does not pass is damage; after all of them it is
-//	    the torn end of a write that was not acknowledged.
-//	I5. Sync: nothing is applied before it is durable. A failed write is
-//	    followed by no other.
+//	I3. A frame counts if the checksums of all its records are right, its MAC
+//	    continues the chain and its TXN_COMMIT is there; otherwise nothing of it
+//	    counts.
+//	I4. A watermark is written only after the sync that makes it true. A record
+//	    with a wrong checksum is damage if a watermark reaches it. After all
+//	    watermarks it is the torn end of a write that was not acknowledged.
+//	I5. With Append nothing is applied before it is durable. No write follows a
+//	    write that failed.
 //
 // # How a life begins
 //
-// Frames past the watermark may stand in the page cache alone, and some may have
-// been acknowledged. So a life that finds such frames keeps them whole until
+// Frames past the watermark may be in the page cache only, and some of them may have
+// been acknowledged. So a life that finds such frames keeps them unchanged until
 // their copies are durable:
 //
 //  1. Scan.
-//  2. If there are frames past the watermark: add an empty epoch (End = First =
-//     ScanReport.Next) after the present one, which stays open, in place of
-//     one that an earlier attempt left there, and make both slots durable. The
-//     number is now used up.
-//  3. New with that epoch; Append the operations of those frames again, with
-//     Config.Now at the time that each had.
-//  4. End the old epoch at the watermark + 1 and open the new one (End = NoEnd);
-//     make both slots durable. Without frames past the watermark this is the
-//     first step after Scan, and New follows it.
+//  2. If there are frames past the watermark, add an empty epoch (End = First =
+//     ScanReport.Next) after the present one, which stays open. It replaces one
+//     that an earlier attempt left there. Make both slots durable. The number is
+//     now used up.
+//  3. Call New with that epoch. Append the operations of those frames again, while
+//     Config.Now returns the time that each had.
+//  4. End the old epoch at the watermark + 1, open the new one (End = NoEnd), and
+//     make both slots durable. If there are no frames past the watermark, this is
+//     the first step after Scan, and New follows it.
 //
-// After a crash before step 4 the old epoch is read as before and the copies are
-// not; the next life takes a higher number.
+// After a crash before step 4 the next life reads the old epoch as before, ignores
+// the copies, and takes a higher number.
 //
 // # Locks
 //
-// A Log has three, taken in this order: write (one write to the ring at a time),
-// order (what the next frame is made from) and mu (what others may read). mu is
-// held for moments only; write is held across a sync, and so is order by Append,
-// because operations are applied in their order, after they are durable.
+// A Log has three locks, which are taken in this order: write (one write to the ring
+// at a time), order (what the next frame is made from) and mu (what others may read).
+// mu is held only for moments. write is held across a sync. Append holds order across
+// a sync too, because operations are applied in order, after they are durable.
 package wal

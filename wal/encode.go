@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// encoder makes records of operations: one group after the other, frame by frame.
-// Not safe for concurrent use.
+// encoder encodes operations as records, group by group and frame by frame. It is
+// not safe for concurrent use.
 type encoder struct {
 	sealer       *sealer
 	chain        *chain
@@ -16,11 +16,11 @@ type encoder struct {
 	blockRecords uint64
 	ringRecords  uint64
 
-	group   []byte // the records of the group begun, and what is left of its blocks
+	group   []byte // the records of the group under way, and the rest of its blocks
 	first   uint64 // sequence of the first of them
 	next    uint64 // sequence after the last of them
 	mark    Mark   // end of the last frame
-	nanos   uint64 // hybrid time of the next record, if the clock has not gone on
+	nanos   uint64 // hybrid time of the next record, unless the clock is later
 	seq     uint32
 	records [opcodeMask + 1]uint64 // encoded, by opcode
 	frames  uint64                 // encoded
@@ -50,10 +50,10 @@ func (e *encoder) bytes(n uint64) int {
 	return int(n/e.blockRecords*e.block + n%e.blockRecords*RecordSize)
 }
 
-// frameNanos is the time of a frame whose TXN_TIME says nanos.
+// frameNanos returns the time of a frame whose TXN_TIME has nanos.
 func frameNanos(nanos uint64) int64 { return int64(min(nanos, math.MaxInt64)) }
 
-// frame adds a frame to the group, its pads before its end, and returns the sequence
+// frame adds a frame to the group, with pads before its end. It returns the sequence
 // of its first record and its time.
 func (e *encoder) frame(ops []Op, pads, watermark uint64) (first uint64, nanos int64) {
 	first = e.next
@@ -97,7 +97,7 @@ func (e *encoder) tick(count uint64) {
 }
 
 // commit ends the frame whose first byte in the group is start, with a
-// TXN_COMMIT at at.
+// TXN_COMMIT at offset at.
 func (e *encoder) commit(start, at int) {
 	record := e.record(at, Commit)
 	e.chain.add(e.group[start:at])
@@ -108,8 +108,8 @@ func (e *encoder) commit(start, at int) {
 	e.frames++
 }
 
-// record clears the record at a place of the group, with what is left of the block
-// behind it, and gives it what every one has, except the checksum.
+// record clears the record at a place of the group, and what is left of the block
+// after it. It then sets what every record has, except the checksum.
 func (e *encoder) record(at int, code Opcode) []byte {
 	size := RecordSize
 	if (e.next+1)%e.blockRecords == 0 {

@@ -94,9 +94,9 @@ const (
 // Opcode says what a record does. It has six bits.
 type Opcode uint8
 
-// The opcodes of operations. Split to Compact report what a checkpoint did (the
-// low word of Value: how many); what they say is already in the tree. CompactSet and
-// DemoteSet change how a set is kept, not its values.
+// These are the opcodes of operations. Split to Compact report what a checkpoint did,
+// with the number in the low word of Value; the tree already has what they report.
+// CompactSet and DemoteSet change how a set is stored, not its values.
 const (
 	Insert      Opcode = 1  // Value into the set of Key
 	Delete      Opcode = 2  // all values of Key
@@ -110,13 +110,13 @@ const (
 	DemoteSet   Opcode = 24 // the set of Key becomes inline, if it has few values
 )
 
-// The opcodes that the log itself writes.
+// These are the opcodes that the log itself writes.
 const (
 	Commit Opcode = 4 // TXN_COMMIT: ends a frame
 	Time   Opcode = 8 // TXN_TIME: stands before TXN_COMMIT
 	Pad    Opcode = 9 // fills a block
 
-	endRecords = 2 // of a frame, behind its operations and pads
+	endRecords = 2 // of a frame, after its operations and pads
 )
 
 const (
@@ -124,7 +124,7 @@ const (
 	lapShift   = 6
 )
 
-// operation reports whether c may be the code of an Op.
+// operation reports whether an Op may have the code c.
 func (c Opcode) operation() bool {
 	switch c {
 	case Insert, Delete, DeleteValue, Split, Merge, Promote, Demote, Compact, CompactSet, DemoteSet:
@@ -139,11 +139,11 @@ type Op struct {
 	Key, Value keys.E
 }
 
-// Epoch is one life of the log, as far as its records may still be read.
+// Epoch describes one life of the log whose records may still be read.
 type Epoch struct {
 	Number uint64
 	First  uint64 // sequence of its first record, a multiple of the block
-	End    uint64 // sequence after its last record; NoEnd: the present epoch; First: it has none
+	End    uint64 // sequence after its last record; NoEnd for the present epoch; First if it has no records
 	Anchor [macSize]byte
 }
 
@@ -162,8 +162,8 @@ func AppendEpoch(dst []byte, e Epoch) []byte {
 	return append(dst, e.Anchor[:]...)
 }
 
-// ParseEpoch reads what AppendEpoch wrote, EpochSize bytes exactly. Scan judges
-// how epochs follow each other.
+// ParseEpoch reads what AppendEpoch wrote, which is exactly EpochSize bytes. It does
+// not check how epochs follow each other; Scan does.
 func ParseEpoch(src []byte) (Epoch, error) {
 	if len(src) != EpochSize {
 		return Epoch{}, corrupt.Errorf("epoch record", -1, "%d bytes, want %d", len(src), EpochSize)
@@ -180,10 +180,10 @@ func ParseEpoch(src []byte) (Epoch, error) {
 	return e, nil
 }
 
-// TrimEpochs returns what must stay listed once everything through m is applied:
-// epochs that end at or before m or are empty are gone, and the one that holds m
-// has its MAC as anchor. The last stays in any case: the next number must be above
-// its own, even if it was only reserved. epochs is not changed.
+// TrimEpochs returns the epochs that must stay listed once everything through m is
+// applied. It drops epochs that are empty or end at or before m, and sets the anchor of
+// the epoch that holds m to the MAC of m. It always keeps the last, because the next
+// number must be higher, even if the last was only reserved. epochs is not changed.
 func TrimEpochs(epochs []Epoch, m Mark) []Epoch {
 	var live []Epoch
 	for i, e := range epochs {
@@ -199,8 +199,9 @@ func TrimEpochs(epochs []Epoch, m Mark) []Epoch {
 	return live
 }
 
-// checkEpochs judges a list of epochs, oldest first: ascending numbers, disjoint
-// ranges that begin at blocks, and after an open epoch only empty ones.
+// checkEpochs checks a list of epochs, oldest first. Their numbers must ascend, their
+// ranges must be disjoint and begin at blocks, and only empty epochs may follow an
+// open one.
 func checkEpochs(epochs []Epoch, blockRecords uint64) error {
 	open := false
 	for i, e := range epochs {
@@ -230,7 +231,7 @@ func checkEpochs(epochs []Epoch, blockRecords uint64) error {
 	return nil
 }
 
-// endOf returns the end of e, or its beginning while it has no end.
+// endOf returns the end of e, or its beginning if it has no end yet.
 func endOf(e Epoch) uint64 {
 	if e.End == NoEnd {
 		return e.First
@@ -242,17 +243,17 @@ func endOf(e Epoch) uint64 {
 // first multiple of the block (bytes) that is not 0, which is never used.
 func FirstSequence(block int) uint64 { return uint64(block) / RecordSize }
 
-// RecordsFor returns how many records of a ring an append of ops operations takes
-// at most, its end and pads included. block is in bytes.
+// RecordsFor returns the most records of a ring that an append of ops operations
+// takes, including its end and pads. block is in bytes.
 func RecordsFor(ops, block int) int64 {
 	blockRecords := int64(block) / RecordSize
 	return (int64(ops) + endRecords + blockRecords - 1) / blockRecords * blockRecords
 }
 
-// Records returns how many records a ring of size bytes holds. block is in bytes.
+// Records returns how many records fit into a ring of size bytes. block is in bytes.
 func Records(size int64, block int) int64 { return size / int64(block) * (int64(block) / RecordSize) }
 
-// Bytes returns the size of the least ring that holds so many records, in bytes.
+// Bytes returns the size, in bytes, of the smallest ring that holds that many records.
 func Bytes(records int64, block int) int64 {
 	blockRecords := int64(block) / RecordSize
 	return (records + blockRecords - 1) / blockRecords * int64(block)
@@ -267,7 +268,7 @@ func first(records []byte) []byte {
 	return records[:RecordSize]
 }
 
-// sealer computes the checksums of one epoch. Not safe for concurrent use.
+// sealer computes the checksums of one epoch. It is not safe for concurrent use.
 type sealer struct {
 	seed    uint32 // state after file_uuid and epoch
 	scratch [8 + 2*RecordSize]byte
@@ -281,8 +282,8 @@ func newSealer(uuid [16]byte, epoch uint64) *sealer {
 	return &sealer{seed: crc32c.Extend(seed, binary.LittleEndian.AppendUint64(nil, epoch))}
 }
 
-// sum returns the checksum of the record of this sequence; what stands in its
-// checksum field does not matter.
+// sum returns the checksum of the record of this sequence, whatever its checksum
+// field holds.
 func (s *sealer) sum(sequence uint64, record []byte) uint32 {
 	binary.LittleEndian.PutUint64(s.scratch[:], sequence)
 	n := copy(s.scratch[8:], record)
@@ -303,8 +304,8 @@ func opcode(record []byte) Opcode { return Opcode(record[offVersionOp] & opcodeM
 
 func versionOp(code Opcode, lap uint64) byte { return byte(code) | byte(lap&3)<<lapShift }
 
-// checkForm judges a record whose checksum passes: a wrong field in it was
-// written so, by an error or a later version, and replay must not go on.
+// checkForm checks the fields of a record whose checksum is right. If one is wrong, it
+// was written like that, by an error or by a later version, and replay must stop.
 func checkForm(record []byte, sequence, lap uint64) error {
 	code := opcode(record)
 	switch {

@@ -64,8 +64,8 @@ func isPrefix(frames, all []Frame) bool {
 // sampleGroups has frames that end a block by themselves, with one pad, and with more.
 var sampleGroups = [][]int{{1}, {3, 5, 2}, {13}, {0, 1, 1}, {10}, {9}, {2, 9, 4}}
 
-// lawCut: what stands before any byte is a prefix of the frames, whatever stands
-// behind.
+// lawCut: what is before any byte is a prefix of the frames, whatever is
+// after it.
 func lawCut(s sample) error {
 	first, end := place(s.epoch.First), place(s.end.Sequence+1)
 	noise := make([]byte, len(s.ring.bytes))

@@ -8,13 +8,13 @@ import (
 )
 
 var (
-	// ErrPoisoned: a write or sync of the log has failed, and what reached the
-	// disk is unknown. It wraps the cause. Only a new Scan finds out.
+	// ErrPoisoned says that a write or sync of the log has failed, and that nobody
+	// knows what reached the disk. It wraps the cause. Only a new Scan can find out.
 	ErrPoisoned = errors.New("log is poisoned")
-	// ErrFull: the ring has no room before the tail. Nothing was logged.
+	// ErrFull says that the ring has no room before the tail. Nothing was logged.
 	ErrFull = errors.New("log is full")
-	// ErrTooLarge: the operations take more than a third of the ring. Nothing was
-	// logged.
+	// ErrTooLarge says that the operations take more than a third of the ring.
+	// Nothing was logged.
 	ErrTooLarge = errors.New("too many operations for one frame")
 )
 
@@ -24,12 +24,12 @@ const (
 	groupBytes = 1 << 20
 )
 
-// Stats counts what a Log has done.
+// Stats holds counts of what a Log has done.
 type Stats struct {
 	Records       [opcodeMask + 1]uint64 // appended, by opcode
 	Frames        uint64                 // appended
 	Groups        uint64                 // written
-	Syncs         uint64                 // one a group, two where the ring wraps
+	Syncs         uint64                 // one per group, two if the ring wraps
 	Bytes         uint64                 // written
 	Audits        uint64
 	AuditFailures uint64 // audits that found damage
@@ -59,7 +59,7 @@ type Log struct {
 		leading   bool       // a goroutine leads, or has been chosen to
 		next      uint64     // first sequence that no frame has
 		mark      Mark       // end of the last frame that is applied
-		tail      uint64     // may be read still; what is before it may be overwritten
+		tail      uint64     // records before it may be overwritten
 		before    Mark       // end of the frame before the tail
 		anchored  bool       // its MAC is known, or the tail is where an epoch begins
 		failed    error
@@ -68,10 +68,10 @@ type Log struct {
 	requests sync.Pool
 }
 
-// New returns the log of a life that begins: epoch is the present one, next its
-// first sequence, at a block, and tail the oldest that recovery may still need.
-// watermark is ScanReport.Watermark. A log whose geometry or sequences make no
-// sense is poisoned from the start.
+// New returns the log of a life that begins. epoch is the present epoch, next its
+// first sequence, which is at a block, and tail the oldest sequence that recovery may
+// still need. watermark is ScanReport.Watermark. If the geometry or the sequences make
+// no sense, the log is poisoned from the start.
 func New(c Config, epoch Epoch, next, watermark, tail uint64) *Log {
 	epochs := append(slices.Clone(c.Earlier), epoch)
 	epochs[len(epochs)-1].End = NoEnd
@@ -91,7 +91,7 @@ func New(c Config, epoch Epoch, next, watermark, tail uint64) *Log {
 	return l
 }
 
-// checkLife judges what New was given.
+// checkLife checks the arguments of New.
 func checkLife(c *Config, epochs []Epoch, next, watermark, tail uint64) error {
 	if err := c.check(); err != nil {
 		return err
@@ -108,22 +108,23 @@ func checkLife(c *Config, epochs []Epoch, next, watermark, tail uint64) error {
 	return nil
 }
 
-// SetApply sets what applies the operations of a frame. It is called with the
-// sequence of the first and the frame's time (Frame.Nanos, the same that Scan will
-// give), in the order of sequences, never concurrently with itself: by Append after the frame is durable, by AppendAsync at once. It must
-// not call Append, AppendAsync, Flush or Pause, nor keep ops. To be called before
-// the first append.
+// SetApply sets the function that applies the operations of a frame. It must be called
+// before the first append. The log calls apply with the sequence of the first operation
+// and the time of the frame (Frame.Nanos, as Scan will report it), in the order of
+// sequences and never concurrently: Append does so after the frame is durable,
+// AppendAsync at once. apply must not call Append, AppendAsync, Flush or Pause, and must
+// not keep ops.
 func (l *Log) SetApply(apply func(first uint64, nanos int64, ops []Op)) { l.apply = apply }
 
-// Pause waits until no append is under way, makes everything accepted durable,
-// and keeps appends waiting until resume is called. The caller may use all
-// methods in that time except Append, AppendAsync, Flush and Pause. Whether the log
-// has been poisoned Failed says.
+// Pause waits until no append is under way, makes everything that was accepted
+// durable, and keeps appends waiting until resume is called. Until then the caller may
+// use all methods except Append, AppendAsync, Flush and Pause. Failed says whether the
+// log has been poisoned.
 func (l *Log) Pause() (resume func()) {
 	l.write.Lock()
 	l.order.Lock()
 	if l.Failed() == nil {
-		// A failure is kept, and seen by everybody who appends.
+		// The log keeps a failure, and every append returns it.
 		_ = l.writeGroup(l.closeGroup())
 	}
 	return sync.OnceFunc(func() {
@@ -132,8 +133,8 @@ func (l *Log) Pause() (resume func()) {
 	})
 }
 
-// Mark returns the end of the last frame that is applied; before the first, the
-// end of what was there before this life.
+// Mark returns the end of the last frame that is applied. Before the first it returns
+// the end of what this life found.
 func (l *Log) Mark() Mark {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -161,16 +162,16 @@ func (l *Log) Stats() Stats {
 	return l.mu.stats
 }
 
-// Room returns how many records, those of pads included, fit before the tail is
-// reached. Appends whose RecordsFor add up to no more all succeed.
+// Room returns how many records, including pads, fit before the tail is reached.
+// Appends whose RecordsFor add up to no more than that all succeed.
 func (l *Log) Room() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return int64(l.roomLocked(l.mu.next))
 }
 
-// Largest returns the most records, those of pads included, of one append: a third
-// of the ring.
+// Largest returns the most records that one append may take, including pads. It is a
+// third of the ring.
 func (l *Log) Largest() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -184,15 +185,15 @@ func (l *Log) roomLocked(sequence uint64) uint64 {
 	if l.mu.ring.Storage == nil {
 		return 0
 	}
-	// The block of the tail is kept whole (I2).
+	// The block of the tail must not be written again (I2).
 	tail := max(l.mu.tail, l.mu.ring.First)
 	limit := tail - tail%l.config.blockRecords() + l.config.records(l.mu.ring)
 	return limit - min(limit, sequence)
 }
 
-// Truncate lets the records up to confirmedThrough be overwritten, the end of a
-// frame; the mark is the furthest that it goes. The caller knows that no commit
-// slot needs them any more.
+// Truncate allows the log to overwrite the records up to confirmedThrough, which is the
+// end of a frame. It never goes past the mark. The caller makes sure that no commit
+// slot needs these records any more.
 func (l *Log) Truncate(confirmedThrough uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -204,8 +205,8 @@ func (l *Log) Truncate(confirmedThrough uint64) {
 	l.setTail(confirmedThrough + 1)
 }
 
-// setTail moves the tail and notes the MAC before it while it can still be read.
-// The caller holds mu, or is New.
+// setTail moves the tail. It keeps the MAC before the tail, which can still be read
+// now. The caller holds mu, or is New.
 func (l *Log) setTail(tail uint64) {
 	l.mu.tail, l.mu.before, l.mu.anchored = tail, Mark{Sequence: tail - 1}, true
 	if tail == l.mu.mark.Sequence+1 {
@@ -232,9 +233,9 @@ func (l *Log) placesLocked() Config {
 	return c
 }
 
-// SwitchRing makes frames go to r from the next sequence on; the present ring
-// holds the earlier ones. To be called inside Pause, when both commit slots name
-// r and r.First == Next(). An error changes nothing.
+// SwitchRing makes frames go to r from the next sequence on. The present ring keeps the
+// earlier ones. It must be called during Pause, when both commit slots name r, and
+// r.First must be Next(). If it returns an error, nothing has changed.
 func (l *Log) SwitchRing(r Ring) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -253,7 +254,7 @@ func (l *Log) SwitchRing(r Ring) error {
 	return nil
 }
 
-// DropOld forgets the ring before the present one, and truncates what is in it.
+// DropOld truncates what is in the ring before the present one, and forgets that ring.
 func (l *Log) DropOld() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -263,8 +264,8 @@ func (l *Log) DropOld() {
 	l.mu.old = Ring{}
 }
 
-// Poison makes every later append fail with ErrPoisoned, wrapping err, the first
-// one ever given.
+// Poison makes every later append fail with ErrPoisoned, which wraps err. Only the
+// first call counts.
 func (l *Log) Poison(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -273,7 +274,7 @@ func (l *Log) Poison(err error) {
 	}
 }
 
-// Failed returns nil, or why the log is poisoned.
+// Failed returns why the log is poisoned, or nil if it is not.
 func (l *Log) Failed() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -119,7 +119,7 @@ type program struct {
 	all     [][]Op // every frame that is in the tree or the log, oldest first
 	frames  int    // how many of them the tree has
 	pending int    // how many, at the end, may be lost
-	applied []Op   // behind those of the tree, by the log's apply and by recovery
+	applied []Op   // after those of the tree, by the log's apply and by recovery
 }
 
 func newProgram(choose chooser) *program {

@@ -6,36 +6,36 @@ import (
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
-// Storage is the bytes of a ring. The log writes one range at a time, and reads
-// others beside that.
+// Storage holds the bytes of a ring. The log writes one range at a time, and may read
+// other ranges at the same time.
 type Storage interface {
 	ReadAt(p []byte, off int64) (int, error)
-	WriteSync(p []byte, off int64) error // p is durable on return; after an error the range is undefined
+	WriteSync(p []byte, off int64) error // p is durable on return; after an error the contents of the range are undefined
 	Size() int64                         // bytes; never changes
 }
 
-// Ring is a place of records.
+// Ring is a place for records.
 type Ring struct {
 	Storage Storage
 	First   uint64 // first sequence that lies in it
 }
 
-// Config is what a log is, apart from its contents.
+// Config describes a log, except for its contents.
 type Config struct {
 	UUID  [16]byte     // of the file; seeds every checksum
 	Key   []byte       // of the MAC chain, see DeriveKey
-	Block int          // bytes: what the disk writes whole or not at all; every group begins and ends at one
+	Block int          // bytes that the disk writes completely or not at all; every group begins and ends at a block
 	Ring  Ring         // takes new frames
-	Old   Ring         // holds the sequences before Ring.First; Old.Storage nil: there is none
+	Old   Ring         // holds the sequences before Ring.First; Old.Storage is nil if there is none
 	Now   func() int64 // ns since 1970, for hybrid time; Scan does not call it
 
-	// Earlier are the epochs before this life's that have live records, oldest
-	// first, with the ends that this life gives them: for Audit and Replay of a
-	// Log. Scan does not read it.
+	// Earlier lists the epochs before this life's that have live records, oldest
+	// first, with the ends that this life gives them. Audit and Replay of a Log need
+	// it. Scan does not read it.
 	Earlier []Epoch
-	// After is a hybrid time (ns since 1970) that no new record is older than:
-	// ScanReport.Nanos; or, so that frames that are written again keep their times,
-	// just before that of the first of them.
+	// After is a hybrid time (ns since 1970). No new record is older. It is
+	// ScanReport.Nanos, or, if frames are written again and must keep their times, just
+	// before the time of the first of them.
 	After int64
 }
 
@@ -45,7 +45,7 @@ func (c *Config) blockRecords() uint64 { return uint64(c.Block) / RecordSize }
 // records returns how many records a ring holds.
 func (c *Config) records(r Ring) uint64 { return uint64(Records(r.Storage.Size(), c.Block)) }
 
-// place returns where the record of a sequence stands in its ring, in bytes.
+// place returns the offset of the record of a sequence in its ring, in bytes.
 func (c *Config) place(r Ring, sequence uint64) int64 {
 	n, block := sequence%c.records(r), c.blockRecords()
 	return int64(n/block)*int64(c.Block) + int64(n%block)*RecordSize
@@ -59,20 +59,20 @@ func (c *Config) at(sequence uint64) (Ring, string) {
 	return c.Ring, "log"
 }
 
-// end returns the sequence up to which records may still stand in the rings
-// when the one at sequence is live: one lap after it.
+// end returns the sequence one lap after sequence. Up to there the rings may still hold
+// records, if the one at sequence is live.
 func (c *Config) end(sequence uint64) uint64 {
 	return max(sequence, c.Ring.First) + c.records(c.Ring)
 }
 
-// damage returns the error for a record that is not what it must be. The place
-// that it names is a byte of the ring, not of the file.
+// damage returns the error for a record that is not what it must be. The offset in the
+// error is that in the ring, not that in the file.
 func (c *Config) damage(sequence uint64, format string, args ...any) error {
 	ring, name := c.at(sequence)
 	return corrupt.Errorf(fmt.Sprintf("%s record %d", name, sequence), c.place(ring, sequence), format, args...)
 }
 
-// check judges the geometry, all of which comes from a file.
+// check checks the geometry, all of which comes from a file.
 func (c *Config) check() error {
 	if c.Block < minBlock || c.Block > maxBlock || c.Block%blockUnit != 0 {
 		return corrupt.Errorf("log", -1, "block of %d bytes, want a multiple of %d from %d to %d", c.Block, blockUnit, minBlock, maxBlock)
@@ -86,7 +86,7 @@ func (c *Config) check() error {
 	return c.checkRing(c.Old)
 }
 
-// minBlocks is the least number of blocks in a ring: a frame may take a third.
+// minBlocks is the smallest number of blocks in a ring: a frame may take a third of it.
 const minBlocks = 3
 
 func (c *Config) checkRing(r Ring) error {
@@ -103,19 +103,19 @@ func (c *Config) checkRing(r Ring) error {
 // pieceBytes is how much of a ring is read at once.
 const pieceBytes = 1 << 20
 
-// reader reads records of the rings in ascending order, some blocks at a time. Not
-// safe for concurrent use.
+// reader reads the records of the rings in ascending order, some blocks at a time. It
+// is not safe for concurrent use.
 type reader struct {
 	config *Config
 	most   int // bytes that it reads at once, but at least a block
 	buf    []byte
-	piece  []byte // blocks at hand
+	piece  []byte // the blocks that have been read
 	first  uint64 // sequence of the first record of them
 }
 
-// from returns the record of sequence and those that follow it in its block, at most
-// limit records and at least one; the last of the block with what is left of it. They
-// are valid until the next call.
+// from returns the record of sequence and those that follow it in its block, at least
+// one and at most limit records. After the last record of the block it also returns the
+// rest of the block. The bytes are valid until the next call.
 func (r *reader) from(sequence, limit uint64) ([]byte, error) {
 	block, blockRecords := r.config.Block, r.config.blockRecords()
 	nth := sequence % blockRecords
@@ -132,8 +132,8 @@ func (r *reader) from(sequence, limit uint64) ([]byte, error) {
 	return records, nil
 }
 
-// read takes the block that begins at a sequence to hand, and blocks that follow it in
-// its ring, up to limit records.
+// read reads the block that begins at a sequence, and blocks that follow it in its
+// ring, up to limit records.
 func (r *reader) read(begin, limit uint64) error {
 	ring, name := r.config.at(begin)
 	if begin < ring.First {

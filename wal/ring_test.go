@@ -98,7 +98,7 @@ func TestSwitchRingRefuses(t *testing.T) {
 }
 
 // The rings, blocks, epochs and sequences come from the file: none of them may
-// make the scan read outside, divide by zero or run for ever.
+// make the scan read outside, divide by zero or run without end.
 func TestHostileGeometryIsRefused(t *testing.T) {
 	good := newSample(t, 20, sampleGroups)
 	for name, change := range map[string]func(*Config, *[]Epoch, *uint64, *uint64){

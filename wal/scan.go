@@ -9,53 +9,54 @@ import (
 	"github.com/cidstore/cidstore/internal/seedbug"
 )
 
-// Frame is a whole frame whose checksums and MAC agree.
+// Frame is a complete frame whose checksums and MAC are right.
 type Frame struct {
 	First, Last uint64 // sequences of its first record and of its TXN_COMMIT
 	Epoch       uint64
 	MAC         [macSize]byte
-	Watermark   uint64 // what its TXN_TIME says
+	Watermark   uint64 // that of its TXN_TIME
 	Nanos       int64  // hybrid time, ns since 1970
 	Ops         []Op   // without pads; the nth has the sequence First + n; valid during the visit
-	// PastWatermark: no record says that this frame is durable. A life that
+	// PastWatermark says that no record shows that this frame is durable. A life that
 	// begins must write it again (see How a life begins).
 	PastWatermark bool
 }
 
-// ScanReport says what Scan found. After an error it says how far it came.
+// ScanReport says what Scan found. After an error it says how far Scan got.
 type ScanReport struct {
 	Frames, Ops int    // visited
-	End         Mark   // end of the last good frame; if there is none: of lastApplied
+	End         Mark   // end of the last good frame, or of lastApplied if there is none
 	Watermark   uint64 // the highest
 	Next        uint64 // first block after all good frames: where a new epoch may begin
-	TornAt      uint64 // first record that does not pass, where others of its frame or after it do; 0: none
-	Discarded   int    // records from the torn frame on that pass
+	TornAt      uint64 // first record with a wrong checksum, if others of its frame or after it are right; 0: none
+	Discarded   int    // records with a right checksum, from the torn frame on
 	Nanos       int64  // hybrid time of the last good frame, ns since 1970; 0: none
 }
 
-// Scan reads the log and calls visit for every whole frame after lastApplied,
-// in the order of sequences. epochs come from the commit slot, oldest first, with
-// their anchors as TrimEpochs(…, mark of lastApplied) leaves them; so does
-// watermark.
+// Scan reads the log and calls visit for every complete frame after lastApplied, in the
+// order of sequences. epochs and watermark come from the commit slot. The epochs are
+// listed oldest first, with their anchors as TrimEpochs(…, mark of lastApplied) leaves
+// them.
 //
-// In an ended epoch every record must be there. In the present one the first
-// record that does not pass ends the log, if no watermark reaches it; the rest of
-// the ring is searched for one that does. Then, and where a record that passes
-// holds what it must not, the error matches corrupt.Err, or ErrTampered for a
-// wrong MAC; good frames before it have been visited. An error of visit ends the
-// scan and is returned as it is.
+// In an epoch that has ended every record must be there. In the present one the first
+// record with a wrong checksum ends the log, unless a watermark reaches it; Scan
+// searches the rest of the ring for such a watermark. If there is one, or if a record
+// with a right checksum has a wrong field, the error matches corrupt.Err. For a wrong
+// MAC it matches ErrTampered. The good frames before the damage have been visited. An
+// error of visit ends the scan and is returned as it is.
 //
-// Memory: the operations that no watermark read so far covers, at most those of
-// a ring, and 1 MiB.
+// Scan needs memory for 1 MiB and for the operations that no watermark covers yet,
+// which are at most those of a ring.
 func Scan(c Config, epochs []Epoch, lastApplied, watermark uint64, visit func(Frame) error) (ScanReport, error) {
 	return newScan(c, lastApplied, watermark, visit).run(epochs)
 }
 
-// ScanOn goes on where an earlier scan with the same epochs ended without an error, as
-// before says: it visits the frames that were written since. It costs what it visits:
-// after the last of them it looks for records that pass within 64 KiB alone, and searches
-// the rest of the ring only if there is one. So damage of more than that may pass for the
-// end of the log, until a Scan. The report counts from the first scan on.
+// ScanOn goes on where an earlier scan with the same epochs ended without an error, and
+// visits the frames that were written since. before is the report of that scan. Its cost
+// depends only on what it visits: after the last frame it looks for records with a right
+// checksum within 64 KiB, and searches the rest of the ring only if it finds one. So it
+// may mistake damage of more than 64 KiB for the end of the log, which a Scan does not.
+// The report counts from the first scan on.
 func ScanOn(c Config, epochs []Epoch, before ScanReport, visit func(Frame) error) (ScanReport, error) {
 	s := newScan(c, before.End.Sequence, before.Watermark, visit)
 	s.near, s.reader.most = nearBytes/RecordSize, nearBytes
@@ -104,21 +105,21 @@ func (s *scan) blockAfter(sequence uint64) uint64 {
 	return (sequence/blockRecords + 1) * blockRecords
 }
 
-// scan is the state of Scan.
+// scan holds the state of Scan.
 type scan struct {
 	config      *Config
 	lastApplied uint64
 	visit       func(Frame) error
 	stopped     error // what visit returned
-	// unanchored: the MAC before the first frame is not known, and the frame is
-	// taken on its checksums.
+	// unanchored says that the MAC before the first frame is not known, and that the
+	// checksums of that frame must do.
 	unanchored bool
-	near       uint64 // records that are searched before all; 0: all are
+	near       uint64 // how many records are searched before all others; 0: all
 	reader     reader
 	report     ScanReport
 
-	held    []heldFrame // good and not visited yet: no watermark covers them so far
-	ops     []Op        // theirs, one after the other, then those of the frame being read
+	held    []heldFrame // good, but not visited yet, because no watermark covers them
+	ops     []Op        // theirs in order, then those of the frame being read
 	heldOps int         // theirs alone
 }
 
@@ -144,7 +145,7 @@ func (s *scan) epoch(e Epoch) error {
 		s.report.Watermark = max(s.report.Watermark, e.End-1)
 	}
 	start := max(e.First, s.lastApplied+1)
-	// A full ring ends at the record that is a lap older: it cannot pass.
+	// A full ring ends at the record that is a lap older: its checksum is wrong here.
 	end := min(e.End, s.config.end(start)+1)
 	f := frameScan{scan: s, epoch: e.Number, first: start}
 	f.sealer, f.chain = newSealer(s.config.UUID, e.Number), newChain(s.config.Key, e.Number, e.Anchor)
@@ -178,7 +179,7 @@ type frameScan struct {
 	chain  *chain
 }
 
-// frameTime is what a TXN_TIME says, and its own sequence; 0: none was read.
+// frameTime holds the fields of a TXN_TIME and its own sequence, 0 if none was read.
 type frameTime struct {
 	sequence, nanos, watermark uint64
 	count                      uint32
@@ -189,12 +190,12 @@ func parseTime(record []byte, sequence uint64) frameTime {
 	return frameTime{sequence, u64(record[offNanos:]), u64(record[offWatermark:]), binary.LittleEndian.Uint32(record[offCount:])}
 }
 
-// add takes records of a block, the first of them that of sequence, and returns how
-// many of them pass, and those from the first on that does not.
+// add adds records of a block, beginning with that of sequence. It returns how many of
+// them have a right checksum, and the records from the first one that has not.
 func (f *frameScan) add(records []byte, sequence uint64) (good uint64, rest []byte, err error) {
 	ring, _ := f.config.at(sequence)
 	lap := sequence / f.config.records(ring)
-	at, added := 0, 0 // bytes that pass, and that the chain has
+	at, added := 0, 0 // bytes with right checksums, and bytes that the chain has
 	for at < len(records) {
 		record := first(records[at:])
 		if !f.sealer.passes(sequence, record) {
@@ -227,8 +228,8 @@ func (f *frameScan) add(records []byte, sequence uint64) (good uint64, rest []by
 	return good, records[at:], nil
 }
 
-// follows judges a record whose checksum passes, and its place in the frame: a
-// TXN_COMMIT stands behind a TXN_TIME, and nothing else does.
+// follows checks a record whose checksum is right, and its place in the frame. Only a
+// TXN_COMMIT may follow a TXN_TIME, and it must follow one.
 func (f *frameScan) follows(record []byte, sequence, lap uint64) error {
 	if err := checkForm(record, sequence, lap); err != nil {
 		return err
@@ -240,15 +241,15 @@ func (f *frameScan) follows(record []byte, sequence, lap uint64) error {
 	return nil
 }
 
-// end takes the TXN_COMMIT of the frame being read.
+// end adds the TXN_COMMIT of the frame being read.
 func (f *frameScan) end(commit []byte, sequence uint64) error {
 	f.chain.end(commit)
 	if f.unanchored {
 		f.unanchored = false
 		f.chain.restart([macSize]byte(commit[offMAC:]))
 	}
-	// The MAC that belongs here is not in the error: to whom writes to the file
-	// and reads the message, that would be a signature.
+	// The error does not have the right MAC: with it, somebody who can write to the
+	// file and read the message could sign a forged frame.
 	if !hmac.Equal(f.chain.sum[:], commit[offMAC:offMAC+macSize]) {
 		ring, name := f.config.at(sequence)
 		return fmt.Errorf("%w: %s record %d at %#x: MAC %x is not that of records %d to %d",
@@ -272,8 +273,8 @@ func (f *frameScan) end(commit []byte, sequence uint64) error {
 	return f.deliver(f.report.Watermark)
 }
 
-// hold keeps a frame, whose operations are the last of s.ops, until it is known
-// whether a watermark covers it.
+// hold keeps a frame until it is known whether a watermark covers it. The operations of
+// the frame are the last of s.ops.
 func (s *scan) hold(frame Frame) {
 	s.held = append(s.held, heldFrame{frame, len(s.ops) - s.heldOps})
 	s.heldOps = len(s.ops)
@@ -308,8 +309,8 @@ func (s *scan) deliver(last uint64) error {
 	return nil
 }
 
-// tear judges the first record that does not pass. The rest of the rings is
-// searched for records of this epoch, which tell what was durable.
+// tear decides what the first record with a wrong checksum means. It searches the rest
+// of the rings for records of this epoch, which show what was durable.
 func (f *frameScan) tear(sequence uint64, record []byte) error {
 	found, want := binary.LittleEndian.Uint32(record[offChecksum:]), f.sealer.sum(sequence, record)
 	if seedbug.On("truncate-at-first-bad") {
@@ -332,13 +333,13 @@ func (f *frameScan) tear(sequence uint64, record []byte) error {
 	return nil
 }
 
-// search raises the watermark to what the records of this epoch say that stand
-// within a lap after the one at bad, and returns how many do.
+// search looks for records of this epoch within a lap after the one at bad. It raises
+// the watermark to the highest that they have, and returns how many there are.
 //
-// A TXN_TIME is believed on its checksum alone. The MAC of its frame can be judged only
-// where the frame before it ends in a good record, which is just what is missing
-// when that one record has rotted; and to be believed wrongly makes the store
-// refuse a log, not lose it.
+// It believes a TXN_TIME whose checksum is right. It could verify the MAC of that frame
+// only if the frame before it ended in a good record, and that record may be just the
+// damaged one. If it believes a forged watermark, the store refuses the log and does not
+// lose it.
 func (f *frameScan) search(bad uint64) (passed int, err error) {
 	first := f.config.Ring.First
 	if f.near > 0 && bad >= first {
@@ -366,7 +367,7 @@ func (f *frameScan) searchRange(sequence, end uint64) (passed int, err error) {
 		lap := sequence / f.config.records(ring)
 		for record := first(records); len(records) > 0; sequence, record = sequence+1, first(records) {
 			records = records[len(record):]
-			// The first byte alone rules most others out.
+			// The first byte is enough to rule out most others.
 			code := opcode(record)
 			if code == 0 || record[offVersionOp] != versionOp(code, lap) || !f.sealer.passes(sequence, record) {
 				continue
