@@ -11,15 +11,15 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// A new file is made under another name and gets its own when it is whole. What a
-// crash leaves under the other is removed by the next who makes the file.
+// A new file is made under another name and is renamed when it is complete. If a crash
+// leaves a file under the other name, the next process that makes the file removes it.
 const (
 	newSuffix  = ".h5-new"
-	newMode    = 0o666 // the umask takes from it
-	makeRounds = 100   // in each somebody else was ahead
+	newMode    = 0o666 // before the umask
+	makeRounds = 100   // attempts while others are faster
 )
 
-// create makes an empty file at path, unless one comes there first.
+// create makes an empty file at path, unless another process makes one first.
 func create(path string, o Options) error {
 	for range makeRounds {
 		raw, err := o.FS.OpenFile(path+newSuffix, vfs.ReadWrite|vfs.Create|vfs.Exclusive, newMode)
@@ -41,10 +41,10 @@ func create(path string, o Options) error {
 	return fmt.Errorf("%w: others keep making it", ErrLocked)
 }
 
-// errOvertaken: another opener took the new file for a leftover.
+// errOvertaken says that another process took the new file for a leftover.
 var errOvertaken = errors.New("another process makes the file")
 
-// fill makes raw an HDF5 file without a member, and gives it the name path.
+// fill turns raw into an HDF5 file without members, and renames it to path.
 func fill(raw vfs.File, path string, o Options) error {
 	if err := lockNamed(raw, path+newSuffix, o); err != nil {
 		return err
@@ -72,8 +72,8 @@ func fill(raw vfs.File, path string, o Options) error {
 	return errors.Join(err, f.Close())
 }
 
-// lockNamed locks raw for writing. errOvertaken: it has not the name any more, or
-// somebody holds the lock.
+// lockNamed locks raw for writing. It returns errOvertaken if raw no longer has its
+// name or another process holds the lock.
 func lockNamed(raw vfs.File, name string, o Options) error {
 	err := hdf5io.LockWriter(raw)
 	if errors.Is(err, vfs.ErrLockHeld) {
@@ -93,7 +93,7 @@ func lockNamed(raw vfs.File, name string, o Options) error {
 	return err
 }
 
-// removeLeftover removes what a crash has left under name.
+// removeLeftover removes the file that a crash has left under name.
 func removeLeftover(name string, o Options) error {
 	info, err := o.FS.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {

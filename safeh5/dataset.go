@@ -13,23 +13,25 @@ import (
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
-// Unlimited as one of Spec.MaxDims lets that dimension grow without end.
+// Unlimited in Spec.MaxDims allows a dimension to grow without end.
 const Unlimited uint64 = math.MaxUint64
 
-// Spec describes a dataset to be made.
+// Spec describes a dataset to make.
 type Spec struct {
-	// Type is a Go value of the type of an element, as float64(0) or Reading{}, or an
-	// hdf5io.Datatype.
+	// Type is a Go value of the type of an element, such as float64(0) or Reading{}, or
+	// an hdf5io.Datatype.
 	Type any
-	// Dims are the elements along each dimension, up to 4; nil: one element.
+	// Dims has the number of elements along each dimension, for up to 4 dimensions. Nil
+	// means one element.
 	Dims []uint64
-	// MaxDims are what Dims may grow to; nil: they are fixed.
+	// MaxDims is what Dims may grow to. Nil means that they are fixed.
 	MaxDims []uint64
-	// Chunk is the elements of a chunk along each dimension, no more than it may have, and up to 64 MiB together. nil: where
-	// neither MaxDims nor filters ask for chunks the data are in one piece; else chunks
-	// are of about 64 KiB. A chunk is written whole whenever something in it changes.
+	// Chunk has the number of elements of a chunk along each dimension, which is at most
+	// what the dimension may grow to. A chunk has at most 64 MiB. If Chunk is nil, chunks
+	// have about 64 KiB, or, if neither MaxDims nor filters need chunks, the data are in
+	// one piece. Any change in a chunk rewrites the whole chunk.
 	Chunk []uint32
-	// Shuffle, and Gzip with a level of 1 to 9, pack the chunks.
+	// Shuffle, and Gzip with a level of 1 to 9, say how chunks are packed.
 	Shuffle bool
 	Gzip    int
 }
@@ -37,11 +39,11 @@ type Spec struct {
 const (
 	goodChunk = 64 << 10
 	mostChunk = 64 << 20
-	// mostPiece bounds datasets in one piece, which are in memory while they are changed.
+	// mostPiece limits datasets in one piece, which are in memory while they change.
 	mostPiece = 256 << 20
 )
 
-// Dataset is a dataset in an Update. It lives as long as the Tx.
+// Dataset is a dataset in an Update. It can be used as long as its Tx.
 type Dataset struct {
 	tx    *Tx
 	path  string
@@ -60,8 +62,8 @@ type Dataset struct {
 	scratch []byte // see encode
 }
 
-// CreateDataset makes a dataset of zeros, and the groups above it that are missing. It
-// must not be there.
+// CreateDataset makes a dataset of zeros at a path that does not exist yet. It also makes
+// the groups above it that are missing.
 func (tx *Tx) CreateDataset(path string, spec Spec) (*Dataset, error) {
 	if err := tx.begin(); err != nil {
 		return nil, err
@@ -106,7 +108,7 @@ func (tx *Tx) createDataset(name string, spec Spec) (*Dataset, error) {
 	return d, nil
 }
 
-// chunks is the form of the chunks, or nil.
+// chunks returns the form of the chunks, or nil without chunks.
 func (s *Spec) chunks(t hdf5io.Datatype) ([]uint32, error) {
 	chunk := s.Chunk
 	if chunk == nil {
@@ -120,7 +122,7 @@ func (s *Spec) chunks(t hdf5io.Datatype) ([]uint32, error) {
 	}
 	size := uint64(t.Size())
 	for i, n := range chunk {
-		// The HDF5 library, and so h5repack, makes no others.
+		// The HDF5 library, and so h5repack, cannot make any others.
 		if most := s.most(i); uint64(n) > most {
 			return nil, fmt.Errorf("chunks of %d elements along dimension %d, which has at most %d", n, i, most)
 		}
@@ -132,7 +134,7 @@ func (s *Spec) chunks(t hdf5io.Datatype) ([]uint32, error) {
 	return chunk, nil
 }
 
-// most is what dimension i may grow to, at least 1.
+// most returns what dimension i may grow to, at least 1.
 func (s *Spec) most(i int) uint64 {
 	switch {
 	case i < len(s.MaxDims):
@@ -143,7 +145,8 @@ func (s *Spec) most(i int) uint64 {
 	return Unlimited // the dimensions are refused later
 }
 
-// defaultChunk has about 64 KiB: the last dimensions whole as far as they go.
+// defaultChunk returns a chunk of about 64 KiB, with as many of the last dimensions
+// complete as fit.
 func (s *Spec) defaultChunk(t hdf5io.Datatype) []uint32 {
 	chunk := make([]uint32, len(s.Dims))
 	room := max(1, goodChunk/uint64(max(t.Size(), 1)))
@@ -158,7 +161,7 @@ func (s *Spec) defaultChunk(t hdf5io.Datatype) []uint32 {
 	return chunk
 }
 
-// Dataset returns the dataset at path; ErrNotFound.
+// Dataset returns the dataset at path. The error is ErrNotFound if there is none.
 func (tx *Tx) Dataset(path string) (*Dataset, error) {
 	if err := tx.begin(); err != nil {
 		return nil, err
@@ -168,7 +171,7 @@ func (tx *Tx) Dataset(path string) (*Dataset, error) {
 	}
 	inner, err := tx.inner.Dataset(path)
 	if errors.Is(err, ErrNotFound) {
-		return nil, err // nothing has happened: the caller may make it
+		return nil, err // the Update does not fail: the caller may make it
 	}
 	if err != nil {
 		return nil, tx.fail(err)
@@ -180,7 +183,7 @@ func (tx *Tx) Dataset(path string) (*Dataset, error) {
 	return d, nil
 }
 
-// bytesOf is the size of so many elements, and whether a dataset can have as many.
+// bytesOf returns the size of that many elements, and whether a dataset can have them.
 func bytesOf(t hdf5io.Datatype, dims []uint64) (uint64, bool) {
 	size := uint64(t.Size())
 	for _, n := range dims {
@@ -203,10 +206,10 @@ func (tx *Tx) dataset(path string, inner *hdf5io.TxDataset) *Dataset {
 	return d
 }
 
-// Dims returns the elements along each dimension, as the Update has them.
+// Dims returns the number of elements along each dimension, as this Update has made them.
 func (d *Dataset) Dims() []uint64 { return slices.Clone(d.dims) }
 
-// Type is the type of an element.
+// Type returns the type of an element.
 func (d *Dataset) Type() hdf5io.Datatype { return d.typ }
 
 // Grow makes dimensions larger, within Spec.MaxDims. New elements are zero.
@@ -258,7 +261,7 @@ func (d *Dataset) fail(err error) error {
 	return d.tx.fail(about(d.path, err))
 }
 
-// about says of which dataset err is, unless hdf5io has said it.
+// about adds the path of the dataset to err, unless hdf5io has done so.
 func about(path string, err error) error {
 	if strings.HasPrefix(err.Error(), "dataset "+path+": ") {
 		return err
@@ -266,8 +269,8 @@ func about(path string, err error) error {
 	return fmt.Errorf("dataset %s: %w", path, err)
 }
 
-// AppendBytes appends rows along the first dimension; p is their elements as they stand in the
-// file, row after row.
+// AppendBytes appends rows along the first dimension. p holds their elements as the file
+// stores them, row after row.
 func (d *Dataset) AppendBytes(p []byte) error {
 	if err := d.begin(); err != nil {
 		return err
@@ -296,9 +299,9 @@ func (d *Dataset) append(p []byte) error {
 	return d.write(start, count, p)
 }
 
-// WriteBytes writes the box of count elements along each dimension that begins at start; p is
-// those elements as they stand in the file, the last dimension varying fastest. Nil
-// for both: all elements.
+// WriteBytes writes the box that begins at start and has count elements along each
+// dimension. p holds these elements as the file stores them, the last dimension varying
+// fastest. If start and count are nil, the box is all elements.
 func (d *Dataset) WriteBytes(start, count []uint64, p []byte) error {
 	if err := d.begin(); err != nil {
 		return err
@@ -331,7 +334,7 @@ func (d *Dataset) write(start, count []uint64, p []byte) error {
 	return d.writeChunks(start, count, p)
 }
 
-// writePiece changes a dataset that is in one piece.
+// writePiece writes a box of a dataset that is in one piece.
 func (d *Dataset) writePiece(start, count []uint64, p []byte) error {
 	if d.piece == nil {
 		address, size := d.inner.Extent()
@@ -348,7 +351,7 @@ func (d *Dataset) writePiece(start, count []uint64, p []byte) error {
 	return nil
 }
 
-// openPiece makes room for a dataset in one piece, until the Update ends.
+// openPiece reads a dataset in one piece into memory, until the Update ends.
 func (d *Dataset) openPiece(size int64) error {
 	if size > mostPiece-d.tx.pieces {
 		return fmt.Errorf("%d bytes in one piece and %d of others, limit of an Update %d", size, d.tx.pieces, mostPiece)
@@ -385,7 +388,7 @@ func (d *Dataset) writeChunks(start, count []uint64, p []byte) error {
 func (d *Dataset) writeChunk(at, start, count []uint64, p []byte) error {
 	rank := len(d.dims)
 	to, from, part := make([]uint64, rank), make([]uint64, rank), make([]uint64, rank)
-	whole, piece := true, true // all of the chunk; and it stands together in p
+	whole, piece := true, true // the box has all of the chunk; the chunk is in one piece in p
 	for i := range rank {
 		begin := at[i] * d.chunk[i]
 		low, high := max(begin, start[i]), min(begin+d.chunk[i], start[i]+count[i])
@@ -421,7 +424,7 @@ func (d *Dataset) chunkBytes() int {
 	return int(size)
 }
 
-// openChunk returns a chunk to be changed; fresh: all of it will be.
+// openChunk returns a chunk to change. fresh says that all of it will be written.
 func (d *Dataset) openChunk(key [4]uint64, fresh bool) ([]byte, error) {
 	if chunk := d.open[key]; chunk != nil {
 		return chunk, nil
@@ -444,7 +447,7 @@ func (d *Dataset) openChunk(key [4]uint64, fresh bool) ([]byte, error) {
 	return chunk, nil
 }
 
-// load reads a chunk as the Update has it; nil: there is none.
+// load reads a chunk as the Update has it. It returns nil if there is none.
 func (d *Dataset) load(key [4]uint64) ([]byte, error) {
 	if c, ok := d.placed[key]; ok {
 		stored := make([]byte, c.Size)
@@ -464,7 +467,7 @@ func (d *Dataset) load(key [4]uint64) ([]byte, error) {
 	return chunk, nil
 }
 
-// fletcherSize is the checksum after each chunk.
+// fletcherSize is the size of the checksum after each chunk.
 const fletcherSize = 4
 
 // store packs a chunk and puts it into the file.
@@ -512,7 +515,7 @@ func (d *Dataset) finish() error {
 	return d.inner.Replace(d.piece)
 }
 
-// forget drops what is in memory: the dataset is deleted.
+// forget drops what is in memory, because the dataset is deleted.
 func (d *Dataset) forget() {
 	for _, chunk := range d.open {
 		d.tx.open -= len(chunk)
@@ -527,7 +530,7 @@ type box struct {
 	element  int      // bytes
 }
 
-// copy copies the box at from of src to that at to of dst; nil: the beginning.
+// copy copies the box at from in src to the box at to in dst. Nil means the beginning.
 func (b box) copy(dst []byte, to []uint64, src []byte, from []uint64) {
 	b.level(0, dst, to, 0, src, from, 0)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// File is an open file, for any number of goroutines.
+// File is an open file. All methods are safe for concurrent use.
 type File struct {
 	raw     vfs.File
 	file    *hdf5io.File
@@ -26,10 +26,10 @@ type File struct {
 	wrote    bool // an Update of this life has changed the file
 }
 
-// Open opens the file at path for writing, and makes it if there is none; with
-// Options.ReadOnly it opens a file that is there for reading. One process, with one
-// File, writes a file at a time (ErrLocked); others may read. A file that something else has made, or changed,
-// is an ErrForeign.
+// Open opens the file at path for writing, and makes it if it does not exist. With
+// Options.ReadOnly it opens an existing file for reading. Only one File of one process
+// may write a file at a time (otherwise ErrLocked); others may read. Open returns
+// ErrForeign for a file that something else has made or changed.
 func Open(path string, options *Options) (*File, error) {
 	o, err := options.withDefaults()
 	if err != nil {
@@ -73,14 +73,14 @@ func open(path string, o Options) (*File, error) {
 	return &File{raw: raw, file: file, options: o}, nil
 }
 
-// file is the options of hdf5io.
+// file returns the options of hdf5io.
 func (o *Options) file() hdf5io.Options {
-	// Not mapped: a disk that fails is an error then, and no fault of memory.
+	// Without mapping a failing disk gives an error, not a memory fault.
 	return hdf5io.Options{Plain: true, ReadOnly: o.ReadOnly, NoMmap: true, NoFallBack: !o.TakeOlder, Quarantine: o.KeepUpdates, GrowStep: o.growStep}
 }
 
-// lockedBy is ErrLocked, with the process that has the lock as far as that is known, if
-// err is that of a lock.
+// lockedBy turns the error of a lock into ErrLocked, with the process that has the lock
+// if that is known.
 func lockedBy(err error, raw vfs.File, o Options) error {
 	if !errors.Is(err, vfs.ErrLockHeld) {
 		return err
@@ -94,8 +94,9 @@ func lockedBy(err error, raw vfs.File, o Options) error {
 	return fmt.Errorf("%w by another program", ErrLocked)
 }
 
-// Close gives the free space at the end of the file back, if nobody else has it open, and closes it. It
-// waits for an Update and for Views that are under way, and must not be called in one.
+// Close closes the file. If no other process has it open, Close first gives the free
+// space at its end back. It waits for an Update and for Views that are under way, and
+// must not be called in one.
 func (f *File) Close() error {
 	f.updating.Lock()
 	defer f.updating.Unlock()
@@ -113,10 +114,10 @@ func (f *File) Close() error {
 	return errors.Join(err, f.file.Close(), f.raw.Close())
 }
 
-// Update calls change and commits what it does: when Update returns nil the disk has all of
-// it, and from then on every View and every program that opens the file sees it. If
-// change fails, its error is returned and nothing is changed. Updates follow each
-// other; change must not call Update, Refresh or Close, nor keep the Tx.
+// Update calls change and commits what it does. When Update returns nil the disk has all
+// of it, and every later View and every program that opens the file later sees it. If
+// change fails, Update returns its error and changes nothing. Updates run one after
+// another. change must not call Update, Refresh or Close, and must not keep the Tx.
 func (f *File) Update(change func(*Tx) error) error {
 	f.updating.Lock()
 	defer f.updating.Unlock()
@@ -154,8 +155,8 @@ func (f *File) Update(change func(*Tx) error) error {
 	return nil
 }
 
-// View calls read with the last committed state, which stays as it is until read returns.
-// Nothing of the hdf5.File may be used after that. It waits for nobody.
+// View calls read with the last committed state, which does not change until read
+// returns. Nothing of the hdf5.File may be used after that. View never waits.
 func (f *File) View(read func(*hdf5.File) error) error {
 	v, pin, err := f.pin()
 	if err != nil {
@@ -181,11 +182,11 @@ func (f *File) pin() (*hdf5io.View, hdf5io.Pin, error) {
 		case v == f.file.View():
 			return v, pin, nil
 		}
-		v.Unpin(pin) // another came: this one may not be kept any more
+		v.Unpin(pin) // a newer commit came, and this one may be overwritten
 	}
 }
 
-// committed is the file as one commit has it: with that commit's superblock.
+// committed is the file as of one commit, with the superblock of that commit.
 type committed struct {
 	file *File
 	view *hdf5io.View
@@ -210,9 +211,9 @@ func (c committed) ReadAt(p []byte, offset int64) (int, error) {
 	return n, err
 }
 
-// Refresh lets a File with Options.ReadOnly see what the writer has committed since it
-// was opened or refreshed; it reports whether there was anything. An error leaves it
-// as it was.
+// Refresh makes a File with Options.ReadOnly see what the writer has committed since the
+// File was opened or refreshed. It reports whether there was anything new. After an error
+// the File is as before.
 func (f *File) Refresh() (bool, error) {
 	f.updating.Lock()
 	defer f.updating.Unlock()
@@ -226,9 +227,9 @@ func (f *File) Refresh() (bool, error) {
 	return newer, err
 }
 
-// Check reads all that the last committed state consists of and calls report, unless it is nil, for
-// everything that is wrong; it returns the first. Chunks have checksums; the data of
-// contiguous datasets have none. Updates may go on.
+// Check reads everything that belongs to the last committed state. It calls report, unless
+// that is nil, for everything that is wrong, and returns the first error. Chunks have
+// checksums; the data of contiguous datasets have none. Updates may run at the same time.
 func (f *File) Check(ctx context.Context, report func(error)) error {
 	v, pin, err := f.pin()
 	if err != nil {

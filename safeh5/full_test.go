@@ -72,7 +72,7 @@ func fillUp(t *testing.T, f *File) {
 	}
 }
 
-// TestFaultDiskFullDelete: on a full disk all can be deleted, one after the other, in this life
+// TestFaultDiskFullDelete: on a full disk all can be deleted, one after another, in this life
 // and in the next; and what is deleted makes room at once.
 func TestFaultDiskFullDelete(t *testing.T) {
 	for _, chunk := range []uint32{2, 32, 500} {

@@ -8,23 +8,24 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// Options of Open. Nil and the zero value are good.
+// Options are the options of Open. Nil and the zero value mean the defaults.
 type Options struct {
-	// ReadOnly: View and Refresh alone; no byte of the file changes. The file must be there.
+	// ReadOnly allows View and Refresh, and no change of the file, which must exist.
 	ReadOnly bool
-	// KeepUpdates is for how many more Updates space that one has freed stays
-	// as it is, so that an HDF5 program that opened the file before still reads what
-	// it began with. 1 to 1,000,000; default 16. A full disk ends it early.
+	// KeepUpdates is the number of further Updates during which space that an Update
+	// freed is left alone. Until then, an HDF5 program that opened the file before that
+	// Update reads what it began with. The range is 1 to 1,000,000, the default 16. If
+	// the disk is full, the space is used earlier.
 	KeepUpdates int
-	// TakeOlder opens a file whose last Update is damaged with the state before it;
-	// by default that is an ErrCorrupt. A crash never damages: a disk may.
+	// TakeOlder opens a file whose last Update is damaged with the state before it. By
+	// default Open returns ErrCorrupt. A crash never damages an Update, but a disk may.
 	TakeOlder bool
-	// FS is where the file is; nil: the operating system's.
+	// FS is the file system that has the file; nil is that of the operating system.
 	FS vfs.FS
 
 	random   io.Reader
 	growStep int64 // of hdf5io.Options
-	mostOpen int   // bytes of chunks under way that an Update keeps before it writes them
+	mostOpen int   // bytes of changed chunks that an Update keeps before it writes them
 }
 
 const (

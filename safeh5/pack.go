@@ -10,7 +10,7 @@ import (
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
-// packer does what the filters shuffle and deflate do, in this order.
+// packer applies the filters shuffle and deflate, in this order.
 type packer struct {
 	shuffle bool
 	level   int // of deflate; 0: none
@@ -21,8 +21,8 @@ type packer struct {
 	writer   *zlib.Writer
 }
 
-// skipDeflate is the mask that says of a chunk that deflate did not make it shorter, and
-// was not used.
+// skipDeflate is the mask of a chunk that was not deflated, because that would not make
+// it shorter.
 func (k *packer) skipDeflate() uint32 {
 	if k.shuffle {
 		return 1 << 1
@@ -30,7 +30,7 @@ func (k *packer) skipDeflate() uint32 {
 	return 1 << 0
 }
 
-// pack returns a chunk as its filters leave it, valid until the next call.
+// pack returns a chunk after its filters. The result is valid until the next call.
 func (k *packer) pack(chunk []byte) (packed []byte, skipped uint32, err error) {
 	if k.shuffle && k.element > 1 {
 		if k.shuffled == nil {
@@ -62,7 +62,7 @@ func (k *packer) pack(chunk []byte) (packed []byte, skipped uint32, err error) {
 	return k.deflated.Bytes(), 0, nil
 }
 
-// unpack returns the size bytes that pack was given, in memory of their own.
+// unpack returns the size bytes that were packed, in new memory.
 func (k *packer) unpack(packed []byte, skipped uint32, size int) ([]byte, error) {
 	chunk := make([]byte, size)
 	if k.level > 0 && skipped&k.skipDeflate() == 0 {

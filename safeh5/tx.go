@@ -10,13 +10,14 @@ import (
 	"github.com/cidstore/cidstore/hdf5io"
 )
 
-// Tx is what an Update changes. Paths are absolute, "/a/b", at most 8 names deep. It is for one
-// goroutine, until change returns. After an error of any method the Update fails.
+// Tx makes the changes of an Update. Paths are absolute, such as "/a/b", and at most 8
+// names deep. Only one goroutine may use a Tx, and only until change returns. After an
+// error of any method the Update fails.
 type Tx struct {
 	inner    *hdf5io.Tx
-	datasets map[string]*Dataset // those that were touched
-	adds     bool                // there is something new: needs space
-	removes  bool                // something was taken away
+	datasets map[string]*Dataset // those that this Update has used
+	adds     bool                // something new needs space
+	removes  bool                // something was removed
 	done     bool
 	err      error // the first
 	open     int   // bytes of chunks that are kept in memory
@@ -26,7 +27,7 @@ type Tx struct {
 
 var errOver = errors.New("the Update is over")
 
-// begin returns why nothing more can be done.
+// begin returns why no further change is possible, or nil.
 func (tx *Tx) begin() error {
 	if tx.done {
 		return errOver
@@ -42,7 +43,8 @@ func (tx *Tx) fail(err error) error {
 	return err
 }
 
-// CreateGroup makes a group, and those above it that are missing. One that is there is no error.
+// CreateGroup makes a group, and those above it that are missing. It is not an error if
+// the group exists.
 func (tx *Tx) CreateGroup(path string) error {
 	if err := tx.begin(); err != nil {
 		return err
@@ -50,7 +52,7 @@ func (tx *Tx) CreateGroup(path string) error {
 	return tx.fail(tx.groups(path))
 }
 
-// groups makes a group and those above it.
+// groups makes a group and the groups above it.
 func (tx *Tx) groups(path string) error {
 	if !strings.HasPrefix(path, "/") {
 		return fmt.Errorf("path %q does not begin with /", path)
@@ -70,8 +72,8 @@ func (tx *Tx) groups(path string) error {
 	return nil
 }
 
-// Delete takes the group or dataset at path, and all below it, out of the file. Later Updates
-// use its space again. An Update that does nothing else finds room on a full disk.
+// Delete removes the group or dataset at path, and everything below it, from the file.
+// Later Updates use the space again. An Update that only deletes works on a full disk.
 func (tx *Tx) Delete(path string) error {
 	if err := tx.begin(); err != nil {
 		return err
@@ -86,9 +88,9 @@ func (tx *Tx) Delete(path string) error {
 	return tx.fail(tx.inner.Remove(path))
 }
 
-// SetAttribute gives the group or dataset at path an attribute, in place of one of the
-// same name. The value is of a type that an element can be, a slice of those, a
-// string, or a slice of strings; an attribute has less than 64 KiB.
+// SetAttribute sets an attribute of the group or dataset at path, and replaces one of the
+// same name. The value has a type that an element can have, or is a slice of those, a
+// string, or a slice of strings. An attribute has less than 64 KiB.
 func (tx *Tx) SetAttribute(path, name string, value any) error {
 	if err := tx.begin(); err != nil {
 		return err
@@ -101,7 +103,7 @@ func (tx *Tx) SetAttribute(path, name string, value any) error {
 	return tx.fail(tx.inner.SetAttribute(path, a))
 }
 
-// RemoveAttribute takes an attribute away; ErrNotFound.
+// RemoveAttribute removes an attribute. The error is ErrNotFound if there is none.
 func (tx *Tx) RemoveAttribute(path, name string) error {
 	if err := tx.begin(); err != nil {
 		return err
@@ -110,7 +112,7 @@ func (tx *Tx) RemoveAttribute(path, name string) error {
 	return tx.fail(tx.inner.RemoveAttribute(path, name))
 }
 
-// each calls do for all datasets that were touched, in order of their paths.
+// each calls do for all datasets that this Update has used, in order of their paths.
 func (tx *Tx) each(do func(*Dataset) error) error {
 	for _, path := range slices.Sorted(maps.Keys(tx.datasets)) {
 		if err := do(tx.datasets[path]); err != nil {

@@ -13,13 +13,13 @@ import (
 	"github.com/cidstore/cidstore/hdf5io"
 )
 
-// Enum is what a Go integer type implements to be an enum in the file: its names, each with
-// its value. Values without a name may be written.
+// Enum is the interface that a Go integer type implements to become an enum in the file.
+// Its method returns the names, each with its value. Values without a name may be written.
 type Enum interface{ H5Enum() []hdf5io.EnumMember }
 
-// Append appends rows along the first dimension of a dataset whose elements are of type T: of
-// one dimension the values themselves, else whole rows, one after the other. T
-// string goes with elements of a string type.
+// Append appends rows along the first dimension of a dataset whose elements are of type T.
+// With one dimension the values are the rows; with more, values has complete rows, one
+// after another. If T is string, the elements must be of a string type.
 func Append[T any](d *Dataset, values []T) error {
 	if err := d.begin(); err != nil {
 		return err
@@ -31,8 +31,8 @@ func Append[T any](d *Dataset, values []T) error {
 	return d.fail(err)
 }
 
-// Write writes the box of count elements along each dimension that begins at start, the
-// last dimension varying fastest; nil for both: all elements.
+// Write writes the box that begins at start and has count elements along each dimension,
+// the last dimension varying fastest. If start and count are nil, the box is all elements.
 func Write[T any](d *Dataset, start, count []uint64, values []T) error {
 	if err := d.begin(); err != nil {
 		return err
@@ -44,7 +44,7 @@ func Write[T any](d *Dataset, start, count []uint64, values []T) error {
 	return d.WriteBytes(start, count, p)
 }
 
-// encode returns values as they stand in the file, valid until the next call for d.
+// encode returns values as the file stores them, valid until the next call for d.
 func encode[T any](d *Dataset, values []T) ([]byte, error) {
 	want := d.typ
 	if p, ok := any(values).([]byte); ok && want.Equal(hdf5io.Uint(1)) {
@@ -54,7 +54,7 @@ func encode[T any](d *Dataset, values []T) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.kind == reflect.String { // by itself it has no size: that of the elements
+	if c.kind == reflect.String { // a Go string has no fixed size: use that of the elements
 		c = &coder{kind: reflect.String, typ: hdf5io.String(int(want.Size()))}
 	}
 	if !c.typ.Equal(want) && !want.IsEnumOf(c.typ) {
@@ -85,13 +85,14 @@ func encode[T any](d *Dataset, values []T) ([]byte, error) {
 	return p, nil
 }
 
-// basic reports whether encoding/binary knows a slice of the kind as a whole.
+// basic reports whether encoding/binary can encode a slice of the kind at once.
 func basic(k reflect.Kind) bool {
 	return k == reflect.Bool || k >= reflect.Int8 && k <= reflect.Int64 || k >= reflect.Uint8 && k <= reflect.Uint64 ||
 		k == reflect.Float32 || k == reflect.Float64
 }
 
-// datatypeOf is the type of elements like value, or value itself if it is an hdf5io.Datatype.
+// datatypeOf returns the type of elements like value, or value itself if it is an
+// hdf5io.Datatype.
 func datatypeOf(value any) (hdf5io.Datatype, error) {
 	if t, ok := value.(hdf5io.Datatype); ok {
 		return t, nil
@@ -109,7 +110,7 @@ func datatypeOf(value any) (hdf5io.Datatype, error) {
 	return c.typ, nil
 }
 
-// coder says how values of one Go type stand in the file.
+// coder says how the file stores values of one Go type.
 type coder struct {
 	kind   reflect.Kind
 	typ    hdf5io.Datatype
@@ -124,7 +125,7 @@ type field struct {
 	*coder
 }
 
-// coders remembers those of types without a tag.
+// coders caches the coders of types without a tag.
 var coders sync.Map
 
 // coderOf returns the coder of a type; tag is what follows the name in a field's tag.
@@ -141,7 +142,7 @@ func coderOf(t reflect.Type, tag string) (*coder, error) {
 	return c, err
 }
 
-// mostNested bounds how deep arrays and structs nest, as hdf5io does.
+// mostNested limits how deep arrays and structs nest, as hdf5io does.
 const mostNested = 8
 
 func newCoder(t reflect.Type, tag string, depth int) (*coder, error) {
@@ -193,7 +194,7 @@ func newCoder(t reflect.Type, tag string, depth int) (*coder, error) {
 	return c, nil
 }
 
-// enum makes c that of an integer type that has names.
+// enum makes c the coder of an integer type that has names.
 func (c *coder) enum(named Enum, size int) error {
 	base := hdf5io.Uint(size)
 	switch c.kind {
@@ -211,7 +212,7 @@ func complexOf(part hdf5io.Datatype) hdf5io.Datatype {
 	return hdf5io.Compound(2*part.Size(), hdf5io.Field{Name: "r", Type: part}, hdf5io.Field{Name: "i", Offset: part.Size(), Type: part})
 }
 
-// array takes the dimensions of arrays of arrays together.
+// array joins the dimensions of arrays of arrays.
 func (c *coder) array(t reflect.Type, tag string, depth int) error {
 	if tag == "string" && t.Elem().Kind() == reflect.Uint8 && t.Len() > 0 {
 		c.typ, c.count = hdf5io.String(t.Len()), t.Len()
@@ -318,7 +319,7 @@ func putUint(p []byte, n uint64, size uint32) {
 	}
 }
 
-// putString refuses what would not be read back.
+// putString writes a string. It refuses one that could not be read back.
 func putString(p []byte, s string, size int) error {
 	if len(s) > size || strings.IndexByte(s, 0) >= 0 {
 		return fmt.Errorf("text %.40q of %d bytes, want at most %d without NUL", s, len(s), size)
@@ -327,7 +328,7 @@ func putString(p []byte, s string, size int) error {
 	return nil
 }
 
-// attributeOf makes an attribute of a Go value.
+// attributeOf returns an attribute with a Go value.
 func attributeOf(name string, value any) (hdf5io.Attribute, error) {
 	a := hdf5io.Attribute{Name: name}
 	v := reflect.ValueOf(value)
@@ -346,7 +347,7 @@ func attributeOf(name string, value any) (hdf5io.Attribute, error) {
 	if err != nil {
 		return a, err
 	}
-	if c.kind == reflect.String { // as long as the longest
+	if c.kind == reflect.String { // make room for the longest
 		size := 1
 		for _, v := range values {
 			size = max(size, v.Len())
