@@ -8,7 +8,7 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
-// The steps of this file change how a store is kept, and no pair.
+// The steps of this file change how a store keeps its pairs, but no pair.
 
 func (m *Machine) compact(c Source) error {
 	key := m.key(c)
@@ -74,7 +74,7 @@ func (m *Machine) migrateDirectory(c Source) error {
 	return CompareKey(m.store, m.model, m.key(c))
 }
 
-// shrink gives space back, or says who holds it.
+// shrink gives space back, or reports who holds it.
 func (m *Machine) shrink(c Source) error {
 	err := m.store.Shrink(context.Background())
 	switch {

@@ -9,7 +9,7 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
-// Reader is what a store and a snapshot answer alike.
+// Reader has the methods that a store and a snapshot share.
 type Reader interface {
 	Lookup(key E) ([]E, error)
 	AppendLookup(dst []E, key E) ([]E, error)
@@ -19,8 +19,8 @@ type Reader interface {
 	Count(key E) (int, error)
 }
 
-// Contents reads all of a snapshot into a model. A pair that comes twice, or a key
-// whose values do not ascend, is an error.
+// Contents reads all of a snapshot into a model. It returns an error if a pair comes twice
+// or the values of a key do not ascend.
 func Contents(v *cidstore.Snapshot) (Model, error) {
 	m := make(Model)
 	var lastKey, lastValue E
@@ -42,7 +42,7 @@ func Contents(v *cidstore.Snapshot) (Model, error) {
 	return m, nil
 }
 
-// ContentsOf is Contents of a snapshot made now.
+// ContentsOf returns the Contents of a new snapshot.
 func ContentsOf(s *cidstore.Store) (Model, error) {
 	v, err := s.Snapshot()
 	if err != nil {
@@ -52,7 +52,7 @@ func ContentsOf(s *cidstore.Store) (Model, error) {
 	return Contents(v)
 }
 
-// CompareKey asks r everything about one key.
+// CompareKey compares everything that r answers about one key.
 func CompareKey(r Reader, m Model, key E) error {
 	want := m.Values(key)
 	got, err := r.Lookup(key)
@@ -78,7 +78,7 @@ func CompareKey(r Reader, m Model, key E) error {
 	return nil
 }
 
-// CompareHas asks r for one pair.
+// CompareHas compares what r answers about one pair.
 func CompareHas(r Reader, m Model, key, value E) error {
 	if ok, err := r.Has(key, value); err != nil || ok != m.Has(key, value) {
 		return fmt.Errorf("Has(%v, %v) = %v, %v; want %v", key, value, ok, err, m.Has(key, value))
@@ -86,7 +86,7 @@ func CompareHas(r Reader, m Model, key, value E) error {
 	return nil
 }
 
-// CompareValues streams the values of one key; limit ends the loop early.
+// CompareValues compares the values of one key as a stream. limit ends the loop early.
 func CompareValues(r Reader, m Model, key E, limit int) error {
 	want := m.Values(key)
 	var got []E
@@ -105,7 +105,7 @@ func CompareValues(r Reader, m Model, key E, limit int) error {
 	return nil
 }
 
-// CompareAll reads a snapshot whole: all pairs, all keys, and each key by itself.
+// CompareAll compares all of a snapshot: all pairs, all keys, and each key by itself.
 func CompareAll(v *cidstore.Snapshot, m Model) error {
 	got, err := Contents(v)
 	if err != nil {
@@ -132,7 +132,7 @@ func CompareAll(v *cidstore.Snapshot, m Model) error {
 	return nil
 }
 
-// CompareStore compares all of what a store holds, and its length.
+// CompareStore compares everything that a store holds, and its length.
 func CompareStore(s *cidstore.Store, m Model) error {
 	v, err := s.Snapshot()
 	if err != nil {
@@ -154,7 +154,7 @@ func CompareLen(s *cidstore.Store, m Model) error {
 	return nil
 }
 
-// Sound checks every checksum and invariant of a store; the error has all defects.
+// Sound checks every checksum and invariant of a store. The error has all defects.
 func Sound(s *cidstore.Store) error {
 	report, err := s.Check(context.Background())
 	if err != nil {
@@ -163,7 +163,7 @@ func Sound(s *cidstore.Store) error {
 	return nil
 }
 
-// difference says how two ascending sets differ, by an example.
+// difference shows with an example how two ascending sets differ.
 func difference(got, want []E) string {
 	at := 0
 	for at < len(got) && at < len(want) && got[at] == want[at] {
@@ -178,7 +178,7 @@ func difference(got, want []E) string {
 	return fmt.Sprintf("%d values, want %d; number %d is %s, want %s", len(got), len(want), at, of(got), of(want))
 }
 
-// difference says how the contents differ from what is wanted, by an example.
+// difference shows with an example how the contents differ from what is wanted.
 func (m Model) difference(want Model) string {
 	text := fmt.Sprintf("%d keys with %d pairs, want %d with %d", len(m), m.Pairs(), len(want), want.Pairs())
 	for _, models := range [2][2]Model{{want, m}, {m, want}} {

@@ -22,8 +22,8 @@ import (
 // An edit is seven bytes of a fuzzed program: what is done, where, and with what.
 const editBytes = 7
 
-// mutate makes the edits of a program on an image. forged: checksums were made
-// right again, so that only what has a meaning can be judged, not every answer.
+// mutate makes the edits of a program on an image. forged reports that checksums were made
+// right again, so that not every answer can be judged.
 func mutate(image, program []byte) (p []byte, forged bool) {
 	p = bytes.Clone(image)
 	for ; len(program) >= editBytes && len(p) > 0; program = program[editBytes:] {
@@ -58,7 +58,7 @@ func mutate(image, program []byte) (p []byte, forged bool) {
 	return p, forged
 }
 
-// forgeSlot changes a byte of a commit slot, with the checksum to it.
+// forgeSlot changes a byte of a commit slot and makes its checksum right.
 func forgeSlot(p []byte, slot, at int, with []byte) {
 	if len(p) < slot+4096 {
 		return
@@ -69,8 +69,8 @@ func forgeSlot(p []byte, slot, at int, with []byte) {
 	binary.LittleEndian.PutUint32(s[4092:], crc32.Checksum(s[:4092], crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// forgeHeader changes a byte of the first object header, or node of an index,
-// behind at, with the checksum to it.
+// forgeHeader changes a byte of the first object header or index node after at, and makes
+// its checksum right.
 func forgeHeader(p []byte, at int, with []byte) {
 	for _, magic := range []string{"OHDR", "BTHD", "BTLF", "BTIN"} {
 		i := bytes.Index(p[at:], []byte(magic))
@@ -108,7 +108,7 @@ func structureSize(h []byte) int {
 	case "BTHD":
 		return 38
 	}
-	return 2048 // the checksum of a node lies behind its records; a wrong one is a case too
+	return 2048 // the checksum of a node is after its records; a wrong one is a case too
 }
 
 // lookup3 is the checksum of HDF5's structures: Bob Jenkins' hash with initial
@@ -212,8 +212,8 @@ func readHostile(t *testing.T, p []byte, m *image, forged bool) {
 	}
 }
 
-// writeHostile opens a file for writing, and writes. What is refused as not ours,
-// or of another version, is left alone.
+// writeHostile opens a file for writing, and writes. A file that is refused as not ours,
+// or as of another version, must not change.
 func writeHostile(t *testing.T, p []byte) {
 	t.Helper()
 	disk, _ := diskOf(t, p)

@@ -41,7 +41,7 @@ func (m *Machine) reopen(c Source) error {
 	return CompareLen(m.store, m.model)
 }
 
-// reopenOtherwise is reopen with other options.
+// reopenOtherwise reopens with other options.
 func (m *Machine) reopenOtherwise(c Source) error {
 	o := &m.options
 	switch c.Choose("option", 5) {
@@ -106,9 +106,9 @@ func (m *Machine) closeReader(c Source) error {
 	return errors.Join(CompareStore(f.store, f.model), Sound(f.store), f.store.Close())
 }
 
-// powerCut crashes at one of the last calls of the file system, with some part of
-// what was not synced, and opens what is left: everything durable is there, and of
-// the rest a prefix, each batch whole or not at all.
+// powerCut crashes at one of the last calls of the file system, keeps some part of what was
+// not synced, and opens what is left. Everything durable must be there. Of the rest there
+// must be a prefix, with each batch complete or absent.
 func (m *Machine) powerCut(c Source) error {
 	trace := m.trace
 	if trace.Len() == 0 {
@@ -136,7 +136,7 @@ func (m *Machine) powerCut(c Source) error {
 	return nil
 }
 
-// pick returns the nth image of an enumeration, or the last, and its marks.
+// pick returns the nth image of an enumeration, or the last one, and its marks.
 func pick(e *crashfs.Enumeration, n int) (image *crashfs.FS, marks []any) {
 	for i := range e.Images() {
 		image, marks = i.FS().Copy(), slices.Clone(i.Marks)
@@ -147,7 +147,7 @@ func pick(e *crashfs.Enumeration, n int) (image *crashfs.FS, marks []any) {
 	return image, marks
 }
 
-// window is how much of the past must be there, and how much may be.
+// window returns how much of the past must be there, and how much may be.
 func window(marks []any) (low, high int) {
 	for _, m := range marks {
 		switch m := m.(type) {
@@ -176,8 +176,8 @@ func (m *Machine) prefixes(low, high int) (states []Model) {
 	return states
 }
 
-// recover opens the store after an accident and finds which of the candidates it
-// holds. That is the state from then on.
+// recover opens the store after an accident and finds out which of the candidates it holds.
+// The machine goes on with that one.
 func (m *Machine) recover(candidates []Model) error {
 	if err := m.open(); err != nil {
 		return fmt.Errorf("open: %w", err)
@@ -198,8 +198,8 @@ func (m *Machine) recover(candidates []Model) error {
 	return Sound(m.store)
 }
 
-// fault makes one call fail, once or from then on, during a few batches and a
-// checkpoint. What was acknowledged is kept; the call that failed is whole or absent.
+// fault makes one call fail, once or from then on, during a few batches and a checkpoint.
+// The store must keep everything acknowledged, and all or nothing of the call that failed.
 func (m *Machine) fault(c Source) error {
 	ops := [...]errfs.Op{errfs.Syncs, errfs.Write | errfs.WriteSync, errfs.Changes | errfs.Syncs}
 	m.faults.Add(errfs.Rule{
@@ -241,7 +241,7 @@ func (m *Machine) fault(c Source) error {
 	return nil
 }
 
-// afterFault looks at a store of which a call has failed.
+// afterFault examines a store after a call of it has failed.
 func (m *Machine) afterFault(failed error) error {
 	if failed == nil {
 		return nil
@@ -263,8 +263,8 @@ func (m *Machine) afterFault(failed error) error {
 	return nil
 }
 
-// fullDisk leaves the disk a few blocks and writes until it is full. Nothing
-// is lost, reads serve, and when there is room again so do writes.
+// fullDisk leaves the disk a few blocks and writes until it is full. Nothing may be lost.
+// Reads must work, and so must writes when there is room again.
 func (m *Machine) fullDisk(c Source) error {
 	info, err := m.fs.Stat(m.path)
 	if err != nil {

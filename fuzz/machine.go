@@ -17,27 +17,27 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// Config says where a machine's store lives and how it is made.
+// Config says where the store of a machine is and how it is made.
 type Config struct {
-	// Dir is a directory of the operating system; "": a file system in memory,
+	// Dir is a directory of the operating system. "" means a file system in memory,
 	// which can lose its power, fill up and fail.
 	Dir string
-	// Seed of what the store draws at random.
+	// Seed is the seed of the random numbers that the store draws.
 	Seed uint64
-	// Options of the first opening. FS, Clock and Rand are the machine's; so is
-	// GCInterval: no goroutines, the same calls each time.
+	// Options are those of the first opening. The machine sets FS, Clock, Rand and
+	// GCInterval: without goroutines the calls are the same each time.
 	Options cidstore.Options
-	// Tune has the last word on the options of each opening; nil: nothing to say.
+	// Tune, unless it is nil, may change the options of each opening last.
 	Tune func(*cidstore.Options)
 }
 
-// Machine runs steps on a store and on its model. Not safe for concurrent use.
+// Machine runs steps on a store and on its model. It is not safe for concurrent use.
 type Machine struct {
-	// Did counts the steps done, by name.
+	// Did has the number of steps done, by name.
 	Did map[string]int
 	// Steps holds the names of the steps done, in order, for a report.
 	Steps []string
-	// Near are keys whose hashes begin alike: more than small buckets tell apart.
+	// Near has keys whose hashes begin alike, too much for small buckets to tell apart.
 	Near []E
 
 	config  Config
@@ -79,7 +79,7 @@ type (
 	withdrawn int // the last one was refused: it is none of so many
 )
 
-// seedPattern begins what a new store draws at random, so that the machine knows
+// seedPattern is the first random number that a new store draws, so that the machine knows
 // the seed of its hashes.
 const seedPattern = 0x9e3779b97f4a7c15
 
@@ -101,7 +101,7 @@ func New(config Config) (*Machine, error) {
 	return m, m.open()
 }
 
-// use makes disk the machine's, as it is now, and records what happens to it.
+// use makes the machine use disk, as it is now, and records what happens to it.
 func (m *Machine) use(disk *crashfs.FS) {
 	m.disk = disk
 	m.faults = errfs.New(disk)
@@ -112,7 +112,7 @@ func (m *Machine) use(disk *crashfs.FS) {
 // forget makes the present contents those that the past begins with.
 func (m *Machine) forget() { m.base, m.past, m.kept = m.model.Clone(), nil, 0 }
 
-// record is forget, and power cuts do not go back behind now.
+// record does what forget does, and makes now the earliest moment for power cuts.
 func (m *Machine) record() {
 	m.forget()
 	if m.disk != nil {
@@ -132,7 +132,7 @@ func (m *Machine) secured() {
 	m.mark(durable(m.kept))
 }
 
-// randomness is what the store reads as random bytes during one opening.
+// randomness returns what the store reads as random bytes during one opening.
 func (m *Machine) randomness() io.Reader {
 	m.opens++
 	seed := m.config.Seed<<32 + m.opens
@@ -148,7 +148,7 @@ func seeded(seed uint64) io.Reader {
 	return rand.NewChaCha8(s)
 }
 
-// Patterned is the random source of a new store that hashes as NearKeys wants.
+// Patterned returns a random source with which a new store hashes as NearKeys wants.
 func Patterned(seed uint64) io.Reader { return io.MultiReader(&pattern{left: 64}, seeded(seed)) }
 
 // pattern gives the two words {seedPattern, seedPattern} over and over.
@@ -168,8 +168,8 @@ func (p *pattern) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// NearKeys are keys whose hashes in stores of Patterned have their first 14 bits
-// in common: far more than a directory of small buckets tells apart.
+// NearKeys returns keys whose hashes in stores of Patterned have their first 14 bits in
+// common. That is far more than a directory of small buckets can tell apart.
 var NearKeys = sync.OnceValue(func() (near []E) {
 	hasher := keys.NewHasher([2]uint64{seedPattern, seedPattern})
 	for i := uint64(0); len(near) < 40; i++ {
@@ -194,7 +194,7 @@ func (m *Machine) choices() *cidstore.Options {
 	return &o
 }
 
-// readOnly are the options of a reader beside the writer.
+// readOnly returns the options of a reader beside the writer.
 func (m *Machine) readOnly() *cidstore.Options {
 	o := m.choices()
 	o.ReadOnly = true
@@ -239,8 +239,8 @@ func (m *Machine) write(ops []Op) error {
 	}
 }
 
-// maxHeldSteps bounds how long a snapshot or reader is open: what it sees is space
-// that is not used again, and the disk is small.
+// maxHeldSteps limits how long a snapshot or reader is open. The space of what it sees
+// cannot be used again, and the disk is small.
 const maxHeldSteps = 64
 
 // Step runs one step of the source's choice.
@@ -289,7 +289,7 @@ func (m *Machine) endReaders() error {
 	return nil
 }
 
-// Finish compares everything, before and after a last reopening, and closes.
+// Finish compares everything, before and after a last reopening, and closes the store.
 func (m *Machine) Finish() error {
 	if err := m.endReaders(); err != nil {
 		return err
@@ -311,7 +311,7 @@ func (m *Machine) Finish() error {
 	return m.store.Close()
 }
 
-// Abandon lets go of all that is open, whatever state it is in.
+// Abandon closes everything that is open, whatever state it is in.
 func (m *Machine) Abandon() {
 	if m.disk != nil {
 		m.disk.Crash()
@@ -323,6 +323,6 @@ func (m *Machine) Abandon() {
 	for _, f := range m.readers {
 		errs = append(errs, f.store.Close())
 	}
-	_ = errors.Join(append(errs, m.store.Close())...) // there is no power: every error is expected
+	_ = errors.Join(append(errs, m.store.Close())...) // without power every error is expected
 	m.snapshots, m.readers = nil, nil
 }

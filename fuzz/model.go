@@ -11,8 +11,8 @@ import (
 // E is a 128-bit identifier.
 type E = cidstore.E
 
-// Model is what a store must hold: for each key the set of its values, never an
-// empty one.
+// Model says what a store must hold. It has for each key the set of its values, which is
+// never empty.
 type Model map[E]map[E]struct{}
 
 // Insert puts value into the set of key.
@@ -23,10 +23,10 @@ func (m Model) Insert(key, value E) {
 	m[key][value] = struct{}{}
 }
 
-// Delete takes away all values of key.
+// Delete removes all values of key.
 func (m Model) Delete(key E) { delete(m, key) }
 
-// DeleteValue takes value out of the set of key.
+// DeleteValue removes value from the set of key.
 func (m Model) DeleteValue(key, value E) {
 	delete(m[key], value)
 	if len(m[key]) == 0 {
@@ -40,10 +40,10 @@ func (m Model) Has(key, value E) bool {
 	return ok
 }
 
-// Values returns the set of key, ascending; nil if it is empty.
+// Values returns the set of key in ascending order, or nil if it is empty.
 func (m Model) Values(key E) []E { return slices.SortedFunc(maps.Keys(m[key]), E.Compare) }
 
-// Pairs is the number of (key, value) pairs.
+// Pairs returns the number of (key, value) pairs.
 func (m Model) Pairs() (n int) {
 	for _, values := range m {
 		n += len(values)
@@ -90,7 +90,7 @@ func (o Op) String() string {
 	return fmt.Sprintf("delete(%v)", o.Key)
 }
 
-// Apply makes operations in order.
+// Apply applies operations in order.
 func (m Model) Apply(ops []Op) {
 	for _, o := range ops {
 		switch o.Kind {
@@ -104,7 +104,7 @@ func (m Model) Apply(ops []Op) {
 	}
 }
 
-// BatchOf makes a batch of operations.
+// BatchOf returns a batch of operations.
 func BatchOf(ops []Op) *cidstore.Batch {
 	b := new(cidstore.Batch)
 	for _, o := range ops {

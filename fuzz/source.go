@@ -8,17 +8,17 @@ type Source interface {
 	Choose(what string, n int) int
 }
 
-// Random is the source of a seed.
+// Random is a source that draws from a seed.
 type Random struct{ *rand.Rand }
 
-// NewRandom returns the source of a seed.
+// NewRandom returns the source that draws from a seed.
 func NewRandom(seed uint64) Random { return Random{rand.New(rand.NewPCG(seed, 0x636964))} }
 
 // Choose returns a random number from 0 to n-1.
 func (r Random) Choose(_ string, n int) int { return r.IntN(n) }
 
-// Bytes is the source of a fuzzed program: each choice takes one byte, or two
-// where it has more than 256 outcomes. At the end every choice is 0.
+// Bytes is the source of a fuzzed program. Each choice takes one byte, or two if it has
+// more than 256 outcomes. After the last byte every choice is 0.
 type Bytes struct{ Rest []byte }
 
 // Choose takes the next byte or two.

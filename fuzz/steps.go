@@ -88,10 +88,10 @@ func StepNames(onDisk bool) (names []string) {
 	return names
 }
 
-// hotKey is the key whose set grows and shrinks most.
+// hotKey is the key whose set grows and shrinks the most.
 var hotKey = cidstore.FromString("hot")
 
-// key chooses one key: most programs meet the same few again and again.
+// key chooses a key. Most programs meet the same few again and again.
 func (m *Machine) key(c Source) E {
 	switch n := c.Choose("key", 256); {
 	case n < 64:
@@ -107,7 +107,7 @@ func (m *Machine) key(c Source) E {
 	}
 }
 
-// value chooses one value.
+// value chooses a value.
 func (m *Machine) value(c Source) E {
 	switch n := c.Choose("value", 64); {
 	case n < 48:
@@ -144,7 +144,7 @@ func (m *Machine) deleteValue(c Source) error {
 	return m.Apply(Op{DeleteValue, key, value})
 }
 
-// maxBatch operations fit the smallest log that a machine makes.
+// maxBatch is how many operations fit into the smallest log that a machine makes.
 const maxBatch = 300
 
 func (m *Machine) batch(c Source) error {
@@ -158,7 +158,7 @@ func (m *Machine) batch(c Source) error {
 	return m.Apply(ops...)
 }
 
-// applyAll makes operations in batches that the log can hold.
+// applyAll applies operations in batches that the log can hold.
 func (m *Machine) applyAll(ops []Op) error {
 	for part := range slices.Chunk(ops, maxBatch) {
 		if err := m.Apply(part...); err != nil {
@@ -168,7 +168,7 @@ func (m *Machine) applyAll(ops []Op) error {
 	return nil
 }
 
-// setSizes are sizes of sets at which their form changes, and neighbours.
+// setSizes has the sizes at which sets change their form, and neighbouring sizes.
 var setSizes = []int{0, 1, 2, 3, 4, 5, 6, 7, 9, 13, 255, 256, 257, 513, 1023, 1024, 1025, 1100, 1400}
 
 // resize brings the set of the hot key, or of another, to a size where its form changes.
@@ -210,7 +210,7 @@ func (m *Machine) storm(c Source) error {
 	return m.applyAll(ops)
 }
 
-// undo makes an operation and its inverse: the contents stay.
+// undo applies an operation and its inverse, which leaves the contents as they were.
 func (m *Machine) undo(c Source) error {
 	before := m.model.Clone()
 	key, value := m.key(c), m.value(c)
@@ -283,7 +283,7 @@ func (m *Machine) all(Source) error {
 	return errors.Join(CompareAll(v, m.model), v.Close())
 }
 
-// maxHeld bounds what is open at a time.
+// maxHeld limits how many are open at a time.
 const maxHeld = 4
 
 func (m *Machine) snapshot(c Source) error {
@@ -351,7 +351,7 @@ func (m *Machine) Checkpoint() error {
 	return nil
 }
 
-// interrupted asks for a checkpoint that may not begin: nothing changes.
+// interrupted asks for a checkpoint with a cancelled context, which must change nothing.
 func (m *Machine) interrupted(c Source) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -375,7 +375,7 @@ func (m *Machine) check(Source) error { return Sound(m.store) }
 
 func (m *Machine) audit(c Source) error { return m.store.AuditWAL(c.Choose("sample", 5)) }
 
-// setClock moves the clock, back more often than forth: nothing may depend on it.
+// setClock moves the clock, more often back than forth. Nothing may depend on it.
 func (m *Machine) setClock(c Source) error {
 	hours := time.Duration(c.Choose("hours", 200) - 150)
 	m.clock = m.clock.Add(hours * time.Hour)
@@ -438,9 +438,9 @@ func (m *Machine) backup(Source) error {
 	return errors.Join(err, s.Close(), m.fs.Remove(path))
 }
 
-// dropCopy removes a backup that a power cut left: a name is given to whole ones
-// alone. It is opened for writing: the cut may have torn the slot that was written
-// last, which a reader's Check would report.
+// dropCopy checks and removes a backup that a power cut left. It must be complete, because
+// only complete ones get their name. dropCopy opens it for writing, because the cut may have
+// torn the slot that was written last, which the Check of a reader would report.
 func (m *Machine) dropCopy(path string) error {
 	if _, err := m.fs.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Attribute is a named value at an object. Its elements are read with the methods
-// of Block, or all at once by Value.
+// Attribute is a named value of an object. The methods of Block read its elements, and
+// Value reads all of them at once.
 type Attribute struct {
 	Block
 	name  string
@@ -23,8 +23,8 @@ func (a *Attribute) Shape() []uint64 { return append([]uint64(nil), a.space.dims
 // IsNull reports whether the attribute has no value at all, as h5py.Empty makes it.
 func (a *Attribute) IsNull() bool { return a.space.null }
 
-// Attributes yields the object's attributes. An error with a nil Attribute may be
-// that of one attribute, then others follow.
+// Attributes yields the object's attributes. An error comes with a nil Attribute. If the
+// error concerns only one attribute, others follow.
 func (o *objectHeader) Attributes() iter.Seq2[*Attribute, error] {
 	return func(yield func(*Attribute, error) bool) {
 		b := o.file.newBudget()
@@ -41,8 +41,8 @@ func (o *objectHeader) Attributes() iter.Seq2[*Attribute, error] {
 	}
 }
 
-// Attribute returns the attribute with a name. If there is none it is an
-// ErrNotFound, or the error of an attribute whose name cannot be read.
+// Attribute returns the attribute with a name. If there is none it returns ErrNotFound,
+// or the error of an attribute whose name cannot be read.
 func (o *objectHeader) Attribute(name string) (*Attribute, error) {
 	b := o.file.newBudget()
 	var found *Attribute
@@ -65,8 +65,8 @@ func (o *objectHeader) Attribute(name string) (*Attribute, error) {
 	return found, within(o.path, err)
 }
 
-// walkAttributes calls visit with the message of each attribute, or with some of
-// them among which is the one with the name that is wanted.
+// walkAttributes calls visit with the message of each attribute. If a name is wanted, it
+// may leave out attributes of other names.
 func (o *objectHeader) walkAttributes(b *budget, wanted *string, visit func(decoder) error) error {
 	for m := range o.messages() {
 		var err error

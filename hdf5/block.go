@@ -9,15 +9,14 @@ import (
 	"strings"
 )
 
-// Block is a number of consecutive rows of a dataset, or all elements of an
-// attribute, or a sequence of variable length.
+// Block holds consecutive rows of a dataset, all elements of an attribute, or a sequence
+// of variable length.
 //
-// Its methods take the path of a member: none for the element itself, one name
-// for a member of a compound type, more for members of members. They return the
-// values of all elements in order, an array's one after the other, and of a complex
-// number the real part before the imaginary. They end in an
-// ErrNotFound if there is no such member, and in an ErrWrongType if it is not of a
-// type that the method reads.
+// Its methods take the path of a member: no name for the element itself, one name for
+// a member of a compound type, more names for members of members. They return the values
+// of all elements in order. The values of an array follow each other, and so do the real
+// and the imaginary part of a complex number. The error is ErrNotFound if there is no such
+// member, and ErrWrongType if the method cannot read its type.
 type Block struct {
 	Start uint64 // first row
 	Rows  int
@@ -33,7 +32,7 @@ type Block struct {
 // Type returns the type of the elements.
 func (b *Block) Type() *Type { return b.datatype }
 
-// Uint64s returns integers, enums and bit fields; a negative one is an ErrWrongType.
+// Uint64s returns integers, enums and bit fields. A negative value is an ErrWrongType.
 func (b *Block) Uint64s(member ...string) ([]uint64, error) {
 	return collect(b, member, isInteger, func(t *Type, p []byte) (uint64, error) {
 		n, negative := t.integer(p)
@@ -44,7 +43,7 @@ func (b *Block) Uint64s(member ...string) ([]uint64, error) {
 	})
 }
 
-// Int64s returns integers, enums and bit fields; one of 2^63 or more is an
+// Int64s returns integers, enums and bit fields. A value of 2^63 or more is an
 // ErrWrongType.
 func (b *Block) Int64s(member ...string) ([]int64, error) {
 	return collect(b, member, isInteger, func(t *Type, p []byte) (int64, error) {
@@ -56,15 +55,15 @@ func (b *Block) Int64s(member ...string) ([]int64, error) {
 	})
 }
 
-// Float64s returns floating-point numbers of up to 8 bytes; a mantissa of more
-// than 53 bits is rounded.
+// Float64s returns floating-point numbers of up to 8 bytes. It rounds a mantissa of more
+// than 53 bits.
 func (b *Block) Float64s(member ...string) ([]float64, error) {
 	isFloat := func(t *Type) bool { return t.Class == Float && t.Size <= 8 && !t.float.vax }
 	return collect(b, member, isFloat, func(t *Type, p []byte) (float64, error) { return t.number(p), nil })
 }
 
-// Strings returns strings of fixed and of variable length, without their padding,
-// in the bytes that the writer gave them: UTF-8 if Type.UTF8.
+// Strings returns strings of fixed and of variable length, without their padding. It
+// does not change their bytes, which are UTF-8 if Type.UTF8 is set.
 func (b *Block) Strings(member ...string) ([]string, error) {
 	isString := func(t *Type) bool { return t.Class == String || t.Class == Variable && t.IsString }
 	reader := b.variableReader()
@@ -79,9 +78,9 @@ func (b *Block) Strings(member ...string) ([]string, error) {
 	})
 }
 
-// Bytes returns values as they are in the file, one slice each, of any type: the
-// way to read opaque ones and references. Those of variable length are fetched.
-// The slices of others share b.Data.
+// Bytes returns values of any type as they are in the file, one slice for each value. Use
+// it for opaque values and references. It fetches values of variable length; the slices
+// of other values share memory with b.Data.
 func (b *Block) Bytes(member ...string) ([][]byte, error) {
 	reader := b.variableReader()
 	anything := func(*Type) bool { return true }
@@ -94,9 +93,9 @@ func (b *Block) Bytes(member ...string) ([][]byte, error) {
 	})
 }
 
-// Sequences yields each sequence of variable length as a block of its own. All that
-// is fetched for them, also for sequences in sequences, is together at most 4 times
-// as large as the file.
+// Sequences yields each sequence of variable length as a block of its own. Everything
+// that it fetches, including sequences in sequences, is at most 4 times as large as the
+// file.
 func (b *Block) Sequences(member ...string) iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
 		isSequence := func(t *Type) bool { return t.Class == Variable && !t.IsString }
@@ -118,7 +117,7 @@ func (b *Block) Sequences(member ...string) iter.Seq2[*Block, error] {
 	}
 }
 
-// collect returns what decode makes of each value of a member.
+// collect returns the results of decode for all values of a member.
 func collect[T any](b *Block, member []string, fits func(*Type) bool, decode func(*Type, []byte) (T, error)) ([]T, error) {
 	var values []T
 	err := b.each(member, fits, func(t *Type, p []byte) error {
@@ -142,8 +141,8 @@ type step struct {
 	count          int
 }
 
-// steps returns the way to a member, and its type. Arrays on the way and at its
-// end are gone through, and the parts of complex numbers.
+// steps returns the way to a member, and its type. The way goes through arrays and
+// through the parts of complex numbers.
 func (b *Block) steps(member []string) ([]step, *Type, error) {
 	t := b.datatype
 	var steps []step
@@ -176,7 +175,7 @@ func (t *Type) member(name string) (Member, bool) {
 	return Member{}, false
 }
 
-// perElement is how many values of a member an element has.
+// perElement returns how many values of a member an element has.
 func (b *Block) perElement(member []string) int {
 	steps, _, _ := b.steps(member)
 	n := 1
@@ -221,7 +220,7 @@ func isInteger(t *Type) bool {
 	return (t.Class == Integer || t.Class == Bitfield || t.Class == Enum) && t.Size <= 8
 }
 
-// bits returns the bytes of a number of up to 8 bytes as one.
+// bits returns up to 8 bytes as one number.
 func (t *Type) bits(p []byte) uint64 {
 	var word [8]byte
 	if t.BigEndian {
@@ -295,7 +294,7 @@ func (t *Type) text(p []byte) string {
 // variableReader fetches data of variable length for one call.
 type variableReader struct {
 	file    *File
-	reads   budget // values that are spread over collections make them be read again
+	reads   budget // scattered values make the same collections be read again
 	payload budget // in a good file no two values share bytes
 }
 
@@ -324,15 +323,15 @@ func (r *variableReader) fetch(t *Type, p []byte) ([]byte, int, error) {
 	return data[:size], int(n), r.payload.spend("variable-length data", -1, size)
 }
 
-// Value returns all elements: []int64 for signed integers and enums of such,
-// []uint64 for others and bit fields, []float64, []string, []any of such values for
-// sequences of variable length, map[string]any of such by member for compounds, and
-// [][]byte for all else. Arrays are flat.
+// Value returns all elements. The result is []int64 for signed integers and their enums,
+// []uint64 for unsigned ones and bit fields, []float64, []string, []any with such results
+// for sequences of variable length, map[string]any with the results of the members for
+// compounds, and [][]byte for everything else. Arrays are flat.
 func (b *Block) Value() (any, error) {
 	return b.value(nil)
 }
 
-// value is Value of a member.
+// value does for a member what Value does for the element.
 func (b *Block) value(member []string) (any, error) {
 	_, t, err := b.steps(member)
 	if err != nil {

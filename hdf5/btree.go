@@ -8,7 +8,7 @@ import (
 // errDone ends a walk early, without an error to the caller.
 var errDone = errors.New("done")
 
-// done turns errDone into nil.
+// done returns err, or nil for errDone.
 func done(err error) error {
 	if errors.Is(err, errDone) {
 		return nil
@@ -30,7 +30,7 @@ type tree2 struct {
 	levels     []level // [0] is that of leaves
 }
 
-// level has the widths that nodes of one level need.
+// level holds the widths of fields in the nodes of one level.
 type level struct {
 	max        uint64 // records in a node
 	cumulative uint64 // records in a node and below
@@ -40,7 +40,7 @@ type level struct {
 
 const maxTreeDepth = 32
 
-// tree2 reads the header of the B-tree at an address, which must be of a kind.
+// tree2 reads the header of the B-tree at an address. The tree must be of the given kind.
 func (f *File) tree2(b *budget, address uint64, kind byte) (*tree2, error) {
 	d, err := f.sealed(b, "B-tree header", "BTHD", address, 22+uint64(f.super.offsetSize+f.super.lengthSize))
 	if err != nil {
@@ -84,8 +84,8 @@ func (f *File) tree2(b *budget, address uint64, kind byte) (*tree2, error) {
 	return t, nil
 }
 
-// each calls visit for every record in order, or, with a compare function, for
-// those with which it returns 0; it says how a record compares with what is wanted.
+// each calls visit for every record in order. With a compare function, which compares a
+// record with what is wanted, it does so only for records with which compare returns 0.
 func (t *tree2) each(compare func(decoder) int, visit func(decoder) error) error {
 	if t.root == undefined {
 		if t.total != 0 {
@@ -162,7 +162,7 @@ type tree1 struct {
 	b       *budget
 	kind    byte // 0: a group, 1: chunks
 	keySize uint64
-	// enter reports whether to look below a child, between its keys; nil: always.
+	// enter reports whether to look below the child between two keys; nil means always.
 	enter func(left, right decoder) (bool, error)
 	// visit is called for each child of a node of level 0, with the key before it.
 	visit func(key decoder, child uint64) error
@@ -171,7 +171,7 @@ type tree1 struct {
 // walk walks through the tree whose root is at an address.
 func (t *tree1) walk(address uint64) error { return done(t.node(address, -1)) }
 
-// node walks through a node, which must have a level; -1: any.
+// node walks through a node, which must be of the given level; -1 allows any.
 func (t *tree1) node(address uint64, level int) error {
 	f := t.file
 	o := uint64(f.super.offsetSize)

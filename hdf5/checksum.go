@@ -44,10 +44,10 @@ func lookup3(p []byte) uint32 {
 	return (c ^ b) - bits.RotateLeft32(b, 24)
 }
 
-// fletcher32 is the checksum of the Fletcher32 filter: of big-endian words of 16
-// bits, an odd last byte being the high half of one.
+// fletcher32 returns the checksum of the Fletcher32 filter. It sums big-endian words of 16
+// bits; an odd last byte is the high half of a word.
 func fletcher32(p []byte) uint32 {
-	const wordsBeforeFold = 360 // as many as never overflow 32 bits
+	const wordsBeforeFold = 360 // as many as cannot overflow 32 bits
 	var sum1, sum2 uint32
 	fold := func() {
 		sum1 = sum1&0xffff + sum1>>16

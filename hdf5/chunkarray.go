@@ -2,8 +2,8 @@ package hdf5
 
 import "math/bits"
 
-// arrayReader reads the elements of a fixed or extensible array: addresses of
-// chunks by their number.
+// arrayReader reads the elements of a fixed or extensible array, which are the addresses
+// of chunks in the order of their numbers.
 type arrayReader struct {
 	*indexReader
 	header      uint64 // address of the array's header
@@ -37,7 +37,7 @@ func (r *indexReader) arrayHead(d *decoder, address uint64) (*arrayReader, error
 	return a, nil
 }
 
-// turn makes the unlimited dimension, if there is one, the slowest of the numbers.
+// turn makes the unlimited dimension, if there is one, the slowest of the numbering.
 func (a *arrayReader) turn() {
 	for i, n := range a.dataset.space.max {
 		if n == Unlimited {
@@ -51,7 +51,7 @@ func (a *arrayReader) turn() {
 	a.grid = &turned
 }
 
-// elements notes the chunks of n elements, from the one with a number on.
+// elements notes the chunks of n elements, starting with the element of a number.
 func (a *arrayReader) elements(d *decoder, number, n uint64) error {
 	for i := range n {
 		start := *d
@@ -76,7 +76,7 @@ func (a *arrayReader) elements(d *decoder, number, n uint64) error {
 	return nil
 }
 
-// place sets at to the coordinates of a chunk; false if there is none.
+// place sets at to the coordinates of a chunk. It returns false if there is none.
 func (a *arrayReader) place(number uint64) bool {
 	slowest := number
 	for i := len(a.turned) - 1; i > 0; i-- {
@@ -103,15 +103,14 @@ func (a *arrayReader) prefix(d *decoder) error {
 	return d.err
 }
 
-// bytesOf is what n elements take in the file; saturated.
+// bytesOf returns how many bytes n elements take in the file, saturated.
 func (a *arrayReader) bytesOf(n uint64) uint64 {
 	size, _ := product(n, uint64(a.elementSize))
 	return min(size, 1<<62)
 }
 
-// pages reads n elements that lie in pages of up to perPage elements with a
-// checksum each, those whose bit is set in bitmap, from firstBit on; the others
-// were never written.
+// pages reads n elements in pages of up to perPage elements, each with a checksum. It
+// skips pages whose bit in bitmap, from firstBit on, is not set: they were never written.
 func (a *arrayReader) pages(structure string, address, number, n, perPage uint64, bitmap []byte, firstBit uint64) error {
 	for bit := firstBit; n > 0; bit++ {
 		count := min(n, perPage)
@@ -178,7 +177,7 @@ func (r *indexReader) fixedArray(address uint64) error {
 	return a.pages("fixed array page", block+head+bitmap+4, 0, n, perPage, d.take(bitmap), 0)
 }
 
-// extensibleArray is the shape of an extensible array (spec VII.D).
+// extensibleArray describes the shape of an extensible array (spec VII.D).
 type extensibleArray struct {
 	*arrayReader
 	maxBits      int    // of an element's number
@@ -280,8 +279,8 @@ func (e *extensibleArray) checkBlock(d *decoder, number uint64) error {
 	return d.err
 }
 
-// pageBytes is what a data block adds to the bitmap of pages; 0 if it has none. The
-// bits of all blocks follow each other, and may end before the bitmap does.
+// pageBytes returns what a data block adds to the bitmap of pages, 0 if it has no pages.
+// The bits of all blocks follow each other, and may end before the bitmap does.
 func (e *extensibleArray) pageBytes(elements uint64) uint64 {
 	if elements <= e.perPage {
 		return 0
@@ -322,7 +321,7 @@ func (e *extensibleArray) secondaryBlock(address, number, blocks, elements uint6
 }
 
 // dataBlock reads the elements of a data block, in pages if there is a bitmap of
-// them; firstBit is that of its first page.
+// them. firstBit is the bit of its first page.
 func (e *extensibleArray) dataBlock(address, number, elements uint64, bitmap []byte, firstBit uint64) error {
 	if address == undefined {
 		return nil

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// chunk is where a stored chunk is.
+// chunk says where a stored chunk is.
 type chunk struct {
 	number  uint64 // of the chunk in the grid, the last dimension fastest
 	address uint64
@@ -13,7 +13,7 @@ type chunk struct {
 	mask    uint32 // filters that were skipped
 }
 
-// grid is the chunks of a dataset side by side.
+// grid describes how the chunks of a dataset lie side by side.
 type grid struct {
 	dims   []uint64 // elements
 	chunk  []uint64
@@ -21,8 +21,8 @@ type grid struct {
 	bytes  uint64   // of a chunk before filters
 }
 
-// number returns the number of the chunk with coordinates in units of chunks;
-// false if it is outside of the dataset.
+// number returns the number of the chunk with coordinates in units of chunks, and false
+// if it is outside of the dataset.
 func (g *grid) number(at []uint64) (uint64, bool) {
 	var n uint64
 	for i, count := range g.counts {
@@ -42,7 +42,7 @@ func (g *grid) coordinates(number uint64, at []uint64) {
 	}
 }
 
-// perBand is how many chunks lie side by side with the same first coordinate.
+// perBand returns how many chunks have the same first coordinate.
 func (g *grid) perBand() uint64 {
 	n := uint64(1)
 	for _, count := range g.counts[1:] {
@@ -51,7 +51,7 @@ func (g *grid) perBand() uint64 {
 	return n
 }
 
-// newGrid counts the chunks; false if there are 2^63 or more.
+// newGrid counts the chunks. It returns false if there are 2^63 or more.
 func newGrid(dims, chunk []uint64, bytes uint64) (*grid, bool) {
 	g := &grid{dims: dims, chunk: chunk, bytes: bytes}
 	total, fits := uint64(1), true
@@ -67,7 +67,7 @@ func newGrid(dims, chunk []uint64, bytes uint64) (*grid, bool) {
 	return g, fits
 }
 
-// chunkIndex has the place of every stored chunk.
+// chunkIndex holds the place of every stored chunk.
 type chunkIndex struct {
 	chunks []chunk // by number
 	stored uint64  // their bytes
@@ -76,8 +76,8 @@ type chunkIndex struct {
 	base     uint64 // with implicit: address of the first
 }
 
-// between returns the places of the stored chunks with numbers from low to high,
-// without high: chunks from first to last, without last, of at.
+// between returns the places of the stored chunks whose numbers are at least low and less
+// than high. They are the chunks from first up to, but not including, last.
 func (x *chunkIndex) between(low, high uint64) (first, last uint64) {
 	if x.implicit != nil {
 		return low, high
@@ -89,7 +89,7 @@ func (x *chunkIndex) between(low, high uint64) (first, last uint64) {
 	return place(low), place(high)
 }
 
-// at returns the chunk at a place, and sets coordinates to its own.
+// at returns the chunk at a place, and sets coordinates to those of the chunk.
 func (x *chunkIndex) at(g *grid, place uint64, coordinates []uint64) chunk {
 	if x.implicit == nil {
 		c := x.chunks[place]
@@ -165,8 +165,8 @@ func (r *indexReader) add(d decoder, c chunk, at []uint64) error {
 	return nil
 }
 
-// finish sorts the chunks and looks for those that are there twice. Chunks that
-// share bytes are found by their sum: they would be read for ever.
+// finish sorts the chunks and refuses an index with two chunks of the same number. It
+// finds chunks that share bytes by their sum: reading them might never end.
 func (r *indexReader) finish() error {
 	x := &r.index
 	byNumber := func(a, b chunk) int { return cmp.Compare(a.number, b.number) }
@@ -186,7 +186,7 @@ func (r *indexReader) finish() error {
 	return nil
 }
 
-// maxGrid is the grid of the maximum shape, by which arrays number chunks.
+// maxGrid returns the grid of the maximum shape, by which arrays number chunks.
 // Unlimited dimensions count as the shape has them.
 func (r *indexReader) maxGrid() (*grid, error) {
 	d := r.dataset
@@ -203,7 +203,7 @@ func (r *indexReader) maxGrid() (*grid, error) {
 	return g, nil
 }
 
-// implicit reads no index: chunks lie one after the other.
+// implicit does not read an index: the chunks lie one after another.
 func (r *indexReader) implicit(l *layout) error {
 	g, err := r.maxGrid()
 	if err != nil {

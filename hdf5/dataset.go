@@ -7,9 +7,9 @@ import (
 	"sync"
 )
 
-// Dataset is an array of elements of one type. Its first dimension counts rows:
-// a row is all elements with the same first coordinate. A dataset without
-// dimensions has one row.
+// Dataset is an array of elements of one type. Its first dimension counts rows: a row
+// consists of all elements with the same first coordinate. A dataset without dimensions
+// has one row.
 type Dataset struct {
 	objectHeader
 	datatype *Type
@@ -64,7 +64,7 @@ func newDataset(b *budget, o objectHeader) (*Dataset, error) {
 	return d, err
 }
 
-// readFill reads the fill value, the new message before the old.
+// readFill reads the fill value, from the new message if there is one, or the old.
 func (d *Dataset) readFill(b *budget) error {
 	for _, kind := range []int{messageFill, messageOldFill} {
 		m, ok, err := d.find(b, kind)
@@ -89,7 +89,7 @@ func (d *Dataset) readFill(b *budget) error {
 	return nil
 }
 
-// checkLayout holds layout, shape and type against each other.
+// checkLayout checks that layout, shape and type fit together.
 func (d *Dataset) checkLayout() error {
 	l := &d.layout
 	if d.has(messageExternal) {
@@ -97,7 +97,7 @@ func (d *Dataset) checkLayout() error {
 	}
 	if l.class != Chunked {
 		if len(d.filters) > 0 {
-			d.filters = nil // of no effect; the library takes them too
+			d.filters = nil // they have no effect; the library allows them too
 		}
 		size, ok := product(d.space.elements, uint64(d.datatype.Size))
 		switch {
@@ -133,35 +133,35 @@ func (d *Dataset) checkLayout() error {
 // Type returns the type of the elements.
 func (d *Dataset) Type() *Type { return d.datatype }
 
-// Shape returns the dimensions; none for a single element.
+// Shape returns the dimensions. A single element has none.
 func (d *Dataset) Shape() []uint64 { return slices.Clone(d.space.dims) }
 
-// MaxShape returns the dimensions that the dataset may grow to, Unlimited for one
-// without a limit.
+// MaxShape returns the dimensions that the dataset may grow to. A dimension without a
+// limit is Unlimited.
 func (d *Dataset) MaxShape() []uint64 { return slices.Clone(d.space.max) }
 
-// IsNull reports whether the dataset has no elements by its kind, as h5py.Empty
-// makes it.
+// IsNull reports whether the dataset can have no elements, like one that h5py.Empty
+// makes.
 func (d *Dataset) IsNull() bool { return d.space.null }
 
 // Layout returns how the elements are stored.
 func (d *Dataset) Layout() LayoutClass { return d.layout.class }
 
-// Index returns how chunks are found; NoIndex if the dataset is not chunked.
+// Index returns how chunks are found, or NoIndex if the dataset is not chunked.
 func (d *Dataset) Index() ChunkIndex { return d.layout.index }
 
-// ChunkShape returns the elements of a chunk along each dimension; nil if the
+// ChunkShape returns the number of elements of a chunk along each dimension, or nil if the
 // dataset is not chunked.
 func (d *Dataset) ChunkShape() []uint64 { return slices.Clone(d.layout.chunk) }
 
 // Filters returns the filters of the chunks, in the order of writing.
 func (d *Dataset) Filters() []Filter { return slices.Clone(d.filters) }
 
-// FillValue returns the bytes of an element that was never written; nil: zeros.
+// FillValue returns the bytes of an element that was never written. Nil means zeros.
 func (d *Dataset) FillValue() []byte { return slices.Clone(d.fill) }
 
-// StoredSize returns the bytes that the elements take in the file, without those
-// of an index. It reads the index of a chunked dataset.
+// StoredSize returns how many bytes the elements take in the file, without those of an
+// index. It reads the index of a chunked dataset.
 func (d *Dataset) StoredSize() (uint64, error) {
 	switch {
 	case d.layout.class == Compact:
@@ -180,7 +180,7 @@ func (d *Dataset) StoredSize() (uint64, error) {
 	return x.stored, nil
 }
 
-// chunkIndex returns the index of the chunks, which is read once.
+// chunkIndex returns the index of the chunks, which it reads only once.
 func (d *Dataset) chunkIndex() (*chunkIndex, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -205,7 +205,7 @@ func (d *Dataset) Len() uint64 {
 	return d.space.dims[0]
 }
 
-// cells is the number of elements of a row; saturated.
+// cells returns the number of elements of a row, saturated.
 func (d *Dataset) cells() uint64 {
 	n := uint64(1)
 	for i := 1; i < len(d.space.dims); i++ {
@@ -214,25 +214,25 @@ func (d *Dataset) cells() uint64 {
 	return n
 }
 
-// RowSize returns the bytes of a row; the largest number for all that are larger.
+// RowSize returns how many bytes a row has, or the largest number if a row has more.
 func (d *Dataset) RowSize() uint64 {
 	n, _ := product(d.cells(), uint64(d.datatype.Size))
 	return n
 }
 
-// ReadRows reads count rows from start on into p, as they are in the file except
-// for filters; p must have count·RowSize bytes. It decodes every chunk that the
-// rows touch once, on as many cores as there are while their chunks together have at
-// most Options.MaxChunkBytes. Rows outside of the dataset are an ErrLimit, as is a
-// chunk over Options.MaxChunkBytes. After an error p has anything.
+// ReadRows reads count rows from start on into p, as they are in the file except for
+// filters. p must have count·RowSize bytes. ReadRows decodes every chunk that the rows
+// touch once. It uses as many cores as there are, as long as the chunks under way have
+// together at most Options.MaxChunkBytes. Rows outside of the dataset, and a chunk over
+// Options.MaxChunkBytes, are an ErrLimit. After an error the contents of p are undefined.
 func (d *Dataset) ReadRows(p []byte, start, count uint64) error {
 	r := rowReader{Dataset: d}
 	defer r.close()
 	return within(d.path, r.read(p, start, count))
 }
 
-// Read returns count rows from start on. They may have as many bytes as a chunk,
-// Options.MaxChunkBytes; more are an ErrLimit, as are rows that are not there.
+// Read returns count rows from start on. More than Options.MaxChunkBytes bytes, and rows
+// outside of the dataset, are an ErrLimit.
 func (d *Dataset) Read(start, count uint64) (*Block, error) {
 	if err := d.checkRange(start, count); err != nil {
 		return nil, within(d.path, err)
@@ -251,20 +251,20 @@ func (d *Dataset) Read(start, count uint64) (*Block, error) {
 	return d.block(p, start, count), nil
 }
 
-// maxExpansion is how many times as large as the file, and one GiB, all rows may
-// be for Rows: no more than deflate can pack, or a file with holes would never end.
+// maxExpansion limits all rows of Rows to so many times the size of the file, and one GiB
+// more. Deflate can pack no better. Without a limit a file with holes would never end.
 const maxExpansion = 2048
 
-// blockChunks is how many chunks with filters make a block of Rows, for several
-// cores to work on.
+// blockChunks is how many chunks with filters make a block of Rows, so that several cores
+// have work.
 const blockChunks = 8
 
-// Rows yields count rows from start on, in blocks: of one MiB, or as high as a
-// chunk, or of so many that it has eight chunks with filters, and at most
-// Options.MaxChunkBytes. A block lives until the next turn. An error ends the walk.
+// Rows yields count rows from start on, in blocks. A block has one MiB, or the rows of a
+// chunk, or the rows of eight chunks with filters, but at most Options.MaxChunkBytes. It
+// is valid until the next turn of the loop. An error ends the loop.
 //
-// Rows refuses, as an ErrLimit, rows that are more than 2,048 times as large as the
-// file and a GiB: such a dataset is almost all fill value, and is left to ReadRows.
+// Rows returns ErrLimit for rows that are more than a GiB and 2,048 times as large as the
+// file. Such a dataset consists almost only of its fill value; read it with ReadRows.
 func (d *Dataset) Rows(start, count uint64) iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
 		rows, err := d.blockRows(start, count)
@@ -294,12 +294,12 @@ func (d *Dataset) Rows(start, count uint64) iter.Seq2[*Block, error] {
 	}
 }
 
-// block is rows of the dataset that were read into p.
+// block returns a Block of rows of the dataset that were read into p.
 func (d *Dataset) block(p []byte, start, n uint64) *Block {
 	return &Block{Start: start, Rows: int(n), Data: p, file: d.file, path: d.path, datatype: d.datatype, cells: int(d.cells())}
 }
 
-// blockRows returns how many of the rows make a block of Rows; 0 if they have no
+// blockRows returns how many of the rows make a block of Rows, or 0 if they have no
 // bytes.
 func (d *Dataset) blockRows(start, count uint64) (uint64, error) {
 	if err := d.checkRange(start, count); err != nil {

@@ -66,7 +66,7 @@ func (d *decoder) dataspace() (dataspace, error) {
 	return s, nil
 }
 
-// product multiplies, and saturates to the largest number; false if it did.
+// product multiplies. If the product overflows, it returns the largest number and false.
 func product(a, b uint64) (uint64, bool) {
 	high, low := bits.Mul64(a, b)
 	if high != 0 {

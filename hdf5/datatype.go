@@ -8,7 +8,7 @@ import (
 // Class is the kind of a datatype (spec IV.A.2.d).
 type Class int
 
-// The classes of HDF5, with its numbers.
+// These are the classes of HDF5, with the numbers of HDF5.
 const (
 	Integer   Class = 0
 	Float     Class = 1
@@ -19,14 +19,14 @@ const (
 	Compound  Class = 6
 	Reference Class = 7
 	Enum      Class = 8
-	Variable  Class = 9 // a sequence or a string of any length, kept elsewhere
+	Variable  Class = 9 // a sequence or a string of any length, stored elsewhere
 	Array     Class = 10
 	Complex   Class = 11 // a pair of floating-point numbers
 )
 
 var classNames = []string{"integer", "float", "time", "string", "bitfield", "opaque", "compound", "reference", "enum", "variable length", "array", "complex"}
 
-// String names the class.
+// String returns the name of the class.
 func (c Class) String() string {
 	if c >= 0 && int(c) < len(classNames) {
 		return classNames[c]
@@ -37,14 +37,14 @@ func (c Class) String() string {
 // Padding is what fills a string of fixed length after its text.
 type Padding int
 
-// The paddings of HDF5, with its numbers.
+// These are the paddings of HDF5, with the numbers of HDF5.
 const (
 	NulTerminated Padding = 0 // the text ends at the first NUL
 	NulPadded     Padding = 1 // NULs at the end do not count
 	SpacePadded   Padding = 2 // spaces at the end do not count
 )
 
-// Type is the type of an element. Fields that a class does not have are zero.
+// Type is the type of an element. Fields that do not belong to its class are zero.
 type Type struct {
 	Class Class
 	Size  int64 // bytes of an element in the file
@@ -52,7 +52,7 @@ type Type struct {
 	BigEndian bool // Integer, Float, Bitfield
 	Signed    bool // Integer
 	BitOffset int  // Integer, Float, Bitfield: where the value begins
-	Precision int  // and its bits
+	Precision int  // and how many bits it has
 	float     *floatFormat
 
 	Padding  Padding // String, Variable with VarString
@@ -75,7 +75,7 @@ type Member struct {
 	Type   *Type
 }
 
-// floatFormat is where the parts of a floating-point number are, in bits.
+// floatFormat says at which bits the parts of a floating-point number are.
 type floatFormat struct {
 	sign, exponent, exponentBits, mantissa, mantissaBits int
 	bias                                                 uint32
@@ -83,7 +83,7 @@ type floatFormat struct {
 	vax                                                  bool
 }
 
-// Limits of datatypes: those that hold types may hold such types, and so on.
+// These limits are needed because types can hold types, which can hold types, and so on.
 const maxTypeDepth = 32
 
 // datatype parses a datatype message.
@@ -314,7 +314,8 @@ func (d *decoder) complex(t *Type, flags uint32, depth int) {
 	}
 }
 
-// String describes the type in short: "u64", "{key u64, slots [4]u64}".
+// String returns a short description of the type, such as "u64" or
+// "{key u64, slots [4]u64}".
 func (t *Type) String() string {
 	switch t.Class {
 	case Integer, Float, Bitfield:

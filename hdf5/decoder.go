@@ -11,7 +11,7 @@ import (
 const undefined = ^uint64(0)
 
 // decoder reads the fields of one structure, one after another. The first field that does
-// not fit sets err; all later ones are zero.
+// not fit sets err, and all later fields are zero.
 type decoder struct {
 	file      *File
 	structure string
@@ -21,20 +21,20 @@ type decoder struct {
 	err       error
 }
 
-// left is how many bytes are not read yet.
+// left returns how many bytes have not been read yet.
 func (d *decoder) left() int { return len(d.data) - d.pos }
 
-// fault makes an error at the decoder's place.
+// fault returns an error with the decoder's offset.
 func (d *decoder) fault(kind error, format string, args ...any) error {
 	return fault(kind, d.structure, d.start+int64(d.pos), format, args...)
 }
 
-// corrupt makes an ErrCorrupt at the decoder's place.
+// corrupt returns an ErrCorrupt with the decoder's offset.
 func (d *decoder) corrupt(format string, args ...any) error {
 	return d.fault(ErrCorrupt, format, args...)
 }
 
-// take returns the next n bytes, shared with the decoder; nil if there are fewer.
+// take returns the next n bytes, shared with the decoder, or nil if there are fewer.
 func (d *decoder) take(n uint64) []byte {
 	if d.err != nil {
 		return nil
@@ -59,7 +59,7 @@ func (d *decoder) u8() byte    { return byte(d.number(1)) }
 func (d *decoder) u16() uint16 { return uint16(d.number(2)) }
 func (d *decoder) u32() uint32 { return uint32(d.number(4)) }
 
-// sized reads a field of width bytes, of which all ones mean undefined.
+// sized reads a field of width bytes. If all bits are one, it is undefined.
 func (d *decoder) sized(width int) uint64 {
 	n := d.number(width)
 	if width < 8 && n == 1<<(8*width)-1 {
@@ -71,7 +71,7 @@ func (d *decoder) sized(width int) uint64 {
 // address reads a file address: relative to the base address, or undefined.
 func (d *decoder) address() uint64 { return d.sized(d.file.super.offsetSize) }
 
-// length reads a size of the file's width for lengths.
+// length reads a size, in the width that the file has for lengths.
 func (d *decoder) length() uint64 { return d.sized(d.file.super.lengthSize) }
 
 // text reads bytes up to a NUL, and the NUL.
@@ -112,17 +112,17 @@ func (d *decoder) version(low, high byte) byte {
 	return v
 }
 
-// budget bounds the bytes that one walk over structures reads. In a good file no
-// byte is read twice, so a walk that wants more goes in circles. What many
-// structures refer to is kept.
+// budget limits how many bytes one walk over structures reads. In a good file no byte is
+// read twice, so a walk that needs more goes in circles. The budget keeps the structures
+// to which many others refer.
 type budget struct {
 	left    int64
 	headers map[uint64]*header   // by address: those with shared messages
 	heaps   map[int]*fractalHeap // by type of shared message
 }
 
-// newBudget returns what one walk may read: the file twice, for structures whose
-// first bytes have their length, and a little.
+// newBudget returns the budget of one walk: twice the size of the file, because the first
+// bytes of some structures are read twice to learn their length, and a little more.
 func (f *File) newBudget() *budget { return &budget{left: 2*f.size + 64<<10} }
 
 // spend takes n bytes from the budget.

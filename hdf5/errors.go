@@ -6,20 +6,21 @@ import (
 	"strings"
 )
 
-// What an error of this package is, for errors.Is. An error that matches none of
-// them came from reading the file.
+// These variables say, for errors.Is, what an error of this package means. An error that
+// matches none of them came from reading the file.
 var (
-	// ErrNotHDF5: no HDF5 signature where one may be.
+	// ErrNotHDF5 says that there is no HDF5 signature where one may be.
 	ErrNotHDF5 = errors.New("not an HDF5 file")
-	// ErrCorrupt: bytes that no HDF5 writer leaves there.
+	// ErrCorrupt says that there are bytes that no HDF5 writer leaves there.
 	ErrCorrupt = errors.New("corrupt")
-	// ErrUnsupported: valid, and not read by this package.
+	// ErrUnsupported says that something is valid, but this package cannot read it.
 	ErrUnsupported = errors.New("unsupported")
-	// ErrLimit: over a limit of Options or of this package; perhaps valid.
+	// ErrLimit says that something, perhaps valid, is over a limit of Options or of this
+	// package.
 	ErrLimit = errors.New("over a limit")
-	// ErrNotFound: no such link, attribute or member.
+	// ErrNotFound says that there is no such link, attribute or member.
 	ErrNotFound = errors.New("not found")
-	// ErrWrongType: the data are not what the caller asked for.
+	// ErrWrongType says that the data are not of the type that the caller asked for.
 	ErrWrongType = errors.New("wrong type")
 )
 
@@ -27,12 +28,12 @@ var (
 type Error struct {
 	Object    string // path of the object, and its attribute; "" when no object was reached
 	Structure string // the HDF5 structure: "object header", "chunk"
-	Offset    int64  // of the structure or its wrong byte in the file; negative: no one place
-	Kind      error  // one of the Err variables; nil: the file could not be read
-	Cause     error  // what was found, and wanted
+	Offset    int64  // in the file, of the structure or its wrong byte; negative if there is no single place
+	Kind      error  // one of the Err variables; nil if the file could not be read
+	Cause     error  // what was found, and what was wanted
 }
 
-// Error is one line: object, structure, offset, kind, cause.
+// Error returns one line: object, structure, offset, kind, cause.
 func (e *Error) Error() string {
 	var text strings.Builder
 	text.WriteString("hdf5: ")
@@ -59,12 +60,12 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.Cause}
 }
 
-// fault makes an *Error without an object.
+// fault returns an *Error without an object.
 func fault(kind error, structure string, offset int64, format string, args ...any) error {
 	return &Error{Structure: structure, Offset: offset, Kind: kind, Cause: fmt.Errorf(format, args...)}
 }
 
-// within names the object that an error belongs to, if none is named yet.
+// within adds to an error the object that it belongs to, unless it has one already.
 func within(path string, err error) error {
 	var e *Error
 	if !errors.As(err, &e) || e.Object != "" {

@@ -8,10 +8,10 @@ import (
 	"os"
 )
 
-// Options are limits; the zero value and nil mean the defaults.
+// Options has limits. The zero value and nil mean the defaults.
 type Options struct {
-	// MaxChunkBytes is the largest chunk, and the largest block of Rows, before
-	// filters, in bytes. Default: 64 MiB. A larger chunk is an ErrLimit.
+	// MaxChunkBytes is the size in bytes, before filters, of the largest chunk and of
+	// the largest block of Rows. The default is 64 MiB. A larger chunk is an ErrLimit.
 	MaxChunkBytes int64
 }
 
@@ -21,7 +21,7 @@ const defaultMaxChunkBytes = 64 << 20
 type File struct {
 	reader   io.ReaderAt
 	size     int64
-	closer   io.Closer // nil: the reader is the caller's
+	closer   io.Closer // nil if the reader belongs to the caller
 	maxChunk int64
 	super    superblock
 	heap     globalHeap
@@ -30,12 +30,12 @@ type File struct {
 	unchecked bool
 }
 
-// Open opens the file with a path in the file system. Its errors match
-// ErrNotHDF5, ErrCorrupt, ErrUnsupported, or are those of os.Open. Close it.
+// Open opens the file at a path of the file system. Its errors match ErrNotHDF5,
+// ErrCorrupt or ErrUnsupported, or are those of os.Open. The caller must close the file.
 //
-// A file that is marked as open for writing is opened; see OpenForWriting.
+// Open also opens a file that is marked as open for writing; see OpenForWriting.
 func Open(path string, options *Options) (*File, error) {
-	// Asked before it is opened: opening a pipe waits for its writer.
+	// Stat comes before opening, because opening a pipe waits for its writer.
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -59,14 +59,13 @@ func Open(path string, options *Options) (*File, error) {
 	return f, nil
 }
 
-// NewReader reads an HDF5 file of size bytes from r, which must not change while it is
-// read, and whose ReadAt is called by several goroutines at once. Errors are those of
-// Open.
+// NewReader reads an HDF5 file of size bytes from r. The bytes must not change while they
+// are read. Several goroutines call ReadAt at once. The errors are those of Open.
 func NewReader(r io.ReaderAt, size int64, options *Options) (*File, error) {
 	return newFile(&File{reader: r, size: max(size, 0), maxChunk: defaultMaxChunkBytes}, options)
 }
 
-// newFile opens a file of which the reader is known.
+// newFile opens a file with a reader.
 func newFile(f *File, options *Options) (*File, error) {
 	if options != nil && options.MaxChunkBytes > 0 {
 		f.maxChunk = min(options.MaxChunkBytes, math.MaxInt/4)
@@ -77,7 +76,7 @@ func newFile(f *File, options *Options) (*File, error) {
 	return f, nil
 }
 
-// Close closes the file if Open opened it. Nothing of it may be used after.
+// Close closes the file if Open opened it. After that nothing of it may be used.
 func (f *File) Close() error {
 	if f.closer == nil {
 		return nil
@@ -85,7 +84,7 @@ func (f *File) Close() error {
 	return f.closer.Close()
 }
 
-// Superblock is what the file says of itself.
+// Superblock holds what the file says about itself.
 type Superblock struct {
 	Version    int   // of the superblock, 0 to 3
 	UserBlock  int64 // bytes before the superblock
@@ -94,7 +93,7 @@ type Superblock struct {
 	LengthSize int   // bytes of a size: 2, 4 or 8
 }
 
-// Superblock returns what the file says of itself.
+// Superblock returns what the file says about itself.
 func (f *File) Superblock() Superblock {
 	s := &f.super
 	return Superblock{s.version, s.base, s.end, s.offsetSize, s.lengthSize}
@@ -103,9 +102,9 @@ func (f *File) Superblock() Superblock {
 // Size returns the file's size in bytes.
 func (f *File) Size() int64 { return f.size }
 
-// OpenForWriting reports whether the file is marked as open for writing: a writer
-// has it open now, or was killed. Then the HDF5 library refuses it, and what is
-// read may be incomplete or damaged.
+// OpenForWriting reports whether the file is marked as open for writing, because a writer
+// has it open now, or was killed. The HDF5 library refuses such a file, and what is read
+// from it may be incomplete or damaged.
 func (f *File) OpenForWriting() bool { return f.super.flags&(1|4) != 0 }
 
 // Root returns the root group.

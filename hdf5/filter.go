@@ -13,12 +13,11 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Filter is one step that chunks were put through before they were stored, in
-// the order of writing.
+// Filter is one of the steps that chunks went through before they were stored.
 type Filter struct {
 	ID       uint16 // as registered with The HDF Group
 	Name     string // the writer's name for it; empty for most of HDF5's own
-	Optional bool   // a writer without it, or on which it failed, skipped it
+	Optional bool   // a writer skips it if it does not have it or it fails
 	Values   []uint32
 }
 
@@ -38,7 +37,7 @@ var filterNames = map[uint16]string{
 	filterZstd: "zstd", 32017: "sz", 32026: "blosc2",
 }
 
-// String names the filter: as its registration does, or its writer, or by number.
+// String returns the registered name of the filter, or the writer's name, or its number.
 func (f Filter) String() string {
 	if name, ok := filterNames[f.ID]; ok {
 		return name
@@ -97,12 +96,12 @@ type pipeline struct {
 	zstd     *zstd.Decoder
 }
 
-// errFilter is what a filter says of data that no such filter made.
+// errFilter says that no such filter made the data.
 var errFilter = errors.New("not the output of the filter")
 
-// undo takes a stored chunk through the filters backwards, except those whose bit is
-// in mask, to size bytes. The result is in dst, if that has size bytes and a filter
-// writes there; or it is stored itself, or lives until the next call.
+// undo undoes the filters of a stored chunk in reverse order, except for those whose bit
+// is in mask. The result has size bytes. It may be in dst, if that has size bytes, or be a
+// part of stored, or be valid only until the next call.
 func (p *pipeline) undo(dst, stored []byte, mask uint32, size int) ([]byte, error) {
 	// A filter may have made a little more than it was given.
 	limit := size + size/8 + 1024
@@ -156,7 +155,7 @@ func (p *pipeline) step(f Filter, dst, src []byte, limit int) ([]byte, error) {
 	return nil, ErrUnsupported
 }
 
-// readAll appends to dst all that r has, which must be at most limit bytes.
+// readAll appends everything that r has to dst. It may be at most limit bytes.
 func readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
 	var more [1]byte
 	for {
@@ -230,8 +229,9 @@ func (p *pipeline) close() {
 	}
 }
 
-// unshuffle writes to dst, which is as long, the bytes of src, where the first bytes
-// of all elements stand together, then the second, and so on. A rest was left alone.
+// unshuffle writes the bytes of src to dst, which is as long. In src the first bytes of all
+// elements come first, then the second bytes, and so on. Bytes at the end that do not make
+// an element are not shuffled.
 func unshuffle(dst, src []byte, element int) []byte {
 	if element < 2 || element > len(src) {
 		copy(dst, src)
@@ -289,8 +289,8 @@ func unfletcher(src []byte) ([]byte, error) {
 	return data, nil
 }
 
-// unLZF appends what LZF packed into src: runs of up to 32 bytes as they are, and
-// references to bytes before.
+// unLZF appends what LZF packed into src. There are runs of up to 32 plain bytes, and
+// references to earlier bytes.
 func unLZF(dst, src []byte, limit int) ([]byte, error) {
 	for len(src) > 0 {
 		control := int(src[0])

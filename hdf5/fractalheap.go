@@ -5,8 +5,8 @@ import (
 	"math/bits"
 )
 
-// fractalHeap holds links or attributes in dense storage (spec III.G). It keeps
-// each block that it has read.
+// fractalHeap holds links or attributes in dense storage (spec III.G). It keeps every
+// block that it has read.
 type fractalHeap struct {
 	file    *File
 	b       *budget
@@ -28,7 +28,7 @@ type fractalHeap struct {
 	huge           map[uint64]hugeObject
 }
 
-// hugeObject is where an object lies that is too large for a block.
+// hugeObject says where an object is that is too large for a block.
 type hugeObject struct{ address, size uint64 }
 
 // fractalHeap reads the header of the heap at an address.
@@ -72,7 +72,7 @@ func (f *File) fractalHeap(b *budget, address uint64) (*fractalHeap, error) {
 	return h, nil
 }
 
-// bytesFor is how many bytes the library gives to a number that is at most n.
+// bytesFor returns how many bytes the library uses for a number that is at most n.
 func bytesFor(n uint64) int {
 	return (bits.Len64(max(n, 1))-1)/8 + 1
 }
@@ -154,7 +154,8 @@ func (h *fractalHeap) managed(offset, size uint64) (decoder, error) {
 	return h.at, h.at.corrupt("indirect blocks in a circle")
 }
 
-// rowSize is the bytes of a block in a row: the first two rows have the smallest.
+// rowSize returns the size in bytes of the blocks in a row. The first two rows have the
+// smallest blocks.
 func (h *fractalHeap) rowSize(row int) uint64 {
 	return h.startSize << max(row-1, 0)
 }
@@ -171,7 +172,7 @@ func (h *fractalHeap) place(offset uint64) (row int, column, start uint64) {
 	return row, column, start + column*size
 }
 
-// indirect reads an indirect block; the decoder stands at its first child.
+// indirect reads an indirect block. The decoder is then at its first child.
 func (h *fractalHeap) indirect(address uint64, rows int, base uint64) (decoder, error) {
 	d, ok := h.blocks[address]
 	if !ok {
@@ -226,8 +227,8 @@ func (h *fractalHeap) checkBlock(d *decoder, base uint64) error {
 	return d.err
 }
 
-// unsealInside verifies a checksum that stands where the decoder does and was
-// calculated with zeros in its place.
+// unsealInside verifies a checksum that is at the decoder's place and was calculated with
+// zeros in that place.
 func (d *decoder) unsealInside() error {
 	want := d.u32()
 	if d.err != nil {
@@ -244,8 +245,8 @@ func (d *decoder) unsealInside() error {
 	return nil
 }
 
-// hugeObject returns an object that is not in a block, by its number. The index
-// of all of them is read for the first.
+// hugeObject returns an object that is not in a block, by its number. The first call reads
+// the index of all such objects.
 func (h *fractalHeap) hugeObject(id decoder, key uint64) (decoder, error) {
 	f := h.file
 	direct := f.super.offsetSize + f.super.lengthSize

@@ -15,8 +15,8 @@ type Group struct {
 	dense *denseLinks
 }
 
-// Links yields the group's links, in the file's order: by name in old files, of
-// no meaning in others. An error ends the walk.
+// Links yields the group's links in the order of the file. Old files are sorted by name;
+// in others the order has no meaning. An error ends the walk.
 func (g *Group) Links() iter.Seq2[Link, error] {
 	return func(yield func(Link, error) bool) {
 		err := g.eachLink(g.file.newBudget(), func(l Link) error {
@@ -31,7 +31,7 @@ func (g *Group) Links() iter.Seq2[Link, error] {
 	}
 }
 
-// Link returns the link with a name; an ErrNotFound if there is none.
+// Link returns the link with a name, or ErrNotFound if there is none.
 func (g *Group) Link(name string) (Link, error) {
 	return g.link(g.file.newBudget(), name)
 }
@@ -56,8 +56,8 @@ func (g *Group) eachLink(b *budget, visit func(Link) error) error {
 	return g.walkLinks(b, nil, visit)
 }
 
-// walkLinks calls visit for each link, or for some of them among which is the one
-// with the name that is wanted.
+// walkLinks calls visit for each link. If a name is wanted, it may leave out links of
+// other names.
 func (g *Group) walkLinks(b *budget, wanted *string, visit func(Link) error) error {
 	for m := range g.messages() {
 		var err error
@@ -233,10 +233,10 @@ func (g *Group) localNames(b *budget, address uint64) (*localHeap, error) {
 	return g.names, nil
 }
 
-// Open opens the object with a path from this group or, if it begins with a
-// slash, from the root. Soft links are followed. A link that is missing, also one
-// that a soft link needs, is an ErrNotFound; an external link is an
-// ErrUnsupported; soft links in a circle are an ErrLimit.
+// Open opens the object at a path from this group or, if the path begins with a slash, from
+// the root. It follows soft links. The error is ErrNotFound for a missing link, even one
+// that a soft link needs, ErrUnsupported for an external link, and ErrLimit for soft links
+// in a circle.
 func (g *Group) Open(path string) (Object, error) {
 	var start Object = g
 	if strings.HasPrefix(path, "/") {
@@ -250,17 +250,17 @@ func (g *Group) Open(path string) (Object, error) {
 	return r.open(start, components(path))
 }
 
-// OpenLink opens the object of a link of this group, as Open does, without
-// searching it by name.
+// OpenLink opens the object of a link of this group, as Open does, but without searching
+// for its name.
 func (g *Group) OpenLink(l Link) (Object, error) {
 	r := resolver{file: g.file, original: l.Name}
 	return r.follow(g, l)
 }
 
-// Group opens a group as Open does; another object is an ErrWrongType.
+// Group opens a group as Open does. Any other object is an ErrWrongType.
 func (g *Group) Group(path string) (*Group, error) { return openAs[*Group](g, path) }
 
-// Dataset opens a dataset as Open does; another object is an ErrWrongType.
+// Dataset opens a dataset as Open does. Any other object is an ErrWrongType.
 func (g *Group) Dataset(path string) (*Dataset, error) { return openAs[*Dataset](g, path) }
 
 func openAs[T Object](g *Group, path string) (T, error) {
@@ -276,7 +276,7 @@ func openAs[T Object](g *Group, path string) (T, error) {
 	return opened, nil
 }
 
-// Limits of one Open: links that are followed, and soft ones among them.
+// These limits hold for one Open: links to follow, and soft links among them.
 const (
 	maxPathLinks = 2000
 	maxSoftLinks = 32

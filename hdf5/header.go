@@ -29,7 +29,7 @@ const (
 	messageMustBeKnown = 1 << 7 // do not open the object without knowing the message
 )
 
-// header is an object header (spec IV.A.1): where an object's messages are.
+// header is an object header (spec IV.A.1). It says where the messages of an object are.
 type header struct {
 	file          *File
 	address       uint64
@@ -81,7 +81,7 @@ func (f *File) header(b *budget, address uint64) (*header, error) {
 	return h, nil
 }
 
-// check follows a continuation, and refuses what must not be skipped.
+// check follows a continuation, and refuses unknown messages that must not be skipped.
 func (h *header) check(b *budget, m message) error {
 	switch {
 	case m.kind == messageContinuation:
@@ -163,7 +163,7 @@ func (h *header) continuation(b *budget, d decoder) error {
 	return nil
 }
 
-// next reads a message from a block; false where only a gap is left.
+// next reads a message from a block. It returns false if only a gap is left.
 func (h *header) next(d *decoder) (message, bool) {
 	var m message
 	prefix := 8
@@ -228,7 +228,7 @@ func (h *header) has(kind int) bool {
 	return false
 }
 
-// resolve returns the body of a message; if it is shared, of the one it names.
+// resolve returns the body of a message or, if it is shared, of the message it refers to.
 func (f *File) resolve(b *budget, m message) (decoder, error) {
 	if m.flags&messageShared == 0 {
 		return m.body, nil
@@ -236,8 +236,8 @@ func (f *File) resolve(b *budget, m message) (decoder, error) {
 	return f.shared(b, m.body, m.kind)
 }
 
-// shared follows a reference to a shared message (spec IV.A.2, "Shared Message"):
-// d holds the reference, kind is the type of the message that is shared.
+// shared follows a reference to a shared message (spec IV.A.2, "Shared Message"). d holds
+// the reference, and kind is the type of the shared message.
 func (f *File) shared(b *budget, d decoder, kind int) (decoder, error) {
 	d.structure = "shared " + d.structure
 	version := d.version(1, 3)
@@ -275,7 +275,7 @@ func (f *File) shared(b *budget, d decoder, kind int) (decoder, error) {
 	return d, d.corrupt("no %s message in the object at %#x", nameOf(kind), address)
 }
 
-// nameOf names a message type.
+// nameOf returns the name of a message type.
 func nameOf(kind int) string {
 	switch kind {
 	case messageDataspace:

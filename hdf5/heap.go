@@ -34,8 +34,8 @@ func (h *localHeap) text(offset uint64) (string, error) {
 	return s, d.err
 }
 
-// globalHeap reads data of variable length (spec III.E): it remembers some of the
-// collections that it read last.
+// globalHeap reads data of variable length (spec III.E). It keeps some of the collections
+// that it read last.
 type globalHeap struct {
 	mu          sync.Mutex
 	collections map[uint64]*collection
@@ -48,7 +48,7 @@ type collection struct {
 	objects map[uint16]span
 }
 
-// span is where an object is in its collection.
+// span says where an object is in its collection.
 type span struct{ start, size int }
 
 const (
@@ -57,7 +57,7 @@ const (
 	minCollection  = 4096      // bytes; the library makes none that are smaller
 )
 
-// referenceSize is how many bytes stand in an element for data of variable length:
+// referenceSize returns the size of a reference to data of variable length in an element:
 // length, collection, index.
 func (f *File) referenceSize() int { return 8 + f.super.offsetSize }
 

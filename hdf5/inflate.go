@@ -8,8 +8,8 @@ import (
 )
 
 // inflater undoes the deflate filter: it unpacks a zlib stream (RFC 1950 and 1951)
-// from memory into memory. A chunk is whole in both, and that is why this is twice as
-// fast as compress/zlib, which must be able to stop after any byte.
+// from memory into memory. It has the complete chunk in both, and so is twice as fast as
+// compress/zlib, which must be able to stop after any byte.
 //
 // A table is indexed by the next tableBits bits of the stream. Its entries, and those
 // of the tables below it for longer codes, are:
@@ -43,7 +43,7 @@ const (
 	longestMatch              = 258
 )
 
-// What is said of a stream that no deflate made.
+// These errors are for streams that no deflate made.
 var (
 	errInflateCut  = errors.New("the stream is cut")
 	errInflateCode = errors.New("a code that means nothing")
@@ -75,7 +75,7 @@ func matchCodes() (lengths, distances [32]uint32) {
 	return lengths, distances
 }
 
-// literalCode is the table entry of a code without its bits.
+// literalCode returns the table entry of a code without its bits.
 func literalCode(symbol int) uint32 {
 	switch {
 	case symbol < 256:
@@ -88,12 +88,12 @@ func literalCode(symbol int) uint32 {
 
 func distanceCode(symbol int) uint32 { return distanceCodes[symbol] }
 
-// orderCode is an entry of the table by which the lengths of codes are packed.
+// orderCode returns an entry of the table that unpacks the lengths of codes.
 func orderCode(symbol int) uint32 { return uint32(symbol) << 16 }
 
-// build makes a table of codes, whose lengths are in bits; 0: no such code. A code of
-// one length of 1 bit may be incomplete, and one without lengths; that means nothing
-// until it is used.
+// build makes a table of codes from their lengths in bits; 0 means that there is no such
+// code. A set of codes may be incomplete if it is empty or has a single code of 1 bit. That
+// matters only if the stream uses a code that is missing.
 func build(table []uint32, tableBits int, lengths []byte, code func(int) uint32) error {
 	var count, next [maxCodeBits + 2]int
 	for _, n := range lengths {
@@ -170,8 +170,8 @@ func fill(table []uint32, tableBits int, sorted []uint16, lengths []byte, count 
 	}
 }
 
-// bitReader has the bits of src from the lowest of a byte on. Bits of hold above count
-// are those that follow, or zero.
+// bitReader reads the bits of src, the lowest of each byte first. The bits of hold above
+// count are those that follow, or zero.
 type bitReader struct {
 	src   []byte
 	pos   int
@@ -179,7 +179,7 @@ type bitReader struct {
 	count int
 }
 
-// refill holds at least 56 bits, or all that are left.
+// refill fills hold with at least 56 bits, or with all that are left.
 func (r *bitReader) refill() {
 	if len(r.src)-r.pos >= 8 {
 		r.hold |= binary.LittleEndian.Uint64(r.src[r.pos:]) << r.count
@@ -194,7 +194,8 @@ func (r *bitReader) refill() {
 	}
 }
 
-// take returns the next n bits, at most 32; zero after the end, where count is negative.
+// take returns the next n bits, at most 32. After the end it returns zeros, and count is
+// negative.
 func (r *bitReader) take(n int) int {
 	r.refill()
 	v := r.hold & (1<<n - 1)
@@ -203,8 +204,8 @@ func (r *bitReader) take(n int) int {
 	return int(v)
 }
 
-// inflate unpacks src into dst, and returns how many bytes there were. More than dst
-// has room for are an error.
+// inflate unpacks src into dst, and returns how many bytes there were. It is an error if
+// they do not fit into dst.
 func (z *inflater) inflate(dst, src []byte) (int, error) {
 	if len(src) < 2 || src[0]&15 != 8 || src[0]>>4 > 7 || src[1]&0x20 != 0 || (int(src[0])<<8|int(src[1]))%31 != 0 {
 		return 0, fmt.Errorf("no zlib stream: %w", errFilter)
@@ -362,7 +363,7 @@ func (z *inflater) block(r *bitReader, dst []byte, n int) (int, error) {
 	return n, err
 }
 
-// symbol takes a code, and what its extra bits say.
+// symbol reads a code and its extra bits.
 func (r *bitReader) symbol(table []uint32, tableBits int) (e uint32, value int) {
 	r.refill()
 	e = table[r.hold&(1<<tableBits-1)]
@@ -411,9 +412,10 @@ func (z *inflater) one(r *bitReader, dst []byte, n int) (next int, ended bool, e
 	return n, false, nil
 }
 
-// fast unpacks literals and matches as long as both sides have room for the longest,
-// and for words of eight bytes. At the head of the loop 56 bits are held, and e is the
-// entry of the next code: it is loaded before a match is copied, which takes as long.
+// fast unpacks literals and matches as long as both sides have room for the longest match
+// and for words of eight bytes. At the head of the loop hold has 56 bits, and e is the
+// entry of the next code. It is loaded before a match is copied, because loading it takes
+// as long as copying.
 func (z *inflater) fast(r *bitReader, dst []byte, n int) (next int, ended bool, err error) {
 	const (
 		packed   = 24 // bytes for two refills, and one more word
@@ -497,9 +499,9 @@ func repeat(p []byte, distance, length int) {
 	}
 }
 
-// adler32 is the checksum of a zlib stream: the sum of all bytes and 1, and the sum of
-// those sums after each byte. It takes eight bytes at a time: hash/adler32 takes one, and
-// that is an eighth of all the time to unpack.
+// adler32 returns the checksum of a zlib stream: the sum of all bytes and 1, and the sum of
+// those sums after each byte. It takes eight bytes at a time. hash/adler32 takes one at a
+// time, which would be an eighth of all the time to unpack.
 func adler32(p []byte) uint32 {
 	const (
 		modulus = 65521

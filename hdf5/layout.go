@@ -2,10 +2,10 @@ package hdf5
 
 import "fmt"
 
-// LayoutClass is how the elements of a dataset are stored.
+// LayoutClass says how the elements of a dataset are stored.
 type LayoutClass int
 
-// The layouts of HDF5, with its numbers.
+// These are the layouts of HDF5, with the numbers of HDF5.
 const (
 	Compact    LayoutClass = 0 // in the object header
 	Contiguous LayoutClass = 1 // in one piece
@@ -13,7 +13,7 @@ const (
 	Virtual    LayoutClass = 3 // in other datasets
 )
 
-// String names the layout.
+// String returns the name of the layout.
 func (l LayoutClass) String() string {
 	switch l {
 	case Compact:
@@ -28,10 +28,10 @@ func (l LayoutClass) String() string {
 	return fmt.Sprintf("layout %d", int(l))
 }
 
-// ChunkIndex is how the chunks of a dataset are found.
+// ChunkIndex says how the chunks of a dataset are found.
 type ChunkIndex int
 
-// The indexes of HDF5; from SingleChunk on with its numbers.
+// These are the indexes of HDF5; from SingleChunk on they have the numbers of HDF5.
 const (
 	NoIndex         ChunkIndex = -1 // not chunked
 	BTree1          ChunkIndex = 0  // B-tree of version 1
@@ -42,7 +42,7 @@ const (
 	BTree2          ChunkIndex = 5 // B-tree of version 2
 )
 
-// String names the index.
+// String returns the name of the index.
 func (x ChunkIndex) String() string {
 	names := []string{"none", "B-tree v1", "single chunk", "implicit", "fixed array", "extensible array", "B-tree v2"}
 	if x >= NoIndex && int(x)+1 < len(names) {
@@ -172,7 +172,7 @@ func (d *decoder) newChunked(l *layout) {
 	l.address = d.address()
 }
 
-// fillValue parses a fill value message, old or new (spec IV.A.2.e and f); nil is
+// fillValue parses a fill value message, old or new (spec IV.A.2.e and f). Nil means
 // zeros.
 func (d *decoder) fillValue(old bool) ([]byte, error) {
 	if old {

@@ -2,18 +2,18 @@ package hdf5
 
 import "strings"
 
-// LinkKind is how a link names its object.
+// LinkKind says how a link names its object.
 type LinkKind int
 
-// The kinds of links, with HDF5's numbers.
+// These are the kinds of links, with the numbers of HDF5.
 const (
 	HardLink     LinkKind = 0
 	SoftLink     LinkKind = 1  // by a path in the same file, which need not exist
 	ExternalLink LinkKind = 64 // by a path in another file
 )
 
-// Link is an entry of a group. Numbers of LinkKind without a name are links of
-// the writer's own kind, which only it can follow.
+// Link is an entry of a group. Numbers of LinkKind without a name are user-defined links,
+// which only their writer can follow.
 type Link struct {
 	Name   string
 	Kind   LinkKind

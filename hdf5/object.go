@@ -12,14 +12,14 @@ type Object interface {
 	Path() string
 	// Address identifies the object in its file.
 	Address() uint64
-	// Attributes yields the object's attributes. After an error with a nil
-	// Attribute there may be more, unless it is of the walk itself.
+	// Attributes yields the object's attributes. More may follow after an error with a
+	// nil Attribute, unless the walk itself failed.
 	Attributes() iter.Seq2[*Attribute, error]
-	// Attribute returns the attribute with a name; an ErrNotFound if there is none.
+	// Attribute returns the attribute with a name, or ErrNotFound if there is none.
 	Attribute(name string) (*Attribute, error)
 }
 
-// NamedType is a datatype with a place of its own in the file, "committed".
+// NamedType is a "committed" datatype, which has a place of its own in the file.
 type NamedType struct {
 	objectHeader
 	datatype *Type
@@ -28,19 +28,19 @@ type NamedType struct {
 // Type returns the type.
 func (t *NamedType) Type() *Type { return t.datatype }
 
-// objectHeader is what all objects have.
+// objectHeader has what all objects have in common.
 type objectHeader struct {
 	*header
 	path string
 }
 
-// Path is the path by which the object was reached, from the root.
+// Path returns the path from the root by which the object was reached.
 func (o *objectHeader) Path() string { return o.path }
 
-// Address identifies the object in its file: that of its object header.
+// Address returns the address of the object header, which identifies the object.
 func (o *objectHeader) Address() uint64 { return o.address }
 
-// kindOf names the kind of an object.
+// kindOf returns the word for the kind of an object.
 func kindOf(o Object) string {
 	switch o.(type) {
 	case *Group:
@@ -83,10 +83,10 @@ func (f *File) object(b *budget, address uint64, path string) (Object, error) {
 	return nil, within(path, fault(ErrCorrupt, "object header", h.offset, "the messages make no group, dataset or datatype"))
 }
 
-// Objects yields every object that hard links lead to from the root, each once,
-// with one of its paths: a group before what is in it. An object that cannot be
-// read is an error, and the walk goes on. Soft and external links are not
-// followed: Group.Links yields them.
+// Objects yields every object to which hard links lead from the root. It yields each object
+// once, with one of its paths, and a group before what is in it. An object that cannot be
+// read gives an error, and the walk goes on. Objects does not follow soft and external
+// links; Group.Links yields them.
 func (f *File) Objects() iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		root, err := f.Root()
@@ -107,10 +107,10 @@ type objectWalk struct {
 	yield func(Object, error) bool
 }
 
-// maxGroupDepth is how deep groups may be in groups for a walk through all.
+// maxGroupDepth is how deep groups may be nested in a walk through all objects.
 const maxGroupDepth = 1000
 
-// group yields a group and what is in it; false to end.
+// group yields a group and what is in it. It returns false to end the walk.
 func (w *objectWalk) group(g *Group, depth int) bool {
 	if !w.yield(g, nil) {
 		return false

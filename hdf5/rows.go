@@ -70,17 +70,17 @@ func (r *rowReader) fillRows(p []byte) {
 	}
 }
 
-// rowRange is rows of a dataset, and the bytes to read them into.
+// rowRange holds which rows of a dataset to read, and the bytes to read them into.
 type rowRange struct {
 	p            []byte
 	start, count uint64
 }
 
-// leastParallel is how many bytes of chunks are worth a further goroutine.
+// leastParallel is how many bytes of chunks are worth another goroutine.
 const leastParallel = 256 << 10
 
-// readChunks reads rows of a chunked dataset: all chunks that there are, and the fill
-// value where there is none.
+// readChunks reads rows of a chunked dataset. Where there is no chunk it uses the fill
+// value.
 func (r *rowReader) readChunks(rows rowRange) error {
 	g := r.grid
 	if g.bytes > uint64(r.file.maxChunk) {
@@ -115,15 +115,15 @@ func (r *rowReader) readChunks(rows rowRange) error {
 	return job.err
 }
 
-// chunkJob is chunks that some workers read together.
+// chunkJob holds chunks that several workers read together.
 type chunkJob struct {
 	index *chunkIndex
 	rows  rowRange
 	last  uint64
-	next  atomic.Uint64 // the place of the chunk that nobody has taken yet
+	next  atomic.Uint64 // the place of the next chunk that no worker has taken
 
-	// mu guards what went wrong first in the order of the chunks: all before it were
-	// taken before it.
+	// mu guards the first failure in the order of the chunks. All chunks before it
+	// were taken before it.
 	mu    sync.Mutex
 	err   error
 	errAt uint64
@@ -148,7 +148,7 @@ func (j *chunkJob) work(w *chunkReader) {
 	}
 }
 
-// chunkReader is one worker: it reads chunks one after the other.
+// chunkReader is one worker. It reads chunks one after another.
 type chunkReader struct {
 	*Dataset
 	pipeline pipeline
@@ -156,7 +156,7 @@ type chunkReader struct {
 	at       []uint64 // coordinates of the chunk
 }
 
-// read reads what a chunk has of the rows, and undoes its filters.
+// read reads the part of the rows that a chunk has, and undoes its filters.
 func (r *chunkReader) read(c chunk, rows rowRange) error {
 	const structure = "chunk"
 	offset, err := r.file.offsetOf(structure, c.address, c.size)
@@ -198,8 +198,8 @@ func (r *chunkReader) read(c chunk, rows rowRange) error {
 // the fastest cache would hold, took more processor time: calls cost more than they save.
 const bandBytes = 256 << 10
 
-// readBands reads what a chunk without filters, at an offset of the file, has of the
-// rows, a few of its own rows at a time, and no others.
+// readBands reads the part of the rows that a chunk without filters has, at an offset of
+// the file. It reads a few rows of the chunk at a time, and no others.
 func (r *chunkReader) readBands(offset int64, rows rowRange) error {
 	g := r.grid
 	top, size := r.at[0]*g.chunk[0], g.bytes/g.chunk[0]
@@ -235,8 +235,8 @@ func (r *chunkReader) isEdge() bool {
 	return false
 }
 
-// piece returns where the rows want what the chunk has of them, and where in the chunk
-// that begins; nil if it is not in one piece both there and in the chunk.
+// piece returns the part of the destination that the chunk fills, and where that part begins
+// in the chunk. It returns nil unless the part is in one piece on both sides.
 func (r *chunkReader) piece(rows rowRange) (from uint64, direct []byte) {
 	g := r.grid
 	for i := 1; i < len(g.dims); i++ {
@@ -250,9 +250,9 @@ func (r *chunkReader) piece(rows rowRange) (from uint64, direct []byte) {
 	return (low - top) * row, rows.p[(low-rows.start)*row : (high-rows.start)*row]
 }
 
-// paste copies what a chunk has of the rows; data are count of its rows from row first of
-// the dataset on. It copies runs along the last dimension, and counts up the
-// coordinates before it.
+// paste copies the part of the rows that a chunk has. data holds count rows of the chunk,
+// from row first of the dataset on. It copies runs along the last dimension, and counts up
+// the coordinates of the others.
 func (r *chunkReader) paste(rows rowRange, data []byte, first, count uint64) {
 	g, at, rank, element := r.grid, r.at, len(r.at), uint64(r.datatype.Size)
 	var space [5][maxRank]uint64

@@ -1,7 +1,7 @@
 package hdf5
 
-// sharedTable is the file's table of shared messages (spec III.I), undefined if it
-// has none: each of its indexes has a heap for messages of some types.
+// sharedTable is the file's table of shared messages (spec III.I), undefined if it has
+// none. Each of its indexes has a heap for messages of some types.
 type sharedTable struct {
 	address uint64
 	indexes int

@@ -20,7 +20,7 @@ import (
 	"github.com/cidstore/cidstore/internal/oracle"
 )
 
-// BenchmarkBesideH5py does the same with this package and with h5py, one after the other, and
+// BenchmarkBesideH5py does the same with this package and with h5py, one after another, and
 // reports how many times h5py's time this package's fits into, the median of all
 // turns: of processor time as ×cpu, of elapsed time as ×time. Above 1 this package is
 // faster. The number in a name is GOMAXPROCS; h5py uses one core.

@@ -3,7 +3,7 @@ package hdf5
 // signature begins every superblock.
 const signature = "\x89HDF\r\n\x1a\n"
 
-// superblock is the entry to the file (spec II.A).
+// superblock is the superblock, where reading a file begins (spec II.A).
 type superblock struct {
 	version                int
 	offsetSize, lengthSize int
@@ -52,8 +52,8 @@ func (f *File) parseSuperblock() error {
 	if err != nil {
 		return err
 	}
-	// The place of the signature is right and the stored base may be stale: a user
-	// block may be put before a file, or taken away. The library does the same.
+	// The place of the signature counts, because the stored base may be stale: a user
+	// block may have been put before the file or taken away. The library does the same.
 	shift := uint64(s.base) - base
 	if end += shift; end > 1<<62 || end < uint64(s.base) {
 		return fault(ErrCorrupt, "superblock", s.base, "end of file %#x", end)
@@ -138,8 +138,8 @@ func (f *File) parseNewSuperblock() (base, end uint64, err error) {
 	return base, end, f.readExtension(b, extension)
 }
 
-// readExtension reads the superblock extension (spec II.A.2): an object header
-// whose messages say more of the file.
+// readExtension reads the superblock extension (spec II.A.2), an object header whose
+// messages say more about the file.
 func (f *File) readExtension(b *budget, address uint64) error {
 	h, err := f.header(b, address)
 	if err != nil {

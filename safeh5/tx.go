@@ -12,7 +12,7 @@ import (
 
 // Tx makes the changes of an Update. Paths are absolute, such as "/a/b", and at most 8
 // names deep. Only one goroutine may use a Tx, and only until change returns. After an
-// error of any method the Update fails.
+// error of any method, except ErrNotFound of Dataset, the Update fails.
 type Tx struct {
 	inner    *hdf5io.Tx
 	datasets map[string]*Dataset // those that this Update has used
