@@ -544,7 +544,7 @@ func TestCutShortWhileOpen(t *testing.T) {
 	}
 }
 
-// TestReadFailsOnce: a read that fails is ErrIO and not for ever.
+// TestReadFailsOnce: a read that fails is ErrIO, and only once.
 func TestReadFailsOnce(t *testing.T) {
 	path := smallFile(t, 100)
 	disk := errfs.New(vfs.OS())

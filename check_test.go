@@ -64,7 +64,7 @@ func TestCheckBesideWriter(t *testing.T) {
 			if off > 2*slots {
 				return
 			}
-			// Not for ever: an opener begins again when the slot that it read is gone.
+			// Not without end: an opener begins again when the slot that it read is gone.
 			if reads++; reads <= 4*headReads && reads%every == 0 {
 				commit()
 			}

@@ -16,7 +16,7 @@ import (
 type closedLoad struct {
 	keys, values uint64
 	inTurn       bool // one value of each key after the other; else in random order
-	deletes      int  // of 10 values, how many are deleted meanwhile
+	deletes      int  // of 10 values, how many are deleted during the load
 	halve        bool // then every second value is deleted, in a life of its own
 }
 

@@ -193,7 +193,7 @@ func TestOrphans(t *testing.T) {
 }
 
 // TestOrphansCancelled: orphans are freed a commit each, and a collection whose context is
-// done meanwhile leaves the others to the next one.
+// done by then leaves the others to the next one.
 func TestOrphansCancelled(t *testing.T) {
 	s, _ := deletedSets(t, &Options{GCInterval: -1}, 0)
 	const orphans = 20
@@ -409,7 +409,7 @@ func TestMigrateDirectory(t *testing.T) {
 	}
 }
 
-// TestMaintainSpilled: what deleted sets leave behind, their states included, is given
+// TestMaintainSpilled: what deleted sets leave, their states included, is given
 // back, and the sets that are left are found under their new ids.
 func TestMaintainSpilled(t *testing.T) {
 	const keys, part = 20_000, 20

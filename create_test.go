@@ -15,7 +15,7 @@ import (
 )
 
 // TestManyMakeOneStore: of those who open a path where nothing is, each gets the
-// store, one after the other, or learns that another has it.
+// store, one after another, or learns that another has it.
 func TestManyMakeOneStore(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")

@@ -245,7 +245,7 @@ func ExampleStore_Maintain() {
 	// Output: 100 1 0 <nil>
 }
 
-// Space tells why a file is larger than its data: here a snapshot holds what commits
+// Space shows why a file is larger than its data: here a snapshot holds what commits
 // have freed since.
 func ExampleStore_Space() {
 	s, remove := words()

@@ -147,7 +147,7 @@ func TestShrinkRefused(t *testing.T) {
 }
 
 // TestShrinkWaitsForNoSnapshot: Shrink, which holds up checkpoints and so writes, waits for
-// reads under way, and not for a snapshot that is taken meanwhile: its owner may be waiting
+// reads under way, and not for a snapshot taken in that time: its owner may be waiting
 // for Shrink. The time is that of the bubble.
 func TestShrinkWaitsForNoSnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -335,7 +335,7 @@ func TestUpkeepMaintainKilled(t *testing.T) {
 }
 
 // TestUpkeepDamagedSetStopsCollection: one damaged set keeps all others from being compacted,
-// and every row of the deletion log in it, for ever.
+// and every row of the deletion log in it, without end.
 func TestUpkeepDamagedSetStopsCollection(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	s, err := Open(path, &Options{GCInterval: -1})

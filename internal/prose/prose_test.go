@@ -23,10 +23,6 @@ import (
 // root is the folder of the module.
 var root = filepath.Join("..", "..")
 
-// excluded are files, and folders with all below them, that are not checked yet;
-// "*.go" are the files of the root package. What is deleted here is checked.
-var excluded = strings.Fields("*.go docs README.md CHANGELOG.md")
-
 // foreign are folders that hold no text of ours.
 var foreign = strings.Fields(".git testdata dist node_modules prose")
 
@@ -119,14 +115,6 @@ func passages(path string, content []byte) ([]passage, error) {
 // marks begin the lines of comments in scripts and Python.
 var marks = regexp.MustCompile(`(?m)^\s*#+`)
 
-// isExcluded reports whether a path, with slashes and relative to root, is excluded.
-func isExcluded(path string) bool {
-	return slices.ContainsFunc(excluded, func(pattern string) bool {
-		match, _ := filepath.Match(pattern, path)
-		return match || strings.HasPrefix(path, pattern+"/")
-	})
-}
-
 // isText reports whether a file has text that is checked: scripts have no extension.
 func isText(path string) bool {
 	switch filepath.Ext(path) {
@@ -147,7 +135,7 @@ func texts(t *testing.T) (paths []string) {
 			return filepath.SkipDir
 		}
 		path, err = filepath.Rel(root, path)
-		if path = filepath.ToSlash(path); err == nil && !entry.IsDir() && isText(path) && !isExcluded(path) {
+		if path = filepath.ToSlash(path); err == nil && !entry.IsDir() && isText(path) {
 			paths = append(paths, path)
 		}
 		return err
@@ -220,20 +208,6 @@ func TestFaults(t *testing.T) {
 	for _, words := range []string{"anew", "Anew = again"} {
 		if _, err := newChecker(words); err == nil {
 			t.Errorf("the word list %q passes", words)
-		}
-	}
-}
-
-// TestExcluded: each exclusion still names something, and the rest is checked.
-func TestExcluded(t *testing.T) {
-	for _, pattern := range excluded {
-		if found, err := filepath.Glob(filepath.Join(root, pattern)); err != nil || len(found) == 0 {
-			t.Errorf("%s is excluded, and does not exist (%v)", pattern, err)
-		}
-	}
-	for path, want := range map[string]bool{"store.go": true, "cmd/cidstore/main.go": false, "bucket/find.go": false, "hdf5io/tx.go": false} {
-		if got := isExcluded(path); got != want {
-			t.Errorf("%s excluded: %t, want %t", path, got, want)
 		}
 	}
 }
