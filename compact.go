@@ -32,14 +32,18 @@ func (s *Store) compact() error {
 	written := int64(s.metrics.placedBytes.Load())
 	budget := min(squeezesBytes, 4*written)
 	room := min(squeezeMost, written)
+	again := true // as long as the disk has room for it
 	for range mostSqueezes {
 		gaps, end, err := s.file.Gaps()
 		live := s.liveBytes()
 		if err != nil || gaps < max(least, live/8) {
 			return err
 		}
-		if live <= s.opts.againBytes && gaps >= live/2 {
-			return s.writeAllAgain()
+		if again && live <= s.opts.againBytes && gaps >= live/2 {
+			if again, err = s.writeAllAgain(); again || err != nil {
+				return err
+			}
+			continue
 		}
 		if written < gaps/4 { // a short life does not clean up after a long one
 			return nil
@@ -64,15 +68,17 @@ func (s *Store) compact() error {
 	return nil
 }
 
-// writeAllAgain writes all of a small store twice, which leaves it without gaps.
-func (s *Store) writeAllAgain() error {
+// writeAllAgain writes all of a small store twice, which leaves it without gaps. It reports
+// whether the disk has room for that: the first step puts everything at the end of the file.
+func (s *Store) writeAllAgain() (done bool, err error) {
+	before := s.state.Load().view.Commit()
 	s.file.PlaceAtEnd(true)
-	err := s.writeAgain(0, math.MaxInt64, nil)
+	err = s.writeAgain(0, math.MaxInt64, nil)
 	s.file.PlaceAtEnd(false)
-	if err != nil {
-		return err
+	if err != nil || s.state.Load().view.Commit() == before {
+		return false, err
 	}
-	return s.writeAgain(0, s.file.Space().Size, nil) // even if the disk had no room for the first step
+	return true, s.writeAgain(0, s.file.Space().Size, nil)
 }
 
 // writeAgain writes again, once, what lies from an address on, unless that would put

@@ -19,7 +19,9 @@ const (
 // process has it open, and ErrSpacePinned if a Snapshot is open. Reads and writes go on; a
 // write may have to wait when the log is full. The log keeps its size until Close. Shrink
 // stops between two steps when ctx is done, or when the store is closed; what is done by
-// then stays done. Each step is a commit, so Shrink can be killed at any moment.
+// then stays done. Each step is a commit, so Shrink can be killed at any moment. It moves
+// data only into gaps, on a full disk too, and so takes no space of the disk. Data for
+// which no gap is long enough stay where they are, which is not an error.
 //
 // Before Shrink, Space says about how long the file will be.
 func (s *Store) Shrink(ctx context.Context) error { return s.ShrinkWith(ctx, nil) }
@@ -85,15 +87,17 @@ func (s *Store) drainReads() {
 }
 
 // fillGaps moves the end of the file into its gaps until that no longer makes the file
-// shorter.
+// shorter. It takes shorter steps where a long one does not: a piece may be longer than
+// each gap before it.
 func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) error {
-	done, total := int64(0), int64(0)
-	for before := int64(math.MaxInt64); ; {
+	done, total := int64(0), int64(-1)
+	room, lowest, earliest := int64(squeezeMost), int64(math.MaxInt64), int64(math.MaxInt64)
+	for {
 		s.drainReads() // what reads under way hold can be neither moved nor given back
 		if err := s.pack(); err != nil {
 			return err
 		}
-		if before == math.MaxInt64 { // the first time
+		if total < 0 {
 			behind, err := s.file.UsedFrom(s.liveBytes()) // after its future end, with the log
 			if err != nil {
 				return err
@@ -104,39 +108,53 @@ func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		from, err := s.squeeze()
+		from, end, err := s.squeeze(room)
 		if err != nil {
 			return err
 		}
-		if from >= before {
+		if from <= lowest-shrinkLeast || end <= earliest-shrinkLeast {
+			room = min(2*room, squeezeMost)
+		} else {
+			room = min(room, end-from) / 2
+			if from, end, err = s.squeeze(room); err != nil {
+				return err
+			}
+		}
+		if from >= end || room < shrinkLeast {
 			progress(total, total)
 			return nil
 		}
-		before = from
-		s.file.PlaceInGaps(true)
-		err = s.moveRing(from)
-		if err == nil {
-			start := done
-			err = s.writeAgain(from, s.file.Space().Size, func(bytes int64) {
-				done = min(start+bytes, total)
-				progress(done, total)
-			})
-		}
-		s.file.PlaceInGaps(false)
+		lowest, earliest = min(lowest, from), min(earliest, end)
+		start := done
+		err = s.moveEnd(from, func(bytes int64) {
+			done = min(start+bytes, total)
+			progress(done, total)
+		})
 		if err != nil {
 			return err
 		}
 	}
 }
 
-// squeeze returns the address after which the file should be moved into its gaps, or
-// math.MaxInt64 if the gaps are not worth it.
-func (s *Store) squeeze() (from int64, err error) {
-	gaps, _, err := s.file.Gaps()
-	if err != nil || gaps < max(shrinkLeast, s.liveBytes()/shrinkShare) {
-		return math.MaxInt64, err
+// moveEnd moves what lies from an address on into the gaps.
+func (s *Store) moveEnd(from int64, moved func(bytes int64)) error {
+	if err := s.moveRing(from); err != nil {
+		return err
 	}
-	return s.file.Squeeze(squeezeMost)
+	s.file.PlaceInGaps(true)
+	defer s.file.PlaceInGaps(false)
+	return s.writeAgain(from, s.file.Space().Size, moved)
+}
+
+// squeeze returns the address after which the file should be moved into its gaps, at most
+// room bytes of it, and where the file ends. Both are the same if the gaps are not worth it.
+func (s *Store) squeeze(room int64) (from, end int64, err error) {
+	gaps, end, err := s.file.Gaps()
+	if err != nil || gaps < max(shrinkLeast, s.liveBytes()/shrinkShare) {
+		return end, end, err
+	}
+	from, err = s.file.Squeeze(room)
+	return from, end, err
 }
 
 // moveRing replaces the log with one that is as large as the data need, if the log is
@@ -148,7 +166,9 @@ func (s *Store) moveRing(from int64) error {
 		return nil
 	}
 	s.admission.limit(s.ringRecords(size) / 3)
+	s.file.PlaceInGaps(true)
 	moved, err := s.growRing(size)
+	s.file.PlaceInGaps(false)
 	s.admission.limit(noLimit)
 	if err != nil || !moved {
 		return err

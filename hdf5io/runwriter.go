@@ -104,7 +104,11 @@ func (w *runWriter) next(size uint64) error {
 		}
 		return size + sectorSize // the file may end within a sector
 	}
-	if err := w.file.makeRoom(lacking); err != nil {
+	room := w.file.makeRoom
+	if s.pool.inGaps {
+		room = w.file.roomInGaps
+	}
+	if err := room(lacking); err != nil {
 		return err
 	}
 	if !found && lacking() > 0 { // found is unset when the file grew

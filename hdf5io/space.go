@@ -347,6 +347,23 @@ func (f *File) makeRoom(lacking func() uint64) error {
 	return growError
 }
 
+// roomInGaps is makeRoom that does not make the file longer.
+func (f *File) roomInGaps(lacking func() uint64) error {
+	if lacking() == 0 {
+		return nil
+	}
+	if err := f.reclaim(true); err != nil {
+		return err
+	}
+	if err := f.space.pool.putAll(nil); err != nil {
+		return f.Poison(err)
+	}
+	if n := lacking(); n > 0 {
+		return fmt.Errorf("find %d bytes in the gaps of the file: %w", n, ErrNoSpace)
+	}
+	return nil
+}
+
 // settleUnlocked is Settle, so that all that was freed is free at once. space.mu is held,
 // and released in that time.
 func (f *File) settleUnlocked() error {
@@ -411,7 +428,7 @@ func (f *File) PlaceAtEnd(on bool) {
 }
 
 // PlaceInGaps makes a Tx, as long as on is set, fill the lowest gaps first, however
-// short they are.
+// short they are. The file does not grow for it: what finds no gap is ErrNoSpace.
 func (f *File) PlaceInGaps(on bool) {
 	f.space.mu.Lock()
 	defer f.space.mu.Unlock()
