@@ -77,3 +77,105 @@ func TestShrinkOnAFullDisk(t *testing.T) {
 		}
 	}
 }
+
+// TestEachLifeDeletesOnAFullDisk: lives of one write each, on a disk that is full: an
+// import that is refused, an insert that may be, deletes that are all taken.
+func TestEachLifeDeletesOnAFullDisk(t *testing.T) {
+	for seed := range byte(6) {
+		if int(seed)%invariants.Sparse != 0 {
+			continue
+		}
+		disk := crashfs.New(crashfs.Options{FileLimit: 64 << 20})
+		disk.SetCapacity(9<<20 + int64(seed)*(717<<10))
+		lives := seed
+		life := func(f func(s *Store)) {
+			lives += 6
+			s := onFullDisk(t, disk, lives)
+			f(s)
+			mustDo(t, s.Close())
+		}
+		stored := uint64(0)
+		for range 2 {
+			life(func(s *Store) { stored = max(stored, importUntilFull(t, s)) })
+		}
+		deleted := uint64(0)
+		for n := range uint64(8) {
+			life(func(s *Store) {
+				if err := s.Insert(FromUint64(1<<40), FromUint64(n)); err != nil && !errors.Is(err, ErrNoSpace) {
+					t.Fatal(err)
+				}
+			})
+			life(func(s *Store) {
+				if err := s.Delete(FromUint64(deleted + 1)); err != nil {
+					t.Errorf("seed %d: delete %d of %d: %v", seed, n, stored, err)
+					return
+				}
+				deleted++
+			})
+		}
+		life(func(s *Store) {
+			mustDo(t, s.Delete(FromUint64(1<<40)))
+			if keys, _, err := s.Len(t.Context()); err != nil || keys != stored-deleted {
+				t.Errorf("seed %d: %d keys, %v; want %d", seed, keys, err, stored-deleted)
+			}
+		})
+	}
+}
+
+// TestManyValuesOnAFullDisk: what waits for one group may take more room than a full disk
+// has. Then Close leaves it to the log, and in the end Open needs more room; nothing is lost.
+func TestManyValuesOnAFullDisk(t *testing.T) {
+	const capacity, step = 11025408, 4096
+	disk, random := crashfs.New(crashfs.Options{FileLimit: 64 << 20}), rand.New(rand.NewPCG(3, 1))
+	disk.SetCapacity(capacity)
+	life := func(write func(s *Store) error) error {
+		s, err := Open(crashPath, &Options{FS: disk, GCInterval: -1, Rand: rand.NewChaCha8([32]byte{3})})
+		if err != nil {
+			return err
+		}
+		mustDo(t, write(s))
+		if err := s.Close(); !errors.Is(err, ErrNoSpace) {
+			return err
+		}
+		return nil
+	}
+	model := contents{}
+	mustDo(t, life(func(s *Store) error {
+		for {
+			var b Batch
+			for range step {
+				b.Insert(FromUint64(random.Uint64N(300)+1), FromUint64(random.Uint64()))
+			}
+			if err := s.Apply(&b); err != nil {
+				if errors.Is(err, ErrNoSpace) {
+					return nil
+				}
+				return err
+			}
+			model.apply(b.ops)
+		}
+	}))
+	refused := false
+	for k := uint64(1); k < 15; k++ {
+		var b Batch
+		b.Delete(FromUint64(k))
+		err := life(func(s *Store) error { return s.Apply(&b) })
+		if errors.Is(err, ErrNoSpace) && !refused {
+			refused = true
+			r, err := Open(crashPath, &Options{FS: disk, ReadOnly: true})
+			mustDo(t, err)
+			mustHold(t, r, model)
+			mustDo(t, r.Close())
+			disk.SetCapacity(2 * capacity)
+			err = life(func(s *Store) error { return s.Apply(&b) })
+			mustDo(t, err)
+		} else {
+			mustDo(t, err)
+		}
+		model.apply(b.ops)
+	}
+	s := onFullDisk(t, disk, 4)
+	mustHold(t, s, model)
+	mustDo(t, s.Close())
+	t.Logf("Open refused on the full disk: %t", refused)
+}

@@ -169,9 +169,10 @@ func (s *Store) runFlushes() {
 // Close puts everything into the tree, syncs, and unlocks. It leaves a log of a few
 // blocks, and gives free space at the end of the file back to the file system, unless
 // somebody else has the file open. It packs a file with many gaps first: it writes up to
-// 32 MiB of data twice, or moves parts of a larger store, 512 MiB at most and no more than
-// four times what this life has written. Close releases the locks even when it fails; the
-// next Open then finds what the log holds. A second Close returns ErrClosed.
+// 32 MiB of data twice; of a larger store, or where the disk has no room for that, it moves
+// the end, 512 MiB at most and no more than four times what this life has written. Close
+// releases the locks even when it fails; the next Open then finds what the log holds. A
+// second Close returns ErrClosed.
 func (s *Store) Close() error {
 	s.endLife() // long operations end now
 	s.closing.Lock()
