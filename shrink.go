@@ -112,7 +112,7 @@ func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) 
 		if err != nil {
 			return err
 		}
-		if from <= lowest-shrinkLeast || end <= earliest-shrinkLeast {
+		if from < lowest || end <= earliest-shrinkLeast {
 			room = min(2*room, squeezeMost)
 		} else {
 			room = min(room, end-from) / 2
@@ -125,6 +125,11 @@ func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) 
 			return nil
 		}
 		lowest, earliest = min(lowest, from), min(earliest, end)
+		if room == squeezeMost { // by shorter steps the log would go to and fro
+			if err := s.moveRing(from); err != nil {
+				return err
+			}
+		}
 		start := done
 		err = s.moveEnd(from, func(bytes int64) {
 			done = min(start+bytes, total)
@@ -138,9 +143,6 @@ func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) 
 
 // moveEnd moves what lies from an address on into the gaps.
 func (s *Store) moveEnd(from int64, moved func(bytes int64)) error {
-	if err := s.moveRing(from); err != nil {
-		return err
-	}
 	s.file.PlaceInGaps(true)
 	defer s.file.PlaceInGaps(false)
 	return s.writeAgain(from, s.file.Space().Size, moved)
