@@ -144,7 +144,7 @@ type calls func()
 func (c calls) Read([]byte) (int, error) { c(); return 0, io.EOF }
 
 // TestFaultRestoreFrom lets each call that changes or syncs something fail once while a
-// stream is restored: the error is told, and the target is what it was, or is restored.
+// stream is restored: the error is returned, and the target is as it was, or is restored.
 func TestFaultRestoreFrom(t *testing.T) {
 	c := newScenario(t, 13, noQuarantine)
 	p, held := c.streamed()

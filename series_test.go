@@ -366,8 +366,8 @@ func TestForgedIncrement(t *testing.T) {
 }
 
 // TestFaultIncrement lets each call that changes or syncs something fail once while an
-// increment is made and restored, and while a compact copy is made: the error is told, nothing is left, and the same
-// succeeds after that.
+// increment is made and restored, and while a compact copy is made: the error is
+// returned, nothing is left, and the same call succeeds after that.
 func TestFaultIncrement(t *testing.T) {
 	c := newScenario(t, 6, noQuarantine)
 	c.open()
@@ -614,7 +614,7 @@ func TestTwoIncrementsAtOnce(t *testing.T) {
 	}
 }
 
-// TestRestoreOverIncrement: who forgets to name the store does not lose the last increment.
+// TestRestoreOverIncrement: a caller who forgets to name the store does not lose the last increment.
 func TestRestoreOverIncrement(t *testing.T) {
 	c := newScenario(t, 11, noQuarantine)
 	paths := c.series(2)

@@ -14,11 +14,11 @@ func (v *View) RoomToRemove() int64 {
 }
 
 const (
-	// removals is for how many commits there is room, one after another, though a
-	// reader holds what they free.
+	// removals is the number of commits that room is left for, one after another, even
+	// if a reader holds what they free.
 	removals = 4
-	// smallMap is the size of a free map for which there is room that often; for larger ones
-	// there is once.
+	// smallMap is the largest size of a free map for which room is left so many times.
+	// For a larger one, room is left for one commit.
 	smallMap = 4 << 10
 	// leastRecords is fewer than the nodes of an index have on average.
 	leastRecords = 8

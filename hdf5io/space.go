@@ -35,9 +35,9 @@ type space struct {
 type limboBatch struct {
 	extents []extent // sorted
 	bytes   uint64
-	// The space is free when both slots name the commit slots or later ones, when
-	// nobody has pinned a commit before pins, and when the quarantine, counted from
-	// the commit since, is over.
+	// Each field is the number of a commit. The space becomes free when three things
+	// hold: both slots name the commit slots or a later one; no reader pins a commit
+	// older than pins; and the quarantine, counted from the commit since, is over.
 	slots, pins, since uint64
 }
 
