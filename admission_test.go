@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -145,37 +143,27 @@ func TestReopenedWithLessMemory(t *testing.T) {
 	}
 }
 
-// TestBackupOfPendingOperations: more of them than one batch of the copy's small
-// log takes.
-func TestBackupOfPendingOperations(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "s.h5")
-	o := &cidstore.Options{WALBytes: 64 << 10, GCInterval: -1}
-	w := open(t, path, &cidstore.Options{WALBytes: 1 << 20, GCInterval: -1})
-	must(t, w.Apply(batchOf(0, 3000)))
-	o.ReadOnly = true
-	r := open(t, path, o)
-	must(t, r.Backup(context.Background(), filepath.Join(dir, "b.h5")))
-	must(t, r.Close())
-	must(t, w.Close())
-	s := open(t, filepath.Join(dir, "b.h5"), nil)
-	if keys, _, err := s.Len(context.Background()); keys != 3000 || err != nil {
-		t.Errorf("the copy has %d keys, %v; want 3000", keys, err)
+func TestBatchTooLarge(t *testing.T) {
+	const ring, block = 64 << 10, 4096 / 40 // bytes, and records of a block
+	s, _ := fresh(t, &cidstore.Options{WALBytes: ring})
+	const most = ring/4096*block/3/block*block - 2 // a third, in whole blocks, without the two records that end it
+	var b cidstore.Batch
+	for i := range most {
+		b.Insert(cidstore.FromUint64(uint64(i)), cidstore.E{})
 	}
-	must(t, s.Close())
-}
-
-// TestWorkingDirectoryMoves: a store opened by a relative path stays the same file
-// when the process goes elsewhere.
-func TestWorkingDirectoryMoves(t *testing.T) {
-	t.Chdir(t.TempDir())
-	s := open(t, "s.h5", nil)
-	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
-	t.Chdir(t.TempDir())
-	must(t, s.Checkpoint(context.Background()))
-	must(t, s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
-	must(t, s.Close())
-	if _, err := os.Stat("s.h5"); !errors.Is(err, os.ErrNotExist) {
-		t.Error(err)
+	must(t, s.Apply(&b))
+	for range 10 { // the largest fits every time
+		must(t, s.Apply(&b))
+	}
+	appended := s.Metrics().WAL
+	b.Insert(cidstore.FromUint64(1<<40), cidstore.E{})
+	if err := s.Apply(&b); !errors.Is(err, cidstore.ErrTooLarge) {
+		t.Fatalf("%d operations: %v", b.Len(), err)
+	}
+	if after := s.Metrics().WAL; after.Bytes != appended.Bytes {
+		t.Errorf("something was logged: %d bytes, then %d", appended.Bytes, after.Bytes)
+	}
+	if keys, _, err := s.Len(context.Background()); keys != uint64(most) || err != nil {
+		t.Errorf("%d keys, %v; want %d", keys, err, most)
 	}
 }

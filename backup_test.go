@@ -1,8 +1,12 @@
 package cidstore_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -112,4 +116,80 @@ func TestBackupBesideAWriter(t *testing.T) {
 	must(t, r.Close())
 	mustBeWhole(t, w)
 	must(t, w.Close())
+}
+
+func TestRestoreOfABadBackup(t *testing.T) {
+	path, backup := smallFile(t, 5), smallFile(t, 50)
+	want, err := os.ReadFile(path)
+	must(t, err)
+	whole, err := os.ReadFile(backup)
+	must(t, err)
+	for name, spoil := range map[string]func([]byte) []byte{
+		"cut":      func(p []byte) []byte { return p[:len(p)/2] },
+		"not ours": func([]byte) []byte { return []byte("hello") },
+		"empty":    func([]byte) []byte { return nil },
+		"flipped":  func(p []byte) []byte { p[len(p)-100] ^= 4; p[5000] ^= 1; p[9000] ^= 1; return p },
+	} {
+		must(t, os.WriteFile(backup, spoil(bytes.Clone(whole)), 0o666))
+		if err := cidstore.Restore(context.Background(), backup, path); err == nil {
+			t.Errorf("%s: restored", name)
+		}
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: the target was changed: %v", name, err)
+		}
+	}
+	if err := cidstore.Restore(context.Background(), backup+".none", path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no backup: %v", err)
+	}
+	must(t, os.WriteFile(backup, whole, 0o666))
+	must(t, cidstore.Restore(context.Background(), backup, path))
+	s := open(t, path, nil)
+	defer s.Close()
+	if keys, _, err := s.Len(context.Background()); keys != 50 || err != nil {
+		t.Errorf("restored: %d keys, %v", keys, err)
+	}
+}
+
+// TestRestoreOverAnOpenStore is refused while somebody writes it.
+func TestRestoreOverAnOpenStore(t *testing.T) {
+	ctx := context.Background()
+	s, path := fresh(t, nil)
+	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
+	backup := path + ".backup"
+	must(t, s.Backup(ctx, backup))
+	must(t, s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
+	if err := cidstore.Restore(ctx, backup, path); !errors.Is(err, cidstore.ErrLocked) {
+		t.Fatalf("Restore: %v", err)
+	}
+	must(t, s.Checkpoint(ctx))
+	if n, err := s.Count(cidstore.E{}); n != 2 || err != nil {
+		t.Errorf("%d values, %v", n, err)
+	}
+	must(t, s.Close())
+	must(t, cidstore.Restore(ctx, backup, path))
+	s = open(t, path, nil)
+	if n, err := s.Count(cidstore.E{}); n != 1 || err != nil {
+		t.Errorf("%d values, %v", n, err)
+	}
+	must(t, s.Close())
+}
+
+// TestBackupOfPendingOperations: more of them than one batch of the copy's small
+// log takes.
+func TestBackupOfPendingOperations(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s.h5")
+	o := &cidstore.Options{WALBytes: 64 << 10, GCInterval: -1}
+	w := open(t, path, &cidstore.Options{WALBytes: 1 << 20, GCInterval: -1})
+	must(t, w.Apply(batchOf(0, 3000)))
+	o.ReadOnly = true
+	r := open(t, path, o)
+	must(t, r.Backup(context.Background(), filepath.Join(dir, "b.h5")))
+	must(t, r.Close())
+	must(t, w.Close())
+	s := open(t, filepath.Join(dir, "b.h5"), nil)
+	if keys, _, err := s.Len(context.Background()); keys != 3000 || err != nil {
+		t.Errorf("the copy has %d keys, %v; want 3000", keys, err)
+	}
+	must(t, s.Close())
 }

@@ -226,3 +226,73 @@ func TestCloseInsideALoop(t *testing.T) {
 	fill(5)
 	closeInside("both")
 }
+
+// uses calls every method of a store that can fail, by name.
+func uses(s *cidstore.Store, path string) map[string]func() error {
+	ctx, key := context.Background(), cidstore.FromUint64(1)
+	var b cidstore.Batch
+	b.Insert(key, key)
+	return map[string]func() error{
+		"Insert":       func() error { return s.Insert(key, key) },
+		"Delete":       func() error { return s.Delete(key) },
+		"DeleteValue":  func() error { return s.DeleteValue(key, key) },
+		"Apply":        func() error { return s.Apply(&b) },
+		"Apply empty":  func() error { return s.Apply(new(cidstore.Batch)) },
+		"Lookup":       func() error { _, err := s.Lookup(key); return err },
+		"AppendLookup": func() error { _, err := s.AppendLookup(nil, key); return err },
+		"Has":          func() error { _, err := s.Has(key, key); return err },
+		"HasKey":       func() error { _, err := s.HasKey(key); return err },
+		"Count":        func() error { _, err := s.Count(key); return err },
+		"Len":          func() error { _, _, err := s.Len(ctx); return err },
+		"Snapshot":     func() error { _, err := s.Snapshot(); return err },
+		"Checkpoint":   func() error { return s.Checkpoint(ctx) },
+		"Backup":       func() error { return s.Backup(ctx, path+".backup") },
+		"BackupTo":     func() error { return s.BackupTo(ctx, io.Discard, nil) },
+		"Check":        func() error { _, err := s.Check(ctx); return err },
+		"Sync":         func() error { return s.Sync() },
+		"Refresh":      func() error { return s.Refresh() },
+		"AuditWAL":     func() error { return s.AuditWAL(0) },
+		"Close":        func() error { return s.Close() },
+		"Values": func() error {
+			for _, err := range s.Values(key) {
+				return err
+			}
+			return nil
+		},
+	}
+}
+
+func TestUseAfterClose(t *testing.T) {
+	path := smallFile(t, 5)
+	for _, readOnly := range []bool{false, true} {
+		s := open(t, path, &cidstore.Options{ReadOnly: readOnly})
+		v, err := s.Snapshot()
+		must(t, err)
+		must(t, s.Close())
+		for name, use := range uses(s, path) {
+			err := use()
+			if readOnly && errors.Is(err, cidstore.ErrReadOnly) {
+				continue
+			}
+			if !errors.Is(err, cidstore.ErrClosed) {
+				t.Errorf("read-only %v: %s: %v", readOnly, name, err)
+			}
+		}
+		if _, err := v.Lookup(cidstore.E{}); !errors.Is(err, cidstore.ErrSnapshotExpired) {
+			t.Errorf("snapshot: %v", err)
+		}
+		for range v.All() {
+			t.Error("All of an expired snapshot yields")
+		}
+		for range v.Keys() {
+			t.Error("Keys of an expired snapshot yields")
+		}
+		if !errors.Is(v.Err(), cidstore.ErrSnapshotExpired) {
+			t.Errorf("Err of an expired snapshot: %v", v.Err())
+		}
+		s.LogEvent("split", "bucket", 1)
+		if m := s.Metrics(); m.SplitEvents == 0 || s.Recovery().Commit == 0 {
+			t.Errorf("after Close: %+v, %+v", m, s.Recovery())
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package cidstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -380,65 +379,4 @@ func (c *scenario) stateOf(s *Store, ack, issue int) (batches int, err error) {
 		return 0, fmt.Errorf("%w; all: %v", err, report.Defects)
 	}
 	return batches, nil
-}
-
-// TestCrashRottenSlot damages either commit slot at every acknowledged moment of
-// each workload: the other one and the log lose nothing.
-func TestCrashRottenSlot(t *testing.T) {
-	seed := crashSeed(t)
-	for _, w := range crashWorkloads {
-		t.Run(strings.ReplaceAll(w.name, " ", "-"), func(t *testing.T) {
-			t.Parallel()
-			c := newScenario(t, seed, w.tune)
-			trace := c.fs.Record()
-			w.run(c)
-			trace.Stop()
-			images := 0
-			for image := range trace.Enumerate(crashfs.Plan{Seed: seed, Classes: []crashfs.Class{crashfs.Issued}}).Images() {
-				ack, issue := window(image.Marks)
-				if ack == 0 || image.Cut%invariants.Sparse != 0 {
-					continue
-				}
-				for slot := range int64(2) {
-					disk := image.FS()
-					if err := rot(disk, 4096*(1+slot), 4096, uint64(image.Cut)); err != nil {
-						t.Fatal(err)
-					}
-					images++
-					if err := c.recovered(disk, ack, issue, false); err != nil {
-						t.Fatalf("%v, slot %d rotten: %v", image, slot, err)
-					}
-				}
-			}
-			t.Logf("%d images", images)
-			if images == 0 {
-				t.Fatal("no image was looked at")
-			}
-		})
-	}
-}
-
-// rot changes one byte in each sector of a range.
-func rot(disk *crashfs.FS, offset, n int64, seed uint64) error {
-	f, err := disk.OpenFile(crashPath, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	r := rand.New(rand.NewPCG(seed, 2))
-	for at := offset; at < offset+n; at += 512 {
-		p := make([]byte, 512)
-		if _, err := f.ReadAt(p, at); err != nil {
-			return err
-		}
-		before := bytes.Clone(p)
-		p[r.IntN(512)] ^= byte(1 + r.IntN(255))
-		if bytes.Equal(before, p) {
-			return errors.New("nothing was changed")
-		}
-		if err := f.WriteAt(p, at); err != nil {
-			return err
-		}
-	}
-	return f.Sync()
 }

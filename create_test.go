@@ -1,7 +1,6 @@
 package cidstore_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -135,53 +134,6 @@ func TestOpenWaitsForTheFileOfThePath(t *testing.T) {
 	}
 	if ok, err := s.HasKey(key); !ok || err != nil {
 		t.Errorf("the key of the file that has the path: %t, %v", ok, err)
-	}
-	must(t, s.Close())
-}
-
-// TestRefreshOfAReplacedFile: a reader learns that its file is no longer the one
-// under the path, and keeps what it saw.
-func TestRefreshOfAReplacedFile(t *testing.T) {
-	ctx := context.Background()
-	dir := t.TempDir()
-	path, backup := filepath.Join(dir, "s.h5"), filepath.Join(dir, "b.h5")
-	key := cidstore.FromUint64(1)
-	s := open(t, path, nil)
-	must(t, s.Insert(key, key))
-	must(t, s.Backup(ctx, backup))
-	must(t, s.Close())
-	r := open(t, path, &cidstore.Options{ReadOnly: true})
-	must(t, r.Refresh())
-	must(t, cidstore.Restore(ctx, backup, path))
-	if err := r.Refresh(); !errors.Is(err, cidstore.ErrReplaced) || !strings.Contains(err.Error(), path) {
-		t.Errorf("Refresh: %v", err)
-	}
-	if ok, err := r.Has(key, key); !ok || err != nil {
-		t.Errorf("Has: %t, %v", ok, err)
-	}
-	must(t, r.Close())
-}
-
-// TestRestoreOverAnOpenStore is refused while somebody writes it.
-func TestRestoreOverAnOpenStore(t *testing.T) {
-	ctx := context.Background()
-	s, path := fresh(t, nil)
-	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
-	backup := path + ".backup"
-	must(t, s.Backup(ctx, backup))
-	must(t, s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
-	if err := cidstore.Restore(ctx, backup, path); !errors.Is(err, cidstore.ErrLocked) {
-		t.Fatalf("Restore: %v", err)
-	}
-	must(t, s.Checkpoint(ctx))
-	if n, err := s.Count(cidstore.E{}); n != 2 || err != nil {
-		t.Errorf("%d values, %v", n, err)
-	}
-	must(t, s.Close())
-	must(t, cidstore.Restore(ctx, backup, path))
-	s = open(t, path, nil)
-	if n, err := s.Count(cidstore.E{}); n != 1 || err != nil {
-		t.Errorf("%d values, %v", n, err)
 	}
 	must(t, s.Close())
 }

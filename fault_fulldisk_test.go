@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -449,108 +448,4 @@ func (g *failures) Go(f func() error) {
 func (g *failures) Wait() error {
 	g.WaitGroup.Wait()
 	return errors.Join(g.errs...)
-}
-
-// TestDeletesOnAFullDisk fills a disk with a store of one value a key, and deletes
-// every key, one by one or by batches: little of the space that is free then is in long
-// pieces, and what a delete writes must fit the short ones. After all of them there is
-// room again for inserts.
-func TestDeletesOnAFullDisk(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
-	for _, c := range []struct {
-		name          string
-		first, second int64 // WALBytes before and after reopening; second 0: it stays open
-		disk          int64
-		step          int  // keys a batch
-		slow          bool // not with the race detector
-	}{
-		{"small log", 64 << 10, 0, 8 << 20, 20, true},
-		{"reopened with a larger log", 64 << 10, 64 << 20, 8 << 20, 20, true},
-		{"larger disk", 1 << 20, 0, 16 << 20, 20, true},
-		{"one by one on 4 MiB", 64 << 10, 0, 4 << 20, 1, true},
-		{"one by one on 8 MiB", 64 << 10, 0, 8 << 20, 1, true},
-		{"one by one on 16 MiB", 1 << 20, 0, 16 << 20, 1, true},
-		{"large batches on 4 MiB", 256 << 10, 0, 4 << 20, 1000, false},
-		{"large batches on 48 MiB", 1 << 20, 0, 48 << 20, 1000, true},
-		{"one by one on 48 MiB", 1 << 20, 0, 48 << 20, 1, true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if c.slow && invariants.Sparse > 1 || c.step == 1 && c.disk > 16<<20 && shortCampaign() {
-				t.Skip("takes minutes")
-			}
-			t.Parallel()
-			disk := crashfs.New(crashfs.Options{FileLimit: 64 << 20})
-			open := func(walBytes int64) *Store {
-				t.Helper()
-				s, err := Open(crashPath, &Options{FS: disk, GCInterval: -1, WALBytes: walBytes, Rand: rand.NewChaCha8([32]byte{7})})
-				if err != nil {
-					t.Fatal(err)
-				}
-				return s
-			}
-			key := func(i int) E { return FromUint64(uint64(i) * 0x9e3779b97f4a7c15) }
-			step := c.step
-			s := open(c.first)
-			disk.SetCapacity(c.disk)
-			n := 0
-			for {
-				var b Batch
-				for i := range step {
-					b.Insert(key(n+i), E{})
-				}
-				if err := s.Apply(&b); errors.Is(err, ErrNoSpace) {
-					break
-				} else if err != nil {
-					t.Fatal(err)
-				}
-				n += step
-			}
-			if c.second != 0 {
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
-				s = open(c.second)
-			}
-			deleted := 0
-			for deleted < n {
-				var b Batch
-				for i := range step {
-					b.Delete(key(deleted + i))
-				}
-				if err := s.Apply(&b); errors.Is(err, ErrNoSpace) {
-					break
-				} else if err != nil {
-					t.Fatal(err)
-				}
-				deleted += step
-			}
-			t.Logf("%d of %d keys deleted: %+v", deleted, n, s.file.Space())
-			if err := s.Checkpoint(t.Context()); err != nil {
-				t.Errorf("Checkpoint: %v", err)
-			}
-			if deleted < n {
-				t.Errorf("%d of %d keys deleted", deleted, n)
-			}
-			if err := s.Insert(key(0), E{}); err == nil {
-				deleted--
-			} else {
-				t.Errorf("Insert after the deletes: %v", err)
-			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			s = open(c.first)
-			if keys, _, err := s.Len(t.Context()); keys != uint64(n-deleted) || err != nil {
-				t.Errorf("%d keys, %v; want %d", keys, err, n-deleted)
-			}
-			if _, err := s.Check(t.Context()); err != nil {
-				t.Error(err)
-			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
 }

@@ -264,3 +264,41 @@ func (c *scenario) restart() error {
 	c.fs.Mark(issued(n - 1))
 	return nil
 }
+
+// TestPoisonedStoreReads: after a failed sync the file is as it was, and all that
+// reads it still works: Check, and a copy, which is what one wants then.
+func TestPoisonedStoreReads(t *testing.T) {
+	disk := crashfs.New(crashfs.Options{FileLimit: 8 << 20})
+	s, err := Open(crashPath, smallOptions(disk))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Insert(FromUint64(1), FromUint64(1)); err != nil {
+		t.Fatal(err)
+	}
+	disk.FailSync(crashfs.FailKeep, 2, 1) // the superblock's
+	if err := s.Checkpoint(t.Context()); !errors.Is(err, ErrPoisoned) {
+		t.Fatal(err)
+	}
+	if _, err := s.Check(t.Context()); err != nil {
+		t.Errorf("Check: %v", err)
+	}
+	if err := s.Backup(t.Context(), backupPath); err != nil {
+		t.Errorf("Backup: %v", err)
+	}
+	if err := s.Close(); !errors.Is(err, ErrPoisoned) {
+		t.Fatal(err)
+	}
+	o := smallOptions(disk)
+	o.ReadOnly = true
+	s, err = Open(backupPath, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := s.Has(FromUint64(1), FromUint64(1)); !ok || err != nil {
+		t.Errorf("the copy has the pair: %t, %v", ok, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

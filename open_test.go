@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -265,31 +264,6 @@ func TestOpenOnReadOnlyFileSystem(t *testing.T) {
 	}
 }
 
-func TestBatchTooLarge(t *testing.T) {
-	const ring, block = 64 << 10, 4096 / 40 // bytes, and records of a block
-	s, _ := fresh(t, &cidstore.Options{WALBytes: ring})
-	const most = ring/4096*block/3/block*block - 2 // a third, in whole blocks, without the two records that end it
-	var b cidstore.Batch
-	for i := range most {
-		b.Insert(cidstore.FromUint64(uint64(i)), cidstore.E{})
-	}
-	must(t, s.Apply(&b))
-	for range 10 { // the largest fits every time
-		must(t, s.Apply(&b))
-	}
-	appended := s.Metrics().WAL
-	b.Insert(cidstore.FromUint64(1<<40), cidstore.E{})
-	if err := s.Apply(&b); !errors.Is(err, cidstore.ErrTooLarge) {
-		t.Fatalf("%d operations: %v", b.Len(), err)
-	}
-	if after := s.Metrics().WAL; after.Bytes != appended.Bytes {
-		t.Errorf("something was logged: %d bytes, then %d", appended.Bytes, after.Bytes)
-	}
-	if keys, _, err := s.Len(context.Background()); keys != uint64(most) || err != nil {
-		t.Errorf("%d keys, %v; want %d", keys, err, most)
-	}
-}
-
 func TestWrongLogKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	s := open(t, path, &cidstore.Options{WALKey: []byte("right")})
@@ -303,76 +277,6 @@ func TestWrongLogKey(t *testing.T) {
 		}
 	}
 	must(t, open(t, path, &cidstore.Options{WALKey: []byte("right")}).Close())
-}
-
-// uses calls every method of a store that can fail, by name.
-func uses(s *cidstore.Store, path string) map[string]func() error {
-	ctx, key := context.Background(), cidstore.FromUint64(1)
-	var b cidstore.Batch
-	b.Insert(key, key)
-	return map[string]func() error{
-		"Insert":       func() error { return s.Insert(key, key) },
-		"Delete":       func() error { return s.Delete(key) },
-		"DeleteValue":  func() error { return s.DeleteValue(key, key) },
-		"Apply":        func() error { return s.Apply(&b) },
-		"Apply empty":  func() error { return s.Apply(new(cidstore.Batch)) },
-		"Lookup":       func() error { _, err := s.Lookup(key); return err },
-		"AppendLookup": func() error { _, err := s.AppendLookup(nil, key); return err },
-		"Has":          func() error { _, err := s.Has(key, key); return err },
-		"HasKey":       func() error { _, err := s.HasKey(key); return err },
-		"Count":        func() error { _, err := s.Count(key); return err },
-		"Len":          func() error { _, _, err := s.Len(ctx); return err },
-		"Snapshot":     func() error { _, err := s.Snapshot(); return err },
-		"Checkpoint":   func() error { return s.Checkpoint(ctx) },
-		"Backup":       func() error { return s.Backup(ctx, path+".backup") },
-		"BackupTo":     func() error { return s.BackupTo(ctx, io.Discard, nil) },
-		"Check":        func() error { _, err := s.Check(ctx); return err },
-		"Sync":         func() error { return s.Sync() },
-		"Refresh":      func() error { return s.Refresh() },
-		"AuditWAL":     func() error { return s.AuditWAL(0) },
-		"Close":        func() error { return s.Close() },
-		"Values": func() error {
-			for _, err := range s.Values(key) {
-				return err
-			}
-			return nil
-		},
-	}
-}
-
-func TestUseAfterClose(t *testing.T) {
-	path := smallFile(t, 5)
-	for _, readOnly := range []bool{false, true} {
-		s := open(t, path, &cidstore.Options{ReadOnly: readOnly})
-		v, err := s.Snapshot()
-		must(t, err)
-		must(t, s.Close())
-		for name, use := range uses(s, path) {
-			err := use()
-			if readOnly && errors.Is(err, cidstore.ErrReadOnly) {
-				continue
-			}
-			if !errors.Is(err, cidstore.ErrClosed) {
-				t.Errorf("read-only %v: %s: %v", readOnly, name, err)
-			}
-		}
-		if _, err := v.Lookup(cidstore.E{}); !errors.Is(err, cidstore.ErrSnapshotExpired) {
-			t.Errorf("snapshot: %v", err)
-		}
-		for range v.All() {
-			t.Error("All of an expired snapshot yields")
-		}
-		for range v.Keys() {
-			t.Error("Keys of an expired snapshot yields")
-		}
-		if !errors.Is(v.Err(), cidstore.ErrSnapshotExpired) {
-			t.Errorf("Err of an expired snapshot: %v", v.Err())
-		}
-		s.LogEvent("split", "bucket", 1)
-		if m := s.Metrics(); m.SplitEvents == 0 || s.Recovery().Commit == 0 {
-			t.Errorf("after Close: %+v, %+v", m, s.Recovery())
-		}
-	}
 }
 
 func TestWriteReadOnly(t *testing.T) {
@@ -450,100 +354,6 @@ func TestNonsenseOptions(t *testing.T) {
 	}
 }
 
-// TestReplacedWhileOpen: the store stops at the next checkpoint, and the file that
-// it has open, by whatever name that still is, has all that was acknowledged.
-func TestReplacedWhileOpen(t *testing.T) {
-	for name, replace := range map[string]func(path string) error{
-		"unlinked": os.Remove,
-		"replaced": func(path string) error {
-			if err := os.WriteFile(path+".other", []byte("other"), 0o666); err != nil {
-				return err
-			}
-			return os.Rename(path+".other", path)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s, path := fresh(t, nil)
-			kept := path + ".kept"
-			must(t, os.Link(path, kept))
-			must(t, s.Insert(cidstore.FromUint64(1), cidstore.FromUint64(2)))
-			must(t, replace(path))
-			must(t, s.Insert(cidstore.FromUint64(1), cidstore.FromUint64(3)))
-			if err := s.Checkpoint(context.Background()); !errors.Is(err, cidstore.ErrReplaced) {
-				t.Errorf("Checkpoint: %v", err)
-			}
-			if err := s.Insert(cidstore.FromUint64(1), cidstore.E{}); !errors.Is(err, cidstore.ErrReplaced) || !errors.Is(err, cidstore.ErrPoisoned) {
-				t.Errorf("Insert: %v", err)
-			}
-			if n, err := s.Count(cidstore.FromUint64(1)); n != 2 || err != nil {
-				t.Errorf("Count = %d, %v", n, err)
-			}
-			if err := s.Close(); !errors.Is(err, cidstore.ErrReplaced) {
-				t.Errorf("Close: %v", err)
-			}
-			if name == "replaced" {
-				if p, err := os.ReadFile(path); err != nil || string(p) != "other" {
-					t.Errorf("the other file: %q, %v", p, err)
-				}
-			}
-			s = open(t, kept, nil)
-			defer s.Close()
-			if n, err := s.Count(cidstore.FromUint64(1)); n != 2 || err != nil {
-				t.Errorf("by its other name: %d, %v", n, err)
-			}
-			mustBeWhole(t, s)
-		})
-	}
-}
-
-// TestReplacedBeforeClose: Close finds it too, and says so.
-func TestReplacedBeforeClose(t *testing.T) {
-	s, path := fresh(t, nil)
-	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
-	must(t, os.Remove(path))
-	if err := s.Close(); !errors.Is(err, cidstore.ErrReplaced) {
-		t.Errorf("Close: %v", err)
-	}
-}
-
-// TestCutShortWhileOpen: the file is truncated under the mapping. Reads are ErrIO,
-// the process lives, and pending operations still serve.
-func TestCutShortWhileOpen(t *testing.T) {
-	for _, noMmap := range []bool{false, true} {
-		for _, readOnly := range []bool{false, true} {
-			path := smallFile(t, 3000)
-			s := open(t, path, &cidstore.Options{NoMmap: noMmap, ReadOnly: readOnly, GCInterval: -1})
-			must(t, os.Truncate(path, 12288))
-			failed := 0
-			for i := range uint64(3000) {
-				got, err := s.Lookup(cidstore.FromUint64(i))
-				switch {
-				case errors.Is(err, cidstore.ErrIO):
-					failed++
-				case err != nil:
-					t.Fatalf("no mapping %v: %v", noMmap, err)
-				case len(got) != 1 || got[0] != cidstore.FromUint64(i+1):
-					t.Fatalf("no mapping %v: key %d: %v", noMmap, i, got)
-				}
-			}
-			if failed == 0 {
-				t.Errorf("no mapping %v: nothing was read from the file", noMmap)
-			}
-			v, err := s.Snapshot()
-			must(t, err)
-			for range v.All() {
-			}
-			if err := v.Err(); !errors.Is(err, cidstore.ErrIO) {
-				t.Errorf("All: %v", err)
-			}
-			if _, err := s.Check(context.Background()); err == nil {
-				t.Error("Check finds nothing")
-			}
-			_ = s.Close() // it cannot put right what is gone; that it returns is what counts
-		}
-	}
-}
-
 // TestReadFailsOnce: a read that fails is ErrIO, and only once.
 func TestReadFailsOnce(t *testing.T) {
 	path := smallFile(t, 100)
@@ -560,34 +370,48 @@ func TestReadFailsOnce(t *testing.T) {
 	}
 }
 
-func TestRestoreOfABadBackup(t *testing.T) {
-	path, backup := smallFile(t, 5), smallFile(t, 50)
-	want, err := os.ReadFile(path)
-	must(t, err)
-	whole, err := os.ReadFile(backup)
-	must(t, err)
-	for name, spoil := range map[string]func([]byte) []byte{
-		"cut":      func(p []byte) []byte { return p[:len(p)/2] },
-		"not ours": func([]byte) []byte { return []byte("hello") },
-		"empty":    func([]byte) []byte { return nil },
-		"flipped":  func(p []byte) []byte { p[len(p)-100] ^= 4; p[5000] ^= 1; p[9000] ^= 1; return p },
+// TestWorkingDirectoryMoves: a store opened by a relative path stays the same file
+// when the process goes elsewhere.
+func TestWorkingDirectoryMoves(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := open(t, "s.h5", nil)
+	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
+	t.Chdir(t.TempDir())
+	must(t, s.Checkpoint(context.Background()))
+	must(t, s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
+	must(t, s.Close())
+	if _, err := os.Stat("s.h5"); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+// TestClockOfNoUse: whatever the clock says, before 1970, backwards or nothing new,
+// decides nothing.
+func TestClockOfNoUse(t *testing.T) {
+	calls := int64(0)
+	for name, clock := range map[string]func() time.Time{
+		"zero":      func() time.Time { return time.Time{} },
+		"frozen":    func() time.Time { return time.Unix(1e9, 0) },
+		"backwards": func() time.Time { calls++; return time.Unix(1e9-calls*3600, 0) },
+		"far":       func() time.Time { return time.Unix(1<<55, 0) },
 	} {
-		must(t, os.WriteFile(backup, spoil(bytes.Clone(whole)), 0o666))
-		if err := cidstore.Restore(context.Background(), backup, path); err == nil {
-			t.Errorf("%s: restored", name)
-		}
-		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s: the target was changed: %v", name, err)
-		}
-	}
-	if err := cidstore.Restore(context.Background(), backup+".none", path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("no backup: %v", err)
-	}
-	must(t, os.WriteFile(backup, whole, 0o666))
-	must(t, cidstore.Restore(context.Background(), backup, path))
-	s := open(t, path, nil)
-	defer s.Close()
-	if keys, _, err := s.Len(context.Background()); keys != 50 || err != nil {
-		t.Errorf("restored: %d keys, %v", keys, err)
+		t.Run(name, func(t *testing.T) {
+			o := &cidstore.Options{WALBytes: 64 << 10, SplitThreshold: 8, GCInterval: -1, Clock: clock}
+			path := filepath.Join(t.TempDir(), "s.h5")
+			for life := range 3 {
+				s := open(t, path, o)
+				for i := range 40 {
+					must(t, s.Apply(batchOf(i*20, 20)))
+					must(t, s.Delete(cidstore.FromUint64(uint64(i*20+life))))
+				}
+				mustBeWhole(t, s)
+				must(t, s.Close())
+			}
+			s := open(t, path, nil)
+			if keys, _, err := s.Len(context.Background()); keys != 760 || err != nil {
+				t.Errorf("%d keys, %v; want 760", keys, err)
+			}
+			must(t, s.Close())
+		})
 	}
 }

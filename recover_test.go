@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/cidstore/cidstore"
 )
@@ -71,37 +70,6 @@ func TestManyLivesWithoutCheckpoint(t *testing.T) {
 				t.Errorf("%d keys, %v; want %d", keys, err, lives*size)
 			}
 			mustBeWhole(t, s)
-			must(t, s.Close())
-		})
-	}
-}
-
-// TestClockOfNoUse: whatever the clock says, before 1970, backwards or nothing new,
-// decides nothing.
-func TestClockOfNoUse(t *testing.T) {
-	calls := int64(0)
-	for name, clock := range map[string]func() time.Time{
-		"zero":      func() time.Time { return time.Time{} },
-		"frozen":    func() time.Time { return time.Unix(1e9, 0) },
-		"backwards": func() time.Time { calls++; return time.Unix(1e9-calls*3600, 0) },
-		"far":       func() time.Time { return time.Unix(1<<55, 0) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := &cidstore.Options{WALBytes: 64 << 10, SplitThreshold: 8, GCInterval: -1, Clock: clock}
-			path := filepath.Join(t.TempDir(), "s.h5")
-			for life := range 3 {
-				s := open(t, path, o)
-				for i := range 40 {
-					must(t, s.Apply(batchOf(i*20, 20)))
-					must(t, s.Delete(cidstore.FromUint64(uint64(i*20+life))))
-				}
-				mustBeWhole(t, s)
-				must(t, s.Close())
-			}
-			s := open(t, path, nil)
-			if keys, _, err := s.Len(context.Background()); keys != 760 || err != nil {
-				t.Errorf("%d keys, %v; want 760", keys, err)
-			}
 			must(t, s.Close())
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cidstore/cidstore"
@@ -220,4 +221,27 @@ func TestRefreshReadsWhatIsNew(t *testing.T) {
 	refresh("after a checkpoint nothing is new", 256<<10)
 	must(t, r.Close())
 	must(t, w.Close())
+}
+
+// TestRefreshOfAReplacedFile: a reader learns that its file is no longer the one
+// under the path, and keeps what it saw.
+func TestRefreshOfAReplacedFile(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	path, backup := filepath.Join(dir, "s.h5"), filepath.Join(dir, "b.h5")
+	key := cidstore.FromUint64(1)
+	s := open(t, path, nil)
+	must(t, s.Insert(key, key))
+	must(t, s.Backup(ctx, backup))
+	must(t, s.Close())
+	r := open(t, path, &cidstore.Options{ReadOnly: true})
+	must(t, r.Refresh())
+	must(t, cidstore.Restore(ctx, backup, path))
+	if err := r.Refresh(); !errors.Is(err, cidstore.ErrReplaced) || !strings.Contains(err.Error(), path) {
+		t.Errorf("Refresh: %v", err)
+	}
+	if ok, err := r.Has(key, key); !ok || err != nil {
+		t.Errorf("Has: %t, %v", ok, err)
+	}
+	must(t, r.Close())
 }

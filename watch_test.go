@@ -248,3 +248,97 @@ func TestWhatIsNoLoss(t *testing.T) {
 		})
 	}
 }
+
+// TestReplacedWhileOpen: the store stops at the next checkpoint, and the file that
+// it has open, by whatever name that still is, has all that was acknowledged.
+func TestReplacedWhileOpen(t *testing.T) {
+	for name, replace := range map[string]func(path string) error{
+		"unlinked": os.Remove,
+		"replaced": func(path string) error {
+			if err := os.WriteFile(path+".other", []byte("other"), 0o666); err != nil {
+				return err
+			}
+			return os.Rename(path+".other", path)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, path := fresh(t, nil)
+			kept := path + ".kept"
+			must(t, os.Link(path, kept))
+			must(t, s.Insert(cidstore.FromUint64(1), cidstore.FromUint64(2)))
+			must(t, replace(path))
+			must(t, s.Insert(cidstore.FromUint64(1), cidstore.FromUint64(3)))
+			if err := s.Checkpoint(context.Background()); !errors.Is(err, cidstore.ErrReplaced) {
+				t.Errorf("Checkpoint: %v", err)
+			}
+			if err := s.Insert(cidstore.FromUint64(1), cidstore.E{}); !errors.Is(err, cidstore.ErrReplaced) || !errors.Is(err, cidstore.ErrPoisoned) {
+				t.Errorf("Insert: %v", err)
+			}
+			if n, err := s.Count(cidstore.FromUint64(1)); n != 2 || err != nil {
+				t.Errorf("Count = %d, %v", n, err)
+			}
+			if err := s.Close(); !errors.Is(err, cidstore.ErrReplaced) {
+				t.Errorf("Close: %v", err)
+			}
+			if name == "replaced" {
+				if p, err := os.ReadFile(path); err != nil || string(p) != "other" {
+					t.Errorf("the other file: %q, %v", p, err)
+				}
+			}
+			s = open(t, kept, nil)
+			defer s.Close()
+			if n, err := s.Count(cidstore.FromUint64(1)); n != 2 || err != nil {
+				t.Errorf("by its other name: %d, %v", n, err)
+			}
+			mustBeWhole(t, s)
+		})
+	}
+}
+
+// TestReplacedBeforeClose: Close finds it too, and says so.
+func TestReplacedBeforeClose(t *testing.T) {
+	s, path := fresh(t, nil)
+	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
+	must(t, os.Remove(path))
+	if err := s.Close(); !errors.Is(err, cidstore.ErrReplaced) {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+// TestCutShortWhileOpen: the file is truncated under the mapping. Reads are ErrIO,
+// the process lives, and pending operations still serve.
+func TestCutShortWhileOpen(t *testing.T) {
+	for _, noMmap := range []bool{false, true} {
+		for _, readOnly := range []bool{false, true} {
+			path := smallFile(t, 3000)
+			s := open(t, path, &cidstore.Options{NoMmap: noMmap, ReadOnly: readOnly, GCInterval: -1})
+			must(t, os.Truncate(path, 12288))
+			failed := 0
+			for i := range uint64(3000) {
+				got, err := s.Lookup(cidstore.FromUint64(i))
+				switch {
+				case errors.Is(err, cidstore.ErrIO):
+					failed++
+				case err != nil:
+					t.Fatalf("no mapping %v: %v", noMmap, err)
+				case len(got) != 1 || got[0] != cidstore.FromUint64(i+1):
+					t.Fatalf("no mapping %v: key %d: %v", noMmap, i, got)
+				}
+			}
+			if failed == 0 {
+				t.Errorf("no mapping %v: nothing was read from the file", noMmap)
+			}
+			v, err := s.Snapshot()
+			must(t, err)
+			for range v.All() {
+			}
+			if err := v.Err(); !errors.Is(err, cidstore.ErrIO) {
+				t.Errorf("All: %v", err)
+			}
+			if _, err := s.Check(context.Background()); err == nil {
+				t.Error("Check finds nothing")
+			}
+			_ = s.Close() // it cannot put right what is gone; that it returns is what counts
+		}
+	}
+}
