@@ -158,9 +158,8 @@ func (v *Snapshot) payload() ([]byte, []hdf5io.Range) {
 	r := v.view.record
 	r.writerPID, r.writerSince = 0, 0
 	// A new epoch begins where the log ends, so that no old record can pass for a new one.
-	block := uint64(wal.Records(int64(r.walBlock), int(r.walBlock)))
 	epoch := r.epochs[len(r.epochs)-1]
-	epoch.Number, epoch.First, epoch.End = epoch.Number+1, (r.lastApplied+block)/block*block, wal.NoEnd
+	epoch.Number, epoch.First, epoch.End = epoch.Number+1, wal.BlockAfter(r.lastApplied, int(r.walBlock)), wal.NoEnd
 	r.epochs, r.sliceThrough, r.sliceHash, r.watermark = []wal.Epoch{epoch}, 0, 0, r.lastApplied
 	r.walFirst = min(r.walFirst, epoch.First)
 	skip := []hdf5io.Range{{Offset: int64(r.walAddress), Size: int64(r.walSize)}}
@@ -334,7 +333,7 @@ func (v *Snapshot) replayInto(dst *Store) error {
 		}
 	}
 	if v.frozen != nil {
-		v.frozen.all(^uint64(0), func(o *op) {
+		v.frozen.all(everything, func(o *op) {
 			if !v.inTree(o.hash) {
 				put(o)
 			}

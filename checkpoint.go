@@ -51,7 +51,7 @@ func (s *Store) checkpointIfDue() {
 
 // logEnd returns the last sequence of the log or, until the store begins to write, the
 // last one that was replayed.
-func (s *Store) logEnd() uint64 {
+func (s *Store) logEnd() wal.Seq {
 	if s.log == nil {
 		return s.replayed.End.Sequence
 	}
@@ -315,8 +315,8 @@ func (s *Store) publish(m *merge, frozen *table) error {
 }
 
 // movedTo moves the log's tail to after applied: neither slot needs the records up to it.
-func (s *Store) movedTo(applied uint64) {
-	s.olderApplied.Store(applied)
+func (s *Store) movedTo(applied wal.Seq) {
+	s.olderApplied.Store(uint64(applied))
 	if s.log != nil {
 		s.log.Truncate(applied)
 	}
@@ -326,7 +326,7 @@ func (s *Store) movedTo(applied uint64) {
 }
 
 // watermark returns the highest sequence that is known to be durable.
-func (s *Store) watermark() uint64 {
+func (s *Store) watermark() wal.Seq {
 	if s.log == nil {
 		return s.replayed.Watermark
 	}
@@ -404,7 +404,7 @@ func (s *Store) makeRoom(want claim) error {
 	if s.logEnd() != s.state.Load().view.record.lastApplied {
 		return s.checkpointAll(context.Background())
 	}
-	if s.olderApplied.Load() != s.state.Load().view.record.lastApplied {
+	if wal.Seq(s.olderApplied.Load()) != s.state.Load().view.record.lastApplied {
 		return s.settle()
 	}
 	if claimed > 0 { // others had the room, and are about to use it

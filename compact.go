@@ -3,6 +3,8 @@ package cidstore
 import (
 	"errors"
 	"math"
+
+	"github.com/cidstore/cidstore/wal"
 )
 
 // A checkpoint writes where the file is free at that moment, and the space of what it
@@ -117,7 +119,7 @@ func (s *Store) writeAgain(from, most int64, moved func(bytes int64)) error {
 // something there; from 0 it takes all of them. When the store is being closed it moves
 // the log too, and next is the first sequence of the new one. It flushes the merge. moved
 // is that of writeAgain.
-func (m *merge) moveFrom(from int64, next uint64, moved func(bytes int64)) error {
+func (m *merge) moveFrom(from int64, next wal.Seq, moved func(bytes int64)) error {
 	if moved == nil {
 		moved = func(int64) {}
 	}

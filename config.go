@@ -70,11 +70,11 @@ func writeConfig(tx *hdf5io.Tx, r *record, commit uint64) error {
 		u64Attribute("num_keys", r.numKeys),
 		u64Attribute("num_values", r.numValues),
 		u64Attribute("num_sets", r.sets.Sets),
-		u64Attribute("last_applied", r.lastApplied),
-		u64Attribute("slice_through", r.sliceThrough),
+		u64Attribute("last_applied", uint64(r.lastApplied)),
+		u64Attribute("slice_through", uint64(r.sliceThrough)),
 		u64Attribute("slice_hash", r.sliceHash),
 		u64Attribute("commit", commit),
-		u64Attribute("wal_first", r.walFirst),
+		u64Attribute("wal_first", uint64(r.walFirst)),
 		epochsAttribute(r.epochs),
 	} {
 		if err := tx.SetAttribute(configPath, a); err != nil {

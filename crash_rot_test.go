@@ -87,15 +87,15 @@ func (l *liveLog) openReader(tune func(*Options)) (*Store, error) {
 }
 
 // logPlace is where the record of a sequence stands in the file.
-func logPlace(r *record, sequence uint64) int64 {
+func logPlace(r *record, sequence wal.Seq) int64 {
 	block := uint64(r.walBlock)
 	each := block / wal.RecordSize
-	n := sequence % (r.walSize / block * each)
+	n := uint64(sequence) % (r.walSize / block * each)
 	return int64(r.walAddress + n/each*block + n%each*wal.RecordSize)
 }
 
 // flip changes one bit of a log record.
-func (l *liveLog) flip(sequence uint64, bit int) {
+func (l *liveLog) flip(sequence wal.Seq, bit int) {
 	l.t.Helper()
 	f, err := l.disk.OpenFile(crashPath, vfs.ReadWrite, 0)
 	if err != nil {
@@ -159,7 +159,7 @@ func TestCrashRottenLog(t *testing.T) {
 
 // refused: neither a reader nor a writer opens the log, the record is named, and
 // the file is left as it is.
-func (l *liveLog) refused(sequence uint64) error {
+func (l *liveLog) refused(sequence wal.Seq) error {
 	before := fileBytes(l.t, l.disk)
 	name := fmt.Sprintf("record %d", sequence)
 	for _, open := range []func() (*Store, error){

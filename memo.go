@@ -47,10 +47,10 @@ func (s *memos) of(key E) *memo {
 type memo struct {
 	mu sync.Mutex
 	overlay
-	through uint64 // sequence of the newest operation that is in it
-	live    uint64 // values of the overlay that are in the set
-	shared  uint64 // values of the overlay that the tree has, except unasked ones
-	unasked []E    // values of the overlay for which the tree was not asked yet
+	through wal.Seq // of the newest operation that is in it
+	live    uint64  // values of the overlay that are in the set
+	shared  uint64  // values of the overlay that the tree has, except unasked ones
+	unasked []E     // values of the overlay for which the tree was not asked yet
 
 	sorted sortedMemo
 }
@@ -60,7 +60,7 @@ type memo struct {
 type sortedMemo struct {
 	list    []outcome // ascending; replaced, never changed
 	cleared bool
-	through uint64
+	through wal.Seq
 }
 
 // memo returns the memo of a key, up to date and locked. The chains of the key begin at
@@ -155,7 +155,7 @@ type ranked struct {
 
 // since returns the operations after a sequence that still matter, newest first. It ends
 // with a delete of the key, if there is one.
-func (r reader) since(sequence uint64, fresh, frozen *op) (list []*op) {
+func (r reader) since(sequence wal.Seq, fresh, frozen *op) (list []*op) {
 	for _, c := range [...]chain{{r.fresh, fresh}, {r.frozen, frozen}} {
 		for p := c.newest; p != nil && p.sequence > sequence; p = c.table.before(p) {
 			if list = append(list, p); p.code == wal.Delete {

@@ -285,10 +285,10 @@ func (s *Store) gauges(m *Metrics, r reader) {
 		m.FileBytes, m.FreeBytes = uint64(space.Size), uint64(space.Free+space.Fragments)
 		m.LimboBytes, m.PinnedBytes, m.OldestPin = uint64(space.Limbo), uint64(space.Pinned), space.OldestPin
 	}
-	m.WALBytes, m.LastApplied, m.Watermark = rec.walSize, rec.lastApplied, rec.watermark
+	m.WALBytes, m.LastApplied, m.Watermark = rec.walSize, uint64(rec.lastApplied), uint64(rec.watermark)
 	if s.log != nil {
 		m.Danger = s.dangerOf(r.state).score()
-		m.LastSequence, m.Watermark = s.log.Next()-1, s.log.Watermark()
+		m.LastSequence, m.Watermark = uint64(s.log.Next()-1), uint64(s.log.Watermark())
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 type table struct {
 	heads   atomic.Pointer[heads]
 	blocks  atomic.Pointer[[]*opBlock]
-	visible atomic.Uint64 // highest sequence whose complete frame is in
+	visible atomic.Uint64 // a wal.Seq: highest sequence whose complete frame is in
 	count   atomic.Uint32 // operations
 	keys    int           // distinct keys; only the adder uses it
 }
@@ -32,7 +32,7 @@ type op struct {
 	hash     uint64
 	key      E
 	value    E
-	sequence uint64
+	sequence wal.Seq
 	nanos    int64  // time of the frame, ns since 1970
 	previous uint32 // 1 + number of the operation on the key before this one, or 0
 	depth    uint16 // of the chain: operations from the last Delete on, or MaxUint16 if there are more
@@ -45,6 +45,8 @@ const (
 	// and its place in the queue while it is merged.
 	opBytes    = 104
 	firstHeads = 1 << 10
+
+	everything = ^wal.Seq(0) // no operation has a higher sequence
 )
 
 type opBlock [opsPerBlock]op
@@ -81,7 +83,7 @@ func (t *table) at(n uint32) *op {
 
 // add puts one operation in. Only the adder calls it, in order of sequence. Readers see
 // the operation once publish has been called for its frame.
-func (t *table) add(hash, sequence uint64, nanos int64, o wal.Op) {
+func (t *table) add(hash uint64, sequence wal.Seq, nanos int64, o wal.Op) {
 	n := t.count.Load()
 	blocks := *t.blocks.Load()
 	if n/opsPerBlock == uint32(len(blocks)) {
@@ -110,7 +112,10 @@ func (t *table) add(hash, sequence uint64, nanos int64, o wal.Op) {
 }
 
 // publish makes every operation up to sequence visible.
-func (t *table) publish(sequence uint64) { t.visible.Store(sequence) }
+func (t *table) publish(sequence wal.Seq) { t.visible.Store(uint64(sequence)) }
+
+// through returns the sequence up to which every operation is visible.
+func (t *table) through() wal.Seq { return wal.Seq(t.visible.Load()) }
 
 // slot returns the slot where the head of key's chain stands, or belongs.
 func (t *table) slot(h *heads, hash uint64, key E) *atomic.Uint64 {
@@ -142,7 +147,7 @@ func (t *table) growHeads() {
 }
 
 // newest returns the newest operation on key up to sequence visible, or nil.
-func (t *table) newest(hash uint64, key E, visible uint64) *op {
+func (t *table) newest(hash uint64, key E, visible wal.Seq) *op {
 	if t.count.Load() == 0 {
 		return nil
 	}
@@ -166,7 +171,7 @@ func (t *table) before(o *op) *op {
 }
 
 // all calls yield with each operation up to sequence visible, in order.
-func (t *table) all(visible uint64, yield func(*op)) {
+func (t *table) all(visible wal.Seq, yield func(*op)) {
 	for n := uint32(1); n <= t.count.Load(); n++ {
 		o := t.at(n)
 		if o.sequence > visible {

@@ -25,7 +25,7 @@ func newQueue(t *table, from uint64) queue {
 	var ends [256 + 1]int
 	each := func(visit func(number uint32, hash uint64)) {
 		number := uint32(0)
-		t.all(^uint64(0), func(o *op) {
+		t.all(everything, func(o *op) {
 			if number++; o.hash >= from {
 				visit(number, o.hash)
 			}

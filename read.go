@@ -14,7 +14,7 @@ import (
 // reader reads one state up to one sequence, and so one consistent moment.
 type reader struct {
 	*state
-	visible uint64    // of the fresh table
+	visible wal.Seq   // of the fresh table
 	memos   *memos    // of the state, or of gate
 	gate    *Snapshot // nil for a single read, which pins the View itself
 }
@@ -116,7 +116,7 @@ func (d *stored) each(from E, bad func(error), yield func(E) (bool, error)) erro
 func (r reader) pending(hash uint64, key E) (fresh, frozen *op) {
 	fresh = r.fresh.newest(hash, key, r.visible)
 	if r.frozen != nil && !r.inTree(hash) {
-		frozen = r.frozen.newest(hash, key, ^uint64(0))
+		frozen = r.frozen.newest(hash, key, everything)
 	}
 	return fresh, frozen
 }

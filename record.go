@@ -85,12 +85,13 @@ var le = binary.LittleEndian
 // anything else there.
 type record struct {
 	clean                                bool
-	lastApplied, sliceThrough, sliceHash uint64
-	watermark                            uint64
+	lastApplied, sliceThrough, watermark wal.Seq
+	sliceHash                            uint64
 	numKeys, numValues, numBuckets       uint64
 	sets                                 valueset.Counters
 	numTombstones, numDeletions          uint64
-	walAddress, walSize, walFirst        uint64
+	walAddress, walSize                  uint64
+	walFirst                             wal.Seq
 	oldAddress, oldSize                  uint64
 	globalDepth, splitThreshold          uint32
 	walBlock                             uint32
@@ -142,11 +143,11 @@ func (r *record) words() []struct {
 		offset int
 		word   *uint64
 	}{
-		{recLastApplied, &r.lastApplied}, {recSliceThrough, &r.sliceThrough}, {recSliceHash, &r.sliceHash},
-		{recWatermark, &r.watermark}, {recNumKeys, &r.numKeys}, {recNumValues, &r.numValues},
+		{recLastApplied, (*uint64)(&r.lastApplied)}, {recSliceThrough, (*uint64)(&r.sliceThrough)}, {recSliceHash, &r.sliceHash},
+		{recWatermark, (*uint64)(&r.watermark)}, {recNumKeys, &r.numKeys}, {recNumValues, &r.numValues},
 		{recNumBuckets, &r.numBuckets}, {recNumSets, &r.sets.Sets}, {recSearchSet, &r.sets.Search},
 		{recNextNode, &r.sets.Nodes}, {recNumTombstones, &r.numTombstones}, {recNumDeletions, &r.numDeletions},
-		{recWALAddress, &r.walAddress}, {recWALSize, &r.walSize}, {recWALFirst, &r.walFirst},
+		{recWALAddress, &r.walAddress}, {recWALSize, &r.walSize}, {recWALFirst, (*uint64)(&r.walFirst)},
 		{recOldAddress, &r.oldAddress}, {recOldSize, &r.oldSize},
 		{recHashSeed, &r.hashSeed[0]}, {recHashSeed + 8, &r.hashSeed[1]},
 		{recWriterPID, &r.writerPID}, {recWriterSince, &r.writerSince}, {recCreated, &r.created},

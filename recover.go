@@ -72,7 +72,7 @@ func (s *Store) load() error {
 	}
 	s.recovery.FramesReplayed, s.recovery.OperationsReplayed = s.replayed.Frames, s.replayed.Ops
 	s.recovery.OverBudget = max(0, s.pendingOps()*opBytes-s.opts.MemoryBudget)
-	s.recovery.TornAt, s.recovery.TornRecords = s.replayed.TornAt, s.replayed.Discarded
+	s.recovery.TornAt, s.recovery.TornRecords = uint64(s.replayed.TornAt), s.replayed.Discarded
 	s.recovery.Clean = v.record.clean && s.recovery.FramesReplayed == 0
 	s.lastTime.Store(max(s.replayed.Nanos, int64(v.record.created)))
 	if s.opts.ReadOnly {
@@ -119,7 +119,7 @@ func (s *Store) replay(v *view) (st *state, late []wal.Frame, err error) {
 			if !changes(o.Code) {
 				continue
 			}
-			hash, sequence := v.hasher.Hash(o.Key), f.First+uint64(i)
+			hash, sequence := v.hasher.Hash(o.Key), f.First+wal.Seq(i)
 			switch {
 			case sequence > r.sliceThrough:
 				st.fresh.add(hash, sequence, f.Nanos, o)
@@ -158,7 +158,7 @@ func (s *Store) beginLife(late []wal.Frame) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	v := s.state.Load().view
-	s.olderApplied.Store(v.record.lastApplied)
+	s.olderApplied.Store(uint64(v.record.lastApplied))
 	if len(v.record.epochs) > maxEpochs-1 || !s.fits(late) {
 		if err := s.checkpointAll(context.Background()); err != nil {
 			return err
@@ -225,7 +225,7 @@ func (s *Store) fits(late []wal.Frame) bool {
 		need += wal.RecordsFor(len(f.Ops), int(r.walBlock))
 	}
 	tail := max(r.lastApplied+1, r.walFirst)
-	block := uint64(wal.Records(int64(r.walBlock), int(r.walBlock)))
+	block := wal.FirstSequence(int(r.walBlock))
 	used := s.replayed.Next - min(tail-tail%block, s.replayed.Next)
 	return need <= wal.Records(int64(r.walSize), int(r.walBlock))-int64(used)
 }

@@ -118,7 +118,7 @@ func (s *Store) follow(v *view) (salvaged, err error) {
 // not passed v by then; and an error counts only if another scan comes no further.
 // salvaged is the damage that Options.Salvage reads past.
 func (s *Store) readAfter(v *view) (st *state, salvaged, err error) {
-	reached := uint64(0)
+	reached := wal.Seq(0)
 	for range followTries {
 		st, late, damage := s.replay(v)
 		lapped, err := s.lapped(v)
@@ -152,7 +152,7 @@ func (s *Store) lapped(v *view) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	tail := uint64(math.MaxUint64)
+	tail := wal.Seq(math.MaxUint64)
 	for _, p := range payloads {
 		r, err := parseRecord(p, math.MaxInt64)
 		if err != nil {

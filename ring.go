@@ -163,7 +163,7 @@ func (m *merge) dropOldRing() (bool, error) {
 
 // shrinkRing replaces a longer /wal with a log of closedBlocks, whose first sequence is
 // next. Everything before next is in the tree of the base root.
-func (m *merge) shrinkRing(next uint64) error {
+func (m *merge) shrinkRing(next wal.Seq) error {
 	size := closedBlocks * uint64(m.record.walBlock)
 	if m.record.walSize <= size {
 		return nil
@@ -174,7 +174,7 @@ func (m *merge) shrinkRing(next uint64) error {
 // moveClosedRing replaces the log with one of the same size, if any of it lies after the
 // address from and the base root closes the store: nothing is in the log then, and nothing
 // will be.
-func (m *merge) moveClosedRing(from int64, next uint64) error {
+func (m *merge) moveClosedRing(from int64, next wal.Seq) error {
 	r := &m.base.record
 	if !r.clean || int64(r.walAddress+r.walSize) <= from {
 		return nil
@@ -183,7 +183,7 @@ func (m *merge) moveClosedRing(from int64, next uint64) error {
 }
 
 // replaceRing replaces /wal with an empty log.
-func (m *merge) replaceRing(size, next uint64) error {
+func (m *merge) replaceRing(size uint64, next wal.Seq) error {
 	if err := m.tx.Remove(ringPath); err != nil {
 		return err
 	}

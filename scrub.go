@@ -311,7 +311,7 @@ func (c *scrub) log() error {
 
 // loggedThrough returns the last sequence of the log; for a reader, the last one that it
 // has read.
-func (s *Store) loggedThrough() uint64 {
+func (s *Store) loggedThrough() wal.Seq {
 	if s.log != nil {
 		return s.log.Next() - 1
 	}

@@ -245,7 +245,7 @@ func (r reader) touchedKeys() []bucket.Item {
 	var keys []bucket.Item
 	r.fresh.all(r.visible, func(o *op) { keys = append(keys, bucket.Item{Hash: o.hash, Key: o.key}) })
 	if r.frozen != nil {
-		r.frozen.all(^uint64(0), func(o *op) {
+		r.frozen.all(everything, func(o *op) {
 			if !r.inTree(o.hash) {
 				keys = append(keys, bucket.Item{Hash: o.hash, Key: o.key})
 			}

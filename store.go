@@ -47,7 +47,7 @@ type Store struct {
 
 	admission    admission
 	pacing       pacing
-	olderApplied atomic.Uint64 // last_applied of the older slot
+	olderApplied atomic.Uint64 // a wal.Seq: last_applied of the older slot
 
 	auditing  sync.Mutex // one audit at a time
 	snapshots sync.Map   // *Snapshot → struct{}, the open ones

@@ -70,7 +70,7 @@ func (s *Store) acquire() (reader, hdf5io.Pin, error) {
 		}
 		pin := st.view.Pin()
 		if s.state.Load() == st {
-			return reader{state: st, visible: st.fresh.visible.Load(), memos: &st.memos}, pin, nil
+			return reader{state: st, visible: st.fresh.through(), memos: &st.memos}, pin, nil
 		}
 		st.view.Unpin(pin)
 	}

@@ -62,7 +62,7 @@ func (s *Store) write(ops []wal.Op) error {
 }
 
 // append logs a frame, for which there is a claim, and returns its last sequence.
-func (s *Store) append(ops []wal.Op) (last uint64, err error) {
+func (s *Store) append(ops []wal.Op) (last wal.Seq, err error) {
 	if s.opts.Durability == Async {
 		last, err = s.log.AppendAsync(ops)
 	} else {
@@ -159,7 +159,7 @@ func (s *Store) checkpointDue() bool {
 		return false
 	}
 	applied := max(st.view.record.lastApplied, st.view.record.sliceThrough)
-	ring := uint64(s.ringRecords(int64(st.view.record.walSize)))
+	ring := wal.Seq(s.ringRecords(int64(st.view.record.walSize)))
 	return s.log.Next()-1-min(applied, s.log.Next()-1) >= ring*2/5 ||
 		st.fresh.bytes() >= s.opts.MemoryBudget*2/5
 }
@@ -177,17 +177,17 @@ func changes(c wal.Opcode) bool {
 // apply puts the operations of a frame into the fresh table, and then makes all of them
 // visible at once. The log's leader calls it once the frame is durable or, with Async,
 // accepted.
-func (s *Store) apply(first uint64, nanos int64, ops []wal.Op) {
+func (s *Store) apply(first wal.Seq, nanos int64, ops []wal.Op) {
 	st := s.state.Load()
 	st.add(first, nanos, ops)
-	st.fresh.publish(first + uint64(len(ops)) - 1)
+	st.fresh.publish(first + wal.Seq(len(ops)) - 1)
 }
 
 // add puts the operations of a frame into the fresh table, where nobody sees them yet.
-func (st *state) add(first uint64, nanos int64, ops []wal.Op) {
+func (st *state) add(first wal.Seq, nanos int64, ops []wal.Op) {
 	for i, o := range ops {
 		if changes(o.Code) {
-			st.fresh.add(st.view.hasher.Hash(o.Key), first+uint64(i), nanos, o)
+			st.fresh.add(st.view.hasher.Hash(o.Key), first+wal.Seq(i), nanos, o)
 		}
 	}
 }

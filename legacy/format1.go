@@ -275,10 +275,11 @@ func (f *format1) ringAt(offset int) logRing {
 // replay finds the changes that the log has beyond the buckets.
 func (f *format1) replay(key []byte) error {
 	const place = "log"
+	sequence := func(offset int) wal.Seq { return wal.Seq(le.Uint64(f.record[offset:])) }
 	l := format1Log{
 		uuid: f.slot[offSlotUUID:][:16], key: key, take: f.takeOperation, block: uint64(le.Uint32(f.record[offBlock:])),
-		ring: f.ringAt(offRing), old: f.ringAt(offOldRing), first: le.Uint64(f.record[offRingFirst:]),
-		lastApplied: le.Uint64(f.record[offLastApplied:]), watermark: le.Uint64(f.record[offWatermark:]),
+		ring: f.ringAt(offRing), old: f.ringAt(offOldRing), first: sequence(offRingFirst),
+		lastApplied: sequence(offLastApplied), watermark: sequence(offWatermark),
 	}
 	if l.ring.records == 0 || l.old.records == 0 && le.Uint64(f.record[offOldRing:]) != 0 {
 		f.lose(place, "it does not lie in the file; it is not replayed")

@@ -36,7 +36,7 @@ const (
 	logInsert, logDelete, logCommit, logDeleteValue, logPad = 1, 2, 4, 6, 9
 
 	// maxSequence bounds what comes from a file, so that sums of two do not overflow.
-	maxSequence = uint64(1) << 62
+	maxSequence = wal.Seq(1) << 62
 )
 
 // logOpcodes are all that were written: those not named above report what a checkpoint
@@ -54,39 +54,39 @@ type format1Log struct {
 	uuid, key   []byte
 	block       uint64 // bytes, of which the rings have a whole number
 	ring, old   logRing
-	first       uint64 // sequence that the ring begins with
-	lastApplied uint64
-	watermark   uint64
+	first       wal.Seq // that the ring begins with
+	lastApplied wal.Seq
+	watermark   wal.Seq
 	take        func(operation) error
-	tornAt      uint64 // first record of a frame that is not whole; 0: there is none
+	tornAt      wal.Seq // first record of a frame that is not whole; 0: there is none
 
-	piece []byte // records at hand
-	at    uint64 // sequence of the first of them
+	piece []byte  // records at hand
+	at    wal.Seq // sequence of the first of them
 }
 
 // holder returns the ring that holds a sequence, up to which it does, and its name.
-func (l *format1Log) holder(sequence uint64) (ring logRing, end uint64, name string) {
+func (l *format1Log) holder(sequence wal.Seq) (ring logRing, end wal.Seq, name string) {
 	if sequence < l.first && l.old.records > 0 {
 		return l.old, l.first, "old log"
 	}
 	return l.ring, maxSequence, "log"
 }
 
-func (l *format1Log) damage(sequence uint64, format string, args ...any) error {
+func (l *format1Log) damage(sequence wal.Seq, format string, args ...any) error {
 	_, _, name := l.holder(sequence)
 	return corrupt.Errorf(fmt.Sprintf("%s record %d", name, sequence), -1, format, args...)
 }
 
 // record returns the record of a sequence, valid until the next call.
-func (l *format1Log) record(sequence uint64) ([]byte, error) {
+func (l *format1Log) record(sequence wal.Seq) ([]byte, error) {
 	const most = 1024 // records that are read at once
-	if n := uint64(len(l.piece)) / logRecordSize; sequence < l.at || sequence-l.at >= n {
+	if n := uint64(len(l.piece)) / logRecordSize; sequence < l.at || uint64(sequence-l.at) >= n {
 		ring, end, name := l.holder(sequence)
 		if sequence < l.first && l.old.records == 0 {
 			return nil, l.damage(sequence, "no ring holds it: it begins at %d", l.first)
 		}
-		place := sequence % ring.records
-		size := int(min(most, ring.records-place, end-sequence)) * logRecordSize
+		place := uint64(sequence) % ring.records
+		size := int(min(most, ring.records-place, uint64(end-sequence))) * logRecordSize
 		l.piece, l.at = slices.Grow(l.piece[:0], size)[:size], sequence
 		if n, err := ring.in.ReadAt(l.piece, int64(place)*logRecordSize); n < size {
 			l.piece = l.piece[:0]
@@ -97,15 +97,15 @@ func (l *format1Log) record(sequence uint64) ([]byte, error) {
 }
 
 // passes reports whether a record was written by an epoch as that of its sequence.
-func (l *format1Log) passes(record []byte, epoch, sequence uint64) bool {
+func (l *format1Log) passes(record []byte, epoch uint64, sequence wal.Seq) bool {
 	ring, _, _ := l.holder(sequence)
-	if uint64(record[0]>>6) != sequence/ring.records%4 {
+	if uint64(record[0]>>6) != uint64(sequence)/ring.records%4 {
 		return false
 	}
 	var p [32 + logRecordSize]byte
 	copy(p[:], l.uuid)
 	le.PutUint64(p[16:], epoch)
-	le.PutUint64(p[24:], sequence)
+	le.PutUint64(p[24:], uint64(sequence))
 	copy(p[32:], record)
 	clear(p[32+offLogChecksum:][:4])
 	return crc32c.Sum(p[:]) == le.Uint32(record[offLogChecksum:])
@@ -116,7 +116,7 @@ func (l *format1Log) check(epochs []wal.Epoch) error {
 	if n := l.block / logRecordSize; n < 2 || l.block%logRecordSize != 0 || l.ring.records%n != 0 || l.old.records%n != 0 {
 		return corrupt.Errorf("log", -1, "blocks of %d bytes in rings of %d and %d records, want whole blocks", l.block, l.ring.records, l.old.records)
 	}
-	least, number := uint64(1), uint64(0)
+	least, number := wal.Seq(1), uint64(0)
 	for _, e := range epochs {
 		end := e.End
 		if end == wal.NoEnd {
@@ -158,9 +158,9 @@ func (l *format1Log) replay(epochs []wal.Epoch) error {
 }
 
 // epoch takes the frames of one epoch, and returns the sequence that follows them.
-func (l *format1Log) epoch(e wal.Epoch) (frame uint64, err error) {
+func (l *format1Log) epoch(e wal.Epoch) (frame wal.Seq, err error) {
 	frame = max(e.First, l.lastApplied+1)
-	end := min(e.End, max(frame, l.first)+l.ring.records+1)
+	end := min(e.End, max(frame, l.first)+wal.Seq(l.ring.records)+1)
 	mac, before := hmac.New(sha256.New, l.key), e.Anchor
 	begin := func() {
 		mac.Reset()
@@ -202,7 +202,7 @@ func (l *format1Log) epoch(e wal.Epoch) (frame uint64, err error) {
 }
 
 // commit judges the commit of a frame, of which mac has the rest.
-func (l *format1Log) commit(mac hash.Hash, record []byte, sequence, frame uint64) error {
+func (l *format1Log) commit(mac hash.Hash, record []byte, sequence, frame wal.Seq) error {
 	var p [logRecordSize]byte
 	copy(p[:], record)
 	clear(p[offLogChecksum:][:4])
@@ -211,15 +211,15 @@ func (l *format1Log) commit(mac hash.Hash, record []byte, sequence, frame uint64
 	if !hmac.Equal(mac.Sum(nil), record[offLogKey:offLogWatermark]) {
 		return fmt.Errorf("%w: the HMAC of records %d to %d is another one", wal.ErrTampered, frame, sequence)
 	}
-	if count := uint64(le.Uint32(record[offLogCount:])); count != sequence+1-frame {
+	if count := wal.Seq(le.Uint32(record[offLogCount:])); count != sequence+1-frame {
 		return l.damage(sequence, "count %d, want %d", count, sequence+1-frame)
 	}
 	return l.raise(record, sequence)
 }
 
 // raise takes the watermark of a commit.
-func (l *format1Log) raise(record []byte, sequence uint64) error {
-	watermark := le.Uint64(record[offLogWatermark:])
+func (l *format1Log) raise(record []byte, sequence wal.Seq) error {
+	watermark := wal.Seq(le.Uint64(record[offLogWatermark:]))
 	if watermark >= sequence {
 		return l.damage(sequence, "watermark %d, want it below the record's own sequence", watermark)
 	}
@@ -229,9 +229,9 @@ func (l *format1Log) raise(record []byte, sequence uint64) error {
 
 // tear judges the first record that does not pass: commits after it may say that it
 // was durable once.
-func (l *format1Log) tear(epoch, bad, frame uint64) error {
+func (l *format1Log) tear(epoch uint64, bad, frame wal.Seq) error {
 	torn := bad > frame
-	search := func(from, to uint64) error {
+	search := func(from, to wal.Seq) error {
 		for sequence := from; sequence < to; sequence++ {
 			record, err := l.record(sequence)
 			if err != nil {
@@ -252,12 +252,12 @@ func (l *format1Log) tear(epoch, bad, frame uint64) error {
 	}
 	from := bad + 1
 	if bad < l.first {
-		if err := search(from, min(l.first, bad+l.old.records)); err != nil {
+		if err := search(from, min(l.first, bad+wal.Seq(l.old.records))); err != nil {
 			return err
 		}
 		from = l.first
 	}
-	if err := search(from, max(bad, l.first)+l.ring.records); err != nil {
+	if err := search(from, max(bad, l.first)+wal.Seq(l.ring.records)); err != nil {
 		return err
 	}
 	if bad <= l.watermark {

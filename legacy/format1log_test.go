@@ -19,7 +19,7 @@ import (
 type madeLog struct {
 	rings  [2][]byte // old, present
 	epochs []wal.Epoch
-	next   uint64
+	next   wal.Seq
 	mac    [32]byte
 }
 
@@ -27,20 +27,20 @@ const madeFirst, madeBlock = 16, 8
 
 var madeUUID, madeKey = bytes.Repeat([]byte{7}, 16), []byte("log key")
 
-func (m *madeLog) at(sequence uint64) (record []byte, lap uint64) {
+func (m *madeLog) at(sequence wal.Seq) (record []byte, lap uint64) {
 	ring := m.rings[1]
 	if sequence < madeFirst {
 		ring = m.rings[0]
 	}
 	n := uint64(len(ring) / logRecordSize)
-	return ring[sequence%n*logRecordSize:][:logRecordSize], sequence / n
+	return ring[uint64(sequence)%n*logRecordSize:][:logRecordSize], uint64(sequence) / n
 }
 
 // seal gives a record the checksum that fits.
-func (m *madeLog) seal(epoch, sequence uint64) {
+func (m *madeLog) seal(epoch uint64, sequence wal.Seq) {
 	record, _ := m.at(sequence)
 	clear(record[offLogChecksum:][:4])
-	seen := le.AppendUint64(le.AppendUint64(bytes.Clone(madeUUID), epoch), sequence)
+	seen := le.AppendUint64(le.AppendUint64(bytes.Clone(madeUUID), epoch), uint64(sequence))
 	le.PutUint32(record[offLogChecksum:], crc32c.Sum(append(seen, record...)))
 }
 
@@ -94,7 +94,7 @@ func newMadeLog() *madeLog {
 	return m
 }
 
-func (m *madeLog) replay(change func(*format1Log)) (numbers []uint64, tornAt uint64, err error) {
+func (m *madeLog) replay(change func(*format1Log)) (numbers []uint64, tornAt wal.Seq, err error) {
 	ring := func(p []byte) logRing {
 		return logRing{io.NewSectionReader(bytes.NewReader(p), 0, int64(len(p))), uint64(len(p) / logRecordSize)}
 	}
@@ -121,7 +121,7 @@ func TestFormat1LogRings(t *testing.T) {
 		damage func(m *madeLog)
 		change func(l *format1Log)
 		want   []uint64
-		torn   uint64
+		torn   wal.Seq
 		err    error
 	}{
 		{"whole", nil, nil, []uint64{1, 2, 3, 5}, 0, nil},

@@ -5,9 +5,9 @@ import "fmt"
 // request is an Append that waits.
 type request struct {
 	ops   []Op
-	first uint64
+	first Seq
 	nanos int64
-	last  uint64
+	last  Seq
 	err   error
 	wake  chan signal
 }
@@ -27,7 +27,7 @@ const (
 //
 // After ErrTooLarge and ErrFull nothing was logged. After ErrPoisoned nothing was
 // applied, and the next Scan finds either the complete frame or nothing of it.
-func (l *Log) Append(ops []Op) (last uint64, err error) {
+func (l *Log) Append(ops []Op) (last Seq, err error) {
 	if err := l.admit(ops); err != nil {
 		return 0, err
 	}
@@ -111,7 +111,7 @@ func (l *Log) take() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.taken = l.taken[:0]
-	records := l.enc.next - l.enc.first
+	records := l.enc.grouped()
 	room := l.roomLocked(l.enc.first)
 	for _, r := range l.mu.queue {
 		if len(l.taken) > 0 && records*RecordSize >= groupBytes {
@@ -128,7 +128,7 @@ func (l *Log) take() error {
 	left := copy(l.mu.queue, l.mu.queue[len(l.taken):])
 	clear(l.mu.queue[left:])
 	l.mu.queue = l.mu.queue[:left]
-	l.mu.next = l.enc.first + records + l.enc.pads(records)
+	l.mu.next = l.enc.first + Seq(records+l.enc.pads(records))
 	return l.mu.failed
 }
 
@@ -147,7 +147,7 @@ func (l *Log) encodeTaken() {
 		}
 		pads := uint64(0)
 		if r == last {
-			pads = l.enc.pads(l.enc.next - l.enc.first + uint64(len(r.ops)) + endRecords)
+			pads = l.enc.pads(l.enc.grouped() + uint64(len(r.ops)) + endRecords)
 		}
 		r.first, r.nanos = l.enc.frame(r.ops, pads, watermark)
 		r.last = l.enc.mark.Sequence
@@ -159,12 +159,12 @@ func (l *Log) encodeTaken() {
 // itself when 1 MiB waits.
 //
 // Errors are those of Append, but with ErrPoisoned the frame may have been applied.
-func (l *Log) AppendAsync(ops []Op) (last uint64, err error) {
+func (l *Log) AppendAsync(ops []Op) (last Seq, err error) {
 	if err := l.admit(ops); err != nil {
 		return 0, err
 	}
 	l.order.Lock()
-	with := l.enc.next - l.enc.first + uint64(len(ops)) + endRecords
+	with := l.enc.grouped() + uint64(len(ops)) + endRecords
 	if err := l.reserve(with); err != nil {
 		l.order.Unlock()
 		return 0, err
@@ -217,8 +217,8 @@ func (l *Log) Flush() error {
 // frame does not end there, it adds a frame of pads alone. It returns the group,
 // which the caller may use until it calls closeGroup again. The caller holds write
 // and order.
-func (l *Log) closeGroup() (first uint64, group []byte) {
-	if pads := l.enc.pads(l.enc.next - l.enc.first); pads > 0 {
+func (l *Log) closeGroup() (first Seq, group []byte) {
+	if pads := l.enc.pads(l.enc.grouped()); pads > 0 {
 		l.enc.frame(nil, pads-endRecords, l.Watermark())
 		l.publish()
 	}
@@ -242,7 +242,7 @@ func (l *Log) publish() {
 
 // writeGroup makes a group durable, with two writes if the ring wraps. A failure
 // poisons the log. The caller holds write.
-func (l *Log) writeGroup(first uint64, group []byte) error {
+func (l *Log) writeGroup(first Seq, group []byte) error {
 	if len(group) == 0 {
 		return nil
 	}
@@ -253,7 +253,7 @@ func (l *Log) writeGroup(first uint64, group []byte) error {
 		return err
 	}
 	place := l.config.place(ring, first)
-	last := first + uint64(Records(int64(len(group)), l.config.Block)) - 1
+	last := first + Seq(Records(int64(len(group)), l.config.Block)) - 1
 	before := min(int64(len(group)), ring.Storage.Size()-place)
 	syncs := uint64(1)
 	// Nothing of the group is acknowledged or, with Append, applied before both
@@ -276,6 +276,6 @@ func (l *Log) writeGroup(first uint64, group []byte) error {
 	l.mu.stats.Groups++
 	l.mu.stats.Syncs += syncs
 	l.mu.stats.Bytes += uint64(len(group))
-	l.mu.stats.Watermark = last
+	l.mu.watermark = last
 	return nil
 }

@@ -41,14 +41,14 @@ type live struct {
 	epochs   []Epoch // all have an end
 	before   Mark    // as in Log.mu
 	anchored bool    // as in Log.mu
-	end      uint64  // sequence after the last frame
+	end      Seq     // sequence after the last frame
 }
 
 func (l *Log) live() live {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	v := live{config: l.placesLocked(), before: l.mu.before, anchored: l.mu.anchored}
-	v.end = min(l.mu.mark.Sequence, l.mu.stats.Watermark) + 1
+	v.end = min(l.mu.mark.Sequence, l.mu.watermark) + 1
 	for _, e := range TrimEpochs(l.epochs, l.mu.before) {
 		if e.End == NoEnd {
 			e.End = max(v.end, e.First)
@@ -86,18 +86,18 @@ func (l *Log) auditOne(rand func(n int) int) error {
 	v := l.live()
 	records := uint64(0)
 	for _, e := range v.epochs {
-		records += e.End - min(e.End, v.first(e))
+		records += uint64(e.End - min(e.End, v.first(e)))
 	}
 	if records == 0 {
 		return nil
 	}
 	nth := uint64(rand(int(min(records, math.MaxInt32))))
 	for _, e := range v.epochs {
-		if here := e.End - min(e.End, v.first(e)); nth >= here {
+		if here := uint64(e.End - min(e.End, v.first(e))); nth >= here {
 			nth -= here
 			continue
 		}
-		first, err := v.verifyAt(e, v.first(e)+nth)
+		first, err := v.verifyAt(e, v.first(e)+Seq(nth))
 		if tail := l.live().before.Sequence + 1; err != nil && first <= tail && tail != v.before.Sequence+1 {
 			return nil // it may have been overwritten while it was read
 		}
@@ -107,16 +107,16 @@ func (l *Log) auditOne(rand func(n int) int) error {
 }
 
 // first returns the first live sequence of e.
-func (v *live) first(e Epoch) uint64 { return max(e.First, v.before.Sequence+1) }
+func (v *live) first(e Epoch) Seq { return max(e.First, v.before.Sequence+1) }
 
 // verifyAt verifies the frame of e that holds a sequence, and returns the lowest
 // sequence that it had to read.
-func (v *live) verifyAt(e Epoch, sequence uint64) (begin uint64, err error) {
+func (v *live) verifyAt(e Epoch, sequence Seq) (begin Seq, err error) {
 	r := reader{config: &v.config, most: pieceBytes}
 	seal := newSealer(v.config.UUID, e.Number)
 	// read returns the record of a sequence if it passes.
-	read := func(at uint64) ([]byte, error) {
-		records, err := r.from(at, min(e.End-at, v.config.blockRecords()))
+	read := func(at Seq) ([]byte, error) {
+		records, err := r.from(at, min(uint64(e.End-at), v.config.blockRecords()))
 		record := first(records)
 		if err == nil && !seal.passes(at, record) {
 			err = v.config.damage(at, "checksum %#08x, want %#08x", binary.LittleEndian.Uint32(record[offChecksum:]), seal.sum(at, record))
@@ -141,7 +141,7 @@ func (v *live) verifyAt(e Epoch, sequence uint64) (begin uint64, err error) {
 	if err != nil {
 		return sequence, err
 	}
-	count, most := uint64(parseTime(time, last-1).count), last+1-v.first(e)
+	count, most := Seq(parseTime(time, last-1).count), last+1-v.first(e)
 	if opcode(time) != Time || count == 0 || count > most {
 		return sequence, v.config.damage(last-1, "opcode %d and count %d, want %d and from 1 to %d", opcode(time), count, Time, most)
 	}

@@ -17,8 +17,8 @@ type encoder struct {
 	ringRecords  uint64
 
 	group   []byte // the records of the group under way, and the rest of its blocks
-	first   uint64 // sequence of the first of them
-	next    uint64 // sequence after the last of them
+	first   Seq    // of the first of them
+	next    Seq    // after the last of them
 	mark    Mark   // end of the last frame
 	nanos   uint64 // hybrid time of the next record, unless the clock is later
 	seq     uint32
@@ -27,7 +27,7 @@ type encoder struct {
 }
 
 // start sets the encoder to the beginning of a life.
-func (e *encoder) start(c *Config, epoch Epoch, next uint64) {
+func (e *encoder) start(c *Config, epoch Epoch, next Seq) {
 	*e = encoder{
 		sealer:       newSealer(c.UUID, epoch.Number),
 		chain:        newChain(c.Key, epoch.Number, epoch.Anchor),
@@ -42,6 +42,9 @@ func (e *encoder) start(c *Config, epoch Epoch, next uint64) {
 	}
 }
 
+// grouped returns how many records the group has.
+func (e *encoder) grouped() uint64 { return uint64(e.next - e.first) }
+
 // pads returns how many records after the nth of the group fill its last block.
 func (e *encoder) pads(n uint64) uint64 { return (e.blockRecords - n%e.blockRecords) % e.blockRecords }
 
@@ -55,10 +58,10 @@ func frameNanos(nanos uint64) int64 { return int64(min(nanos, math.MaxInt64)) }
 
 // frame adds a frame to the group, with pads before its end. It returns the sequence
 // of its first record and its time.
-func (e *encoder) frame(ops []Op, pads, watermark uint64) (first uint64, nanos int64) {
+func (e *encoder) frame(ops []Op, pads uint64, watermark Seq) (first Seq, nanos int64) {
 	first = e.next
 	count := uint64(len(ops)) + pads + endRecords
-	start, end := len(e.group), e.bytes(e.next-e.first+count)
+	start, end := len(e.group), e.bytes(e.grouped()+count)
 	e.group = slices.Grow(e.group, end-start)[:end]
 	e.tick(count)
 	at := start
@@ -76,7 +79,7 @@ func (e *encoder) frame(ops []Op, pads, watermark uint64) (first uint64, nanos i
 	record := e.record(at, Time)
 	binary.LittleEndian.PutUint64(record[offNanos:], e.nanos)
 	binary.LittleEndian.PutUint32(record[offSeq:], e.seq)
-	binary.LittleEndian.PutUint64(record[offWatermark:], watermark)
+	binary.LittleEndian.PutUint64(record[offWatermark:], uint64(watermark))
 	binary.LittleEndian.PutUint32(record[offCount:], uint32(count))
 	at += e.seal(record)
 	nanos = frameNanos(e.nanos)
@@ -112,12 +115,12 @@ func (e *encoder) commit(start, at int) {
 // after it. It then sets what every record has, except the checksum.
 func (e *encoder) record(at int, code Opcode) []byte {
 	size := RecordSize
-	if (e.next+1)%e.blockRecords == 0 {
+	if uint64(e.next+1)%e.blockRecords == 0 {
 		size = int(e.block) - int(e.blockRecords-1)*RecordSize
 	}
 	record := e.group[at : at+size]
 	clear(record)
-	record[offVersionOp] = versionOp(code, e.next/e.ringRecords)
+	record[offVersionOp] = versionOp(code, uint64(e.next)/e.ringRecords)
 	e.records[code]++
 	return record
 }

@@ -76,12 +76,15 @@ var _ [EpochSize]byte = [offAnchor + macSize]byte{}
 
 const macSize = 32
 
+// Seq is the sequence of a record. None has the sequence 0.
+type Seq uint64
+
 // NoEnd is the End of the epoch that is still being written.
-const NoEnd = uint64(math.MaxUint64)
+const NoEnd = Seq(math.MaxUint64)
 
 // maxSequence bounds every sequence that comes from a file, so that sums of two
 // do not overflow. At 10^9 records a second it lasts for 146 years.
-const maxSequence = uint64(1) << 62
+const maxSequence = Seq(1) << 62
 
 // A block, bytes; its size comes from a file. With a multiple of blockUnit the log
 // begins at a block where an extent does.
@@ -142,14 +145,14 @@ type Op struct {
 // Epoch describes one life of the log whose records may still be read.
 type Epoch struct {
 	Number uint64
-	First  uint64 // sequence of its first record, a multiple of the block
-	End    uint64 // sequence after its last record; NoEnd for the present epoch; First if it has no records
+	First  Seq // of its first record, a multiple of the block
+	End    Seq // after its last record; NoEnd for the present epoch; First if it has no records
 	Anchor [macSize]byte
 }
 
 // Mark is the end of a frame.
 type Mark struct {
-	Sequence uint64
+	Sequence Seq
 	MAC      [macSize]byte
 	Epoch    uint64
 }
@@ -157,8 +160,8 @@ type Mark struct {
 // AppendEpoch appends the EpochSize bytes of e to dst.
 func AppendEpoch(dst []byte, e Epoch) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, e.Number)
-	dst = binary.LittleEndian.AppendUint64(dst, e.First)
-	dst = binary.LittleEndian.AppendUint64(dst, e.End)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(e.First))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(e.End))
 	return append(dst, e.Anchor[:]...)
 }
 
@@ -170,8 +173,8 @@ func ParseEpoch(src []byte) (Epoch, error) {
 	}
 	e := Epoch{
 		Number: binary.LittleEndian.Uint64(src[offEpoch:]),
-		First:  binary.LittleEndian.Uint64(src[offFirst:]),
-		End:    binary.LittleEndian.Uint64(src[offEnd:]),
+		First:  Seq(binary.LittleEndian.Uint64(src[offFirst:])),
+		End:    Seq(binary.LittleEndian.Uint64(src[offEnd:])),
 		Anchor: [macSize]byte(src[offAnchor:]),
 	}
 	if e.End < e.First {
@@ -208,7 +211,7 @@ func checkEpochs(epochs []Epoch, blockRecords uint64) error {
 		bad := func(format string, args ...any) error {
 			return corrupt.Errorf(fmt.Sprintf("log epoch %d", e.Number), -1, format, args...)
 		}
-		if e.First == 0 || e.First%blockRecords != 0 || e.First > maxSequence {
+		if e.First == 0 || uint64(e.First)%blockRecords != 0 || e.First > maxSequence {
 			return bad("first sequence %d, want a multiple of %d up to %d", e.First, blockRecords, maxSequence)
 		}
 		if e.End != NoEnd && (e.End < e.First || e.End > maxSequence) {
@@ -232,7 +235,7 @@ func checkEpochs(epochs []Epoch, blockRecords uint64) error {
 }
 
 // endOf returns the end of e, or its beginning if it has no end yet.
-func endOf(e Epoch) uint64 {
+func endOf(e Epoch) Seq {
 	if e.End == NoEnd {
 		return e.First
 	}
@@ -241,7 +244,14 @@ func endOf(e Epoch) uint64 {
 
 // FirstSequence returns the sequence of the first record of a new store: the
 // first multiple of the block (bytes) that is not 0, which is never used.
-func FirstSequence(block int) uint64 { return uint64(block) / RecordSize }
+func FirstSequence(block int) Seq { return Seq(block) / RecordSize }
+
+// BlockAfter returns the first sequence of the block after that of sequence. block is in
+// bytes.
+func BlockAfter(sequence Seq, block int) Seq {
+	records := FirstSequence(block)
+	return (sequence/records + 1) * records
+}
 
 // RecordsFor returns the most records of a ring that an append of ops operations
 // takes, including its end and pads. block is in bytes.
@@ -284,29 +294,32 @@ func newSealer(uuid [16]byte, epoch uint64) *sealer {
 
 // sum returns the checksum of the record of this sequence, whatever its checksum
 // field holds.
-func (s *sealer) sum(sequence uint64, record []byte) uint32 {
-	binary.LittleEndian.PutUint64(s.scratch[:], sequence)
+func (s *sealer) sum(sequence Seq, record []byte) uint32 {
+	binary.LittleEndian.PutUint64(s.scratch[:], uint64(sequence))
 	n := copy(s.scratch[8:], record)
 	binary.LittleEndian.PutUint32(s.scratch[8+offChecksum:], 0)
 	return crc32c.Extend(s.seed, s.scratch[:8+n])
 }
 
-func (s *sealer) seal(sequence uint64, record []byte) {
+func (s *sealer) seal(sequence Seq, record []byte) {
 	binary.LittleEndian.PutUint32(record[offChecksum:], s.sum(sequence, record))
 }
 
 // passes reports whether the record was written by this epoch at this sequence.
-func (s *sealer) passes(sequence uint64, record []byte) bool {
+func (s *sealer) passes(sequence Seq, record []byte) bool {
 	return seedbug.On("crc-skipped") || binary.LittleEndian.Uint32(record[offChecksum:]) == s.sum(sequence, record)
 }
 
 func opcode(record []byte) Opcode { return Opcode(record[offVersionOp] & opcodeMask) }
 
+// watermarkOf returns the watermark of a TXN_TIME.
+func watermarkOf(record []byte) Seq { return Seq(binary.LittleEndian.Uint64(record[offWatermark:])) }
+
 func versionOp(code Opcode, lap uint64) byte { return byte(code) | byte(lap&3)<<lapShift }
 
 // checkForm checks the fields of a record whose checksum is right. If one is wrong, it
 // was written like that, by an error or by a later version, and replay must stop.
-func checkForm(record []byte, sequence, lap uint64) error {
+func checkForm(record []byte, sequence Seq, lap uint64) error {
 	code := opcode(record)
 	switch {
 	case !code.operation() && code != Commit && code != Time && code != Pad:
@@ -324,7 +337,7 @@ func checkForm(record []byte, sequence, lap uint64) error {
 	if code != Time {
 		return nil
 	}
-	if watermark := binary.LittleEndian.Uint64(record[offWatermark:]); watermark >= sequence {
+	if watermark := watermarkOf(record); watermark >= sequence {
 		return fmt.Errorf("watermark %d, want it below the record's own sequence", watermark)
 	}
 	u32 := binary.LittleEndian.Uint32

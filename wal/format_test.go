@@ -59,7 +59,7 @@ func TestBytes(t *testing.T) {
 	_, err = l.Append([]Op{{Insert, keys.E{High: 6, Low: 7}, keys.E{High: 8, Low: 9}}})
 	must(t, err)
 	var b bytes.Buffer
-	for seq := uint64(testBlockRecords); seq < 3*testBlockRecords; seq++ {
+	for seq := Seq(testBlockRecords); seq < 3*testBlockRecords; seq++ {
 		record := recordAt(m.bytes, seq)
 		fields, offsets := []string{"version_op", "flags", "reserved", "checksum"}, []int{0, 1, 2, 4}
 		if opcode(record) == Time {
@@ -98,8 +98,8 @@ func TestKeys(t *testing.T) {
 
 func TestEpochsRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		e := Epoch{Number: rapid.Uint64().Draw(t, "number"), First: rapid.Uint64().Draw(t, "first")}
-		e.End = rapid.Uint64Min(e.First).Draw(t, "end")
+		e := Epoch{Number: rapid.Uint64().Draw(t, "number"), First: Seq(rapid.Uint64().Draw(t, "first"))}
+		e.End = Seq(rapid.Uint64Min(uint64(e.First)).Draw(t, "end"))
 		copy(e.Anchor[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "anchor"))
 		got, err := ParseEpoch(AppendEpoch(nil, e))
 		if err != nil || got != e {
@@ -131,7 +131,7 @@ func TestTrimEpochs(t *testing.T) {
 	anchored := func(e Epoch) Epoch { e.Anchor = mac; return e }
 	for _, c := range []struct {
 		name     string
-		sequence uint64
+		sequence Seq
 		epoch    uint64
 		epochs   []Epoch
 		want     []Epoch

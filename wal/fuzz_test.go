@@ -33,7 +33,7 @@ func FuzzRing(f *testing.F) {
 			copy(ring, s.ring.bytes)
 			seal := newSealer(s.config.UUID, s.epoch.Number)
 			for ; len(data) >= 4; data = data[4:] {
-				seq := uint64(data[0]) % (9 * testBlockRecords)
+				seq := Seq(data[0]) % (9 * testBlockRecords)
 				record := recordAt(ring, seq)
 				record[int(data[1])%len(record)] ^= data[2]
 				if data[3]&1 == 1 {
@@ -46,7 +46,7 @@ func FuzzRing(f *testing.F) {
 		c := s.config
 		c.Ring.Storage = &memory{bytes: ring}
 		want, class := plainScan(ring, c, s.epoch, uint64(lastApplied), uint64(watermark))
-		frames, report, err := scanAll(c, []Epoch{s.epoch}, uint64(lastApplied), uint64(watermark))
+		frames, report, err := scanAll(c, []Epoch{s.epoch}, Seq(lastApplied), Seq(watermark))
 		if classOf(err) != class {
 			t.Fatalf("error %v, want %v", err, class)
 		}
@@ -71,7 +71,7 @@ func TestPlainScanTakesTheSample(t *testing.T) {
 		t.Errorf("%d frames of %d, %v", len(frames), len(s.frames), class)
 	}
 	count := binary.LittleEndian.Uint32(recordAt(s.ring.bytes, frames[0].Last-1)[offCount:])
-	if uint64(count) != frames[0].Last-frames[0].First+1 {
+	if Seq(count) != frames[0].Last-frames[0].First+1 {
 		t.Errorf("count %d of frame %d to %d", count, frames[0].First, frames[0].Last)
 	}
 }

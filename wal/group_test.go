@@ -49,12 +49,12 @@ func TestConcurrentUse(t *testing.T) {
 	l, e := newLog(c)
 	var applied []Op
 	var truncated atomic.Int64 // operations that are not in the log any more
-	var nextFirst uint64
-	l.SetApply(func(first uint64, _ int64, ops []Op) {
+	var nextFirst Seq
+	l.SetApply(func(first Seq, _ int64, ops []Op) {
 		if first < nextFirst {
 			t.Errorf("applied sequence %d after %d", first, nextFirst)
 		}
-		nextFirst = first + uint64(len(ops))
+		nextFirst = first + Seq(len(ops))
 		applied = append(applied, ops...)
 	})
 	epochs := []Epoch{e}
@@ -169,7 +169,7 @@ func TestSingleAppendsDoNotAllocate(t *testing.T) {
 	c := testConfig(discard{1 << 20})
 	l, _ := newLog(c)
 	ops := someOps(1, 1)
-	for name, append := range map[string]func([]Op) (uint64, error){"append": l.Append, "async": l.AppendAsync} {
+	for name, append := range map[string]func([]Op) (Seq, error){"append": l.Append, "async": l.AppendAsync} {
 		allocs := testing.AllocsPerRun(2000, func() {
 			if l.Room() < 1000 {
 				if err := l.Flush(); err != nil {

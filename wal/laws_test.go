@@ -222,7 +222,7 @@ func TestMisdirectedBlockDoesNotPass(t *testing.T) {
 			if !isPrefix(frames, s.frames) || len(frames) == len(s.frames) {
 				t.Fatalf("block %d over %d: %d frames, or others", from, to, len(frames))
 			}
-			if durable := uint64(to*testBlockRecords) <= watermark; durable != errors.Is(err, corrupt.Err) {
+			if durable := Seq(to*testBlockRecords) <= watermark; durable != errors.Is(err, corrupt.Err) {
 				t.Fatalf("block %d over %d: %v", from, to, err)
 			}
 		}

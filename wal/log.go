@@ -43,7 +43,7 @@ type Stats struct {
 type Log struct {
 	config Config  // except the rings, which mu guards
 	epochs []Epoch // Config.Earlier and the present one
-	apply  func(first uint64, nanos int64, ops []Op)
+	apply  func(first Seq, nanos int64, ops []Op)
 
 	write sync.Mutex // held while the ring is written
 	spare []byte     // guarded by write: the group buffer not in use
@@ -57,13 +57,14 @@ type Log struct {
 		ring, old Ring
 		queue     []*request // appends that wait for a leader
 		leading   bool       // a goroutine leads, or has been chosen to
-		next      uint64     // first sequence that no frame has
+		next      Seq        // first that no frame has
 		mark      Mark       // end of the last frame that is applied
-		tail      uint64     // records before it may be overwritten
+		tail      Seq        // records before it may be overwritten
 		before    Mark       // end of the frame before the tail
 		anchored  bool       // its MAC is known, or the tail is where an epoch begins
+		watermark Seq        // all up to it is durable
 		failed    error
-		stats     Stats // Watermark: all up to it is durable
+		stats     Stats // except Watermark
 	}
 	requests sync.Pool
 }
@@ -72,7 +73,7 @@ type Log struct {
 // first sequence, which is at a block, and tail the oldest sequence that recovery may
 // still need. watermark is ScanReport.Watermark. If the geometry or the sequences make
 // no sense, the log is poisoned from the start.
-func New(c Config, epoch Epoch, next, watermark, tail uint64) *Log {
+func New(c Config, epoch Epoch, next, watermark, tail Seq) *Log {
 	epochs := append(slices.Clone(c.Earlier), epoch)
 	epochs[len(epochs)-1].End = NoEnd
 	l := &Log{config: c, epochs: epochs}
@@ -81,7 +82,7 @@ func New(c Config, epoch Epoch, next, watermark, tail uint64) *Log {
 	l.mu.ring, l.mu.old = c.Ring, c.Old
 	l.mu.next, l.mu.tail = next, tail
 	l.mu.mark = Mark{next - 1, epoch.Anchor, epoch.Number}
-	l.mu.stats.Watermark = watermark
+	l.mu.watermark = watermark
 	if err := checkLife(&c, epochs, next, watermark, tail); err != nil {
 		l.Poison(err)
 		return l
@@ -92,7 +93,7 @@ func New(c Config, epoch Epoch, next, watermark, tail uint64) *Log {
 }
 
 // checkLife checks the arguments of New.
-func checkLife(c *Config, epochs []Epoch, next, watermark, tail uint64) error {
+func checkLife(c *Config, epochs []Epoch, next, watermark, tail Seq) error {
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func checkLife(c *Config, epochs []Epoch, next, watermark, tail uint64) error {
 // sequences and never concurrently: Append does so after the frame is durable,
 // AppendAsync at once. apply must not call Append, AppendAsync, Flush or Pause, and must
 // not keep ops.
-func (l *Log) SetApply(apply func(first uint64, nanos int64, ops []Op)) { l.apply = apply }
+func (l *Log) SetApply(apply func(first Seq, nanos int64, ops []Op)) { l.apply = apply }
 
 // Pause waits until no append is under way, makes everything that was accepted
 // durable, and keeps appends waiting until resume is called. Until then the caller may
@@ -142,24 +143,26 @@ func (l *Log) Mark() Mark {
 }
 
 // Next returns the first sequence that no frame has.
-func (l *Log) Next() uint64 {
+func (l *Log) Next() Seq {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.mu.next
 }
 
 // Watermark returns a sequence up to which everything is durable.
-func (l *Log) Watermark() uint64 {
+func (l *Log) Watermark() Seq {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.mu.stats.Watermark
+	return l.mu.watermark
 }
 
 // Stats returns the counts so far.
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.mu.stats
+	stats := l.mu.stats
+	stats.Watermark = uint64(l.mu.watermark)
+	return stats
 }
 
 // Room returns how many records, including pads, fit before the tail is reached.
@@ -181,20 +184,20 @@ func (l *Log) Largest() int64 {
 func (l *Log) largestLocked() int64 { return int64(l.config.records(l.mu.ring)) / 3 }
 
 // roomLocked returns how many records fit from sequence on.
-func (l *Log) roomLocked(sequence uint64) uint64 {
+func (l *Log) roomLocked(sequence Seq) uint64 {
 	if l.mu.ring.Storage == nil {
 		return 0
 	}
 	// The block of the tail must not be written again (I2).
 	tail := max(l.mu.tail, l.mu.ring.First)
-	limit := tail - tail%l.config.blockRecords() + l.config.records(l.mu.ring)
-	return limit - min(limit, sequence)
+	limit := l.config.blockOf(tail) + Seq(l.config.records(l.mu.ring))
+	return uint64(limit - min(limit, sequence))
 }
 
 // Truncate allows the log to overwrite the records up to confirmedThrough, which is the
 // end of a frame. It never goes past the mark. The caller makes sure that no commit
 // slot needs these records any more.
-func (l *Log) Truncate(confirmedThrough uint64) {
+func (l *Log) Truncate(confirmedThrough Seq) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	confirmedThrough = min(confirmedThrough, l.mu.mark.Sequence)
@@ -207,7 +210,7 @@ func (l *Log) Truncate(confirmedThrough uint64) {
 
 // setTail moves the tail. It keeps the MAC before the tail, which can still be read
 // now. The caller holds mu, or is New.
-func (l *Log) setTail(tail uint64) {
+func (l *Log) setTail(tail Seq) {
 	l.mu.tail, l.mu.before, l.mu.anchored = tail, Mark{Sequence: tail - 1}, true
 	if tail == l.mu.mark.Sequence+1 {
 		l.mu.before = l.mu.mark

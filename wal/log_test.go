@@ -12,7 +12,7 @@ func TestAppendedFramesAreScanned(t *testing.T) {
 	l, e := newLog(c)
 	var applied []Op
 	var times []int64
-	l.SetApply(func(_ uint64, nanos int64, ops []Op) {
+	l.SetApply(func(_ Seq, nanos int64, ops []Op) {
 		applied = append(applied, ops...)
 		times = append(times, nanos)
 	})
@@ -54,7 +54,7 @@ func TestAsyncIsDurableAfterFlush(t *testing.T) {
 	c := testConfig(m)
 	l, e := newLog(c)
 	var applied, want []Op
-	l.SetApply(func(_ uint64, _ int64, ops []Op) { applied = append(applied, ops...) })
+	l.SetApply(func(_ Seq, _ int64, ops []Op) { applied = append(applied, ops...) })
 	for round := range 5 {
 		for i := range 7 {
 			ops := someOps(1+i, uint64(round*10+i))
@@ -93,7 +93,7 @@ func TestLimits(t *testing.T) {
 	if l.Room() != 0 {
 		t.Errorf("room %d in a full ring", l.Room())
 	}
-	for _, append := range []func([]Op) (uint64, error){l.Append, l.AppendAsync} {
+	for _, append := range []func([]Op) (Seq, error){l.Append, l.AppendAsync} {
 		if _, err := append(someOps(1, 1)); !errors.Is(err, ErrFull) {
 			t.Errorf("append to a full ring: %v", err)
 		}
@@ -145,7 +145,7 @@ func TestFailedWritePoisons(t *testing.T) {
 	m.fail = 3
 	l, _ := newLog(testConfig(m))
 	applied := 0
-	l.SetApply(func(_ uint64, _ int64, ops []Op) { applied += len(ops) })
+	l.SetApply(func(_ Seq, _ int64, ops []Op) { applied += len(ops) })
 	for range 2 {
 		_, err := l.Append(someOps(2, 1))
 		must(t, err)

@@ -37,7 +37,7 @@ func plainScan(ring []byte, c Config, e Epoch, lastApplied, watermark uint64) (f
 		clear(whole[head+4 : head+8])
 		return crc32.Checksum(whole, crc32.MakeTable(crc32.Castagnoli)) == u32(at(seq)[4:])
 	}
-	first := max(e.First, lastApplied+1)
+	first := max(uint64(e.First), lastApplied+1)
 	before := e.Anchor
 	start := first
 	var ops []Op
@@ -83,8 +83,8 @@ func plainScan(ring []byte, c Config, e Epoch, lastApplied, watermark uint64) (f
 		}
 		copy(before[:], r[8:40])
 		frames = append(frames, Frame{
-			First: start, Last: seq, Epoch: e.Number, MAC: before, Ops: ops,
-			Watermark: u64(time[24:]), Nanos: int64(min(u64(time[8:]), 1<<63-1)),
+			First: Seq(start), Last: Seq(seq), Epoch: e.Number, MAC: before, Ops: ops,
+			Watermark: Seq(u64(time[24:])), Nanos: int64(min(u64(time[8:]), 1<<63-1)),
 		})
 		start, ops, time = seq+1, nil, nil
 	}

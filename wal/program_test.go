@@ -103,8 +103,8 @@ const programBlock = 2 * sector
 // slot is what the commit slots of a store say of its log. It is written whole.
 type slot struct {
 	epochs      []Epoch
-	lastApplied uint64
-	watermark   uint64
+	lastApplied Seq
+	watermark   Seq
 	ring, old   Ring
 }
 
@@ -139,7 +139,7 @@ func (p *program) config() Config {
 	}
 }
 
-func (p *program) apply(_ uint64, _ int64, ops []Op) { p.applied = append(p.applied, ops...) }
+func (p *program) apply(_ Seq, _ int64, ops []Op) { p.applied = append(p.applied, ops...) }
 
 // newOps returns operations that no frame had before.
 func (p *program) newOps() []Op {
@@ -184,7 +184,7 @@ func (p *program) step() error {
 	}
 }
 
-func (p *program) append(appendTo func([]Op) (uint64, error), durable bool) error {
+func (p *program) append(appendTo func([]Op) (Seq, error), durable bool) error {
 	ops := p.newOps()
 	if p.log.Room() < RecordsFor(len(ops), programBlock) {
 		if err := p.checkpoint(); err != nil {
@@ -347,7 +347,7 @@ func (p *program) begin() error {
 }
 
 // ended returns the epochs that are not empty, none of them past end.
-func ended(epochs []Epoch, end uint64) []Epoch {
+func ended(epochs []Epoch, end Seq) []Epoch {
 	var live []Epoch
 	for _, e := range epochs {
 		if e.End = min(e.End, end); e.End > e.First {

@@ -17,7 +17,7 @@ type Storage interface {
 // Ring is a place for records.
 type Ring struct {
 	Storage Storage
-	First   uint64 // first sequence that lies in it
+	First   Seq // the first that lies in it
 }
 
 // Config describes a log, except for its contents.
@@ -45,14 +45,23 @@ func (c *Config) blockRecords() uint64 { return uint64(c.Block) / RecordSize }
 // records returns how many records a ring holds.
 func (c *Config) records(r Ring) uint64 { return uint64(Records(r.Storage.Size(), c.Block)) }
 
+// blockOf returns the first sequence of the block that holds sequence.
+func (c *Config) blockOf(sequence Seq) Seq { return sequence - sequence%Seq(c.blockRecords()) }
+
+// lap returns in which lap of its ring a sequence is.
+func (c *Config) lap(sequence Seq) uint64 {
+	ring, _ := c.at(sequence)
+	return uint64(sequence) / c.records(ring)
+}
+
 // place returns the offset of the record of a sequence in its ring, in bytes.
-func (c *Config) place(r Ring, sequence uint64) int64 {
-	n, block := sequence%c.records(r), c.blockRecords()
+func (c *Config) place(r Ring, sequence Seq) int64 {
+	n, block := uint64(sequence)%c.records(r), c.blockRecords()
 	return int64(n/block)*int64(c.Block) + int64(n%block)*RecordSize
 }
 
 // at returns the ring that holds sequence, and its name.
-func (c *Config) at(sequence uint64) (Ring, string) {
+func (c *Config) at(sequence Seq) (Ring, string) {
 	if sequence < c.Ring.First && c.Old.Storage != nil {
 		return c.Old, "old log"
 	}
@@ -61,13 +70,13 @@ func (c *Config) at(sequence uint64) (Ring, string) {
 
 // end returns the sequence one lap after sequence. Up to there the rings may still hold
 // records, if the one at sequence is live.
-func (c *Config) end(sequence uint64) uint64 {
-	return max(sequence, c.Ring.First) + c.records(c.Ring)
+func (c *Config) end(sequence Seq) Seq {
+	return max(sequence, c.Ring.First) + Seq(c.records(c.Ring))
 }
 
 // damage returns the error for a record that is not what it must be. The offset in the
 // error is that in the ring, not that in the file.
-func (c *Config) damage(sequence uint64, format string, args ...any) error {
+func (c *Config) damage(sequence Seq, format string, args ...any) error {
 	ring, name := c.at(sequence)
 	return corrupt.Errorf(fmt.Sprintf("%s record %d", name, sequence), c.place(ring, sequence), format, args...)
 }
@@ -94,7 +103,7 @@ func (c *Config) checkRing(r Ring) error {
 	if size < minBlocks*int64(c.Block) || size%int64(c.Block) != 0 {
 		return corrupt.Errorf("log", -1, "ring of %d bytes, want a multiple of %d and at least %d blocks", size, c.Block, minBlocks)
 	}
-	if r.First > maxSequence || r.First%c.blockRecords() != 0 {
+	if r.First > maxSequence || r.First != c.blockOf(r.First) {
 		return corrupt.Errorf("log", -1, "first sequence of a ring %d, want a multiple of %d up to %d", r.First, c.blockRecords(), maxSequence)
 	}
 	return nil
@@ -110,22 +119,22 @@ type reader struct {
 	most   int // bytes that it reads at once, but at least a block
 	buf    []byte
 	piece  []byte // the blocks that have been read
-	first  uint64 // sequence of the first record of them
+	first  Seq    // of the first record of them
 }
 
 // from returns the record of sequence and those that follow it in its block, at least
 // one and at most limit records. After the last record of the block it also returns the
 // rest of the block. The bytes are valid until the next call.
-func (r *reader) from(sequence, limit uint64) ([]byte, error) {
+func (r *reader) from(sequence Seq, limit uint64) ([]byte, error) {
 	block, blockRecords := r.config.Block, r.config.blockRecords()
-	nth := sequence % blockRecords
-	begin := sequence - nth
-	if begin < r.first || (begin-r.first)/blockRecords >= uint64(len(r.piece)/block) {
+	begin := r.config.blockOf(sequence)
+	nth := uint64(sequence - begin)
+	if begin < r.first || uint64(begin-r.first)/blockRecords >= uint64(len(r.piece)/block) {
 		if err := r.read(begin, nth+limit); err != nil {
 			return nil, err
 		}
 	}
-	records := r.piece[int((begin-r.first)/blockRecords)*block:][:block][nth*RecordSize:]
+	records := r.piece[int(uint64(begin-r.first)/blockRecords)*block:][:block][nth*RecordSize:]
 	if limit < blockRecords-nth {
 		return records[:limit*RecordSize], nil
 	}
@@ -134,15 +143,15 @@ func (r *reader) from(sequence, limit uint64) ([]byte, error) {
 
 // read reads the block that begins at a sequence, and blocks that follow it in its
 // ring, up to limit records.
-func (r *reader) read(begin, limit uint64) error {
+func (r *reader) read(begin Seq, limit uint64) error {
 	ring, name := r.config.at(begin)
 	if begin < ring.First {
 		return r.config.damage(begin, "no ring holds it: the oldest begins at %d", ring.First)
 	}
 	n, blockRecords := r.config.records(ring), r.config.blockRecords()
-	limit = min(limit, n-begin%n)
+	limit = min(limit, n-uint64(begin)%n)
 	if begin < r.config.Ring.First {
-		limit = min(limit, r.config.Ring.First-begin)
+		limit = min(limit, uint64(r.config.Ring.First-begin))
 	}
 	blocks := min((limit+blockRecords-1)/blockRecords, uint64(max(r.most/r.config.Block, 1)))
 	size := int(blocks) * r.config.Block

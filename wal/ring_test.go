@@ -32,7 +32,7 @@ func TestSwitchedRingHoldsWhatFollows(t *testing.T) {
 			want = append(want, ops...)
 		}
 	}
-	check := func(epochs []Epoch, applied uint64) {
+	check := func(epochs []Epoch, applied Seq) {
 		t.Helper()
 		frames, report, err := scanAll(c, epochs, applied, applied)
 		must(t, err)
@@ -101,37 +101,37 @@ func TestSwitchRingRefuses(t *testing.T) {
 // make the scan read outside, divide by zero or run without end.
 func TestHostileGeometryIsRefused(t *testing.T) {
 	good := newSample(t, 20, sampleGroups)
-	for name, change := range map[string]func(*Config, *[]Epoch, *uint64, *uint64){
-		"block 0":                func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = 0 },
-		"block of a record":      func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = RecordSize },
-		"block not of records":   func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = 500 },
-		"block too large":        func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Block = 2 * maxBlock },
-		"ring of nothing":        func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.Storage = newMemory(0) },
-		"old ring of nothing":    func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Old.Storage = newMemory(0) },
-		"ring begins too late":   func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.First = 1 << 63 },
-		"ring after the epoch":   func(c *Config, _ *[]Epoch, _, _ *uint64) { c.Ring.First = 2 * testBlockRecords },
-		"applied too late":       func(_ *Config, _ *[]Epoch, applied, _ *uint64) { *applied = 1<<64 - 1 },
-		"watermark too late":     func(_ *Config, _ *[]Epoch, _, watermark *uint64) { *watermark = 1<<64 - 1 },
-		"watermark after all":    func(_ *Config, _ *[]Epoch, _, watermark *uint64) { *watermark = 300 },
-		"first 0":                func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].First = 0 },
-		"first in a block":       func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].First = testBlockRecords + 1 },
-		"end before first":       func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 },
-		"end too late":           func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 << 63 },
-		"end far after the ring": func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = 1 << 60 },
-		"end in a frame":         func(_ *Config, e *[]Epoch, _, _ *uint64) { (*e)[0].End = testBlockRecords + 4 },
-		"two open epochs": func(_ *Config, e *[]Epoch, _, _ *uint64) {
+	for name, change := range map[string]func(*Config, *[]Epoch, *Seq, *Seq){
+		"block 0":                func(c *Config, _ *[]Epoch, _, _ *Seq) { c.Block = 0 },
+		"block of a record":      func(c *Config, _ *[]Epoch, _, _ *Seq) { c.Block = RecordSize },
+		"block not of records":   func(c *Config, _ *[]Epoch, _, _ *Seq) { c.Block = 500 },
+		"block too large":        func(c *Config, _ *[]Epoch, _, _ *Seq) { c.Block = 2 * maxBlock },
+		"ring of nothing":        func(c *Config, _ *[]Epoch, _, _ *Seq) { c.Ring.Storage = newMemory(0) },
+		"old ring of nothing":    func(c *Config, _ *[]Epoch, _, _ *Seq) { c.Old.Storage = newMemory(0) },
+		"ring begins too late":   func(c *Config, _ *[]Epoch, _, _ *Seq) { c.Ring.First = 1 << 63 },
+		"ring after the epoch":   func(c *Config, _ *[]Epoch, _, _ *Seq) { c.Ring.First = 2 * testBlockRecords },
+		"applied too late":       func(_ *Config, _ *[]Epoch, applied, _ *Seq) { *applied = 1<<64 - 1 },
+		"watermark too late":     func(_ *Config, _ *[]Epoch, _, watermark *Seq) { *watermark = 1<<64 - 1 },
+		"watermark after all":    func(_ *Config, _ *[]Epoch, _, watermark *Seq) { *watermark = 300 },
+		"first 0":                func(_ *Config, e *[]Epoch, _, _ *Seq) { (*e)[0].First = 0 },
+		"first in a block":       func(_ *Config, e *[]Epoch, _, _ *Seq) { (*e)[0].First = testBlockRecords + 1 },
+		"end before first":       func(_ *Config, e *[]Epoch, _, _ *Seq) { (*e)[0].End = 1 },
+		"end too late":           func(_ *Config, e *[]Epoch, _, _ *Seq) { (*e)[0].End = 1 << 63 },
+		"end far after the ring": func(_ *Config, e *[]Epoch, _, _ *Seq) { (*e)[0].End = 1 << 60 },
+		"end in a frame":         func(_ *Config, e *[]Epoch, _, _ *Seq) { (*e)[0].End = testBlockRecords + 4 },
+		"two open epochs": func(_ *Config, e *[]Epoch, _, _ *Seq) {
 			*e = append(*e, Epoch{Number: 2, First: 20 * testBlockRecords, End: NoEnd})
 		},
-		"a number twice": func(_ *Config, e *[]Epoch, _, _ *uint64) {
+		"a number twice": func(_ *Config, e *[]Epoch, _, _ *Seq) {
 			*e = append(*e, Epoch{Number: 1, First: 20 * testBlockRecords, End: 20 * testBlockRecords})
 		},
-		"epochs overlap": func(_ *Config, e *[]Epoch, _, _ *uint64) {
+		"epochs overlap": func(_ *Config, e *[]Epoch, _, _ *Seq) {
 			(*e)[0].End = 4 * testBlockRecords
 			*e = append(*e, Epoch{Number: 2, First: 3 * testBlockRecords, End: NoEnd})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, epochs, applied, watermark := good.config, []Epoch{good.epoch}, uint64(0), uint64(0)
+			c, epochs, applied, watermark := good.config, []Epoch{good.epoch}, Seq(0), Seq(0)
 			change(&c, &epochs, &applied, &watermark)
 			frames, _, err := scanAll(c, epochs, applied, watermark)
 			if !errors.Is(err, corrupt.Err) || !isPrefix(frames, good.frames) {
@@ -153,15 +153,15 @@ func TestSearchSkipsTheGapBetweenRings(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	for name, change := range map[string]func(c *Config, e *Epoch, next, watermark, tail *uint64){
-		"block":     func(c *Config, _ *Epoch, _, _, _ *uint64) { c.Block = 100 },
-		"epoch":     func(_ *Config, e *Epoch, _, _, _ *uint64) { e.First = 3 },
-		"next":      func(_ *Config, _ *Epoch, next, _, _ *uint64) { *next += testBlockRecords },
-		"ring":      func(c *Config, _ *Epoch, _, _, _ *uint64) { c.Ring.First = 5 * testBlockRecords },
-		"watermark": func(_ *Config, _ *Epoch, _, watermark, _ *uint64) { *watermark++ },
-		"tail":      func(_ *Config, _ *Epoch, _, _, tail *uint64) { *tail++ },
-		"no tail":   func(_ *Config, _ *Epoch, _, _, tail *uint64) { *tail = 0 },
-		"earlier":   func(c *Config, e *Epoch, _, _, _ *uint64) { c.Earlier = []Epoch{*e} },
+	for name, change := range map[string]func(c *Config, e *Epoch, next, watermark, tail *Seq){
+		"block":     func(c *Config, _ *Epoch, _, _, _ *Seq) { c.Block = 100 },
+		"epoch":     func(_ *Config, e *Epoch, _, _, _ *Seq) { e.First = 3 },
+		"next":      func(_ *Config, _ *Epoch, next, _, _ *Seq) { *next += testBlockRecords },
+		"ring":      func(c *Config, _ *Epoch, _, _, _ *Seq) { c.Ring.First = 5 * testBlockRecords },
+		"watermark": func(_ *Config, _ *Epoch, _, watermark, _ *Seq) { *watermark++ },
+		"tail":      func(_ *Config, _ *Epoch, _, _, tail *Seq) { *tail++ },
+		"no tail":   func(_ *Config, _ *Epoch, _, _, tail *Seq) { *tail = 0 },
+		"earlier":   func(c *Config, e *Epoch, _, _, _ *Seq) { c.Earlier = []Epoch{*e} },
 	} {
 		m := newMemory(8)
 		c, e := testConfig(m), firstEpoch(testBlock)
@@ -178,7 +178,7 @@ func TestNewRefuses(t *testing.T) {
 }
 
 // resealed changes a record of a sample and gives it the checksum that fits.
-func resealed(s sample, seq uint64, change func(record []byte)) []byte {
+func resealed(s sample, seq Seq, change func(record []byte)) []byte {
 	ring := slices.Clone(s.ring.bytes)
 	record := recordAt(ring, seq)
 	change(record)
@@ -189,10 +189,10 @@ func resealed(s sample, seq uint64, change func(record []byte)) []byte {
 // What passes its checksum and cannot be ours is an error, with its place.
 func TestWrongRecordsThatPass(t *testing.T) {
 	s := newSample(t, 20, sampleGroups)
-	commit, first, last := s.frames[1].Last, s.frames[1].First, uint64(2*testBlockRecords-1)
+	commit, first, last := s.frames[1].Last, s.frames[1].First, Seq(2*testBlockRecords-1)
 	for _, c := range []struct {
 		name   string
-		seq    uint64
+		seq    Seq
 		want   error
 		change func(r []byte)
 	}{
@@ -207,7 +207,7 @@ func TestWrongRecordsThatPass(t *testing.T) {
 		{"end of the last record", last, corrupt.Err, func(r []byte) { r[RecordSize] = 1 }},
 		{"relation", commit - 1, corrupt.Err, func(r []byte) { r[offRelation] = 1 }},
 		{"end of the time", commit - 1, corrupt.Err, func(r []byte) { r[offTimeReserved+3] = 1 }},
-		{"watermark ahead", commit - 1, corrupt.Err, func(r []byte) { binary.LittleEndian.PutUint64(r[offWatermark:], commit-1) }},
+		{"watermark ahead", commit - 1, corrupt.Err, func(r []byte) { binary.LittleEndian.PutUint64(r[offWatermark:], uint64(commit-1)) }},
 		{"a commit too many", first, corrupt.Err, func(r []byte) { r[offVersionOp] = byte(Commit) }},
 		{"key", first, ErrTampered, func(r []byte) { r[offKeyHigh]++ }},
 		{"opcode", first, ErrTampered, func(r []byte) { r[offVersionOp] ^= byte(Insert ^ Delete) }},
@@ -236,7 +236,7 @@ func TestWrongRecordsThatPass(t *testing.T) {
 	}
 	// After a tear too, where frames are not read.
 	time := s.frames[len(s.frames)-1].Last - 1
-	ring = resealed(s, time, func(r []byte) { binary.LittleEndian.PutUint64(r[offWatermark:], time) })
+	ring = resealed(s, time, func(r []byte) { binary.LittleEndian.PutUint64(r[offWatermark:], uint64(time)) })
 	clear(recordAt(ring, s.epoch.First))
 	if _, _, err := s.scan(ring); !errors.Is(err, corrupt.Err) {
 		t.Errorf("watermark ahead after a tear: %v", err)
@@ -266,7 +266,7 @@ func TestVisitStops(t *testing.T) {
 func TestFramesPastTheWatermarkAreMarked(t *testing.T) {
 	s := newSample(t, 20, sampleGroups)
 	lastGroup := s.frames[len(s.frames)-1].Watermark
-	for _, watermark := range []uint64{0, lastGroup, s.end.Sequence} {
+	for _, watermark := range []Seq{0, lastGroup, s.end.Sequence} {
 		_, err := Scan(s.config, []Epoch{s.epoch}, 0, watermark, func(f Frame) error {
 			if want := f.Last > max(lastGroup, watermark); f.PastWatermark != want {
 				t.Errorf("slot's watermark %d: frame up to %d is marked: %v", watermark, f.Last, f.PastWatermark)

@@ -11,12 +11,12 @@ import (
 
 // Frame is a complete frame whose checksums and MAC are right.
 type Frame struct {
-	First, Last uint64 // sequences of its first record and of its TXN_COMMIT
+	First, Last Seq // of its first record and of its TXN_COMMIT
 	Epoch       uint64
 	MAC         [macSize]byte
-	Watermark   uint64 // that of its TXN_TIME
-	Nanos       int64  // hybrid time, ns since 1970
-	Ops         []Op   // without pads; the nth has the sequence First + n; valid during the visit
+	Watermark   Seq   // that of its TXN_TIME
+	Nanos       int64 // hybrid time, ns since 1970
+	Ops         []Op  // without pads; the nth has the sequence First + n; valid during the visit
 	// PastWatermark says that no record shows that this frame is durable. A life that
 	// begins must write it again (see How a life begins).
 	PastWatermark bool
@@ -24,13 +24,13 @@ type Frame struct {
 
 // ScanReport says what Scan found. After an error it says how far Scan got.
 type ScanReport struct {
-	Frames, Ops int    // visited
-	End         Mark   // end of the last good frame, or of lastApplied if there is none
-	Watermark   uint64 // the highest
-	Next        uint64 // first block after all good frames: where a new epoch may begin
-	TornAt      uint64 // first record with a wrong checksum, if others of its frame or after it are right; 0: none
-	Discarded   int    // records with a right checksum, from the torn frame on
-	Nanos       int64  // hybrid time of the last good frame, ns since 1970; 0: none
+	Frames, Ops int   // visited
+	End         Mark  // end of the last good frame, or of lastApplied if there is none
+	Watermark   Seq   // the highest
+	Next        Seq   // first block after all good frames: where a new epoch may begin
+	TornAt      Seq   // first record with a wrong checksum, if others of its frame or after it are right; 0: none
+	Discarded   int   // records with a right checksum, from the torn frame on
+	Nanos       int64 // hybrid time of the last good frame, ns since 1970; 0: none
 }
 
 // Scan reads the log and calls visit for every complete frame after lastApplied, in the
@@ -47,7 +47,7 @@ type ScanReport struct {
 //
 // Scan needs memory for 1 MiB and for the operations that no watermark covers yet,
 // which are at most those of a ring.
-func Scan(c Config, epochs []Epoch, lastApplied, watermark uint64, visit func(Frame) error) (ScanReport, error) {
+func Scan(c Config, epochs []Epoch, lastApplied, watermark Seq, visit func(Frame) error) (ScanReport, error) {
 	return newScan(c, lastApplied, watermark, visit).run(epochs)
 }
 
@@ -67,7 +67,7 @@ func ScanOn(c Config, epochs []Epoch, before ScanReport, visit func(Frame) error
 // nearBytes is how far ScanOn looks past the end of a log.
 const nearBytes = 64 << 10
 
-func newScan(c Config, lastApplied, watermark uint64, visit func(Frame) error) *scan {
+func newScan(c Config, lastApplied, watermark Seq, visit func(Frame) error) *scan {
 	s := &scan{config: &c, lastApplied: lastApplied, visit: visit}
 	s.reader.config, s.reader.most = &c, pieceBytes
 	s.report.End.Sequence, s.report.Watermark = lastApplied, watermark
@@ -78,7 +78,7 @@ func (s *scan) run(epochs []Epoch) (ScanReport, error) {
 	if err := s.check(epochs); err != nil {
 		return s.report, err
 	}
-	s.report.Next = s.blockAfter(s.lastApplied)
+	s.report.Next = BlockAfter(s.lastApplied, s.config.Block)
 	var err error
 	for i, e := range epochs {
 		s.report.Next = max(s.report.Next, e.First)
@@ -95,20 +95,14 @@ func (s *scan) run(epochs []Epoch) (ScanReport, error) {
 	if failed := s.deliver(maxSequence); failed != nil {
 		err = failed
 	}
-	s.report.Next = max(s.report.Next, s.blockAfter(s.report.End.Sequence))
+	s.report.Next = max(s.report.Next, BlockAfter(s.report.End.Sequence, s.config.Block))
 	return s.report, err
-}
-
-// blockAfter returns the first sequence of the first block after sequence.
-func (s *scan) blockAfter(sequence uint64) uint64 {
-	blockRecords := s.config.blockRecords()
-	return (sequence/blockRecords + 1) * blockRecords
 }
 
 // scan holds the state of Scan.
 type scan struct {
 	config      *Config
-	lastApplied uint64
+	lastApplied Seq
 	visit       func(Frame) error
 	stopped     error // what visit returned
 	// unanchored says that the MAC before the first frame is not known, and that the
@@ -150,7 +144,7 @@ func (s *scan) epoch(e Epoch) error {
 	f := frameScan{scan: s, epoch: e.Number, first: start}
 	f.sealer, f.chain = newSealer(s.config.UUID, e.Number), newChain(s.config.Key, e.Number, e.Anchor)
 	for sequence := start; sequence < end; {
-		records, err := s.reader.from(sequence, end-sequence)
+		records, err := s.reader.from(sequence, uint64(end-sequence))
 		if err != nil {
 			return err
 		}
@@ -158,7 +152,7 @@ func (s *scan) epoch(e Epoch) error {
 		if err != nil {
 			return err
 		}
-		sequence += good
+		sequence += Seq(good)
 		if len(rest) > 0 {
 			return f.tear(sequence, first(rest))
 		}
@@ -173,7 +167,7 @@ func (s *scan) epoch(e Epoch) error {
 type frameScan struct {
 	*scan
 	epoch  uint64
-	first  uint64 // sequence of the first record of the frame being read
+	first  Seq // of the first record of the frame being read
 	time   frameTime
 	sealer *sealer
 	chain  *chain
@@ -181,20 +175,19 @@ type frameScan struct {
 
 // frameTime holds the fields of a TXN_TIME and its own sequence, 0 if none was read.
 type frameTime struct {
-	sequence, nanos, watermark uint64
-	count                      uint32
+	sequence, watermark Seq
+	nanos               uint64
+	count               uint32
 }
 
-func parseTime(record []byte, sequence uint64) frameTime {
-	u64 := binary.LittleEndian.Uint64
-	return frameTime{sequence, u64(record[offNanos:]), u64(record[offWatermark:]), binary.LittleEndian.Uint32(record[offCount:])}
+func parseTime(record []byte, sequence Seq) frameTime {
+	return frameTime{sequence, watermarkOf(record), binary.LittleEndian.Uint64(record[offNanos:]), binary.LittleEndian.Uint32(record[offCount:])}
 }
 
 // add adds records of a block, beginning with that of sequence. It returns how many of
 // them have a right checksum, and the records from the first one that has not.
-func (f *frameScan) add(records []byte, sequence uint64) (good uint64, rest []byte, err error) {
-	ring, _ := f.config.at(sequence)
-	lap := sequence / f.config.records(ring)
+func (f *frameScan) add(records []byte, sequence Seq) (good uint64, rest []byte, err error) {
+	lap := f.config.lap(sequence)
 	at, added := 0, 0 // bytes with right checksums, and bytes that the chain has
 	for at < len(records) {
 		record := first(records[at:])
@@ -230,7 +223,7 @@ func (f *frameScan) add(records []byte, sequence uint64) (good uint64, rest []by
 
 // follows checks a record whose checksum is right, and its place in the frame. Only a
 // TXN_COMMIT may follow a TXN_TIME, and it must follow one.
-func (f *frameScan) follows(record []byte, sequence, lap uint64) error {
+func (f *frameScan) follows(record []byte, sequence Seq, lap uint64) error {
 	if err := checkForm(record, sequence, lap); err != nil {
 		return err
 	}
@@ -242,7 +235,7 @@ func (f *frameScan) follows(record []byte, sequence, lap uint64) error {
 }
 
 // end adds the TXN_COMMIT of the frame being read.
-func (f *frameScan) end(commit []byte, sequence uint64) error {
+func (f *frameScan) end(commit []byte, sequence Seq) error {
 	f.chain.end(commit)
 	if f.unanchored {
 		f.unanchored = false
@@ -255,7 +248,7 @@ func (f *frameScan) end(commit []byte, sequence uint64) error {
 		return fmt.Errorf("%w: %s record %d at %#x: MAC %x is not that of records %d to %d",
 			ErrTampered, name, sequence, f.config.place(ring, sequence), commit[offMAC:offMAC+macSize], f.first, sequence)
 	}
-	if want := sequence + 1 - f.first; uint64(f.time.count) != want {
+	if want := sequence + 1 - f.first; Seq(f.time.count) != want {
 		return f.config.damage(f.time.sequence, "count %d, want %d, the records since the last commit", f.time.count, want)
 	}
 	frame := Frame{
@@ -281,7 +274,7 @@ func (s *scan) hold(frame Frame) {
 }
 
 // deliver visits the held frames that end at or before last.
-func (s *scan) deliver(last uint64) error {
+func (s *scan) deliver(last Seq) error {
 	if s.stopped != nil {
 		return s.stopped
 	}
@@ -311,7 +304,7 @@ func (s *scan) deliver(last uint64) error {
 
 // tear decides what the first record with a wrong checksum means. It searches the rest
 // of the rings for records of this epoch, which show what was durable.
-func (f *frameScan) tear(sequence uint64, record []byte) error {
+func (f *frameScan) tear(sequence Seq, record []byte) error {
 	found, want := binary.LittleEndian.Uint32(record[offChecksum:]), f.sealer.sum(sequence, record)
 	if seedbug.On("truncate-at-first-bad") {
 		return nil
@@ -340,31 +333,30 @@ func (f *frameScan) tear(sequence uint64, record []byte) error {
 // only if the frame before it ended in a good record, and that record may be just the
 // damaged one. If it believes a forged watermark, the store refuses the log and does not
 // lose it.
-func (f *frameScan) search(bad uint64) (passed int, err error) {
+func (f *frameScan) search(bad Seq) (passed int, err error) {
 	first := f.config.Ring.First
 	if f.near > 0 && bad >= first {
-		if near, err := f.searchRange(bad+1, bad+min(f.near, f.config.records(f.config.Ring))); near == 0 || err != nil {
+		if near, err := f.searchRange(bad+1, bad+Seq(min(f.near, f.config.records(f.config.Ring)))); near == 0 || err != nil {
 			return near, err
 		}
 	}
 	if ring, _ := f.config.at(bad); bad < first {
-		if passed, err = f.searchRange(bad+1, min(first, bad+f.config.records(ring))); err != nil {
+		if passed, err = f.searchRange(bad+1, min(first, bad+Seq(f.config.records(ring)))); err != nil {
 			return passed, err
 		}
 		bad = first - 1
 	}
-	more, err := f.searchRange(bad+1, max(bad, first)+f.config.records(f.config.Ring))
+	more, err := f.searchRange(bad+1, max(bad, first)+Seq(f.config.records(f.config.Ring)))
 	return passed + more, err
 }
 
-func (f *frameScan) searchRange(sequence, end uint64) (passed int, err error) {
+func (f *frameScan) searchRange(sequence, end Seq) (passed int, err error) {
 	for sequence < end {
-		records, err := f.reader.from(sequence, end-sequence)
+		records, err := f.reader.from(sequence, uint64(end-sequence))
 		if err != nil {
 			return passed, err
 		}
-		ring, _ := f.config.at(sequence)
-		lap := sequence / f.config.records(ring)
+		lap := f.config.lap(sequence)
 		for record := first(records); len(records) > 0; sequence, record = sequence+1, first(records) {
 			records = records[len(record):]
 			// The first byte is enough to rule out most others.
@@ -376,7 +368,7 @@ func (f *frameScan) searchRange(sequence, end uint64) (passed int, err error) {
 			if code != Time {
 				continue
 			}
-			watermark := binary.LittleEndian.Uint64(record[offWatermark:])
+			watermark := watermarkOf(record)
 			if watermark >= sequence {
 				return passed, f.config.damage(sequence, "watermark %d, want it below the record's own sequence", watermark)
 			}

@@ -69,12 +69,12 @@ const (
 )
 
 // place is where the record of a sequence of the first lap stands in the ring.
-func place(seq uint64) int {
+func place(seq Seq) int {
 	return int(seq/testBlockRecords)*testBlock + int(seq%testBlockRecords)*RecordSize
 }
 
 // recordAt is the record of a sequence of the first lap.
-func recordAt(ring []byte, seq uint64) []byte { return ring[place(seq):place(seq+1)] }
+func recordAt(ring []byte, seq Seq) []byte { return ring[place(seq):place(seq+1)] }
 
 var testUUID = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 
@@ -110,7 +110,7 @@ func copyFrame(f Frame) Frame {
 }
 
 // scanAll returns the frames that Scan finds, copied.
-func scanAll(c Config, epochs []Epoch, lastApplied, watermark uint64) ([]Frame, ScanReport, error) {
+func scanAll(c Config, epochs []Epoch, lastApplied, watermark Seq) ([]Frame, ScanReport, error) {
 	var frames []Frame
 	report, err := Scan(c, epochs, lastApplied, watermark, func(f Frame) error {
 		frames = append(frames, copyFrame(f))
