@@ -62,7 +62,7 @@ func (s *Store) check(ctx context.Context, progress func(done, total int64)) (*C
 		return report, err
 	}
 	defer v.Close()
-	report.Commit = v.view.Commit()
+	report.Commit = uint64(v.view.Commit())
 	c := &check{ctx: ctx, view: v.view, report: report, progress: progress}
 	if err := v.guard(c.tree); errors.Is(err, ErrSnapshotExpired) {
 		return report, ErrClosed

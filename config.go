@@ -62,7 +62,7 @@ func createConfig(tx *hdf5io.Tx, r *record, uuid [16]byte) error {
 
 // writeConfig copies the store record into the attributes of /config, for readers that
 // have only an HDF5 library.
-func writeConfig(tx *hdf5io.Tx, r *record, commit uint64) error {
+func writeConfig(tx *hdf5io.Tx, r *record, commit hdf5io.Commit) error {
 	for _, a := range []hdf5io.Attribute{
 		{Name: "global_depth", Type: hdf5io.Uint(1), Data: []byte{byte(r.globalDepth)}},
 		u64Attribute("num_groups", r.numGroups),
@@ -73,7 +73,7 @@ func writeConfig(tx *hdf5io.Tx, r *record, commit uint64) error {
 		u64Attribute("last_applied", uint64(r.lastApplied)),
 		u64Attribute("slice_through", uint64(r.sliceThrough)),
 		u64Attribute("slice_hash", r.sliceHash),
-		u64Attribute("commit", commit),
+		u64Attribute("commit", uint64(commit)),
 		u64Attribute("wal_first", uint64(r.walFirst)),
 		epochsAttribute(r.epochs),
 	} {

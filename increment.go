@@ -82,7 +82,7 @@ const (
 // incrementHeader names the base and the image of an increment.
 type incrementHeader struct {
 	uuid               [16]byte
-	baseCommit, commit uint64
+	baseCommit, commit hdf5io.Commit
 	baseSize, size     int64
 	baseHead, head     [sha256.Size]byte
 }
@@ -92,8 +92,8 @@ func (h *incrementHeader) append(dst []byte) []byte {
 	copy(p, incrementMagic)
 	le.PutUint32(p[offIncVersion:], incrementVersion)
 	copy(p[offIncUUID:], h.uuid[:])
-	le.PutUint64(p[offIncBaseCommit:], h.baseCommit)
-	le.PutUint64(p[offIncCommit:], h.commit)
+	le.PutUint64(p[offIncBaseCommit:], uint64(h.baseCommit))
+	le.PutUint64(p[offIncCommit:], uint64(h.commit))
 	le.PutUint64(p[offIncBaseSize:], uint64(h.baseSize))
 	le.PutUint64(p[offIncSize:], uint64(h.size))
 	copy(p[offIncBaseHead:], h.baseHead[:])
@@ -127,7 +127,7 @@ func parseIncrementHeader(p []byte) (h incrementHeader, err error) {
 		return bad(offIncBaseSize, "base of %d bytes, image of %d, want %d to %d", baseSize, size, hdf5io.HeadSize, int64(maxImage))
 	}
 	return incrementHeader{
-		uuid: [16]byte(p[offIncUUID:]), baseCommit: le.Uint64(p[offIncBaseCommit:]), commit: le.Uint64(p[offIncCommit:]),
+		uuid: [16]byte(p[offIncUUID:]), baseCommit: hdf5io.Commit(le.Uint64(p[offIncBaseCommit:])), commit: hdf5io.Commit(le.Uint64(p[offIncCommit:])),
 		baseSize: int64(baseSize), size: int64(size),
 		baseHead: [sha256.Size]byte(p[offIncBaseHead:]), head: [sha256.Size]byte(p[offIncHead:]),
 	}, nil

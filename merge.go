@@ -21,7 +21,7 @@ type merge struct {
 	buckets   *bucket.Writer
 	sets      *valueset.Writer
 	directory *directory.Editor
-	commit    uint64 // number of the commit under way
+	commit    hdf5io.Commit // the one under way
 	now       int64
 	geometry  bucket.Geometry
 	folds     stretch // the groups that are folded even if nothing changes in them

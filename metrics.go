@@ -271,7 +271,7 @@ func (s *Store) gauges(m *Metrics, r reader) {
 	m.BucketCount, m.DirectorySize = rec.numBuckets, uint64(r.view.directory.Len())
 	m.Keys, m.Values, m.Tombstones, m.SpilledSets = rec.numKeys, rec.numValues, rec.numTombstones, rec.sets.Sets-rec.sets.Unused
 	m.WaitingEntries, _ = r.view.buckets.Waiting()
-	m.Runs, m.Commit, m.DeletionRows = uint64(r.view.buckets.Runs()), r.view.Commit(), rec.numDeletions
+	m.Runs, m.Commit, m.DeletionRows = uint64(r.view.buckets.Runs()), uint64(r.view.Commit()), rec.numDeletions
 	pending := uint64(r.fresh.count.Load())
 	if r.frozen != nil {
 		pending += uint64(r.frozen.count.Load())
@@ -283,7 +283,7 @@ func (s *Store) gauges(m *Metrics, r reader) {
 	if !s.opts.ReadOnly {
 		space := s.file.Space()
 		m.FileBytes, m.FreeBytes = uint64(space.Size), uint64(space.Free+space.Fragments)
-		m.LimboBytes, m.PinnedBytes, m.OldestPin = uint64(space.Limbo), uint64(space.Pinned), space.OldestPin
+		m.LimboBytes, m.PinnedBytes, m.OldestPin = uint64(space.Limbo), uint64(space.Pinned), uint64(space.OldestPin)
 	}
 	m.WALBytes, m.LastApplied, m.Watermark = rec.walSize, uint64(rec.lastApplied), uint64(rec.watermark)
 	if s.log != nil {

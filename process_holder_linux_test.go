@@ -125,7 +125,7 @@ func TestPinHolder(t *testing.T) {
 			mustDo(t, err)
 			defer r.Close()
 			for _, s := range []*Store{w, r} {
-				if p := spaceOf(t, s); p.OldestPin != commit || p.OldestPinHolder != pid {
+				if p := spaceOf(t, s); p.OldestPin != uint64(commit) || p.OldestPinHolder != pid {
 					t.Errorf("%+v, want commit %d held by %d", p, commit, pid)
 				}
 			}

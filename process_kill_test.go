@@ -268,7 +268,7 @@ func (k *killedStore) verify(cycle int) error {
 		oldest, newest := uint64(0), uint64(1)
 		for try := 0; try < 200 && oldest != newest; try++ {
 			time.Sleep(time.Duration(try) * 100 * time.Microsecond)
-			oldest, newest = s.Metrics().OldestPin, s.state.Load().view.Commit()
+			oldest, newest = s.Metrics().OldestPin, uint64(s.state.Load().view.Commit())
 		}
 		if oldest != newest {
 			err = fmt.Errorf("commit %d is held by a reader that is dead, the newest is %d", oldest, newest)

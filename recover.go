@@ -31,7 +31,7 @@ type RecoveryReport struct {
 }
 
 func (r *RecoveryReport) fromTree(o hdf5io.OpenReport) {
-	r.Slot, r.Commit, r.FellBack, r.SuperblockMended = o.Slot, o.Commit, o.FellBack, o.SuperblockMended
+	r.Slot, r.Commit, r.FellBack, r.SuperblockMended = o.Slot, uint64(o.Commit), o.FellBack, o.SuperblockMended
 }
 
 // Recovery reports what Open found in the file.

@@ -60,15 +60,15 @@ type scrub struct {
 	wait   func(time.Duration) error // sleep
 	limit  int64                     // bytes of a step
 
-	place  hdf5io.Place // of objects, where the next step begins
-	hash   uint64       // of groups
-	number uint64       // of runs
-	slot   int          // of that run
+	place  hdf5io.Place  // of objects, where the next step begins
+	hash   uint64        // of groups
+	number hdf5io.Commit // of runs
+	slot   int           // of that run
 	set    uint64
 	value  E // of that set
 
-	groups []uint64 // hashes of groups with masks to be mended
-	runs   []uint64 // numbers of such runs
+	groups []uint64        // hashes of groups with masks to be mended
+	runs   []hdf5io.Commit // numbers of such runs
 }
 
 func newScrub(ctx context.Context, s *Store) *scrub {
@@ -250,7 +250,7 @@ func (c *scrub) buckets(v *view) (more bool, read int64) {
 func (c *scrub) waiting(v *view) (more bool, read int64) {
 	k := v.buckets.NewChecker(c.found)
 	for more = true; more && k.Read() < c.limit; {
-		before, run := k.Corrected(), uint64(0)
+		before, run := k.Corrected(), hdf5io.Commit(0)
 		run, c.number, c.slot, more = k.Slot(c.number, c.slot)
 		if k.Corrected() > before && (len(c.runs) == 0 || c.runs[len(c.runs)-1] != run) {
 			c.runs = append(c.runs, run)

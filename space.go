@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/cidstore/cidstore/hdf5io"
 )
 
 // Space says how the bytes of a store's file are used at one moment, and who keeps some
@@ -55,14 +57,14 @@ func (s *Store) Space() (Space, error) {
 	out := Space{
 		File: space.Size, Log: int64(r.walSize + r.oldSize),
 		Free: space.Free + space.Fragments, Limbo: space.Limbo, Pinned: space.Pinned,
-		Commit: v.view.Commit(), OldestPin: min(space.OldestPin, v.view.Commit()),
+		Commit: uint64(v.view.Commit()), OldestPin: uint64(min(space.OldestPin, v.view.Commit())),
 	}
 	out.Live = max(out.File-out.Log-out.Free-out.Limbo-out.Pinned, 0)
 	log, fold := int64(closedBlocks*r.walBlock), r.foldBytes(uint64(v.pendingOps()))
 	out.Shrunk = min(out.File, out.Live+log+closedReserve(out.Live, fold))
 	if out.OldestPin < out.Commit {
-		out.OldestPinSeen = s.seen.at(out.OldestPin)
-		out.OldestPinHolder = s.file.PinHolder(out.OldestPin, s.info)
+		out.OldestPinSeen = s.seen.at(space.OldestPin)
+		out.OldestPinHolder = s.file.PinHolder(space.OldestPin, s.info)
 	}
 	return out, nil
 }
@@ -74,7 +76,7 @@ type sightings struct {
 }
 
 type sighting struct {
-	commit uint64
+	commit hdf5io.Commit
 	time   time.Time
 }
 
@@ -86,7 +88,7 @@ const (
 )
 
 // add notes that the root of commit is there.
-func (s *sightings) add(commit uint64, now time.Time) {
+func (s *sightings) add(commit hdf5io.Commit, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := len(s.list)
@@ -115,10 +117,10 @@ func (s *sightings) thin(now time.Time) {
 }
 
 // at returns when the root of commit, or the first known one after it, was seen.
-func (s *sightings) at(commit uint64) time.Time {
+func (s *sightings) at(commit hdf5io.Commit) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, _ := slices.BinarySearchFunc(s.list, commit, func(e sighting, c uint64) int {
+	i, _ := slices.BinarySearchFunc(s.list, commit, func(e sighting, c hdf5io.Commit) int {
 		if e.commit < c {
 			return -1
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -58,7 +59,7 @@ func TestSpace(t *testing.T) {
 
 	v, err := w.Snapshot()
 	mustDo(t, err)
-	held := v.view.Commit()
+	held := uint64(v.view.Commit())
 	before := now
 	rounds(t, w, 5)
 	p := spaceOf(t, w)
@@ -106,16 +107,16 @@ func TestSightings(t *testing.T) {
 	if got := s.at(7); !got.IsZero() {
 		t.Fatal(got)
 	}
-	at := func(i uint64) time.Time { return time.Unix(int64(i), 0) }
+	at := func(i hdf5io.Commit) time.Time { return time.Unix(int64(i), 0) }
 	const end = 100 * maxSightings
-	for i := uint64(10); i < end; i++ {
+	for i := hdf5io.Commit(10); i < end; i++ {
 		s.add(i, at(i))
 		s.add(i-5, at(0)) // is older, and known
 		if len(s.list) > maxSightings {
 			t.Fatalf("%d are kept", len(s.list))
 		}
 	}
-	for i := uint64(1); i < end; i++ {
+	for i := hdf5io.Commit(1); i < end; i++ {
 		if got, exact := s.at(i), max(i, 10); got.Before(at(exact)) || got.After(at(exact+(end-exact)/ageParts)) {
 			t.Fatalf("%d: %v", i, got)
 		}
@@ -123,7 +124,7 @@ func TestSightings(t *testing.T) {
 	if got := s.at(end); !got.IsZero() {
 		t.Fatal(got)
 	}
-	for i := range uint64(10 * maxSightings) { // by a clock that goes back
+	for i := range hdf5io.Commit(10 * maxSightings) { // by a clock that goes back
 		if s.add(end+i, at(end-i)); len(s.list) > maxSightings {
 			t.Fatalf("%d are kept", len(s.list))
 		}

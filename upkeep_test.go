@@ -271,7 +271,7 @@ func TestUpkeepShrinkBesideCollection(t *testing.T) {
 type untilCommit struct {
 	context.Context
 	s    *Store
-	from uint64
+	from hdf5io.Commit
 }
 
 func (c untilCommit) Err() error {

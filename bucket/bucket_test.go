@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/keys"
@@ -72,7 +73,7 @@ func TestModel(t *testing.T) {
 // TestTrim: when half of a run was folded, the run keeps the other half as it was;
 // what cannot be verified is not written again as if it were good.
 func TestTrim(t *testing.T) {
-	prepare := func() (w *world, number uint64) {
+	prepare := func() (w *world, number hdf5io.Commit) {
 		w = newWorld(t, 4)
 		r := rand.New(rand.NewPCG(4, 4))
 		w.commit(w.changes(r, 900, 1000), false, 0, func(*State) bool { return true })

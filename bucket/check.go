@@ -195,7 +195,7 @@ func (c *Checker) Finish() {
 // Slot checks one slot of a run by itself: that slot of the run with that number,
 // or if there is none, the first one of the next run. It returns the number of the
 // run, where the next call should begin, and whether there is more to check.
-func (c *Checker) Slot(number uint64, slot int) (run, nextNumber uint64, nextSlot int, more bool) {
+func (c *Checker) Slot(number hdf5io.Commit, slot int) (run, nextNumber hdf5io.Commit, nextSlot int, more bool) {
 	for i := range c.t.runs {
 		r := &c.t.runs[i]
 		if r.number < number {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/cidstore/cidstore/ecc"
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/crc32c"
 	"github.com/cidstore/cidstore/keys"
 )
@@ -81,8 +82,8 @@ type sealer struct {
 func newSealer(uuid [16]byte) sealer { return sealer{crc32c.Sum(uuid[:])} }
 
 // seed is the CRC32C of uuid, u64 id and u64 commit.
-func (s sealer) seed(id, commit uint64) uint32 {
-	return crc32c.ExtendUint64(crc32c.ExtendUint64(s.uuid, id), commit)
+func (s sealer) seed(id uint64, commit hdf5io.Commit) uint32 {
+	return crc32c.ExtendUint64(crc32c.ExtendUint64(s.uuid, id), uint64(commit))
 }
 
 // partSeed seeds the checksum of a bucket or slot: file_uuid, u64 id, u64 commit,

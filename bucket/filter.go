@@ -5,6 +5,8 @@ import (
 	"math/bits"
 	"slices"
 	"sync/atomic"
+
+	"github.com/cidstore/cidstore/hdf5io"
 )
 
 // A filter says which runs may have a key, so that a lookup asks few of them, and
@@ -30,8 +32,8 @@ type filterRegion struct {
 // fills a cache line. A block has a mark for each entry: eleven bits of its hash,
 // and which run it is in.
 type region struct {
-	through uint64   // the commit whose runs are in it
-	runs    []uint64 // their numbers, the newest first
+	through hdf5io.Commit   // whose runs are in it
+	runs    []hdf5io.Commit // their numbers, the newest first
 	blocks  []filterBlock
 }
 
@@ -143,7 +145,7 @@ func (g *region) may(f *filter, hash uint64) (runs uint32) {
 }
 
 // names reports whether the answer of may includes a run.
-func (g *region) names(number uint64, may uint32) bool {
+func (g *region) names(number hdf5io.Commit, may uint32) bool {
 	if may == allRuns {
 		return true
 	}
@@ -159,7 +161,7 @@ func (g *region) names(number uint64, may uint32) bool {
 // mayHave returns what the filter says about a hash in a group whose row is of a
 // commit: of the runs up to known.through, those with a bit in runs must be asked.
 // If known is nil, all runs must be asked.
-func (t *Table) mayHave(hash, commit uint64) (known *region, runs uint32) {
+func (t *Table) mayHave(hash uint64, commit hdf5io.Commit) (known *region, runs uint32) {
 	f := t.filter
 	if f == nil {
 		return nil, allRuns

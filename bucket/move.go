@@ -32,7 +32,7 @@ func (w *Writer) MoveRuns(from int64) error {
 // that have one wrong bit, and returns how many these are. If there are none, or no
 // such run, it writes nothing. If a slot is damaged in another way, the run stays
 // as it is, and MendRun returns an error.
-func (w *Writer) MendRun(number uint64) (mended uint64, err error) {
+func (w *Writer) MendRun(number hdf5io.Commit) (mended uint64, err error) {
 	for i := range w.runs {
 		r := &w.runs[i]
 		if r.number != number || r.live == 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
@@ -58,15 +59,15 @@ const pageInUse = 1 << 0
 
 // State is the header of a group's page.
 type State struct {
-	Prefix     uint64 // the top LocalDepth bits of its hashes; the rest 0
-	RowAddress uint64 // bytes; 0: no row
-	Commit     uint64 // in which the row was written: it holds what runs up to that commit hold
-	Created    uint64 // commit in which the group was created
-	Folded     int64  // when the row was written, ns since 1970
-	Entries    uint32 // of the row
-	Mores      uint32 // more rows of the row
-	LocalDepth uint8  // bits, 0 to 64
-	BucketBits uint8  // the group has 2^BucketBits buckets
+	Prefix     uint64        // the top LocalDepth bits of its hashes; the rest 0
+	RowAddress uint64        // bytes; 0: no row
+	Commit     hdf5io.Commit // in which the row was written: it holds what runs up to that commit hold
+	Created    hdf5io.Commit // in which the group was created
+	Folded     int64         // when the row was written, ns since 1970
+	Entries    uint32        // of the row
+	Mores      uint32        // more rows of the row
+	LocalDepth uint8         // bits, 0 to 64
+	BucketBits uint8         // the group has 2^BucketBits buckets
 }
 
 // Buckets is the number of buckets of the group.
@@ -86,8 +87,8 @@ func (s *State) put(p []byte) {
 	le := binary.LittleEndian
 	le.PutUint64(p[offPrefix:], s.Prefix)
 	le.PutUint64(p[offRowAddress:], s.RowAddress)
-	le.PutUint64(p[offCommit:], s.Commit)
-	le.PutUint64(p[offCreated:], s.Created)
+	le.PutUint64(p[offCommit:], uint64(s.Commit))
+	le.PutUint64(p[offCreated:], uint64(s.Created))
 	le.PutUint64(p[offFolded:], uint64(s.Folded))
 	le.PutUint32(p[offEntryCount:], s.Entries)
 	le.PutUint32(p[offMoreCount:], s.Mores)
@@ -98,14 +99,14 @@ func (s *State) put(p []byte) {
 // check every count and size in it is safe to use.
 type page []byte
 
-func (p page) prefix() uint64      { return binary.LittleEndian.Uint64(p[offPrefix:]) }
-func (p page) address() uint64     { return binary.LittleEndian.Uint64(p[offRowAddress:]) }
-func (p page) commit() uint64      { return binary.LittleEndian.Uint64(p[offCommit:]) }
-func (p page) entries() int        { return int(binary.LittleEndian.Uint32(p[offEntryCount:])) }
-func (p page) mores() int          { return int(binary.LittleEndian.Uint32(p[offMoreCount:])) }
-func (p page) depth() uint8        { return p[offLocalDepth] }
-func (p page) bits() uint8         { return p[offBucketBits] }
-func (p page) bucket(i int) []byte { return p[pageHeader+i*bucketSize:][:bucketSize] }
+func (p page) prefix() uint64        { return binary.LittleEndian.Uint64(p[offPrefix:]) }
+func (p page) address() uint64       { return binary.LittleEndian.Uint64(p[offRowAddress:]) }
+func (p page) commit() hdf5io.Commit { return hdf5io.Commit(binary.LittleEndian.Uint64(p[offCommit:])) }
+func (p page) entries() int          { return int(binary.LittleEndian.Uint32(p[offEntryCount:])) }
+func (p page) mores() int            { return int(binary.LittleEndian.Uint32(p[offMoreCount:])) }
+func (p page) depth() uint8          { return p[offLocalDepth] }
+func (p page) bits() uint8           { return p[offBucketBits] }
+func (p page) bucket(i int) []byte   { return p[pageHeader+i*bucketSize:][:bucketSize] }
 
 // span is the part of a row, or of a run, that one bucket or slot has.
 type span struct {
@@ -133,7 +134,7 @@ func (p page) tags(g Geometry) []byte { return p[pageHeader+g.Buckets*bucketSize
 func (p page) state() State {
 	le := binary.LittleEndian
 	return State{
-		Prefix: p.prefix(), RowAddress: p.address(), Commit: p.commit(), Created: le.Uint64(p[offCreated:]),
+		Prefix: p.prefix(), RowAddress: p.address(), Commit: p.commit(), Created: hdf5io.Commit(le.Uint64(p[offCreated:])),
 		Folded: int64(le.Uint64(p[offFolded:])), Entries: uint32(p.entries()), Mores: uint32(p.mores()),
 		LocalDepth: p.depth(), BucketBits: p.bits(),
 	}

@@ -7,6 +7,7 @@ import (
 	"math/bits"
 
 	"github.com/cidstore/cidstore/ecc"
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/keys"
 )
@@ -26,8 +27,8 @@ const (
 
 // owner says what a part belongs to; it seeds the checksums.
 type owner struct {
-	id     uint64 // of the group; runID for a run
-	commit uint64 // in which it was written
+	id     uint64        // of the group; runID for a run
+	commit hdf5io.Commit // in which it was written
 }
 
 // runID takes the place of a group id in the seed of the checksums of runs, so that

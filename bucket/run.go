@@ -73,7 +73,8 @@ const (
 // rows of groups that were written before it. It is immutable; body is the part
 // that several Views share.
 type run struct {
-	number, low, high, base                      uint64
+	number                                       hdf5io.Commit
+	low, high, base                              uint64
 	entriesAt, moresAt, tagsAt, indexAt          uint64
 	entries, mores, slots, live, shift, indexCRC uint32
 	*body
@@ -88,7 +89,7 @@ type body struct {
 
 func (r *run) append(dst []byte) []byte {
 	le := binary.LittleEndian
-	for _, w := range [...]uint64{r.number, r.low, r.high, r.base, r.entriesAt, r.moresAt, r.tagsAt, r.indexAt} {
+	for _, w := range [...]uint64{uint64(r.number), r.low, r.high, r.base, r.entriesAt, r.moresAt, r.tagsAt, r.indexAt} {
 		dst = le.AppendUint64(dst, w)
 	}
 	for _, w := range [...]uint32{r.entries, r.mores, r.slots, r.live, r.shift, r.indexCRC} {
@@ -99,7 +100,7 @@ func (r *run) append(dst []byte) []byte {
 
 func parseRun(p []byte) (r run) {
 	le := binary.LittleEndian
-	for i, w := range [...]*uint64{&r.number, &r.low, &r.high, &r.base, &r.entriesAt, &r.moresAt, &r.tagsAt, &r.indexAt} {
+	for i, w := range [...]*uint64{(*uint64)(&r.number), &r.low, &r.high, &r.base, &r.entriesAt, &r.moresAt, &r.tagsAt, &r.indexAt} {
 		*w = le.Uint64(p[8*i:])
 	}
 	for i, w := range [...]*uint32{&r.entries, &r.mores, &r.slots, &r.live, &r.shift, &r.indexCRC} {
@@ -112,7 +113,7 @@ func (r *run) name() string { return fmt.Sprintf("run %d", r.number) }
 
 // check reports why r cannot be a run of a root of the commit in a file that ends
 // at end. before is the run before it, or nil.
-func (r *run) check(p []byte, before *run, commit uint64, end int64) error {
+func (r *run) check(p []byte, before *run, commit hdf5io.Commit, end int64) error {
 	bad := func(format string, args ...any) error { return corrupt.Errorf(r.name(), -1, format, args...) }
 	inside := func(at, n, size uint64) bool {
 		return at%alignment == 0 && at <= uint64(end) && n*size <= uint64(end)-at && at > 0

@@ -244,7 +244,7 @@ func (w *Writer) remove(r *run) error {
 }
 
 // writeRun seals entries as a run with the given number and places its datasets.
-func (w *Writer) writeRun(p *pendingRun, number uint64) (run, error) {
+func (w *Writer) writeRun(p *pendingRun, number hdf5io.Commit) (run, error) {
 	n := len(p.hashes)
 	r := run{
 		number: number, low: p.hashes[0], high: p.hashes[n-1], entries: uint32(n), live: uint32(n),

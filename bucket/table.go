@@ -288,7 +288,7 @@ func certain(list []Item, doubts []hashes) []Item {
 // state is what decides which entries of runs count for a group.
 type state struct {
 	low, high uint64
-	commit    uint64
+	commit    hdf5io.Commit
 }
 
 // rowItems appends the items of a group's row; with an error, those that are good.

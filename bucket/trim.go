@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"iter"
 
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
 
 // Trimmable returns the number of the run that has the most entries that no longer
 // count. These must be at least half of its entries, and those that count must take
 // at most most bytes. ok is false if there is no such run.
-func (t *Table) Trimmable(most int64) (number uint64, ok bool) {
+func (t *Table) Trimmable(most int64) (number hdf5io.Commit, ok bool) {
 	dead := uint32(0)
 	for i := range t.runs {
 		r := &t.runs[i]
@@ -32,7 +33,7 @@ func (r *run) trimmedSize() int64 {
 // Trim writes a run of the base again, under its number, with only those of its
 // entries that count. groups yields all groups, in order of their hashes. Nothing
 // else may be done with this Writer before Flush.
-func (w *Writer) Trim(number uint64, groups iter.Seq2[State, error]) error {
+func (w *Writer) Trim(number hdf5io.Commit, groups iter.Seq2[State, error]) error {
 	for i := range w.runs {
 		if w.runs[i].number == number {
 			return w.trim(&w.runs[i], groups)

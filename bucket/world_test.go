@@ -142,7 +142,7 @@ func (w *world) trim() (trimmed int64) {
 	}
 }
 
-func (w *world) tryTrim(number uint64) error {
+func (w *world) tryTrim(number hdf5io.Commit) error {
 	tx, err := w.file.Begin()
 	must(w.t, err)
 	defer tx.Abort()

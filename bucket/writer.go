@@ -21,7 +21,7 @@ type Writer struct {
 	tx     *hdf5io.Tx
 	base   *Table
 	now    int64
-	commit uint64
+	commit hdf5io.Commit
 
 	states, entries, mores *hdf5io.TxDataset
 

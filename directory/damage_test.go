@@ -38,7 +38,7 @@ func TestRuns(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	differ := []page{{[]uint32{0, 0}, []uint64{1, 2}}} // one bucket, two refs: two runs
+	differ := []page{{[]uint32{0, 0}, []hdf5io.Commit{1, 2}}} // one bucket, two refs: two runs
 	if err := checkRuns(differ, 2, 1); !errors.Is(err, corrupt.Err) {
 		t.Errorf("two refs: %v", err)
 	}

@@ -3,6 +3,8 @@ package directory
 import (
 	"iter"
 	"slices"
+
+	"github.com/cidstore/cidstore/hdf5io"
 )
 
 // MaxDepth bounds the depth, in bits. Bucket ids have 32 bits, and a directory has
@@ -27,7 +29,7 @@ const (
 // Pointer names a bucket.
 type Pointer struct {
 	Bucket uint32
-	Ref    uint64 // commit in which this bucket id was created
+	Ref    hdf5io.Commit // in which this bucket id was created
 }
 
 // Options are for tests; the zero value means DefaultLimits.
@@ -76,10 +78,10 @@ func (o Options) limits() Limits {
 // never change.
 type page struct {
 	buckets []uint32
-	refs    []uint64
+	refs    []hdf5io.Commit
 }
 
-func newPage(n uint64) page { return page{make([]uint32, n), make([]uint64, n)} }
+func newPage(n uint64) page { return page{make([]uint32, n), make([]hdf5io.Commit, n)} }
 
 func (p page) len() uint64              { return uint64(len(p.buckets)) }
 func (p page) at(i uint64) Pointer      { return Pointer{p.buckets[i], p.refs[i]} }
@@ -113,8 +115,8 @@ type stored struct {
 
 // New returns the directory of a new store: depth 0, one pointer, to bucket 0.
 // ref is the commit that creates that bucket.
-func New(ref uint64, options ...Options) *Directory {
-	return newDirectory(0, []page{{[]uint32{0}, []uint64{ref}}}, stored{}, chosen(options).limits())
+func New(ref hdf5io.Commit, options ...Options) *Directory {
+	return newDirectory(0, []page{{[]uint32{0}, []hdf5io.Commit{ref}}}, stored{}, chosen(options).limits())
 }
 
 // chosen returns the last of the options given, or the zero value.

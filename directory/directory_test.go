@@ -155,7 +155,7 @@ func TestDirectoryLaw(t *testing.T) {
 				b := model[i]
 				switch {
 				case rapid.IntRange(0, 3).Draw(rt, "kind") > 0 && b.depth < 7:
-					right := bucketModel{b.prefix | 1<<(63-b.depth), b.depth + 1, Pointer{next, commit}}
+					right := bucketModel{b.prefix | 1<<(63-b.depth), b.depth + 1, Pointer{next, hdf5io.Commit(commit)}}
 					next++
 					depth := e.Depth()
 					if doubled := e.Split(b.prefix, b.depth, right.p); doubled != (int(b.depth) == depth) || doubled != (e.Depth() > depth) {
@@ -213,7 +213,7 @@ func grown(depth int, o Options) *Directory {
 	next := uint32(1)
 	for d := range depth {
 		for i := range uint64(1) << d {
-			e.Split(i<<1<<(63-d), uint8(d), Pointer{next, uint64(d)})
+			e.Split(i<<1<<(63-d), uint8(d), Pointer{next, hdf5io.Commit(d)})
 			next++
 		}
 	}
@@ -343,7 +343,7 @@ func BenchmarkFind(b *testing.B) {
 	sum := uint64(0)
 	for b.Loop() {
 		hash = hash*6364136223846793005 + 1442695040888963407
-		sum += d.Find(hash).Ref
+		sum += uint64(d.Find(hash).Ref)
 	}
 	if sum == 0 {
 		b.Fatal("nothing found")

@@ -70,12 +70,12 @@ func pointerType() hdf5io.Datatype {
 }
 
 func parsePointer(b []byte) Pointer {
-	return Pointer{Bucket: binary.LittleEndian.Uint32(b[offBucket:]), Ref: binary.LittleEndian.Uint64(b[offRef:])}
+	return Pointer{Bucket: binary.LittleEndian.Uint32(b[offBucket:]), Ref: hdf5io.Commit(binary.LittleEndian.Uint64(b[offRef:]))}
 }
 
 func (p Pointer) append(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, p.Bucket)
-	return binary.LittleEndian.AppendUint64(dst, p.Ref)
+	return binary.LittleEndian.AppendUint64(dst, uint64(p.Ref))
 }
 
 // Store writes the edited version into tx, in the form that its size asks for. If

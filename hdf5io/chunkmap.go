@@ -71,14 +71,15 @@ const _ = uint(mapNodeSize - mapLeafChunks*chunkRecordSize) // a leaf holds its 
 
 // mapRoot is what a slot says about a chunk map. The zero value is an empty map.
 type mapRoot struct {
-	address, count, commit uint64
-	depth, crc             uint32
+	address, count uint64
+	commit         Commit
+	depth, crc     uint32
 }
 
 func (r *mapRoot) put(p []byte) {
 	binary.LittleEndian.PutUint64(p[offRootAddress:], r.address)
 	binary.LittleEndian.PutUint64(p[offRootCount:], r.count)
-	binary.LittleEndian.PutUint64(p[offRootCommit:], r.commit)
+	binary.LittleEndian.PutUint64(p[offRootCommit:], uint64(r.commit))
 	binary.LittleEndian.PutUint32(p[offRootDepth:], r.depth)
 	binary.LittleEndian.PutUint32(p[offRootCRC:], r.crc)
 }
@@ -87,7 +88,7 @@ func parseMapRoot(p []byte) mapRoot {
 	return mapRoot{
 		address: binary.LittleEndian.Uint64(p[offRootAddress:]),
 		count:   binary.LittleEndian.Uint64(p[offRootCount:]),
-		commit:  binary.LittleEndian.Uint64(p[offRootCommit:]),
+		commit:  Commit(binary.LittleEndian.Uint64(p[offRootCommit:])),
 		depth:   binary.LittleEndian.Uint32(p[offRootDepth:]),
 		crc:     binary.LittleEndian.Uint32(p[offRootCRC:]),
 	}
@@ -95,7 +96,7 @@ func parseMapRoot(p []byte) mapRoot {
 
 // check reports why r cannot be a map of a root of the commit in a file of end
 // bytes. Every leaf has bytes of its own, which bounds the count.
-func (r *mapRoot) check(commit, end uint64) error {
+func (r *mapRoot) check(commit Commit, end uint64) error {
 	if r.count == 0 {
 		if *r != (mapRoot{}) {
 			return errors.New("no chunks, but a root")
@@ -127,11 +128,12 @@ func levelSizes(count uint64) []int {
 
 // nodeRecord names one node of a map.
 type nodeRecord struct {
-	address, commit uint64
-	crc             uint32
+	address uint64
+	commit  Commit
+	crc     uint32
 }
 
-func (r *nodeRecord) check(commit, end uint64) error {
+func (r *nodeRecord) check(commit Commit, end uint64) error {
 	if !insideData(r.address, mapNodeSize, end) {
 		return fmt.Errorf("node at %#x", r.address)
 	}
@@ -143,15 +145,16 @@ func (r *nodeRecord) check(commit, end uint64) error {
 
 func (r *nodeRecord) put(b []byte) {
 	binary.LittleEndian.PutUint64(b[offNodeAddress:], r.address)
-	binary.LittleEndian.PutUint64(b[offNodeCommit:], r.commit)
+	binary.LittleEndian.PutUint64(b[offNodeCommit:], uint64(r.commit))
 	binary.LittleEndian.PutUint32(b[offNodeCRC:], r.crc)
 }
 
 // Page is one chunk of a mapped dataset, shared by all Views in which the chunk
 // is the same. A Page that Dataset.Page returned is verified.
 type Page struct {
-	number, address, commit uint64
-	size, crc               uint32
+	number, address uint64
+	commit          Commit
+	size, crc       uint32
 
 	// bytes is the first byte of the data; nil: not verified yet. The data never
 	// changes, but bytes moves from one window on the file to the next. mu is held
@@ -185,8 +188,8 @@ func (p *Page) Mark(i int) { p.marks[uint(i)/64%2].Or(1 << (uint(i) % 64)) }
 func (p *Page) Marked(i int) bool { return p.marks[uint(i)/64%2].Load()&(1<<(uint(i)%64)) != 0 }
 
 // chunkCRC is the checksum that a chunk record holds.
-func chunkCRC(uuid [16]byte, number, commit uint64, stored []byte) uint32 {
-	seed := crc32c.ExtendUint64(crc32c.ExtendUint64(crc32c.Sum(uuid[:]), number), commit)
+func chunkCRC(uuid [16]byte, number uint64, commit Commit, stored []byte) uint32 {
+	seed := crc32c.ExtendUint64(crc32c.ExtendUint64(crc32c.Sum(uuid[:]), number), uint64(commit))
 	return crc32c.Extend(seed, stored)
 }
 
@@ -225,7 +228,7 @@ func (p *Page) load(v *View, dataSize int) error {
 
 func (p *Page) put(b []byte) {
 	binary.LittleEndian.PutUint64(b[offChunkAddress:], p.address)
-	binary.LittleEndian.PutUint64(b[offChunkCommit:], p.commit)
+	binary.LittleEndian.PutUint64(b[offChunkCommit:], uint64(p.commit))
 	binary.LittleEndian.PutUint32(b[offChunkSize:], p.size)
 	binary.LittleEndian.PutUint32(b[offChunkCRC:], p.crc)
 }
@@ -265,11 +268,12 @@ func (m *chunkMap) root() mapRoot {
 // mapLoader reads and verifies all nodes of a map, except the leaves that known
 // also has. known is the map of an older root, or nil.
 type mapLoader struct {
-	src         nodeSource
-	known       *chunkMap
-	stored      uint32 // bytes of each chunk
-	commit, end uint64
-	bad         func(error) // if not nil, it is called for nodes that are left out
+	src    nodeSource
+	known  *chunkMap
+	stored uint32 // bytes of each chunk
+	commit Commit
+	end    uint64
+	bad    func(error) // if not nil, it is called for nodes that are left out
 }
 
 // load reads the map of a root that has passed check.
@@ -368,7 +372,7 @@ func readMapBytes(src nodeSource, r nodeRecord, used int) ([]byte, error) {
 }
 
 // readMapNode reads the inner node r into the records of its children.
-func readMapNode(src nodeSource, r nodeRecord, children []nodeRecord, commit, end uint64) error {
+func readMapNode(src nodeSource, r nodeRecord, children []nodeRecord, commit Commit, end uint64) error {
 	p, err := readMapBytes(src, r, len(children)*nodeRecordSize)
 	if err != nil {
 		return err
@@ -377,7 +381,7 @@ func readMapNode(src nodeSource, r nodeRecord, children []nodeRecord, commit, en
 		b := p[i*nodeRecordSize:]
 		c := &children[i]
 		c.address = binary.LittleEndian.Uint64(b[offNodeAddress:])
-		c.commit = binary.LittleEndian.Uint64(b[offNodeCommit:])
+		c.commit = Commit(binary.LittleEndian.Uint64(b[offNodeCommit:]))
 		c.crc = binary.LittleEndian.Uint32(b[offNodeCRC:])
 		if reserved := binary.LittleEndian.Uint32(b[offNodeReserved:]); reserved != 0 {
 			return mapNodeError(r.address, "record %d: reserved %#x, want 0", i, reserved)
@@ -390,7 +394,7 @@ func readMapNode(src nodeSource, r nodeRecord, children []nodeRecord, commit, en
 }
 
 // readMapLeaf reads the leaf r, whose n records begin with the one of chunk first.
-func readMapLeaf(src nodeSource, r nodeRecord, first, n uint64, stored uint32, commit, end uint64) (*mapLeaf, error) {
+func readMapLeaf(src nodeSource, r nodeRecord, first, n uint64, stored uint32, commit Commit, end uint64) (*mapLeaf, error) {
 	p, err := readMapBytes(src, r, int(n)*chunkRecordSize)
 	if err != nil {
 		return nil, err
@@ -401,7 +405,7 @@ func readMapLeaf(src nodeSource, r nodeRecord, first, n uint64, stored uint32, c
 		c := &Page{
 			number:  first + i,
 			address: binary.LittleEndian.Uint64(b[offChunkAddress:]),
-			commit:  binary.LittleEndian.Uint64(b[offChunkCommit:]),
+			commit:  Commit(binary.LittleEndian.Uint64(b[offChunkCommit:])),
 			size:    binary.LittleEndian.Uint32(b[offChunkSize:]),
 			crc:     binary.LittleEndian.Uint32(b[offChunkCRC:]),
 		}
@@ -438,7 +442,7 @@ type mapSpace interface {
 // update returns m with the edits, which are sorted and unique. It writes the nodes
 // that changed, and those at the address from and after it. What they replace is
 // released.
-func (m *chunkMap) update(edits []pageEdit, from uint64, space mapSpace, commit uint64) (*chunkMap, error) {
+func (m *chunkMap) update(edits []pageEdit, from uint64, space mapSpace, commit Commit) (*chunkMap, error) {
 	next := &chunkMap{count: m.count}
 	for _, e := range edits {
 		if e.page != nil {
@@ -463,7 +467,7 @@ func (m *chunkMap) update(edits []pageEdit, from uint64, space mapSpace, commit 
 }
 
 // place writes the changed leaves and the nodes above them.
-func (m *chunkMap) place(changed []int, from uint64, space mapSpace, commit uint64) error {
+func (m *chunkMap) place(changed []int, from uint64, space mapSpace, commit Commit) error {
 	var node [mapNodeSize]byte
 	for _, i := range changed {
 		clear(node[:])
@@ -544,7 +548,7 @@ func (m *chunkMap) parents(below []int, level int, from uint64) []int {
 
 // placeMapNode writes a node, and changes its record to name it instead of the old
 // one.
-func placeMapNode(r *nodeRecord, node []byte, space mapSpace, commit uint64) error {
+func placeMapNode(r *nodeRecord, node []byte, space mapSpace, commit Commit) error {
 	address, err := space.Place(node)
 	if err != nil {
 		return err

@@ -63,16 +63,20 @@ const (
 
 func slotOffset(i int) int64 { return firstSlot + int64(i)*slotSize }
 
+// Commit is the number of a commit, and of its root. The first is 1.
+type Commit uint64
+
 // commitSlot is one slot.
 type commitSlot struct {
-	plain                         bool
-	uuid                          [16]byte
-	generation, commit, endOfFile uint64
-	superblock                    [superblockSize]byte
-	freeMapAddress, freeMapSize   uint64
-	freeMapCRC, treeCRC           uint32
-	maps                          [2]mapRoot
-	payload                       []byte
+	plain                       bool
+	uuid                        [16]byte
+	generation, endOfFile       uint64
+	commit                      Commit
+	superblock                  [superblockSize]byte
+	freeMapAddress, freeMapSize uint64
+	freeMapCRC, treeCRC         uint32
+	maps                        [2]mapRoot
+	payload                     []byte
 }
 
 // append encodes the slot. len(s.payload) is at most MaxPayload.
@@ -88,7 +92,7 @@ func (s *commitSlot) append(dst []byte) []byte {
 	binary.LittleEndian.PutUint32(p[offSlotPayloadSize:], uint32(len(s.payload)))
 	copy(p[offSlotUUID:], s.uuid[:])
 	binary.LittleEndian.PutUint64(p[offSlotGeneration:], s.generation)
-	binary.LittleEndian.PutUint64(p[offSlotCommit:], s.commit)
+	binary.LittleEndian.PutUint64(p[offSlotCommit:], uint64(s.commit))
 	binary.LittleEndian.PutUint64(p[offSlotEndOfFile:], s.endOfFile)
 	copy(p[offSlotSuperblock:], s.superblock[:])
 	binary.LittleEndian.PutUint64(p[offSlotFreeMap:], s.freeMapAddress)
@@ -136,7 +140,7 @@ func parseSlot(p []byte, offset int64) (*commitSlot, error) {
 		plain:          magic == plainMagic,
 		uuid:           [16]byte(p[offSlotUUID:]),
 		generation:     binary.LittleEndian.Uint64(p[offSlotGeneration:]),
-		commit:         binary.LittleEndian.Uint64(p[offSlotCommit:]),
+		commit:         Commit(binary.LittleEndian.Uint64(p[offSlotCommit:])),
 		endOfFile:      binary.LittleEndian.Uint64(p[offSlotEndOfFile:]),
 		superblock:     [superblockSize]byte(p[offSlotSuperblock:]),
 		freeMapAddress: binary.LittleEndian.Uint64(p[offSlotFreeMap:]),
@@ -163,7 +167,7 @@ func (s *commitSlot) check(offset int64) error {
 	if s.generation == 0 || s.generation > maxCommit {
 		return bad(offSlotGeneration, "generation %d, want 1 to %d", s.generation, uint64(maxCommit))
 	}
-	if s.commit == 0 || s.commit > s.generation {
+	if s.commit == 0 || s.commit > Commit(s.generation) {
 		return bad(offSlotCommit, "commit %d, want 1 to the generation %d", s.commit, s.generation)
 	}
 	if s.endOfFile < FirstExtent || s.endOfFile > maxAddress || s.endOfFile%ExtentUnit != 0 {

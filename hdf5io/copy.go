@@ -169,7 +169,7 @@ func (m *Image) copyHead(dst vfs.File) error {
 
 // Identity is the UUID of a file that is not open as a File, and the commit and the
 // end of file, in bytes, of its newest valid slot. It reads only the head.
-func Identity(file vfs.File) (uuid [16]byte, commit uint64, end int64, err error) {
+func Identity(file vfs.File) (uuid [16]byte, commit Commit, end int64, err error) {
 	pair, err := readSlots(file)
 	if err != nil {
 		return uuid, 0, 0, err

@@ -98,7 +98,7 @@ type File struct {
 	slotMu     sync.Mutex
 	slot       int    // the slot that names the root in use, the newer if both do
 	generation uint64 // highest seen in a slot
-	lastCommit uint64 // highest seen in a slot
+	lastCommit Commit // highest seen in a slot
 
 	txOpen   atomic.Bool
 	txBuffer []byte // of the Tx, kept for the next

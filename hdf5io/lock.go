@@ -39,7 +39,7 @@ func Holder(info vfs.Info, readOnly bool, likely int) int {
 // PinHolder returns the number of a process that holds the root of a commit, which
 // is older than the newest: this process if one of its Views is of that root,
 // otherwise one that the system names, or 0 if it is not known. See vfs.LockHolder.
-func (f *File) PinHolder(commit uint64, info vfs.Info) int {
+func (f *File) PinHolder(commit Commit, info vfs.Info) int {
 	f.space.mu.Lock()
 	here := slices.ContainsFunc(f.space.views, func(v *View) bool { return v.slot.commit == commit })
 	f.space.mu.Unlock()
@@ -51,7 +51,7 @@ func (f *File) PinHolder(commit uint64, info vfs.Info) int {
 	return vfs.LockHolder(info, held, 0)
 }
 
-func pinLock(commit uint64) vfs.Lock {
+func pinLock(commit Commit) vfs.Lock {
 	return vfs.Lock{Offset: pinBase + int64(commit), Length: 1}
 }
 
@@ -89,12 +89,12 @@ func (f *File) unlock() {
 // them.
 type pins struct {
 	mu    sync.Mutex
-	count map[uint64]int
+	count map[Commit]int
 }
 
 // pin keeps other processes from using again what the root of commit reaches, until
 // unpin was called as often as pin.
-func (f *File) pin(commit uint64) error {
+func (f *File) pin(commit Commit) error {
 	f.pins.mu.Lock()
 	defer f.pins.mu.Unlock()
 	if f.pins.count[commit] == 0 {
@@ -104,13 +104,13 @@ func (f *File) pin(commit uint64) error {
 		}
 	}
 	if f.pins.count == nil {
-		f.pins.count = make(map[uint64]int)
+		f.pins.count = make(map[Commit]int)
 	}
 	f.pins.count[commit]++
 	return nil
 }
 
-func (f *File) unpin(commit uint64) {
+func (f *File) unpin(commit Commit) {
 	f.pins.mu.Lock()
 	defer f.pins.mu.Unlock()
 	if f.pins.count[commit]--; f.pins.count[commit] == 0 {
@@ -121,7 +121,7 @@ func (f *File) unpin(commit uint64) {
 
 // outsidePin returns the oldest commit before limit that another opener has
 // pinned, or limit.
-func (f *File) outsidePin(limit uint64) (uint64, error) {
+func (f *File) outsidePin(limit Commit) (Commit, error) {
 	if f.alone.Load() || seedbug.On("pin-ignored") {
 		return limit, nil
 	}
@@ -135,7 +135,7 @@ func (f *File) outsidePin(limit uint64) (uint64, error) {
 		}
 		// The system need not report the lowest lock, so look again below it. A
 		// lock that begins before the range is not a pin; it counts as the oldest.
-		limit = uint64(max(at-pinBase, 0))
+		limit = Commit(max(at-pinBase, 0))
 	}
 	return limit, nil
 }

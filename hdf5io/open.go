@@ -14,16 +14,17 @@ import (
 
 // OpenReport says what Open found.
 type OpenReport struct {
-	Slot               int     // of the root in use
-	Generation, Commit uint64  // of that slot
-	SlotValid          [2]bool // by itself: magic, version, checksum, fields
-	FellBack           bool    // the newest slot's root did not validate: the older one is in use
-	FellBackFrom       error   // why the newest root did not validate
-	SuperblockStale    bool    // the superblock, or a zero after it, is not as the root wants it: torn, or of the other slot
-	SuperblockMended   bool    // it was stale, and was written again
-	Unreached          int64   // bytes of the file that the root does not reach
-	UnreachedHeld      bool    // readers of old roots keep these bytes from being used, for now
-	Damage             []error // with Options.Salvage: the damage that was passed over
+	Slot             int     // of the root in use
+	Generation       uint64  // of that slot
+	Commit           Commit  // of its root
+	SlotValid        [2]bool // by itself: magic, version, checksum, fields
+	FellBack         bool    // the newest slot's root did not validate: the older one is in use
+	FellBackFrom     error   // why the newest root did not validate
+	SuperblockStale  bool    // the superblock, or a zero after it, is not as the root wants it: torn, or of the other slot
+	SuperblockMended bool    // it was stale, and was written again
+	Unreached        int64   // bytes of the file that the root does not reach
+	UnreachedHeld    bool    // readers of old roots keep these bytes from being used, for now
+	Damage           []error // with Options.Salvage: the damage that was passed over
 }
 
 // slotPair is both slots, as they were at one moment.
@@ -80,7 +81,7 @@ func (p *slotPair) newest() int {
 }
 
 // highest returns the highest generation and commit in the slots.
-func (p *slotPair) highest() (generation, commit uint64) {
+func (p *slotPair) highest() (generation uint64, commit Commit) {
 	for _, s := range p.slots {
 		if s != nil {
 			generation, commit = max(generation, s.generation), max(commit, s.commit)

@@ -25,20 +25,20 @@ type space struct {
 	unsynced bool
 	full     bool // the last growth met a full disk
 
-	slots [2]uint64 // commit that each slot names; 0: none that is valid
+	slots [2]Commit // what each slot names; 0: none that is valid
 	// views are those that readers may hold, oldest first; the last is the newest.
 	views   []*View
-	adopted uint64 // no reader pins a View of an earlier commit any more
+	adopted Commit // no reader pins a View of an earlier commit any more
 }
 
 // limboBatch is the space that one commit freed.
 type limboBatch struct {
 	extents []extent // sorted
 	bytes   uint64
-	// Each field is the number of a commit. The space becomes free when three things
-	// hold: both slots name the commit slots or a later one; no reader pins a commit
-	// older than pins; and the quarantine, counted from the commit since, is over.
-	slots, pins, since uint64
+	// The space becomes free when three things hold: both slots name the commit slots
+	// or a later one; no reader pins a commit older than pins; and the quarantine,
+	// counted from the commit since, is over.
+	slots, pins, since Commit
 }
 
 // Space says how the bytes of the file are used, as the writer sees it.
@@ -49,7 +49,7 @@ type Space struct {
 	Limbo     int64 // freed, waiting for the older slot or the quarantine
 	Pinned    int64 // freed, held by readers of old roots
 
-	OldestPin uint64 // commit of the oldest pinned View or root; the newest if none is older
+	OldestPin Commit // of the oldest pinned View or root; of the newest if none is older
 }
 
 // Space returns the present figures.
@@ -126,20 +126,20 @@ func (v *View) Space() (Space, error) {
 	return out, nil
 }
 
-func (s *space) setSlotCommit(i int, commit uint64) {
+func (s *space) setSlotCommit(i int, commit Commit) {
 	s.mu.Lock()
 	s.slots[i] = commit
 	s.mu.Unlock()
 }
 
-func (s *space) slotCommit(i int) uint64 {
+func (s *space) slotCommit(i int) Commit {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.slots[i]
 }
 
 // settled reports whether both slots name the commit.
-func (s *space) settled(commit uint64) bool {
+func (s *space) settled(commit Commit) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.slots[0] == commit && s.slots[1] == commit
@@ -173,7 +173,7 @@ func (f *File) dropViews() {
 
 // oldestPin is the oldest commit that a reader reads or may begin to read; 0 if it
 // is not known. space.mu is held.
-func (f *File) oldestPin() uint64 {
+func (f *File) oldestPin() Commit {
 	if seedbug.On("pin-ignored") {
 		return maxCommit
 	}
@@ -199,7 +199,7 @@ func (f *File) reclaim(yield bool) error {
 		if min(s.slots[0], s.slots[1]) < b.slots && !seedbug.On("reuse-too-early") {
 			return false
 		}
-		return yield || b.since+uint64(f.options.Quarantine) <= newest
+		return yield || b.since+Commit(f.options.Quarantine) <= newest
 	}
 	// Each batch waits for later slots and pins than the one before it. So if one
 	// is not ready, none after it is.

@@ -13,7 +13,7 @@ import (
 type Tx struct {
 	file    *File
 	base    *View
-	number  uint64 // of the commit
+	number  Commit
 	root    *object
 	objects int // in the tree
 	maps    [2]mapOwner
@@ -71,7 +71,7 @@ func (f *File) Begin() (*Tx, error) {
 func (tx *Tx) Base() *View { return tx.base }
 
 // NextCommit is the number that the commit will have.
-func (tx *Tx) NextCommit() uint64 { return tx.number }
+func (tx *Tx) NextCommit() Commit { return tx.number }
 
 // Placed is how many bytes have been placed so far, paddings included.
 func (tx *Tx) Placed() int64 { return int64(tx.writer.placed) }

@@ -42,7 +42,7 @@ type pinCounter struct {
 type Pin uint8
 
 // Commit is the number of the root, from 1.
-func (v *View) Commit() uint64 { return v.slot.commit }
+func (v *View) Commit() Commit { return v.slot.commit }
 
 // Payload returns the bytes that were given to Commit. They must not be changed.
 func (v *View) Payload() []byte { return v.slot.payload }

@@ -48,13 +48,13 @@ type child struct {
 	at        uint64 // address
 	count     uint64
 	tombs     uint64
-	commit    uint64
+	commit    hdf5io.Commit
 	crc       uint32
 }
 
 func (c *child) append(dst []byte) []byte {
 	dst = c.separator.AppendHDF5(dst)
-	for _, v := range [...]uint64{c.node, c.at, c.count, c.tombs, c.commit} {
+	for _, v := range [...]uint64{c.node, c.at, c.count, c.tombs, uint64(c.commit)} {
 		dst = binary.LittleEndian.AppendUint64(dst, v)
 	}
 	return binary.LittleEndian.AppendUint64(dst, uint64(c.crc)) // with reserved
@@ -79,7 +79,7 @@ func (n inner) child(i int) child {
 		at:        u64(offChildAddress),
 		count:     u64(offChildCount),
 		tombs:     u64(offChildTombs),
-		commit:    u64(offChildCommit),
+		commit:    hdf5io.Commit(u64(offChildCommit)),
 		crc:       binary.LittleEndian.Uint32(b[offChildCRC:]),
 	}
 }
@@ -225,8 +225,8 @@ func newSeed(uuid [16]byte) seed { return seed(crc32c.Sum(uuid[:])) }
 
 // checksum is the CRC32C of b seeded with the file, a set id or node number, and
 // the commit that wrote b.
-func (s seed) checksum(number, commit uint64, b []byte) uint32 {
-	return crc32c.Extend(crc32c.ExtendUint64(crc32c.ExtendUint64(uint32(s), number), commit), b)
+func (s seed) checksum(number uint64, commit hdf5io.Commit, b []byte) uint32 {
+	return crc32c.Extend(crc32c.ExtendUint64(crc32c.ExtendUint64(uint32(s), number), uint64(commit)), b)
 }
 
 func valueType() hdf5io.Datatype {

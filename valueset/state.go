@@ -78,7 +78,7 @@ type state struct {
 	owner  keys.E
 	row    uint64
 	at     uint64 // address
-	commit uint64
+	commit hdf5io.Commit
 	count  uint64
 	tombs  uint64
 	sorted uint64
@@ -89,7 +89,7 @@ type state struct {
 
 func (s *state) append(dst []byte) []byte {
 	dst = s.owner.AppendHDF5(dst)
-	for _, v := range [...]uint64{s.row, s.at, s.commit, s.count, s.tombs, s.sorted} {
+	for _, v := range [...]uint64{s.row, s.at, uint64(s.commit), s.count, s.tombs, s.sorted} {
 		dst = binary.LittleEndian.AppendUint64(dst, v)
 	}
 	dst = binary.LittleEndian.AppendUint32(dst, s.crc)
@@ -104,7 +104,7 @@ func parseState(b []byte) state {
 		owner:  keys.E{High: u64(offOwnerHigh), Low: u64(offOwnerLow)},
 		row:    u64(offRow),
 		at:     u64(offAddress),
-		commit: u64(offCommit),
+		commit: hdf5io.Commit(u64(offCommit)),
 		count:  u64(offCount),
 		tombs:  u64(offTombs),
 		sorted: u64(offSorted),
@@ -116,7 +116,7 @@ func parseState(b []byte) state {
 
 // check checks a state that was parsed. end is the end of the file: a set takes 16
 // bytes of it for each value, which bounds its counts.
-func (s *state) check(set, commit, end uint64) error {
+func (s *state) check(set uint64, commit hdf5io.Commit, end uint64) error {
 	bad := func(format string, args ...any) error { return setError(set, s.at, format, args...) }
 	if s.class == classFree {
 		if *s != (state{}) {
