@@ -618,11 +618,16 @@ func TestTwoIncrementsAtOnce(t *testing.T) {
 func TestRestoreOverIncrement(t *testing.T) {
 	c := newScenario(t, 11, noQuarantine)
 	paths := c.series(2)
+	full := contentOf(t, c.fs, paths[0])
 	for n := 1; n < len(paths); n++ {
 		before := contentOf(t, c.fs, paths[n])
-		err := RestoreSeries(t.Context(), paths[:n], paths[n], c.options(c.fs), nil)
-		if !errors.Is(err, ErrBackupSeries) || !strings.Contains(err.Error(), "name the store last") {
-			t.Errorf("%v to %s: %v", paths[:n], paths[n], err)
+		for name, err := range map[string]error{
+			"RestoreSeries": RestoreSeries(t.Context(), paths[:n], paths[n], c.options(c.fs), nil),
+			"RestoreFrom":   RestoreFrom(t.Context(), bytes.NewReader(full), paths[n], c.options(c.fs), nil),
+		} {
+			if !errors.Is(err, ErrBackupSeries) || !strings.Contains(err.Error(), "name the store last") {
+				t.Errorf("%s of %v to %s: %v", name, paths[:n], paths[n], err)
+			}
 		}
 		if !bytes.Equal(contentOf(t, c.fs, paths[n]), before) {
 			t.Errorf("%s was written over", paths[n])

@@ -53,22 +53,40 @@ func RestoreFrom(ctx context.Context, r io.Reader, path string, options *Options
 	if progress == nil {
 		progress = noProgress
 	}
+	fill := func(dst vfs.File) error { return copyStream(ctx, r, dst, progress) }
+	inPlace := func(_ vfs.File, why error) error {
+		return fmt.Errorf("%w; keep the backup in a file, and restore that", why)
+	}
+	if err := restoreInto(ctx, path, opts, nil, fill, inPlace); err != nil {
+		return fmt.Errorf("restore %w", err)
+	}
+	return nil
+}
+
+// restoreInto makes the store at path of what fill writes. It calls inPlace, with the
+// reason, if path has a file that no other file can replace. The store gets the access of
+// the file at path, or else of the file like, or the usual one if that is nil. An error
+// begins with the path.
+func restoreInto(ctx context.Context, path string, opts Options, like vfs.File, fill func(dst vfs.File) error, inPlace func(target vfs.File, why error) error) error {
 	path = vfs.Target(opts.FS, path)
 	target, err := lockTarget(path, &opts)
 	if err != nil {
-		return fmt.Errorf("restore to %s: %w", path, err)
+		return fmt.Errorf("to %s: %w", path, err)
 	}
 	if target != nil {
 		defer target.Close()
+		like = target
+		if err := isNoIncrement(target); err != nil {
+			return fmt.Errorf("to %s: %w", path, err)
+		}
 	}
-	temporary := func() (vfs.File, error) { return newTemporary(path, target, &opts) }
-	fill := func(dst vfs.File) error { return copyStream(ctx, r, dst, progress) }
+	temporary := func() (vfs.File, error) { return newTemporary(path, like, &opts) }
 	err = makeWhole(ctx, path, temporary, opts, fill, nil)
-	if mustBeInPlace(err) {
-		err = fmt.Errorf("%w; keep the backup in a file, and restore that", err)
+	if mustBeInPlace(err) && target != nil {
+		err = inPlace(target, err)
 	}
 	if err != nil {
-		return fmt.Errorf("restore to %s: %w", path, err)
+		return fmt.Errorf("to %s: %w", path, err)
 	}
 	return nil
 }
@@ -128,29 +146,10 @@ func RestoreSeries(ctx context.Context, backups []string, path string, options *
 	if progress == nil {
 		progress = noProgress
 	}
-	path = vfs.Target(opts.FS, path)
-	target, err := lockTarget(path, &opts)
-	if err != nil {
-		return fmt.Errorf("restore to %s: %w", path, err)
-	}
-	like := src.files[0]
-	if target != nil {
-		defer target.Close()
-		like = target
-		if err := isNoIncrement(target); err != nil {
-			return fmt.Errorf("restore to %s: %w", path, err)
-		}
-	}
-	temporary := func() (vfs.File, error) { return newTemporary(path, like, &opts) }
 	fill := func(dst vfs.File) error { return src.copyTo(ctx, dst, progress) }
-	err = makeWhole(ctx, path, temporary, opts, fill, nil)
-	if mustBeInPlace(err) && target != nil {
-		if err = restoreInPlace(ctx, src, target, opts, progress); err != nil {
-			err = fmt.Errorf("to %s: %w", path, err)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("restore %s: %w", src.name(), err)
+	inPlace := func(target vfs.File, _ error) error { return restoreInPlace(ctx, src, target, opts, progress) }
+	if err := restoreInto(ctx, path, opts, src.files[0], fill, inPlace); err != nil {
+		return fmt.Errorf("restore %s %w", src.name(), err)
 	}
 	return nil
 }

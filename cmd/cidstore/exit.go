@@ -78,6 +78,7 @@ type class struct {
 var classes = []class{
 	{isUsage, exitUsage, ""}, // run names the command's --help
 	{isA[damagedError], exitCorrupt, ""},
+	{isA[streamError], exitCorrupt, "send the backup again, or keep it in a file and look at that with cidstore check"},
 	{isA[outputError], exitIO, "make room where standard output goes; the store is not harmed"},
 	{is(cidstore.ErrBackupSeries), exitUsage, "name the full backup and then each increment, in the order in which they were made"},
 	{is(cidstore.ErrWALKey), exitUsage, "give the secret that the store was made with, by --wal-key-file, or leave the flag out if there was none"},

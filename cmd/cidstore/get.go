@@ -46,7 +46,7 @@ func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, res
 		if names, err = wantedNames(view, keys); err != nil {
 			return err
 		}
-		if err := findNames(ctx, resolve, names); err != nil {
+		if _, err := unlessStopped(ctx, func() (any, error) { return nil, findNames(ctx, resolve, names) }); err != nil {
 			return err
 		}
 	}

@@ -109,7 +109,7 @@ func (i *importer) run(ctx context.Context, path string, files []string) error {
 	i.reader.files, i.reader.store = files, path
 	total, err := i.reader.check()
 	if err == nil && i.rejectsPath != "" {
-		i.rejectsTo, err = createRejects(i.rejectsPath, append([]string{path}, files...))
+		i.rejectsTo, err = createRejects(ctx, i.rejectsPath, append([]string{path}, files...))
 		i.reader.keepTexts = true
 	}
 	if err != nil {

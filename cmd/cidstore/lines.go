@@ -67,8 +67,8 @@ func (r *lineReader) next() ([]byte, error) {
 		switch {
 		case err == bufio.ErrBufferFull:
 			continue
-		case err == io.EOF && len(part) == 0 && len(r.line) == 0 && !long:
-			return nil, io.EOF
+		case err == io.EOF && len(withoutMarks(r.line)) == 0 && !long:
+			return nil, io.EOF // also after a mark of an empty file
 		case err != nil && err != io.EOF:
 			return nil, err
 		}

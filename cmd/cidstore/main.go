@@ -78,7 +78,7 @@ type program struct {
 	keyFile       string
 	allowUnsafeFS bool
 	wait          time.Duration   // for a lock
-	stopped       <-chan struct{} // closed by a signal
+	ctx           context.Context // ended by a signal
 }
 
 func (p *program) root() *cobra.Command {
@@ -113,7 +113,7 @@ Restore replaces the file, and so fails at once.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(*cobra.Command, []string) error { return usageError{errors.New("no command given")} },
 		PersistentPreRunE: func(c *cobra.Command, args []string) error {
-			p.started, p.stopped = true, c.Context().Done()
+			p.started, p.ctx = true, c.Context()
 			if p.wait < 0 {
 				return usageError{fmt.Errorf("--wait: %v, want 0 or more", p.wait)}
 			}

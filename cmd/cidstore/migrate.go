@@ -31,7 +31,8 @@ func (p *program) migrateCommand() *cobra.Command {
 		Long: `Migrate makes a store from an HDF5 file that the older Python package wrote, in any of
 its layouts: with the directory as an attribute, as a dataset, or in shards. It also
 takes a store that this program wrote in its format 1. It replays the log of the old
-store. It leaves a file alone that already has the present format.
+store. A file that already has the present format is left alone; with --output, NEW is
+a copy of it, as backup makes one.
 
 The new store replaces FILE, and the old file is kept as FILE.bak. If FILE.bak already
 exists, nothing is done. With --output the new store is written to NEW, which must not
@@ -86,6 +87,8 @@ func (p *program) migrate(ctx context.Context, path, output string, truncate boo
 			err = fmt.Errorf("migrate %s: %w", path, what)
 		}
 		return err
+	case r.UpToDate && output != "":
+		return p.copyCurrent(ctx, path, output, answer)
 	case r.UpToDate:
 		return p.result(answer, "%s already is a store of this program; nothing to do", path)
 	}
@@ -95,4 +98,19 @@ func (p *program) migrate(ctx context.Context, path, output string, truncate boo
 	}
 	return p.result(answer, "migrated to %s from the layout %s: %d keys, %d values, %d operations replayed, %d defects found; %s",
 		place, r.From, r.Keys, r.Pairs, r.OperationsReplayed, r.DefectCount, kept)
+}
+
+// copyCurrent makes the new store of --output from one of the present format.
+func (p *program) copyCurrent(ctx context.Context, path, output string, answer migrated) error {
+	err := p.withStore(path, reading, func(s *cidstore.Store) (err error) {
+		if err = s.Backup(ctx, output); err == nil {
+			answer.Keys, answer.Values, err = s.Len(ctx)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("migrate %s: %w", path, err)
+	}
+	answer.Path = output
+	return p.result(answer, "copied to %s: %s already is a store of this program", output, path)
 }

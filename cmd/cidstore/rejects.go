@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,10 +19,10 @@ type rejectFile struct {
 
 // createRejects creates the file or empties it. It refuses a file that the import reads
 // or is going to make.
-func createRejects(path string, needed []string) (*rejectFile, error) {
+func createRejects(ctx context.Context, path string, needed []string) (*rejectFile, error) {
 	_, err := os.Stat(path)
 	made := errors.Is(err, fs.ErrNotExist)
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o666)
+	file, err := unlessStopped(ctx, func() (*os.File, error) { return os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o666) })
 	if err != nil {
 		return nil, fmt.Errorf("--rejects: %w", err)
 	}
@@ -41,6 +42,9 @@ func createRejects(path string, needed []string) (*rejectFile, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	out := bufio.NewWriter(file)
+	if !info.Mode().IsRegular() { // nobody may be reading
+		out = bufio.NewWriter(interruptibleWriter{file, ctx})
+	}
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
 	return &rejectFile{file, out, encoder}, nil

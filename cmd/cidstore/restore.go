@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/cidstore/cidstore"
@@ -106,48 +105,29 @@ func (p *program) restoreStream(ctx context.Context, store string, asJSON bool) 
 		return err
 	}
 	shown := p.copyProgress("copy", asJSON)
-	err = cidstore.RestoreFrom(ctx, &interruptible{in: p.in, ctx: ctx, buffer: make([]byte, pipeBytes)}, store, options, shown.update)
+	err = cidstore.RestoreFrom(ctx, newInterruptible(ctx, p.in), store, options, shown.update)
 	shown.finish()
+	if isBad(err) {
+		return streamError{err}
+	}
 	if err != nil {
 		return err
 	}
 	return p.reportCopy("restored", store)
 }
 
-// interruptible reads until the context is done. A read that waits at that moment goes
-// on until the program ends.
-type interruptible struct {
-	in     io.Reader
-	ctx    context.Context
-	buffer []byte
-	left   []byte // the part of buffer that Read has not returned yet
-}
+// streamError is what is wrong with a backup that came through standard input. The advice
+// of other classes is for files.
+type streamError struct{ error }
 
-// pipeBytes is how much is read at once.
-const pipeBytes = 64 << 10
+func (e streamError) Unwrap() error { return e.error }
 
-func (r *interruptible) Read(p []byte) (int, error) {
-	if len(r.left) == 0 {
-		type result struct {
-			n   int
-			err error
-		}
-		done := make(chan result, 1)
-		go func() {
-			n, err := r.in.Read(r.buffer)
-			done <- result{n, err}
-		}()
-		select {
-		case <-r.ctx.Done():
-			return 0, context.Cause(r.ctx)
-		case got := <-done:
-			if got.n == 0 {
-				return 0, got.err
-			}
-			r.left = r.buffer[:got.n] // also after an error, which the next read meets again
+// isBad reports whether an error says that a backup is damaged or none.
+func isBad(err error) bool {
+	for _, kind := range []error{cidstore.ErrTruncated, cidstore.ErrCorrupt, cidstore.ErrTampered, cidstore.ErrNotCIDStore} {
+		if errors.Is(err, kind) {
+			return true
 		}
 	}
-	n := copy(p, r.left)
-	r.left = r.left[n:]
-	return n, nil
+	return false
 }

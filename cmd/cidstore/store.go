@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -91,34 +90,11 @@ func (p *program) openStore(path string, how access, options *cidstore.Options) 
 // defaultWait is long enough for short commands to take turns.
 const defaultWait = 2 * time.Second
 
-// stopPatience is how long an Open may go on after a signal.
-const stopPatience = 100 * time.Millisecond
-
 // openWhenFree opens the store, and waits for its lock as long as --wait says, or
 // until a signal ends the program.
 func (p *program) openWhenFree(path string, options *cidstore.Options) (*cidstore.Store, error) {
 	options.LockTimeout = p.wait
-	type opened struct {
-		store *cidstore.Store
-		err   error
-	}
-	result := make(chan opened, 1)
-	go func() {
-		s, err := cidstore.Open(path, options)
-		result <- opened{s, err}
-	}()
-	select {
-	case o := <-result:
-		return o.store, o.err
-	case <-p.stopped:
-	}
-	// An Open that has the lock ends soon; one that waits for it ends with the program.
-	select {
-	case o := <-result:
-		return o.store, o.err
-	case <-time.After(stopPatience):
-		return nil, context.Canceled
-	}
+	return unlessStopped(p.ctx, func() (*cidstore.Store, error) { return cidstore.Open(path, options) })
 }
 
 // errForeign describes an HDF5 file that has nothing of a store, errNotHDF5 any other
@@ -140,12 +116,7 @@ func judgeHead(path string, err error) error {
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		return nil // opening a pipe would wait for its other end
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil
-	}
-	defer file.Close()
-	head, err := io.ReadAll(io.LimitReader(file, headBytes))
+	head, err := readStart(path, headBytes)
 	switch {
 	case err != nil, bytes.Contains(head, []byte("CIDSLOT")):
 		return nil
@@ -192,12 +163,7 @@ func (p *program) walKey() ([]byte, error) {
 	if p.keyFile == "" {
 		return nil, nil
 	}
-	file, err := os.Open(p.keyFile)
-	if err != nil {
-		return nil, fmt.Errorf("--wal-key-file: %w", err)
-	}
-	defer file.Close()
-	key, err := io.ReadAll(io.LimitReader(file, maxKeyBytes+1))
+	key, err := unlessStopped(p.ctx, func() ([]byte, error) { return readStart(p.keyFile, maxKeyBytes+1) })
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("--wal-key-file: %w", err)
@@ -207,4 +173,14 @@ func (p *program) walKey() ([]byte, error) {
 		return nil, usageError{fmt.Errorf("--wal-key-file: %s has more than %d bytes", p.keyFile, maxKeyBytes)}
 	}
 	return key, nil
+}
+
+// readStart returns the first bytes of a file, at most so many.
+func readStart(path string, most int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, most))
 }
