@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/cidstore/cidstore"
 	"github.com/spf13/cobra"
@@ -97,13 +96,13 @@ func (p *program) sayWhatIsSkipped(err error) {
 	switch {
 	case errors.As(err, &damage):
 		for _, defect := range damage.Defects {
-			fmt.Fprintf(p.messages, "skipped: %s\n", oneLine(defect))
+			p.say("skipped: %s", oneLine(defect))
 		}
 		if more := damage.Count - len(damage.Defects); more > 0 {
-			fmt.Fprintf(p.messages, "skipped: %d more places\n", more)
+			p.say("skipped: %d more places", more)
 		}
 	case err != nil:
-		fmt.Fprintf(p.messages, "skipped: %s\n", oneLine(err))
+		p.say("skipped: %s", oneLine(err))
 	}
 }
 

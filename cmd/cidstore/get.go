@@ -22,7 +22,8 @@ nothing. The exit code is 1 if all keys are absent.
 
 An identifier does not remember the name that it was made from. With --resolve, get
 reads a TSV or CSV file, packed or not. If the UUIDv5 of a field of that file, in any
-column, is the identifier to print, get prints the field instead.`,
+column, is the identifier to print, get prints the field instead, unless that has line
+ends or other control characters.`,
 		Args: arguments(2, many),
 		RunE: func(c *cobra.Command, args []string) error {
 			return p.withStore(args[0], readingOr(salvage), func(s *cidstore.Store) error {
@@ -80,10 +81,16 @@ func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, res
 	return nil
 }
 
+// breaksLine reports whether a text cannot be printed as a column of a line. A tab can,
+// if it is the only column.
+func breaksLine(text string, columns int) bool {
+	return strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && (columns > 1 || r != '\t') })
+}
+
 // printable returns a KEY as it was given, or its identifier if the text would break
 // the line that it is printed on.
 func printable(text string) string {
-	if strings.ContainsFunc(text, unicode.IsControl) || text == "" {
+	if breaksLine(text, 2) || text == "" {
 		return cidstore.ParseKey(text).String()
 	}
 	return text
@@ -97,7 +104,8 @@ func (p *program) printValue(sets *setWriter, before string, key, value cidstore
 		}
 		return err
 	}
-	if name == "" {
+	columns := 1 + strings.Count(before, "\t")
+	if name == "" || breaksLine(name, columns) {
 		name = value.String()
 	}
 	_, err := p.out.WriteString(before + name + "\n")

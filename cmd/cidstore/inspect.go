@@ -151,7 +151,7 @@ type fileFacts struct {
 }
 
 func (f *fileFacts) print(out io.Writer) error {
-	text := fmt.Sprintf("%s: HDF5, superblock version %d, %d bytes", f.Path, f.SuperblockVersion, f.Bytes)
+	text := fmt.Sprintf("%s: HDF5, superblock version %d, %d bytes", shown(f.Path), f.SuperblockVersion, f.Bytes)
 	if f.UserBlock > 0 {
 		text += fmt.Sprintf(", user block of %d bytes", f.UserBlock)
 	}

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/cidstore/cidstore/hdf5"
 )
@@ -76,16 +78,29 @@ func (a attribute) words() string {
 	if a.Cut {
 		text += " …"
 	}
-	return head + " = " + cutText(text)
+	return head + " = " + cutJSON(text)
 }
 
-// valueJSON returns a value as JSON, on one line, without escapes for HTML.
+// valueJSON returns a value as JSON, on one line, with escapes for what cannot be printed
+// and without those for HTML.
 func valueJSON(value any) (string, error) {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	err := encoder.Encode(value)
-	return strings.TrimSuffix(text.String(), "\n"), err
+	var out strings.Builder
+	for _, r := range strings.TrimSuffix(text.String(), "\n") {
+		switch {
+		case strconv.IsPrint(r):
+			out.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&out, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&out, `\u%04x`, r)
+		}
+	}
+	return out.String(), err
 }
 
 // weight returns about how many bytes of the value of an attribute are stored elsewhere.

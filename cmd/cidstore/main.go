@@ -43,7 +43,7 @@ func run(args []string) int {
 		if isUsage(err) {
 			text += "; see " + command.CommandPath() + " --help"
 		}
-		fmt.Fprintf(os.Stderr, "cidstore: %s\n", text)
+		p.say("cidstore: %s", text)
 	}
 	return exitCode(err)
 }
@@ -196,10 +196,16 @@ func (o output) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// say prints a message in one line. The names of files and what is in them must not
+// control the terminal.
+func (p *program) say(format string, args ...any) {
+	fmt.Fprintln(p.messages, visible(fmt.Sprintf(format, args...)))
+}
+
 // note prints a message for people.
 func (p *program) note(format string, args ...any) {
 	if !p.quiet {
-		fmt.Fprintf(p.messages, format+"\n", args...)
+		p.say(format, args...)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -234,6 +235,16 @@ with h5py.File(sys.argv[1], "w", libver="latest") as f:
     f["floats"] = numpy.zeros((3, 2))
     f["text"] = "abc"
     f["float columns"] = numpy.zeros(3, [("key", "<f8"), ("value", "<u8")])
+    evil = "x\n\x1b[31m\x7f\u009b2J\u202e"
+    d = f.create_dataset(evil, data=numpy.zeros(2, [(evil, "<i4")]))
+    for value in (evil, [evil], numpy.bytes_(evil.encode()), numpy.zeros(1, [(evil, "<i4")])):
+        d.attrs["%s%d" % (evil, len(d.attrs))] = value
+    d.attrs["\U000e0001"] = "\U000e0001"
+    f[evil + "type"] = numpy.dtype([(evil, "<f4")])
+    f[evil + "soft"] = h5py.SoftLink(evil)
+    f[evil + "external"] = h5py.ExternalLink(evil, evil)
+    f[evil + "hard"] = d
+    f["quoted"] = h5py.SoftLink("\"quoted\"")
 `
 
 // TestOddFiles: what is strange is one sentence, and says nothing to the terminal.
@@ -243,8 +254,17 @@ func TestOddFiles(t *testing.T) {
 	if _, stderr, err := oracle.Run(t, time.Minute, oracle.H5py(t), "-c", odd, path); err != nil {
 		t.Fatal(stderr)
 	}
+	if out := runs(t, "inspect", "--json", path); !json.Valid([]byte(out)) {
+		t.Errorf("no JSON: %.300s", out)
+	}
 	out := runs(t, "inspect", path)
-	for _, want := range []string{"\"/a\\nb\": dataset", "/g/up = /\n", "/g/self = /g\n", "/round -> round\n", "/huge: dataset", "/none: dataset", "nnn"} {
+	if at := strings.IndexFunc(out, func(r rune) bool { return r != '\n' && !strconv.IsPrint(r) }); at >= 0 {
+		t.Errorf("inspect prints %.100q", out[at:])
+	}
+	if n := strings.Count(out, "\n"); n != 24 {
+		t.Errorf("%d lines, want 1 of the file, 18 of links and 5 of attributes", n)
+	}
+	for _, want := range []string{"\"/a\\nb\": dataset", `0": string = "x\n\u001b[31m\u007f\u009b2J\u202e"`+"\n", ` = "\udb40\udc01"`+"\n", `/quoted -> "\"quoted\""`, "/g/up = /\n", "/g/self = /g\n", "/round -> round\n", "/huge: dataset", "/none: dataset", "nnn"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("inspect lacks %q", want)
 		}
