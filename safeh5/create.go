@@ -1,6 +1,7 @@
 package safeh5
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -17,14 +18,29 @@ const (
 	newSuffix  = ".h5-new"
 	newMode    = 0o666 // before the umask
 	makeRounds = 100   // attempts while others are faster
+
+	// longestName is the longest name, in bytes, that every local file system takes: most
+	// take 255, and eCryptfs takes 143.
+	longestName = 143
 )
+
+// newName returns path with the suffix. If the name is too long, a digest takes its place,
+// which is the same for everybody who makes that file, and another for every other file.
+func newName(path string) string {
+	dir, name := filepath.Split(path)
+	if len(name)+len(newSuffix) > longestName {
+		digest := sha256.Sum256([]byte(name))
+		name = fmt.Sprintf("%x", digest[:16])
+	}
+	return dir + name + newSuffix
+}
 
 // create makes an empty file at path, unless another process makes one first.
 func create(path string, o Options) error {
 	for range makeRounds {
-		raw, err := o.FS.OpenFile(path+newSuffix, vfs.ReadWrite|vfs.Create|vfs.Exclusive, newMode)
+		raw, err := o.FS.OpenFile(newName(path), vfs.ReadWrite|vfs.Create|vfs.Exclusive, newMode)
 		if errors.Is(err, fs.ErrExist) {
-			if err := removeLeftover(path+newSuffix, o); err != nil {
+			if err := removeLeftover(newName(path), o); err != nil {
 				return err
 			}
 			continue
@@ -46,7 +62,7 @@ var errOvertaken = errors.New("another process makes the file")
 
 // fill turns raw into an HDF5 file without members, and renames it to path.
 func fill(raw vfs.File, path string, o Options) error {
-	if err := lockNamed(raw, path+newSuffix, o); err != nil {
+	if err := lockNamed(raw, newName(path), o); err != nil {
 		return err
 	}
 	options := o.file()
@@ -55,16 +71,16 @@ func fill(raw vfs.File, path string, o Options) error {
 	}
 	f, err := hdf5io.Create(raw, options, nil, func(*hdf5io.Tx) error { return nil })
 	if err != nil {
-		return errors.Join(err, o.FS.Remove(path+newSuffix))
+		return errors.Join(err, o.FS.Remove(newName(path)))
 	}
 	if err := f.Trim(0, nil); err != nil {
-		return errors.Join(err, f.Close(), o.FS.Remove(path+newSuffix))
+		return errors.Join(err, f.Close(), o.FS.Remove(newName(path)))
 	}
 	_, err = o.FS.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = o.FS.Rename(path+newSuffix, path)
+		err = o.FS.Rename(newName(path), path)
 	} else {
-		err = errors.Join(err, o.FS.Remove(path+newSuffix)) // another process has made it since
+		err = errors.Join(err, o.FS.Remove(newName(path))) // another process has made it since
 	}
 	if err == nil {
 		err = o.FS.SyncDir(filepath.Dir(path))

@@ -454,6 +454,39 @@ func TestLeftover(t *testing.T) {
 	}
 }
 
+// TestLongNames: a file gets any name that the file system takes, although the name under
+// which it is made first has a suffix; what a crash left under that name goes. Two names
+// that differ only at their ends have two files. A longer name is an error, and leaves
+// nothing.
+func TestLongNames(t *testing.T) {
+	dir := t.TempDir()
+	longest := filepath.Join(dir, strings.Repeat("n", 254))
+	if raw, err := os.Create(longest); err != nil { // eCryptfs
+		t.Skip(err)
+	} else if err := errors.Join(raw.Close(), os.Remove(longest)); err != nil {
+		t.Fatal(err)
+	}
+	paths := []string{longest + "a", longest + "b"}
+	for _, n := range []int{longestName - len(newSuffix), longestName - len(newSuffix) + 1, 248, 249} {
+		paths = append(paths, filepath.Join(dir, strings.Repeat("x", n)))
+	}
+	if err := os.WriteFile(newName(paths[0]), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		if err := stepTo(opened(t, path, small()), 0, 1); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := Open(longest+"ab", nil); err == nil || !strings.Contains(err.Error(), longest+"ab") {
+		t.Errorf("a name of 256 bytes: %v", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != len(paths) {
+		t.Errorf("%d files, want %d: %v", len(entries), len(paths), err)
+	}
+}
+
 // TestMadeWhereALinkLeads: a new file is made where symbolic links to nothing lead, and the
 // link stays. An empty name makes nothing.
 func TestMadeWhereALinkLeads(t *testing.T) {
