@@ -4,7 +4,7 @@ GO ?= go
 PACKAGES ?= ./...
 
 .DEFAULT_GOAL := help
-.PHONY: help build install lint test race fuzz crash bench bench-peers test-peers cross qemu interop demo debian check man
+.PHONY: help build install lint test race fuzz crash bench bench-peers big test-peers cross qemu interop demo debian check man
 
 help: ## this list
 	@echo "Targets:"
@@ -42,6 +42,9 @@ bench: ## the figures of docs/PERFORMANCE.md; PAIRS=1e7: the large ones. Nothing
 
 bench-peers: ## CIDStore beside Pebble, bbolt, Badger, pogreb and SQLite; PEERFLAGS='-n 10000000 -runs 3', -help lists them
 	@cd bench && CGO_ENABLED=0 $(GO) run . $(PEERFLAGS)
+
+big: ## a store of PAIRS pairs, 1e8 by default, killed with a full log, opened, checked, read and backed up; DIR=/some/disk
+	scripts/big
 
 test-peers: ## vets and tests the module of bench-peers, which is not in test
 	cd bench && CGO_ENABLED=0 $(GO) vet ./... && CGO_ENABLED=0 $(GO) test $(TESTFLAGS) ./...

@@ -35,7 +35,7 @@ func finalise(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-func benchSize(b *testing.B) uint64 {
+func benchSize(b testing.TB) uint64 {
 	b.Helper()
 	text := os.Getenv("CIDSTORE_BENCH_PAIRS")
 	if text == "" {
@@ -48,7 +48,7 @@ func benchSize(b *testing.B) uint64 {
 	return uint64(n)
 }
 
-func benchDir(b *testing.B) string {
+func benchDir(b testing.TB) string {
 	b.Helper()
 	base := os.Getenv("CIDSTORE_BENCH_DIR")
 	if base == "" {
@@ -62,7 +62,7 @@ func benchDir(b *testing.B) string {
 	return dir
 }
 
-func openBench(b *testing.B, path string, o *cidstore.Options) *cidstore.Store {
+func openBench(b testing.TB, path string, o *cidstore.Options) *cidstore.Store {
 	b.Helper()
 	s, err := cidstore.Open(path, o)
 	if err != nil {
@@ -71,7 +71,7 @@ func openBench(b *testing.B, path string, o *cidstore.Options) *cidstore.Store {
 	return s
 }
 
-func closeBench(b *testing.B, s *cidstore.Store) {
+func closeBench(b testing.TB, s *cidstore.Store) {
 	b.Helper()
 	if err := s.Close(); err != nil {
 		b.Fatal(err)
@@ -79,7 +79,7 @@ func closeBench(b *testing.B, s *cidstore.Store) {
 }
 
 // load inserts pairs first to n-1, per values a key, by durable batches of 1,000.
-func load(b *testing.B, s *cidstore.Store, first, n, per uint64) {
+func load(b testing.TB, s *cidstore.Store, first, n, per uint64) {
 	b.Helper()
 	var batch cidstore.Batch
 	for i := first; i < n; i++ {
@@ -133,7 +133,7 @@ func benchLoad(b *testing.B, path string, n uint64) {
 }
 
 // live is the bytes in use a pair at rest, without the log.
-func live(b *testing.B, path string, n uint64) float64 {
+func live(b testing.TB, path string, n uint64) float64 {
 	b.Helper()
 	s := openBench(b, path, &cidstore.Options{ReadOnly: true})
 	defer closeBench(b, s)
@@ -400,7 +400,7 @@ func benchKilled(b *testing.B, path string, n uint64) {
 	}
 }
 
-func copyFile(b *testing.B, from, to string) {
+func copyFile(b testing.TB, from, to string) {
 	b.Helper()
 	in, err := os.Open(from)
 	if err != nil {
@@ -475,7 +475,7 @@ func BenchmarkOneKey(b *testing.B) {
 }
 
 // oneKey inserts values first to n-1 of a key, by durable batches of 1,000.
-func oneKey(b *testing.B, s *cidstore.Store, key cidstore.E, first, n uint64) {
+func oneKey(b testing.TB, s *cidstore.Store, key cidstore.E, first, n uint64) {
 	b.Helper()
 	var batch cidstore.Batch
 	for i := first; i < n; i++ {
