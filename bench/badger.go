@@ -8,7 +8,7 @@ import (
 )
 
 // Badger holds key||value, without a value. Its settings:
-//   - SyncWrites, which is off by default: without it nothing is durable.
+//   - SyncWrites, which is off by default: without it nothing is durable. Relaxed: its default.
 //   - No conflict detection: pairs do not depend on each other.
 //   - No compression, since the data is random, and then no block cache, as its
 //     documentation says; all indexes and Bloom filters in memory.
@@ -17,8 +17,8 @@ import (
 // A batch is one transaction.
 type badgerEngine struct{ db *badger.DB }
 
-func openBadger(dir string) (engine, error) {
-	db, err := badger.Open(badger.DefaultOptions(dir).WithSyncWrites(true).WithDetectConflicts(false).
+func openBadger(dir string, relaxed bool) (engine, error) {
+	db, err := badger.Open(badger.DefaultOptions(dir).WithSyncWrites(!relaxed).WithDetectConflicts(false).
 		WithCompression(options.None).WithBlockCacheSize(0).WithIndexCacheSize(0).
 		WithMemTableSize(memory / 16).WithNumMemtables(5).WithMetricsEnabled(false).WithLogger(nil))
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 //   - Batches are sorted, which saves walks down the tree.
 //   - Single pairs of several writers go through a group. bbolt's own db.Batch does
 //     the same but waits a fixed time for more of them.
+//   - Relaxed: NoSync.
 //
 // It maps its file and has no cache of its own.
 type boltEngine struct {
@@ -28,8 +29,8 @@ var boltBucket = []byte("pairs")
 // leave more free pages in the new file.
 const boltCompactTx = 64 << 20
 
-func openBolt(dir string) (engine, error) {
-	db, err := openBoltFile(filepath.Join(dir, "bolt.db"))
+func openBolt(dir string, relaxed bool) (engine, error) {
+	db, err := openBoltFile(filepath.Join(dir, "bolt.db"), relaxed)
 	if err != nil {
 		return nil, err
 	}
@@ -45,10 +46,10 @@ func openBolt(dir string) (engine, error) {
 	return e, nil
 }
 
-func openBoltFile(path string) (*bbolt.DB, error) {
+func openBoltFile(path string, relaxed bool) (*bbolt.DB, error) {
 	return bbolt.Open(path, 0o644, &bbolt.Options{
 		FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
-		InitialMmapSize: min(10<<30, 1<<(^uint(0)>>63*4+30)), NoStatistics: true,
+		InitialMmapSize: min(10<<30, 1<<(^uint(0)>>63*4+30)), NoStatistics: true, NoSync: relaxed,
 	})
 }
 
@@ -113,12 +114,12 @@ func (e *boltEngine) tidy() error {
 	if err = errors.Join(e.db.Close(), os.Rename(path+".compact", path)); err != nil {
 		return err
 	}
-	e.db, err = openBoltFile(path)
+	e.db, err = openBoltFile(path, e.db.NoSync)
 	return err
 }
 
 func (e *boltEngine) newReader() (reader, error) { return boltReader{e.db}, nil }
-func (e *boltEngine) close() error               { return e.db.Close() }
+func (e *boltEngine) close() error               { return errors.Join(e.db.Sync(), e.db.Close()) }
 
 type boltReader struct{ db *bbolt.DB }
 

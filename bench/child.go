@@ -16,6 +16,8 @@ type task struct {
 	Batch   uint64 // pairs a batch
 	Lookups uint64 // in each phase that looks up
 	Keys    uint64 // W4
+	Large   uint64 // W4: values of the large set
+	Relaxed bool   // whether batches need not be durable
 	Acked   uint64 // recover: batches after the first N pairs that were acknowledged
 
 	Phase time.Duration // length of the phases of W2 and W5
@@ -90,7 +92,7 @@ func (c *child) open() (engine, error) {
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	e, err := c.peer.open(c.Dir)
+	e, err := c.peer.open(c.Dir, c.Relaxed)
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}

@@ -14,8 +14,8 @@ type pair struct{ key, value [16]byte }
 // by several goroutines, except close.
 type engine interface {
 	// insert adds the pairs as one batch; a pair that is there already stays as it
-	// is. The complete batch is durable when insert returns. insert neither keeps
-	// nor changes the slice.
+	// is. The complete batch is durable when insert returns, unless the engine is
+	// relaxed. insert neither keeps nor changes the slice.
 	insert(pairs []pair) error
 	// remove deletes these pairs. It makes the same promises as insert.
 	remove(pairs []pair) error
@@ -28,6 +28,7 @@ type engine interface {
 	// documentation recommends for a store that is not in use. No reader is open
 	// during it.
 	tidy() error
+	// close makes everything durable.
 	close() error
 }
 
@@ -44,7 +45,9 @@ type peer struct {
 	// batches reports whether a batch is atomic: after a kill, all of it is there
 	// or nothing.
 	batches bool
-	open    func(dir string) (engine, error)
+	// open opens the store in dir. A relaxed one does not wait for a sync of each batch:
+	// it may lose the last ones when the power fails, and its close is the first to wait.
+	open func(dir string, relaxed bool) (engine, error)
 }
 
 // peers are all engines, in the order of the table's columns.

@@ -12,8 +12,9 @@ import (
 // store is an open engine that a test uses and reopens.
 type store struct {
 	*testing.T
-	peer peer
-	dir  string
+	peer    peer
+	dir     string
+	relaxed bool
 	engine
 }
 
@@ -30,7 +31,7 @@ func (s *store) reopen() {
 		s.must(s.close())
 	}
 	var err error
-	s.engine, err = s.peer.open(s.dir)
+	s.engine, err = s.peer.open(s.dir, s.relaxed)
 	s.must(err)
 }
 
@@ -105,6 +106,27 @@ func TestEngineSets(t *testing.T) {
 		s.want(r, k(3))
 		s.must(r.close())
 	})
+}
+
+// What a relaxed engine was given is there once it is closed.
+func TestEngineRelaxed(t *testing.T) {
+	for _, p := range realPeers {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			s := &store{T: t, peer: p, dir: t.TempDir(), relaxed: true}
+			s.reopen()
+			s.must(s.insert([]pair{{k(1), v(1)}, {k(1), v(2)}, {k(2), v(2)}}))
+			s.must(s.remove([]pair{{k(1), v(1)}}))
+			s.relaxed = false
+			s.reopen()
+			r, err := s.newReader()
+			s.must(err)
+			s.want(r, k(1), v(2))
+			s.want(r, k(2), v(2))
+			s.must(r.close())
+			s.must(s.close())
+		})
+	}
 }
 
 // A set of more values than a page holds, inserted batch by batch, shrunk to one.

@@ -66,12 +66,13 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.Uint64Var(&c.N, "n", 1_000_000, "pairs in the store, 10,000 or more")
 	flags.IntVar(&c.runs, "runs", 1, "how often everything is measured; the table has medians")
 	engines := flags.String("engines", "", "comma-separated names; all of them by default: "+strings.Join(peerNames(), ", "))
-	chosen := flags.String("workloads", "W1,W2,W3,W4,W5,W6,W7", "comma-separated names")
+	chosen := flags.String("workloads", "W1,W1b,W1c,W2,W3,W4,W5,W6,W7", "comma-separated names")
 	flags.StringVar(&c.dir, "dir", "", "where the stores are written, on a real disk; default: the directory for temporary files")
 	flags.StringVar(&c.json, "json", "", "write every measurement of every run to this file")
 	flags.Uint64Var(&c.Seed, "seed", 1, "the numbers from which keys and values follow")
 	flags.Uint64Var(&c.Lookups, "lookups", 200_000, "lookups in each phase of W3")
 	flags.Uint64Var(&c.Keys, "mk", 1000, "keys of W4, with n/mk values each")
+	flags.Uint64Var(&c.Large, "large", 0, "values of the large set of W4; n/10 by default")
 	flags.DurationVar(&c.Phase, "phase", 2*time.Second, "length of each phase of W2 and W5")
 	flags.DurationVar(&c.Limit, "limit", time.Minute, "any other phase is cut after this time, and its figures marked; W7 is not")
 	flags.DurationVar(&c.timeout, "timeout", time.Hour, "a process that runs longer is killed and has failed")
@@ -94,9 +95,12 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	for name := range strings.SplitSeq(*chosen, ",") {
 		if _, ok := workloadNamed(name); !ok {
-			return c, fmt.Errorf("-workloads: %q, want some of W1 to W7", name)
+			return c, fmt.Errorf("-workloads: %q, want some of W1, W1b, W1c, W2 to W7", name)
 		}
 		c.workloads = append(c.workloads, name)
+	}
+	if c.Large == 0 {
+		c.Large = c.N / 10
 	}
 	switch {
 	case c.N < 10*c.Batch:
@@ -126,7 +130,7 @@ func (c config) measure(ctx context.Context, progress io.Writer) (r *report, err
 	r = &report{
 		Time: time.Now(), Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH,
 		Processor: processor(), CPUs: runtime.NumCPU(), InMemory: inMemory(dir),
-		N: c.N, Seed: c.Seed, Runs: c.runs, Keys: c.Keys, Lookups: c.Lookups, Phase: c.Phase, Limit: c.Limit,
+		N: c.N, Seed: c.Seed, Runs: c.runs, Keys: c.Keys, Large: c.Large, Lookups: c.Lookups, Phase: c.Phase, Limit: c.Limit,
 	}
 	if r.SyncMicros, err = probeSync(dir); err != nil {
 		return nil, err

@@ -49,13 +49,22 @@ func (h *host) measure(ctx context.Context, r *report, progress io.Writer) error
 }
 
 func (h *host) workload(ctx context.Context, name string) (measures, error) {
-	if name == "W1" {
-		return h.load(ctx)
-	}
-	if name == "W4" {
-		return h.inOwnDir(ctx, h.task, "sets")
-	}
-	if name == "W7" {
+	t := h.task
+	switch name {
+	case "W1":
+		m, cut, err := h.load(ctx, t, h.baseDir())
+		h.base = err == nil && !cut
+		return m, err
+	case "W1b", "W1c":
+		if t.Relaxed = name == "W1c"; !t.Relaxed {
+			t.Batch = 64
+		}
+		dir := filepath.Join(h.dir, name)
+		m, _, err := h.load(ctx, t, dir)
+		return m, errors.Join(err, os.RemoveAll(dir))
+	case "W4":
+		return h.inOwnDir(ctx, t, "sets")
+	case "W7":
 		return h.inOwnDir(ctx, h.unhurried(), "space")
 	}
 	if err := h.needBase(ctx); err != nil {
@@ -73,32 +82,29 @@ func (h *host) workload(ctx context.Context, name string) (measures, error) {
 	return h.reopen(ctx)
 }
 
-// load runs W1 and checks the store that it leaves, which is then the base.
-func (h *host) load(ctx context.Context) (measures, error) {
-	if err := os.MkdirAll(h.baseDir(), 0o755); err != nil {
-		return nil, err
+// load runs W1, W1b or W1c and checks the store that it leaves in dir. cut says that
+// the store is not complete.
+func (h *host) load(ctx context.Context, t task, dir string) (_ measures, cut bool, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, false, err
 	}
 	syncDisks()
-	before := deviceWritten(h.baseDir())
-	r, err := h.spawn(ctx, h.task, "load", h.baseDir())
+	before := deviceWritten(dir)
+	r, err := h.spawn(ctx, t, "load", dir)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	syncDisks()
-	cut := r.Done < h.N
-	r.Measures.put("written to the device a pair", (deviceWritten(h.baseDir())-before)/float64(r.Done), cut)
-	size, err := fileBytes(h.baseDir())
+	cut = r.Done < t.N
+	r.Measures.put("written to the device a pair", (deviceWritten(dir)-before)/float64(r.Done), cut)
+	size, err := fileBytes(dir)
 	if err != nil {
-		return nil, err
+		return nil, cut, err
 	}
 	r.Measures.put("files after Close, a pair", float64(size)/float64(r.Done), cut)
-	check := h.task
-	check.N = r.Done
-	if _, err := h.spawn(ctx, check, "verify", h.baseDir()); err != nil {
-		return nil, err
-	}
-	h.base = !cut
-	return r.Measures, nil
+	t.N = r.Done
+	_, err = h.spawn(ctx, t, "verify", dir)
+	return r.Measures, cut, err
 }
 
 // needBase makes the base, unless W1 has made it. It uses larger batches, and has
@@ -262,18 +268,23 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// fileBytes adds up the lengths of all files below dir.
+// fileBytes adds up the lengths of all files below dir. One that is removed before
+// it is looked at does not count.
 func fileBytes(dir string) (size int64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
+		if errors.Is(err, fs.ErrNotExist) || err == nil && entry.IsDir() {
+			return nil
 		}
-		info, err := entry.Info()
 		if err != nil {
 			return err
 		}
-		size += info.Size()
-		return nil
+		info, err := entry.Info()
+		if err == nil {
+			size += info.Size()
+		} else if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return err
 	})
 	return size, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -16,8 +17,11 @@ import (
 //     sets them; one or two compactions at a time, for two cores.
 //   - The newest format. No compression: the data is random.
 //
-// Commits with pebble.Sync are grouped by Pebble itself.
-type pebbleEngine struct{ db *pebble.DB }
+// Commits with pebble.Sync are grouped by Pebble itself. Relaxed: pebble.NoSync.
+type pebbleEngine struct {
+	db    *pebble.DB
+	write *pebble.WriteOptions
+}
 
 var pebbleComparer = func() *pebble.Comparer {
 	c := *pebble.DefaultComparer
@@ -39,7 +43,7 @@ func (quiet) Fatalf(format string, args ...any)      { pebble.DefaultLogger.Fata
 func (quiet) Eventf(context.Context, string, ...any) {}
 func (quiet) IsTracingEnabled(context.Context) bool  { return false }
 
-func openPebble(dir string) (engine, error) {
+func openPebble(dir string, relaxed bool) (engine, error) {
 	cache := pebble.NewCache(memory * 3 / 4)
 	defer cache.Unref()
 	options := &pebble.Options{
@@ -58,7 +62,11 @@ func openPebble(dir string) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pebbleEngine{db}, nil
+	e := &pebbleEngine{db: db, write: pebble.Sync}
+	if relaxed {
+		e.write = pebble.NoSync
+	}
+	return e, nil
 }
 
 func (e *pebbleEngine) insert(pairs []pair) error {
@@ -78,12 +86,12 @@ func (e *pebbleEngine) apply(pairs []pair, op func(*pebble.Batch, []byte) error)
 			return err
 		}
 	}
-	return b.Commit(pebble.Sync)
+	return b.Commit(e.write)
 }
 
 func (e *pebbleEngine) removeKey(key [16]byte) error {
 	last := composite(nil, pair{key: key, value: [16]byte(bytes.Repeat([]byte{0xff}, 16))})
-	return e.db.DeleteRange(key[:], append(last, 0), pebble.Sync) // the end itself is not deleted
+	return e.db.DeleteRange(key[:], append(last, 0), e.write) // the end itself is not deleted
 }
 
 func (e *pebbleEngine) tidy() error {
@@ -91,10 +99,13 @@ func (e *pebbleEngine) tidy() error {
 	return e.db.Compact(context.Background(), nil, beyond, false)
 }
 
-func (e *pebbleEngine) newReader() (reader, error) { return pebbleReader(*e), nil }
-func (e *pebbleEngine) close() error               { return e.db.Close() }
+func (e *pebbleEngine) newReader() (reader, error) { return pebbleReader{e.db}, nil }
 
-type pebbleReader pebbleEngine
+func (e *pebbleEngine) close() error {
+	return errors.Join(e.db.LogData(nil, pebble.Sync), e.db.Close())
+}
+
+type pebbleReader struct{ db *pebble.DB }
 
 func (r pebbleReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
 	it, err := r.db.NewIter(pebbleReads)

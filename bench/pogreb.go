@@ -18,21 +18,27 @@ import (
 //     (Sync reaches only the newest of its segments, which hold 4 GiB each.)
 //   - Single pairs of several writers go through a group, to share that Sync.
 //   - Compaction in the background every ten seconds.
+//   - Relaxed: a Sync in the background every second instead.
 //
 // It maps its files and has no cache of its own.
 type pogrebEngine struct {
-	db *pogreb.DB
-	mu sync.Mutex // held from reading a set to writing it
+	db      *pogreb.DB
+	relaxed bool
+	mu      sync.Mutex // held from reading a set to writing it
 	group
 }
 
-func openPogreb(dir string) (engine, error) {
+func openPogreb(dir string, relaxed bool) (engine, error) {
 	pogreb.SetLogger(log.New(io.Discard, "", 0))
-	db, err := pogreb.Open(dir, &pogreb.Options{BackgroundCompactionInterval: 10 * time.Second})
+	options := &pogreb.Options{BackgroundCompactionInterval: 10 * time.Second}
+	if relaxed {
+		options.BackgroundSyncInterval = time.Second
+	}
+	db, err := pogreb.Open(dir, options)
 	if err != nil {
 		return nil, err
 	}
-	e := &pogrebEngine{db: db}
+	e := &pogrebEngine{db: db, relaxed: relaxed}
 	e.write = e.insertBatch
 	return e, nil
 }
@@ -73,7 +79,7 @@ func (e *pogrebEngine) change(pairs []pair, op func(set []byte, pairs []pair) []
 		}
 		pairs = pairs[n:]
 	}
-	return e.db.Sync()
+	return e.sync()
 }
 
 // union merges sorted pairs into a sorted set.
@@ -125,6 +131,13 @@ func (e *pogrebEngine) removeKey(key [16]byte) error {
 	if err := e.db.Delete(key[:]); err != nil {
 		return err
 	}
+	return e.sync()
+}
+
+func (e *pogrebEngine) sync() error {
+	if e.relaxed {
+		return nil
+	}
 	return e.db.Sync()
 }
 
@@ -134,7 +147,7 @@ func (e *pogrebEngine) tidy() error {
 }
 
 func (e *pogrebEngine) newReader() (reader, error) { return pogrebReader{e.db}, nil }
-func (e *pogrebEngine) close() error               { return e.db.Close() }
+func (e *pogrebEngine) close() error               { return errors.Join(e.db.Sync(), e.db.Close()) }
 
 type pogrebReader struct{ db *pogreb.DB }
 

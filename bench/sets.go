@@ -4,14 +4,20 @@ import "fmt"
 
 // sets is W4. Keys keys with N/Keys values each are inserted in random order and
 // read; then a tenth of the values are deleted and the rest is read again. Last,
-// one key with N/10 values is inserted, read and deleted.
+// one key with Large values is inserted and read, and a tenth of the values deleted.
+// Once the store is reopened, the key is read again, and deleted.
 func (c *child) sets() error {
-	return c.withStore(func(e engine) error {
+	large := c.newLargeSet()
+	err := c.withStore(func(e engine) error {
 		if err := c.manySets(e); err != nil {
 			return err
 		}
-		return c.largeSet(e)
+		return large.fill(e)
 	})
+	if err != nil {
+		return err
+	}
+	return c.withStore(large.end)
 }
 
 func (c *child) manySets(e engine) error {
@@ -41,18 +47,9 @@ func (c *child) manySets(e engine) error {
 			gone = append(gone, at(i))
 		}
 	}
-	done, start := uint64(0), now()
-	for done < uint64(len(gone)) && now()-start <= int64(c.Limit) {
-		to := min(done+c.Batch, uint64(len(gone)))
-		if err := e.remove(gone[done:to]); err != nil {
-			return fmt.Errorf("delete: %w", err)
-		}
-		done = to
-	}
-	cut := done < uint64(len(gone))
-	c.Measures.put("delete 10 %, values", float64(done)/seconds(start), cut)
-	if cut {
-		return nil
+	done, err := c.removeAll(e, gone, "delete 10 %, values")
+	if err != nil || done < len(gone) {
+		return err
 	}
 	if _, err := c.readSets(e, each, func(v uint64) bool { return !removedAt(c.Seed, v) }); err != nil {
 		return fmt.Errorf("read sets after the deletion: %w", err)
@@ -102,18 +99,87 @@ func (c *child) sameSet(found [][16]byte, key, each uint64, there func(v uint64)
 	return nil
 }
 
-func (c *child) largeSet(e engine) error {
-	const first = 1 << 40 // number of the key and its first value, not used elsewhere
-	key := keyAt(c.Seed, first)
-	l, err := c.insertAll(e, max(c.N/10, 1), func(i uint64) pair { return pair{key, valueAt(c.Seed, first+i)} })
+// removeAll removes pairs in batches, measures that by a name, and returns how many it
+// has removed by the limit.
+func (c *child) removeAll(e engine, gone []pair, name string) (done int, err error) {
+	start := now()
+	for done < len(gone) && now()-start <= int64(c.Limit) {
+		to := min(done+int(c.Batch), len(gone))
+		if err := e.remove(gone[done:to]); err != nil {
+			return done, fmt.Errorf("%s: %w", name, err)
+		}
+		done = to
+	}
+	c.Measures.put(name, float64(done)/seconds(start), done < len(gone))
+	return done, nil
+}
+
+// largeSet is the key with many values of W4.
+type largeSet struct {
+	*child
+	key   [16]byte
+	count uint64 // values that it should have
+	sum   uint64 // their fingerprint
+	cut   bool   // whether not all values were inserted
+}
+
+const firstLarge = 1 << 40 // number of the key and of its first value, not used elsewhere
+
+func (c *child) newLargeSet() *largeSet {
+	return &largeSet{child: c, key: keyAt(c.Seed, firstLarge)}
+}
+
+func (s *largeSet) pair(i uint64) pair { return pair{s.key, valueAt(s.Seed, firstLarge+i)} }
+
+// fill inserts the values, reads them, and deletes a tenth.
+func (s *largeSet) fill(e engine) error {
+	l, err := s.insertAll(e, max(s.Large, 1), s.pair)
 	if err != nil {
 		return fmt.Errorf("large set: %w", err)
 	}
-	c.Measures.put("large set: insert values", l.rate(), l.cut)
-	want := uint64(0)
+	s.cut = l.cut
+	s.Measures.put("large set: insert values", l.rate(), l.cut)
+	var gone []pair
 	for i := range l.done {
-		want += hash(valueAt(c.Seed, first+i))
+		s.sum += hash(s.pair(i).value)
+		if removedAt(s.Seed, firstLarge+i) {
+			gone = append(gone, s.pair(i))
+		}
 	}
+	s.count = l.done
+	if err := s.read(e, "large set: read, values"); err != nil {
+		return err
+	}
+	done, err := s.removeAll(e, gone, "large set: delete 10 %, values")
+	for _, p := range gone[:done] {
+		s.sum -= hash(p.value)
+	}
+	s.count -= uint64(done)
+	return err
+}
+
+// end reads what is left, and deletes it.
+func (s *largeSet) end(e engine) error {
+	if err := s.read(e, "large set: read once reopened, values"); err != nil {
+		return err
+	}
+	start := now()
+	if err := e.removeKey(s.key); err != nil {
+		return fmt.Errorf("large set: delete: %w", err)
+	}
+	s.Measures.put("large set: delete all", float64(now()-start), s.cut)
+	r, err := e.newReader()
+	if err != nil {
+		return err
+	}
+	if found, err := r.lookup(s.key, nil); err != nil || len(found) != 0 {
+		return fmt.Errorf("WRONG DATA: the deleted large set has %d values (%v)", len(found), err)
+	}
+	return r.close()
+}
+
+// read looks the key up: once to fill caches, and then measured.
+func (s *largeSet) read(e engine, name string) error {
 	r, err := e.newReader()
 	if err != nil {
 		return err
@@ -121,24 +187,18 @@ func (c *child) largeSet(e engine) error {
 	const reads = 3
 	var found [][16]byte
 	took := int64(0)
-	for range reads {
+	for i := range 1 + reads {
 		before := now()
-		if found, err = r.lookup(key, found[:0]); err != nil {
-			return fmt.Errorf("large set: %w", err)
+		if found, err = r.lookup(s.key, found[:0]); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		took += now() - before
-		if uint64(len(found)) != l.done || fingerprint(found) != want {
-			return fmt.Errorf("WRONG DATA: the large set has %d values, want %d, or it has others", len(found), l.done)
+		if i > 0 {
+			took += now() - before
+		}
+		if uint64(len(found)) != s.count || fingerprint(found) != s.sum {
+			return fmt.Errorf("WRONG DATA: %s: %d values, want %d, or it has others", name, len(found), s.count)
 		}
 	}
-	c.Measures.put("large set: read, values", float64(reads*l.done)/float64(took)*1e9, l.cut)
-	start := now()
-	if err := e.removeKey(key); err != nil {
-		return fmt.Errorf("large set: delete: %w", err)
-	}
-	c.Measures.put("large set: delete all", float64(now()-start), l.cut)
-	if found, err = r.lookup(key, found[:0]); err != nil || len(found) != 0 {
-		return fmt.Errorf("WRONG DATA: the deleted large set has %d values (%v)", len(found), err)
-	}
+	s.Measures.put(name, float64(reads*s.count)/float64(took)*1e9, s.cut)
 	return r.close()
 }

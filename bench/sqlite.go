@@ -21,6 +21,7 @@ import (
 //     every batch of random keys.
 //   - Prepared statements, 64 rows a statement, sorted batches, one transaction each.
 //   - Single pairs of several writers go through a group.
+//   - Relaxed: synchronous=NORMAL, which syncs only in checkpoints.
 type sqliteEngine struct {
 	db       *sql.DB
 	mu       sync.Mutex // held during a transaction of w
@@ -34,7 +35,7 @@ type sqliteEngine struct {
 // sqliteRows is how many rows one statement inserts.
 const sqliteRows = 64
 
-func openSQLite(dir string) (engine, error) {
+func openSQLite(dir string, relaxed bool) (engine, error) {
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "sqlite.db"))
 	if err != nil {
 		return nil, err
@@ -42,14 +43,18 @@ func openSQLite(dir string) (engine, error) {
 	db.SetMaxIdleConns(0) // a reader that is closed frees its cache
 	e := &sqliteEngine{db: db}
 	e.write = e.insertBatch
-	if err := e.prepare(); err != nil {
+	synchronous := "synchronous=FULL"
+	if relaxed {
+		synchronous = "synchronous=NORMAL"
+	}
+	if err := e.prepare(synchronous); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
 	return e, nil
 }
 
-func (e *sqliteEngine) prepare() (err error) {
-	if e.w, err = e.connect(memory/2, "journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=16384"); err != nil {
+func (e *sqliteEngine) prepare(synchronous string) (err error) {
+	if e.w, err = e.connect(memory/2, "journal_mode=WAL", synchronous, "wal_autocheckpoint=16384"); err != nil {
 		return err
 	}
 	table := "CREATE TABLE IF NOT EXISTS t(k BLOB NOT NULL, v BLOB NOT NULL, PRIMARY KEY(k, v)) WITHOUT ROWID"

@@ -19,6 +19,22 @@ func cpuTime() float64 {
 	return float64(r.Utime.Sec+r.Stime.Sec) + float64(r.Utime.Usec+r.Stime.Usec)/1e6
 }
 
+// ownMemory returns the bytes of memory that this process has and that are not pages of
+// files.
+func ownMemory() float64 {
+	text, err := os.ReadFile("/proc/self/status")
+	_, rest, found := strings.Cut(string(text), "\nRssAnon:")
+	fields := strings.Fields(rest)
+	if err != nil || !found || len(fields) == 0 {
+		return math.NaN()
+	}
+	kib, err := strconv.ParseFloat(fields[0], 64)
+	if err != nil {
+		return math.NaN()
+	}
+	return kib * 1024
+}
+
 // syncDisks writes back what every process has left in the page cache.
 func syncDisks() { syscall.Sync() }
 

@@ -17,7 +17,7 @@ type report struct {
 	SyncMicros            float64 // for a write of 4 KiB and its sync
 	N, Seed               uint64
 	Runs                  int
-	Keys, Lookups         uint64
+	Keys, Large, Lookups  uint64
 	Phase, Limit          time.Duration
 	Engines               []version
 	Outcomes              []outcome

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // loading is how far a load came, and how fast it was.
@@ -48,8 +49,9 @@ func (c *child) insertAll(e engine, n uint64, at func(i uint64) pair) (*loading,
 	return l, nil
 }
 
-// load is W1: n pairs in durable batches, then Close.
+// load is W1, W1b and W1c: n pairs in batches, then Close.
 func (c *child) load() error {
+	watched := c.watch()
 	cpu, start := cpuTime(), now()
 	var l *loading
 	err := c.withStore(func(e engine) (err error) {
@@ -72,7 +74,42 @@ func (c *child) load() error {
 	m.put("batch p99.9", b.quantile(.999), l.cut)
 	m.put("batch longest", float64(b.max), l.cut)
 	m.put("CPU a pair", (cpuTime()-cpu)*1e9/float64(l.done), l.cut)
+	memory, files := watched()
+	m.put("own memory, at most", memory, l.cut)
+	m.put("files at their largest, a pair", float64(files)/float64(l.done), l.cut)
 	return nil
+}
+
+// watch looks at the process and its files until the function that it returns is
+// called. That returns the most memory of its own that the process had, and the most
+// bytes that all files had together.
+func (c *child) watch() func() (memory float64, files int64) {
+	stop, done := make(chan struct{}), make(chan struct{})
+	var memory float64
+	var files int64
+	look := func() {
+		memory = max(memory, ownMemory())
+		if size, err := fileBytes(c.Dir); err == nil {
+			files = max(files, size)
+		}
+	}
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(100 * time.Millisecond):
+				look()
+			}
+		}
+	}()
+	return func() (float64, int64) {
+		close(stop)
+		<-done
+		look()
+		return memory, files
+	}
 }
 
 // verify looks up some of the first N pairs, including the last one.
