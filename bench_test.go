@@ -2,6 +2,7 @@ package cidstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -94,7 +95,7 @@ func load(b testing.TB, s *cidstore.Store, first, n, per uint64) {
 }
 
 // BenchmarkStore measures one store of CIDSTORE_BENCH_PAIRS pairs, one value a
-// key, through its life: loaded, opened, looked up, written singly.
+// key, through its life: loaded, opened, looked up, read as a whole, written singly.
 func BenchmarkStore(b *testing.B) {
 	n := benchSize(b)
 	path := filepath.Join(benchDir(b), "s.h5")
@@ -103,6 +104,10 @@ func BenchmarkStore(b *testing.B) {
 	s := openBench(b, path, nil)
 	b.Run("lookup-present", func(b *testing.B) { benchLookup(b, s, benchKey, n, 1) })
 	b.Run("lookup-absent", func(b *testing.B) { benchLookup(b, s, benchMiss, n, 0) })
+	b.Run("lookup-2-goroutines", func(b *testing.B) { benchTwo(b, s, n) })
+	b.Run("all", func(b *testing.B) { benchAll(b, s, n) })
+	b.Run("check", func(b *testing.B) { benchCheck(b, s) })
+	b.Run("backup", func(b *testing.B) { benchBackup(b, s, path) })
 	b.Run("single-inserts-1-writer", func(b *testing.B) { benchSingles(b, s, 1) })
 	b.Run("single-inserts-16-writers", func(b *testing.B) { benchSingles(b, s, 16) })
 	b.Run("lookup-during-checkpoints", func(b *testing.B) { benchBusyLookup(b, s, n) })
@@ -128,8 +133,20 @@ func benchLoad(b *testing.B, path string, n uint64) {
 		closeBench(b, s)
 		b.ReportMetric(float64(n)/time.Since(start).Seconds(), "pairs/s-to-closed")
 		b.ReportMetric(float64(peak())/(1<<20), "peak-anon-MiB")
-		b.ReportMetric(live(b, path, n), "live-B/pair")
+		used := live(b, path, n)
+		b.ReportMetric(used, "live-B/pair")
+		b.ReportMetric(float64(m.FileBytes-m.WALBytes)/float64(n)/used, "loading-less-log/live")
+		b.ReportMetric(fileBytes(b, path)/float64(n)/used, "closed/live")
 	}
+}
+
+func fileBytes(b testing.TB, path string) float64 {
+	b.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(info.Size())
 }
 
 // live is the bytes in use a pair at rest, without the log.
@@ -235,6 +252,83 @@ func benchLookup(b *testing.B, s *cidstore.Store, key func(uint64) cidstore.E, n
 		}
 	}
 	times(b, ds)
+}
+
+// benchTwo looks keys up by one goroutine, and then as many by each of two.
+func benchTwo(b *testing.B, s *cidstore.Store, n uint64) {
+	const looks = 500_000
+	rate := func(goroutines uint64) float64 {
+		var wg sync.WaitGroup
+		start := time.Now()
+		for g := range goroutines {
+			wg.Go(func() {
+				r := rand.New(rand.NewPCG(5, g))
+				buf := make([]cidstore.E, 0, 16)
+				var err error
+				for range looks {
+					if buf, err = s.AppendLookup(buf[:0], benchKey(r.Uint64N(n))); err != nil || len(buf) == 0 {
+						b.Errorf("%d values, %v", len(buf), err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		return float64(goroutines*looks) / time.Since(start).Seconds()
+	}
+	var one, two []float64
+	for b.Loop() {
+		one, two = append(one, rate(1)), append(two, rate(2))
+	}
+	slices.Sort(one)
+	slices.Sort(two)
+	b.ReportMetric(one[len(one)/2], "lookups/s-1")
+	b.ReportMetric(two[len(two)/2], "lookups/s-2")
+	b.ReportMetric(two[len(two)/2]/one[len(one)/2], "two/one")
+}
+
+// benchAll reads all pairs of a snapshot.
+func benchAll(b *testing.B, s *cidstore.Store, n uint64) {
+	pairs := uint64(0)
+	for b.Loop() {
+		view, err := s.Snapshot()
+		if err != nil {
+			b.Fatal(err)
+		}
+		pairs = 0
+		for range view.All() {
+			pairs++
+		}
+		if err := errors.Join(view.Err(), view.Close()); err != nil || pairs < n {
+			b.Fatal(pairs, err)
+		}
+	}
+	b.ReportMetric(float64(pairs)*float64(b.N)/b.Elapsed().Seconds(), "pairs/s")
+}
+
+// benchCheck checks the store; MB/s are of the bytes in use.
+func benchCheck(b *testing.B, s *cidstore.Store) {
+	for b.Loop() {
+		report, err := s.Check(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.SetBytes(report.UsedBytes)
+	}
+}
+
+// benchBackup makes a backup, which it verifies on the way; MB/s are of its size.
+func benchBackup(b *testing.B, s *cidstore.Store, path string) {
+	copied := path + ".backup"
+	for b.Loop() {
+		if err := s.Backup(context.Background(), copied); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		b.SetBytes(int64(fileBytes(b, copied)))
+		os.Remove(copied)
+		b.StartTimer()
+	}
 }
 
 // benchBusyLookup looks up while batches are written and checkpoints run.
@@ -381,9 +475,7 @@ func benchKilled(b *testing.B, path string, n uint64) {
 	s := openBench(b, path, &cidstore.Options{GCInterval: -1})
 	killed := path + ".killed"
 	defer os.Remove(killed)
-	for i := n; s.Metrics().PendingOperations < 300_000; i += 1000 {
-		load(b, s, i, i+1000, 1)
-	}
+	fillLog(b, s, n)
 	copyFile(b, path, killed)
 	closeBench(b, s)
 	for b.Loop() {
@@ -397,6 +489,23 @@ func benchKilled(b *testing.B, path string, n uint64) {
 		closeBench(b, s)
 		os.Remove(once)
 		b.StartTimer()
+	}
+}
+
+// fillLog inserts pairs until as many operations are in the log alone as there ever
+// are: it sees two checkpoints begin, and stops before the third.
+func fillLog(b testing.TB, s *cidstore.Store, first uint64) {
+	b.Helper()
+	checkpoints, most := 0, uint64(0)
+	for i, before := first, uint64(0); ; i += 1000 {
+		load(b, s, i, i+1000, 1)
+		pending := s.Metrics().PendingOperations
+		if pending < before {
+			checkpoints, most = checkpoints+1, max(most, before)
+		}
+		if before = pending; checkpoints >= 2 && pending*20 > most*19 {
+			return
+		}
 	}
 }
 
