@@ -264,7 +264,7 @@ func TestOddFiles(t *testing.T) {
 	if n := strings.Count(out, "\n"); n != 24 {
 		t.Errorf("%d lines, want 1 of the file, 18 of links and 5 of attributes", n)
 	}
-	for _, want := range []string{"\"/a\\nb\": dataset", `0": string = "x\n\u001b[31m\u007f\u009b2J\u202e"`+"\n", ` = "\udb40\udc01"`+"\n", `/quoted -> "\"quoted\""`, "/g/up = /\n", "/g/self = /g\n", "/round -> round\n", "/huge: dataset", "/none: dataset", "nnn"} {
+	for _, want := range []string{"\"/a\\nb\": dataset", `0": string = "x\n\u001b[31m\u007f\u009b2J\u202e"` + "\n", ` = "\udb40\udc01"` + "\n", `/quoted -> "\"quoted\""`, "/g/up = /\n", "/g/self = /g\n", "/round -> round\n", "/huge: dataset", "/none: dataset", "nnn"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("inspect lacks %q", want)
 		}
