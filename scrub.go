@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/valueset"
 	"github.com/cidstore/cidstore/wal"
@@ -60,12 +61,12 @@ type scrub struct {
 	wait   func(time.Duration) error // sleep
 	limit  int64                     // bytes of a step
 
-	place  hdf5io.Place  // of objects, where the next step begins
-	hash   uint64        // of groups
-	number hdf5io.Commit // of runs
-	slot   int           // of that run
-	set    uint64
-	value  E // of that set
+	// Where the next step begins.
+	place hdf5io.Place // of objects
+	hash  uint64       // of groups
+	slot  bucket.Place // of runs
+	set   uint64
+	value E // of that set
 
 	groups []uint64        // hashes of groups with masks to be mended
 	runs   []hdf5io.Commit // numbers of such runs
@@ -250,10 +251,10 @@ func (c *scrub) buckets(v *view) (more bool, read int64) {
 func (c *scrub) waiting(v *view) (more bool, read int64) {
 	k := v.buckets.NewChecker(c.found)
 	for more = true; more && k.Read() < c.limit; {
-		before, run := k.Corrected(), hdf5io.Commit(0)
-		run, c.number, c.slot, more = k.Slot(c.number, c.slot)
-		if k.Corrected() > before && (len(c.runs) == 0 || c.runs[len(c.runs)-1] != run) {
-			c.runs = append(c.runs, run)
+		before := k.Corrected()
+		c.slot, more = k.Slot(c.slot)
+		if k.Corrected() > before && (len(c.runs) == 0 || c.runs[len(c.runs)-1] != c.slot.Run) {
+			c.runs = append(c.runs, c.slot.Run)
 		}
 	}
 	c.report.Corrected += k.Corrected()

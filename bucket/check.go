@@ -192,25 +192,32 @@ func (c *Checker) Finish() {
 	}
 }
 
-// Slot checks one slot of a run by itself: that slot of the run with that number,
-// or if there is none, the first one of the next run. It returns the number of the
-// run, where the next call should begin, and whether there is more to check.
-func (c *Checker) Slot(number hdf5io.Commit, slot int) (run, nextNumber hdf5io.Commit, nextSlot int, more bool) {
+// Place is where a check of all slots of all runs continues. The zero value is the
+// beginning.
+type Place struct {
+	Run  hdf5io.Commit // its number
+	Slot int
+}
+
+// Slot checks one slot by itself: that at a place or, if there is none, the first
+// one of the next run. It returns the place after that slot, in the same run. ok is
+// false if there was no slot left.
+func (c *Checker) Slot(at Place) (next Place, ok bool) {
 	for i := range c.t.runs {
 		r := &c.t.runs[i]
-		if r.number < number {
+		if r.number < at.Run {
 			continue
 		}
-		if r.number > number {
-			slot = 0
+		if r.number > at.Run {
+			at = Place{Run: r.number}
 		}
-		if slot == 0 && !c.form(i) || slot >= int(r.slots) {
+		if at.Slot == 0 && !c.form(i) || at.Slot >= int(r.slots) {
 			continue
 		}
-		c.slot(i, slot)
-		return r.number, r.number, slot + 1, true
+		c.slot(i, at.Slot)
+		return Place{r.number, at.Slot + 1}, true
 	}
-	return 0, 0, 0, false
+	return Place{}, false
 }
 
 func (c *Checker) run(i int) {
