@@ -53,8 +53,7 @@ var (
 
 const (
 	entryDeleted = 1 << 0
-	// Inline is the most values that an entry holds itself.
-	Inline = ecc.Slots
+	inline       = ecc.Slots // the most values that an entry holds itself
 )
 
 // Item is one key in memory. It has inline values; or it is Spilled, and a set
@@ -62,7 +61,7 @@ const (
 type Item struct {
 	Hash    uint64
 	Key     keys.E
-	Values  [Inline]keys.E // the first Count ascend
+	Values  [inline]keys.E // the first Count ascend
 	Set     uint64         // Spilled: the set's number
 	Count   uint8          // inline values, 1 to 4; 0 when Spilled or Deleted
 	Spilled bool
