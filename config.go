@@ -85,14 +85,7 @@ func writeConfig(tx *hdf5io.Tx, r *record, commit hdf5io.Commit) error {
 }
 
 func epochsAttribute(epochs []wal.Epoch) hdf5io.Attribute {
-	u64 := hdf5io.Uint(8)
-	a := hdf5io.Attribute{
-		Name: "epochs", Dims: []uint64{maxEpochs},
-		Type: hdf5io.Compound(wal.EpochSize,
-			hdf5io.Field{Name: "epoch", Offset: 0, Type: u64}, hdf5io.Field{Name: "first", Offset: 8, Type: u64},
-			hdf5io.Field{Name: "end", Offset: 16, Type: u64},
-			hdf5io.Field{Name: "anchor", Offset: 24, Type: hdf5io.Array(hdf5io.Uint(1), 32)}),
-	}
+	a := hdf5io.Attribute{Name: "epochs", Dims: []uint64{maxEpochs}, Type: wal.EpochType()}
 	for _, e := range epochs {
 		a.Data = wal.AppendEpoch(a.Data, e)
 	}

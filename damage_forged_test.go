@@ -289,10 +289,10 @@ func swapPointers(t *testing.T, path string) {
 	if err := tx.SetAttribute(configPath, a); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.CommitBoth(tx.Base().Payload()); err != nil {
+	if _, err := tx.Commit(tx.Base().Payload()); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(file.Close(), vfile.Close()); err != nil {
+	if err := errors.Join(file.Settle(), file.Close(), vfile.Close()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -153,7 +153,6 @@ const (
 	defaultMemoryBudget = 256 << 20
 	defaultThreshold    = 128
 	defaultScrubRate    = 16 << 20
-	maxThreshold        = 1024
 	defaultBlock        = 4096
 	minRingBlocks       = 16
 	maxWALBytes         = 1 << 40
@@ -176,7 +175,7 @@ func (o *Options) check() error {
 	want(o.FlushInterval >= 0, "FlushInterval", o.FlushInterval, "more than 0, or 0 for the default")
 	within("WALBytes", o.WALBytes, minRingBlocks*int64(o.blockBytes), maxWALBytes)
 	within("MemoryBudget", o.MemoryBudget, 1, math.MaxInt64)
-	within("SplitThreshold", int64(o.SplitThreshold), bucket.MinThreshold, maxThreshold)
+	within("SplitThreshold", int64(o.SplitThreshold), bucket.MinThreshold, bucket.MaxThreshold)
 	want(o.WALKey == nil || len(o.WALKey) > 0, "WALKey", "empty", "a secret, or nil for a key in the file")
 	want(o.Verify >= VerifyFirstTouch && o.Verify <= VerifyOpen, "Verify", int(o.Verify), "VerifyFirstTouch (0), VerifyAlways (1) or VerifyOpen (2)")
 	want(o.LockTimeout >= 0, "LockTimeout", o.LockTimeout, "0 or more")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/directory"
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/valueset"
@@ -70,7 +71,7 @@ const (
 
 	recordSize = 736
 
-	promotionThreshold = 4
+	promotionThreshold = valueset.Inline
 	maxEpochs          = 8
 	flagClean          = 1
 )
@@ -203,10 +204,10 @@ func parseRecord(p []byte, size int64) (record, error) {
 		return bad(recFlags, "flags %#x, want 0 or 1", le.Uint32(p[recFlags:]))
 	case le.Uint32(p[recReserved:]) != 0:
 		return bad(recReserved, "reserved bytes are not zero")
-	case r.globalDepth > 40:
-		return bad(recGlobalDepth, "global depth %d, want 0 to 40", r.globalDepth)
-	case r.splitThreshold < bucket.MinThreshold || r.splitThreshold > maxThreshold:
-		return bad(recSplitThreshold, "split threshold %d, want %d to %d", r.splitThreshold, bucket.MinThreshold, maxThreshold)
+	case r.globalDepth > directory.MaxDepth:
+		return bad(recGlobalDepth, "global depth %d, want 0 to %d", r.globalDepth, directory.MaxDepth)
+	case r.splitThreshold < bucket.MinThreshold || r.splitThreshold > bucket.MaxThreshold:
+		return bad(recSplitThreshold, "split threshold %d, want %d to %d", r.splitThreshold, bucket.MinThreshold, bucket.MaxThreshold)
 	case le.Uint32(p[recPromotion:]) != promotionThreshold:
 		return bad(recPromotion, "promotion threshold %d, want %d", le.Uint32(p[recPromotion:]), promotionThreshold)
 	case block < 512 || block > 1<<20 || block&(block-1) != 0:
@@ -290,7 +291,7 @@ func (r *record) agrees(root *hdf5io.View) error {
 		var address, size int64 // zeros where there is no such dataset
 		if d, err := root.Dataset(f.path); err == nil {
 			address, size = d.Extent()
-			if !d.Type().Equal(blockType(int(r.walBlock))) {
+			if !d.Type().Equal(wal.BlockType(int(r.walBlock))) {
 				return corrupt.Errorf(f.path, -1, "its elements are no blocks of %d bytes of log records of %d: a version before the first release wrote it, or a foreign program", r.walBlock, wal.RecordSize)
 			}
 		}

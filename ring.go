@@ -200,7 +200,7 @@ func (s *Store) ringRecords(size int64) int64 { return wal.Records(size, s.opts.
 // space or metadata from the file system.
 func createRing(tx *hdf5io.Tx, size int64, block int) (address int64, err error) {
 	d, err := tx.CreateDataset(ringPath, hdf5io.DatasetSpec{
-		Type: blockType(block), Dims: []uint64{uint64(size) / uint64(block)}, Zero: true,
+		Type: wal.BlockType(block), Dims: []uint64{uint64(size) / uint64(block)}, Zero: true,
 		Attributes: hdf5io.Described("ring of log records, in blocks; the record of sequence s is number s mod their number", "block"),
 	})
 	if err != nil {
@@ -208,21 +208,4 @@ func createRing(tx *hdf5io.Tx, size int64, block int) (address int64, err error)
 	}
 	address, _ = d.Extent()
 	return address, nil
-}
-
-// blockType returns the type of a block of the log: it has as many records as fit, and the
-// bytes that are left.
-func blockType(block int) hdf5io.Datatype {
-	u64, u32, u16, u8 := hdf5io.Uint(8), hdf5io.Uint(4), hdf5io.Uint(2), hdf5io.Uint(1)
-	record := hdf5io.Compound(wal.RecordSize,
-		hdf5io.Field{Name: "version_op", Offset: 0, Type: u8}, hdf5io.Field{Name: "flags", Offset: 1, Type: u8},
-		hdf5io.Field{Name: "reserved", Offset: 2, Type: u16}, hdf5io.Field{Name: "checksum", Offset: 4, Type: u32},
-		hdf5io.Field{Name: "key_high", Offset: 8, Type: u64}, hdf5io.Field{Name: "key_low", Offset: 16, Type: u64},
-		hdf5io.Field{Name: "value_high", Offset: 24, Type: u64}, hdf5io.Field{Name: "value_low", Offset: 32, Type: u64},
-	)
-	n := uint32(block) / wal.RecordSize // a power of two, never a multiple of RecordSize: some bytes are left
-	return hdf5io.Compound(uint32(block),
-		hdf5io.Field{Name: "records", Offset: 0, Type: hdf5io.Array(record, n)},
-		hdf5io.Field{Name: "reserved", Offset: n * wal.RecordSize, Type: hdf5io.Array(u8, uint32(block)-n*wal.RecordSize)},
-	)
 }

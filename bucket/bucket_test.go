@@ -208,12 +208,12 @@ func TestLowerTag(t *testing.T) {
 func TestGeometry(t *testing.T) {
 	for threshold := MinThreshold; threshold <= MaxThreshold; threshold++ {
 		g := NewGeometry(threshold)
-		if err := g.Check(); err != nil || g.Capacity%g.Chunk != 0 || g.Chunk*EntrySize%alignment != 0 || g.Capacity > mostCapacity || g.Capacity < leastCapacity-g.Chunk {
+		if err := g.check(); err != nil || g.Capacity%g.Chunk != 0 || g.Chunk*EntrySize%hdf5io.ExtentUnit != 0 || g.Capacity > mostCapacity || g.Capacity < leastCapacity-g.Chunk {
 			t.Fatalf("%d: %+v, %v", threshold, g, err)
 		}
 	}
 	for _, g := range []Geometry{{}, NewGeometry(1), NewGeometry(MaxThreshold + 1), {Threshold: 128, Buckets: 32, Chunk: 128, Capacity: 4096}} {
-		if g.Check() == nil {
+		if g.check() == nil {
 			t.Errorf("%+v passes", g)
 		}
 	}

@@ -135,7 +135,7 @@ func (c *Checker) part(x *part, tags []byte, shared uint) {
 		n := len(c.items)
 		c.items = c.items[:n+1]
 		it := &c.items[n]
-		e.fill(it, c.t.hasher.Hash(e.Key()))
+		e.fill(it, c.t.hasher.Hash(e.key()))
 		if tag := binary.LittleEndian.Uint16(tags[i*tagSize:]); tag != tagOf(it.Hash, shared) {
 			c.add(x.entryError(i, "tag %#04x, want %#04x", tag, tagOf(it.Hash, shared)))
 		}

@@ -42,7 +42,7 @@ func datasetForms(g Geometry) [3]datasetForm {
 // CreateDatasets makes the groups /buckets and /runs and the datasets of the
 // first, without groups of entries.
 func CreateDatasets(tx *hdf5io.Tx, g Geometry) error {
-	if err := g.Check(); err != nil {
+	if err := g.check(); err != nil {
 		return fmt.Errorf("bucket: %w", err)
 	}
 	for _, path := range []string{groupPath, runsPath} {

@@ -12,7 +12,6 @@ const (
 	mostChunk     = 128    // entries of a chunk
 	mostCapacity  = 65_535 // entries of a group: 16 bits number them
 	leastCapacity = 256    // so that a group that no directory can divide has room
-	alignment     = 64     // of every extent and of every chunk, bytes
 )
 
 // Geometry is the shape of a file's groups; it never changes in a file.
@@ -38,8 +37,8 @@ func NewGeometry(threshold int) Geometry {
 // Few is half of the number of entries at which a group is split.
 func (g Geometry) Few() int { return min(g.Capacity, g.Buckets*g.Threshold) / 2 }
 
-// Check reports why a file cannot have this shape.
-func (g Geometry) Check() error {
+// check reports why a file cannot have this shape.
+func (g Geometry) check() error {
 	if g.Threshold < MinThreshold || g.Threshold > MaxThreshold {
 		return fmt.Errorf("split threshold %d, want %d to %d", g.Threshold, MinThreshold, MaxThreshold)
 	}

@@ -160,7 +160,7 @@ func (p page) check(id uint32, at int64, g Geometry, end int64) error {
 		return bad("2^%d buckets, want at most %d", s.BucketBits, g.Buckets)
 	case int(s.Entries) > g.Capacity || s.Mores > s.Entries:
 		return bad("%d entries and %d more rows, want at most %d", s.Entries, s.Mores, g.Capacity)
-	case (s.RowAddress == 0) != (s.Entries == 0) || s.RowAddress%alignment != 0 || s.RowAddress > uint64(max(end-size, 0)):
+	case (s.RowAddress == 0) != (s.Entries == 0) || s.RowAddress%hdf5io.ExtentUnit != 0 || s.RowAddress > uint64(max(end-size, 0)):
 		return bad("row of %d bytes at %#x, the file's end is at %#x", size, s.RowAddress, end)
 	}
 	before := span{}

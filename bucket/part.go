@@ -198,8 +198,8 @@ func (e *Entry) value(i int) keys.E {
 	return getE(e.more[(i-1)*keys.Size:])
 }
 
-// Key returns the entry's key.
-func (e Entry) Key() keys.E { return getE(e.raw[offKeyHigh:]) }
+// key returns the entry's key.
+func (e Entry) key() keys.E { return getE(e.raw[offKeyHigh:]) }
 
 // Spilled returns the number of the set that holds the values, if one does.
 func (e Entry) Spilled() (set uint64, ok bool) {
@@ -238,7 +238,7 @@ func (e Entry) Item(hash uint64) Item {
 }
 
 func (e *Entry) fill(it *Item, hash uint64) {
-	*it = Item{Hash: hash, Key: e.Key(), Count: e.count, Deleted: e.deleted}
+	*it = Item{Hash: hash, Key: e.key(), Count: e.count, Deleted: e.deleted}
 	it.Set, it.Spilled = e.Spilled()
 	for i := range int(e.count) {
 		it.Values[i] = e.value(i)

@@ -116,7 +116,7 @@ func (r *run) name() string { return fmt.Sprintf("run %d", r.number) }
 func (r *run) check(p []byte, before *run, commit hdf5io.Commit, end int64) error {
 	bad := func(format string, args ...any) error { return corrupt.Errorf(r.name(), -1, format, args...) }
 	inside := func(at, n, size uint64) bool {
-		return at%alignment == 0 && at <= uint64(end) && n*size <= uint64(end)-at && at > 0
+		return at%hdf5io.ExtentUnit == 0 && at <= uint64(end) && n*size <= uint64(end)-at && at > 0
 	}
 	switch {
 	case !allZero(p[offRunReserved:]):

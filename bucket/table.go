@@ -58,7 +58,7 @@ func (d *Damage) Counters() (corrected, judged uint64) { return d.corrected.Load
 // View the Table has no groups, and is the base of the Writer that fills a new
 // file.
 func NewTable(view *hdf5io.View, geometry Geometry, uuid [16]byte, hasher keys.Hasher, verify Verify, known *Table) (*Table, error) {
-	if err := geometry.Check(); err != nil {
+	if err := geometry.check(); err != nil {
 		return nil, fmt.Errorf("bucket: %w", err)
 	}
 	t := &Table{view: view, geometry: geometry, hasher: hasher, seal: newSealer(uuid), verify: verify, damage: new(Damage)}
@@ -101,9 +101,6 @@ func NewTable(view *hdf5io.View, geometry Geometry, uuid [16]byte, hasher keys.H
 	return t, nil
 }
 
-// Groups is the number of group ids.
-func (t *Table) Groups() uint64 { return t.groups }
-
 // Waiting returns the number of entries of runs that count, which are those not
 // folded into groups yet. depth is how many runs cover a hash, on average.
 func (t *Table) Waiting() (entries uint64, depth float64) {
@@ -134,19 +131,6 @@ func (t *Table) State(id uint32) (State, error) {
 		return State{}, err
 	}
 	return p.state(), nil
-}
-
-// Fullest returns the number of entries of the fullest bucket of a group's row.
-func (t *Table) Fullest(id uint32) (most int, err error) {
-	_, p, err := t.page(id)
-	if err != nil {
-		return 0, err
-	}
-	for i := range 1 << p.bits() {
-		s := p.span(i)
-		most = max(most, s.end-s.first)
-	}
-	return most, nil
 }
 
 // judgedPage marks a page whose contents have passed check; lower marks are
@@ -415,7 +399,7 @@ func (t *Table) decode(dst []Item, x *part, low, high uint64, start int) ([]Item
 			dst = dst[:len(dst)+1]
 			n := len(dst) - 1
 			it := &dst[n]
-			e.fill(it, t.hasher.Hash(e.Key()))
+			e.fill(it, t.hasher.Hash(e.key()))
 			switch {
 			case it.Hash < low || it.Hash > high:
 				err = x.entryError(i, "hash %#x, want %#x to %#x", it.Hash, low, high)

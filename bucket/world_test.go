@@ -248,7 +248,7 @@ func (w *world) changes(r *rand.Rand, n, space int) []Item {
 	for range n {
 		key := keys.FromUint64(uint64(r.IntN(space)))
 		var values []uint64
-		for v := range uint64(r.IntN(Inline + 1)) {
+		for v := range uint64(r.IntN(inline + 1)) {
 			values = append(values, 10*v+uint64(r.IntN(9)))
 		}
 		it := w.item(key, values...)

@@ -293,7 +293,7 @@ func mustAscend(items []Item, s *State) {
 		if !s.Covers(it.Hash) {
 			panic(fmt.Sprintf("bucket: hash %#x is not under prefix %#x of %d bits", it.Hash, s.Prefix, s.LocalDepth))
 		}
-		if it.Count > Inline || (it.Count == 0) != (it.Spilled || it.Deleted) {
+		if it.Count > inline || (it.Count == 0) != (it.Spilled || it.Deleted) {
 			panic(fmt.Sprintf("bucket: key %v with %d values, spilled %t, deleted %t", it.Key, it.Count, it.Spilled, it.Deleted))
 		}
 	}

@@ -32,7 +32,7 @@ type Pointer struct {
 	Ref    hdf5io.Commit // in which this bucket id was created
 }
 
-// Options are for tests; the zero value means DefaultLimits.
+// Options are for tests; the zero value means the limits of the format.
 type Options struct{ Limits Limits }
 
 // Limits say how many pointers each form holds.
@@ -42,8 +42,8 @@ type Limits struct {
 	Shard     int // pointers of each dataset of a group
 }
 
-// DefaultLimits are the limits of the format.
-func DefaultLimits() Limits { return Limits{Attribute: 1000, Dataset: 1_000_000, Shard: 100_000} }
+// defaultLimits are the limits of the format.
+func defaultLimits() Limits { return Limits{Attribute: 1000, Dataset: 1_000_000, Shard: 100_000} }
 
 // mode is the form for n pointers.
 func (l Limits) mode(n uint64) Mode {
@@ -59,7 +59,7 @@ func (l Limits) mode(n uint64) Mode {
 // limits returns the limits of the options. One that is not positive is replaced by
 // its default.
 func (o Options) limits() Limits {
-	l := DefaultLimits()
+	l := defaultLimits()
 	if o.Limits.Attribute > 0 {
 		l.Attribute = min(o.Limits.Attribute, maxAttribute)
 	}
@@ -131,10 +131,7 @@ func newDirectory(depth int, pages []page, base stored, limits Limits) *Director
 	return &Directory{depth: depth, shift: uint(64 - depth), pages: pages, stored: base, limits: limits}
 }
 
-// Depth is the global depth, in bits.
-func (d *Directory) Depth() int { return d.depth }
-
-// Len is the number of pointers, 2^Depth.
+// Len is the number of pointers, 2^depth.
 func (d *Directory) Len() int { return 1 << d.depth }
 
 // Mode is the form in which the file holds this directory. If no file holds it, it
@@ -150,13 +147,7 @@ func (d *Directory) Mode() Mode {
 // for.
 func (d *Directory) Fits() bool { return d.stored.form == d.limits.form(uint64(1)<<d.depth) }
 
-// At returns pointer i, of Len.
-func (d *Directory) At(i int) Pointer { return pointerAt(d.pages, uint64(i)) }
-
-// Find returns the pointer of a hash.
-func (d *Directory) Find(hash uint64) Pointer { return pointerAt(d.pages, hash>>d.shift) }
-
-// Bucket is Find for callers that need only the bucket.
+// Bucket returns the bucket of a hash.
 func (d *Directory) Bucket(hash uint64) uint32 {
 	i := hash >> d.shift
 	return d.pages[i>>pageBits].buckets[i&(pagePointers-1)]
@@ -208,11 +199,4 @@ func (d *Directory) From(hash uint64) iter.Seq[Run] {
 			hash = r.Last() + 1
 		}
 	}
-}
-
-// Next returns the first hash after the bucket of local depth localDepth that holds
-// hash; ok is false if that was the last bucket.
-func Next(hash uint64, localDepth uint8) (next uint64, ok bool) {
-	last := Run{Prefix: hash, Depth: localDepth}.Last()
-	return last + 1, last != ^uint64(0)
 }

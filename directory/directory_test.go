@@ -123,10 +123,6 @@ func compare(t fataler, d *Directory, model []bucketModel, hashes []uint64) {
 		if r := d.Run(hash); r != (Run{model[i].prefix, model[i].depth, model[i].p}) {
 			t.Fatalf("run of %#x: %+v, want %+v", hash, r, model[i])
 		}
-		next, ok := Next(hash, model[i].depth)
-		if ok != (i+1 < len(model)) || ok && next != model[i+1].prefix {
-			t.Fatalf("next of %#x: %#x, %v", hash, next, ok)
-		}
 	}
 	var got []bucketModel
 	for r := range d.All() {

@@ -24,20 +24,15 @@ func (d *Directory) Edit() *Editor {
 // Depth is the global depth as edited so far, in bits.
 func (e *Editor) Depth() int { return e.depth }
 
-// Find returns the pointer of a hash as edited so far.
-func (e *Editor) Find(hash uint64) Pointer {
-	return pointerAt(e.pages, hash>>uint(64-e.depth))
-}
-
-// Run returns the run that holds a hash as edited so far.
-func (e *Editor) Run(hash uint64) Run { return runAt(e.pages, e.depth, hash) }
+// run returns the run that holds a hash as edited so far.
+func (e *Editor) run(hash uint64) Run { return runAt(e.pages, e.depth, hash) }
 
 // Split points the upper half of a run to right: that of the bucket of local depth
 // depth that holds the hash prefix. The directory doubles first when the run has
 // one pointer. If the run has another depth, which only a damaged file can cause,
 // nothing changes and Store fails.
 func (e *Editor) Split(prefix uint64, depth uint8, right Pointer) (doubled bool) {
-	r := e.Run(prefix)
+	r := e.run(prefix)
 	if r.Depth != depth || depth >= MaxDepth {
 		e.fail("split of the bucket of hash %#016x at depth %d, limit %d: its run has depth %d", prefix, depth, MaxDepth, r.Depth)
 		return false
@@ -54,7 +49,7 @@ func (e *Editor) Split(prefix uint64, depth uint8, right Pointer) (doubled bool)
 // Merge points all hashes that share depth top bits with prefix to one bucket. They
 // must be several runs; otherwise nothing changes and Store fails.
 func (e *Editor) Merge(prefix uint64, depth uint8, into Pointer) {
-	if int(depth) >= e.depth || e.Run(prefix).Depth <= depth {
+	if int(depth) >= e.depth || e.run(prefix).Depth <= depth {
 		e.fail("merge of the buckets of hash %#016x to depth %d: they have other depths", prefix, depth)
 		return
 	}

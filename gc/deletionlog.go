@@ -41,9 +41,6 @@ type DeletionLog struct {
 // Open returns the log of a view; rows is the number that the store record gives.
 func Open(view *hdf5io.View, rows uint64) *DeletionLog { return &DeletionLog{view: view, rows: rows} }
 
-// Rows is the number of rows, including what the transaction did.
-func (l *DeletionLog) Rows() uint64 { return l.rows }
-
 // Scan yields the rows of the view, the oldest first, until yield returns false. i
 // counts from 0. Scan does not see what a transaction did.
 func (l *DeletionLog) Scan(yield func(i uint64, r Record) bool) error { return l.ScanFrom(0, yield) }

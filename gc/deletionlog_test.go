@@ -78,8 +78,8 @@ func (w *world) commit(change func(tx *hdf5io.Tx, l *DeletionLog)) {
 	must(w.t, err)
 	l := w.log()
 	change(tx, l)
-	if l.Rows() != uint64(len(w.model)) {
-		w.t.Fatalf("%d rows, want %d", l.Rows(), len(w.model))
+	if l.rows != uint64(len(w.model)) {
+		w.t.Fatalf("%d rows, want %d", l.rows, len(w.model))
 	}
 	_, err = tx.Commit(nil)
 	must(w.t, err)

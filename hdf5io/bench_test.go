@@ -89,7 +89,7 @@ func BenchmarkCommitRows(b *testing.B) {
 			}
 			at++
 		}
-		if _, err := tx.CommitBoth(nil); err != nil {
+		if _, err := tx.commitBoth(nil); err != nil {
 			b.Fatal(err)
 		}
 	}

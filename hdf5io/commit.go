@@ -24,8 +24,8 @@ func (tx *Tx) Commit(payload []byte) (*View, error) {
 	return tx.commit(payload, tx.file.writeSuperblock)
 }
 
-// CommitBoth is Commit followed by Settle: both slots name the new root.
-func (tx *Tx) CommitBoth(payload []byte) (*View, error) {
+// commitBoth is Commit followed by Settle: both slots name the new root.
+func (tx *Tx) commitBoth(payload []byte) (*View, error) {
 	f := tx.file
 	return tx.commit(payload, func(s *commitSlot) error {
 		// The superblock comes first: it must equal one of two valid slots.

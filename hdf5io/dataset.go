@@ -45,10 +45,6 @@ func (d *Dataset) Offset() int64 { return int64(d.object.address) }
 // Dims returns the number of elements along each dimension.
 func (d *Dataset) Dims() []uint64 { return slices.Clone(d.object.dataset.dims) }
 
-// MaxDims returns the limits of Dims, Unlimited for a dimension without one; nil if
-// Dims are fixed.
-func (d *Dataset) MaxDims() []uint64 { return slices.Clone(d.object.dataset.maxDims) }
-
 // ChunkDims returns the elements of a chunk along each dimension; nil for a
 // contiguous dataset.
 func (d *Dataset) ChunkDims() []uint32 { return slices.Clone(d.object.dataset.chunk) }
@@ -56,17 +52,8 @@ func (d *Dataset) ChunkDims() []uint32 { return slices.Clone(d.object.dataset.ch
 // Type is the datatype of the elements.
 func (d *Dataset) Type() Datatype { return d.object.dataset.Type }
 
-// Packing returns which filters come before the Fletcher32: shuffle, and deflate with
-// its level, 0 if it is not used.
-func (d *Dataset) Packing() (shuffle bool, deflate int) {
-	return d.object.dataset.shuffle, int(d.object.dataset.deflate)
-}
-
 // Filtered reports whether chunks end with a Fletcher32.
 func (d *Dataset) Filtered() bool { return d.object.dataset.filtered }
-
-// Attributes returns all attributes.
-func (d *Dataset) Attributes() []Attribute { return slices.Clone(d.object.attributes) }
 
 // Extent is where the data of a contiguous dataset lie; zeros for a chunked one.
 func (d *Dataset) Extent() (offset, size int64) {

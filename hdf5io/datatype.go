@@ -138,9 +138,6 @@ func elementBytes(size uint32, dims []uint32) (uint32, bool) {
 // Size is the number of bytes of one element.
 func (d Datatype) Size() uint32 { return d.size }
 
-// Fields returns the members of a compound, in order of offset; nil for others.
-func (d Datatype) Fields() []Field { return slices.Clone(d.fields) }
-
 // IsEnumOf reports whether d is an enum of the integer type base.
 func (d Datatype) IsEnumOf(base Datatype) bool { return d.class == classEnum && d.base.Equal(base) }
 

@@ -104,10 +104,10 @@ func TestDatatypeText(t *testing.T) {
 	if got, want := d.String(), "{n i32 @0, x f64 @8, s [2 2]string[2] @16}"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got := len(d.Fields()); got != 3 || d.Size() != 24 {
+	if got := len(d.fields); got != 3 || d.Size() != 24 {
 		t.Errorf("%d fields in %d bytes, want 3 in 24", got, d.Size())
 	}
-	if d.Equal(Compound(24, d.Fields()[:2]...)) || !d.Equal(Compound(24, d.Fields()...)) {
+	if d.Equal(Compound(24, d.fields[:2]...)) || !d.Equal(Compound(24, d.fields...)) {
 		t.Error("Equal does not compare fields")
 	}
 }

@@ -108,8 +108,8 @@ func TestPackedChunks(t *testing.T) {
 		if got, err := d.Read(coord); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("chunk %d: %q, want %q: %v", coord, got, want, err)
 		}
-		if shuffle, level := d.Packing(); !shuffle || level != 3 {
-			t.Errorf("packing %v, %d", shuffle, level)
+		if p := d.object.dataset; !p.shuffle || p.deflate != 3 {
+			t.Errorf("packing %v, %d", p.shuffle, p.deflate)
 		}
 	}
 	change(t, f, func(tx *Tx) error { return tx.MoveFrom(0, "/a") })

@@ -105,7 +105,7 @@ func TestUnadoptedViewStays(t *testing.T) {
 	if err := writeRound(tx, 1); err != nil {
 		t.Fatal(err)
 	}
-	v, err := tx.CommitBoth(nil)
+	v, err := tx.commitBoth(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -182,7 +182,7 @@ func (s *space) keepAtEnd(before []extent, keepFree, piece uint64) uint64 {
 func (f *File) commitAgain(tail extent) error {
 	tx, err := f.Begin()
 	if err == nil {
-		if _, err = tx.CommitBoth(tx.Base().Payload()); err == nil {
+		if _, err = tx.commitBoth(tx.Base().Payload()); err == nil {
 			return nil
 		}
 		tx.Abort()

@@ -35,13 +35,15 @@ func (t *TxDataset) Extent() (offset, size int64) {
 // Type is like Dataset.Type.
 func (t *TxDataset) Type() Datatype { return t.object.dataset.Type }
 
-// MaxDims is like Dataset.MaxDims.
+// MaxDims returns the limits of Dims, Unlimited for a dimension without one; nil if
+// Dims are fixed.
 func (t *TxDataset) MaxDims() []uint64 { return slices.Clone(t.object.dataset.maxDims) }
 
 // ChunkDims is like Dataset.ChunkDims.
 func (t *TxDataset) ChunkDims() []uint32 { return slices.Clone(t.object.dataset.chunk) }
 
-// Packing is like Dataset.Packing.
+// Packing returns which filters come before the Fletcher32: shuffle, and deflate with
+// its level, 0 if it is not used.
 func (t *TxDataset) Packing() (shuffle bool, deflate int) {
 	return t.object.dataset.shuffle, int(t.object.dataset.deflate)
 }

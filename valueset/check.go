@@ -23,8 +23,8 @@ func (o Owned) Size() int64 {
 	return int64(o.Class) * keys.Size
 }
 
-// Path is the dataset of the chunk.
-func (o Owned) Path() string {
+// path is the dataset of the chunk.
+func (o Owned) path() string {
 	if o.Class == classTree {
 		return nodesPath
 	}
@@ -120,7 +120,7 @@ func (c *checker) owned(o Owned) {
 	d := c.index[o.Class]
 	if d == nil {
 		var err error
-		if d, err = c.table.view.Dataset(o.Path()); err != nil {
+		if d, err = c.table.view.Dataset(o.path()); err != nil {
 			c.report(err)
 			return
 		}
@@ -131,7 +131,7 @@ func (c *checker) owned(o Owned) {
 	case err != nil:
 		c.report(err)
 	case !found || chunk.Address != o.Address:
-		c.report(setError(c.set, o.Address, "chunk %d of %s: found %v at %#x in the index", o.Number, o.Path(), found, chunk.Address))
+		c.report(setError(c.set, o.Address, "chunk %d of %s: found %v at %#x in the index", o.Number, o.path(), found, chunk.Address))
 	}
 }
 
@@ -221,7 +221,7 @@ func (t *Table) CheckUnused(ctx context.Context, numSets uint64, report func(err
 		if set%pageRows == 0 && ctx.Err() != nil {
 			return unused
 		}
-		_, used, err := t.Owner(set)
+		_, used, err := t.owner(set)
 		switch {
 		case err != nil:
 			report(err)

@@ -71,8 +71,8 @@ func (t *Table) state(set uint64) (state, *hdf5io.Page, error) {
 	return s, p, s.check(set, t.view.Commit(), uint64(t.view.EndOfFile()))
 }
 
-// Owner returns the key that a set id belongs to, and whether the id is in use.
-func (t *Table) Owner(set uint64) (owner keys.E, used bool, err error) {
+// owner returns the key that a set id belongs to, and whether the id is in use.
+func (t *Table) owner(set uint64) (owner keys.E, used bool, err error) {
 	s, _, err := t.state(set)
 	return s.owner, s.class != classFree, err
 }

@@ -150,7 +150,7 @@ func (w *world) check() {
 			w.t.Fatalf("key %v: %d values, %d counted, %d tombstones; want %d values, %d tombstones", key, len(got), s.Count(), s.Tombstones(), len(want), len(m.dead))
 		}
 		tombstones += s.Tombstones()
-		table.Check(r.set, key, func(o Owned) { owned[fmt.Sprint(o.Path(), o.Number)] = true }, func(err error) { w.t.Fatal(err) })
+		table.Check(r.set, key, func(o Owned) { owned[fmt.Sprint(o.path(), o.Number)] = true }, func(err error) { w.t.Fatal(err) })
 	}
 	if int64(tombstones) != w.tombstones {
 		w.t.Fatalf("%d tombstones, writers counted %d", tombstones, w.tombstones)

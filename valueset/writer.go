@@ -376,7 +376,7 @@ func (w *Writer) used(set uint64) (bool, error) {
 	if p := w.pages[set/pageRows]; p != nil {
 		return p.class(set) != classFree, nil
 	}
-	_, used, err := w.base.Owner(set)
+	_, used, err := w.base.owner(set)
 	return used, err
 }
 

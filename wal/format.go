@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/internal/crc32c"
 	"github.com/cidstore/cidstore/internal/seedbug"
@@ -89,7 +90,7 @@ const maxSequence = Seq(1) << 62
 // A block, bytes; its size comes from a file. With a multiple of blockUnit the log
 // begins at a block where an extent does.
 const (
-	blockUnit = 64
+	blockUnit = hdf5io.ExtentUnit
 	minBlock  = 2 * blockUnit
 	maxBlock  = 1 << 20
 )
