@@ -4,33 +4,16 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/golden"
 	"github.com/cidstore/cidstore/keys"
 )
-
-var update = flag.Bool("update", false, "write testdata again")
-
-// golden compares text with a file of testdata.
-func golden(t *testing.T, name, text string) {
-	t.Helper()
-	path := "testdata/" + name
-	if *update {
-		must(t, os.WriteFile(path, []byte(text), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	must(t, err)
-	if text != string(want) {
-		t.Errorf("%s differs:\n%s\nwant:\n%s", path, text, want)
-	}
-}
 
 // dump writes fields: offset, name, bytes.
 func dump(out *strings.Builder, title string, b []byte, fields ...field) {
@@ -78,7 +61,7 @@ func TestGolden(t *testing.T) {
 		fields = append(fields, field{i * keys.Size, fmt.Sprint("slot ", i)})
 	}
 	dump(&out, "row of 0 1 3 4 5, tombstone 2", b, fields...)
-	golden(t, "set.txt", out.String())
+	golden.Compare(t, "set.txt", out.String())
 }
 
 func TestStateRoundTrip(t *testing.T) {

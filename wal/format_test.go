@@ -5,33 +5,15 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/golden"
 	"github.com/cidstore/cidstore/keys"
 )
-
-var update = flag.Bool("update", false, "write testdata again")
-
-// golden compares text with a file of testdata.
-func golden(t *testing.T, name, text string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		must(t, os.WriteFile(path, []byte(text), 0o666))
-	}
-	want, err := os.ReadFile(path)
-	must(t, err)
-	if text != string(want) {
-		t.Errorf("%s is not what is written now:\n%s", path, text)
-	}
-}
 
 // dump prints fields of a structure: name, offset, bytes.
 func dump(b *bytes.Buffer, title string, bytes []byte, fields []string, offsets []int) {
@@ -74,7 +56,7 @@ func TestBytes(t *testing.T) {
 	}
 	e.Number, e.End = 0x0102030405060708, 0x1112131415161718
 	dump(&b, "epoch", AppendEpoch(nil, e), []string{"epoch", "first", "end", "anchor"}, []int{0, 8, 16, 24})
-	golden(t, "records.txt", b.String())
+	golden.Compare(t, "records.txt", b.String())
 }
 
 // Keys and their checks are what openssl computes:

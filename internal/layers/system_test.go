@@ -14,7 +14,7 @@ import (
 // free are the packages that may use the operating system, the clock and random
 // numbers: the seam itself, the programs, and what only tests run.
 var free = strings.Fields("vfs cmd/cidstore examples/wordnet fuzz " +
-	"internal/seedbug internal/oracle internal/errfs internal/crashfs internal/layers internal/formatdoc")
+	"internal/seedbug internal/oracle internal/golden internal/errfs internal/crashfs internal/layers internal/formatdoc")
 
 // constants are the names of os that are flags for vfs.FS.OpenFile and do nothing
 // by themselves.
