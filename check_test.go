@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/internal/errfs"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -54,8 +55,8 @@ func TestCheckBesideWriter(t *testing.T) {
 		must(t, w.Checkpoint(context.Background()))
 	}
 	commit()
-	hook := &hookFS{FS: vfs.OS()}
-	r := open(t, path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: hook})
+	hook := &readHook{}
+	r := open(t, path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
 	const slots = 4096  // and superblock: a page each
 	const headReads = 3 // of one look
 	for every := 1; every <= headReads+1; every++ {

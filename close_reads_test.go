@@ -2,7 +2,6 @@ package cidstore
 
 import (
 	"errors"
-	"io/fs"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -10,33 +9,27 @@ import (
 	"time"
 
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
 	"github.com/cidstore/cidstore/vfs"
 )
 
 // trimHook calls shared when the whole-file lock becomes shared again: Close has
 // cut the file by then.
 type trimHook struct {
-	vfs.FS
 	shared func()
 }
 
 type trimHookFile struct {
 	vfs.File
-	fs    *trimHook
+	hook  *trimHook
 	alone bool
 }
 
-func (h *trimHook) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	f, err := h.FS.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return &trimHookFile{File: f, fs: h}, nil
-}
+func (h *trimHook) wrap(f vfs.File) vfs.File { return &trimHookFile{File: f, hook: h} }
 
 func (f *trimHookFile) TryLock(l vfs.Lock) error {
-	if l.Whole && f.alone && !l.Exclusive && f.fs.shared != nil {
-		f.fs.shared()
+	if l.Whole && f.alone && !l.Exclusive && f.hook.shared != nil {
+		f.hook.shared()
 	}
 	f.alone = l.Whole && l.Exclusive
 	return f.File.TryLock(l)
@@ -45,8 +38,8 @@ func (f *trimHookFile) TryLock(l vfs.Lock) error {
 // TestLookupWhileCloseTrims: Close waits for a reader that has come until the
 // last moment, or the reader comes too late; the mapping is not taken from under it.
 func TestLookupWhileCloseTrims(t *testing.T) {
-	hook := &trimHook{FS: vfs.OS()}
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, SplitThreshold: 16, FS: hook})
+	hook := &trimHook{}
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, SplitThreshold: 16, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,8 +92,8 @@ func TestLookupWhileCloseTrims(t *testing.T) {
 // the life of the store has, which is what Close ends first, and says so.
 func TestCloseEndsCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hook := &readHook{FS: crashfs.New(crashfs.Options{FileLimit: 8 << 20})}
-		s, err := Open(crashPath, smallOptions(hook))
+		hook := &readHook{}
+		s, err := Open(crashPath, smallOptions(errfs.Hooked{FS: crashfs.New(crashfs.Options{FileLimit: 8 << 20}), Wrap: hook.wrap}))
 		mustDo(t, err)
 		for i := range uint64(50) {
 			mustDo(t, s.Insert(FromUint64(i), FromUint64(i)))
@@ -117,23 +110,19 @@ func TestCloseEndsCheck(t *testing.T) {
 
 // readHook calls read at the next read of a file, once.
 type readHook struct {
-	vfs.FS
 	read func()
 }
 
 type readHookFile struct {
 	vfs.File
-	fs *readHook
+	hook *readHook
 }
 
-func (h *readHook) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	f, err := h.FS.OpenFile(name, flag, perm)
-	return &readHookFile{f, h}, err
-}
+func (h *readHook) wrap(f vfs.File) vfs.File { return &readHookFile{f, h} }
 
 func (f *readHookFile) ReadAt(p []byte, off int64) (int, error) {
-	if read := f.fs.read; read != nil {
-		f.fs.read = nil
+	if read := f.hook.read; read != nil {
+		f.hook.read = nil
 		read()
 	}
 	return f.File.ReadAt(p, off)

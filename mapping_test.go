@@ -14,58 +14,52 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/cidstore/cidstore/internal/errfs"
 	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// tightFS sets aside for a mapping what its file has and no more, so that each
+// tightHook sets aside for a mapping what its file has and no more, so that each
 // growth of the file asks for a new mapping, and counts mappings.
-type tightFS struct {
-	vfs.FS
+type tightHook struct {
 	made, open atomic.Int64
 	refuse     atomic.Bool
 }
 
 var errRefused = errors.New("cannot allocate memory")
 
-func (fs *tightFS) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
-	f, err := fs.FS.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return &tightFile{f, fs}, nil
-}
+func (h *tightHook) wrap(f vfs.File) vfs.File { return &tightFile{f, h} }
 
 type tightFile struct {
 	vfs.File
-	fs *tightFS
+	hook *tightHook
 }
 
 func (f *tightFile) Map(int64) (vfs.Mapping, error) {
-	if f.fs.refuse.Load() {
+	if f.hook.refuse.Load() {
 		return nil, errRefused
 	}
 	m, err := f.File.Map(0)
 	if err != nil {
 		return nil, err
 	}
-	f.fs.made.Add(1)
-	f.fs.open.Add(1)
-	return &tightMapping{m, f.fs}, nil
+	f.hook.made.Add(1)
+	f.hook.open.Add(1)
+	return &tightMapping{m, f.hook}, nil
 }
 
 type tightMapping struct {
 	vfs.Mapping
-	fs *tightFS
+	hook *tightHook
 }
 
 func (m *tightMapping) Close() error {
-	m.fs.open.Add(-1)
+	m.hook.open.Add(-1)
 	return m.Mapping.Close()
 }
 
-func tightOptions(fs *tightFS) *Options {
-	return &Options{FS: fs, GCInterval: -1, WALBytes: 64 << 10, SplitThreshold: 8, growBytes: 4096, sliceBytes: 16 << 10}
+func tightOptions(hook *tightHook) *Options {
+	return &Options{FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}, GCInterval: -1, WALBytes: 64 << 10, SplitThreshold: 8, growBytes: 4096, sliceBytes: 16 << 10}
 }
 
 // grown inserts values for keys from to to, and puts them into the tree.
@@ -95,12 +89,12 @@ func readUpTo(v lookuper, to uint64) error {
 // TestWindowsFollowGrowth: a store grows through many mappings while snapshots of
 // all ages are read; mappings that nobody reads are closed, and at the end all are.
 func TestWindowsFollowGrowth(t *testing.T) {
-	fs := &tightFS{FS: vfs.OS()}
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), tightOptions(fs))
+	hook := &tightHook{}
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), tightOptions(hook))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fs.made.Load() == 0 {
+	if hook.made.Load() == 0 {
 		t.Skip("no mappings here")
 	}
 	const rounds, step = 40, 100
@@ -123,7 +117,7 @@ func TestWindowsFollowGrowth(t *testing.T) {
 		})
 	}
 	readers.Wait()
-	if n := fs.made.Load(); n < 10 {
+	if n := hook.made.Load(); n < 10 {
 		t.Fatalf("%d mappings, want at least 10", n)
 	}
 	for i, v := range old {
@@ -133,26 +127,26 @@ func TestWindowsFollowGrowth(t *testing.T) {
 	}
 	// The file grows and one bucket changes: most pages stay as they are, and are
 	// seen through the next mapping all the same.
-	made := fs.made.Load()
+	made := hook.made.Load()
 	if err := s.file.Reserve(2 * s.file.Space().Size); err != nil {
 		t.Fatal(err)
 	}
 	grown(t, s, 0, 1)
 	grown(t, s, 0, 1)
-	if fs.made.Load() == made {
+	if hook.made.Load() == made {
 		t.Fatal("no new mapping")
 	}
 	if err := readUpTo(s, rounds*step); err != nil {
 		t.Fatal(err)
 	}
 	grown(t, s, rounds*step, rounds*step+1)
-	if n := fs.open.Load(); n > 2 {
-		t.Errorf("%d of %d mappings open, though nobody reads old roots", n, fs.made.Load())
+	if n := hook.open.Load(); n > 2 {
+		t.Errorf("%d of %d mappings open, though nobody reads old roots", n, hook.made.Load())
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n := fs.open.Load(); n != 0 {
+	if n := hook.open.Load(); n != 0 {
 		t.Errorf("%d mappings open after Close", n)
 	}
 }
@@ -161,42 +155,42 @@ func TestWindowsFollowGrowth(t *testing.T) {
 // the file, the store reads with ReadAt, and maps again when it can.
 func TestMappingRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
-	fs := &tightFS{FS: vfs.OS()}
-	fs.refuse.Store(true)
-	s, err := Open(path, tightOptions(fs))
+	hook := &tightHook{}
+	hook.refuse.Store(true)
+	s, err := Open(path, tightOptions(hook))
 	if err != nil {
 		t.Fatal(err)
 	}
 	steps := []bool{true, true, false, false, true, true, false}
 	to := uint64(0)
 	for i, refuse := range steps {
-		fs.refuse.Store(refuse)
+		hook.refuse.Store(refuse)
 		v, err := s.Snapshot()
 		if err != nil {
 			t.Fatal(err)
 		}
-		before, made := to, fs.made.Load()
+		before, made := to, hook.made.Load()
 		to += 200
 		grown(t, s, before, to)
 		if err := errors.Join(readUpTo(s, to), readUpTo(v, before), v.Close()); err != nil {
 			t.Fatalf("step %d: %v", i, err)
 		}
-		if got := fs.made.Load() - made; refuse && got != 0 || !refuse && got == 0 {
+		if got := hook.made.Load() - made; refuse && got != 0 || !refuse && got == 0 {
 			t.Fatalf("step %d: %d mappings made, refused: %v", i, got, refuse)
 		}
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	fs.refuse.Store(true)
-	s, err = Open(path, &Options{FS: fs, ReadOnly: true})
+	hook.refuse.Store(true)
+	s, err = Open(path, &Options{FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}, ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(readUpTo(s, to), s.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if n := fs.open.Load(); n != 0 {
+	if n := hook.open.Load(); n != 0 {
 		t.Errorf("%d mappings open after Close", n)
 	}
 }
@@ -205,13 +199,13 @@ func TestMappingRefused(t *testing.T) {
 // outgrown what it had set aside.
 func TestReaderFollowsGrowth(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
-	w, err := Open(path, tightOptions(&tightFS{FS: vfs.OS()}))
+	w, err := Open(path, tightOptions(&tightHook{}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	fs := &tightFS{FS: vfs.OS()}
-	r, err := Open(path, &Options{FS: fs, ReadOnly: true})
+	hook := &tightHook{}
+	r, err := Open(path, &Options{FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}, ReadOnly: true})
 	if errors.Is(err, ErrLocked) {
 		t.Skip("one process has the file here")
 	}
@@ -228,11 +222,11 @@ func TestReaderFollowsGrowth(t *testing.T) {
 			t.Fatalf("round %d: %v", i, err)
 		}
 	}
-	if n := fs.made.Load(); n < 4 {
+	if n := hook.made.Load(); n < 4 {
 		t.Errorf("%d mappings, want at least 4", n)
 	}
-	if err := r.Close(); err != nil || fs.open.Load() != 0 {
-		t.Errorf("close: %v; %d mappings open", err, fs.open.Load())
+	if err := r.Close(); err != nil || hook.open.Load() != 0 {
+		t.Errorf("close: %v; %d mappings open", err, hook.open.Load())
 	}
 }
 

@@ -3,34 +3,30 @@ package cidstore_test
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/internal/errfs"
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// A hookFS is the system's files, with a hook that each read comes by first.
-type hookFS struct {
-	vfs.FS
+// A readHook is called before each read of a file.
+type readHook struct {
 	before func(off int64, n int)
 }
 
-func (f *hookFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	file, err := f.FS.OpenFile(name, flag, perm)
-	return &hookFile{file, f}, err
-}
+func (h *readHook) wrap(f vfs.File) vfs.File { return &readHookFile{f, h} }
 
-type hookFile struct {
+type readHookFile struct {
 	vfs.File
-	fs *hookFS
+	hook *readHook
 }
 
-func (f *hookFile) ReadAt(p []byte, off int64) (int, error) {
-	if f.fs.before != nil {
-		f.fs.before(off, len(p))
+func (f *readHookFile) ReadAt(p []byte, off int64) (int, error) {
+	if f.hook.before != nil {
+		f.hook.before(off, len(p))
 	}
 	return f.File.ReadAt(p, off)
 }
@@ -57,18 +53,18 @@ func TestWriterBetweenTwoReads(t *testing.T) {
 					must(t, w.Apply(&b))
 				}
 				put()
-				hook := &hookFS{FS: vfs.OS()}
+				hook := &readHook{}
 				var r *cidstore.Store
 				start := func() (err error) {
 					if opening {
-						r, err = cidstore.Open(path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: hook})
+						r, err = cidstore.Open(path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
 						return err
 					}
 					return r.Refresh()
 				}
 				if !opening {
 					var err error
-					r, err = cidstore.Open(path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: hook})
+					r, err = cidstore.Open(path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
 					must(t, err)
 				}
 				turns := 0
@@ -178,8 +174,8 @@ func TestRefreshReadsWhatIsNew(t *testing.T) {
 		}
 		put(n)
 	}
-	hook := &hookFS{FS: vfs.OS()}
-	r, err := cidstore.Open(path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: hook})
+	hook := &readHook{}
+	r, err := cidstore.Open(path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
 	must(t, err)
 	if got := r.Metrics().PendingOperations; got != 3000 {
 		t.Fatalf("%d operations wait, want 3000", got)

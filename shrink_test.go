@@ -3,7 +3,6 @@ package cidstore
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -151,8 +151,8 @@ func TestShrinkRefused(t *testing.T) {
 // for Shrink. The time is that of the bubble.
 func TestShrinkWaitsForNoSnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hook := &aloneHook{FS: crashfs.New(crashfs.Options{FileLimit: 8 << 20})}
-		o := smallOptions(hook)
+		hook := &aloneHook{}
+		o := smallOptions(errfs.Hooked{FS: crashfs.New(crashfs.Options{FileLimit: 8 << 20}), Wrap: hook.wrap})
 		o.quarantine = -1
 		s, err := Open(crashPath, o)
 		mustDo(t, err)
@@ -188,26 +188,22 @@ func TestShrinkWaitsForNoSnapshot(t *testing.T) {
 
 // aloneHook calls alone when the whole file is locked by its opener alone.
 type aloneHook struct {
-	vfs.FS
 	alone func()
 }
 
 type aloneHookFile struct {
 	vfs.File
-	fs *aloneHook
+	hook *aloneHook
 }
 
-func (h *aloneHook) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	f, err := h.FS.OpenFile(name, flag, perm)
-	return &aloneHookFile{f, h}, err
-}
+func (h *aloneHook) wrap(f vfs.File) vfs.File { return &aloneHookFile{f, h} }
 
 func (f *aloneHookFile) TryLock(l vfs.Lock) error {
 	if err := f.File.TryLock(l); err != nil {
 		return err
 	}
-	if l.Whole && l.Exclusive && f.fs.alone != nil {
-		f.fs.alone()
+	if l.Whole && l.Exclusive && f.hook.alone != nil {
+		f.hook.alone()
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/cidstore/cidstore"
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
 	"github.com/cidstore/cidstore/internal/oracle"
 	"github.com/cidstore/cidstore/vfs"
 )
@@ -136,26 +136,22 @@ func TestAnotherFileWrittenOverIt(t *testing.T) {
 	}
 }
 
-// A cuttingFS cuts its files short while a write that syncs is under way.
-type cuttingFS struct {
-	vfs.FS
+// A cutHook cuts a file short while a write that syncs is under way.
+type cutHook struct {
 	cut bool // in the next such write
 }
 
-func (f *cuttingFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	file, err := f.FS.OpenFile(name, flag, perm)
-	return &cuttingFile{file, f}, err
-}
+func (h *cutHook) wrap(f vfs.File) vfs.File { return &cutHookFile{f, h} }
 
-type cuttingFile struct {
+type cutHookFile struct {
 	vfs.File
-	fs *cuttingFS
+	hook *cutHook
 }
 
-func (f *cuttingFile) WriteSync(p []byte, off int64) error {
+func (f *cutHookFile) WriteSync(p []byte, off int64) error {
 	err := f.File.WriteSync(p, off)
-	if f.fs.cut {
-		f.fs.cut = false
+	if f.hook.cut {
+		f.hook.cut = false
 		return errors.Join(err, f.Truncate(20000))
 	}
 	return err
@@ -164,10 +160,10 @@ func (f *cuttingFile) WriteSync(p []byte, off int64) error {
 // TestCutDuringAGroupCommit: the file is cut short between the look at it and the
 // acknowledgement.
 func TestCutDuringAGroupCommit(t *testing.T) {
-	disk := &cuttingFS{FS: crashfs.New(crashfs.Options{})}
-	s := open(t, "s.h5", &cidstore.Options{FS: disk, GCInterval: -1})
+	hook := &cutHook{}
+	s := open(t, "s.h5", &cidstore.Options{FS: errfs.Hooked{FS: crashfs.New(crashfs.Options{}), Wrap: hook.wrap}, GCInterval: -1})
 	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
-	disk.cut = true
+	hook.cut = true
 	if err := s.Insert(cidstore.E{}, cidstore.E{Low: 1}); !errors.Is(err, cidstore.ErrTruncated) {
 		t.Errorf("Insert: %v, want ErrTruncated", err)
 	}
@@ -179,26 +175,22 @@ func TestCutDuringAGroupCommit(t *testing.T) {
 	}
 }
 
-// A growingFS grows a file after it has said how long it is.
-type growingFS struct {
-	vfs.FS
+// A growHook grows a file after it has said how long it is.
+type growHook struct {
 	grow func() // nil: not now
 }
 
-func (f *growingFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	file, err := f.FS.OpenFile(name, flag, perm)
-	return &growingFile{file, f}, err
-}
+func (h *growHook) wrap(f vfs.File) vfs.File { return &growHookFile{f, h} }
 
-type growingFile struct {
+type growHookFile struct {
 	vfs.File
-	fs *growingFS
+	hook *growHook
 }
 
-func (f *growingFile) Shape() (size int64, links uint64, err error) {
+func (f *growHookFile) Shape() (size int64, links uint64, err error) {
 	size, links, err = f.File.Shape()
-	if grow := f.fs.grow; grow != nil {
-		f.fs.grow = nil
+	if grow := f.hook.grow; grow != nil {
+		f.hook.grow = nil
 		grow()
 	}
 	return size, links, err
@@ -207,11 +199,11 @@ func (f *growingFile) Shape() (size int64, links uint64, err error) {
 // TestGrowthDuringAGroupCommit: a checkpoint that makes the file longer between the
 // look at it and the comparison does not make it look cut.
 func TestGrowthDuringAGroupCommit(t *testing.T) {
-	disk := &growingFS{FS: crashfs.New(crashfs.Options{FileLimit: 64 << 20})}
-	s := open(t, "s.h5", &cidstore.Options{FS: disk, GCInterval: -1})
+	hook := &growHook{}
+	s := open(t, "s.h5", &cidstore.Options{FS: errfs.Hooked{FS: crashfs.New(crashfs.Options{FileLimit: 64 << 20}), Wrap: hook.wrap}, GCInterval: -1})
 	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
 	before := s.Metrics().FileBytes
-	disk.grow = func() { must(t, cidstore.Reserve(s, 32<<20)) }
+	hook.grow = func() { must(t, cidstore.Reserve(s, 32<<20)) }
 	must(t, s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
 	if after := s.Metrics().FileBytes; after <= before {
 		t.Fatalf("%d bytes, were %d: the file did not grow", after, before)
