@@ -146,7 +146,7 @@ func TestFilterBesideAWriter(t *testing.T) {
 // in runs.
 func TestFilterOfAnOldView(t *testing.T) {
 	w := manyRunsWorld(t)
-	old, model := w.table, maps.Clone(w.model)
+	old, model, groups := w.table, maps.Clone(w.model), slices.Clone(w.groups)
 	pin := old.view.Pin()
 	defer old.view.Unpin(pin)
 	r := rand.New(rand.NewPCG(9, 9))
@@ -157,7 +157,7 @@ func TestFilterOfAnOldView(t *testing.T) {
 		t.Fatal("the filter is not shared, or old runs are left")
 	}
 	w.holds() // makes the regions again
-	w.table, w.model = old, model
+	w.table, w.model, w.groups = old, model, groups
 	for key, want := range w.model {
 		e, found, err := old.Find(w.groupOf(want.Hash), want.Hash, key)
 		if err != nil || !found || e.Item(want.Hash) != want {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sort"
 	"testing"
 
 	"github.com/cidstore/cidstore/hdf5io"
@@ -232,14 +233,18 @@ func (w *world) holds() {
 	}
 }
 
+// groupOf returns the group of a hash. The groups are in the order of their prefixes; where
+// damage hides the state of one, all are looked at.
 func (w *world) groupOf(hash uint64) uint32 {
-	for _, id := range w.groups {
-		if s, err := w.table.State(id); err == nil && s.Covers(hash) {
-			return id
-		}
+	covers := func(id uint32) bool { s, err := w.table.State(id); return err == nil && s.Covers(hash) }
+	i := sort.Search(len(w.groups), func(i int) bool { s, err := w.table.State(w.groups[i]); return err == nil && s.Last() >= hash })
+	if i < len(w.groups) && covers(w.groups[i]) {
+		return w.groups[i]
 	}
-	w.t.Fatalf("no group for hash %#x", hash)
-	return 0
+	if i = slices.IndexFunc(w.groups, covers); i < 0 {
+		w.t.Fatalf("no group for hash %#x", hash)
+	}
+	return w.groups[i]
 }
 
 // changes makes n changes: new keys, known ones, deletes of both.
