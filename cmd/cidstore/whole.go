@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,8 +10,22 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// unfinished is the end of the name of a file that is being made.
-const unfinished = ".cidstore-table"
+// unfinished is the end of the name of a file that is being made. The name before it is
+// as long as a file's name may be on every file system.
+const (
+	unfinished  = ".cidstore-table"
+	longestName = 143
+)
+
+// unfinishedName returns the temporary name of a file: its name, or a digest of that if it
+// is long, and then unfinished.
+func unfinishedName(path string) string {
+	dir, name := filepath.Split(path)
+	if len(name)+len(unfinished) > longestName {
+		name = fmt.Sprintf("%x", sha256.Sum256([]byte(name)))
+	}
+	return dir + name + unfinished
+}
 
 // writerAt is a file as an io.WriterAt.
 type writerAt struct{ file vfs.File }
@@ -24,21 +39,15 @@ func (w writerAt) WriteAt(p []byte, off int64) (int, error) {
 
 // createWhole makes a new file. It creates it under a temporary name beside its own,
 // calls fill to write it, and renames it when it is complete and durable. If a kill
-// leaves a file under the temporary name, the next attempt overwrites it.
+// leaves a file under the temporary name, the next attempt removes it.
 func createWhole(path string, fill func(vfs.File) error) error {
 	system := vfs.OS()
-	temporary := path + unfinished
-	file, err := system.OpenFile(temporary, vfs.ReadWrite|vfs.Create, 0o666)
+	temporary := unfinishedName(path)
+	file, err := newUnfinished(system, temporary)
 	if err != nil {
 		return err
 	}
-	if err := ownTemporary(system, file, temporary); err != nil {
-		return errors.Join(fmt.Errorf("%s: %w", temporary, err), file.Close())
-	}
-	err = file.Truncate(0)
-	if err == nil {
-		err = fill(file)
-	}
+	err = fill(file)
 	if err == nil {
 		err = file.Sync()
 	}
@@ -62,8 +71,51 @@ func createWhole(path string, fill func(vfs.File) error) error {
 // errInTheMaking says that another process is making the same file now.
 var errInTheMaking = errors.New("another process is making this file now")
 
-// ownTemporary locks a temporary file, so that only one process at a time makes it.
-func ownTemporary(system vfs.FS, file vfs.File, name string) error {
+// newUnfinished makes and locks an empty file, so that only one process at a time makes
+// it, after removing what a kill has left under this name.
+func newUnfinished(system vfs.FS, name string) (vfs.File, error) {
+	file, err := system.OpenFile(name, vfs.ReadWrite|vfs.Create|vfs.Exclusive, 0o666)
+	if errors.Is(err, fs.ErrExist) {
+		if err := removeUnfinished(system, name); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		file, err = system.OpenFile(name, vfs.ReadWrite|vfs.Create|vfs.Exclusive, 0o666)
+		if errors.Is(err, fs.ErrExist) {
+			err = fmt.Errorf("%s: %w", name, errInTheMaking)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := own(system, file, name); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), file.Close())
+	}
+	return file, nil
+}
+
+// removeUnfinished removes a file that nobody makes now. It removes nothing but a regular
+// file, and follows no link: no kill leaves anything else.
+func removeUnfinished(system vfs.FS, name string) error {
+	kind, err := vfs.Kind(system, name)
+	if err != nil {
+		return err
+	}
+	if !kind.IsRegular() {
+		return fmt.Errorf("this temporary name is taken by something else than a file: %w", fs.ErrExist)
+	}
+	file, err := system.OpenFile(name, vfs.ReadWrite, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := own(system, file, name); err != nil {
+		return err
+	}
+	return system.Remove(name)
+}
+
+// own locks a file and makes sure that it still has its name.
+func own(system vfs.FS, file vfs.File, name string) error {
 	err := file.TryLock(vfs.Lock{Whole: true, Exclusive: true})
 	if errors.Is(err, vfs.ErrLockHeld) {
 		return errInTheMaking

@@ -21,7 +21,7 @@ func TestAFileIsMadeWholeOrNotAtAll(t *testing.T) {
 	if err := createWhole(path, func(vfs.File) error { return failed }); err != failed {
 		t.Errorf("%#v", err)
 	}
-	for _, name := range []string{path, path + unfinished} {
+	for _, name := range []string{path, unfinishedName(path)} {
 		if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: %v", name, err)
 		}
