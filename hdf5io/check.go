@@ -266,7 +266,9 @@ func (f *File) headDefects() (defects []error) {
 		return append(defects, err)
 	}
 	named := func(s *commitSlot) bool { return s != nil && bytes.Equal(s.superblock[:], p[:superblockSize]) }
-	if !slices.ContainsFunc(pair.slots[:], named) {
+	if err := f.foreignSuperblock(pair); err != nil {
+		defects = append(defects, err)
+	} else if !slices.ContainsFunc(pair.slots[:], named) {
 		defects = append(defects, corrupt.Errorf("superblock", 0, "% x is not that of a valid slot; the next open for writing mends it", p[:superblockSize]))
 	}
 	if err := notZero(p); err != nil {

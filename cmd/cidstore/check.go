@@ -73,10 +73,30 @@ func (p *program) check(ctx context.Context, path string) error {
 			// The damaged log was skipped, to see the rest.
 			err = found.Salvaged
 		}
-		return errors.Join(p.printVerdict(path, report, found, err), err)
+		return errors.Join(p.printVerdict(path, report, found, err), checked(err, found.Salvaged))
 	})
 	if !judged && exitCode(err) == exitCorrupt && !errors.Is(err, errForeign) {
 		return errors.Join(p.printVerdict(path, &cidstore.CheckReport{}, found, err), err)
+	}
+	return err
+}
+
+// checkedError is damage that check has found: it need not be advised.
+type checkedError struct{ error }
+
+func (e checkedError) Unwrap() error { return e.error }
+
+// checked returns the error of a check so that it gets the right advice. salvaged is what
+// opening the store went past.
+func checked(err, salvaged error) error {
+	switch {
+	case errors.Is(salvaged, cidstore.ErrForeignEdit):
+		if !errors.Is(err, cidstore.ErrForeignEdit) {
+			err = fmt.Errorf("%w; %w", err, cidstore.ErrForeignEdit)
+		}
+		return fmt.Errorf("%w; cidstore repair STORE NEW --mode rollback makes a good copy", err)
+	case errors.Is(err, cidstore.ErrCorrupt) && !errors.Is(err, cidstore.ErrTruncated) && !errors.Is(err, cidstore.ErrTampered):
+		return checkedError{err}
 	}
 	return err
 }

@@ -94,6 +94,7 @@ var classes = []class{
 	{is(cidstore.ErrTampered), exitCorrupt, "do not trust this file: restore a backup"},
 	{is(cidstore.ErrHalfMade), exitCorrupt, ""}, // the text says what to do
 	{is(cidstore.ErrNotCIDStore), exitCorrupt, "name a file that cidstore made, or a new one for import and put"},
+	{isA[checkedError], exitCorrupt, "restore a backup, or save the rest with cidstore repair STORE NEW --mode salvage"},
 	{is(cidstore.ErrCorrupt), exitCorrupt, "run cidstore check to see everything that is wrong; then restore a backup, or save the rest with cidstore repair STORE NEW --mode salvage"},
 	{is(cidstore.ErrReplaced), exitIO, "run this again on the file that is there now"},
 	{is(cidstore.ErrPoisoned), exitIO, "check the disk, then run this again"},
