@@ -2,8 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"time"
 
@@ -20,13 +20,25 @@ type progress interface {
 	finish()
 }
 
+// A line must not wrap: then each redraw would fill another one.
+const (
+	columnsAfter = 36 // for what follows the description, with a bar of no length
+	leastColumns = columnsAfter + len("verify ") + 1
+)
+
+// showsBars reports whether messages go to a terminal that is wide enough for bars.
+func (p *program) showsBars() bool {
+	columns, _, err := term.GetSize(int(p.messages.Fd()))
+	return !p.quiet && err == nil && columns >= leastColumns
+}
+
 // importProgress returns what shows the progress of an import: lines of JSON if they
 // are asked for, otherwise a bar on a terminal, otherwise nothing.
 func (p *program) importProgress(asJSON bool, totalBytes int64) progress {
 	switch {
 	case asJSON:
 		return jsonProgress{json.NewEncoder(p.messages)}
-	case !p.quiet && term.IsTerminal(int(p.messages.Fd())):
+	case p.showsBars():
 		return newBar(p.messages, totalBytes)
 	}
 	return noProgress{}
@@ -56,16 +68,17 @@ func (jsonProgress) finish() {}
 // It shows the pairs and their rate before the bar and the time left after it.
 type bar struct {
 	bar   *progressbar.ProgressBar
+	out   *os.File
 	total int64 // bytes; -1: unknown
 	start time.Time
 }
 
-func newBar(out io.Writer, totalBytes int64) *bar {
+func newBar(out *os.File, totalBytes int64) *bar {
 	length := totalBytes
 	if length == 0 {
 		length = 1 // an empty file is finished at once
 	}
-	return &bar{bar: byteBar(out, "import", length), total: totalBytes, start: time.Now()}
+	return &bar{bar: byteBar(out, "import", length), out: out, total: totalBytes, start: time.Now()}
 }
 
 // byteBar returns a bar for that many bytes, which appears at once.
@@ -91,8 +104,20 @@ func (b *bar) update(_ string, _ int64, pairs uint64, bytes int64) {
 	rate := float64(pairs) / max(time.Since(b.start).Seconds(), 0.001)
 	// The words come first, because only one of two draws in a row is shown. Errors of
 	// drawing do not matter.
-	b.bar.Describe(fmt.Sprintf("%s pairs, %s pairs/s", grouped(pairs), grouped(uint64(rate))))
+	b.bar.Describe(b.fitting(grouped(pairs)+" pairs", ", "+grouped(uint64(rate))+" pairs/s"))
 	_ = b.bar.Set64(bytes)
+}
+
+// fitting returns as much of a description as fits into the line.
+func (b *bar) fitting(pairs, rate string) string {
+	columns, _, err := term.GetSize(int(b.out.Fd()))
+	switch room := columns - columnsAfter; {
+	case err != nil || len(pairs+rate) <= room:
+		return pairs + rate
+	case len(pairs) <= room:
+		return pairs
+	}
+	return "import"
 }
 
 func (b *bar) finish() {
@@ -122,7 +147,7 @@ func (p *program) copyProgress(what string, asJSON bool) *copyProgress {
 	switch {
 	case asJSON:
 		return &copyProgress{what: what, lines: json.NewEncoder(p.messages), percent: -1}
-	case !p.quiet && term.IsTerminal(int(p.messages.Fd())):
+	case p.showsBars():
 		return &copyProgress{what: what, out: p.messages}
 	}
 	return new(copyProgress)

@@ -8,16 +8,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cidstore/cidstore/internal/invariants"
 )
 
-// openTerminal returns the two ends of a pseudo-terminal of 120 columns.
-func openTerminal(t *testing.T) (control, terminal *os.File) {
+// openTerminal returns the two ends of a pseudo-terminal.
+func openTerminal(t *testing.T, columns uint16) (control, terminal *os.File) {
 	t.Helper()
 	control, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -32,7 +34,7 @@ func openTerminal(t *testing.T) (control, terminal *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 25, Col: 120}); err != nil {
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 25, Col: columns}); err != nil {
 		t.Fatal(err)
 	}
 	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
@@ -43,11 +45,16 @@ func openTerminal(t *testing.T) (control, terminal *os.File) {
 	return control, terminal
 }
 
-// onTerminal runs cidstore with standard error on a terminal, and returns what it
-// showed there.
+// onTerminal runs cidstore with standard error on a terminal of 120 columns, and returns
+// what it showed there.
 func onTerminal(t *testing.T, stdin io.Reader, args ...string) (shown, stdout string) {
 	t.Helper()
-	control, terminal := openTerminal(t)
+	return onTerminalOf(t, 120, stdin, args...)
+}
+
+func onTerminalOf(t *testing.T, columns uint16, stdin io.Reader, args ...string) (shown, stdout string) {
+	t.Helper()
+	control, terminal := openTerminal(t, columns)
 	var out bytes.Buffer
 	cmd := exec.Command("cidstore", args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, terminal
@@ -130,10 +137,40 @@ func TestBarOnTerminal(t *testing.T) {
 	}
 }
 
+// TestBarDoesNotWrap: whatever the terminal's width is, no line that is drawn is wider.
+func TestBarDoesNotWrap(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "pairs.tsv")
+	if err := os.WriteFile(file, numbers(0, 40_000/invariants.Sparse), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	control := regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
+	for _, columns := range []uint16{20, uint16(leastColumns) - 1, uint16(leastColumns), 61} {
+		in := func(name string) string { return filepath.Join(dir, fmt.Sprint(columns, name)) }
+		slow := &slowly{[][]byte{numbers(0, 5000), numbers(5000, 10000)}}
+		bars := ""
+		for _, args := range [][]string{
+			{"import", in("a.h5"), file}, {"import", in("b.h5"), "-"}, {"backup", in("a.h5"), in("full.h5")},
+			{"restore", in("full.h5"), in("c.h5")}, {"restore", "--verify", in("full.h5")},
+		} {
+			shown, _ := onTerminalOf(t, columns, slow, args...)
+			for line := range strings.FieldsFuncSeq(control.ReplaceAllString(shown, ""), func(r rune) bool { return r == '\r' || r == '\n' }) {
+				if n := utf8.RuneCountInString(line); n > int(columns) {
+					t.Errorf("%s: %d columns in a terminal of %d: %q", args[0], n, columns, line)
+				}
+			}
+			bars += shown
+		}
+		if wide := int(columns) >= leastColumns; wide != (bars != "") {
+			t.Errorf("%d columns: bars are shown: %t", columns, bars != "")
+		}
+	}
+}
+
 // TestInputFromTerminal: at a terminal the program says what it wants, and Ctrl-D
 // ends the input.
 func TestInputFromTerminal(t *testing.T) {
-	control, terminal := openTerminal(t)
+	control, terminal := openTerminal(t, 80)
 	if _, err := control.WriteString("dog\tpuppy\n\x04"); err != nil {
 		t.Fatal(err)
 	}
