@@ -25,18 +25,18 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
-	p := &program{in: os.Stdin, out: bufio.NewWriterSize(output{os.Stdout}, 64<<10), messages: os.Stderr}
+	p := &program{in: os.Stdin, out: bufio.NewWriterSize(output{interruptibleWriter{os.Stdout, ctx}}, 64<<10), messages: os.Stderr}
 	root := p.root()
 	root.SetArgs(args)
 	command, err := root.ExecuteContextC(ctx)
-	switch {
-	case err != nil && !p.started:
+	if err != nil && !p.started {
 		err = usageError{err}
-	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		err = context.Cause(ctx)
 	}
 	if flushErr := p.out.Flush(); flushErr != nil && err == nil {
 		err = flushErr
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
 	if err != nil && !errors.Is(err, errNegative) {
 		text := sentence(err)
@@ -186,10 +186,10 @@ func (e outputError) Error() string { return "standard output: " + e.error.Error
 func (e outputError) Unwrap() error { return e.error }
 
 // output is standard output.
-type output struct{ file *os.File }
+type output struct{ to io.Writer }
 
 func (o output) Write(p []byte) (int, error) {
-	n, err := o.file.Write(p)
+	n, err := o.to.Write(p)
 	if err != nil {
 		err = outputError{err}
 	}
