@@ -89,6 +89,14 @@ func (x *chunkIndex) between(low, high uint64) (first, last uint64) {
 	return place(low), place(high)
 }
 
+// number returns the number of the chunk at a place.
+func (x *chunkIndex) number(place uint64) uint64 {
+	if x.implicit != nil {
+		return place
+	}
+	return x.chunks[place].number
+}
+
 // at returns the chunk at a place, and sets coordinates to those of the chunk.
 func (x *chunkIndex) at(g *grid, place uint64, coordinates []uint64) chunk {
 	if x.implicit == nil {

@@ -205,19 +205,10 @@ func (d *Dataset) Len() uint64 {
 	return d.space.dims[0]
 }
 
-// cells returns the number of elements of a row, saturated.
-func (d *Dataset) cells() uint64 {
-	n := uint64(1)
-	for i := 1; i < len(d.space.dims); i++ {
-		n, _ = product(n, d.space.dims[i])
-	}
-	return n
-}
-
 // RowSize returns how many bytes a row has, or the largest number if a row has more.
 func (d *Dataset) RowSize() uint64 {
-	n, _ := product(d.cells(), uint64(d.datatype.Size))
-	return n
+	s := d.everything()
+	return s.rowSize()
 }
 
 // ReadRows reads count rows from start on into p, as they are in the file except for
@@ -226,7 +217,7 @@ func (d *Dataset) RowSize() uint64 {
 // together at most Options.MaxChunkBytes. Rows outside of the dataset, and a chunk over
 // Options.MaxChunkBytes, are an ErrLimit. After an error the contents of p are undefined.
 func (d *Dataset) ReadRows(p []byte, start, count uint64) error {
-	r := rowReader{Dataset: d}
+	r := rowReader{Dataset: d, selection: d.everything()}
 	defer r.close()
 	return within(d.path, r.read(p, start, count))
 }
@@ -234,21 +225,28 @@ func (d *Dataset) ReadRows(p []byte, start, count uint64) error {
 // Read returns count rows from start on. More than Options.MaxChunkBytes bytes, and rows
 // outside of the dataset, are an ErrLimit.
 func (d *Dataset) Read(start, count uint64) (*Block, error) {
-	if err := d.checkRange(start, count); err != nil {
+	return d.readBlock(d.everything(), start, count)
+}
+
+// readBlock returns rows of a selection as one block.
+func (d *Dataset) readBlock(s selection, start, count uint64) (*Block, error) {
+	r := rowReader{Dataset: d, selection: s}
+	defer r.close()
+	if err := s.checkRange(start, count); err != nil {
 		return nil, within(d.path, err)
 	}
-	size, fits := product(d.RowSize(), count)
+	size, fits := product(s.rowSize(), count)
 	if !fits || size > uint64(d.file.maxChunk) {
-		return nil, within(d.path, fault(ErrLimit, "rows", -1, "%d rows of %d bytes, at most %d bytes", count, d.RowSize(), d.file.maxChunk))
+		return nil, within(d.path, fault(ErrLimit, "rows", -1, "%d rows of %d bytes, at most %d bytes", count, s.rowSize(), d.file.maxChunk))
 	}
 	if size == 0 {
 		count = 0
 	}
 	p := make([]byte, size)
-	if err := d.ReadRows(p, start, count); err != nil {
-		return nil, err
+	if err := r.read(p, start, count); err != nil {
+		return nil, within(d.path, err)
 	}
-	return d.block(p, start, count), nil
+	return r.block(p, start, count), nil
 }
 
 // maxExpansion limits all rows of Rows to so many times the size of the file, and one GiB
@@ -266,46 +264,57 @@ const blockChunks = 8
 // Rows returns ErrLimit for rows that are more than a GiB and 2,048 times as large as the
 // file. Such a dataset consists almost only of its fill value; read it with ReadRows.
 func (d *Dataset) Rows(start, count uint64) iter.Seq2[*Block, error] {
-	return func(yield func(*Block, error) bool) {
-		rows, err := d.blockRows(start, count)
-		if err != nil {
+	return func(yield func(*Block, error) bool) { d.eachBlock(d.everything(), start, count, yield) }
+}
+
+// eachBlock yields rows of a selection in blocks.
+func (d *Dataset) eachBlock(s selection, start, count uint64, yield func(*Block, error) bool) {
+	rows, err := d.blockRows(&s, start, count)
+	if err != nil {
+		yield(nil, within(d.path, err))
+		return
+	}
+	r := rowReader{Dataset: d, selection: s}
+	defer r.close()
+	row := s.rowSize()
+	var p []byte
+	for end := start + count; start < end && rows > 0; {
+		n := min(s.upTo(start, rows, d.bandRows()), uint64(d.file.maxChunk)/row, end-start)
+		if size := n * row; uint64(cap(p)) < size {
+			p = make([]byte, size)
+		} else {
+			p = p[:size]
+		}
+		if err := r.read(p, start, n); err != nil {
 			yield(nil, within(d.path, err))
 			return
 		}
-		r := rowReader{Dataset: d}
-		defer r.close()
-		var p []byte
-		for end := start + count; start < end && rows > 0; {
-			n := min(rows-start%rows, end-start)
-			if size := n * d.RowSize(); uint64(cap(p)) < size {
-				p = make([]byte, size)
-			} else {
-				p = p[:size]
-			}
-			if err := r.read(p, start, n); err != nil {
-				yield(nil, within(d.path, err))
-				return
-			}
-			if !yield(d.block(p, start, n), nil) {
-				return
-			}
-			start += n
+		if !yield(r.block(p, start, n), nil) {
+			return
 		}
+		start += n
 	}
 }
 
-// block returns a Block of rows of the dataset that were read into p.
-func (d *Dataset) block(p []byte, start, n uint64) *Block {
-	return &Block{Start: start, Rows: int(n), Data: p, file: d.file, path: d.path, datatype: d.datatype, cells: int(d.cells())}
+// block returns a Block of rows that were read into p.
+func (r *rowReader) block(p []byte, start, n uint64) *Block {
+	return &Block{Start: start, Rows: int(n), Data: p, file: r.file, path: r.path, datatype: r.datatype, cells: int(r.cells())}
 }
 
-// blockRows returns how many of the rows make a block of Rows, or 0 if they have no
-// bytes.
-func (d *Dataset) blockRows(start, count uint64) (uint64, error) {
-	if err := d.checkRange(start, count); err != nil {
+// bandRows returns how many rows a chunk has.
+func (d *Dataset) bandRows() uint64 {
+	if d.grid != nil {
+		return d.grid.chunk[0]
+	}
+	return 1
+}
+
+// blockRows returns how many rows of a selection make a block, or 0 if they have no bytes.
+func (d *Dataset) blockRows(s *selection, start, count uint64) (uint64, error) {
+	if err := s.checkRange(start, count); err != nil {
 		return 0, err
 	}
-	row, limit := d.RowSize(), uint64(d.file.maxChunk)
+	row, limit := s.rowSize(), uint64(d.file.maxChunk)
 	if row > limit {
 		return 0, fault(ErrLimit, "row", -1, "%d bytes, at most %d", row, limit)
 	}
@@ -316,12 +325,9 @@ func (d *Dataset) blockRows(start, count uint64) (uint64, error) {
 	if row == 0 {
 		return 0, nil
 	}
-	high, abreast := uint64(1), uint64(blockChunks)
-	if d.grid != nil {
-		high = d.grid.chunk[0]
-		if len(d.filters) > 0 {
-			abreast = d.grid.perBand()
-		}
+	high, abreast := d.bandRows(), uint64(blockChunks)
+	if d.grid != nil && len(d.filters) > 0 {
+		abreast = d.grid.perBand()
 	}
 	bands := max(1, 1<<20/max(high*row, 1), blockChunks/max(abreast, 1))
 	return max(1, min(high*bands, limit/row)), nil

@@ -74,3 +74,11 @@ func product(a, b uint64) (uint64, bool) {
 	}
 	return low, true
 }
+
+// sum returns a+b, or the largest number if the sum is larger.
+func sum(a, b uint64) uint64 {
+	if a+b < a {
+		return ^uint64(0)
+	}
+	return a + b
+}

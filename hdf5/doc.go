@@ -16,6 +16,7 @@
 //	datatypes      versions 1 to 5, all classes; time, references and VAX floats as bytes
 //	layouts        versions 1 to 5: compact, contiguous, chunked with each index
 //	filters        deflate, shuffle, Fletcher32, LZF, bzip2, Zstandard
+//	selections     rows, and hyperslabs: start, stride, count and block of each dimension
 //
 // Virtual and external storage, filtered heaps, files of several parts, and other
 // filters end in an error that matches ErrUnsupported and names what is missing.

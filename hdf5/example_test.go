@@ -33,6 +33,36 @@ func ExampleFile_Objects() {
 	// /group/k [5] enum u8 contiguous []
 }
 
+// Of each tenth row the columns 28 and 29 are selected.
+func ExampleDataset_Slabs() {
+	f, err := hdf5.Open("testdata/tiles.h5", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	root, err := f.Root()
+	if err != nil {
+		log.Fatal(err)
+	}
+	d, err := root.Dataset("d") // 100 × 30 numbers that count up
+	if err != nil {
+		log.Fatal(err)
+	}
+	rows := hdf5.Hyperslab{Start: []uint64{0, 28}, Stride: []uint64{10, 1}, Count: []uint64{10, 2}}
+	for block, err := range d.Slabs(rows) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		values, err := block.Uint64s()
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(block.Start, block.Rows, values)
+	}
+	// Output:
+	// 0 10 [28 29 328 329 628 629 928 929 1228 1229 1528 1529 1828 1829 2128 2129 2428 2429 2728 2729]
+}
+
 // The columns of a table are read block by block, in memory that does not depend
 // on the number of rows.
 func ExampleDataset_Rows() {

@@ -8,9 +8,10 @@ import (
 	"sync/atomic"
 )
 
-// rowReader reads rows of one dataset, and keeps the buffers of its workers.
+// rowReader reads rows of a selection, and keeps the buffers of its workers.
 type rowReader struct {
 	*Dataset
+	selection
 	workers []*chunkReader
 }
 
@@ -21,42 +22,51 @@ func (r *rowReader) close() {
 	}
 }
 
-// checkRange refuses rows that the dataset does not have.
-func (d *Dataset) checkRange(start, count uint64) error {
-	if n := d.Len(); start > n || count > n-start {
-		return fault(ErrLimit, "rows", -1, "%d rows from %d of %d", count, start, n)
-	}
-	return nil
-}
-
 // read reads count rows from start on into p.
 func (r *rowReader) read(p []byte, start, count uint64) error {
 	if err := r.checkRange(start, count); err != nil {
 		return err
 	}
-	row := r.RowSize()
+	row := r.rowSize()
 	if size, ok := product(row, count); !ok || size != uint64(len(p)) {
 		return fault(ErrLimit, "rows", -1, "a buffer of %d bytes for %d rows of %d", len(p), count, row)
 	}
 	if len(p) == 0 {
 		return nil
 	}
+	rows := rowRange{p, start, count}
 	l := &r.layout
 	switch {
 	case l.class == Chunked:
-		return r.readChunks(rowRange{p, start, count})
+		return r.readChunks(rows)
 	case l.class == Compact && len(l.data.data) > 0:
-		copy(p, l.data.data[start*row:])
-		return nil
+		return r.readWhole(rows, func(o *overlap) error { return o.copy(p, l.data.data) })
 	case l.class == Contiguous && l.address != undefined:
 		offset, err := r.file.offsetOf("contiguous data", l.address, r.space.elements*uint64(r.datatype.Size))
 		if err != nil {
 			return err
 		}
-		return r.file.readAt(p, offset+int64(start*row), "contiguous data")
+		return r.readWhole(rows, func(o *overlap) error {
+			var g gatherer
+			g.reset(r.file, "contiguous data", p)
+			if err := g.read(o, offset); err != nil {
+				return err
+			}
+			g.place()
+			return nil
+		})
 	}
 	r.fillRows(p)
 	return nil
+}
+
+// readWhole has read do with the elements of a dataset without chunks what a chunkReader does with
+// those of a chunk.
+func (r *rowReader) readWhole(rows rowRange, read func(*overlap) error) error {
+	var o overlap
+	shape := r.shape()
+	o.set(&r.selection, rows, make([]uint64, len(shape)), shape)
+	return read(&o)
 }
 
 // fillRows fills p with the fill value.
@@ -70,7 +80,7 @@ func (r *rowReader) fillRows(p []byte) {
 	}
 }
 
-// rowRange holds which rows of a dataset to read, and the bytes to read them into.
+// rowRange holds which rows of a selection to read, and the bytes to read them into.
 type rowRange struct {
 	p            []byte
 	start, count uint64
@@ -91,7 +101,8 @@ func (r *rowReader) readChunks(rows rowRange) error {
 		return err
 	}
 	band := g.perBand()
-	low, high := rows.start/g.chunk[0]*band, ((rows.start+rows.count-1)/g.chunk[0]+1)*band
+	along := r.patterns[0]
+	low, high := along.at(rows.start)/g.chunk[0]*band, (along.at(rows.start+rows.count-1)/g.chunk[0]+1)*band
 	first, last := x.between(low, high)
 	if last-first < high-low {
 		r.fillRows(rows.p)
@@ -102,9 +113,12 @@ func (r *rowReader) readChunks(rows rowRange) error {
 	all, _ := product(last-first, g.bytes)
 	n := min(uint64(runtime.GOMAXPROCS(0)), max(1, uint64(r.file.maxChunk)/g.bytes), max(1, all/leastParallel), last-first)
 	for uint64(len(r.workers)) < n {
-		r.workers = append(r.workers, &chunkReader{Dataset: r.Dataset, pipeline: pipeline{filters: r.filters}, at: make([]uint64, len(g.counts))})
+		r.workers = append(r.workers, &chunkReader{Dataset: r.Dataset, selection: &r.selection, pipeline: pipeline{filters: r.filters}, at: make([]uint64, len(g.counts))})
 	}
-	job := chunkJob{index: x, rows: rows, last: last}
+	job := chunkJob{index: x, rows: rows, last: last, step: 1}
+	if rank := len(g.counts); len(r.filters) == 0 && rank > 1 {
+		job.step = max(1, min(mostAbreast, g.counts[rank-1], (last-first)/n))
+	}
 	job.next.Store(first)
 	var others sync.WaitGroup
 	for _, w := range r.workers[1:n] {
@@ -120,6 +134,7 @@ type chunkJob struct {
 	index *chunkIndex
 	rows  rowRange
 	last  uint64
+	step  uint64        // how many chunks a worker takes at a time
 	next  atomic.Uint64 // the place of the next chunk that no worker has taken
 
 	// mu guards the first failure in the order of the chunks. All chunks before it
@@ -132,11 +147,11 @@ type chunkJob struct {
 // work reads chunks until there are no more, or one failed.
 func (j *chunkJob) work(w *chunkReader) {
 	for {
-		place := j.next.Add(1) - 1
+		place := j.next.Add(j.step) - j.step
 		if place >= j.last {
 			return
 		}
-		if err := w.read(j.index.at(w.grid, place, w.at), j.rows); err != nil {
+		if err := w.readSome(j, place, min(place+j.step, j.last)); err != nil {
 			j.next.Store(j.last)
 			j.mu.Lock()
 			if j.err == nil || place < j.errAt {
@@ -151,34 +166,99 @@ func (j *chunkJob) work(w *chunkReader) {
 // chunkReader is one worker. It reads chunks one after another.
 type chunkReader struct {
 	*Dataset
-	pipeline pipeline
-	stored   []byte
-	at       []uint64 // coordinates of the chunk
+	selection *selection
+	pipeline  pipeline
+	stored    []byte
+	at        []uint64 // coordinates of the chunk
+	overlap   overlap
+	gatherer  gatherer
 }
 
-// read reads the part of the rows that a chunk has, and undoes its filters.
+// mostAbreast is how many chunks without filters are copied together.
+const mostAbreast = 8
+
+// readSome reads what of the rows lies in chunks from one place of the index to another.
+func (r *chunkReader) readSome(j *chunkJob, place, end uint64) error {
+	for place < end {
+		c := j.index.at(r.grid, place, r.at)
+		next := place + 1
+		var err error
+		if len(r.filters) > 0 {
+			err = r.read(c, j.rows)
+		} else {
+			last := len(r.at) - 1
+			for beyond := c.number - r.at[last] + r.grid.counts[last]; next < end && j.index.number(next) < beyond; {
+				next++
+			}
+			err = r.readAbreast(j, place, next)
+		}
+		if err != nil {
+			return err
+		}
+		place = next
+	}
+	return nil
+}
+
+// readAbreast reads what of the rows lies in chunks without filters. They have the same
+// coordinates, except for the last.
+func (r *chunkReader) readAbreast(j *chunkJob, place, end uint64) error {
+	g, along := r.grid, r.selection.patterns[0]
+	top, band := r.at[0]*g.chunk[0], g.chunk[0]
+	if end-place > 1 {
+		band = max(1, gatherBytes/(g.bytes/g.chunk[0]))
+	}
+	row := r.selection.rowSize()
+	for low := uint64(0); low < g.chunk[0]; low += band {
+		first := max(along.before(sum(top, low)), j.rows.start)
+		last := min(along.before(sum(top, min(low+band, g.chunk[0]))), j.rows.start+j.rows.count)
+		if first >= last {
+			continue
+		}
+		rows := rowRange{j.rows.p[(first-j.rows.start)*row : (last-j.rows.start)*row], first, last - first}
+		r.gatherer.reset(r.file, "chunk", rows.p)
+		for i := place; i < end; i++ {
+			c := j.index.at(g, i, r.at)
+			offset, err := r.file.offsetOf("chunk", c.address, c.size)
+			if err != nil {
+				return err
+			}
+			if !r.overlap.set(r.selection, rows, r.at, g.chunk) {
+				continue
+			}
+			if err := r.gatherer.read(&r.overlap, offset); err != nil {
+				return err
+			}
+		}
+		r.gatherer.place()
+	}
+	return nil
+}
+
+// read reads what of the rows lies in a chunk, and undoes its filters.
 func (r *chunkReader) read(c chunk, rows rowRange) error {
 	const structure = "chunk"
 	offset, err := r.file.offsetOf(structure, c.address, c.size)
 	if err != nil {
 		return err
 	}
+	o := &r.overlap
+	if !o.set(r.selection, rows, r.at, r.grid.chunk) {
+		return nil
+	}
 	mask := c.mask
 	if r.layout.plainEdges && r.isEdge() {
 		mask = math.MaxUint32
-	}
-	from, direct := r.piece(rows)
-	if len(r.filters) == 0 && direct != nil {
-		return r.file.readAt(direct, offset+int64(from), structure)
-	}
-	if len(r.filters) == 0 && c.size == r.grid.bytes {
-		return r.readBands(offset, rows)
 	}
 	stored := r.buffer(c.size)
 	if err := r.file.readAt(stored, offset, structure); err != nil {
 		return err
 	}
-	data, err := r.pipeline.undo(direct, stored, mask, int(r.grid.bytes))
+	var whole []byte // where the chunk goes, if it goes to one place
+	if o.counted == 0 && o.run == r.grid.bytes {
+		whole = rows.p[o.to : o.to+o.run]
+	}
+	data, err := r.pipeline.undo(whole, stored, mask, int(r.grid.bytes))
 	switch {
 	case err != nil:
 		kind := ErrCorrupt
@@ -186,33 +266,8 @@ func (r *chunkReader) read(c chunk, rows rowRange) error {
 			kind = ErrUnsupported
 		}
 		return fault(kind, structure, offset, "%v of %d bytes: %w", r.at, c.size, err)
-	case direct == nil:
-		r.paste(rows, data, r.at[0]*r.grid.chunk[0], r.grid.chunk[0])
-	case &data[0] != &direct[0]:
-		copy(direct, data[from:])
-	}
-	return nil
-}
-
-// bandBytes is how much of a chunk without filters is read at once. Reads of an eighth, which
-// the fastest cache would hold, took more processor time: calls cost more than they save.
-const bandBytes = 256 << 10
-
-// readBands reads the part of the rows that a chunk without filters has, at an offset of
-// the file. It reads a few rows of the chunk at a time, and no others.
-func (r *chunkReader) readBands(offset int64, rows rowRange) error {
-	g := r.grid
-	top, size := r.at[0]*g.chunk[0], g.bytes/g.chunk[0]
-	low, high := max(top, rows.start), min(top+g.chunk[0], g.dims[0], rows.start+rows.count)
-	most := max(1, bandBytes/size)
-	for low < high {
-		n := min(most, high-low)
-		band := r.buffer(n * size)
-		if err := r.file.readAt(band, offset+int64((low-top)*size), "chunk"); err != nil {
-			return err
-		}
-		r.paste(rows, band, low, n)
-		low += n
+	case whole == nil || &data[0] != &whole[0]:
+		return o.copy(rows.p, data)
 	}
 	return nil
 }
@@ -235,57 +290,10 @@ func (r *chunkReader) isEdge() bool {
 	return false
 }
 
-// piece returns the part of the destination that the chunk fills, and where that part begins
-// in the chunk. It returns nil unless the part is in one piece on both sides.
-func (r *chunkReader) piece(rows rowRange) (from uint64, direct []byte) {
-	g := r.grid
-	for i := 1; i < len(g.dims); i++ {
-		if g.chunk[i] != g.dims[i] {
-			return 0, nil
-		}
-	}
-	row := r.RowSize()
-	top := r.at[0] * g.chunk[0]
-	low, high := max(top, rows.start), min(top+g.chunk[0], g.dims[0], rows.start+rows.count)
-	return (low - top) * row, rows.p[(low-rows.start)*row : (high-rows.start)*row]
-}
-
-// paste copies the part of the rows that a chunk has. data holds count rows of the chunk,
-// from row first of the dataset on. It copies runs along the last dimension, and counts up
-// the coordinates of the others.
-func (r *chunkReader) paste(rows rowRange, data []byte, first, count uint64) {
-	g, at, rank, element := r.grid, r.at, len(r.at), uint64(r.datatype.Size)
-	var space [5][maxRank]uint64
-	low, high, from, to, position := space[0][:rank], space[1][:rank], space[2][:rank], space[3][:rank], space[4][:rank]
-	for i := range at { // in the dataset
-		low[i] = at[i] * g.chunk[i]
-		high[i] = min(low[i]+g.chunk[i], g.dims[i])
-	}
-	low[0], high[0] = max(first, rows.start), min(high[0], first+count, rows.start+rows.count)
-	from[rank-1], to[rank-1] = element, element // bytes of a step along each dimension
-	for i := rank - 2; i >= 0; i-- {
-		from[i], to[i] = from[i+1]*g.chunk[i+1], to[i+1]*g.dims[i+1]
-	}
-	run := (high[rank-1] - low[rank-1]) * element
-	copy(position, low)
-	for {
-		var source, target uint64
-		for i, n := range position {
-			source += (n - at[i]*g.chunk[i]) * from[i]
-			target += n * to[i]
-		}
-		source -= (first - at[0]*g.chunk[0]) * from[0]
-		target -= rows.start * to[0]
-		copy(rows.p[target:target+run], data[source:source+run])
-		i := rank - 2
-		for ; i >= 0; i-- {
-			if position[i]++; position[i] < high[i] {
-				break
-			}
-			position[i] = low[i]
-		}
-		if i < 0 {
-			return
-		}
-	}
+// copy copies what is selected from the bytes of the part to the destination.
+func (o *overlap) copy(p, data []byte) error {
+	return o.runs(func(from, to, n uint64) error {
+		copy(p[to:to+n], data[from:from+n])
+		return nil
+	})
 }
