@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode"
 )
 
 func openRoot(t *testing.T, name string, options *Options) (*File, *Group) {
@@ -413,8 +414,20 @@ func TestBombs(t *testing.T) {
 	tree = append(tree, make([]byte, 24)...)
 	layout := message1{messageLayout, bytesOf(3, 2, 2, uint64(dataAt), uint32(1000), uint32(1))}
 	d := openDataset(t, oldFile(tree, space1(1000000), u8, layout))
-	if err := d.ReadRows(make([]byte, 10), 0, 10); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "more than") {
+	if err := d.ReadRows(make([]byte, 10), 0, 10); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "chunks overlap: chunk 0 is from address 0x400 to 0x7e8, and chunk 1 begins at 0x400") {
 		t.Errorf("chunks in one place: %v", err)
+	}
+	// Two chunks, of which the second in the file is the first in the dataset, share one byte.
+	for shared := range uint64(2) {
+		pair := bytesOf("TREE", 1, 0, uint16(2), undefined, undefined,
+			uint32(100), uint32(0), uint64(0), uint64(0), uint64(dataAt+300-shared),
+			uint32(100), uint32(0), uint64(100), uint64(0), uint64(dataAt+200), make([]byte, 24))
+		pair = append(pair, make([]byte, 400-len(pair))...)
+		d := openDataset(t, oldFile(pair, space1(200), u8, message1{messageLayout, bytesOf(3, 2, 2, uint64(dataAt), uint32(100), uint32(1))}))
+		err := d.ReadRows(make([]byte, 200), 0, 200)
+		if (err == nil) != (shared == 0) || err != nil && (!errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "chunks overlap: chunk 1 is from")) {
+			t.Errorf("%d bytes in two chunks: %v", shared, err)
+		}
 	}
 	// A node of a B-tree that is below itself.
 	loop := bytesOf("TREE", 1, 1, uint16(1), undefined, undefined, make([]byte, 24), uint64(dataAt), make([]byte, 24))
@@ -525,6 +538,35 @@ func TestReadErrors(t *testing.T) {
 	}
 	if met < 500 {
 		t.Errorf("%d errors", met)
+	}
+}
+
+// TestErrorsOfOddNames: an error is one line of moderate length that a terminal shows, and the fields
+// have the names as they are.
+func TestErrorsOfOddNames(t *testing.T) {
+	_, root := openRoot(t, "layout-damaged", nil)
+	for name, want := range map[string]string{
+		"a\nb":                   `no link "a\nb"`,
+		"\x1b[31m\xff'\"é":       `no link "\x1b[31m\xff'\"é"`,
+		strings.Repeat("é", 4e4): "é … (79635 bytes) … é",
+	} {
+		_, err := root.Open(name)
+		if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), want) || len(err.Error()) > 600 {
+			t.Errorf("%v, want %s", err, want)
+		}
+		text := within("/a\r\n"+name+"/c", fault(ErrCorrupt, "chunk", 7, "\x00 %s", name))
+		var e *Error
+		if !errors.As(text, &e) || e.Object != "/a\r\n"+name+"/c" {
+			t.Errorf("%#v", text)
+		}
+		for _, r := range text.Error() {
+			if !unicode.IsPrint(r) {
+				t.Errorf("%q is not printable", text)
+			}
+		}
+		if got := text.Error(); len(got) > 1200 || !strings.HasPrefix(got, `hdf5: /a\r\n`) || !strings.Contains(got, `/c: chunk at 0x7: corrupt: \x00 `) {
+			t.Errorf("%.2000s", got)
+		}
 	}
 }
 

@@ -173,22 +173,31 @@ func (r *indexReader) add(d decoder, c chunk, at []uint64) error {
 	return nil
 }
 
-// finish sorts the chunks and refuses an index with two chunks of the same number. It
-// finds chunks that share bytes by their sum: reading them might never end.
+// finish sorts the chunks, and refuses an index with two chunks of the same number or with
+// two that share bytes: in a file with such chunks there may be any number of rows to read.
 func (r *indexReader) finish() error {
 	x := &r.index
+	at := r.dataset.layout.at
+	byAddress := func(a, b chunk) int { return cmp.Compare(a.address, b.address) }
 	byNumber := func(a, b chunk) int { return cmp.Compare(a.number, b.number) }
+	if !slices.IsSortedFunc(x.chunks, byAddress) {
+		slices.SortFunc(x.chunks, byAddress)
+	}
+	for i, c := range x.chunks {
+		if i > 0 {
+			before := x.chunks[i-1]
+			if end := before.address + before.size; c.address < end {
+				return at.corrupt("chunks overlap: chunk %d is from address %#x to %#x, and chunk %d begins at %#x", before.number, before.address, end, c.number, c.address)
+			}
+		}
+		x.stored += c.size
+	}
 	if !slices.IsSortedFunc(x.chunks, byNumber) {
 		slices.SortFunc(x.chunks, byNumber)
 	}
-	at := r.dataset.layout.at
 	for i, c := range x.chunks {
 		if i > 0 && x.chunks[i-1].number == c.number {
 			return at.corrupt("chunk %d is in the index twice", c.number)
-		}
-		x.stored += c.size // below 2^63 after each step: the last sum and c are in the file
-		if x.stored > uint64(r.file.size) {
-			return at.corrupt("chunks have more than the %d bytes of the file", r.file.size)
 		}
 	}
 	return nil

@@ -3,7 +3,10 @@ package hdf5
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // These variables say, for errors.Is, what an error of this package means. An error that
@@ -33,12 +36,13 @@ type Error struct {
 	Cause     error  // what was found, and what was wanted
 }
 
-// Error returns one line: object, structure, offset, kind, cause.
+// Error returns one line: object, structure, offset, kind, cause. Of names in it, what is not
+// printable is as Go writes it, and what is long is without its middle.
 func (e *Error) Error() string {
 	var text strings.Builder
 	text.WriteString("hdf5: ")
 	if e.Object != "" {
-		text.WriteString(e.Object + ": ")
+		text.WriteString(oneLine(e.Object) + ": ")
 	}
 	text.WriteString(e.Structure)
 	if e.Offset >= 0 {
@@ -48,8 +52,33 @@ func (e *Error) Error() string {
 	if e.Kind != nil {
 		text.WriteString(e.Kind.Error() + ": ")
 	}
-	text.WriteString(e.Cause.Error())
+	text.WriteString(oneLine(e.Cause.Error()))
 	return text.String()
+}
+
+// longText is the length of the longest text in an error, in bytes, that is not cut.
+const longText = 500
+
+// oneLine returns a text of one line that is not too long.
+func oneLine(text string) string {
+	if len(text) > longText {
+		head, tail := text[:longText/2], text[len(text)-longText/4:]
+		text = fmt.Sprintf("%s … (%d bytes) … %s", strings.ToValidUTF8(head, ""), len(text)-len(head)-len(tail), strings.ToValidUTF8(tail, ""))
+	}
+	var line strings.Builder
+	for i, size := 0, 0; i < len(text); i += size {
+		var r rune
+		r, size = utf8.DecodeRuneInString(text[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&line, "\\x%02x", text[i])
+		case unicode.IsPrint(r):
+			line.WriteRune(r)
+		default:
+			line.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return line.String()
 }
 
 // Unwrap returns the kind and the cause.
