@@ -17,7 +17,7 @@ import (
 // hostileSamples are the samples that are damaged: together they have every
 // structure.
 var hostileSamples = strings.Fields("kinds-earliest kinds-latest filters netcdf4 sizes-4-4 userblock upstream-empty layout-damaged " +
-	"tiny-dense tiny-extensible tiny-extensiblefilter tiny-fixed tiny-fixedfilter tiny-heap tiny-oldtree tiny-tree tiny-treefilter shared")
+	"tiny-dense tiny-extensible tiny-extensiblefilter tiny-fixed tiny-fixedfilter tiny-heap tiny-oldtree tiny-secondary tiny-tree tiny-treefilter shared superblock1")
 
 func readSample(t testing.TB, name string) []byte {
 	t.Helper()

@@ -153,6 +153,7 @@ TINY = {
     "fixedfilter": ("latest", index((20,), (2,), None, compression="gzip", fletcher32=True)),
     "extensible": ("latest", index((90,), (2,), (None,))),
     "extensiblefilter": ("latest", index((30,), (2,), (None,), compression="lzf")),
+    "secondary": ("latest", index((250,), (1,), (None,))),
     "tree": ("latest", index((3, 3), (1, 2), (None, None))),
     "treefilter": ("latest", index((3, 3), (1, 2), (None, None), shuffle=True, compression="gzip")),
     "oldtree": ("earliest", index((20,), (7,), (None,), compression="gzip")),
@@ -193,6 +194,13 @@ def main(directory):
     matrix.linked(f)
     f.create_dataset("chunks", data=numpy.arange(30), chunks=(7,), compression="gzip")
     f["strings"] = ["one", "two", "three"]
+    f.close()
+    describe.describe(path)
+    path = os.path.join(directory, "superblock1.h5")
+    plist = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    matrix.library("H5Pset_istore_k", plist, 2)
+    f = h5py.File(h5py.h5f.create(path.encode(), h5py.h5f.ACC_TRUNC, fcpl=plist))
+    f.create_dataset("chunks", data=numpy.arange(30, dtype="u1"), chunks=(3,))
     f.close()
     describe.describe(path)
 
