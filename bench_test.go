@@ -567,6 +567,7 @@ func BenchmarkOneKey(b *testing.B) {
 		b.ReportMetric(float64(m.FileBytes)/float64(n), "file-B/pair-loading")
 		closeBench(b, s)
 		b.ReportMetric(live(b, path, n), "live-B/pair")
+		b.ReportMetric(fileBytes(b, path)/float64(n), "closed-B/pair")
 		s = openBench(b, path, nil)
 		start = time.Now()
 		const looks = 10_000

@@ -40,9 +40,14 @@ func BenchmarkSteady(b *testing.B) {
 	if err := view.Close(); err != nil {
 		b.Fatal(err)
 	}
-	used := float64(s.Metrics().FileBytes)
+	b.Run("close", func(b *testing.B) {
+		for b.Loop() {
+			closeBench(b, s)
+			s = openBench(b, path, nil)
+			b.ReportMetric(fileBytes(b, path)/(1<<20), "file-MiB")
+		}
+	})
 	closeBench(b, s)
-	b.Logf("file %.1f MiB at last, %.1f MiB closed, %.1f live bytes a pair", used/(1<<20), fileBytes(b, path)/(1<<20), live(b, path, n))
 }
 
 // benchCommits makes 1,000 commits of one insert each.
