@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/cidstore/cidstore/wal"
 )
@@ -17,9 +18,13 @@ func (s *Store) Checkpoint(ctx context.Context) error {
 
 // checkpointAll merges the frozen table, if an interrupted checkpoint has left one,
 // and then the fresh table. checkpointing is held.
-func (s *Store) checkpointAll(ctx context.Context) error {
+func (s *Store) checkpointAll(ctx context.Context) error { return s.checkpointPaced(ctx, atOnce) }
+
+// checkpointPaced is checkpointAll that calls pause, which is giveWay or atOnce, before each
+// slice.
+func (s *Store) checkpointPaced(ctx context.Context, pause func(context.Context) error) error {
 	if s.state.Load().frozen != nil {
-		if err := s.mergeFrozen(ctx); err != nil {
+		if err := s.mergeFrozen(ctx, pause); err != nil {
 			return err
 		}
 	}
@@ -27,14 +32,14 @@ func (s *Store) checkpointAll(ctx context.Context) error {
 		return nil
 	}
 	s.freeze()
-	return s.mergeFrozen(ctx)
+	return s.mergeFrozen(ctx, pause)
 }
 
 // checkpointIfDue checkpoints for the background, and for the write that made a
 // checkpoint due. That write is in the log already, so it does not fail if the
 // checkpoint does, which is an event. Nothing is lost. Later writers get an error if
 // they need the room, or if the store is poisoned.
-func (s *Store) checkpointIfDue() {
+func (s *Store) checkpointIfDue(pause func(context.Context) error) {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	if !s.checkpointDue() || s.Failed() != nil {
@@ -42,7 +47,7 @@ func (s *Store) checkpointIfDue() {
 	}
 	err := s.growRingIfFull()
 	if err == nil || errors.Is(err, ErrNoSpace) {
-		err = s.checkpointAll(context.Background())
+		err = s.checkpointPaced(context.Background(), pause)
 	}
 	if err != nil {
 		s.event("error", "operation", "checkpoint", "error", err)
@@ -90,7 +95,7 @@ type structure struct {
 
 // mergeFrozen runs the slices of one checkpoint. If it fails, the slices that it has
 // committed stay, and the next call goes on from there. checkpointing is held.
-func (s *Store) mergeFrozen(ctx context.Context) error {
+func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) error) error {
 	if err := s.notReplaced(); err != nil {
 		return s.poisoned(err)
 	}
@@ -102,11 +107,13 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
 	c.plan(st.view)
 	ends, began, count, placed := c.begins(), s.opts.Clock(), c.ops.len(), s.metrics.placedBytes.Load()
-	limit := s.sliceLimit()
+	limit, paused := s.sliceLimit(), time.Duration(0)
 	for last := false; !last; {
-		if err := ctx.Err(); err != nil {
+		from := s.opts.Clock()
+		if err := pause(ctx); err != nil {
 			return fmt.Errorf("checkpoint: %w", err)
 		}
+		paused += s.opts.Clock().Sub(from)
 		var err error
 		last, err = c.slice(limit)
 		switch {
@@ -136,7 +143,7 @@ func (s *Store) mergeFrozen(ctx context.Context) error {
 			return err
 		}
 	}
-	s.pacing.took(s.opts.Clock().Sub(began).Nanoseconds(), count)
+	s.pacing.took((s.opts.Clock().Sub(began) - paused).Nanoseconds(), count)
 	return s.summarize(c.done)
 }
 
@@ -301,7 +308,11 @@ func (s *Store) publish(m *merge, frozen *table) error {
 	root.Adopted()
 	s.settled = false
 	s.movedTo(older)
+	if s.log != nil {
+		s.upkeep.passed.Store(s.log.Stats().Groups)
+	}
 	s.clearedRows += m.cleared
+	s.handledRows -= min(s.handledRows, m.cleared)
 	if m.cleared > m.handled {
 		s.note(slog.LevelDebug, "deletions dropped", "rows", m.cleared)
 	}

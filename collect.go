@@ -12,36 +12,45 @@ import (
 
 // Garbage is what deletions leave: tombstones in spilled sets, and the rows of the
 // deletion log that say where these are. A collection reads the rows and compacts the
-// sets that they name, with operations that go through the log like all others. It drops
-// the rows when these operations are durable. If it is interrupted, the rows are there
-// for the next collection, and compacting a set twice does no harm. A collection also
-// looks at a part of all sets, in turn. It looks for tombstones whose rows were dropped
-// because the deletion log was long, and for sets that no key names.
+// sets that they name, with operations that go through the log like all others. When these
+// operations are durable, the next commit drops the rows. If it is interrupted, the rows
+// are there for the next collection, and compacting a set twice does no harm. A collection
+// also looks at a part of all sets, in turn. It looks for tombstones whose rows were
+// dropped because the deletion log was long, and for sets that no key names.
 
 // GCStats says what a collection did.
 type GCStats struct {
-	Deletions  uint64 // rows of the deletion log that were handled, and dropped
+	Deletions  uint64 // rows of the deletion log that were handled; the next commit drops them
 	Compacted  uint64 // sets whose tombstones were dropped
 	Tombstones uint64 // tombstones that were dropped
 	Orphans    uint64 // sets that no key named and that were freed
 }
 
 // RunGCOnce collects garbage now. After a checkpoint it drops the tombstones of all sets
-// that the deletion log names, and then the rows that it has handled. It also frees sets
-// that no key names; each call looks for them in a part of the store. What is damaged
-// stays as it is, and the error reports it at the end. RunGCOnce stops between two steps
-// when ctx is done or the store is closed, and keeps what is done by then.
+// that the deletion log names, and the rows that it has handled. It also frees sets that no
+// key names; each call looks for them in a part of the store. What is damaged stays as it
+// is, and the error reports it at the end. Beside writers each of its commits waits for up
+// to 0.1 s, so that few writes meet one. RunGCOnce stops between two steps when ctx is done
+// or the store is closed, and keeps what is done by then.
 func (s *Store) RunGCOnce(ctx context.Context) (GCStats, error) {
 	ctx, cancel := s.during(ctx)
 	defer cancel()
-	if err := s.Checkpoint(ctx); err != nil {
+	if err := s.checkpointPending(ctx); err != nil {
 		return GCStats{}, s.ended(err)
 	}
-	stats, err := s.collect(ctx, collection{sets: scannedSets})
-	if err == nil && stats.Compacted > 0 {
-		err = s.Checkpoint(ctx)
-	}
+	stats, err := s.collect(ctx, collection{sets: scannedSets, checkpoint: true})
 	return stats, s.ended(err)
+}
+
+// checkpointPending checkpoints for upkeep, if any operation is pending. Summaries alone,
+// which the last checkpoint has logged, are not worth a commit.
+func (s *Store) checkpointPending(ctx context.Context) error {
+	return s.exclusively(func() error {
+		if s.pendingOps() == 0 {
+			return ctx.Err()
+		}
+		return s.checkpointPaced(ctx, s.giveWay)
+	})
 }
 
 // scannedSets is how many set ids one collection looks at.
@@ -77,12 +86,14 @@ func (s *Store) collectInBackground(ctx context.Context) error {
 
 // collection is one collection of garbage.
 type collection struct {
-	sets   uint64 // how many set ids to look at
-	demote bool   // whether to demote sets that would fit the entries of their keys
+	sets       uint64 // how many set ids to look at
+	demote     bool   // whether to demote sets that would fit the entries of their keys
+	checkpoint bool   // whether to end with a checkpoint, or to leave that to others
 
 	store   *Store
 	view    *Snapshot
-	rows    uint64 // of the deletion log, to be handled
+	from    uint64 // rows of the deletion log before it were handled by an earlier collection
+	rows    uint64 // rows of the deletion log
 	before  uint64 // Store.clearedRows as of the view
 	ops     []wal.Op
 	each    []uint64         // for each operation, the tombstones of its set
@@ -99,7 +110,7 @@ func (s *Store) collect(ctx context.Context, c collection) (GCStats, error) {
 	c.store, c.asked = s, map[E]wal.Opcode{}
 	began := s.opts.Clock()
 	err := s.exclusively(func() (err error) {
-		c.before = s.clearedRows
+		c.before, c.from = s.clearedRows, s.handledRows
 		c.view, err = s.Snapshot()
 		return err
 	})
@@ -119,6 +130,9 @@ func (s *Store) collect(ctx context.Context, c collection) (GCStats, error) {
 	}
 	s.LogEvent("gc", "deletions", c.stats.Deletions, "compacted", c.stats.Compacted,
 		"tombstones", c.stats.Tombstones, "orphans", c.stats.Orphans)
+	if err := c.commit(ctx); err != nil {
+		return c.stats, ofStore(err)
+	}
 	return c.stats, c.damage.err()
 }
 
@@ -128,7 +142,7 @@ const rowsPerStep = 1024
 // deletions handles the rows of the deletion log.
 func (c *collection) deletions(ctx context.Context) error {
 	var names []E
-	for from := uint64(0); from < c.rows; from += rowsPerStep {
+	for from := c.from; from < c.rows; from += rowsPerStep {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -262,15 +276,20 @@ func (c *collection) lookAt(id uint64) error {
 	case !demote && set.Tombstones() == 0:
 		return nil
 	}
-	if err := set.Compactable(); err != nil {
-		return err
+	if demote { // which drops the tombstones too
+		if err := set.Compactable(); err != nil {
+			return err
+		}
+		c.ask(wal.DemoteSet, set.Owner(), set.Tombstones())
+		return nil
 	}
-	code := wal.CompactSet
-	if demote {
-		code = wal.DemoteSet // which drops the tombstones too
+	r := c.view.reader
+	r.gate = nil // it is held
+	n, err := r.compactable(set.Owner())
+	if n > 0 && err == nil { // else an earlier collection has asked for it
+		c.ask(wal.CompactSet, set.Owner(), uint64(n))
 	}
-	c.ask(code, set.Owner(), set.Tombstones())
-	return nil
+	return err
 }
 
 // names reports whether the entry of a key gives a set id.
@@ -284,9 +303,9 @@ func (v *view) names(set uint64, key E) (bool, error) {
 	return spilled && id == set && !seedbug.On("named-set-freed"), nil
 }
 
-// finish drops the rows that were handled and the sets that no key names.
+// finish notes the rows that were handled, and frees the sets that no key names.
 func (c *collection) finish(ctx context.Context) error {
-	if c.rows == 0 && len(c.orphans) == 0 {
+	if c.rows <= c.from && len(c.orphans) == 0 {
 		return nil
 	}
 	s := c.store
@@ -300,14 +319,12 @@ func (c *collection) finish(ctx context.Context) error {
 			return s.writeFailed(err)
 		}
 		// Checkpoints may have dropped some of the rows by now, and added new ones.
-		if left := c.rows - min(c.rows, s.clearedRows-c.before); left > 0 {
-			if err := s.change(func(m *merge) error { m.handled = left; return nil }); err != nil {
-				return s.writeFailed(err)
-			}
-			c.stats.Deletions = left
+		left := c.rows - min(c.rows, s.clearedRows-c.before)
+		if left > s.handledRows {
+			c.stats.Deletions, s.handledRows = left-s.handledRows, left
 		}
 		for _, id := range c.orphans { // each has its own commit, so that a damaged one stops no other
-			if err := ctx.Err(); err != nil {
+			if err := s.giveWay(ctx); err != nil {
 				return err
 			}
 			dropped := false
@@ -340,6 +357,27 @@ func dropOrphan(m *merge, id uint64) (dropped bool, err error) {
 		return m.sets.Drop(id)
 	})
 	return dropped, err
+}
+
+// commit brings what was asked for into the tree, and drops the rows that were handled. A
+// checkpoint does both in one commit. It may be left to a later one, if there has to be one.
+func (c *collection) commit(ctx context.Context) error {
+	s := c.store
+	return s.exclusively(func() error {
+		pending := s.pendingOps() > 0
+		switch {
+		case pending && !c.checkpoint:
+			return nil
+		case pending && len(c.ops) > 0:
+			return s.checkpointPaced(ctx, s.giveWay)
+		case s.handledRows == 0:
+			return nil
+		}
+		if err := s.giveWay(ctx); err != nil {
+			return err
+		}
+		return s.writeFailed(s.change(func(*merge) error { return nil }))
+	})
 }
 
 // exclusively runs f while nobody else changes the tree. If the store takes no writes, it

@@ -126,7 +126,7 @@ func TestCollectionBesideCheckpoints(t *testing.T) {
 	mustDo(t, s.exclusively(func() error { // as a checkpoint does whose log has become too long
 		return s.change(func(m *merge) error { m.handled = 1000; return nil })
 	}))
-	mustDo(t, c.finish(t.Context()))
+	mustDo(t, c.finish(t.Context()), c.commit(t.Context()))
 	if n := s.state.Load().view.record.numDeletions; n != 2 || c.stats.Deletions != 200 {
 		t.Errorf("%d rows left, %d handled, want 2 and 200", n, c.stats.Deletions)
 	}

@@ -66,5 +66,5 @@ func (s *Store) calm(ctx context.Context) error {
 	if st == nil || st.pendingOps() == 0 || s.dangerOf(st).score() < dangerDue {
 		return nil
 	}
-	return s.Checkpoint(ctx)
+	return s.exclusively(func() error { return s.checkpointPaced(ctx, s.giveWay) })
 }

@@ -19,8 +19,8 @@ func TestGoldenRecord(t *testing.T) {
 	for i, w := range r.words() {
 		*w.word = 0x0123456789abcd00 + uint64(i)
 	}
-	for i := range uint64(2) {
-		r.epochs = append(r.epochs, wal.Epoch{Number: 10 + i, First: 100 * i, End: 100*i + 99, Anchor: [32]byte([]byte("anchor of the epoch 0123456789ab"))})
+	for i := range wal.Seq(2) {
+		r.epochs = append(r.epochs, wal.Epoch{Number: 10 + uint64(i), First: 100 * i, End: 100*i + 99, Anchor: [32]byte([]byte("anchor of the epoch 0123456789ab"))})
 	}
 	for i, v := 0, reflect.ValueOf(r); i < v.NumField(); i++ {
 		if v.Field(i).IsZero() {

@@ -9,7 +9,8 @@ import (
 // moves spilled sets that fit into the entries of their keys there, compacts the others,
 // drops what the deletion log names, folds all waiting entries into their groups, merges
 // groups that have become small, and gives sets the ids of sets that are gone. What is
-// damaged stays as it is, and the error reports it at the end. Maintain stops between two
+// damaged stays as it is, and the error reports it at the end. Beside writers each of its
+// commits waits for up to 0.1 s, so that few writes meet one. Maintain stops between two
 // steps when ctx is done or the store is closed, and keeps what is done by then.
 func (s *Store) Maintain(ctx context.Context) error {
 	ctx, cancel := s.during(ctx)
@@ -18,7 +19,7 @@ func (s *Store) Maintain(ctx context.Context) error {
 }
 
 func (s *Store) maintain(ctx context.Context) error {
-	if err := s.Checkpoint(ctx); err != nil {
+	if err := s.checkpointPending(ctx); err != nil {
 		return err
 	}
 	r, pin, err := s.acquire()
@@ -39,7 +40,7 @@ func (s *Store) maintain(ctx context.Context) error {
 		}
 	}
 	err = s.exclusively(func() error {
-		if err := s.checkpointAll(ctx); err != nil {
+		if err := s.checkpointPaced(ctx, s.giveWay); err != nil {
 			return err
 		}
 		if err := s.foldAll(ctx); err != nil {
@@ -77,15 +78,20 @@ func (s *Store) foldAll(ctx context.Context) error {
 
 // MigrateDirectory brings the directory into the form that is right for its size: an
 // attribute, a dataset, or shards. Commits do this too, in both directions, so it mostly
-// finds nothing to do.
+// finds nothing to do. It stops between two steps when ctx is done or the store is closed.
 func (s *Store) MigrateDirectory(ctx context.Context) error {
-	if err := s.Checkpoint(ctx); err != nil {
-		return err
-	}
-	return s.exclusively(func() error {
+	ctx, cancel := s.during(ctx)
+	defer cancel()
+	return s.ended(s.exclusively(func() error {
+		if err := s.checkpointPaced(ctx, s.giveWay); err != nil {
+			return err
+		}
 		if s.state.Load().view.directory.Fits() {
 			return nil
 		}
+		if err := s.giveWay(ctx); err != nil {
+			return err
+		}
 		return s.writeFailed(s.change(func(*merge) error { return nil }))
-	})
+	}))
 }

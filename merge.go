@@ -56,7 +56,7 @@ func (s *Store) begin() (*merge, error) {
 	m := &merge{
 		file: s.file, tx: tx, base: base, commit: tx.NextCommit(), now: s.now(), record: base.record,
 		geometry: base.buckets.Geometry(), directory: base.directory.Edit(),
-		next: base.record.sliceHash,
+		next: base.record.sliceHash, handled: s.handledRows,
 	}
 	m.onRemove = m.removed
 	if m.buckets, err = bucket.NewWriter(tx, base.buckets, m.now); err == nil {

@@ -106,6 +106,9 @@ func (c *scrub) keep() error {
 	if !c.mends() {
 		return nil
 	}
+	if err := s.giveWay(c.ctx); err != nil {
+		return err
+	}
 	err := s.exclusively(func() error { return s.writeFailed(s.change(func(*merge) error { return nil })) })
 	if errors.Is(err, ErrNoSpace) {
 		return nil // the next commit will have it
@@ -347,7 +350,7 @@ func (c *scrub) mend() error {
 var errNothing = errors.New("nothing to mend")
 
 func (c *scrub) mendOne(what string, mend func(*merge) (uint64, error)) error {
-	if err := c.ctx.Err(); err != nil {
+	if err := c.store.giveWay(c.ctx); err != nil {
 		return err
 	}
 	s, began, mended := c.store, c.store.opts.Clock(), uint64(0)

@@ -33,11 +33,12 @@ type Store struct {
 
 	// checkpointing is held during a checkpoint, and by whatever else commits a root. It
 	// guards the fields below.
-	checkpointing sync.Mutex
+	checkpointing commitLock
 	frozenThrough wal.Mark // end of the frozen table's last frame
 	settled       bool     // both slots name the present root
 	placedEach    uint64   // bytes that the last checkpoint placed for each operation
 	clearedRows   uint64   // of the deletion log, since Open
+	handledRows   uint64   // of the deletion log, that a collection has handled and the next commit drops
 	followed      *state   // of a reader: Refresh can add to it what is written to the log
 
 	collecting sync.Mutex // one collection at a time; guards scanned
@@ -47,6 +48,7 @@ type Store struct {
 
 	admission    admission
 	pacing       pacing
+	upkeep       upkeep
 	olderApplied atomic.Uint64 // a wal.Seq: last_applied of the older slot
 
 	auditing  sync.Mutex // one audit at a time
@@ -106,6 +108,7 @@ func (s *Store) Failed() error {
 func (s *Store) start() {
 	s.kick, s.garbage, s.stop = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 	s.life, s.endLife = context.WithCancel(context.Background())
+	s.upkeep.step = s.waitStep
 	if s.opts.ReadOnly || s.opts.GCInterval < 0 {
 		return
 	}
@@ -146,7 +149,7 @@ func (s *Store) runCheckpoints() {
 		case <-s.stop:
 			return
 		case <-s.kick:
-			s.checkpointIfDue()
+			s.checkpointIfDue(s.giveWay)
 		}
 	}
 }

@@ -193,12 +193,13 @@ func (s *Store) uniteGroups(ctx context.Context) error {
 }
 
 // overGroups calls visit for the groups in order of their hashes. Each commit has about as
-// many bytes as a slice of a checkpoint. visit looks at the group at m.next, or at several
-// from there on, changes them or not, and moves m.next past them. checkpointing is held.
+// many bytes as a slice of a checkpoint, and gives way to writers. visit looks at the group
+// at m.next, or at several from there on, changes them or not, and moves m.next past them.
+// checkpointing is held.
 func (s *Store) overGroups(ctx context.Context, visit func(m *merge) (changed bool, err error)) error {
 	from, limit := uint64(0), s.sliceLimit()
 	for {
-		if err := ctx.Err(); err != nil {
+		if err := s.giveWay(ctx); err != nil {
 			return err
 		}
 		next, err := s.visitFrom(from, limit, visit)

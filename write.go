@@ -134,7 +134,7 @@ func (s *Store) afterWrite() error {
 		return nil
 	}
 	if inline {
-		s.checkpointIfDue()
+		s.checkpointIfDue(atOnce)
 		return nil
 	}
 	select {

@@ -109,7 +109,7 @@ func goldenRows(tx *Tx, from, to uint64) error {
 	}
 	for row := from; row < to; row++ {
 		for k := range uint64(2) {
-			if _, err := rows.Write(bytes.Repeat([]byte{byte(tx.NextCommit()<<7 | row<<1 | k)}, 64), row, k); err != nil {
+			if _, err := rows.Write(bytes.Repeat([]byte{byte(uint64(tx.NextCommit())<<7 | row<<1 | k)}, 64), row, k); err != nil {
 				return err
 			}
 		}

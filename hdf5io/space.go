@@ -288,6 +288,13 @@ func (f *File) Tight() bool {
 	return f.space.tight()
 }
 
+// Full reports whether the disk was full when the file was to grow the last time.
+func (f *File) Full() bool {
+	f.space.mu.Lock()
+	defer f.space.mu.Unlock()
+	return f.space.full
+}
+
 // Reserve makes sure that the next Tx finds at least n bytes of usable space, and
 // grows the file if needed. The error is ErrNoSpace, or ErrSpacePinned if readers
 // of old roots hold enough. It may be called while a Tx runs, which may then use
