@@ -208,13 +208,12 @@ func TestUpkeepBesideClose(t *testing.T) {
 		u.each = func(ctx context.Context) {
 			if u.steps == 1 {
 				go func() { closed <- u.Close() }()
-				<-u.life.Done()
+				<-ctx.Done()
 			}
-			u.waitStep(ctx)
 		}
 		err := upkeepKinds(u.Store)[name](t.Context())
-		if !errors.Is(err, ErrClosed) || u.steps > 2 {
-			t.Errorf("%s: %v after %d steps, want ErrClosed", name, err, u.steps)
+		if !errors.Is(err, ErrClosed) || u.steps != 1 {
+			t.Errorf("%s: %v after %d steps, want ErrClosed after one", name, err, u.steps)
 		}
 		mustDo(t, <-closed)
 		s, err := Open(u.path, nil)
@@ -285,18 +284,35 @@ func TestUpkeepUrgent(t *testing.T) {
 // TestUpkeepOnAFullDisk: on a full disk upkeep does not wait. What it frees is needed.
 func TestUpkeepOnAFullDisk(t *testing.T) {
 	disk := crashfs.New(crashfs.Options{FileLimit: 64 << 20})
-	disk.SetCapacity(9 << 20)
-	s := onFullDisk(t, disk, 1)
-	stored := importUntilFull(t, s)
-	steps := 0
-	s.upkeep.step = func(context.Context) { steps++ }
-	for name, f := range upkeepKinds(s) {
-		mustDo(t, s.Delete(FromUint64(stored)))
+	disk.SetCapacity(1 << 20)
+	o := &Options{FS: disk, GCInterval: -1}
+	mediumOptions(o)
+	s, err := Open(crashPath, o)
+	mustDo(t, err)
+	stored := uint64(0)
+	for b := new(Batch); err == nil; {
+		b.Reset()
+		for range 64 {
+			stored++
+			b.Insert(FromUint64(stored), FromUint64(stored))
+		}
+		err = s.Apply(b)
+	}
+	if !errors.Is(err, ErrNoSpace) {
+		t.Fatal(err)
+	}
+	s.upkeep.step = func(context.Context) {
+		if s.file.Full() {
+			t.Error("a step on a full disk")
+		}
+	}
+	for _, name := range []string{"collect", "scrub", "migrate", "maintain"} { // the last one makes room
+		mustDo(t, s.Delete(FromUint64(stored-100)))
 		stored--
-		before := s.Metrics().Commits
-		mustDo(t, f(t.Context()))
-		if s.Metrics().Commits == before || steps > 0 {
-			t.Errorf("%s: %d commits, %d steps, want commits without a step", name, s.Metrics().Commits-before, steps)
+		before, full := s.Metrics().Commits, s.file.Full()
+		mustDo(t, upkeepKinds(s)[name](t.Context()))
+		if commits := s.Metrics().Commits - before; commits == 0 || !full {
+			t.Errorf("%s: %d commits, the disk full before it: %t", name, commits, full)
 		}
 	}
 	mustCheck(t, s)
