@@ -107,7 +107,7 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
 	c.plan(st.view)
 	ends, began, count, placed := c.begins(), s.opts.Clock(), c.ops.len(), s.metrics.placedBytes.Load()
-	limit, paused := s.sliceLimit(), time.Duration(0)
+	limit, paused, wentAhead := s.sliceLimit(), time.Duration(0), ^uint64(0)
 	for last := false; !last; {
 		from := s.opts.Clock()
 		if err := pause(ctx); err != nil {
@@ -125,6 +125,11 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 			limit = max(limit/4, leastSlice)
 		case errors.Is(err, ErrNoSpace) && !s.settled:
 			if err := s.settle(); err != nil {
+				return err
+			}
+		case errors.Is(err, ErrNoSpace) && c.ops.len() > 0 && c.ops.first() != wentAhead:
+			wentAhead = c.ops.first()
+			if err := c.goAhead(ctx); err != nil {
 				return err
 			}
 		case errors.Is(err, ErrNoSpace) && !c.keep:

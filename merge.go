@@ -241,6 +241,11 @@ func (m *merge) key(id uint32, ops []op) error {
 			return err
 		}
 	}
+	if m.file.Tight() && set.IsSpilled() && set.Count()+set.TombstoneCount() <= erasedRow {
+		if err := set.Compact(); err != nil {
+			return err
+		}
+	}
 	after, err := m.sets.Save(set)
 	if err != nil {
 		return err

@@ -88,6 +88,7 @@ type Options struct {
 	//	gc                Info   a collection is complete [deletions, compacted, tombstones, orphans]: see GCStats
 	//	deletions dropped Debug  a commit has dropped rows of the deletion log because it was too long, even uncollected ones [rows]
 	//	run trimmed       Debug  on a full disk, a run was written again without the entries that no longer count [run]
+	//	values ahead      Debug  on a full disk, values were put into the sets of a group, in commits before the rest of a checkpoint [commits]
 	//	shrink            Info   Shrink has given space back [from, to]: sizes of the file
 	//	scrub             Info   a scrub is complete [bytes, corrected, mended, defects]: see ScrubReport
 	//	mend              Info   a scrub has written state masks again that had a wrong bit [place, masks]

@@ -1,0 +1,192 @@
+package cidstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+
+	"github.com/cidstore/cidstore/wal"
+)
+
+// A slice of a checkpoint writes at once all that waits for one group. Where keys have
+// many values that is a part of each of their sets, and for a moment the disk holds both
+// the old part and the new one. If a full disk has no room for that, the checkpoint goes
+// ahead of itself: it puts values into sets that the tree has, in commits that are as
+// small as need be. What each of them replaces is free for the next.
+//
+// Such a commit does not move the bounds of the checkpoint. Its operations stay in the
+// log, and the slice, or a replay, applies them again. That does no harm: the last
+// operation on a value decides whether the set has it, and an operation on one value
+// changes no other. A key with a Delete among its operations, and one that would lose its
+// last value, is left to the slice, because its entry changes.
+type ahead struct {
+	ops     queue  // from the next key on
+	durable uint64 // later operations are left to the slice: the log could lose them
+	edits   []op   // what is left to do for the present key: the last operation on each value
+	all     int    // edits of that key, in all
+}
+
+const (
+	// mostAhead and leastAhead bound what one of these commits places, in bytes, apart
+	// from what every commit does.
+	mostAhead  = 512 << 10
+	leastAhead = 8 << 10
+	// nodeBytes is about what a node of a tree of values takes, with its share of what
+	// points to it, and leafKeeps about how many values a leaf has.
+	nodeBytes = 4608
+	leafKeeps = 160
+	// erasedRow is the largest set of which a full disk keeps no tombstones: it is written
+	// as a whole in any case.
+	erasedRow = 1024
+)
+
+// goAhead puts values into the sets of the first group that is left, as far as there is
+// room. checkpointing is held.
+func (c *checkpoint) goAhead(ctx context.Context) error {
+	s := c.store
+	group := s.state.Load().view.directory.Run(c.ops.first())
+	a := ahead{ops: c.ops.upTo(group.Last()), durable: s.watermark()}
+	limit, commits := min(max(s.file.Longest(), leastAhead), mostAhead), 0
+	defer func() {
+		if commits > 0 {
+			s.note(slog.LevelDebug, "values ahead", "commits", commits)
+		}
+	}()
+	for done := false; !done && ctx.Err() == nil; {
+		next, wrote := a, false
+		var err error
+		wrote, done, err = c.putAhead(&next, limit)
+		switch {
+		case err == nil:
+			a = next
+			if !wrote {
+				continue
+			}
+			commits++
+			if err := s.settle(); err != nil {
+				return err
+			}
+		case errors.Is(err, ErrNoSpace) && limit > leastAhead:
+			limit, done = max(limit/4, leastAhead), false
+		case errors.Is(err, ErrNoSpace), errors.Is(err, ErrCorrupt), errors.Is(err, ErrIO):
+			return nil // the slice says what is wrong
+		default:
+			return s.writeFailed(err)
+		}
+	}
+	return nil
+}
+
+// putAhead makes one commit that goes ahead, if there is anything to put into sets.
+// done: no operation is left.
+func (c *checkpoint) putAhead(a *ahead, limit int64) (wrote, done bool, err error) {
+	m, err := c.store.begin()
+	if err != nil {
+		return false, false, err
+	}
+	defer m.tx.Abort()
+	err = guard(func() (err error) { done, err = a.fill(m, limit); return err })
+	if err != nil || m.tx.Placed() == 0 {
+		return false, done, err
+	}
+	if err := c.store.commit(m, c.frozen); err != nil {
+		return false, false, err
+	}
+	c.done.add(m.done)
+	return true, done, nil
+}
+
+// fill puts values into sets until about limit bytes are placed. A set is written once in
+// a commit, so a part of one ends it.
+func (a *ahead) fill(m *merge, limit int64) (done bool, err error) {
+	for m.tx.Placed() < limit {
+		for len(a.edits) == 0 {
+			if a.ops.len() == 0 {
+				return true, nil
+			}
+			a.edits = lastOfValues(a.ops.takeKey(nil), a.durable)
+			a.all = len(a.edits)
+		}
+		if err := a.put(m, limit); err != nil || len(a.edits) > 0 {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// lastOfValues returns the last operation on each value up to a sequence, inserts first and
+// then deletes, each ascending; or none if the key is deleted.
+func lastOfValues(ops []op, through uint64) []op {
+	kept := ops[:0]
+	for i := range ops {
+		switch code := ops[i].code; {
+		case ops[i].sequence > through:
+		case code == wal.Delete:
+			return nil
+		case code == wal.Insert, code == wal.DeleteValue:
+			kept = append(kept, ops[i])
+		}
+	}
+	slices.SortFunc(kept, func(a, b op) int { return cmp.Or(a.value.Compare(b.value), -cmp.Compare(a.sequence, b.sequence)) })
+	kept = slices.CompactFunc(kept, func(a, b op) bool { return a.value == b.value })
+	slices.SortStableFunc(kept, func(a, b op) int { return cmp.Compare(a.code, b.code) })
+	return kept
+}
+
+// put writes the next edits of the present key, or drops them all if its entry would
+// change.
+func (a *ahead) put(m *merge, limit int64) error {
+	first := &a.edits[0]
+	entry, found, err := m.base.buckets.Find(m.base.directory.Bucket(first.hash), first.hash, first.key)
+	if err != nil {
+		return err
+	}
+	id, spilled := entry.Spilled()
+	if !found || !spilled {
+		a.edits = nil
+		return nil
+	}
+	stored, err := m.base.sets.Open(id, first.key)
+	if err != nil {
+		return err
+	}
+	set, err := m.sets.Spilled(first.key, id)
+	if err != nil {
+		return err
+	}
+	has := stored.Count() + stored.Tombstones()
+	n := a.part(has, limit)
+	m.ops = a.edits[:n]
+	set.OnRemove(m.onRemove)
+	for i := range m.ops {
+		if err := m.ops[i].applyTo(set); err != nil {
+			return err
+		}
+	}
+	a.edits = a.edits[n:]
+	if !set.IsSpilled() {
+		a.edits = nil
+		return nil
+	}
+	if has+uint64(n) <= erasedRow {
+		if err := set.Compact(); err != nil {
+			return err
+		}
+	}
+	after, err := m.sets.Save(set)
+	m.record.numValues += after.Live - stored.Count()
+	return err
+}
+
+// part returns how many edits of a set that has so many values come next. They are on
+// neighbouring values, so that about limit bytes hold the leaves that they change.
+func (a *ahead) part(has uint64, limit int64) int {
+	if has+uint64(len(a.edits)) <= erasedRow {
+		return len(a.edits)
+	}
+	leaves := int(has)/leafKeeps + 1
+	n := max(1, int(limit)/nodeBytes) * max(1, a.all/leaves)
+	return min(n, len(a.edits))
+}

@@ -1,0 +1,263 @@
+package cidstore
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/invariants"
+	"github.com/cidstore/cidstore/wal"
+)
+
+// fullSets fills a disk with keys of many values, and deletes them again. The pairs are
+// numbered: pair i belongs to key keyOf(i), and several keys are filled at the same time,
+// value by value.
+type fullSets struct {
+	t      *testing.T
+	disk   *crashfs.FS
+	log    int64
+	store  *Store
+	lives  byte
+	values int // of a key
+	open   int // keys that are filled at the same time
+	step   int // pairs or keys of a batch
+	pairs  int // that were inserted
+	gone   int // of them, the first ones that were deleted
+	before int // pairs that there were at the last delete
+}
+
+func (f *fullSets) life() {
+	f.t.Helper()
+	f.lives++
+	s, err := Open(crashPath, &Options{FS: f.disk, GCInterval: -1, WALBytes: f.log, Rand: rand.NewChaCha8([32]byte{f.lives})})
+	if err != nil {
+		f.t.Fatalf("Open, %d pairs, %d of them deleted: %v", f.pairs, f.gone, err)
+	}
+	f.store = s
+}
+
+// kill ends a life as kill -9 does, and begins the next.
+func (f *fullSets) kill() {
+	f.t.Helper()
+	f.store.file.Close()
+	f.store.vfile.Close()
+	f.life()
+}
+
+// reopen ends a life with Close, which may leave operations to the log, and begins the next.
+func (f *fullSets) reopen() {
+	f.t.Helper()
+	if err := f.store.Close(); err != nil && !errors.Is(err, ErrNoSpace) {
+		f.t.Fatalf("Close, %d pairs, %d of them deleted: %v", f.pairs, f.gone, err)
+	}
+	f.life()
+}
+
+func (f *fullSets) keyOf(pair int) int { return pair/(f.values*f.open)*f.open + pair%f.open }
+
+func scattered(n int) E {
+	return E{High: uint64(n+1) * 0x9e3779b97f4a7c15, Low: uint64(n+1) * 0xd1342543de82ef95}
+}
+
+func (f *fullSets) pair(i int) (key, value E) { return scattered(f.keyOf(i)), scattered(i) }
+
+// fill inserts until the disk is full.
+func (f *fullSets) fill() {
+	f.t.Helper()
+	for {
+		var b Batch
+		for i := range f.step {
+			b.Insert(f.pair(f.pairs + i))
+		}
+		err := f.store.Apply(&b)
+		if errors.Is(err, ErrNoSpace) {
+			return
+		}
+		mustDo(f.t, err)
+		f.pairs += f.step
+	}
+}
+
+// deleteTo deletes pairs, in order, up to number end, each as a value, or all values of a
+// key at once when its first pair is deleted.
+func (f *fullSets) deleteTo(end int, whole bool) {
+	f.t.Helper()
+	for f.gone < end {
+		var b Batch
+		n := f.gone
+		for ; b.Len() < f.step && n < f.pairs; n++ {
+			switch k, v := f.pair(n); {
+			case !whole:
+				b.DeleteValue(k, v)
+			case n%(f.values*f.open) < f.open:
+				b.Delete(k)
+			}
+		}
+		if err := f.store.Apply(&b); err != nil {
+			f.t.Fatalf("delete %d of %d pairs: %v", f.gone, f.pairs, err)
+		}
+		f.gone, f.before = n, f.pairs
+	}
+}
+
+// left is how many pairs there are, if whole keys were deleted or single values.
+func (f *fullSets) left(whole bool) (n int) {
+	if !whole {
+		return f.pairs - f.gone
+	}
+	last := -1
+	if f.gone > 0 {
+		block := (f.gone - 1) / (f.values * f.open)
+		last = block*f.open + min((f.gone-1)%(f.values*f.open), f.open-1)
+	}
+	for i := range f.pairs {
+		if f.keyOf(i) > last || i >= f.before {
+			n++
+		}
+	}
+	return n
+}
+
+func (f *fullSets) holds(whole bool) {
+	f.t.Helper()
+	_, pairs, err := f.store.Len(f.t.Context())
+	if want := f.left(whole); err != nil || pairs != uint64(want) {
+		f.t.Errorf("%d pairs, %v; want %d of %d", pairs, err, want, f.pairs)
+	}
+}
+
+// TestSetsOnAFullDisk fills disks with keys of one to 100,000 values, deletes all of them,
+// as keys or value by value, and fills the disk again. Lives end in between, by Close and by
+// kills. Whatever the log holds then, the store can be opened for writing.
+func TestSetsOnAFullDisk(t *testing.T) {
+	for _, c := range []struct {
+		disk         int64 // MiB
+		values, open int
+		step         int // pairs or keys a batch
+		long         bool
+	}{
+		{4, 1, 1000, 100, false},
+		{4, 5, 1000, 100, false},
+		{4, 64, 1000, 100, false},
+		{4, 1000, 100, 100, true},
+		{4, 100000, 1, 100, true},
+		{4, 64, 1000, 1, true},
+		{8, 1, 20000, 1000, true},
+		{8, 5, 20000, 1000, true},
+		{8, 64, 2000, 1000, true},
+		{8, 1000, 300, 1000, true},
+		{8, 100000, 3, 1000, true},
+		{16, 5, 50000, 1000, true},
+		{16, 64, 10000, 1000, true},
+		{16, 1000, 1000, 1000, true},
+		{16, 100000, 7, 1000, true},
+		{48, 64, 10000, 1000, true},
+		{48, 1000, 3000, 1000, true},
+		{48, 100000, 7, 1000, true},
+	} {
+		for _, whole := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%d MiB, %d values, by %d, keys %t", c.disk, c.values, c.step, whole), func(t *testing.T) {
+				if c.long && shortCampaign() || invariants.Sparse > 1 && c.values != 64 || !whole && c.values < 64 && shortCampaign() {
+					t.Skip("takes long")
+				}
+				t.Parallel()
+				f := &fullSets{t: t, disk: crashfs.New(crashfs.Options{FileLimit: 64 << 20}), log: c.disk << 17,
+					values: c.values, open: c.open, step: c.step}
+				f.disk.SetCapacity(c.disk << 20)
+				f.run(whole)
+			})
+		}
+	}
+}
+
+func (f *fullSets) run(whole bool) {
+	t := f.t
+	f.life()
+	f.fill()
+	f.kill()
+	f.holds(whole)
+	f.fill()
+	for range 12 {
+		f.deleteTo(min(f.gone+1, f.pairs), whole)
+		f.reopen()
+	}
+	f.deleteTo(f.pairs/2, whole)
+	f.kill()
+	f.holds(whole)
+	f.deleteTo(f.pairs, whole)
+	f.holds(whole)
+	f.reopen()
+	mustDo(t, f.store.Maintain(t.Context()))
+	first := f.pairs
+	f.fill()
+	if again := f.pairs - first; again < first/4 {
+		t.Errorf("%d pairs after the deletes, want a quarter of %d", again, first)
+	}
+	f.reopen()
+	f.holds(whole)
+	if report, err := f.store.Check(t.Context()); err != nil || len(report.Defects) > 0 {
+		t.Errorf("%v: %+v", err, report)
+	}
+	mustDo(t, f.store.Close())
+	t.Logf("%d pairs, and %d after the deletes", first, f.pairs-first)
+}
+
+// TestCrashSetsOnAFullDisk cuts the power while a checkpoint puts values into sets ahead of
+// itself: what it has put there is in the log too.
+func TestCrashSetsOnAFullDisk(t *testing.T) {
+	seed, told := crashSeed(t), &recorder{least: slog.LevelDebug}
+	c := newScenario(t, seed, func(o *Options) {
+		mediumOptions(o)
+		o.Logger = slog.New(told)
+	})
+	trace := c.fs.Record()
+	c.open()
+	c.fs.SetCapacity(use(t, c.fs) + 384<<10)
+	batch := func(inserts, deletes int) bool {
+		var ops []wal.Op
+		for range inserts {
+			ops = append(ops, ins(c.random.Uint64N(6), c.random.Uint64N(1<<14)))
+		}
+		for range deletes {
+			ops = append(ops, delv(c.random.Uint64N(6), c.random.Uint64N(1<<14)))
+		}
+		written, err := c.tryFull(ops...)
+		mustDo(t, err)
+		return written
+	}
+	for batch(100, 0) {
+	}
+	from, images := trace.Len(), 0
+	for i := range 40 {
+		batch(10*(i%4), 100)
+	}
+	mustDo(t, c.same())
+	c.abandon()
+	trace.Stop()
+	_, events, _ := told.take()
+	if !slices.Contains(events, "values ahead") {
+		t.Error("no values went ahead")
+	}
+	each := 4 * invariants.Sparse
+	if !shortCampaign() {
+		each = 1
+	}
+	for image := range trace.Enumerate(crashfs.Plan{Seed: seed, From: from, PerCut: 2}).Images() {
+		if image.Cut%each != 0 {
+			continue
+		}
+		images++
+		ack, issue := window(image.Marks)
+		if err := c.recovered(image.FS(), ack, min(max(ack, issue), len(c.batches)), false); err != nil && !errors.Is(err, ErrNoSpace) {
+			t.Fatalf("%v: %v", image, err)
+		}
+	}
+	t.Logf("%d images, %d batches", images, len(c.batches))
+	if images == 0 {
+		t.Fatal("no image was looked at")
+	}
+}
