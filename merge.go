@@ -30,11 +30,12 @@ type merge struct {
 
 	record    record // becomes that of the new root
 	deletions []gc.Record
-	groupOps  []op                               // of the group under way
+	groupOps  []*op                              // of the group under way
+	keyEnds   []int                              // where the operations of each key of the group end
 	relatives []relative                         // of the family under way
 	united    []bucket.Item                      // of the family under way
 	unused    []uint32                           // ids of base groups that no pointer names; nil if not known yet
-	ops       []op                               // of the key under way
+	ops       []*op                              // of the key under way
 	onRemove  func(v E, whole bool, ordinal int) // removed, as a function made once
 	changes   []bucket.Item                      // of the group under way
 	next      uint64                             // hash after the last group merged
@@ -134,15 +135,13 @@ func (m *merge) group(hash uint64, queue *queue) error {
 	for i := range f.groups {
 		g := &f.groups[i]
 		m.groupOps = queue.take(m.groupOps[:0], g.state.Covers)
-		for ops := m.groupOps; len(ops) > 0; {
-			n := 1
-			for n < len(ops) && ops[n].key == ops[0].key {
-				n++
-			}
-			if err := m.key(g.id, ops[:n]); err != nil {
+		m.findKeys()
+		from := 0
+		for _, end := range m.keyEnds {
+			if err := m.key(g.id, m.groupOps[from:end]); err != nil {
 				return err
 			}
-			ops = ops[n:]
+			from = end
 		}
 		g.changes = len(m.changes)
 	}
@@ -158,6 +157,20 @@ func (m *merge) group(hash uint64, queue *queue) error {
 		}
 	}
 	return m.buckets.Keep(st, m.changes)
+}
+
+// findKeys finds the operations of each key of the group. They lie all over the table. So
+// it also brings them into the processor's cache, and waits for many of them at once.
+func (m *merge) findKeys() {
+	m.keyEnds = m.keyEnds[:0]
+	for i, o := range m.groupOps {
+		if i > 0 && o.key != m.groupOps[i-1].key {
+			m.keyEnds = append(m.keyEnds, i)
+		}
+	}
+	if len(m.groupOps) > 0 {
+		m.keyEnds = append(m.keyEnds, len(m.groupOps))
+	}
 }
 
 // crowded reports whether at least as many entries wait for a group as it has. Then it is
@@ -220,8 +233,8 @@ func (m *merge) divisible(items []bucket.Item, depth uint8) bool {
 
 // key applies the operations on one key in their order, as if each had a checkpoint of its
 // own, and notes how the entry of the key changes.
-func (m *merge) key(id uint32, ops []op) error {
-	first := &ops[0]
+func (m *merge) key(id uint32, ops []*op) error {
+	first := ops[0]
 	entry, found, err := m.base.buckets.Find(id, first.hash, first.key)
 	if err != nil {
 		return err
@@ -236,8 +249,9 @@ func (m *merge) key(id uint32, ops []op) error {
 	}
 	m.ops = ops
 	set.OnRemove(m.onRemove)
-	for i := range ops {
-		if err := ops[i].applyTo(set); err != nil {
+	set.Expect(len(ops))
+	for _, o := range ops {
+		if err := o.applyTo(set); err != nil {
 			return err
 		}
 	}
@@ -288,7 +302,7 @@ func (m *merge) removed(v E, whole bool, ordinal int) {
 	if whole {
 		v = E{}
 	}
-	o := &m.ops[ordinal]
+	o := m.ops[ordinal]
 	m.deletions = append(m.deletions, gc.Record{Key: o.key, Value: v, Timestamp: float64(o.nanos) / 1e9, Whole: whole})
 }
 

@@ -93,11 +93,16 @@ func (q *queue) within(low, high uint64) int {
 
 // take moves operations from the front to dst, as long as holds returns true for their
 // hashes.
-func (q *queue) take(dst []op, holds func(hash uint64) bool) []op {
-	for len(q.places) > 0 && holds(q.places[0].hash) {
-		dst = append(dst, *q.table.at(q.places[0].number))
-		q.places = q.places[1:]
+func (q *queue) take(dst []*op, holds func(hash uint64) bool) []*op {
+	n := 0
+	for n < len(q.places) && holds(q.places[n].hash) {
+		n++
 	}
+	dst = slices.Grow(dst, n)
+	for _, p := range q.places[:n] {
+		dst = append(dst, q.table.at(p.number))
+	}
+	q.places = q.places[n:]
 	return dst
 }
 

@@ -25,8 +25,9 @@ const (
 // collected, and Save merges them with the tree in one descent. What they do need
 // not be known before that, with one exception: a delete of the last live value
 // deletes the tombstones too. This cannot happen as long as there are fewer deletes
-// than live values in the base. From then on, and when a method asks for counts,
-// the set is exact: every value that was edited is looked up.
+// than live values in the base. From then on, and when a method asks for counts after
+// the first edit, the set is exact: every value that is edited is looked up. That costs
+// a path of nodes and their checksums for each of them.
 type Set struct {
 	w        *Writer
 	key      keys.E
@@ -76,6 +77,13 @@ func (e *edit) kind() uint64 { return e.op & (1<<opBits - 1) }
 
 func (e *edit) ordinal() int { return int(e.op >> opBits) }
 
+// Expect makes room for the edits of so many more operations, if s is a tree now.
+func (s *Set) Expect(operations int) {
+	if s.form == formTree {
+		s.edits = slices.Grow(s.edits, operations)
+	}
+}
+
 func (s *Set) edit(v keys.E, kind uint64) {
 	s.edits = append(s.edits, edit{v, uint64(s.ordinal)<<opBits | kind})
 	s.changed = true
@@ -107,6 +115,9 @@ func (s *Set) Count() uint64 {
 	if s.form != formTree {
 		return uint64(len(s.live))
 	}
+	if !s.exact && len(s.edits) == 0 {
+		return s.baseLive()
+	}
 	s.keep(s.resolve())
 	return s.lives
 }
@@ -115,6 +126,9 @@ func (s *Set) Count() uint64 {
 func (s *Set) TombstoneCount() uint64 {
 	if s.form != formTree {
 		return uint64(len(s.dead))
+	}
+	if !s.exact && len(s.edits) == 0 {
+		return s.baseDead()
 	}
 	s.keep(s.resolve())
 	return s.deads

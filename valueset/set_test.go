@@ -68,8 +68,10 @@ func TestTreeLaw(t *testing.T) {
 		for range 12 {
 			tx, writer := w.begin()
 			x := w.tested(t, writer, keys.FromUint64(1))
+			if rng.IntN(2) == 0 {
+				x.lookCounts() // as a checkpoint does
+			}
 			randomBatch(x, rng, space)
-
 			w.save(writer, x.s)
 			x.saved(false)
 			w.commit(tx, writer)
@@ -84,6 +86,39 @@ func TestTreeLaw(t *testing.T) {
 			t.Fatalf("seed %d", seed)
 		}
 	}
+}
+
+// TestCountsBeforeEditsLookNothingUp: the counts of a tree that is not edited yet are
+// those of the file. The edits that follow are then merged in one descent; only a delete
+// that may be the last, or a question for counts after them, looks values up.
+func TestCountsBeforeEditsLookNothingUp(t *testing.T) {
+	w := newWorld(t, 8<<20)
+	defer w.close()
+	for batch := range uint64(3) {
+		tx, writer := w.begin()
+		x := w.tested(t, writer, keys.FromUint64(1))
+		x.lookCounts()
+		for v := range uint64(3000) {
+			x.add(keys.FromUint64(batch*2000 + v))
+			if v%7 == 0 && batch > 0 {
+				x.remove(keys.FromUint64(v))
+			}
+		}
+		if x.s.form != formTree || x.s.exact {
+			t.Errorf("batch %d: form %d, exact %t: values were looked up", batch, x.s.form, x.s.exact)
+		}
+		if batch == 2 {
+			x.lookCounts()
+			if !x.s.exact {
+				t.Error("counts after edits, and no value was looked up")
+			}
+		}
+		w.save(writer, x.s)
+		x.saved(false)
+		w.commit(tx, writer)
+		w.check()
+	}
+	w.checkFile()
 }
 
 // randomBatch does one kind of batch or several.
