@@ -22,10 +22,10 @@ import (
 // changes no other. A key with a Delete among its operations, and one that would lose its
 // last value, is left to the slice, because its entry changes.
 type ahead struct {
-	ops     queue  // from the next key on
-	durable uint64 // later operations are left to the slice: the log could lose them
-	edits   []op   // what is left to do for the present key: the last operation on each value
-	all     int    // edits of that key, in all
+	ops     queue   // from the next key on
+	durable wal.Seq // later operations are left to the slice: the log could lose them
+	edits   []*op   // what is left to do for the present key: the last operation on each value
+	all     int     // edits of that key, in all
 }
 
 const (
@@ -106,7 +106,7 @@ func (a *ahead) fill(m *merge, limit int64) (done bool, err error) {
 			if a.ops.len() == 0 {
 				return true, nil
 			}
-			a.edits = lastOfValues(a.ops.takeKey(nil), a.durable)
+			a.edits = lastOfValues(a.ops.takeKey(), a.durable)
 			a.all = len(a.edits)
 		}
 		if err := a.put(m, limit); err != nil || len(a.edits) > 0 {
@@ -118,27 +118,30 @@ func (a *ahead) fill(m *merge, limit int64) (done bool, err error) {
 
 // lastOfValues returns the last operation on each value up to a sequence, inserts first and
 // then deletes, each ascending; or none if the key is deleted.
-func lastOfValues(ops []op, through uint64) []op {
+func lastOfValues(ops []*op, through wal.Seq) []*op {
 	kept := ops[:0]
-	for i := range ops {
-		switch code := ops[i].code; {
-		case ops[i].sequence > through:
-		case code == wal.Delete:
-			return nil
-		case code == wal.Insert, code == wal.DeleteValue:
-			kept = append(kept, ops[i])
+	for _, o := range ops {
+		switch o.code {
+		case wal.Delete:
+			if o.sequence <= through {
+				return nil
+			}
+		case wal.Insert, wal.DeleteValue:
+			if o.sequence <= through {
+				kept = append(kept, o)
+			}
 		}
 	}
-	slices.SortFunc(kept, func(a, b op) int { return cmp.Or(a.value.Compare(b.value), -cmp.Compare(a.sequence, b.sequence)) })
-	kept = slices.CompactFunc(kept, func(a, b op) bool { return a.value == b.value })
-	slices.SortStableFunc(kept, func(a, b op) int { return cmp.Compare(a.code, b.code) })
+	slices.SortFunc(kept, func(a, b *op) int { return cmp.Or(a.value.Compare(b.value), -cmp.Compare(a.sequence, b.sequence)) })
+	kept = slices.CompactFunc(kept, func(a, b *op) bool { return a.value == b.value })
+	slices.SortStableFunc(kept, func(a, b *op) int { return cmp.Compare(a.code, b.code) })
 	return kept
 }
 
 // put writes the next edits of the present key, or drops them all if its entry would
 // change.
 func (a *ahead) put(m *merge, limit int64) error {
-	first := &a.edits[0]
+	first := a.edits[0]
 	entry, found, err := m.base.buckets.Find(m.base.directory.Bucket(first.hash), first.hash, first.key)
 	if err != nil {
 		return err
@@ -160,8 +163,8 @@ func (a *ahead) put(m *merge, limit int64) error {
 	n := a.part(has, limit)
 	m.ops = a.edits[:n]
 	set.OnRemove(m.onRemove)
-	for i := range m.ops {
-		if err := m.ops[i].applyTo(set); err != nil {
+	for _, o := range m.ops {
+		if err := o.applyTo(set); err != nil {
 			return err
 		}
 	}

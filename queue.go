@@ -109,15 +109,15 @@ func (q *queue) take(dst []*op, holds func(hash uint64) bool) []*op {
 // upTo returns the operations whose hashes are not above last.
 func (q *queue) upTo(last uint64) queue { return queue{q.table, q.places[:q.within(0, last)]} }
 
-// takeKey moves the operations on the key in front to dst.
-func (q *queue) takeKey(dst []op) []op {
+// takeKey takes the operations on the key in front.
+func (q *queue) takeKey() (ops []*op) {
 	key := q.table.at(q.places[0].number).key
 	for len(q.places) > 0 {
 		o := q.table.at(q.places[0].number)
 		if o.key != key {
 			break
 		}
-		dst, q.places = append(dst, *o), q.places[1:]
+		ops, q.places = append(ops, o), q.places[1:]
 	}
-	return dst
+	return ops
 }
