@@ -26,42 +26,50 @@ type Dataset struct {
 // newDataset reads the messages of a dataset's header.
 func newDataset(b *budget, o objectHeader) (*Dataset, error) {
 	d := &Dataset{objectHeader: o}
-	m, ok, err := o.find(b, messageDatatype)
-	if err == nil && !ok {
-		err = fault(ErrCorrupt, "object header", o.offset, "a dataset without a datatype")
-	}
-	if err == nil {
-		d.datatype, err = m.datatype(0)
-	}
+	m, err := o.need(b, messageDatatype, "datatype")
 	if err != nil {
 		return nil, err
 	}
-	m, ok, err = o.find(b, messageDataspace)
-	if err == nil && !ok {
-		err = fault(ErrCorrupt, "object header", o.offset, "a dataset without a dataspace")
+	if d.datatype, err = m.datatype(0); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		d.space, err = m.dataspace()
+	if m, err = o.need(b, messageDataspace, "dataspace"); err != nil {
+		return nil, err
 	}
+	if d.space, err = m.dataspace(); err != nil {
+		return nil, err
+	}
+	m, ok, err := o.find(b, messageFilters)
 	if err != nil {
 		return nil, err
 	}
-	if m, ok, err = o.find(b, messageFilters); ok && err == nil {
-		d.filters, err = m.filters()
+	if ok {
+		if d.filters, err = m.filters(); err != nil {
+			return nil, err
+		}
 	}
-	if err == nil {
-		err = d.readFill(b)
+	if err := d.readFill(b); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		m, _, err = o.find(b, messageLayout)
+	if m, _, err = o.find(b, messageLayout); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		d.layout, err = m.layout()
+	if d.layout, err = m.layout(); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		err = d.checkLayout()
+	if err := d.checkLayout(); err != nil {
+		return nil, err
 	}
-	return d, err
+	return d, nil
+}
+
+// need finds a message that a dataset must have.
+func (o *objectHeader) need(b *budget, kind int, name string) (decoder, error) {
+	m, ok, err := o.find(b, kind)
+	if err == nil && !ok {
+		err = fault(ErrCorrupt, "object header", o.offset, "a dataset without a %s", name)
+	}
+	return m, err
 }
 
 // readFill reads the fill value, from the new message if there is one, or the old.
