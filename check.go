@@ -113,10 +113,8 @@ func (s *Store) verifyLog() (frames int, err error) {
 		if s.opts.emptyLog {
 			return 0, nil
 		}
-		shown := s.replayed
-		defer func() { s.replayed = shown }()
-		_, salvaged, err := s.readAfter(s.state.Load().view)
-		return s.replayed.Frames, errors.Join(err, salvaged)
+		found, salvaged, err := s.readAfter(s.state.Load().view)
+		return found.report.Frames, errors.Join(err, salvaged)
 	}
 	err = s.log.Replay(func(wal.Frame) error { frames++; return nil })
 	return frames, err

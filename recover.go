@@ -56,16 +56,13 @@ func (s *Store) load() error {
 		v.Adopted()
 		return nil
 	}
-	var late []wal.Frame
+	var found replayed
 	if s.opts.ReadOnly {
 		var salvaged error
 		salvaged, err = s.follow(v)
 		s.readPast(salvaged)
-	} else {
-		var st *state
-		if st, late, err = s.replay(v); err == nil {
-			s.show(st)
-		}
+	} else if found, err = s.replay(v); err == nil {
+		s.showFound(&found)
 	}
 	if err != nil {
 		return err
@@ -79,7 +76,7 @@ func (s *Store) load() error {
 		return nil
 	}
 	s.journal.entries, _ = readJournal(v.View) // Check reports a damaged one
-	return s.beginLife(late)
+	return s.beginLife(found.late)
 }
 
 // logConfig returns the configuration of the log as a root names it.
@@ -95,25 +92,32 @@ func (s *Store) logConfig(v *view) wal.Config {
 	return c
 }
 
+// replayed is what the log has beyond a root.
+type replayed struct {
+	state         *state
+	report        wal.ScanReport
+	frozenThrough wal.Mark    // end of the frozen table's last frame, if there is a frozen table
+	late          []wal.Frame // those that may be only in the page cache
+}
+
 // replay reads every complete frame that v does not hold into tables. It leaves out
 // operations that the slices of an interrupted checkpoint have applied: nothing is applied
-// twice. late are the frames that may be only in the page cache. With an error, st is what
-// was read before it.
-func (s *Store) replay(v *view) (st *state, late []wal.Frame, err error) {
-	st = &state{fresh: newTable(0), view: v}
+// twice. With an error, found is what was read before it.
+func (s *Store) replay(v *view) (found replayed, err error) {
+	st := &state{fresh: newTable(0), view: v}
+	found.state = st
 	r := &v.record
 	if r.sliceThrough != 0 {
 		st.frozen = newTable(0)
-		s.frozenThrough = wal.Mark{}
 	}
 	report, err := wal.Scan(s.logConfig(v), r.epochs, r.lastApplied, r.watermark, func(f wal.Frame) error {
 		if f.Last == r.sliceThrough {
-			s.frozenThrough = wal.Mark{Sequence: f.Last, MAC: f.MAC, Epoch: f.Epoch}
+			found.frozenThrough = wal.Mark{Sequence: f.Last, MAC: f.MAC, Epoch: f.Epoch}
 		}
 		if f.PastWatermark {
 			kept := f
 			kept.Ops = slices.Clone(f.Ops)
-			late = append(late, kept)
+			found.late = append(found.late, kept)
 		}
 		for i, o := range f.Ops {
 			if !changes(o.Code) {
@@ -129,9 +133,9 @@ func (s *Store) replay(v *view) (st *state, late []wal.Frame, err error) {
 		}
 		return nil
 	})
-	s.replayed = report
+	found.report = report
 	s.metrics.scanned(&report, err)
-	if err == nil && r.sliceThrough != 0 && s.frozenThrough.Sequence != r.sliceThrough {
+	if err == nil && r.sliceThrough != 0 && found.frozenThrough.Sequence != r.sliceThrough {
 		err = corrupt.Errorf("log", -1, "no batch ends at sequence %d, through which a checkpoint is under way", r.sliceThrough)
 	}
 	if err == nil && report.Next < r.walFirst {
@@ -141,7 +145,14 @@ func (s *Store) replay(v *view) (st *state, late []wal.Frame, err error) {
 	if st.frozen != nil {
 		st.frozen.publish(r.sliceThrough)
 	}
-	return st, late, err
+	return found, err
+}
+
+// showFound lets readers see what replay found. checkpointing is held, or Open has not
+// returned.
+func (s *Store) showFound(found *replayed) {
+	s.replayed, s.frozenThrough = found.report, found.frozenThrough
+	s.show(found.state)
 }
 
 // show lets readers see st. checkpointing is held, or Open has not returned.

@@ -34,13 +34,11 @@ func (s *Store) refresh() error {
 	if err := s.notReplaced(); err != nil {
 		return err
 	}
-	before := s.replayed
 	on, err := s.readOn()
 	if err == nil && !on {
 		err = s.readAll()
 	}
 	if err != nil {
-		s.replayed = before
 		return fmt.Errorf("refresh: %w", err)
 	}
 	return nil
@@ -103,10 +101,10 @@ const followTries = 100
 
 // follow shows readers v, or a newer root, and the log after it.
 func (s *Store) follow(v *view) (salvaged, err error) {
-	st, salvaged, err := s.readAfter(v)
+	found, salvaged, err := s.readAfter(v)
 	if err == nil {
-		s.show(st)
-		s.followed = st
+		s.showFound(&found)
+		s.followed = found.state
 	}
 	return salvaged, err
 }
@@ -117,33 +115,34 @@ func (s *Store) follow(v *view) (salvaged, err error) {
 // short. So a scan counts only if the older slot's root, which the log's tail follows, has
 // not passed v by then; and an error counts only if another scan comes no further.
 // salvaged is the damage that Options.Salvage reads past.
-func (s *Store) readAfter(v *view) (st *state, salvaged, err error) {
+func (s *Store) readAfter(v *view) (found replayed, salvaged, err error) {
 	reached := wal.Seq(0)
 	for range followTries {
-		st, late, damage := s.replay(v)
+		var damage error
+		found, damage = s.replay(v)
 		lapped, err := s.lapped(v)
 		switch {
 		case err != nil:
-			return nil, nil, err
+			return found, nil, err
 		case lapped:
-		case damage != nil && (s.replayed.End.Sequence > reached || reached == 0):
-			reached = max(s.replayed.End.Sequence, 1)
+		case damage != nil && (found.report.End.Sequence > reached || reached == 0):
+			reached = max(found.report.End.Sequence, 1)
 		case damage != nil && !s.opts.Salvage:
-			return nil, nil, damage
+			return found, nil, damage
 		default:
 			// What this reader shows must not be taken back by a power cut.
-			if len(late) > 0 {
+			if len(found.late) > 0 {
 				if err := s.file.SyncForReading(); err != nil {
-					return nil, nil, err
+					return found, nil, err
 				}
 			}
-			return st, damage, nil
+			return found, damage, nil
 		}
 		if v, err = s.newestView(); err != nil {
-			return nil, nil, errors.Join(damage, err)
+			return found, nil, errors.Join(damage, err)
 		}
 	}
-	return nil, nil, fmt.Errorf("the log was overwritten %d times while it was read", followTries)
+	return found, nil, fmt.Errorf("the log was overwritten %d times while it was read", followTries)
 }
 
 // lapped reports whether a writer may have overwritten log records that v lacks.

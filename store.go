@@ -55,7 +55,7 @@ type Store struct {
 	snapshots sync.Map   // *Snapshot → struct{}, the open ones
 	metrics   counters
 	recovery  RecoveryReport
-	replayed  wal.ScanReport // what Open found in the log
+	replayed  wal.ScanReport // what Open or Refresh found in the log
 	failure   atomic.Pointer[error]
 	fileBytes atomic.Int64 // of the newest root that was loaded or committed
 	logBytes  atomic.Int64
