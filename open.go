@@ -34,10 +34,10 @@ func Open(path string, options *Options) (*Store, error) {
 				err = ErrReplaced // by a complete one
 			}
 		}
-		if !errors.Is(err, ErrReplaced) {
+		if !errors.Is(err, ErrReplaced) && !errors.Is(err, errLogAgain) {
 			break
 		}
-		s, err = open(path, opts) // another file took its place while this one was locked
+		s, err = open(path, opts) // ErrReplaced: another file took its place while this one was locked
 	}
 	if opts.Salvage && (errors.Is(err, ErrCorrupt) || errors.Is(err, ErrIO)) {
 		older := opts

@@ -3,6 +3,7 @@ package cidstore
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -164,28 +165,30 @@ func (s *Store) show(st *state) {
 // beginLife makes a new epoch of the log durable in both slots before the first append,
 // so that no record of an earlier life can pass for one of this life. Before that it
 // writes the frames again that may be only in the page cache, with the times that they
-// had. Package wal describes the steps under "How a life begins".
+// had. Package wal describes the steps under "How a life begins". On a full disk it may
+// write all frames again and return errLogAgain.
 func (s *Store) beginLife(late []wal.Frame) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	v := s.state.Load().view
 	s.olderApplied.Store(uint64(v.record.lastApplied))
-	if len(v.record.epochs) > maxEpochs-1 || !s.fits(late) {
-		if err := s.checkpointAll(context.Background()); err != nil {
-			return err
-		}
-		late = nil
-		v = s.state.Load().view
+	late, all, err := s.makeRoomForLife(late)
+	if err != nil {
+		return err
 	}
+	v = s.state.Load().view
 	old := v.record.epochs
 	epoch := wal.Epoch{Number: old[len(old)-1].Number + 1, First: s.replayed.Next, End: wal.NoEnd}
-	old = slices.DeleteFunc(slices.Clone(old), func(e wal.Epoch) bool { return e.End == e.First }) // empty ones
+	old = inUse(old)
 	if _, err := io.ReadFull(s.opts.Rand, epoch.Anchor[:]); err != nil {
 		return fmt.Errorf("random bytes: %w", err)
 	}
 	end := s.replayed.End.Sequence + 1
 	if len(late) > 0 {
 		end = max(s.replayed.Watermark, v.record.lastApplied) + 1
+		if all {
+			end = v.record.lastApplied + 1
+		}
 		reserved := epoch
 		reserved.End = epoch.First
 		if err := s.commitEpochs(append(slices.Clone(old), reserved)); err != nil {
@@ -225,7 +228,67 @@ func (s *Store) beginLife(late []wal.Frame) error {
 	log.SetApply(s.apply)
 	s.log = log
 	s.recovery.RewrittenFrames = len(late)
+	if all {
+		return s.startLogAgain(epoch)
+	}
 	return s.commitEpochs(append(earlier, epoch))
+}
+
+// makeRoomForLife makes room for one more epoch in the root, and for the late frames in the
+// log: it puts everything into the tree if it has to. If the disk has no room for that, but
+// the log has, the frames to be written again are all that the tree lacks.
+func (s *Store) makeRoomForLife(late []wal.Frame) (again []wal.Frame, all bool, err error) {
+	v := s.state.Load().view
+	epochs := len(inUse(v.record.epochs))
+	if epochs < maxEpochs-1 && s.fits(late) {
+		return late, false, nil
+	}
+	err = s.checkpointAll(context.Background())
+	if !errors.Is(err, ErrNoSpace) || s.file.Failed() != nil {
+		return nil, false, err
+	}
+	full := err
+	v = s.state.Load().view
+	_, err = wal.Scan(s.logConfig(v), v.record.epochs, v.record.lastApplied, v.record.watermark, func(f wal.Frame) error {
+		f.Ops = slices.Clone(f.Ops)
+		again = append(again, f)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, false, err
+	case epochs < maxEpochs && s.fits(again):
+		return again, true, nil
+	case epochs < maxEpochs && s.fits(late):
+		return late, false, nil
+	}
+	return nil, false, full
+}
+
+// inUse returns the epochs that have records.
+func inUse(epochs []wal.Epoch) []wal.Epoch {
+	return slices.DeleteFunc(slices.Clone(epochs), func(e wal.Epoch) bool { return e.End == e.First })
+}
+
+// errLogAgain ends an Open that has written all of the log again. The next one finds the
+// store as if one life had written it.
+var errLogAgain = errors.New("the log was written again")
+
+// startLogAgain makes the log begin with an epoch, which has all that the tree lacks.
+func (s *Store) startLogAgain(epoch wal.Epoch) error {
+	err := s.change(func(m *merge) error {
+		r := &m.record
+		r.lastApplied, r.sliceThrough, r.sliceHash = epoch.First-1, 0, 0
+		r.epochs = []wal.Epoch{epoch}
+		return nil
+	})
+	if err == nil {
+		err = s.settle()
+	}
+	if err == nil {
+		err = errLogAgain
+	}
+	return err
 }
 
 // fits reports whether the ring has room for the frames that are to be logged again.
