@@ -14,15 +14,15 @@ import (
 // commits that few of them meet a sync of upkeep.
 
 const (
-	// wayGroups is how many group commits of writers pass between two commits of upkeep. A
-	// commit slows about three of them, which is then less than one in a hundred.
-	wayGroups = 400
+	// wayGroups is how many group commits of writers pass between two commits of upkeep. Of
+	// these a commit meets up to six, which is then one in a hundred.
+	wayGroups = 600
 	// wayStep is how often upkeep looks whether it may go on.
 	wayStep = time.Millisecond
 	// quietSteps is after how many steps without a writer it goes on.
 	quietSteps = 4
-	// mostSteps bounds one wait, whatever writers do: 0.1 s.
-	mostSteps = 100
+	// mostSteps bounds one wait, whatever writers do: 0.2 s.
+	mostSteps = 200
 )
 
 // upkeep says since when upkeep gives way to writers.
