@@ -27,8 +27,17 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"cidstore": main})
 }
 
-// TestScripts runs testdata/script, one behaviour a script.
+// TestScripts runs testdata/script, one behaviour a script. An empty script would pass.
 func TestScripts(t *testing.T) {
+	scripts, err := filepath.Glob(filepath.Join("testdata", "script", "*.txtar"))
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, name := range scripts {
+		if text, err := os.ReadFile(name); err != nil || !bytes.Contains(text, []byte("cidstore")) {
+			t.Errorf("%s runs nothing: %v", name, err)
+		}
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
