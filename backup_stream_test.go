@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -200,6 +201,32 @@ func TestCrashRestoreFrom(t *testing.T) {
 	}, func(c *scenario) error {
 		return RestoreFrom(c.t.Context(), bytes.NewReader(stream.Bytes()), crashPath, c.options(c.fs), nil)
 	}, func(c *scenario, disk *crashfs.FS) error { return c.holds(disk, backupPath, batchesCopied) })
+}
+
+// TestRestoreFromNotInPlace: a stream cannot be read twice, so where no file can be
+// renamed to the store it says so, and the store stays as it was.
+func TestRestoreFromNotInPlace(t *testing.T) {
+	c := newScenario(t, 13, noQuarantine)
+	p, _ := c.streamed()
+	for _, place := range placements {
+		t.Run(place.name, func(t *testing.T) {
+			disk := pinned(c.fs, place.rule)
+			if err := c.keeps(t.Context(), disk, bytes.NewReader(p), place.rule.Err); err != nil {
+				t.Error(err)
+			}
+			err := RestoreFrom(t.Context(), bytes.NewReader(p), crashPath, c.options(disk), nil)
+			if err == nil || !strings.Contains(err.Error(), "keep the backup in a file, and restore that") {
+				t.Errorf("%v, want what to do", err)
+			}
+			err = RestoreFrom(t.Context(), bytes.NewReader(p), restoredPath, c.options(disk), nil)
+			if !errors.Is(err, place.rule.Err) || strings.Contains(err.Error(), "keep the backup in a file") {
+				t.Errorf("a new store: %v", err)
+			}
+			if _, err := c.fs.Stat(restoredPath); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("a new store: %v", err)
+			}
+		})
+	}
 }
 
 // TestVerifyTellsProgress: of a full backup too.

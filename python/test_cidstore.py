@@ -741,6 +741,22 @@ class Shared(Case):
                 return "the store is closed" in str(error)
         self.assertEqual(self.in_children(closed, 1), [0])
 
+    def test_closed_by_the_parent_after_the_fork(self):
+        store, (told, tell) = cidstore.open(self.path), os.pipe()
+        child = os.fork()
+        if not child:
+            code = 1
+            signal.alarm(60)
+            try:
+                code = os.read(told, 1) != b"x" or wrong(store, self.b.model, 50) != 0
+            finally:
+                os._exit(code)
+        store.close()
+        os.write(tell, b"x")
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+        os.close(told)
+        os.close(tell)
+
     def test_replaced(self):
         with cidstore.open(self.path) as store:
             other = self.path + "2"

@@ -68,6 +68,9 @@ with h5py.File(sys.argv[2], "r") as f:
     for run in f["runs"].attrs.get("runs", []):
         run = pandas.DataFrame(f["runs/entries_%d" % run["number"]][:])
         assert (run["crc32c"] > 0).all()
+    if len(f["buckets/entries"]):
+        table = pandas.read_hdf(sys.argv[2], "buckets/entries")
+        assert table.equals(pandas.DataFrame(f["buckets/entries"][:])), table
     for name in ("buckets/entries", "buckets/more", "values/class_6", "values/nodes", "wal", "deletion_log"):
         assert f[name].attrs["description"] and f[name].attrs["units"], name
     block = f["wal"][0]
@@ -82,7 +85,7 @@ with cidstore.open(sys.argv[2]) as store:
 `
 
 func checkPandas(t *testing.T, path string, want []pair) {
-	python := oracle.Python(t, "h5py", "numpy", "pandas")
+	python := oracle.Python(t, "h5py", "numpy", "pandas", "tables")
 	out := run(t, python, "-c", frames, filepath.Dir(reader(t)), path)
 	if wanted := fmt.Sprintf("%d %d 2\n", len(want), len(want)); out != wanted {
 		t.Errorf("to_dataframe: %q, want %q", out, wanted)
