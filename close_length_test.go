@@ -110,11 +110,11 @@ func (l closedLoad) run(t *testing.T, o Options, seed byte) (got closedLengths) 
 // written again as a whole and for one of which the end is moved.
 func TestClosedLength(t *testing.T) {
 	for i, l := range []closedLoad{
+		{keys: 6000, values: 16, inTurn: true},
 		{keys: 3, values: 100_000},
 		{keys: 3, values: 30_000, deletes: 3, halve: true},
 		{keys: 300, values: 1000},
 		{keys: 1500, values: 64, deletes: 3, halve: true},
-		{keys: 6000, values: 16, inTurn: true},
 		{keys: 60_000, values: 5},
 		{keys: 20_000, values: 5, deletes: 3, halve: true},
 		{keys: 25_000, values: 4, halve: true},

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/invariants"
 )
 
 // Marks of TestCrashBackup: what has begun, and what has returned.
@@ -90,7 +91,7 @@ func crashCopy(t *testing.T, path string, prepare func(*scenario), backUp, resto
 	if shortCampaign() {
 		perCut = 3
 	}
-	e := trace.Enumerate(crashfs.Plan{Seed: seed, PerCut: perCut})
+	e := trace.Enumerate(crashfs.Plan{Seed: seed, PerCut: perCut, Shards: invariants.Sparse})
 	for image := range e.Images() {
 		images++
 		if err := c.copiesSurvive(image, path, whole); err != nil {

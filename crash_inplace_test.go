@@ -138,8 +138,11 @@ func TestCrashCreateInPlace(t *testing.T) {
 // the backup; the restore run again has the backup.
 func TestCrashRestoreInPlace(t *testing.T) {
 	seed := crashSeed(t)
-	for _, place := range placements {
-		for _, target := range []string{"longer", "shorter", "empty", "half made", "half created"} {
+	for i, place := range placements {
+		for j, target := range []string{"longer", "shorter", "empty", "half made", "half created"} {
+			if (i*5+j)%invariants.Sparse != 0 {
+				continue
+			}
 			t.Run(strings.ReplaceAll(place.name+" "+target, " ", "-"), func(t *testing.T) {
 				t.Parallel()
 				c := newScenario(t, seed, noQuarantine)

@@ -190,7 +190,7 @@ func failOneSync(t *testing.T, seed uint64, mode crashfs.SyncFailure, nth int) (
 	// each call of it.
 	many := 1
 	if mode == crashfs.FailLost {
-		many = 30
+		many = max(1, 30/invariants.Sparse)
 	}
 	for _, part := range []struct {
 		model            *scenario

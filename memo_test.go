@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/sample"
 )
 
 // someSlices is a context that is over after so many slices of a checkpoint.
@@ -32,7 +33,7 @@ func (c *someSlices) Err() error {
 // checkpoints, whole or in parts, have put into the tree between.
 func TestMemoLaw(t *testing.T) {
 	memos := 0
-	rapid.Check(t, func(t *rapid.T) {
+	sample.Check(t, func(t *rapid.T) {
 		o := smallOptions(crashfs.New(crashfs.Options{FileLimit: 16 << 20}))
 		o.WALBytes = 256 << 10
 		s, err := Open(crashPath, o)

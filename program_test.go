@@ -7,6 +7,7 @@ import (
 
 	"github.com/cidstore/cidstore"
 	"github.com/cidstore/cidstore/fuzz"
+	"github.com/cidstore/cidstore/internal/sample"
 )
 
 // drawn makes the choices of a program.
@@ -18,7 +19,7 @@ func (d drawn) Choose(what string, n int) int { return rapid.IntRange(0, n-1).Dr
 // slices, and logs of many laps.
 func TestProgramsInSlices(t *testing.T) {
 	steps := 0
-	rapid.Check(t, func(t *rapid.T) {
+	sample.Check(t, func(t *rapid.T) {
 		c := drawn{t}
 		m, err := fuzz.New(fuzz.Config{
 			Tune: cidstore.SetSmallGeometry,

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/internal/invariants"
 )
 
 // foreignEdits are what HDF5's own programs do to a file, with the advice of their
@@ -88,7 +89,7 @@ func TestRepairForeignEdit(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "s.h5")
 	model := makeDamageable(t, path)
-	for _, e := range foreignEdits {
+	for _, e := range invariants.Sample(foreignEdits) {
 		t.Run(e.name, func(t *testing.T) {
 			dir := t.TempDir()
 			bad, good := filepath.Join(dir, "bad.h5"), filepath.Join(dir, "good.h5")

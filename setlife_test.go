@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/cidstore/cidstore/internal/sample"
 )
 
 // lifeModel is what one set is kept as: what spec.md says of sets, in a few lines.
@@ -160,7 +162,7 @@ func (w *lifeWorld) check(r lifeReader, models *[3]lifeModel) {
 // whatever part of it is pending, and so is a snapshot of any moment.
 func TestLifeOfSets(t *testing.T) {
 	dir, n := t.TempDir(), 0
-	rapid.Check(t, func(rt *rapid.T) {
+	sample.Check(t, func(rt *rapid.T) {
 		n++
 		w := &lifeWorld{t: rt, path: filepath.Join(dir, fmt.Sprint(n, ".h5"))}
 		w.open()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -50,8 +51,13 @@ func gappy(t *testing.T, o *Options) (*Store, contents) {
 // TestShrink: a store gives back what deletes have left free, while it is open, however
 // its log lies; everything can be read and written at every moment, and after a reopening.
 func TestShrink(t *testing.T) {
-	for name, o := range map[string]*Options{"as it is": {GCInterval: -1}, "large log": {GCInterval: -1, startBytes: 8 << 20}} {
-		t.Run(name, func(t *testing.T) {
+	type log struct {
+		name  string
+		start int64 // bytes
+	}
+	for _, l := range invariants.Sample([]log{{"as it is", 0}, {"large log", 8 << 20}}) {
+		t.Run(l.name, func(t *testing.T) {
+			o := &Options{GCInterval: -1, startBytes: l.start}
 			s, model := gappy(t, o)
 			before, live := s.Metrics().FileBytes, s.liveBytes()
 			var group sync.WaitGroup

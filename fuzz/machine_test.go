@@ -1,8 +1,6 @@
 package fuzz_test
 
 import (
-	"flag"
-	"strconv"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -10,6 +8,7 @@ import (
 	"github.com/cidstore/cidstore"
 	"github.com/cidstore/cidstore/fuzz"
 	"github.com/cidstore/cidstore/internal/invariants"
+	"github.com/cidstore/cidstore/internal/sample"
 )
 
 // drawn makes the choices of a program by rapid, which makes failures small.
@@ -63,21 +62,10 @@ func mustHaveDone(t *testing.T, did map[string]int, onDisk bool) {
 	}
 }
 
-// check runs random programs, as many as the flag of rapid says or one in Sparse of them.
-func check(t *testing.T, program func(*rapid.T)) {
-	t.Helper()
-	checks := flag.Lookup("rapid.checks").Value
-	count, err := strconv.Atoi(checks.String())
-	must(t, err)
-	defer checks.Set(checks.String())
-	must(t, checks.Set(strconv.Itoa(max(1, count/invariants.Sparse))))
-	rapid.Check(t, program)
-}
-
 // TestPrograms runs programs in memory, where the power fails and disks fill up.
 func TestPrograms(t *testing.T) {
 	did := make(map[string]int)
-	check(t, func(t *rapid.T) { run(t, "", did) })
+	sample.Check(t, func(t *rapid.T) { run(t, "", did) })
 	mustHaveDone(t, did, false)
 }
 
@@ -89,6 +77,6 @@ func FuzzOps(f *testing.F) {
 // TestProgramsOnDisk runs programs on the system's files.
 func TestProgramsOnDisk(t *testing.T) {
 	did := make(map[string]int)
-	check(t, func(r *rapid.T) { run(r, t.TempDir(), did) })
+	sample.Check(t, func(r *rapid.T) { run(r, t.TempDir(), did) })
 	mustHaveDone(t, did, true)
 }

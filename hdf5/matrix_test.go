@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/internal/oracle"
 )
 
@@ -17,7 +18,7 @@ import (
 // layout, chunk index, filter and type, groups and attributes of every size. Each
 // value is compared with what h5py reads.
 func TestMatrix(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || invariants.Sparse > 1 { // TestCells is a sample
 		t.Skip("it asks foreign programs for files")
 	}
 	python := oracle.H5py(t)
