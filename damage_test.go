@@ -213,6 +213,7 @@ func TestBadLeaf(t *testing.T) {
 		}
 		return data
 	})
+	cidstore.Unchecked(t, bad, "a leaf is damaged")
 	s := open(t, bad, &cidstore.Options{ReadOnly: true})
 	defer s.Close()
 	if got, want := holdsWhatCanBeRead(t, s, model), model.pairs(); got >= want || got < want-256 {

@@ -143,6 +143,7 @@ func TestOpenTruncated(t *testing.T) {
 // patch changes bytes of both commit slots and makes their checksums right again.
 func patch(t *testing.T, path string, offset int, word uint32) {
 	t.Helper()
+	cidstore.Unchecked(t, path, "a word of it is changed")
 	p, err := os.ReadFile(path)
 	must(t, err)
 	for at := 4096; at <= 8192; at += 4096 {

@@ -10,13 +10,10 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
+// open opens a store whose file must be whole when the test ends.
 func open(t *testing.T, path string, o *cidstore.Options) *cidstore.Store {
 	t.Helper()
-	s, err := cidstore.Open(path, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return cidstore.OpenStore(t, path, o)
 }
 
 func mustBeWhole(t *testing.T, s *cidstore.Store) {
@@ -91,13 +88,11 @@ func TestInsertLookupReopen(t *testing.T) {
 	}
 }
 
-// fresh opens a new store in a directory of its own and closes it after the test.
+// fresh opens a new store in a directory of its own.
 func fresh(t *testing.T, o *cidstore.Options) (s *cidstore.Store, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "s.h5")
-	s = open(t, path, o)
-	t.Cleanup(func() { _ = s.Close() }) // a test may have closed it
-	return s, path
+	return open(t, path, o), path
 }
 
 func must(t *testing.T, err error) {

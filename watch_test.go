@@ -71,6 +71,7 @@ func TestNothingIsAcknowledgedOfALostFile(t *testing.T) {
 				}
 				must(t, s.Sync())
 				l.take(t, path)
+				cidstore.Unchecked(t, path, "it is lost")
 				err := s.Insert(cidstore.E{}, cidstore.FromUint64(100))
 				if c.async && err == nil {
 					err = s.Sync()
@@ -101,6 +102,7 @@ func TestCloseOfALostFile(t *testing.T) {
 			s, path := fresh(t, nil)
 			must(t, s.Insert(cidstore.E{}, cidstore.E{}))
 			l.take(t, path)
+			cidstore.Unchecked(t, path, "it is lost")
 			before, _ := os.ReadFile(path)
 			if err := s.Close(); !errors.Is(err, l.want) {
 				t.Errorf("Close: %v, want %v", err, l.want)
@@ -117,6 +119,7 @@ func TestCloseOfALostFile(t *testing.T) {
 func TestAnotherFileWrittenOverIt(t *testing.T) {
 	for _, checkpoint := range []bool{false, true} {
 		s, path := fresh(t, nil)
+		cidstore.Unchecked(t, path, "another file is written over it")
 		must(t, s.Insert(cidstore.E{}, cidstore.E{}))
 		other := make([]byte, 32<<20)
 		must(t, os.WriteFile(path, other, 0o666))
@@ -161,6 +164,7 @@ func (f *cutHookFile) WriteSync(p []byte, off int64) error {
 // acknowledgement.
 func TestCutDuringAGroupCommit(t *testing.T) {
 	hook := &cutHook{}
+	cidstore.Unchecked(t, "s.h5", "it is cut short")
 	s := open(t, "s.h5", &cidstore.Options{FS: errfs.Hooked{FS: crashfs.New(crashfs.Options{}), Wrap: hook.wrap}, GCInterval: -1})
 	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
 	hook.cut = true
@@ -255,6 +259,7 @@ func TestReplacedWhileOpen(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, path := fresh(t, nil)
+			cidstore.Unchecked(t, path, "another may lie there")
 			kept := path + ".kept"
 			must(t, os.Link(path, kept))
 			must(t, s.Insert(cidstore.FromUint64(1), cidstore.FromUint64(2)))
@@ -304,6 +309,7 @@ func TestCutShortWhileOpen(t *testing.T) {
 		for _, readOnly := range []bool{false, true} {
 			path := smallFile(t, 3000)
 			s := open(t, path, &cidstore.Options{NoMmap: noMmap, ReadOnly: readOnly, GCInterval: -1})
+			cidstore.Unchecked(t, path, "it is cut short")
 			must(t, os.Truncate(path, 12288))
 			failed := 0
 			for i := range uint64(3000) {
