@@ -39,10 +39,7 @@ func (f *trimHookFile) TryLock(l vfs.Lock) error {
 // last moment, or the reader comes too late; the mapping is not taken from under it.
 func TestLookupWhileCloseTrims(t *testing.T) {
 	hook := &trimHook{}
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, SplitThreshold: 16, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, SplitThreshold: 16, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
 	const values = 250
 	for i := range uint64(values) {
 		if err := s.Insert(FromUint64(1000), FromUint64(i)); err != nil {
@@ -93,8 +90,7 @@ func TestLookupWhileCloseTrims(t *testing.T) {
 func TestCloseEndsCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hook := &readHook{}
-		s, err := Open(crashPath, smallOptions(errfs.Hooked{FS: crashfs.New(crashfs.Options{FileLimit: 8 << 20}), Wrap: hook.wrap}))
-		mustDo(t, err)
+		s := OpenStore(t, crashPath, smallOptions(errfs.Hooked{FS: crashfs.New(crashfs.Options{FileLimit: 8 << 20}), Wrap: hook.wrap}))
 		for i := range uint64(50) {
 			mustDo(t, s.Insert(FromUint64(i), FromUint64(i)))
 		}

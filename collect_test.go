@@ -17,10 +17,7 @@ import (
 // returns how many tombstones that leaves.
 func deletedSets(t *testing.T, o *Options, n int) (s *Store, tombstones uint64) {
 	t.Helper()
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s = OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), o)
 	t.Cleanup(func() { _ = s.Close() }) // of a test that failed
 	var b Batch
 	for k := range uint64(40) {
@@ -306,8 +303,7 @@ func TestBackgroundCollects(t *testing.T) {
 func TestMaintain(t *testing.T) {
 	dir := t.TempDir()
 	fill := func(name string, each func(b *Batch)) *Store {
-		s, err := Open(filepath.Join(dir, name), &Options{GCInterval: -1})
-		mustDo(t, err)
+		s := OpenStore(t, filepath.Join(dir, name), &Options{GCInterval: -1})
 		var b Batch
 		each(&b)
 		mustDo(t, s.Apply(&b))
@@ -388,8 +384,7 @@ func TestMigrateDirectory(t *testing.T) {
 		t.Run(fmt.Sprint(i, l.want), func(t *testing.T) {
 			o := &Options{SplitThreshold: 8, GCInterval: -1}
 			o.directory.Limits.Attribute, o.directory.Limits.Dataset, o.directory.Limits.Shard = l.attribute, l.dataset, 8
-			s, err := Open(path, o)
-			mustDo(t, err)
+			s := OpenStore(t, path, o)
 			if i == 0 {
 				var b Batch
 				for k := range uint64(2000) {

@@ -12,8 +12,7 @@ import (
 func TestDanger(t *testing.T) {
 	var now atomic.Int64
 	o := &Options{GCInterval: time.Hour, WALBytes: 1 << 20, Clock: func() time.Time { return time.Unix(1_700_000_000, now.Load()) }}
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), o)
-	mustDo(t, err)
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), o)
 	var b Batch
 	fill := func(from, to uint64) {
 		t.Helper()

@@ -66,10 +66,7 @@ func TestLoggerFollowsALife(t *testing.T) {
 		Logger: slog.New(r), GCInterval: -1, WALBytes: 1 << 20, SplitThreshold: 4,
 		startBytes: 64 << 10, growBytes: 4096, sliceBytes: 16 << 10,
 	}
-	first, err := Open(path, &o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	first := OpenStore(t, path, &o)
 	if err := first.Insert(FromUint64(1), FromUint64(2)); err != nil {
 		t.Fatal(err)
 	}
@@ -78,10 +75,7 @@ func TestLoggerFollowsALife(t *testing.T) {
 	first.vfile.Close()
 	r.take()
 
-	s, err := Open(path, &o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, path, &o)
 	events, _, levels := r.take()
 	open := events["open"]
 	if open == nil || levels["open"] != slog.LevelInfo || open["clean"].Any() != false || open["frames"].Any() != int64(1) ||
@@ -131,10 +125,7 @@ func TestLoggerFollowsALife(t *testing.T) {
 // TestLoggerTellsMerges: each is reported with its number.
 func TestLoggerTellsMerges(t *testing.T) {
 	r := &recorder{least: slog.LevelDebug}
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{Logger: slog.New(r), GCInterval: -1, SplitThreshold: 4})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{Logger: slog.New(r), GCInterval: -1, SplitThreshold: 4})
 	var b Batch
 	change := func(do func(key E)) {
 		t.Helper()

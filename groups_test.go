@@ -18,10 +18,7 @@ func TestEveryThreshold(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "s.h5")
 			model := contents{}
-			s, err := Open(path, &Options{SplitThreshold: threshold, GCInterval: -1})
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := OpenStore(t, path, &Options{SplitThreshold: threshold, GCInterval: -1})
 			for _, ops := range thresholdBatches() {
 				model.apply(ops)
 				if err := s.Apply(&Batch{ops: ops}); err != nil {
@@ -36,9 +33,7 @@ func TestEveryThreshold(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The threshold is the file's: what another opening asks for does not count.
-			if s, err = Open(path, &Options{SplitThreshold: 64, GCInterval: -1}); err != nil {
-				t.Fatal(err)
-			}
+			s = OpenStore(t, path, &Options{SplitThreshold: 64, GCInterval: -1})
 			mustHold(t, s, model)
 			if want := uint32(threshold); want != 0 && s.state.Load().view.record.splitThreshold != want {
 				t.Errorf("threshold %d after reopening, want %d", s.state.Load().view.record.splitThreshold, want)
@@ -124,10 +119,7 @@ func mustHold(t *testing.T, s *Store, model contents) {
 // is halved; when keys come again, the ids that are unused are used first. At every
 // step the store is the map that the operations make.
 func TestGroupsAreMerged(t *testing.T) {
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{SplitThreshold: 8, GCInterval: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{SplitThreshold: 8, GCInterval: -1})
 	model, random := contents{}, rand.New(rand.NewPCG(1, 2))
 	apply := func(b *Batch) {
 		t.Helper()

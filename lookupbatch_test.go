@@ -13,10 +13,7 @@ import (
 // with sets, pending and deleted ones.
 func batchStore(t *testing.T, o *Options) (s *Store, keys []E) {
 	t.Helper()
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s = OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), o)
 	r := rand.New(rand.NewPCG(1, 2))
 	insert := func(n int) {
 		var b Batch

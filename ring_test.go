@@ -19,10 +19,7 @@ import (
 func TestLogFollowsTheData(t *testing.T) {
 	for _, c := range []struct{ most, want int64 }{{16 * 512, 16 * 512}, {64 * 512, 64 * 512}, {4096 * 512, 0}} {
 		t.Run(fmt.Sprint("up to ", c.most), func(t *testing.T) {
-			s, err := Open(crashPath, smallWith(crashfs.New(crashfs.Options{}), c.most))
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := OpenStore(t, crashPath, smallWith(crashfs.New(crashfs.Options{}), c.most))
 			size, limit := int64(0), int64(0)
 			for i := range uint64(6000 / invariants.Sparse) {
 				if err := s.Insert(FromUint64(i), FromUint64(i)); err != nil {
@@ -70,10 +67,7 @@ func TestLargestBatchWhateverTheLog(t *testing.T) {
 		}
 		disk := crashfs.New(crashfs.Options{FileLimit: 64 << 20})
 		for life := range 3 {
-			s, err := Open(crashPath, &Options{FS: disk, GCInterval: -1, WALBytes: walBytes})
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := OpenStore(t, crashPath, &Options{FS: disk, GCInterval: -1, WALBytes: walBytes})
 			if size := s.Metrics().WALBytes; life > 0 && size != closedBlocks*defaultBlock {
 				t.Errorf("WALBytes %d, life %d: opened with a log of %d bytes", walBytes, life, size)
 			}
@@ -101,10 +95,7 @@ func TestLargestBatchWhateverTheLog(t *testing.T) {
 func TestLogFollowsDearOperations(t *testing.T) {
 	const n = 60_000
 	share := func(key func(i uint64) E) float64 {
-		s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1, startBytes: 256 << 10, Rand: rand.NewChaCha8([32]byte{7})})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1, startBytes: 256 << 10, Rand: rand.NewChaCha8([32]byte{7})})
 		random := rand.New(rand.NewPCG(1, 2))
 		for done := uint64(0); done < n; {
 			var b Batch

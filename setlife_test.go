@@ -212,10 +212,7 @@ func cloned(m map[uint64]bool) map[uint64]bool {
 // writers that promote it again and again, the demotions that were reported are those
 // that the log's checkpoints count.
 func TestDemoteBesideWriters(t *testing.T) {
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 1 << 20})
 	key := FromUint64(1)
 	demotions := make([]uint64, 2)
 	var group sync.WaitGroup
@@ -274,10 +271,7 @@ func TestDemoteBesideWriters(t *testing.T) {
 // questions are answered as long as the store is open.
 func TestLifeOfSetsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
-	s, err := Open(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, path, nil)
 	key, absent := FromUint64(1), E{High: math.MaxUint64, Low: math.MaxUint64}
 	for v := range uint64(6) {
 		if err := errors.Join(s.Insert(key, FromUint64(v)), s.DeleteValue(key, FromUint64(v/2))); err != nil {
@@ -309,9 +303,7 @@ func TestLifeOfSetsRefused(t *testing.T) {
 	if _, err := s.ValueSetExists(key); !errors.Is(err, ErrClosed) {
 		t.Errorf("value set of a closed store: %v", err)
 	}
-	if s, err = Open(path, &Options{ReadOnly: true}); err != nil {
-		t.Fatal(err)
-	}
+	s = OpenStore(t, path, &Options{ReadOnly: true})
 	refused(ErrReadOnly)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

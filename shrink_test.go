@@ -19,8 +19,7 @@ import (
 // gappy opens a store of many megabytes of which most keys are deleted.
 func gappy(t *testing.T, o *Options) (*Store, contents) {
 	t.Helper()
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), o)
-	mustDo(t, err)
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), o)
 	model := contents{}
 	apply := func(b *Batch) {
 		t.Helper()
@@ -126,8 +125,7 @@ func TestShrinkRefused(t *testing.T) {
 	refused(ErrSpacePinned)
 	mustDo(t, v.Close())
 
-	reader, err := Open(s.path, &Options{ReadOnly: true})
-	mustDo(t, err)
+	reader := OpenStore(t, s.path, &Options{ReadOnly: true})
 	refused(ErrLocked)
 	if err := reader.Shrink(t.Context()); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("read-only: %v", err)
@@ -220,8 +218,7 @@ func TestShrinkProgress(t *testing.T) {
 	s, model := gappy(t, &Options{GCInterval: -1})
 	space, err := s.Space()
 	mustDo(t, err)
-	reader, err := Open(s.path, &Options{ReadOnly: true})
-	mustDo(t, err)
+	reader := OpenStore(t, s.path, &Options{ReadOnly: true})
 	if p, err := reader.Space(); err != nil || p.Shrunk != space.Shrunk {
 		t.Errorf("a reader expects %+v, %v, the writer %+v", p, err, space)
 	}
@@ -245,8 +242,7 @@ func TestShrinkProgress(t *testing.T) {
 	}
 	t.Logf("%d bytes before, %d expected, %d after; %d calls, %d bytes moved", space.File, space.Shrunk, info.Size(), steps, whole)
 
-	again, err := Open(s.path, nil)
-	mustDo(t, err)
+	again := OpenStore(t, s.path, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cut := &ShrinkOptions{Progress: func(done, total int64) { cancel() }}
 	if err := again.ShrinkWith(ctx, cut); !errors.Is(err, context.Canceled) {

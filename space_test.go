@@ -44,10 +44,7 @@ func TestSpace(t *testing.T) {
 		return &Options{GCInterval: -1, ReadOnly: readOnly, Clock: func() time.Time { now = now.Add(time.Second); return now }}
 	}
 	open := func(readOnly bool) *Store {
-		s, err := Open(path, options(readOnly))
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := OpenStore(t, path, options(readOnly))
 		t.Cleanup(func() { _ = s.Close() })
 		return s
 	}

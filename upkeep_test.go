@@ -42,10 +42,7 @@ func demotables(s *Store, key uint64) error {
 // TestUpkeepShrinkDemote: Shrink waits in admission.limit for claims that callers of
 // DemoteIfPossible hold, who wait for checkpointing, which Shrink holds.
 func TestUpkeepShrinkDemote(t *testing.T) {
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, GCInterval: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, GCInterval: time.Hour})
 	// Data, of which the first part goes: gaps before the log.
 	for k := range uint64(100) {
 		var b Batch
@@ -106,10 +103,7 @@ func TestUpkeepShrinkDemote(t *testing.T) {
 // TestUpkeepMakeRoomDemote: a write waits in makeRoom, with checkpointing held, for claims that
 // callers of DemoteIfPossible hold, who wait for checkpointing.
 func TestUpkeepMakeRoomDemote(t *testing.T) {
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, GCInterval: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, GCInterval: time.Hour})
 	const n = 16
 	for g := range uint64(n) {
 		mustDo(t, demotables(s, g))
@@ -216,10 +210,7 @@ func TestUpkeepSearchPastSets(t *testing.T) {
 func TestUpkeepMetricsClose(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	for range 20 {
-		s, err := Open(path, &Options{WALBytes: 64 << 10, GCInterval: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := OpenStore(t, path, &Options{WALBytes: 64 << 10, GCInterval: -1})
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
@@ -239,10 +230,7 @@ func TestUpkeepMetricsClose(t *testing.T) {
 
 // TestUpkeepShrinkBesideCollection: Shrink says that snapshots are open where only the background has one.
 func TestUpkeepShrinkBesideCollection(t *testing.T) {
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 1 << 20, GCInterval: time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 1 << 20, GCInterval: time.Millisecond})
 	defer s.Close()
 	for k := range uint64(3000) {
 		var b Batch
@@ -341,8 +329,8 @@ func TestUpkeepMaintainKilled(t *testing.T) {
 // and every row of the deletion log in it, without end.
 func TestUpkeepDamagedSetStopsCollection(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
-	s, err := Open(path, &Options{GCInterval: -1})
-	mustDo(t, err)
+	Unchecked(t, path, "a set is damaged")
+	s := OpenStore(t, path, &Options{GCInterval: -1})
 	var b Batch
 	for k := range uint64(100) {
 		for v := range uint64(10) {
@@ -533,8 +521,7 @@ func TestUpkeepCollectionOfADamagedTree(t *testing.T) {
 
 // TestUpkeepShrinkMetricsRace: run with -race.
 func TestUpkeepShrinkMetricsRace(t *testing.T) {
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
-	mustDo(t, err)
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
 	var group sync.WaitGroup
 	stop := make(chan struct{})
 	group.Go(func() {
