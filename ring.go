@@ -31,19 +31,35 @@ func (s *Store) liveBytes() int64 {
 
 // ringLimit returns how large a log suits the data: a fraction of the live bytes, but at
 // least what a new store starts with. Where operations are expensive, because each
-// rewrites a part of a tree of values, fewer checkpoints are worth more: then the log may
-// be as large as the data.
+// rewrites a part of a set of values, fewer checkpoints are worth more: then the log may be
+// as large as the data, and half as large again if most values lie in sets of many. There
+// the data are small beside the log, because a value takes fewer bytes than its record: a
+// checkpoint rewrites nearly all of a tree for a few operations on each leaf.
 func (s *Store) ringLimit() int64 {
-	good := s.liveBytes() / liveShare
-	if s.placedEach > dearOperation {
-		good = s.liveBytes()
+	live := s.liveBytes()
+	dense := live < denseValue*int64(s.state.Load().view.record.numValues)
+	good := live / liveShare
+	switch {
+	case dense && s.placedEach > dearDense:
+		good = live + live/2
+	case s.placedEach > dearOperation:
+		good = live
 	}
 	return min(max(s.opts.startBytes, good), s.opts.WALBytes)
 }
 
-// dearOperation is how many bytes a checkpoint has to place for each operation before the
-// log grows further. It is twice the cost of an entry that waits in a run and is folded.
-const dearOperation = 300
+const (
+	// dearOperation is how many bytes a checkpoint has to place for each operation before
+	// the log grows further. It is twice the cost of an entry that waits in a run and is
+	// folded.
+	dearOperation = 300
+	// denseValue is how many live bytes a value takes, at most, in a store whose values
+	// lie mostly in sets of many. A set of four takes 39 a value, one of 16 takes 26.
+	denseValue = 32
+	// dearDense replaces dearOperation in such a store. It is what an operation on a large
+	// tree costs if the log is as large as the tree.
+	dearDense = 100
+)
 
 // leastSample is how many operations a checkpoint needs to show what they cost.
 const leastSample = 2000
