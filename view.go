@@ -79,8 +79,9 @@ func (s *Store) acquire() (reader, hdf5io.Pin, error) {
 // openView makes the handles that read a root.
 func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*view, error) {
 	var known *bucket.Table
+	var knownSets *valueset.Table
 	if st := s.state.Load(); st != nil {
-		known = st.view.buckets
+		known, knownSets = st.view.buckets, st.view.sets
 	}
 	v := &view{View: root, record: r, directory: d, hasher: keys.NewHasher(r.hashSeed)}
 	verify := bucket.FirstTouch
@@ -99,7 +100,7 @@ func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*
 	if got := v.buckets.RunsSum(); got != r.runsCRC {
 		return nil, corrupt.Errorf("attribute runs of /runs", -1, "crc32c %#08x, the store record wants %#08x", got, r.runsCRC)
 	}
-	v.sets, err = valueset.NewTable(root, root.UUID(), verify == bucket.Always)
+	v.sets, err = valueset.NewTable(root, root.UUID(), verify == bucket.Always, knownSets)
 	if err != nil && s.opts.Salvage {
 		s.readPast(err)
 		err = nil

@@ -95,7 +95,7 @@ func (w *world) chunk(path string, coord ...uint64) hdf5io.Chunk {
 func TestFlipEveryBit(t *testing.T) {
 	w := damaged(t)
 	defer w.close()
-	table, err := NewTable(w.file.View(), w.uuid, true)
+	table, err := NewTable(w.file.View(), w.uuid, true, nil)
 	must(t, err)
 	small, large := keys.FromUint64(0), keys.FromUint64(1)
 	must(t, w.reads(table, small))

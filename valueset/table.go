@@ -25,17 +25,23 @@ type Table struct {
 	states *hdf5io.Dataset // nil: not found
 	seed   seed
 	always bool
+	inners *innerCache
 }
 
 // NewTable returns the sets of a view. With verifyAlways every row is verified at
 // each use, not only at the first. Nodes below the root of a tree are verified at
-// each use in any case.
-func NewTable(view *hdf5io.View, uuid [16]byte, verifyAlways bool) (*Table, error) {
+// each use in any case, except that Has keeps verified copies of inner nodes. known is
+// the Table of an earlier View of the file, whose copies are used on, or nil.
+func NewTable(view *hdf5io.View, uuid [16]byte, verifyAlways bool, known *Table) (*Table, error) {
+	inners := new(innerCache)
+	if known != nil {
+		inners = known.inners
+	}
 	states, err := view.Dataset(statePath)
 	if err != nil {
 		err = fmt.Errorf("value sets: %w", err)
 	}
-	return &Table{view: view, states: states, seed: newSeed(uuid), always: verifyAlways}, err
+	return &Table{view: view, states: states, seed: newSeed(uuid), always: verifyAlways, inners: inners}, err
 }
 
 // page returns the page of states that holds that of a set; nil if no id of the
@@ -229,21 +235,42 @@ func (s Stored) status(v keys.E) (status, error) {
 		return statusIn(b, s.state.count, s.state.tombs, v), nil
 	}
 	c := s.root()
-	for level := int(s.state.depth); ; level-- {
-		b, err := s.node(&c, level)
+	for level := int(s.state.depth); level > 0; level-- {
+		n, used, err := s.inner(&c, level)
 		if err != nil {
 			return isAbsent, err
 		}
-		if level == 0 {
-			return statusIn(b, c.count, c.tombs, v), nil
-		}
-		n := inner(b)
-		used := n.len()
 		if used == 0 {
 			return isAbsent, c.bad("inner node without children")
 		}
 		c = n.child(n.find(v, used))
 	}
+	b, err := s.node(&c, 0)
+	if err != nil {
+		return isAbsent, err
+	}
+	return statusIn(b, c.count, c.tombs, v), nil
+}
+
+// inner is node for an inner node of which a verified copy will do. It also returns the
+// number of its children.
+func (s Stored) inner(c *child, level int) (n inner, used int, err error) {
+	t := s.table
+	cached := !t.always && c.at != s.state.at // that the root was verified is known
+	if cached {
+		if n, used = t.inners.find(c); n != nil {
+			return n, used, nil
+		}
+	}
+	b, err := s.node(c, level)
+	if err != nil {
+		return nil, 0, err
+	}
+	if cached {
+		t.inners.offer(c, b, t.seed)
+	}
+	n = b
+	return n, n.len(), nil
 }
 
 func statusIn(b []byte, count, tombs uint64, v keys.E) status {

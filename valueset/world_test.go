@@ -16,11 +16,12 @@ import (
 // world is a file of value sets on storage in memory, with the model that it
 // must equal.
 type world struct {
-	t    testing.TB
-	fs   *crashfs.FS
-	raw  vfs.File
-	file *hdf5io.File
-	uuid [16]byte
+	t     testing.TB
+	fs    *crashfs.FS
+	raw   vfs.File
+	file  *hdf5io.File
+	known *Table // the last one; nil after reopen
+	uuid  [16]byte
 
 	counters   Counters
 	tombstones int64
@@ -69,15 +70,18 @@ func (w *world) close() { must(w.t, w.file.Close()) }
 
 func (w *world) reopen() {
 	w.close()
+	w.known = nil
 	w.openFile(0)
 	var err error
 	w.file, _, err = hdf5io.Open(w.raw, hdf5io.Options{})
 	must(w.t, err)
 }
 
+// table is the Table of the newest View, with what the one before has cached.
 func (w *world) table() *Table {
-	table, err := NewTable(w.file.View(), w.uuid, false)
+	table, err := NewTable(w.file.View(), w.uuid, false, w.known)
 	must(w.t, err)
+	w.known = table
 	return table
 }
 
