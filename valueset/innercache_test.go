@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/cidstore/cidstore/hdf5io"
+
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/keys"
 )
@@ -127,7 +129,7 @@ func TestCachedInnerNodesAreOfTheirView(t *testing.T) {
 func TestInnerCacheMakesRoom(t *testing.T) {
 	cache, seed := new(innerCache), newSeed([16]byte{1})
 	b := make([]byte, nodeSize)
-	made := func(commit uint64) *child {
+	made := func(commit hdf5io.Commit) *child {
 		return &child{node: 7, at: 4096, commit: commit, count: 1, crc: seed.checksum(7, commit, b)}
 	}
 	has := func(c *child) bool {

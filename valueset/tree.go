@@ -9,6 +9,11 @@ const (
 	leafLeast  = leafValues / 4      // with fewer, it is packed with touched neighbours
 	innerFull  = fanOut * 9 / 10
 	innerLeast = fanOut / 4
+
+	// A compaction writes every node again below which there are tombstones. So it also
+	// packs them, if they are less than three quarters as full as packed ones.
+	leafCompact  = leafFull * 3 / 4
+	innerCompact = innerFull * 3 / 4
 )
 
 // treeEdit applies the edits of one Save to a tree in one descent: every node
@@ -125,7 +130,11 @@ func (t *treeEdit) leaves(nodes []child, edits []edit, rightmost bool) ([]child,
 		changed[i] = t.leaf(b, c.count, c.tombs, edits[:n])
 		edits, ends[i] = edits[n:], len(t.items)
 	}
-	if !fits(ends, leafLeast, leafValues) {
+	least := leafLeast
+	if t.set.compacted {
+		least = leafCompact
+	}
+	if !fits(ends, least, leafValues) {
 		return t.packLeaves(pieces(len(t.items), leafFull, leafValues, appending), numbers(nodes))
 	}
 	list := slices.Clone(nodes)
@@ -157,7 +166,11 @@ func (t *treeEdit) inners(nodes []child, level int, edits []edit, rightmost bool
 		}
 		edits, ends[i] = edits[n:], len(kids)
 	}
-	if !fits(ends, innerLeast, fanOut) {
+	least := innerLeast
+	if t.set.compacted {
+		least = innerCompact
+	}
+	if !fits(ends, least, fanOut) {
 		return t.packInner(kids, pieces(len(kids), innerFull, fanOut, false), numbers(nodes))
 	}
 	list := slices.Clone(nodes)

@@ -35,6 +35,41 @@ func TestTreeSpace(t *testing.T) {
 	}
 }
 
+// TestCompactedTreeSpace: when half of the values are deleted, all over the tree, a
+// compaction leaves as many nodes as the rest needs. One that erases few tombstones does
+// not move the values of a leaf into another.
+func TestCompactedTreeSpace(t *testing.T) {
+	w := newWorld(t, 64<<20)
+	defer w.close()
+	const n = 60_000
+	bytes := fill(t, w, n, n, false)
+	for _, c := range []struct {
+		every uint64 // value is deleted
+		least int64  // nodes left, of 100
+		most  int64
+	}{{500, 100, 100}, {2, 49, 53}} {
+		tx, writer := w.begin()
+		s := w.set(writer, keys.FromUint64(1))
+		for v := uint64(0); v < n; v += c.every {
+			must(t, s.Remove(keys.FromUint64(v)))
+		}
+		w.save(writer, s)
+		w.commit(tx, writer)
+		tx, writer = w.begin()
+		s = w.set(writer, keys.FromUint64(1))
+		must(t, s.Compact())
+		w.save(writer, s)
+		w.commit(tx, writer)
+		if left := setBytes(t, w); left < bytes*c.least/100 || left > bytes*c.most/100 {
+			t.Errorf("each %d-th value is deleted: %d bytes, of %d; want %d to %d of 100", c.every, left, bytes, c.least, c.most)
+		}
+		if s := w.stored(w.refs[keys.FromUint64(1)].set); s.Count() != n-n/c.every || s.Tombstones() != 0 {
+			t.Errorf("each %d-th value is deleted: %d values and %d tombstones", c.every, s.Count(), s.Tombstones())
+		}
+		w.checkFile()
+	}
+}
+
 // TestTreeTouchesPathsOnly: one more value rewrites one node of each level, and a
 // value that is there already rewrites nothing.
 func TestTreeTouchesPathsOnly(t *testing.T) {
