@@ -108,6 +108,13 @@ type Options struct {
 	Verify VerifyMode
 	// LockTimeout is how long Open waits for another writer; default 0.
 	LockTimeout time.Duration
+	// ReuseDelay is how long space that a commit freed stays unused, so that HDF5 programs
+	// that look at the file, and cannot hold on to a root, still find what they look at;
+	// default 10 s. It ends early where there would be ErrNoSpace otherwise, and for the
+	// oldest where more than a quarter of the file would wait: in a file of 128 MiB or more,
+	// more than 32 MiB, and in one of 512 MiB or more, a sixteenth. If it is negative,
+	// freed space is used again two commits later.
+	ReuseDelay time.Duration
 	// NoMmap reads with ReadAt instead of a mapping.
 	NoMmap bool
 	// Salvage opens what is left of a file that is damaged, cut short, or edited by
@@ -138,7 +145,7 @@ type Options struct {
 	// in which the file grows, the largest slice of a checkpoint, the most live bytes of a
 	// store that Close writes again as a whole, the step of a scrub, the sizes at which the
 	// directory changes its form, and for how many commits freed space is not used again
-	// (negative: none).
+	// (negative: none, and no ReuseDelay).
 	blockBytes int
 	startBytes int64
 	growBytes  int64
@@ -155,6 +162,7 @@ const (
 	defaultMemoryBudget = 256 << 20
 	defaultThreshold    = 128
 	defaultScrubRate    = 16 << 20
+	defaultReuseDelay   = 10 * time.Second
 	defaultBlock        = 4096
 	minRingBlocks       = 16
 	maxWALBytes         = 1 << 40
@@ -202,6 +210,10 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&c.GCInterval, time.Minute)
 	setDefault(&c.ScrubInterval, 24*time.Hour)
 	setDefault(&c.ScrubRate, defaultScrubRate)
+	setDefault(&c.ReuseDelay, defaultReuseDelay)
+	if c.quarantine < 0 {
+		c.ReuseDelay = -1
+	}
 	setDefault(&c.startBytes, startWALBytes)
 	setDefault(&c.sliceBytes, maxSliceBytes)
 	setDefault(&c.againBytes, maxAgainBytes)

@@ -127,3 +127,26 @@ func TestSightings(t *testing.T) {
 		}
 	}
 }
+
+// TestReuseDelay: with the default, what a commit frees is in limbo until the clock has gone
+// on, and with a negative one for two commits.
+func TestReuseDelay(t *testing.T) {
+	var many, later [2]int64
+	for i, delay := range []time.Duration{0, -1} {
+		now := time.Unix(1_700_000_000, 0)
+		s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1, ReuseDelay: delay, Clock: func() time.Time { return now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		rounds(t, s, 12)
+		many[i] = spaceOf(t, s).Limbo
+		now = now.Add(10 * time.Second)
+		rounds(t, s, 3)
+		later[i] = spaceOf(t, s).Limbo
+	}
+	t.Logf("bytes in limbo: %d and %d after 12 commits, %d and %d ten seconds later", many[0], many[1], later[0], later[1])
+	if many[0] < 2*many[1] || later[0] > many[0]/2 {
+		t.Error("want twice as many with the default, and few of them later")
+	}
+}

@@ -65,7 +65,7 @@ func (tx *Tx) commit(payload []byte, finish func(*commitSlot) error) (*View, err
 	f.space.mu.Lock()
 	if len(freed) > 0 {
 		n := v.slot.commit
-		f.space.limbo = append(f.space.limbo, limboBatch{freed, sumExtents(freed), n, n, n})
+		f.hold(limboBatch{extents: freed, slots: n, pins: n, since: n})
 	}
 	f.space.mu.Unlock()
 	f.publish(v)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/internal/seedbug"
@@ -34,6 +35,12 @@ type Options struct {
 	// that HDF5 programs, which cannot pin a root, still find what they look at. It
 	// ends early if there would be ErrNoSpace otherwise. Default 2; negative: none.
 	Quarantine int
+	// ReuseDelay is the time for which freed space stays unused for the same reason, by
+	// Clock. It ends early where there would be ErrNoSpace otherwise, and for the oldest
+	// where more than a quarter of the file would wait: in a file of 128 MiB or more, more
+	// than 32 MiB, and in one of 512 MiB or more, a sixteenth. 0, or no Clock: none.
+	ReuseDelay time.Duration
+	Clock      func() time.Time
 }
 
 var (
@@ -78,6 +85,7 @@ const (
 	maxGrowStep       = 64 << 20 // of the proportional growth
 	growUnit          = 4096
 	defaultQuarantine = 2
+	mostDelayed       = 32 << 20 // see Options.ReuseDelay
 )
 
 // File is an open file. Any number of goroutines may read its Views, and use

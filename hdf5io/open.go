@@ -526,7 +526,7 @@ func (f *File) openSpace(s *commitSlot, free *freeMap, pair slotPair, report *Op
 	// Readers may hold roots that are older than both slots, from before this
 	// opening. These may reach any of it. After a fall back, so may the root that
 	// failed.
-	held := limboBatch{extents: all, bytes: sumExtents(all), pins: s.commit}
+	held := limboBatch{extents: all, bytes: sumExtents(all), pins: s.commit} // ReuseDelay is over
 	for _, other := range pair.slots {
 		if other != nil && other.commit < s.commit {
 			held.pins = other.commit
@@ -536,9 +536,9 @@ func (f *File) openSpace(s *commitSlot, free *freeMap, pair slotPair, report *Op
 			break
 		}
 	}
-	sp.limbo = append(sp.limbo, held)
+	sp.limbo, sp.waiting = append(sp.limbo, held), held.bytes
 	if len(free.freed) > 0 {
-		sp.limbo = append(sp.limbo, limboBatch{free.freed, sumExtents(free.freed), s.commit, max(held.pins, s.commit), s.commit})
+		f.hold(limboBatch{extents: free.freed, slots: s.commit, pins: max(held.pins, s.commit), since: s.commit})
 	}
 	return nil
 }

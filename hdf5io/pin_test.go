@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/vfs"
@@ -366,4 +367,53 @@ func readOnce(f *File) error {
 		}
 	}
 	return nil
+}
+
+// TestReuseDelay: without a pin, what a root reaches stays as it is for the delay, unless
+// much of the file waits, the disk is full, or the clock is set back.
+func TestReuseDelay(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	o := Options{GrowStep: 16 << 20, ReuseDelay: 10 * time.Second, Clock: func() time.Time { return now }}
+	f, _ := testFile(t, o)
+	stranger := commitRound(t, f, 1)
+	round := uint64(2)
+	for ; round < 12; round++ {
+		now = now.Add(900 * time.Millisecond)
+		step(t, f, round)
+		checkAgain(t, stranger, 1)
+	}
+	early := f.Space()
+	for ; round < 20; round++ { // the delay of the first commits is over
+		now = now.Add(900 * time.Millisecond)
+		step(t, f, round)
+	}
+	if late := f.Space(); late.Limbo > early.Limbo+early.Limbo/4 {
+		t.Errorf("%d bytes wait after 20 commits, %d after 12", late.Limbo, early.Limbo)
+	}
+
+	for ; round < 300; round++ { // the clock stands still
+		commitRound(t, f, round)
+	}
+	if s := f.Space(); s.Limbo < s.Size/6 || s.Limbo > s.Size/4+early.Limbo {
+		t.Errorf("%d bytes wait of %d", s.Limbo, s.Size)
+	}
+	now = now.Add(-time.Hour)
+	step(t, f, round)
+	step(t, f, round+1)
+	if s := f.Space(); s.Limbo > early.Limbo {
+		t.Errorf("the clock was set back, and %d bytes wait", s.Limbo)
+	}
+	checkClean(t, f.View())
+}
+
+func TestReuseDelayOnAFullDisk(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	fs := crashfs.New(crashfs.Options{Capacity: 256 << 10})
+	f, raw := createOn(t, fs, Options{GrowStep: 32 << 10, ReuseDelay: time.Hour, Clock: func() time.Time { return now }})
+	defer raw.Close()
+	defer f.Close()
+	for round := range uint64(60) {
+		checkRound(t, commitRound(t, f, round), round)
+	}
+	checkClean(t, f.View())
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/internal/seedbug"
@@ -17,8 +18,9 @@ type space struct {
 	mu   sync.Mutex // guards all below; held across Allocate, so that one goroutine at a time grows the file
 	pool pool
 	// limbo is freed space that some root may still reach, oldest first.
-	limbo []limboBatch
-	size  uint64 // of the file, as far as we allocated it; see setSize
+	limbo   []limboBatch
+	waiting uint64 // sum of the bytes of limbo
+	size    uint64 // of the file, as far as we allocated it; see setSize
 	// least is size, for readers that do not hold mu.
 	least atomic.Uint64
 	// unsynced: the file grew, and no Sync has followed.
@@ -37,8 +39,9 @@ type limboBatch struct {
 	bytes   uint64
 	// The space becomes free when three things hold: both slots name the commit slots
 	// or a later one; no reader pins a commit older than pins; and the quarantine,
-	// counted from the commit since, is over.
+	// counted from the commit since, and ReuseDelay are over.
 	slots, pins, since Commit
+	freed              time.Time // by Options.Clock
 }
 
 // Space says how the bytes of the file are used, as the writer sees it.
@@ -195,11 +198,12 @@ func (f *File) oldestPin() Commit {
 func (f *File) reclaim(yield bool) error {
 	s := &f.space
 	newest := f.view.Load().slot.commit
+	waits := f.delays()
 	ready := func(b *limboBatch) bool {
 		if min(s.slots[0], s.slots[1]) < b.slots && !seedbug.On("reuse-too-early") {
 			return false
 		}
-		return yield || b.since+Commit(f.options.Quarantine) <= newest
+		return yield || b.since+Commit(f.options.Quarantine) <= newest && !waits(b)
 	}
 	// Each batch waits for later slots and pins than the one before it. So if one
 	// is not ready, none after it is.
@@ -213,6 +217,7 @@ func (f *File) reclaim(yield bool) error {
 		if freed, err = mergeExtents(freed, s.limbo[0].extents); err != nil {
 			return f.Poison(err)
 		}
+		s.waiting -= s.limbo[0].bytes
 		s.limbo[0].extents = nil
 		s.limbo = s.limbo[1:]
 	}
@@ -223,6 +228,32 @@ func (f *File) reclaim(yield bool) error {
 		return f.Poison(err)
 	}
 	return nil
+}
+
+// delays returns a function that reports whether the oldest batch of limbo waits for
+// ReuseDelay: it is not over, and what waits is a small part of the file. space.mu is
+// held while that function is called.
+func (f *File) delays() func(*limboBatch) bool {
+	s, delay := &f.space, f.options.ReuseDelay
+	if delay <= 0 || f.options.Clock == nil || s.full {
+		return func(*limboBatch) bool { return false }
+	}
+	now := f.options.Clock()
+	return func(b *limboBatch) bool {
+		waited := now.Sub(b.freed)
+		// A clock that was set back ends the delay: nothing waits for it to catch up.
+		return waited >= 0 && waited < delay && s.waiting <= max(s.size/16, min(s.size/4, mostDelayed))
+	}
+}
+
+// hold adds the space that a commit freed to limbo. space.mu is held.
+func (f *File) hold(b limboBatch) {
+	if f.options.Clock != nil {
+		b.freed = f.options.Clock()
+	}
+	b.bytes = sumExtents(b.extents)
+	f.space.limbo = append(f.space.limbo, b)
+	f.space.waiting += b.bytes
 }
 
 // setSize records the size of the file. mu is held.
