@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/keys"
 	"github.com/cidstore/cidstore/legacy"
 )
@@ -230,6 +231,9 @@ func TestTamperedLog(t *testing.T) {
 // TestHashesThatEndInZeros: the zeros that HDF5 has cut off are restored, whether
 // the writer has signed them or not.
 func TestHashesThatEndInZeros(t *testing.T) {
+	if invariants.Sparse > 1 {
+		t.Skip("one goroutine writes hundreds of logs")
+	}
 	for _, cut := range []bool{false, true} {
 		p := newPatcher(t)
 		log, secret := p.log(), p.secret()
