@@ -48,54 +48,73 @@ command again.`,
 			return arguments(2, many)(c, args)
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			backups, store := args, ""
-			if !verify {
-				backups, store = args[:len(args)-1], args[len(args)-1]
-			}
-			if store == inStream {
-				return usageError{errors.New("restore: STORE must be a file; only COPY can be -, for standard input")}
-			}
-			if slices.Contains(backups, inStream) {
-				if verify || len(backups) > 1 {
-					return usageError{errors.New("restore: standard input must be one full backup; increments and --verify need files")}
-				}
-				return p.restoreStream(c.Context(), store, asJSON)
-			}
-			for _, path := range backups {
-				if err := checkPath(path, reading); err != nil {
-					return fmt.Errorf("restore: %w", err)
-				}
-			}
-			options, err := p.options()
-			if err != nil {
-				return err
-			}
-			what := "copy"
 			if verify {
-				what = "verify"
+				return p.verifyBackups(c.Context(), args, asJSON)
 			}
-			shown := p.copyProgress(what, asJSON)
-			if verify {
-				err = cidstore.VerifyBackup(c.Context(), backups, options, shown.update)
-			} else {
-				err = cidstore.RestoreSeries(c.Context(), backups, store, options, shown.update)
-			}
-			shown.finish()
-			if wrong := judgeHead(backups[0], err); wrong != nil {
-				err = fmt.Errorf("restore %s: %w", backups[0], wrong)
-			}
-			switch {
-			case err != nil:
-				return err
-			case verify:
-				return p.result(verified{"ok", backups}, "ok: %d files", len(backups))
-			}
-			return p.reportCopy("restored", store)
+			last := len(args) - 1
+			return p.restore(c.Context(), args[:last], args[last], asJSON)
 		},
 	}
 	c.Flags().BoolVar(&verify, "verify", false, "restore nothing; say whether COPY and the increments are good")
 	progressFlag(c, &asJSON)
 	return c
+}
+
+// errStreams says where standard input cannot be read.
+var errStreams = usageError{errors.New("restore: standard input must be one full backup; increments and --verify need files")}
+
+// verifyBackups says whether a full backup and its increments are good.
+func (p *program) verifyBackups(ctx context.Context, backups []string, asJSON bool) error {
+	if slices.Contains(backups, inStream) {
+		return errStreams
+	}
+	err := p.readBackups(backups, "verify", asJSON, func(options *cidstore.Options, update func(done, total int64)) error {
+		return cidstore.VerifyBackup(ctx, backups, options, update)
+	})
+	if err != nil {
+		return err
+	}
+	return p.result(verified{"ok", backups}, "ok: %d files", len(backups))
+}
+
+// restore makes store from a full backup and its increments.
+func (p *program) restore(ctx context.Context, backups []string, store string, asJSON bool) error {
+	switch {
+	case store == inStream:
+		return usageError{errors.New("restore: STORE must be a file; only COPY can be -, for standard input")}
+	case slices.Contains(backups, inStream) && len(backups) > 1:
+		return errStreams
+	case backups[0] == inStream:
+		return p.restoreStream(ctx, store, asJSON)
+	}
+	err := p.readBackups(backups, "copy", asJSON, func(options *cidstore.Options, update func(done, total int64)) error {
+		return cidstore.RestoreSeries(ctx, backups, store, options, update)
+	})
+	if err != nil {
+		return err
+	}
+	return p.reportCopy("restored", store)
+}
+
+// readBackups calls read, and shows its progress as that of what. Of a file that is no
+// backup the error says what it is.
+func (p *program) readBackups(backups []string, what string, asJSON bool, read func(options *cidstore.Options, update func(done, total int64)) error) error {
+	for _, path := range backups {
+		if err := checkPath(path, reading); err != nil {
+			return fmt.Errorf("restore: %w", err)
+		}
+	}
+	options, err := p.options()
+	if err != nil {
+		return err
+	}
+	shown := p.copyProgress(what, asJSON)
+	err = read(options, shown.update)
+	shown.finish()
+	if wrong := judgeHead(backups[0], err); wrong != nil {
+		return fmt.Errorf("restore %s: %w", backups[0], wrong)
+	}
+	return err
 }
 
 // restoreStream restores a backup from standard input.
