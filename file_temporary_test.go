@@ -23,7 +23,7 @@ func TestTemporaryNames(t *testing.T) {
 	} {
 		temporary := temporaryName(name)
 		base := filepath.Base(temporary)
-		if filepath.Dir(temporary) != filepath.Dir(name) || !strings.HasSuffix(base, temporarySuffix) || len(base) > longestName {
+		if filepath.Dir(temporary) != filepath.Dir(name) || !strings.HasSuffix(base, temporarySuffix) || len(base) > vfs.LongestName {
 			t.Errorf("%s: temporary name %s", name, temporary)
 		}
 		if other, taken := seen[temporary]; taken {

@@ -1,7 +1,6 @@
 package cidstore
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,20 +18,7 @@ import (
 // is not one that people would choose.
 const temporarySuffix = ".cidstore-new"
 
-// longestName is the longest name of a file, in bytes, that every local file system
-// takes: most take 255, and eCryptfs takes 143.
-const longestName = 143
-
-// temporaryName returns path with the suffix. If the name is too long, a digest takes its
-// place, which everybody who makes that store computes, and nobody for another store.
-func temporaryName(path string) string {
-	dir, name := filepath.Split(path)
-	if len(name)+len(temporarySuffix) > longestName {
-		digest := sha256.Sum256([]byte(name))
-		name = fmt.Sprintf("%x", digest[:16])
-	}
-	return dir + name + temporarySuffix
-}
+func temporaryName(path string) string { return vfs.TemporaryName(path, temporarySuffix) }
 
 // inPlaceError says why a store cannot be made under another name first: its directory
 // takes no file, or no other file can get its name.

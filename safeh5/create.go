@@ -1,7 +1,6 @@
 package safeh5
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -18,22 +17,10 @@ const (
 	newSuffix  = ".h5-new"
 	newMode    = 0o666 // before the umask
 	makeRounds = 100   // attempts while others are faster
-
-	// longestName is the longest name, in bytes, that every local file system takes: most
-	// take 255, and eCryptfs takes 143.
-	longestName = 143
 )
 
-// newName returns path with the suffix. If the name is too long, a digest takes its place,
-// which is the same for everybody who makes that file, and another for every other file.
-func newName(path string) string {
-	dir, name := filepath.Split(path)
-	if len(name)+len(newSuffix) > longestName {
-		digest := sha256.Sum256([]byte(name))
-		name = fmt.Sprintf("%x", digest[:16])
-	}
-	return dir + name + newSuffix
-}
+// newName returns the name of a file while it is being made.
+func newName(path string) string { return vfs.TemporaryName(path, newSuffix) }
 
 // create makes an empty file at path, unless another process makes one first.
 func create(path string, o Options) error {

@@ -467,7 +467,7 @@ func TestLongNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	paths := []string{longest + "a", longest + "b"}
-	for _, n := range []int{longestName - len(newSuffix), longestName - len(newSuffix) + 1, 248, 249} {
+	for _, n := range []int{vfs.LongestName - len(newSuffix), vfs.LongestName - len(newSuffix) + 1, 248, 249} {
 		paths = append(paths, filepath.Join(dir, strings.Repeat("x", n)))
 	}
 	if err := os.WriteFile(newName(paths[0]), []byte("half"), 0o600); err != nil {

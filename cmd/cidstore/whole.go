@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,22 +9,8 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// unfinished is the end of the name of a file that is being made. The name before it is
-// as long as a file's name may be on every file system.
-const (
-	unfinished  = ".cidstore-table"
-	longestName = 143
-)
-
-// unfinishedName returns the temporary name of a file: its name, or a digest of that if it
-// is long, and then unfinished.
-func unfinishedName(path string) string {
-	dir, name := filepath.Split(path)
-	if len(name)+len(unfinished) > longestName {
-		name = fmt.Sprintf("%x", sha256.Sum256([]byte(name)))
-	}
-	return dir + name + unfinished
-}
+// unfinished is the end of the name of a file that is being made.
+const unfinished = ".cidstore-table"
 
 // writerAt is a file as an io.WriterAt.
 type writerAt struct{ file vfs.File }
@@ -42,7 +27,7 @@ func (w writerAt) WriteAt(p []byte, off int64) (int, error) {
 // leaves a file under the temporary name, the next attempt removes it.
 func createWhole(path string, fill func(vfs.File) error) error {
 	system := vfs.OS()
-	temporary := unfinishedName(path)
+	temporary := vfs.TemporaryName(path, unfinished)
 	file, err := newUnfinished(system, temporary)
 	if err != nil {
 		return err
@@ -101,7 +86,7 @@ func removeUnfinished(system vfs.FS, name string) error {
 		return err
 	}
 	if !kind.IsRegular() {
-		return fmt.Errorf("this temporary name is taken by something else than a file: %w", fs.ErrExist)
+		return fmt.Errorf("this temporary name is taken by something other than a file: %w", fs.ErrExist)
 	}
 	file, err := system.OpenFile(name, vfs.ReadWrite, 0)
 	if err != nil {

@@ -21,7 +21,7 @@ func TestAFileIsMadeWholeOrNotAtAll(t *testing.T) {
 	if err := createWhole(path, func(vfs.File) error { return failed }); err != failed {
 		t.Errorf("%#v", err)
 	}
-	for _, name := range []string{path, unfinishedName(path)} {
+	for _, name := range []string{path, vfs.TemporaryName(path, unfinished)} {
 		if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: %v", name, err)
 		}
