@@ -79,8 +79,8 @@ func (c *checkpoint) goAhead(ctx context.Context) error {
 	return nil
 }
 
-// putAhead makes one commit that goes ahead, if there is anything to put into sets.
-// done: no operation is left.
+// putAhead makes one commit that goes ahead, if there is anything to put into sets. done
+// says that no operation is left.
 func (c *checkpoint) putAhead(a *ahead, limit int64) (wrote, done bool, err error) {
 	m, err := c.store.begin()
 	if err != nil {

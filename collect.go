@@ -30,8 +30,8 @@ type GCStats struct {
 // that the deletion log names, and the rows that it has handled. It also frees sets that no
 // key names; each call looks for them in a part of the store. What is damaged stays as it
 // is, and the error reports it at the end. Beside writers each of its commits waits for up
-// to 0.2 s, so that few writes meet one. RunGCOnce stops between two steps when ctx is done
-// or the store is closed, and keeps what is done by then.
+// to 0.2 s, so that few writes are held up by one. RunGCOnce stops between two steps when
+// ctx is done or the store is closed, and keeps what is done by then.
 func (s *Store) RunGCOnce(ctx context.Context) (GCStats, error) {
 	ctx, cancel := s.during(ctx)
 	defer cancel()

@@ -10,8 +10,8 @@ import (
 // drops what the deletion log names, folds all waiting entries into their groups, merges
 // groups that have become small, and gives sets the ids of sets that are gone. What is
 // damaged stays as it is, and the error reports it at the end. Beside writers each of its
-// commits waits for up to 0.2 s, so that few writes meet one. Maintain stops between two
-// steps when ctx is done or the store is closed, and keeps what is done by then.
+// commits waits for up to 0.2 s, so that few writes are held up by one. Maintain stops
+// between two steps when ctx is done or the store is closed, and keeps what is done by then.
 func (s *Store) Maintain(ctx context.Context) error {
 	ctx, cancel := s.during(ctx)
 	defer cancel()

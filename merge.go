@@ -21,7 +21,7 @@ type merge struct {
 	buckets   *bucket.Writer
 	sets      *valueset.Writer
 	directory *directory.Editor
-	commit    hdf5io.Commit // the one under way
+	commit    hdf5io.Commit // that of the new root
 	now       int64
 	geometry  bucket.Geometry
 	folds     stretch // the groups that are folded even if nothing changes in them
@@ -159,8 +159,8 @@ func (m *merge) group(hash uint64, queue *queue) error {
 	return m.buckets.Keep(st, m.changes)
 }
 
-// findKeys finds the operations of each key of the group. They lie all over the table. So
-// it also brings them into the processor's cache, and waits for many of them at once.
+// findKeys finds the operations of each key of the group. They lie all over the table: to
+// look at them here waits for many cache lines at once, and m.key then finds them there.
 func (m *merge) findKeys() {
 	m.keyEnds = m.keyEnds[:0]
 	for i, o := range m.groupOps {

@@ -110,10 +110,10 @@ type Options struct {
 	LockTimeout time.Duration
 	// ReuseDelay is how long space that a commit freed stays unused, so that HDF5 programs
 	// that look at the file, and cannot hold on to a root, still find what they look at;
-	// default 10 s. It ends early where there would be ErrNoSpace otherwise, and for the
-	// oldest where more than a quarter of the file would wait: in a file of 128 MiB or more,
-	// more than 32 MiB, and in one of 512 MiB or more, a sixteenth. If it is negative,
-	// freed space is used again two commits later.
+	// default 10 s. It ends early if there would be ErrNoSpace otherwise, and for the oldest
+	// space if too much waits: at most a quarter of a file of up to 128 MiB, 32 MiB of one
+	// of up to 512 MiB, and a sixteenth of a larger one. If it is negative, freed space is
+	// used again two commits later.
 	ReuseDelay time.Duration
 	// NoMmap reads with ReadAt instead of a mapping.
 	NoMmap bool

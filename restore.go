@@ -63,7 +63,7 @@ func RestoreFrom(ctx context.Context, r io.Reader, path string, options *Options
 	return nil
 }
 
-// restoreInto makes the store at path of what fill writes. It calls inPlace, with the
+// restoreInto makes the store at path from what fill writes. It calls inPlace, with the
 // reason, if path has a file that no other file can replace. The store gets the access of
 // the file at path, or else of the file like, or the usual one if that is nil. An error
 // begins with the path.

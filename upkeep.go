@@ -25,7 +25,7 @@ const (
 	mostSteps = 200
 )
 
-// upkeep says since when upkeep gives way to writers.
+// upkeep is what giveWay remembers from one wait to the next.
 type upkeep struct {
 	passed atomic.Uint64 // group commits of the log when the last root was committed
 	quiet  atomic.Uint64 // group commits of the log when a wait found no writer
@@ -37,7 +37,7 @@ type upkeep struct {
 // nobody writes. It does not wait where the commit is urgent. It returns the error of ctx
 // as soon as that is done. checkpointing may be held.
 func (s *Store) giveWay(ctx context.Context) error {
-	quiet := quietSteps // if nobody has written since the last wait that found no writer
+	quiet := quietSteps // enough, if nobody has written since the last wait that found no writer
 	seen := s.upkeep.quiet.Load()
 	for step := 0; ; step++ {
 		if err := ctx.Err(); err != nil {
@@ -95,7 +95,7 @@ type commitLock struct {
 	waiting atomic.Int32
 }
 
-// Lock locks.
+// Lock locks the mutex. While it waits, wanted returns true.
 func (l *commitLock) Lock() {
 	if l.TryLock() {
 		return
