@@ -36,8 +36,8 @@ type Error struct {
 	Cause     error  // what was found, and what was wanted
 }
 
-// Error returns one line: object, structure, offset, kind, cause. Of names in it, what is not
-// printable is as Go writes it, and what is long is without its middle.
+// Error returns one line: object, structure, offset, kind, cause. Names in it have Go's
+// escapes for what is not printable, and lose their middle if they are long.
 func (e *Error) Error() string {
 	var text strings.Builder
 	text.WriteString("hdf5: ")

@@ -3,16 +3,16 @@ package hdf5
 import "iter"
 
 // Hyperslab selects elements of a dataset: along each dimension Count blocks of Block
-// elements, of which the first begins at Start, and each other Stride elements after the
-// one before. Blocks must not overlap. Every slice has a number for each dimension.
-// Without Stride, or without Block, these are 1: Start and Count alone select a box.
+// elements. The first begins at Start, and each other one Stride elements after the one
+// before. Blocks must not overlap. Every slice has a number for each dimension. A Stride
+// or Block that is nil is 1 in all of them: Start and Count alone select a box.
 type Hyperslab struct {
 	Start, Stride, Count, Block []uint64
 }
 
 // ReadSlab reads what a Hyperslab selects into p, as it is in the file except for filters,
-// in the order of the dataset. p must have as many bytes. For the rest it does what ReadRows
-// does: of chunks without filters, and of datasets without chunks, it reads what is
+// in the order of the dataset. p must have as many bytes. Otherwise it is like ReadRows.
+// Of chunks without filters, and of datasets without chunks, it reads only what is
 // selected, and gaps of up to 4 KiB.
 func (d *Dataset) ReadSlab(p []byte, h Hyperslab) error {
 	s, err := d.selection(h)
@@ -188,29 +188,29 @@ func (s pattern) check(dimension int, n uint64) error {
 	return nil
 }
 
-// axis is what of a selection lies in a part of a dataset, along one dimension.
+// axis is an overlap along one dimension.
 type axis struct {
 	pattern
 	low      uint64 // coordinate where the part begins
-	first, n uint64 // of what is selected
+	first, n uint64 // of the selected elements that lie in the part
 	from, to uint64 // bytes of a step in the part, and in the destination
 }
 
-// overlap is what of a selection lies in a part of a dataset: a chunk, or all of it.
+// overlap is that of a selection and a part of a dataset: a chunk, or all of it.
 type overlap struct {
 	axes []axis
 
-	// What lies together on both sides is read and copied together: the last axes, and
-	// of the one before them, if blocks is set, a block.
+	// What lies together on both sides is read and copied together: along the last axes
+	// all of it and, if blocks is set, along the one before them a block.
 	counted  int // axes that are not together
 	blocks   bool
 	run      uint64 // bytes that are together
 	from, to uint64 // where the first are in the part, and in the destination
 }
 
-// set computes the overlap of some rows of a selection, which the destination has, with the
-// part of a dataset that has a shape and begins at a multiple of that shape. It reports
-// whether there is any.
+// set computes the overlap of some rows of a selection with the part of a dataset that has
+// a shape and begins at a multiple of that shape. The destination has these rows. set
+// reports whether there is any overlap.
 func (o *overlap) set(s *selection, rows rowRange, at, shape []uint64) bool {
 	o.axes = o.axes[:0]
 	for i, along := range s.patterns {

@@ -60,8 +60,8 @@ func (r *rowReader) read(p []byte, start, count uint64) error {
 	return nil
 }
 
-// readWhole has read do with the elements of a dataset without chunks what a chunkReader does with
-// those of a chunk.
+// readWhole reads from a dataset without chunks as a chunkReader reads from a chunk: the
+// part of it is all of the dataset.
 func (r *rowReader) readWhole(rows rowRange, read func(*overlap) error) error {
 	var o overlap
 	shape := r.shape()
@@ -177,7 +177,8 @@ type chunkReader struct {
 // mostAbreast is how many chunks without filters are copied together.
 const mostAbreast = 8
 
-// readSome reads what of the rows lies in chunks from one place of the index to another.
+// readSome reads the part of the rows that lies in the chunks from one place of the index
+// to another.
 func (r *chunkReader) readSome(j *chunkJob, place, end uint64) error {
 	for place < end {
 		c := j.index.at(r.grid, place, r.at)
@@ -200,8 +201,8 @@ func (r *chunkReader) readSome(j *chunkJob, place, end uint64) error {
 	return nil
 }
 
-// readAbreast reads what of the rows lies in chunks without filters. They have the same
-// coordinates, except for the last.
+// readAbreast reads the part of the rows that lies in chunks without filters. They have the
+// same coordinates, except for the last.
 func (r *chunkReader) readAbreast(j *chunkJob, place, end uint64) error {
 	g, along := r.grid, r.selection.patterns[0]
 	top, band := r.at[0]*g.chunk[0], g.chunk[0]
@@ -235,7 +236,7 @@ func (r *chunkReader) readAbreast(j *chunkJob, place, end uint64) error {
 	return nil
 }
 
-// read reads what of the rows lies in a chunk, and undoes its filters.
+// read reads the part of the rows that lies in a chunk, and undoes its filters.
 func (r *chunkReader) read(c chunk, rows rowRange) error {
 	const structure = "chunk"
 	offset, err := r.file.offsetOf(structure, c.address, c.size)
