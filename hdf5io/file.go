@@ -36,9 +36,9 @@ type Options struct {
 	// ends early if there would be ErrNoSpace otherwise. Default 2; negative: none.
 	Quarantine int
 	// ReuseDelay is the time for which freed space stays unused for the same reason, by
-	// Clock. It ends early where there would be ErrNoSpace otherwise, and for the oldest
-	// where more than a quarter of the file would wait: in a file of 128 MiB or more, more
-	// than 32 MiB, and in one of 512 MiB or more, a sixteenth. 0, or no Clock: none.
+	// Clock. It ends early if there would be ErrNoSpace otherwise, and for the oldest space
+	// if too much waits: at most a quarter of a file of up to 128 MiB, 32 MiB of one of up
+	// to 512 MiB, and a sixteenth of a larger one. 0, or no Clock: none.
 	ReuseDelay time.Duration
 	Clock      func() time.Time
 }

@@ -11,7 +11,7 @@ import (
 // the next, if the run is that long. A system with large pages in its cache makes
 // them as large as the writes that bring new space in, and maps a page of 2 MiB
 // with one entry of its page tables. Readers of a large file then miss that entry
-// much less often than they would miss one of 512 (docs/DECISIONS.md, 4).
+// much less often than they would miss one of 512 (docs/DECISIONS.md, no. 4).
 const writeUnit = 2 << 20
 
 // runWriter places bytes one after another in runs of free space, which it takes

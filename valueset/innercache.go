@@ -19,9 +19,9 @@ const (
 	// cachedNodes copies take 4.3 MB, and are the inner nodes of a tree of 10^7 values.
 	cachedNodes = 1 << cachedBits
 	cachedBits  = 10
-	// patience is how often other nodes are wanted in the place of one that is not used
-	// until it makes way. It may be of a root that is gone. If the trees are too large for
-	// the cache, few lookups have to make a copy.
+	// patience is how often other nodes must be wanted in the place of an unused one before
+	// it makes way. Its root may be gone. If the trees are too large for the cache, patience
+	// keeps most lookups from making a copy.
 	patience = 32
 )
 

@@ -31,7 +31,7 @@ type Table struct {
 // NewTable returns the sets of a view. With verifyAlways every row is verified at
 // each use, not only at the first. Nodes below the root of a tree are verified at
 // each use in any case, except that Has keeps verified copies of inner nodes. known is
-// the Table of an earlier View of the file, whose copies are used on, or nil.
+// the Table of an earlier View of the file, whose copies stay in use, or nil.
 func NewTable(view *hdf5io.View, uuid [16]byte, verifyAlways bool, known *Table) (*Table, error) {
 	inners := new(innerCache)
 	if known != nil {

@@ -6,8 +6,8 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// Hooked is a file system whose files are what Wrap makes of those of FS: for a test that
-// does something of its own at a call, or counts calls.
+// Hooked is a file system that gives each file of FS to Wrap, and opens what Wrap returns.
+// It is for tests that do something of their own at a call, or count calls.
 type Hooked struct {
 	vfs.FS
 	Wrap func(vfs.File) vfs.File
