@@ -46,7 +46,7 @@ type peer struct {
 	// or nothing.
 	batches bool
 	// open opens the store in dir. A relaxed one does not wait for a sync of each batch:
-	// it may lose the last ones when the power fails, and its close is the first to wait.
+	// when the power fails it may lose the last ones. Only its close waits.
 	open func(dir string, relaxed bool) (engine, error)
 }
 

@@ -81,13 +81,13 @@ func (p *program) check(ctx context.Context, path string) error {
 	return err
 }
 
-// checkedError is damage that check has found: it need not be advised.
+// checkedError is damage that check itself has found: the advice is not to run check.
 type checkedError struct{ error }
 
 func (e checkedError) Unwrap() error { return e.error }
 
-// checked returns the error of a check so that it gets the right advice. salvaged is what
-// opening the store went past.
+// checked wraps the error of a check so that it gets the right advice. salvaged is the
+// damage that the opening of the store went past.
 func checked(err, salvaged error) error {
 	switch {
 	case errors.Is(salvaged, cidstore.ErrForeignEdit):

@@ -20,7 +20,7 @@ type progress interface {
 	finish()
 }
 
-// A line must not wrap: then each redraw would fill another one.
+// A line must not wrap, or each redraw would fill another one.
 const (
 	columnsAfter = 36 // for what follows the description, with a bar of no length
 	leastColumns = columnsAfter + len("verify ") + 1
