@@ -49,6 +49,7 @@ func benchSize(b testing.TB) uint64 {
 	return uint64(n)
 }
 
+// benchDir is a new folder, on the disk that CIDSTORE_BENCH_DIR names, if it does.
 func benchDir(b testing.TB) string {
 	b.Helper()
 	base := os.Getenv("CIDSTORE_BENCH_DIR")
@@ -136,17 +137,8 @@ func benchLoad(b *testing.B, path string, n uint64) {
 		used := live(b, path, n)
 		b.ReportMetric(used, "live-B/pair")
 		b.ReportMetric(float64(m.FileBytes-m.WALBytes)/float64(n)/used, "loading-less-log/live")
-		b.ReportMetric(fileBytes(b, path)/float64(n)/used, "closed/live")
+		b.ReportMetric(float64(fileSize(b, path))/float64(n)/used, "closed/live")
 	}
-}
-
-func fileBytes(b testing.TB, path string) float64 {
-	b.Helper()
-	info, err := os.Stat(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return float64(info.Size())
 }
 
 // live is the bytes in use a pair at rest, without the log.
@@ -254,7 +246,7 @@ func benchLookup(b *testing.B, s *cidstore.Store, key func(uint64) cidstore.E, n
 	times(b, ds)
 }
 
-// benchTwo looks keys up by one goroutine, and then as many by each of two.
+// benchTwo looks up keys with one goroutine, and then as many with each of two.
 func benchTwo(b *testing.B, s *cidstore.Store, n uint64) {
 	const looks = 500_000
 	rate := func(goroutines uint64) float64 {
@@ -325,7 +317,7 @@ func benchBackup(b *testing.B, s *cidstore.Store, path string) {
 			b.Fatal(err)
 		}
 		b.StopTimer()
-		b.SetBytes(int64(fileBytes(b, copied)))
+		b.SetBytes(fileSize(b, copied))
 		os.Remove(copied)
 		b.StartTimer()
 	}
@@ -567,7 +559,7 @@ func BenchmarkOneKey(b *testing.B) {
 		b.ReportMetric(float64(m.FileBytes)/float64(n), "file-B/pair-loading")
 		closeBench(b, s)
 		b.ReportMetric(live(b, path, n), "live-B/pair")
-		b.ReportMetric(fileBytes(b, path)/float64(n), "closed-B/pair")
+		b.ReportMetric(float64(fileSize(b, path))/float64(n), "closed-B/pair")
 		s = openBench(b, path, nil)
 		start = time.Now()
 		const looks = 10_000

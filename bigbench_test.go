@@ -106,7 +106,7 @@ func TestBigWriter(t *testing.T) {
 
 func TestBig(t *testing.T) {
 	n := bigPairs(t)
-	path := filepath.Join(bigDir(t), "big.h5")
+	path := filepath.Join(benchDir(t), "big.h5")
 	fmt.Printf("%d pairs, one value a key, in durable batches of %d:\n", n, bigBatch)
 	loaded := bigKilled(t, path, n)
 
@@ -141,15 +141,6 @@ func TestBig(t *testing.T) {
 		t.Errorf("%d keys and %d values, want %d", keys, values, n)
 	}
 	must(t, s.Close())
-}
-
-// bigDir is a new folder on the disk that CIDSTORE_BENCH_DIR names.
-func bigDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp(os.Getenv("CIDSTORE_BENCH_DIR"), "cidstore-big-")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
 
 // bigKilled makes the store in a process that it kills, and returns the number of

@@ -15,7 +15,7 @@ import (
 )
 
 // fileSize is the length of the file at path, bytes.
-func fileSize(t *testing.T, path string) int64 {
+func fileSize(t testing.TB, path string) int64 {
 	t.Helper()
 	info, err := os.Stat(path)
 	must(t, err)

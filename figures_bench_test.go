@@ -44,7 +44,7 @@ func BenchmarkSteady(b *testing.B) {
 		for b.Loop() {
 			closeBench(b, s)
 			s = openBench(b, path, nil)
-			b.ReportMetric(fileBytes(b, path)/(1<<20), "file-MiB")
+			b.ReportMetric(float64(fileSize(b, path))/(1<<20), "file-MiB")
 		}
 	})
 	closeBench(b, s)

@@ -95,7 +95,7 @@ func fresh(t *testing.T, o *cidstore.Options) (s *cidstore.Store, path string) {
 	return open(t, path, o), path
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
