@@ -95,7 +95,9 @@ func format(file vfs.File, opts *Options) (err error) {
 	if err != nil {
 		return err
 	}
-	tree, err := hdf5io.Create(file, hdf5io.Options{UUID: uuid, GrowStep: opts.growBytes, Quarantine: opts.quarantine, ReuseDelay: opts.ReuseDelay, Clock: opts.Clock}, r.append(nil), func(tx *hdf5io.Tx) error {
+	options := opts.tree()
+	options.UUID = uuid
+	tree, err := hdf5io.Create(file, options, r.append(nil), func(tx *hdf5io.Tx) error {
 		return createObjects(tx, &r, uuid)
 	})
 	if err != nil {

@@ -187,7 +187,8 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 	if opts.ReadOnly {
 		patience = max(patience, trimPatience)
 	}
-	options := hdf5io.Options{ReadOnly: opts.ReadOnly, NoMmap: opts.NoMmap, GrowStep: opts.growBytes, Quarantine: opts.quarantine, ReuseDelay: opts.ReuseDelay, Clock: opts.Clock}
+	options := opts.tree()
+	options.ReadOnly, options.NoMmap = opts.ReadOnly, opts.NoMmap
 	if opts.Salvage { // past the end of a short file, a read is an error, and a mapping a fault
 		options.NoMmap, options.Salvage, options.Older = true, true, opts.olderRoot
 	}

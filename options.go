@@ -13,6 +13,7 @@ import (
 
 	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/directory"
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -236,6 +237,11 @@ func (o *Options) withDefaults() (Options, error) {
 		c.FS = vfs.OS()
 	}
 	return c, nil
+}
+
+// tree returns the options of the HDF5 tree that hold for a new file too.
+func (o *Options) tree() hdf5io.Options {
+	return hdf5io.Options{GrowStep: o.growBytes, Quarantine: o.quarantine, ReuseDelay: o.ReuseDelay, Clock: o.Clock}
 }
 
 // lockedReader lets a store and the copies that it makes draw from one Rand.
