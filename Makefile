@@ -37,7 +37,7 @@ fuzz: ## each native fuzz target for FUZZTIME, 20s by default, whatever fails; p
 crash: ## crash, fault and kill campaigns; SHORT=1: the short ones; SEEDBUG=name: with that bug, which must be caught; SEEDBUG=all
 	scripts/crash
 
-figures: ## what the store should reach, measured, beside aim and floor, in half an hour; STEPS='w1-1e8 big': the long ones
+figures: ## measures what the store should reach, beside aim and floor, in half an hour; STEPS='w1-1e8 big': the long ones
 	scripts/figures $(STEPS)
 
 bench: ## the figures of docs/PERFORMANCE.md; PAIRS=1e7: the large ones; ONLY=pattern: some. Nothing else should run
@@ -49,7 +49,7 @@ bench-peers: ## CIDStore beside Pebble, bbolt, Badger, pogreb and SQLite; PEERFL
 big: ## a store of PAIRS pairs, 1e8 by default, killed with a full log, opened, checked, read and backed up; DIR=/some/disk
 	scripts/big
 
-beside: ## small stores, and make demo, beside those of an earlier commit, by default the last with format 1
+beside: ## small stores, and make demo, beside those of COMMIT, by default the last with format 1
 	scripts/beside
 
 test-peers: ## vets and tests the module of bench-peers, which is not in test

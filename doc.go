@@ -35,6 +35,7 @@
 //	root, View    one committed state of the tree, immutable
 //	slot          one of the two pages that name the newest two roots
 //	pin           a reader's claim on a View: its space is not used again
+//	upkeep        work that no writer waits for: collections, Maintain, scrubs, early checkpoints
 //
 // # Concurrency
 //
