@@ -90,7 +90,7 @@ func (p *program) migrate(ctx context.Context, path, output string, truncate boo
 	case r.UpToDate && output != "":
 		return p.copyCurrent(ctx, path, output, answer)
 	case r.UpToDate:
-		return p.result(answer, "%s already is a store of this program; nothing to do", path)
+		return p.result(answer, "%s is already a store of this program; nothing to do", path)
 	}
 	kept := path + " is not changed"
 	if r.Backup != "" {
@@ -112,5 +112,5 @@ func (p *program) copyCurrent(ctx context.Context, path, output string, answer m
 		return fmt.Errorf("migrate %s: %w", path, err)
 	}
 	answer.Path = output
-	return p.result(answer, "copied to %s: %s already is a store of this program", output, path)
+	return p.result(answer, "copied to %s: %s is already a store of this program", output, path)
 }
