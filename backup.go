@@ -358,32 +358,39 @@ func makeWhole(ctx context.Context, path string, temporary func() (vfs.File, err
 
 // makeNamed makes the file at path. It calls temporary to make it, fill to write it, and
 // verify to check it under its temporary name. Then it gives the file its own name.
-func makeNamed(path string, temporary func() (vfs.File, error), opts *Options, fill func(vfs.File) error, verify func() error) error {
+func makeNamed(path string, temporary func() (vfs.File, error), opts *Options, fill func(vfs.File) error, verify func() error) (err error) {
 	file, err := temporary()
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil && !errors.Is(err, ErrLocked) {
+			err = errors.Join(err, removeLeftover(path, opts))
+		}
+	}()
+	info, err := filled(file, fill)
+	if err != nil {
+		return err
+	}
+	if err := verify(); err != nil {
+		return err
+	}
+	return giveName(path, info, opts)
+}
+
+// filled calls fill to write a new file, and closes it.
+func filled(file vfs.File, fill func(vfs.File) error) (vfs.Info, error) {
 	info, err := file.Info()
 	if err == nil {
 		err = fill(file)
 	}
-	err = errors.Join(err, file.Close())
-	if err == nil {
-		err = verify()
-	}
-	if err == nil {
-		err = giveName(path, info, opts)
-	}
-	if err != nil && !errors.Is(err, ErrLocked) {
-		err = errors.Join(err, removeLeftover(path, opts))
-	}
-	return err
+	return info, errors.Join(err, file.Close())
 }
 
 // verifyWhole replays, changes and checks the store at path. A store with another log
 // key is only checked, which is enough if everything in its log is applied. progress is
 // called with the number of bytes checked so far and the total.
-func verifyWhole(ctx context.Context, path string, opts Options, change func(*Store) error, progress func(done, total int64)) error {
+func verifyWhole(ctx context.Context, path string, opts Options, change func(*Store) error, progress func(done, total int64)) (err error) {
 	s, err := open(path, opts)
 	if errors.Is(err, ErrWALKey) && change == nil {
 		opts.ReadOnly, opts.emptyLog = true, true
@@ -392,14 +399,17 @@ func verifyWhole(ctx context.Context, path string, opts Options, change func(*St
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, s.Close()) }()
 	if change != nil {
-		err = change(s)
+		if err := change(s); err != nil {
+			return err
+		}
 	}
-	if err == nil && !opts.ReadOnly {
-		err = s.Checkpoint(ctx)
+	if !opts.ReadOnly {
+		if err := s.Checkpoint(ctx); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		_, err = s.check(ctx, progress)
-	}
-	return errors.Join(err, s.Close())
+	_, err = s.check(ctx, progress)
+	return err
 }

@@ -93,26 +93,30 @@ func (s *Store) writeAgain(from, most int64, moved func(bytes int64)) error {
 		return err
 	}
 	defer m.tx.Abort()
-	err = m.moveFrom(from, s.logEnd()+1, moved)
-	if err == nil {
-		var end int64
-		if _, end, err = s.file.Gaps(); err == nil && end > most {
-			return nil
-		}
-	}
-	if err == nil {
-		err = s.publish(m, nil)
-	}
-	if err == nil {
+	committed, err := s.commitMoved(m, from, most, moved)
+	if committed {
 		return s.pack()
 	}
-	if s.failure.Load() != nil || s.file.Failed() != nil {
+	if err == nil || s.failure.Load() != nil || s.file.Failed() != nil {
 		return err
 	}
 	if !errors.Is(err, ErrNoSpace) { // for example damage, which does not stop Close
 		s.event("error", "operation", "compact", "error", err)
 	}
 	return nil
+}
+
+// commitMoved moves in m what lies from an address on, and commits that, unless something
+// would lie after the address most.
+func (s *Store) commitMoved(m *merge, from, most int64, moved func(bytes int64)) (committed bool, err error) {
+	if err := m.moveFrom(from, s.logEnd()+1, moved); err != nil {
+		return false, err
+	}
+	if _, end, err := s.file.Gaps(); err != nil || end > most {
+		return false, err
+	}
+	err = s.publish(m, nil)
+	return err == nil, err
 }
 
 // moveFrom writes again what lies from an address on, and folds the groups that have

@@ -70,11 +70,7 @@ func create(path string, like vfs.File, opts *Options) error {
 	if err != nil {
 		return err
 	}
-	info, err := file.Info()
-	if err == nil {
-		err = format(file, opts)
-	}
-	err = errors.Join(err, file.Close())
+	info, err := filled(file, func(file vfs.File) error { return format(file, opts) })
 	if there, statErr := opts.FS.Stat(path); err == nil && statErr == nil && there.Size > 0 {
 		return removeLeftover(path, opts)
 	}

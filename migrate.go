@@ -241,34 +241,22 @@ func (m *migration) replace(path string, old vfs.File, contents *legacy.Contents
 // keep makes the copy of the old file, unless there is one.
 func (m *migration) keep(backup string, old vfs.File) (made bool, err error) {
 	kind, err := vfs.Kind(m.opts.FS, backup)
-	if err == nil {
-		same := false
-		if kind.IsRegular() {
-			same, err = m.isKept(backup, old)
-		}
-		if err == nil && !same {
-			err = fs.ErrExist
-		}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		temporary := func() (vfs.File, error) { return newTemporary(backup, old, &m.opts) }
+		fill := func(file vfs.File) error { return copyFile(m.ctx, file, old) }
+		err := makeNamed(backup, temporary, &m.opts, fill, func() error { return nil })
+		return err == nil, err
+	case err != nil:
 		return false, err
+	case !kind.IsRegular():
+		return false, fs.ErrExist
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return false, err
+	same, err := m.isKept(backup, old)
+	if err == nil && !same {
+		err = fs.ErrExist
 	}
-	file, err := newTemporary(backup, old, &m.opts)
-	if err != nil {
-		return false, err
-	}
-	info, err := file.Info()
-	if err == nil {
-		err = copyFile(m.ctx, file, old)
-	}
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = giveName(backup, info, &m.opts)
-	}
-	if err != nil && !errors.Is(err, ErrLocked) {
-		err = errors.Join(err, removeLeftover(backup, &m.opts))
-	}
-	return err == nil, err
+	return false, err
 }
 
 // isKept reports whether there is a copy of the old file already, and makes it durable:

@@ -193,18 +193,7 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 		options.NoMmap, options.Salvage, options.Older = true, true, opts.olderRoot
 	}
 	for waited := time.Duration(0); ; {
-		var tree *hdf5io.File
-		var report hdf5io.OpenReport
-		err := file.TryLock(vfs.Lock{Whole: true})
-		if err == nil {
-			err = isWhole(file)
-		}
-		if err == nil {
-			err = isOfFormat(file)
-		}
-		if err == nil {
-			tree, report, err = hdf5io.Open(file, options)
-		}
+		tree, report, err := lockAndOpen(file, options)
 		if !errors.Is(err, vfs.ErrLockHeld) {
 			return tree, report, err
 		}
@@ -213,6 +202,20 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 		}
 		waited += lockPause(waited, patience)
 	}
+}
+
+// lockAndOpen is one attempt of openTree.
+func lockAndOpen(file vfs.File, options hdf5io.Options) (tree *hdf5io.File, report hdf5io.OpenReport, err error) {
+	if err := file.TryLock(vfs.Lock{Whole: true}); err != nil {
+		return nil, report, err
+	}
+	if err := isWhole(file); err != nil {
+		return nil, report, err
+	}
+	if err := isOfFormat(file); err != nil {
+		return nil, report, err
+	}
+	return hdf5io.Open(file, options)
 }
 
 // isWhole returns an error that matches ErrHalfMade if file is half made.

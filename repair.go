@@ -52,11 +52,11 @@ func Repair(ctx context.Context, path, output string, mode RepairMode) (RepairRe
 func RepairWith(ctx context.Context, path, output string, mode RepairMode, options *Options) (RepairReport, error) {
 	report := RepairReport{Mode: mode}
 	opts, err := options.withDefaults()
-	if err == nil && mode != RepairRollback && mode != RepairSalvage {
-		err = invalidf("repair mode %q, want %q or %q", mode, RepairRollback, RepairSalvage)
-	}
 	if err != nil {
 		return report, err
+	}
+	if mode != RepairRollback && mode != RepairSalvage {
+		return report, invalidf("repair mode %q, want %q or %q", mode, RepairRollback, RepairSalvage)
 	}
 	output = vfs.Target(opts.FS, output)
 	if _, err := opts.FS.Stat(output); err == nil {

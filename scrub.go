@@ -125,14 +125,14 @@ func (c *scrub) step(part func(*view) (bool, int64)) (more bool, err error) {
 		return false, err
 	}
 	more, read, err := c.read(part)
-	if err == nil {
-		c.count(read)
-		err = c.mend()
+	if err != nil {
+		return more, err
 	}
-	if err == nil {
-		err = c.pause(read)
+	c.count(read)
+	if err := c.mend(); err != nil {
+		return more, err
 	}
-	return more, err
+	return more, c.pause(read)
 }
 
 // read reads a step of a part from the newest root, and pins it only for that time.

@@ -279,12 +279,14 @@ func fileBytes(dir string) (size int64, err error) {
 			return err
 		}
 		info, err := entry.Info()
-		if err == nil {
-			size += info.Size()
-		} else if errors.Is(err, fs.ErrNotExist) {
-			err = nil
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		size += info.Size()
+		return nil
 	})
 	return size, err
 }

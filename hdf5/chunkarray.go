@@ -115,14 +115,7 @@ func (a *arrayReader) pages(structure string, address, number, n, perPage uint64
 	for bit := firstBit; n > 0; bit++ {
 		count := min(n, perPage)
 		if bitmap[bit/8]&(0x80>>(bit%8)) != 0 {
-			d, err := a.file.read(a.b, structure, address, a.bytesOf(count)+4)
-			if err == nil {
-				err = d.unseal()
-			}
-			if err == nil {
-				err = a.elements(&d, number, count)
-			}
-			if err != nil {
+			if err := a.page(structure, address, number, count); err != nil {
 				return err
 			}
 		}
@@ -130,6 +123,18 @@ func (a *arrayReader) pages(structure string, address, number, n, perPage uint64
 		number, n = number+count, n-count
 	}
 	return nil
+}
+
+// page reads a page of n elements.
+func (a *arrayReader) page(structure string, address, number, n uint64) error {
+	d, err := a.file.read(a.b, structure, address, a.bytesOf(n)+4)
+	if err != nil {
+		return err
+	}
+	if err := d.unseal(); err != nil {
+		return err
+	}
+	return a.elements(&d, number, n)
 }
 
 // fixedArray reads a fixed array (spec VII.C).
@@ -158,20 +163,20 @@ func (r *indexReader) fixedArray(address uint64) error {
 	head := 6 + o
 	if n <= perPage {
 		d, err := f.sealed(r.b, structure, "FADB", block, head+a.bytesOf(n)+4)
-		if err == nil {
-			err = a.prefix(&d)
-		}
 		if err != nil {
+			return err
+		}
+		if err := a.prefix(&d); err != nil {
 			return err
 		}
 		return a.elements(&d, 0, n)
 	}
 	bitmap := ((n+perPage-1)/perPage + 7) / 8
 	d, err = f.sealed(r.b, structure, "FADB", block, head+bitmap+4)
-	if err == nil {
-		err = a.prefix(&d)
-	}
 	if err != nil {
+		return err
+	}
+	if err := a.prefix(&d); err != nil {
 		return err
 	}
 	return a.pages("fixed array page", block+head+bitmap+4, 0, n, perPage, d.take(bitmap), 0)
@@ -232,13 +237,13 @@ func (e *extensibleArray) indexBlock(address uint64) error {
 	inline := min(2*uint64(bits.Len64(e.minPointers)-1), secondaries)
 	direct := 2 * (e.minPointers - 1)
 	d, err := f.sealed(e.b, "extensible array index block", "EAIB", address, 6+o+e.bytesOf(e.inIndex)+(direct+secondaries-inline)*o+4)
-	if err == nil {
-		err = e.prefix(&d)
-	}
-	if err == nil {
-		err = e.elements(&d, 0, e.inIndex)
-	}
 	if err != nil {
+		return err
+	}
+	if err := e.prefix(&d); err != nil {
+		return err
+	}
+	if err := e.elements(&d, 0, e.inIndex); err != nil {
 		return err
 	}
 	number := e.inIndex
@@ -249,17 +254,18 @@ func (e *extensibleArray) indexBlock(address uint64) error {
 	for u := range secondaries {
 		blocks, elements := uint64(1)<<(u/2), e.minElements<<((u+1)/2)
 		if u >= inline {
-			err = e.secondaryBlock(d.address(), number, blocks, elements)
+			if err := e.secondaryBlock(d.address(), number, blocks, elements); err != nil {
+				return err
+			}
 		} else {
-			for i := uint64(0); i < blocks && err == nil; i++ {
-				err = e.dataBlock(d.address(), number+i*elements, elements, nil, 0)
+			for i := range blocks {
+				if err := e.dataBlock(d.address(), number+i*elements, elements, nil, 0); err != nil {
+					return err
+				}
 			}
 		}
-		if err == nil {
-			err = d.err
-		}
-		if err != nil {
-			return err
+		if d.err != nil {
+			return d.err
 		}
 		number += blocks * elements
 	}
@@ -301,10 +307,10 @@ func (e *extensibleArray) secondaryBlock(address, number, blocks, elements uint6
 		return fault(ErrCorrupt, "extensible array secondary block", -1, "%d data blocks of %d elements", blocks, elements)
 	}
 	d, err := f.sealed(e.b, "extensible array secondary block", "EASB", address, 6+o+uint64(e.blockNumbers)+size+4)
-	if err == nil {
-		err = e.checkBlock(&d, number)
-	}
 	if err != nil {
+		return err
+	}
+	if err := e.checkBlock(&d, number); err != nil {
 		return err
 	}
 	bitmaps := d.take(blocks * bitmap)
@@ -332,15 +338,15 @@ func (e *extensibleArray) dataBlock(address, number, elements uint64, bitmap []b
 		size += e.bytesOf(elements)
 	}
 	d, err := e.file.sealed(e.b, structure, "EADB", address, size+4)
-	if err == nil {
-		// The library writes another number into blocks that the index block names.
-		want := number
-		if number < e.firstSecondary {
-			want = undefined
-		}
-		err = e.checkBlock(&d, want)
-	}
 	if err != nil {
+		return err
+	}
+	// The library writes another number into blocks that the index block names.
+	want := number
+	if number < e.firstSecondary {
+		want = undefined
+	}
+	if err := e.checkBlock(&d, want); err != nil {
 		return err
 	}
 	if len(bitmap) == 0 {

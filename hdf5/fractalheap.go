@@ -179,10 +179,10 @@ func (h *fractalHeap) indirect(address uint64, rows int, base uint64) (decoder, 
 		o := uint64(h.file.super.offsetSize)
 		var err error
 		d, err = h.file.sealed(h.b, "fractal heap indirect block", "FHIB", address, 5+o+uint64(h.offsetBytes)+uint64(rows)*h.width*o+4)
-		if err == nil {
-			err = h.checkBlock(&d, base)
-		}
 		if err != nil {
+			return d, err
+		}
+		if err := h.checkBlock(&d, base); err != nil {
 			return d, err
 		}
 		h.blocks[address] = d
@@ -196,14 +196,16 @@ func (h *fractalHeap) inDirect(address, base, blockSize, offset, size uint64) (d
 	if !ok {
 		var err error
 		d, err = h.file.signed(h.b, "fractal heap direct block", "FHDB", address, blockSize)
-		if err == nil {
-			err = h.checkBlock(&d, base)
-		}
-		if err == nil && h.flags&2 != 0 {
-			err = d.unsealInside()
-		}
 		if err != nil {
 			return d, err
+		}
+		if err := h.checkBlock(&d, base); err != nil {
+			return d, err
+		}
+		if h.flags&2 != 0 {
+			if err := d.unsealInside(); err != nil {
+				return d, err
+			}
 		}
 		h.direct[address] = d
 	}

@@ -202,19 +202,22 @@ func (g *Group) symbolTable(b *budget, d decoder, wanted *string, visit func(Lin
 			return head.err
 		}
 		d, err := f.read(b, "symbol table node", child+8, n*uint64(f.super.lengthSize+f.super.offsetSize+24))
-		for ; err == nil && d.left() > 0; err = d.err {
-			var l Link
-			if l, err = d.symbol(heap); err == nil {
-				err = b.spend("link", d.start, uint64(len(l.Name)+len(l.Target)))
-			}
-			if err == nil {
-				err = visit(l)
-			}
+		if err != nil {
+			return err
+		}
+		for d.left() > 0 && d.err == nil {
+			l, err := d.symbol(heap)
 			if err != nil {
 				return err
 			}
+			if err := b.spend("link", d.start, uint64(len(l.Name)+len(l.Target))); err != nil {
+				return err
+			}
+			if err := visit(l); err != nil {
+				return err
+			}
 		}
-		return err
+		return d.err
 	}
 	return tree.walk(treeAddress)
 }

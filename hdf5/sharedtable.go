@@ -34,16 +34,18 @@ func (f *File) sharedHeap(b *budget, kind int) (*fractalHeap, error) {
 		if d.err != nil {
 			return nil, d.err
 		}
-		if kinds&(1<<kind) != 0 {
-			h, err := f.fractalHeap(b, heap)
-			if err == nil && b.heaps == nil {
-				b.heaps = make(map[int]*fractalHeap)
-			}
-			if err == nil {
-				b.heaps[kind] = h
-			}
-			return h, err
+		if kinds&(1<<kind) == 0 {
+			continue
 		}
+		h, err := f.fractalHeap(b, heap)
+		if err != nil {
+			return nil, err
+		}
+		if b.heaps == nil {
+			b.heaps = make(map[int]*fractalHeap)
+		}
+		b.heaps[kind] = h
+		return h, nil
 	}
 	return nil, d.corrupt("no index of %s messages", nameOf(kind))
 }

@@ -292,7 +292,7 @@ func (f *File) salvageRoot(pair *slotPair, newest int, report *OpenReport) (load
 // first and then looks whether the slot is still the same. If so, the writer will
 // see the pin before it uses again what the root reaches. If not, the error is
 // errSlotChanged.
-func (f *File) loadPinned(pair *slotPair, i int, bad func(error)) (loadedRoot, error) {
+func (f *File) loadPinned(pair *slotPair, i int, bad func(error)) (root loadedRoot, err error) {
 	s := pair.slots[i]
 	if !f.options.ReadOnly {
 		return f.loadRoot(s, bad)
@@ -300,18 +300,19 @@ func (f *File) loadPinned(pair *slotPair, i int, bad func(error)) (loadedRoot, e
 	if err := f.pin(s.commit); err != nil {
 		return loadedRoot{}, err
 	}
+	defer func() {
+		if err != nil {
+			f.unpin(s.commit)
+		}
+	}()
 	now, err := readSlots(f.file)
-	if err == nil && (now.slots[i] == nil || now.slots[i].generation != s.generation) {
-		err = errSlotChanged
-	}
-	var root loadedRoot
-	if err == nil {
-		root, err = f.loadRoot(s, bad)
-	}
 	if err != nil {
-		f.unpin(s.commit)
+		return loadedRoot{}, err
 	}
-	return root, err
+	if now.slots[i] == nil || now.slots[i].generation != s.generation {
+		return loadedRoot{}, errSlotChanged
+	}
+	return f.loadRoot(s, bad)
 }
 
 // noSlot is the error for a file without a valid slot.

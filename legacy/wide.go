@@ -253,13 +253,14 @@ func (r *reader) wideRecordAt(log io.ReaderAt, at int64) (id wideTransaction, o 
 	if o.code != opInsert && o.code != opDelete {
 		return id, o, nil
 	}
-	if o.key, err = r.shorten(wideAt(p[offWideKey:])); err == nil {
-		value := wideAt(p[offWideValue:])
-		o.whole = o.code == opDelete && value == (wideE{})
-		if !o.whole {
-			o.value, err = r.shorten(value)
-		}
+	if o.key, err = r.shorten(wideAt(p[offWideKey:])); err != nil {
+		return id, o, err
 	}
+	value := wideAt(p[offWideValue:])
+	if o.whole = o.code == opDelete && value == (wideE{}); o.whole {
+		return id, o, nil
+	}
+	o.value, err = r.shorten(value)
 	return id, o, err
 }
 

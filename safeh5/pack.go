@@ -66,16 +66,7 @@ func (k *packer) pack(chunk []byte) (packed []byte, skipped uint32, err error) {
 func (k *packer) unpack(packed []byte, skipped uint32, size int) ([]byte, error) {
 	chunk := make([]byte, size)
 	if k.level > 0 && skipped&k.skipDeflate() == 0 {
-		r, err := zlib.NewReader(bytes.NewReader(packed))
-		if err == nil {
-			_, err = io.ReadFull(r, chunk)
-		}
-		if err == nil {
-			if n, end := r.Read(make([]byte, 1)); n > 0 || end != io.EOF {
-				err = fmt.Errorf("more than %d bytes, or no end: %v", size, end)
-			}
-		}
-		if err != nil {
+		if err := inflate(chunk, packed); err != nil {
 			return nil, corrupt.Errorf("deflated chunk", -1, "%w", err)
 		}
 	} else {
@@ -90,6 +81,21 @@ func (k *packer) unpack(packed []byte, skipped uint32, size int) ([]byte, error)
 		chunk = out
 	}
 	return chunk, nil
+}
+
+// inflate fills dst with what was packed, which must be as long.
+func inflate(dst, packed []byte) error {
+	r, err := zlib.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(r, dst); err != nil {
+		return err
+	}
+	if n, end := r.Read(make([]byte, 1)); n > 0 || end != io.EOF {
+		return fmt.Errorf("more than %d bytes, or no end: %v", len(dst), end)
+	}
+	return nil
 }
 
 // shuffle puts the first bytes of all elements together, then the second ones, and so on.

@@ -96,19 +96,25 @@ func (c *checker) all() {
 		return
 	}
 	c.owned(Owned{int(s.state.class), set, s.state.at})
-	b, err := s.row()
-	if err == nil {
-		err = checkValues(b, s.state.count, s.state.tombs)
-		if err != nil {
-			err = setError(set, s.state.at, "%w", err)
-		}
-	}
-	if want := classes[classOf(int(s.state.count+s.state.tombs))]; err == nil && int(s.state.class) != want {
-		err = setError(set, s.state.at, "class %d, want %d", s.state.class, want)
-	}
-	if err != nil {
+	if err := c.checkRow(); err != nil {
 		report(err)
 	}
+}
+
+// checkRow checks the row.
+func (c *checker) checkRow() error {
+	s := &c.Stored
+	b, err := s.row()
+	if err != nil {
+		return err
+	}
+	if err := checkValues(b, s.state.count, s.state.tombs); err != nil {
+		return setError(s.set, s.state.at, "%w", err)
+	}
+	if want := classes[classOf(int(s.state.count+s.state.tombs))]; int(s.state.class) != want {
+		return setError(s.set, s.state.at, "class %d, want %d", s.state.class, want)
+	}
+	return nil
 }
 
 // owned reports a chunk, and compares it with the index.

@@ -60,15 +60,15 @@ func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, res
 			before = printable(text) + "\t"
 		}
 		for value, err := range view.Values(key) {
-			if err == nil {
-				found = true
-				err = p.printValue(&sets, before, key, value, names[value])
-			}
-			if err == nil && ctx.Err() != nil {
-				err = context.Cause(ctx)
-			}
 			if err != nil {
 				return err
+			}
+			found = true
+			if err := p.printValue(&sets, before, key, value, names[value]); err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
 			}
 		}
 		if err := sets.end(); err != nil {

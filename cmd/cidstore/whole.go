@@ -32,25 +32,35 @@ func createWhole(path string, fill func(vfs.File) error) error {
 	if err != nil {
 		return err
 	}
-	err = fill(file)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err == nil {
-		err = absent(path)
-	}
-	if err == nil {
-		err = system.Rename(temporary, path)
-	} else if removeErr := system.Remove(temporary); removeErr != nil {
-		err = errors.Join(err, removeErr)
-	}
-	if err == nil {
-		err = system.SyncDir(filepath.Dir(path))
-	}
+	err = fillAndRename(system, file, temporary, path, fill)
 	if closeErr := file.Close(); closeErr != nil {
 		err = errors.Join(err, closeErr)
 	}
 	return err // not joined, so that a signal keeps its exit code
+}
+
+// fillAndRename calls fill to write a file, and renames it when it is durable. If that is
+// not possible, it removes the file.
+func fillAndRename(system vfs.FS, file vfs.File, temporary, path string, fill func(vfs.File) error) error {
+	complete := func() error {
+		if err := fill(file); err != nil {
+			return err
+		}
+		if err := file.Sync(); err != nil {
+			return err
+		}
+		return absent(path)
+	}
+	if err := complete(); err != nil {
+		if removeErr := system.Remove(temporary); removeErr != nil {
+			err = errors.Join(err, removeErr)
+		}
+		return err
+	}
+	if err := system.Rename(temporary, path); err != nil {
+		return err
+	}
+	return system.SyncDir(filepath.Dir(path))
 }
 
 // errInTheMaking says that another process is making the same file now.
