@@ -166,7 +166,8 @@ func (c *collection) deletions(ctx context.Context) error {
 			if c.asked[key] != 0 {
 				continue
 			}
-			n, err := c.view.compactable(key)
+			n := 0
+			err := c.view.guard(func() (err error) { n, err = c.view.compactable(key); return err })
 			switch {
 			case err != nil && ends(err):
 				return err
@@ -283,9 +284,8 @@ func (c *collection) lookAt(id uint64) error {
 		c.ask(wal.DemoteSet, set.Owner(), set.Tombstones())
 		return nil
 	}
-	r := c.view.reader
-	r.gate = nil // it is held
-	n, err := r.compactable(set.Owner())
+	n := 0
+	err = guard(func() (err error) { n, err = c.view.compactable(set.Owner()); return err })
 	if n > 0 && err == nil { // else an earlier collection has asked for it
 		c.ask(wal.CompactSet, set.Owner(), uint64(n))
 	}

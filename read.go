@@ -11,12 +11,12 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// reader reads one state up to one sequence, and so one consistent moment.
+// reader reads one state up to one sequence, and so one consistent moment. Its user has
+// pinned the View, and reads the file under a guard.
 type reader struct {
 	*state
-	visible wal.Seq   // of the fresh table
-	memos   *memos    // of the state, or of gate
-	gate    *Snapshot // nil for a single read, which pins the View itself
+	visible wal.Seq // of the fresh table
+	memos   *memos  // of the state, or of a Snapshot
 }
 
 // guard runs a read of the mapping. It turns a fault there, which a file that was cut
@@ -233,14 +233,14 @@ const valuesPerStep = 1024
 
 // values streams the set of key, ascending. It goes on past what cannot be read, and
 // calls bad with what is wrong there. It returns only an error that ends the loop.
-func (r reader) values(key E, bad func(error), yield func(E) bool) error {
-	hash := r.view.hasher.Hash(key)
-	fresh, frozen := r.pending(hash, key)
+func (v *Snapshot) values(key E, bad func(error), yield func(E) bool) error {
+	hash := v.view.hasher.Hash(key)
+	fresh, frozen := v.pending(hash, key)
 	var few [8]outcome
-	list, cleared := r.outcomes(few[:0], key, fresh, frozen)
+	list, cleared := v.outcomes(few[:0], key, fresh, frozen)
 	var d stored
 	if !cleared {
-		err := r.guard(func() (err error) { d, err = r.stored(hash, key); return err })
+		err := v.guard(func() (err error) { d, err = v.stored(hash, key); return err })
 		if err != nil && ends(err) {
 			return err
 		}
@@ -252,19 +252,19 @@ func (r reader) values(key E, bad func(error), yield func(E) bool) error {
 	from, step := E{}, make([]E, 0, min(valuesPerStep, d.count()+1))
 	for more := d.found; more; {
 		var err error
-		if step, more, err = r.step(&d, step[:0], from, bad); err != nil {
+		if step, more, err = v.step(&d, step[:0], from, bad); err != nil {
 			return err
 		}
-		for _, v := range step {
-			for ; len(list) > 0 && list[0].value.Compare(v) < 0; list = list[1:] {
-				if more, err := r.yields(list[0], yield); !more {
+		for _, value := range step {
+			for ; len(list) > 0 && list[0].value.Compare(value) < 0; list = list[1:] {
+				if more, err := v.yields(list[0], yield); !more {
 					return err
 				}
 			}
-			if len(list) > 0 && list[0].value == v {
+			if len(list) > 0 && list[0].value == value {
 				continue // its outcome decides
 			}
-			if more, err := r.goesOn(yield(v)); !more {
+			if more, err := v.goesOn(yield(value)); !more {
 				return err
 			}
 		}
@@ -276,7 +276,7 @@ func (r reader) values(key E, bad func(error), yield func(E) bool) error {
 		}
 	}
 	for _, f := range list {
-		if more, err := r.yields(f, yield); !more {
+		if more, err := v.yields(f, yield); !more {
 			return err
 		}
 	}
@@ -284,18 +284,18 @@ func (r reader) values(key E, bad func(error), yield func(E) bool) error {
 }
 
 // yields yields the value of an outcome, if it is in the set.
-func (r reader) yields(f outcome, yield func(E) bool) (more bool, err error) {
+func (v *Snapshot) yields(f outcome, yield func(E) bool) (more bool, err error) {
 	if !f.live {
 		return true, nil
 	}
-	return r.goesOn(yield(f.value))
+	return v.goesOn(yield(f.value))
 }
 
 // step reads values into step until it is full. more is false if there are no others.
-func (r reader) step(d *stored, step []E, from E, bad func(error)) (_ []E, more bool, _ error) {
-	err := r.guard(func() error {
-		return d.each(from, bad, func(v E) (bool, error) {
-			step = append(step, v)
+func (v *Snapshot) step(d *stored, step []E, from E, bad func(error)) (_ []E, more bool, _ error) {
+	err := v.guard(func() error {
+		return d.each(from, bad, func(value E) (bool, error) {
+			step = append(step, value)
 			return len(step) < cap(step), nil
 		})
 	})
@@ -308,10 +308,10 @@ func (r reader) step(d *stored, step []E, from E, bad func(error)) (_ []E, more 
 
 // stream is values for a loop over one key. It calls tell with the damage, and yields that
 // as an error after the last value that can be read.
-func (r reader) stream(key E, tell func(error), yield func(E, error) bool) {
+func (v *Snapshot) stream(key E, tell func(error), yield func(E, error) bool) {
 	var damage damages
 	stopped := false
-	err := r.values(key, damage.add, func(value E) bool { stopped = !yield(value, nil); return !stopped })
+	err := v.values(key, damage.add, func(value E) bool { stopped = !yield(value, nil); return !stopped })
 	if err != nil {
 		damage.add(err)
 	}

@@ -31,7 +31,8 @@ func (s *Store) compactable(key E) (n int, err error) {
 		return 0, err
 	}
 	defer r.view.Unpin(pin)
-	return r.compactable(key)
+	err = guard(func() (err error) { n, err = r.compactable(key); return err })
+	return n, err
 }
 
 func (r reader) compactable(key E) (n int, err error) {
@@ -39,14 +40,11 @@ func (r reader) compactable(key E) (n int, err error) {
 	if n == 0 || err != nil {
 		return 0, err
 	}
-	err = r.guard(func() error {
-		d, err := r.stored(r.view.hasher.Hash(key), key)
-		if err != nil || !d.spilled {
-			return err
-		}
-		return d.set.Compactable()
-	})
-	return n, err
+	d, err := r.stored(r.view.hasher.Hash(key), key)
+	if err != nil || !d.spilled {
+		return n, err
+	}
+	return n, d.set.Compactable()
 }
 
 // DemoteIfPossible moves a spilled set of key back into the entry of its key, if it has up
@@ -104,7 +102,7 @@ func (s *Store) demote(key E, ops []wal.Op) (done, demoted bool, err error) {
 	}
 	defer r.view.Unpin(pin)
 	r.visible = r.fresh.newest(r.view.hasher.Hash(key), key, last).sequence - 1
-	demoted, err = r.demotable(key)
+	err = guard(func() (err error) { demoted, err = r.demotable(key); return err })
 	return true, demoted, err
 }
 
@@ -115,19 +113,16 @@ func (s *Store) demotable(key E) (can bool, err error) {
 		return false, err
 	}
 	defer r.view.Unpin(pin)
-	return r.demotable(key)
+	err = guard(func() (err error) { can, err = r.demotable(key); return err })
+	return can, err
 }
 
-func (r reader) demotable(key E) (can bool, err error) {
-	err = r.guard(func() error {
-		set, err := r.evaluate(key)
-		if err != nil {
-			return err
-		}
-		can, err = set.Demote()
-		return err
-	})
-	return can, err
+func (r reader) demotable(key E) (bool, error) {
+	set, err := r.evaluate(key)
+	if err != nil {
+		return false, err
+	}
+	return set.Demote()
 }
 
 // evaluate returns the set of key as the pending operations leave it.
@@ -153,52 +148,53 @@ func (r reader) evaluate(key E) (*valueset.Set, error) {
 }
 
 // tombstones returns the number of deleted values of key that are not compacted away.
-func (r reader) tombstones(key E) (n int, err error) {
-	err = r.guard(func() error {
-		set, err := r.evaluate(key)
-		if err != nil {
-			return err
-		}
-		n = int(set.TombstoneCount())
-		return set.Err()
-	})
-	return n, err
+func (r reader) tombstones(key E) (int, error) {
+	set, err := r.evaluate(key)
+	if err != nil {
+		return 0, err
+	}
+	return int(set.TombstoneCount()), set.Err()
 }
 
-func (r reader) spilled(key E) (spilled bool, err error) {
-	err = r.guard(func() error {
-		set, err := r.evaluate(key)
-		if err == nil {
-			spilled = set.Exists()
-		}
-		return err
-	})
-	return spilled, err
+func (r reader) spilled(key E) (bool, error) {
+	set, err := r.evaluate(key)
+	if err != nil {
+		return false, err
+	}
+	return set.Exists(), nil
 }
 
 // TombstoneCount returns the number of deleted values of key that are not compacted away.
-func (s *Store) TombstoneCount(key E) (int, error) {
+func (s *Store) TombstoneCount(key E) (n int, err error) {
 	r, pin, err := s.acquire()
 	if err != nil {
 		return 0, err
 	}
 	defer r.view.Unpin(pin)
-	return r.tombstones(key)
+	err = guard(func() (err error) { n, err = r.tombstones(key); return err })
+	return n, err
 }
 
 // ValueSetExists reports whether the values of key are in a spilled set, outside its
 // entry.
-func (s *Store) ValueSetExists(key E) (bool, error) {
+func (s *Store) ValueSetExists(key E) (spilled bool, err error) {
 	r, pin, err := s.acquire()
 	if err != nil {
 		return false, err
 	}
 	defer r.view.Unpin(pin)
-	return r.spilled(key)
+	err = guard(func() (err error) { spilled, err = r.spilled(key); return err })
+	return spilled, err
 }
 
 // TombstoneCount is Store.TombstoneCount as of the snapshot.
-func (v *Snapshot) TombstoneCount(key E) (int, error) { return v.tombstones(key) }
+func (v *Snapshot) TombstoneCount(key E) (n int, err error) {
+	err = v.guard(func() (err error) { n, err = v.tombstones(key); return err })
+	return n, err
+}
 
 // ValueSetExists is Store.ValueSetExists as of the snapshot.
-func (v *Snapshot) ValueSetExists(key E) (bool, error) { return v.spilled(key) }
+func (v *Snapshot) ValueSetExists(key E) (spilled bool, err error) {
+	err = v.guard(func() (err error) { spilled, err = v.spilled(key); return err })
+	return spilled, err
+}

@@ -34,7 +34,6 @@ func (s *Store) Snapshot() (*Snapshot, error) {
 		return nil, err
 	}
 	v := &Snapshot{reader: r, store: s, pin: pin}
-	v.gate = v
 	v.memos = new(memos) // the memos of the state may include newer operations
 	s.snapshots.Store(v, struct{}{})
 	if s.state.Load() == nil { // Close may have looked for snapshots before this one
@@ -60,15 +59,13 @@ func (v *Snapshot) end(why error) error {
 	return nil
 }
 
-// guard runs one read of the file. It holds the gate of the snapshot, if there is one, and
-// turns faults of the mapping into ErrIO.
-func (r reader) guard(read func() error) error {
-	if r.gate != nil {
-		r.gate.mu.RLock()
-		defer r.gate.mu.RUnlock()
-		if err := r.gate.ended(); err != nil {
-			return err
-		}
+// guard runs one read of the file, during which the snapshot stays open. It turns faults
+// of the mapping into ErrIO.
+func (v *Snapshot) guard(read func() error) error {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if err := v.ended(); err != nil {
+		return err
 	}
 	return guard(read)
 }
@@ -83,11 +80,11 @@ func (v *Snapshot) ended() error {
 
 // goesOn reports whether a loop goes on after a yield that returned more. It does not if
 // the yield has closed the snapshot, even if more items have been read already.
-func (r reader) goesOn(more bool) (bool, error) {
-	if !more || r.gate == nil {
-		return more, nil
+func (v *Snapshot) goesOn(more bool) (bool, error) {
+	if !more {
+		return false, nil
 	}
-	err := r.gate.ended()
+	err := v.ended()
 	return err == nil, err
 }
 
@@ -198,13 +195,13 @@ type member struct {
 
 // members walks every key of the tree and of the tables, in order of (hash, key). It
 // goes on past what cannot be read, and calls bad with what is wrong there.
-func (r reader) members(bad func(error), visit func(*member) (bool, error)) error {
-	touched := r.touchedKeys()
+func (v *Snapshot) members(bad func(error), visit func(*member) (bool, error)) error {
+	touched := v.touchedKeys()
 	var items []bucket.Item
-	for run := range r.view.directory.All() {
+	for run := range v.view.directory.All() {
 		items = items[:0] // after a fault there are none
-		err := r.guard(func() (err error) {
-			items, err = r.view.buckets.Items(items, run.Pointer.Bucket)
+		err := v.guard(func() (err error) {
+			items, err = v.view.buckets.Items(items, run.Pointer.Bucket)
 			return err
 		})
 		if err != nil && ends(err) {
