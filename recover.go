@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
-	"fmt"
-	"io"
 	"slices"
 
 	"github.com/cidstore/cidstore/hdf5io"
@@ -177,11 +175,10 @@ func (s *Store) beginLife(late []wal.Frame) error {
 		return err
 	}
 	v = s.state.Load().view
-	old := v.record.epochs
-	epoch := wal.Epoch{Number: old[len(old)-1].Number + 1, First: s.replayed.Next, End: wal.NoEnd}
-	old = inUse(old)
-	if _, err := io.ReadFull(s.opts.Rand, epoch.Anchor[:]); err != nil {
-		return fmt.Errorf("random bytes: %w", err)
+	old := wal.InUse(v.record.epochs)
+	epoch, err := wal.NextEpoch(v.record.epochs, s.replayed.Next, s.opts.Rand)
+	if err != nil {
+		return err
 	}
 	end := s.replayed.End.Sequence + 1
 	if len(late) > 0 {
@@ -189,49 +186,23 @@ func (s *Store) beginLife(late []wal.Frame) error {
 		if all {
 			end = v.record.lastApplied + 1
 		}
-		reserved := epoch
-		reserved.End = epoch.First
-		if err := s.commitEpochs(append(slices.Clone(old), reserved)); err != nil {
+		if err := s.commitEpochs(append(slices.Clone(old), epoch.Reserved())); err != nil {
 			return err
-		}
-	}
-	var earlier []wal.Epoch
-	for _, e := range old {
-		e.End = min(e.End, end)
-		if e.End > v.record.lastApplied+1 {
-			earlier = append(earlier, e)
 		}
 	}
 	c := s.logConfig(v)
-	c.Earlier, c.After = earlier, s.replayed.Nanos
-	var again *wal.Frame // the frame that is being written again
-	if len(late) > 0 {
-		c.After = late[0].Nanos - 1
-		c.Now = func() int64 {
-			if again != nil {
-				return again.Nanos
-			}
-			return s.now()
-		}
-	}
+	c.Earlier, c.After = wal.EndEpochs(old, v.record.lastApplied, end), s.replayed.Nanos
 	log := wal.New(c, epoch, s.replayed.Next, s.replayed.Watermark, v.record.lastApplied+1)
-	for i := range late { // they are in the tables already
-		again = &late[i]
-		if _, err := log.AppendAsync(again.Ops); err != nil {
-			return err
-		}
-	}
-	if err := log.Flush(); err != nil {
+	log.SetApply(s.apply)
+	if err := log.WriteAgain(late); err != nil { // they are in the tables already
 		return err
 	}
-	again = nil
-	log.SetApply(s.apply)
 	s.log = log
 	s.recovery.RewrittenFrames = len(late)
 	if all {
 		return s.startLogAgain(epoch)
 	}
-	return s.commitEpochs(append(earlier, epoch))
+	return s.commitEpochs(append(c.Earlier, epoch))
 }
 
 // makeRoomForLife makes room for one more epoch in the root, and for the late frames in the
@@ -239,7 +210,7 @@ func (s *Store) beginLife(late []wal.Frame) error {
 // the log has, the frames to be written again are all that the tree lacks.
 func (s *Store) makeRoomForLife(late []wal.Frame) (again []wal.Frame, all bool, err error) {
 	v := s.state.Load().view
-	epochs := len(inUse(v.record.epochs))
+	epochs := len(wal.InUse(v.record.epochs))
 	if epochs < maxEpochs-1 && s.fits(late) {
 		return late, false, nil
 	}
@@ -265,11 +236,6 @@ func (s *Store) makeRoomForLife(late []wal.Frame) (again []wal.Frame, all bool, 
 	return nil, false, full
 }
 
-// inUse returns the epochs that have records.
-func inUse(epochs []wal.Epoch) []wal.Epoch {
-	return slices.DeleteFunc(slices.Clone(epochs), func(e wal.Epoch) bool { return e.End == e.First })
-}
-
 // errLogAgain ends an Open that has written all of the log again. The next one finds the
 // store as if one life had written it.
 var errLogAgain = errors.New("the log was written again")
@@ -282,26 +248,20 @@ func (s *Store) startLogAgain(epoch wal.Epoch) error {
 		r.epochs = []wal.Epoch{epoch}
 		return nil
 	})
-	if err == nil {
-		err = s.settle()
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = errLogAgain
+	if err := s.settle(); err != nil {
+		return err
 	}
-	return err
+	return errLogAgain
 }
 
 // fits reports whether the ring has room for the frames that are to be logged again.
 func (s *Store) fits(late []wal.Frame) bool {
-	r := &s.state.Load().view.record
-	need := int64(0)
-	for _, f := range late {
-		need += wal.RecordsFor(len(f.Ops), int(r.walBlock))
-	}
-	tail := max(r.lastApplied+1, r.walFirst)
-	block := wal.FirstSequence(int(r.walBlock))
-	used := s.replayed.Next - min(tail-tail%block, s.replayed.Next)
-	return need <= wal.Records(int64(r.walSize), int(r.walBlock))-int64(used)
+	v := s.state.Load().view
+	c := s.logConfig(v)
+	return c.Fits(late, v.record.lastApplied+1, s.replayed.Next)
 }
 
 // commitEpochs commits a root that differs only in the log's epochs and its writer, into

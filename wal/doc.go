@@ -49,15 +49,14 @@
 // their copies are durable:
 //
 //  1. Scan.
-//  2. If there are frames past the watermark, add an empty epoch (End = First =
-//     ScanReport.Next) after the present one, which stays open. It replaces one
-//     that an earlier attempt left there. Make both slots durable. The number is
-//     now used up.
-//  3. Call New with that epoch. Append the operations of those frames again, while
-//     Config.Now returns the time that each had.
-//  4. End the old epoch at the watermark + 1, open the new one (End = NoEnd), and
-//     make both slots durable. If there are no frames past the watermark, this is
-//     the first step after Scan, and New follows it.
+//  2. If there are frames past the watermark, and Config.Fits finds room for them, add
+//     NextEpoch.Reserved, which is empty, after the present epoch, which stays open. It
+//     replaces one that an earlier attempt left there (InUse). Make both slots durable.
+//     The number is now used up.
+//  3. Call New with that epoch, and WriteAgain with those frames.
+//  4. End the old epochs at the watermark + 1 (EndEpochs), open the new one, and make
+//     both slots durable. If there are no frames past the watermark, this follows Scan
+//     and New.
 //
 // After a crash before step 4 the next life reads the old epoch as before, ignores
 // the copies, and takes a higher number.

@@ -188,10 +188,7 @@ func (l *Log) roomLocked(sequence Seq) uint64 {
 	if l.mu.ring.Storage == nil {
 		return 0
 	}
-	// The block of the tail must not be written again (I2).
-	tail := max(l.mu.tail, l.mu.ring.First)
-	limit := l.config.blockOf(tail) + Seq(l.config.records(l.mu.ring))
-	return uint64(limit - min(limit, sequence))
+	return l.config.room(l.mu.ring, l.mu.tail, sequence)
 }
 
 // Truncate allows the log to overwrite the records up to confirmedThrough, which is the

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -283,7 +284,8 @@ func (p *program) recover() error {
 
 // begin is one attempt to begin a life, as the package comment says.
 func (p *program) begin() error {
-	var found, late [][]Op
+	var found [][]Op
+	var late []Frame
 	report, err := Scan(p.config(), p.slot.epochs, p.slot.lastApplied, p.slot.watermark, func(f Frame) error {
 		if len(f.Ops) == 0 {
 			return nil
@@ -291,7 +293,8 @@ func (p *program) begin() error {
 		ops := slices.Clone(f.Ops)
 		found = append(found, ops)
 		if f.PastWatermark {
-			late = append(late, ops)
+			f.Ops = ops
+			late = append(late, f)
 		}
 		return nil
 	})
@@ -302,22 +305,23 @@ func (p *program) begin() error {
 		return err
 	}
 	old := p.slot.epochs
-	epoch := Epoch{Number: old[len(old)-1].Number + 1, First: report.Next, End: NoEnd, Anchor: [32]byte{byte(report.Next), 7}}
+	anchor := [32]byte{byte(report.Next), 7}
+	epoch, err := NextEpoch(old, report.Next, bytes.NewReader(anchor[:]))
+	if err != nil {
+		return err
+	}
 	c := p.config()
 	c.After = report.Nanos
-	c.Earlier = ended(old, report.Watermark+1)
-	if len(late) == 0 {
-		c.Earlier = ended(old, report.End.Sequence+1)
+	end := report.End.Sequence + 1
+	if len(late) > 0 {
+		end = report.Watermark + 1
 	}
+	c.Earlier = EndEpochs(old, p.slot.lastApplied, end)
 	log := New(c, epoch, epoch.First, report.Watermark, p.slot.lastApplied+1)
 	if err := log.Failed(); err != nil {
 		return err
 	}
-	need := int64(0)
-	for _, ops := range late {
-		need += RecordsFor(len(ops), programBlock)
-	}
-	if len(old) >= 6 || log.Room() < max(need, 1) {
+	if len(old) >= 6 || log.Room() < 1 || !c.Fits(late, p.slot.lastApplied+1, report.Next) {
 		// No room for their copies: the tree takes everything.
 		p.all = p.all[:p.frames+len(found)]
 		p.intoTree(report.End)
@@ -325,15 +329,8 @@ func (p *program) begin() error {
 		return p.begin()
 	}
 	if len(late) > 0 {
-		reserved := epoch
-		reserved.End = epoch.First
-		p.slot.epochs = append(slices.Clone(old), reserved)
-		for _, ops := range late {
-			if _, err := log.AppendAsync(ops); err != nil {
-				return err
-			}
-		}
-		if err := log.Flush(); err != nil {
+		p.slot.epochs = append(InUse(old), epoch.Reserved())
+		if err := log.WriteAgain(late); err != nil {
 			return err
 		}
 	}
@@ -344,17 +341,6 @@ func (p *program) begin() error {
 	p.log = log
 	log.SetApply(p.apply)
 	return p.checkLive()
-}
-
-// ended returns the epochs that are not empty, none of them past end.
-func ended(epochs []Epoch, end Seq) []Epoch {
-	var live []Epoch
-	for _, e := range epochs {
-		if e.End = min(e.End, end); e.End > e.First {
-			live = append(live, e)
-		}
-	}
-	return live
 }
 
 // compare holds what Scan found against what was appended: everything that was

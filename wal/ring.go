@@ -33,9 +33,8 @@ type Config struct {
 	// first, with the ends that this life gives them. Audit and Replay of a Log need
 	// it. Scan does not read it.
 	Earlier []Epoch
-	// After is a hybrid time (ns since 1970). No new record is older. It is
-	// ScanReport.Nanos, or, if frames are written again and must keep their times, just
-	// before the time of the first of them.
+	// After is a hybrid time (ns since 1970): ScanReport.Nanos. No new record is older,
+	// except for those that WriteAgain writes with the times that they had.
 	After int64
 }
 
@@ -72,6 +71,13 @@ func (c *Config) at(sequence Seq) (Ring, string) {
 // records, if the one at sequence is live.
 func (c *Config) end(sequence Seq) Seq {
 	return max(sequence, c.Ring.First) + Seq(c.records(c.Ring))
+}
+
+// room returns how many records fit into r from sequence on, if those from tail on stay.
+func (c *Config) room(r Ring, tail, sequence Seq) uint64 {
+	// The block of the tail must not be written again (I2).
+	limit := c.blockOf(max(tail, r.First)) + Seq(c.records(r))
+	return uint64(limit - min(limit, sequence))
 }
 
 // damage returns the error for a record that is not what it must be. The offset in the
