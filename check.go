@@ -180,7 +180,7 @@ func (c *check) group(run directory.Run, bad func(error)) []bucket.Item {
 	}
 	id, st := g.id, &g.state
 	if st.Prefix != run.Prefix || st.LocalDepth != run.Depth || st.Created != run.Pointer.Ref {
-		bad(corrupt.Errorf(fmt.Sprintf("group %d", id), -1, "prefix %#x, depth %d, created %d; the directory says %#x, %d, %d",
+		bad(corrupt.Errorf(fmt.Sprintf("group %d", id), c.view.buckets.Offset(id), "prefix %#x, depth %d, created %d; the directory says %#x, %d, %d",
 			st.Prefix, st.LocalDepth, st.Created, run.Prefix, run.Depth, run.Pointer.Ref))
 	}
 	keys, values, spilled := c.groups.Group(id)
@@ -249,15 +249,17 @@ func (c *check) counts() {
 	r := &c.view.record
 	c.report.SpilledSets = uint64(len(c.sets))
 	for _, f := range []struct {
+		offset    int64
 		name      string
 		got, want uint64
 	}{
-		{"keys", c.report.Keys, r.numKeys}, {"values", c.report.Values, r.numValues},
-		{"tombstones", c.report.Tombstones, r.numTombstones}, {"deletions", c.report.Deletions, r.numDeletions},
-		{"groups", c.report.Groups, r.groups()}, {"buckets", c.report.Buckets, r.numBuckets},
+		{recNumKeys, "keys", c.report.Keys, r.numKeys}, {recNumValues, "values", c.report.Values, r.numValues},
+		{recNumTombstones, "tombstones", c.report.Tombstones, r.numTombstones},
+		{recNumDeletions, "deletions", c.report.Deletions, r.numDeletions},
+		{recNumGroups, "groups", c.report.Groups, r.groups()}, {recNumBuckets, "buckets", c.report.Buckets, r.numBuckets},
 	} {
 		if f.got != f.want {
-			c.report.add(corrupt.Errorf("store record", -1, "%d %s, found %d", f.want, f.name, f.got))
+			c.report.add(corrupt.Errorf("store record", f.offset, "%d %s, found %d", f.want, f.name, f.got))
 		}
 	}
 }

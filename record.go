@@ -292,7 +292,7 @@ func (r *record) agrees(root *hdf5io.View) error {
 		if d, err := root.Dataset(f.path); err == nil {
 			address, size = d.Extent()
 			if !d.Type().Equal(wal.BlockType(int(r.walBlock))) {
-				return corrupt.Errorf(f.path, -1, "its elements are no blocks of %d bytes of log records of %d: a version before the first release wrote it, or a foreign program", r.walBlock, wal.RecordSize)
+				return corrupt.Errorf(f.path, d.Offset(), "its elements are no blocks of %d bytes of log records of %d: a version before the first release wrote it, or a foreign program", r.walBlock, wal.RecordSize)
 			}
 		}
 		if uint64(address) != f.address || uint64(size) != f.size {

@@ -135,7 +135,7 @@ func (s *Store) replay(v *view) (found replayed, err error) {
 	found.report = report
 	s.metrics.scanned(&report, err)
 	if err == nil && r.sliceThrough != 0 && found.frozenThrough.Sequence != r.sliceThrough {
-		err = corrupt.Errorf("log", -1, "no batch ends at sequence %d, through which a checkpoint is under way", r.sliceThrough)
+		err = corrupt.Errorf("store record", recSliceThrough, "a checkpoint is under way through sequence %d, at which no batch of the log ends", r.sliceThrough)
 	}
 	if err == nil && report.Next < r.walFirst {
 		err = corrupt.Errorf("store record", recWALFirst, "wal_first %d, but the log ends at sequence %d", r.walFirst, report.End.Sequence)

@@ -68,7 +68,7 @@ func (m *merge) join(f *family, r directory.Run, waiting *queue) (entries int, e
 	}
 	st := &g.state
 	if st.Prefix != r.Prefix || st.LocalDepth != r.Depth {
-		return 0, corrupt.Errorf(fmt.Sprintf("group %d", g.id), -1,
+		return 0, corrupt.Errorf(fmt.Sprintf("group %d", g.id), m.base.buckets.Offset(g.id),
 			"prefix %#x of %d bits, the directory says %#x of %d", st.Prefix, st.LocalDepth, r.Prefix, r.Depth)
 	}
 	f.groups = append(f.groups, relative{group: g})

@@ -98,7 +98,7 @@ func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*
 	}
 	v.buckets.CountIn(&s.metrics.damage)
 	if got := v.buckets.RunsSum(); got != r.runsCRC {
-		return nil, corrupt.Errorf("attribute runs of /runs", -1, "crc32c %#08x, the store record wants %#08x", got, r.runsCRC)
+		return nil, corrupt.Errorf("store record", recRunsCRC, "runs_crc32c %#08x, but that of the attribute runs of /runs is %#08x", r.runsCRC, got)
 	}
 	v.sets, err = valueset.NewTable(root, root.UUID(), verify == bucket.Always, knownSets)
 	if err != nil && s.opts.Salvage {

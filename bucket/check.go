@@ -175,7 +175,7 @@ func (c *Checker) Finish() {
 		}
 		switch pg, err := c.t.used(uint32(id)); {
 		case err != nil:
-			c.add(corrupt.Errorf(groupName(uint32(id)), -1, "it has a page, but no directory pointer"))
+			c.add(corrupt.Errorf(groupName(uint32(id)), c.t.states.Offset(), "it has a page, but no directory pointer"))
 		case pg != nil:
 			c.add(corrupt.Errorf(groupName(uint32(id)), pg.Offset(), "it has a page, but no directory pointer"))
 		}

@@ -133,6 +133,15 @@ func (t *Table) State(id uint32) (State, error) {
 	return p.state(), nil
 }
 
+// Offset returns where the page of a group lies in the file, or if that is not known, where
+// the dataset of all pages does.
+func (t *Table) Offset(id uint32) int64 {
+	if pg, err := t.used(id); err == nil && pg != nil {
+		return pg.Offset()
+	}
+	return t.states.Offset()
+}
+
 // judgedPage marks a page whose contents have passed check; lower marks are
 // those of buckets.
 const judgedPage = hdf5io.PageMarks - 1
