@@ -118,8 +118,8 @@ func TestLogFollowsDearOperations(t *testing.T) {
 	}
 }
 
-// TestLogNeedsOnePiece: a disk that is full, with room for a log of the size that a new store has, but
-// not in one piece, refuses no batch that a shorter log takes.
+// TestLogNeedsOnePiece: a disk that is full, with room for a log of the size that a new store
+// has, but not in one piece, refuses no batch that a shorter log takes.
 func TestLogNeedsOnePiece(t *testing.T) {
 	const size, pieces = 60 << 10, 16
 	c := newScenario(t, 1, mediumOptions)

@@ -228,7 +228,8 @@ func TestUpkeepMetricsClose(t *testing.T) {
 	}
 }
 
-// TestUpkeepShrinkBesideCollection: Shrink says that snapshots are open where only the background has one.
+// TestUpkeepShrinkBesideCollection: Shrink says that snapshots are open where only the
+// background has one.
 func TestUpkeepShrinkBesideCollection(t *testing.T) {
 	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 1 << 20, GCInterval: time.Millisecond})
 	defer s.Close()

@@ -212,9 +212,9 @@ func TestRandomBytes(t *testing.T) {
 	}
 }
 
-// TestMemoryByDefault reads damaged files with the default limit of chunks, in which a file may
-// declare chunks of 64 MiB: what a step allocates, all of it together, is within 16 times the file, 1 MiB
-// and three such chunks, packed, unpacked and shuffled.
+// TestMemoryByDefault reads damaged files with the default limit of chunks, in which a file
+// may declare chunks of 64 MiB: what a step allocates, all of it together, is within 16 times
+// the file, 1 MiB and three such chunks, packed, unpacked and shuffled.
 func TestMemoryByDefault(t *testing.T) {
 	worst := uint64(0)
 	for _, name := range []string{"kinds-earliest", "kinds-latest", "tiny-fixedfilter", "tiny-oldtree", "tiny-treefilter"} {
