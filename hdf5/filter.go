@@ -101,8 +101,9 @@ var errFilter = errors.New("not the output of the filter")
 
 // undo undoes the filters of a stored chunk in reverse order, except for those whose bit
 // is in mask. The result has size bytes. It may be in dst, if that has size bytes, or be a
-// part of stored, or be valid only until the next call.
-func (p *pipeline) undo(dst, stored []byte, mask uint32, size int) ([]byte, error) {
+// part of stored, or be valid only until the next call. If dst has not size bytes, the
+// result may still be shuffled: then shuffled is the size of its elements, else 0.
+func (p *pipeline) undo(dst, stored []byte, mask uint32, size int) (data []byte, shuffled int, err error) {
 	// A filter may have made a little more than it was given.
 	limit := size + size/8 + 1024
 	data, next := stored, 0
@@ -111,6 +112,10 @@ func (p *pipeline) undo(dst, stored []byte, mask uint32, size int) ([]byte, erro
 			continue
 		}
 		f := p.filters[i]
+		if i == 0 && f.ID == filterShuffle && len(dst) != size && len(f.Values) > 0 {
+			shuffled = int(f.Values[0])
+			break
+		}
 		last := i == 0 && len(dst) == size && f.ID != filterFletcher
 		into, most := p.spare[next][:0], limit
 		if last {
@@ -118,7 +123,7 @@ func (p *pipeline) undo(dst, stored []byte, mask uint32, size int) ([]byte, erro
 		}
 		out, err := p.step(f, into, data, most)
 		if err != nil {
-			return nil, fmt.Errorf("filter %s: %w", f, err)
+			return nil, 0, fmt.Errorf("filter %s: %w", f, err)
 		}
 		if f.ID != filterFletcher && !last {
 			p.spare[next] = out
@@ -127,9 +132,12 @@ func (p *pipeline) undo(dst, stored []byte, mask uint32, size int) ([]byte, erro
 		data = out
 	}
 	if len(data) != size {
-		return nil, fmt.Errorf("%d bytes after all filters, want %d: %w", len(data), size, errFilter)
+		return nil, 0, fmt.Errorf("%d bytes after all filters, want %d: %w", len(data), size, errFilter)
 	}
-	return data, nil
+	if shuffled < 2 || shuffled > size {
+		shuffled = 0 // the filter has left them as they were
+	}
+	return data, shuffled, nil
 }
 
 // step undoes one filter: appends at most limit bytes to dst, or returns a part of
@@ -227,51 +235,6 @@ func (p *pipeline) close() {
 	if p.zstd != nil {
 		p.zstd.Close()
 	}
-}
-
-// unshuffle writes the bytes of src to dst, which is as long. In src the first bytes of all
-// elements come first, then the second bytes, and so on. Bytes at the end that do not make
-// an element are not shuffled.
-func unshuffle(dst, src []byte, element int) []byte {
-	if element < 2 || element > len(src) {
-		copy(dst, src)
-		return dst
-	}
-	n := len(src) / element
-	copy(dst[n*element:], src[n*element:])
-	plane := func(i int) []byte { return src[i*n : (i+1)*n] }
-	switch element {
-	case 2:
-		p0, p1 := plane(0), plane(1)
-		for i := range p0 {
-			binary.LittleEndian.PutUint16(dst[2*i:], uint16(p0[i])|uint16(p1[i])<<8)
-		}
-	case 4:
-		p0, p1, p2, p3 := plane(0), plane(1), plane(2), plane(3)
-		for i := range p0 {
-			binary.LittleEndian.PutUint32(dst[4*i:], uint32(p0[i])|uint32(p1[i])<<8|uint32(p2[i])<<16|uint32(p3[i])<<24)
-		}
-	case 8:
-		p0, p1, p2, p3, p4, p5, p6, p7 := plane(0), plane(1), plane(2), plane(3), plane(4), plane(5), plane(6), plane(7)
-		for i := range p0 {
-			low := uint32(p0[i]) | uint32(p1[i])<<8 | uint32(p2[i])<<16 | uint32(p3[i])<<24
-			high := uint32(p4[i]) | uint32(p5[i])<<8 | uint32(p6[i])<<16 | uint32(p7[i])<<24
-			binary.LittleEndian.PutUint64(dst[8*i:], uint64(low)|uint64(high)<<32)
-		}
-	default:
-		const piece = 256 // elements of which the caches hold all bytes
-		for start := 0; start < n; start += piece {
-			end := min(start+piece, n)
-			for i := range element {
-				at := start*element + i
-				for _, b := range plane(i)[start:end] {
-					dst[at] = b
-					at += element
-				}
-			}
-		}
-	}
-	return dst
 }
 
 // unfletcher verifies the checksum after the data, and returns the data. Library

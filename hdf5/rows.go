@@ -168,6 +168,7 @@ type chunkReader struct {
 	*Dataset
 	selection *selection
 	pipeline  pipeline
+	strip     strip
 	stored    []byte
 	at        []uint64 // coordinates of the chunk
 	overlap   overlap
@@ -259,7 +260,7 @@ func (r *chunkReader) read(c chunk, rows rowRange) error {
 	if o.counted == 0 && o.run == r.grid.bytes {
 		whole = rows.p[o.to : o.to+o.run]
 	}
-	data, err := r.pipeline.undo(whole, stored, mask, int(r.grid.bytes))
+	data, shuffled, err := r.pipeline.undo(whole, stored, mask, int(r.grid.bytes))
 	switch {
 	case err != nil:
 		kind := ErrCorrupt
@@ -267,6 +268,12 @@ func (r *chunkReader) read(c chunk, rows rowRange) error {
 			kind = ErrUnsupported
 		}
 		return fault(kind, structure, offset, "%v of %d bytes: %w", r.at, c.size, err)
+	case shuffled > 0:
+		r.strip.begin(data, shuffled)
+		return o.runs(func(from, to, n uint64) error {
+			r.strip.copy(rows.p[to:to+n], from)
+			return nil
+		})
 	case whole == nil || &data[0] != &whole[0]:
 		return o.copy(rows.p, data)
 	}

@@ -110,9 +110,13 @@ func TestTheFirstBadChunkIsNamed(t *testing.T) {
 }
 
 func TestUnshuffle(t *testing.T) {
-	for _, element := range []int{0, 1, 2, 3, 4, 7, 8, 53, 1000} {
-		for _, n := range []int{0, 1, 2, 300, 1003} {
+	var pieces strip
+	for _, element := range []int{0, 1, 2, 3, 4, 7, 8, 53, 1000, stripBytes/2 + 1, 2 * stripBytes} {
+		for _, n := range []int{0, 1, 2, 300, 1003, 5003} {
 			for _, rest := range []int{0, 1} {
+				if n*element > 2<<20 {
+					continue
+				}
 				want := make([]byte, n*element+rest)
 				for i := range want {
 					want[i] = byte(i * 7 >> 2)
@@ -125,6 +129,23 @@ func TestUnshuffle(t *testing.T) {
 				}
 				if got := unshuffle(make([]byte, len(want)), shuffled, element); !bytes.Equal(got, want) {
 					t.Errorf("%d elements of %d bytes, and %d", n, element, rest)
+				}
+				if element < 2 || n == 0 {
+					continue
+				}
+				for _, step := range []int{1 + len(want)/1000, 1 + stripBytes/3, len(want)} { // with gaps, except for the last
+					got := make([]byte, len(want))
+					pieces.begin(shuffled, element)
+					for from := 0; from < len(got); from += step {
+						end := min(from+max(1, step*2/3), len(got))
+						if step == len(want) {
+							end = len(got)
+						}
+						pieces.copy(got[from:end], uint64(from))
+						if !bytes.Equal(got[from:end], want[from:end]) {
+							t.Fatalf("bytes %d to %d of %d elements of %d bytes, and %d", from, end, n, element, rest)
+						}
+					}
 				}
 			}
 		}
