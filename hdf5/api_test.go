@@ -379,6 +379,7 @@ func TestHugeShapes(t *testing.T) {
 		"2^64 bytes":      {ErrCorrupt, []message1{space1(1<<61, 4), {messageDatatype, integerType(2, false)}, unallocated}},
 		"2^63 chunks":     {ErrLimit, []message1{space1(1<<61, 4), u8, noChunks(uint32(1), uint32(1))}},
 		"33 dimensions":   {ErrCorrupt, []message1{{messageDataspace, bytesOf(1, 33, 0, 0, uint32(0))}, u8, unallocated}},
+		"null of 4 × 4":   {ErrCorrupt, []message1{{messageDataspace, bytesOf(2, 2, 0, 2, uint64(4), uint64(4))}, u8, unallocated}},
 		"4 GiB chunks":    {ErrLimit, []message1{space1(4, 4), u8, noChunks(uint32(1<<31), uint32(2))}},
 		"chunk of 0":      {ErrCorrupt, []message1{space1(4, 4), u8, noChunks(uint32(1), uint32(0))}},
 		"chunk rank":      {ErrCorrupt, []message1{space1(4, 4), u8, noChunks(uint32(1))}},

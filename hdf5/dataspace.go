@@ -27,12 +27,11 @@ func (d *decoder) dataspace() (dataspace, error) {
 	if version == 1 {
 		d.take(5)
 	} else {
-		switch kind := d.u8(); {
-		case kind == 2:
-			s.null = true
-		case kind > 2 || kind == 0 && rank > 0:
+		kind := d.u8()
+		if kind > 2 || kind != 1 && rank > 0 {
 			return s, d.corrupt("dataspace type %d with %d dimensions", kind, rank)
 		}
+		s.null = kind == 2
 	}
 	for range rank {
 		s.dims = append(s.dims, d.length())
