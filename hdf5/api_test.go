@@ -369,6 +369,16 @@ func TestHugeShapes(t *testing.T) {
 				t.Errorf("%s: all rows: %v, want ErrLimit", name, err)
 			}
 		}
+		far, rows := Hyperslab{Start: []uint64{5}, Count: []uint64{2}, Stride: []uint64{1 << 62}}, 0
+		for b, err := range d.Slabs(far) {
+			if err != nil {
+				t.Fatalf("%s: two elements far from each other: %v", name, err)
+			}
+			rows += b.Rows
+		}
+		if rows != 2 {
+			t.Errorf("%s: %d elements far from each other, want 2", name, rows)
+		}
 	}
 	for name, c := range map[string]struct {
 		want     error

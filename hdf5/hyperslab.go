@@ -115,11 +115,10 @@ func (s *selection) upTo(start, rows, high uint64) uint64 {
 	if over := step % high; over > 0 {
 		step += high - over
 	}
-	end := at - at%step + step
-	if step < high || end < at { // it is too large a number
-		end = undefined
+	if step < high { // the sum was too large a number
+		return along.len() - start
 	}
-	return along.before(end) - start
+	return along.before(sum(at-at%step, step)) - start
 }
 
 // shape returns the dimensions, of which there is at least one.
