@@ -265,6 +265,61 @@ func (c *scenario) restart() error {
 	return nil
 }
 
+// TestLostFramesBesideACheckpoint: a sync failed, and the cache holds frames that the disk has
+// not. The next Open finds the root full of epochs, so it checkpoints. What a power cut between
+// two slices leaves must not depend on those frames.
+func TestLostFramesBesideACheckpoint(t *testing.T) {
+	c := newScenario(t, crashSeed(t), func(o *Options) { mediumOptions(o); o.sliceBytes = 4 << 10 })
+	trace := c.fs.Record()
+	c.open()
+	many := func(n uint64) (ops []wal.Op) {
+		for i := range n {
+			ops = append(ops, ins(uint64(len(c.batches))<<10+i, 0))
+		}
+		return ops
+	}
+	for range 10 { // many groups
+		c.apply(many(300)...)
+	}
+	c.close()
+	c.open()
+	for len(c.store.state.Load().view.record.epochs) < maxEpochs-1 {
+		c.apply(many(60)...)
+		c.kill()
+		c.open()
+	}
+	c.fs.FailSync(crashfs.FailLost, 0, 1)
+	if err := c.try(many(400)...); !errors.Is(err, crashfs.ErrSync) {
+		t.Fatal(err)
+	}
+	c.kill()
+	from := trace.Len()
+	c.open()
+	trace.Stop()
+	if n := c.store.metrics.commits.Load(); n < 4 || c.store.recovery.RewrittenFrames != 1 {
+		t.Errorf("%d commits, and %d frames written again; want several slices and the frame that was lost", n, c.store.recovery.RewrittenFrames)
+	}
+	mustDo(t, c.same())
+	c.close()
+	images, each := 0, 4*invariants.Sparse
+	if !shortCampaign() {
+		each = 1
+	}
+	for image := range trace.Enumerate(crashfs.Plan{Seed: 1, From: from, PerCut: 4}).Images() {
+		if image.Cut%each != 0 {
+			continue
+		}
+		images++
+		ack, issue := window(image.Marks)
+		if err := c.recovered(image.FS(), ack, min(max(ack, issue), len(c.batches)), false); err != nil {
+			t.Fatalf("%v: %v", image, err)
+		}
+	}
+	if images == 0 {
+		t.Fatal("no image was looked at")
+	}
+}
+
 // TestPoisonedStoreReads: after a failed sync the file is as it was, and all that
 // reads it still works: Check, and a copy, which is what one wants then.
 func TestPoisonedStoreReads(t *testing.T) {

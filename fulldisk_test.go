@@ -1,6 +1,7 @@
 package cidstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -378,4 +379,105 @@ func TestCrashLogWrittenAgain(t *testing.T) {
 	if images == 0 || again == 0 {
 		t.Fatal("no image was looked at, or the log was not written again")
 	}
+}
+
+// oneSlice ends a checkpoint after its first slice.
+func (c *scenario) oneSlice() error {
+	slices := 0
+	err := c.store.exclusively(func() error {
+		return c.store.checkpointPaced(c.t.Context(), func(context.Context) error {
+			if slices++; slices > 1 {
+				return context.Canceled
+			}
+			return nil
+		})
+	})
+	if !errors.Is(err, context.Canceled) || c.store.state.Load().view.record.sliceThrough == 0 {
+		return fmt.Errorf("a checkpoint was not stopped between two slices: %w", err)
+	}
+	return nil
+}
+
+// TestCrashFrozenWrittenAgain: Open checkpoints, because the root has room for one more epoch
+// alone, and a full disk stops it between two slices or before the first. The log has no room
+// for all operations, so those alone are written again that may be in the page cache only.
+// They are part of what was to be checkpointed, and the log no longer has them there.
+func TestCrashFrozenWrittenAgain(t *testing.T) {
+	stopped := 0
+	for _, room := range []int64{0, 128 << 10} {
+		if frozenWrittenAgain(t, crashSeed(t), room) {
+			stopped++
+		}
+	}
+	if stopped == 0 {
+		t.Error("no full disk stopped a checkpoint between two slices")
+	}
+}
+
+// frozenWrittenAgain is that with so much room on the disk. It reports whether that
+// stopped the checkpoint between two slices.
+func frozenWrittenAgain(t *testing.T, seed uint64, room int64) (stopped bool) {
+	c := newScenario(t, seed, func(o *Options) { mediumOptions(o); o.sliceBytes = 4 << 10 })
+	trace := c.fs.Record()
+	c.open()
+	var more []wal.Op
+	for k := range uint64(200) {
+		var ops []wal.Op
+		for v := range uint64(192) {
+			ops = append(ops, ins(k, v))
+		}
+		c.apply(ops...)
+		more = append(more, ins(k, 1000))
+	}
+	c.close()
+	c.open()
+	c.apply(more...)
+	before := c.store.state.Load().view.record.numValues
+	c.fs.SetCapacity(use(t, c.fs) + room)
+	from := 0
+	for _, n := range []uint64{60, 60, 60, 60, 60, 60, 850} { // the last one takes a part of the log that no copy of all fits into
+		var ops []wal.Op
+		for i := range n {
+			ops = append(ops, ins(uint64(len(c.batches))<<10+i, 0))
+		}
+		c.batches = append(c.batches, ops)
+		c.model.apply(ops)
+		c.prints = append(c.prints, c.model.print())
+		c.fs.Mark(issued(len(c.batches) - 1))
+		if _, err := c.store.append(ops); err != nil { // as Apply beside a checkpoint in the background
+			t.Fatal(err)
+		}
+		c.fs.Mark(acked(len(c.batches) - 1))
+		c.kill()
+		from = trace.Len()
+		c.open()
+	}
+	r := c.store.state.Load().view.record
+	if len(r.epochs) < maxEpochs { // there was room for the checkpoint
+		c.abandon()
+		trace.Stop()
+		return false
+	}
+	mustDo(t, c.same())
+	c.fs.SetCapacity(32 << 20)
+	mustDo(t, c.oneSlice())
+	c.kill()
+	trace.Stop()
+	c.open()
+	mustDo(t, c.same())
+	c.close()
+	each := 16 * invariants.Sparse
+	if !shortCampaign() {
+		each = 1
+	}
+	for image := range trace.Enumerate(crashfs.Plan{Seed: seed, From: from, PerCut: 3}).Images() {
+		if image.Cut%each != 0 {
+			continue
+		}
+		ack, issue := window(image.Marks)
+		if err := c.recoveredOnAFullDisk(image.FS(), ack, min(max(ack, issue), len(c.batches))); err != nil {
+			t.Fatalf("%v: %v", image, err)
+		}
+	}
+	return r.numValues > before
 }

@@ -75,7 +75,7 @@ func (s *Store) load() error {
 		return nil
 	}
 	s.journal.entries, _ = readJournal(v.View) // Check reports a damaged one
-	return s.beginLife(found.late)
+	return s.beginLife(&found)
 }
 
 // logConfig returns the configuration of the log as a root names it.
@@ -96,7 +96,8 @@ type replayed struct {
 	state         *state
 	report        wal.ScanReport
 	frozenThrough wal.Mark    // end of the frozen table's last frame, if there is a frozen table
-	late          []wal.Frame // those that may be only in the page cache
+	durable       wal.Mark    // end of the last frame that is known to be durable, if there is one
+	late          []wal.Frame // those after it, which may be only in the page cache
 }
 
 // replay reads every complete frame that v does not hold into tables. It leaves out
@@ -117,6 +118,8 @@ func (s *Store) replay(v *view) (found replayed, err error) {
 			kept := f
 			kept.Ops = slices.Clone(f.Ops)
 			found.late = append(found.late, kept)
+		} else {
+			found.durable = wal.Mark{Sequence: f.Last, MAC: f.MAC, Epoch: f.Epoch}
 		}
 		for i, o := range f.Ops {
 			if !changes(o.Code) {
@@ -165,12 +168,12 @@ func (s *Store) show(st *state) {
 // writes the frames again that may be only in the page cache, with the times that they
 // had. Package wal describes the steps under "How a life begins". On a full disk it may
 // write all frames again and return errLogAgain.
-func (s *Store) beginLife(late []wal.Frame) error {
+func (s *Store) beginLife(found *replayed) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
 	v := s.state.Load().view
 	s.olderApplied.Store(uint64(v.record.lastApplied))
-	late, all, err := s.makeRoomForLife(late)
+	late, all, err := s.makeRoomForLife(found)
 	if err != nil {
 		return err
 	}
@@ -208,18 +211,27 @@ func (s *Store) beginLife(late []wal.Frame) error {
 // makeRoomForLife makes room for one more epoch in the root, and for the late frames in the
 // log: it puts everything into the tree if it has to. If the disk has no room for that, but
 // the log has, the frames to be written again are all that the tree lacks.
-func (s *Store) makeRoomForLife(late []wal.Frame) (again []wal.Frame, all bool, err error) {
-	v := s.state.Load().view
-	epochs := len(wal.InUse(v.record.epochs))
-	if epochs < maxEpochs-1 && s.fits(late) {
+func (s *Store) makeRoomForLife(found *replayed) (again []wal.Frame, all bool, err error) {
+	late := found.late
+	room := func() bool {
+		return len(wal.InUse(s.state.Load().view.record.epochs)) < maxEpochs-1 && s.fits(late)
+	}
+	if room() {
 		return late, false, nil
 	}
-	err = s.checkpointAll(context.Background())
+	err = s.checkpointDurable(found)
+	if err == nil && room() {
+		return late, false, nil
+	}
+	if err == nil { // the late frames take more than half of the log
+		err = s.checkpointAll(context.Background())
+	}
 	if !errors.Is(err, ErrNoSpace) || s.file.Failed() != nil {
 		return nil, false, err
 	}
 	full := err
-	v = s.state.Load().view
+	v := s.state.Load().view
+	epochs := len(wal.InUse(v.record.epochs))
 	_, err = wal.Scan(s.logConfig(v), v.record.epochs, v.record.lastApplied, v.record.watermark, func(f wal.Frame) error {
 		f.Ops = slices.Clone(f.Ops)
 		again = append(again, f)
@@ -234,6 +246,38 @@ func (s *Store) makeRoomForLife(late []wal.Frame) (again []wal.Frame, all bool, 
 		return late, false, nil
 	}
 	return nil, false, full
+}
+
+// checkpointDurable puts everything into the tree except the late frames. The sequence
+// through which a slice is under way must not be one of theirs, because a power cut may
+// take them back.
+func (s *Store) checkpointDurable(found *replayed) error {
+	ctx := context.Background()
+	if len(found.late) == 0 {
+		return s.checkpointAll(ctx)
+	}
+	if s.state.Load().frozen != nil {
+		if err := s.mergeFrozen(ctx, atOnce); err != nil {
+			return err
+		}
+	}
+	st := s.state.Load()
+	if found.durable.Sequence <= st.view.record.lastApplied {
+		return nil
+	}
+	fresh, frozen := newTable(0), newTable(0)
+	st.fresh.all(everything, func(o *op) {
+		t := fresh
+		if o.sequence <= found.durable.Sequence {
+			t = frozen
+		}
+		t.add(o.hash, o.sequence, o.nanos, wal.Op{Code: o.code, Key: o.key, Value: o.value})
+	})
+	fresh.publish(st.fresh.through())
+	frozen.publish(found.durable.Sequence)
+	s.frozenThrough = found.durable
+	s.state.Store(&state{fresh: fresh, frozen: frozen, view: st.view})
+	return s.mergeFrozen(ctx, atOnce)
 }
 
 // errLogAgain ends an Open that has written all of the log again. The next one finds the
