@@ -190,7 +190,7 @@ func TestLogOfAnotherForm(t *testing.T) {
 	}))
 	c.kill()
 	_, err := Open(crashPath, c.options(c.fs))
-	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "/wal: its elements are no blocks of 512 bytes of log records of 40") {
+	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "its elements are no blocks of 512 bytes of log records of 40") {
 		t.Errorf("%v", err)
 	}
 }
