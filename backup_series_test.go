@@ -635,6 +635,37 @@ func TestRestoreOverIncrement(t *testing.T) {
 	}
 }
 
+// TestRestoreOntoBackup: no name of a backup is taken for that of the store, and the
+// increments go on to fit.
+func TestRestoreOntoBackup(t *testing.T) {
+	dir := t.TempDir()
+	full, increment, link, other := dir+"/full.h5", dir+"/increment", dir+"/link", dir+"/other"
+	s, err := Open(dir+"/s.h5", nil)
+	mustDo(t, err)
+	mustDo(t, s.Insert(FromUint64(1), FromUint64(2)), s.Backup(t.Context(), full), s.Insert(FromUint64(1), FromUint64(3)),
+		s.BackupWith(t.Context(), increment, &BackupOptions{Since: []string{full}}), s.Close(),
+		os.Link(full, other))
+	paths := []string{full, other}
+	if os.Symlink(full, link) == nil { // not everybody may, on Windows
+		paths = append(paths, link)
+	}
+	for _, path := range paths {
+		stream, err := os.Open(full)
+		mustDo(t, err)
+		for name, err := range map[string]error{
+			"Restore":       Restore(t.Context(), full, path),
+			"RestoreSeries": RestoreSeries(t.Context(), []string{full, increment}, path, nil, nil),
+			"RestoreFrom":   RestoreFrom(t.Context(), stream, path, nil, nil),
+		} {
+			if err == nil || !strings.Contains(err.Error(), "it is the backup itself; name another file") {
+				t.Errorf("%s to %s: %v", name, path, err)
+			}
+		}
+		mustDo(t, stream.Close())
+	}
+	mustDo(t, VerifyBackup(t.Context(), []string{full, increment}, nil, nil))
+}
+
 // TestIncrementSinceTheStore: the store itself is no earlier backup: it changes, and the
 // increment would be lost with it.
 func TestIncrementSinceTheStore(t *testing.T) {

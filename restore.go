@@ -21,7 +21,8 @@ import (
 // control list of the file that it replaces, or else of the backup, as far as the caller
 // may set them. Other extended attributes are not kept, and other names of the old file
 // (hard links) still lead to the old file. A symbolic link at path stays, and the file
-// that it leads to is replaced.
+// that it leads to is replaced. The backup
+// itself is not replaced, whatever name it has: its increments would no longer fit.
 //
 // If a file is at path and none can be renamed to it, because path is a mount point or its
 // directory takes no new file, Restore first verifies the backup and then writes it into
@@ -57,8 +58,29 @@ func RestoreFrom(ctx context.Context, r io.Reader, path string, options *Options
 	inPlace := func(_ vfs.File, why error) error {
 		return fmt.Errorf("%w; keep the backup in a file, and restore that", why)
 	}
+	if err := isNotRead(r, path, &opts); err != nil {
+		return fmt.Errorf("restore to %s: %w", path, err)
+	}
 	if err := restoreInto(ctx, path, opts, nil, fill, inPlace); err != nil {
 		return fmt.Errorf("restore %w", err)
+	}
+	return nil
+}
+
+// errOntoItself says that the store would replace what it is made from.
+var errOntoItself = errors.New("it is the backup itself; name another file for the store")
+
+// isNotRead returns errOntoItself if path leads to the file that r reads.
+func isNotRead(r io.Reader, path string, opts *Options) error {
+	file, ok := r.(interface{ Stat() (fs.FileInfo, error) })
+	if !ok || opts.FS != vfs.OS() {
+		return nil
+	}
+	// A failure of either call does not count: the restore meets it again.
+	source, err := file.Stat()
+	target, targetErr := os.Stat(path)
+	if err == nil && targetErr == nil && os.SameFile(source, target) {
+		return errOntoItself
 	}
 	return nil
 }
@@ -148,6 +170,9 @@ func RestoreSeries(ctx context.Context, backups []string, path string, options *
 	}
 	fill := func(dst vfs.File) error { return src.copyTo(ctx, dst, progress) }
 	inPlace := func(target vfs.File, _ error) error { return restoreInPlace(ctx, src, target, opts, progress) }
+	if err := src.isNot(path, &opts); err != nil {
+		return fmt.Errorf("restore %s to %s: %w", src.name(), path, err)
+	}
 	if err := restoreInto(ctx, path, opts, src.files[0], fill, inPlace); err != nil {
 		return fmt.Errorf("restore %s %w", src.name(), err)
 	}

@@ -141,6 +141,23 @@ func (h *incrementHeader) fits(base *incrementHeader) error {
 	return nil
 }
 
+// isNot returns errOntoItself if path leads to a file of the series.
+func (s *series) isNot(path string, opts *Options) error {
+	for _, file := range s.files {
+		info, err := file.Info()
+		if err != nil {
+			return err
+		}
+		switch same, err := hasName(info, vfs.Target(opts.FS, path), opts); {
+		case err != nil:
+			return err
+		case same:
+			return errOntoItself
+		}
+	}
+	return nil
+}
+
 func (s *series) close() error {
 	var errs []error
 	for _, file := range s.files {

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"time"
 )
 
@@ -63,6 +66,16 @@ func (r *interruptible) Read(p []byte) (int, error) {
 	n := copy(p, r.left)
 	r.left = r.left[n:]
 	return n, nil
+}
+
+// Stat returns what the system says about the file that is read, so that a restore does
+// not replace it.
+func (r *interruptible) Stat() (fs.FileInfo, error) {
+	file, ok := r.in.(*os.File)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return file.Stat()
 }
 
 // interruptibleWriter writes until the context is done. A write that waits at that moment
