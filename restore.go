@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/legacy"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -21,8 +22,10 @@ import (
 // control list of the file that it replaces, or else of the backup, as far as the caller
 // may set them. Other extended attributes are not kept, and other names of the old file
 // (hard links) still lead to the old file. A symbolic link at path stays, and the file
-// that it leads to is replaced. The backup
-// itself is not replaced, whatever name it has: its increments would no longer fit.
+// that it leads to is replaced. Restore
+// replaces a store, also one that is damaged, or an empty file. If another file is at
+// path, it returns fs.ErrExist. The backup itself is not replaced, whatever name it has:
+// its increments would no longer fit.
 //
 // If a file is at path and none can be renamed to it, because path is a mount point or its
 // directory takes no new file, Restore first verifies the backup and then writes it into
@@ -98,7 +101,7 @@ func restoreInto(ctx context.Context, path string, opts Options, like vfs.File, 
 	if target != nil {
 		defer target.Close()
 		like = target
-		if err := isNoIncrement(target); err != nil {
+		if err := mayReplace(target); err != nil {
 			return fmt.Errorf("to %s: %w", path, err)
 		}
 	}
@@ -179,13 +182,30 @@ func RestoreSeries(ctx context.Context, backups []string, path string, options *
 	return nil
 }
 
-// isNoIncrement returns an error if target, which is to be replaced, is an increment. A
-// file that cannot be read does not count as one.
-func isNoIncrement(target vfs.File) error {
-	if is, err := isIncrement(target); err == nil && is {
+// mayReplace returns an error if target, which is to be replaced, is neither a store nor
+// empty. A file that cannot be read, or is half made, or may be what is left of a store,
+// counts as one.
+func mayReplace(target vfs.File) error {
+	head := make([]byte, hdf5io.HeadSize)
+	n, err := target.ReadAt(head, 0)
+	if n == 0 || err != nil && !errors.Is(err, io.EOF) {
+		return nil
+	}
+	head = head[:n]
+	if bytes.HasPrefix(head, []byte(incrementMagic)) {
 		return fmt.Errorf("%w: an increment is there; name the store last", ErrBackupSeries)
 	}
-	return nil
+	if h, err := readMarks(target); err != nil || h.found() || hdf5io.MayBeOurs(head) {
+		return nil
+	}
+	info, err := target.Info()
+	if err != nil {
+		return err
+	}
+	if _, err := legacy.Detect(target, info.Size); err == nil {
+		return nil
+	}
+	return fmt.Errorf("it is not a store; only a store or an empty file is replaced: %w", fs.ErrExist)
 }
 
 // VerifyBackup reads a full backup and its increments, in order, and returns an error

@@ -1,6 +1,7 @@
 package hdf5io
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -76,6 +77,25 @@ func (v *View) copyRange(ctx context.Context, dst vfs.File, from, to uint64) err
 // HeadSize is the size in bytes of the head of a file: superblock and commit slots,
 // which name everything else, with checksums.
 const HeadSize = FirstExtent
+
+// MayBeOurs reports whether a file may be what damage has left of a store's: one of the
+// commit slots begins as they do, or there is nothing but a superblock before the slots.
+// Other HDF5 programs put data there. head is the first HeadSize bytes, or all bytes of a
+// file that is shorter. A file of Options.Plain is none.
+func MayBeOurs(head []byte) bool {
+	for i := range 2 {
+		slot := head[min(len(head), int(slotOffset(i))):]
+		if bytes.HasPrefix(slot, []byte(slotMagic)) {
+			return true
+		}
+		if bytes.HasPrefix(slot, []byte(plainMagic)) {
+			return false
+		}
+	}
+	n := min(len(head), len(superblockSignature))
+	between := head[min(len(head), superblockSize):min(len(head), firstSlot)]
+	return string(head[:n]) == superblockSignature[:n] && len(bytes.Trim(between, "\x00")) == 0
+}
 
 // Image is the file that Copy would write, read without being written: it has one
 // root, and what the root does not reach is zero.

@@ -69,3 +69,37 @@ func TestImage(t *testing.T) {
 		t.Error("a range that is left out twice")
 	}
 }
+
+// TestMayBeOurs: whatever is left of a store counts as one, but not what other programs make.
+func TestMayBeOurs(t *testing.T) {
+	ours := func(change func(p []byte) []byte) []byte {
+		head := superblock{endOfFile: 1 << 20, root: 1 << 14}.append(nil)
+		head = append(head, make([]byte, HeadSize-len(head))...)
+		copy(head[firstSlot:], slotMagic)
+		copy(head[slotOffset(1):], slotMagic)
+		return change(head)
+	}
+	clearSlots := func(p []byte) []byte { clear(p[firstSlot:]); return p }
+	for name, test := range map[string]struct {
+		head []byte
+		want bool
+	}{
+		"a store":                       {ours(func(p []byte) []byte { return p }), true},
+		"its superblock is lost":        {ours(func(p []byte) []byte { clear(p[:firstSlot]); return p }), true},
+		"and a slot":                    {ours(func(p []byte) []byte { clear(p[:slotOffset(1)]); return p }), true},
+		"both slots are lost":           {ours(clearSlots), true},
+		"cut off before the slots":      {ours(func(p []byte) []byte { return p[:firstSlot] }), true},
+		"cut off in the superblock":     {ours(func(p []byte) []byte { return p[:20] }), true},
+		"cut off in the signature":      {ours(func(p []byte) []byte { return p[:3] }), true},
+		"everything is lost":            {ours(func(p []byte) []byte { clear(p); return p }), false},
+		"a file of Options.Plain":       {ours(func(p []byte) []byte { clearSlots(p); copy(p[firstSlot:], plainMagic); return p }), false},
+		"data after the superblock":     {ours(func(p []byte) []byte { clearSlots(p); p[superblockSize] = 'O'; return p }), false},
+		"text":                          {bytes.Repeat([]byte("text "), 3000), false},
+		"text that names a slot":        {bytes.Repeat([]byte(slotMagic+"."), 2000), false},
+		"text shorter than a signature": {[]byte("hi\n"), false},
+	} {
+		if got := MayBeOurs(test.head); got != test.want {
+			t.Errorf("%s: %t, want %t", name, got, test.want)
+		}
+	}
+}

@@ -24,8 +24,9 @@ func (p *program) restoreCommand() *cobra.Command {
 		Long: `Restore copies the backup to a temporary file next to STORE, replays its log, and
 verifies all of it. Only then does the file get the name STORE and replace the file that
 had it. If the backup is bad, or if another process has STORE open for writing, STORE is
-left alone. The new file keeps the owner, the group and the permissions of the old one,
-or of the backup if there was none; a note says which it could not keep.
+left alone; so is a file that is neither a store nor empty. The new file keeps the owner,
+the group and the permissions of the old one, or of the backup if there was none; a note
+says which it could not keep.
 
 COPY is a full backup. After it come the increments since then, in the order in which
 they were made: STORE becomes what it was at the last of them. If increments do not
