@@ -89,6 +89,7 @@ var classes = []class{
 	{is(cidstore.ErrFormatVersion), exitVersion, "use the release of cidstore that wrote the file"},
 	{is(cidstore.ErrSpacePinned), exitIO, "end the processes that are reading the file, then run this again"},
 	{isNoSpace, exitIO, "free space on the disk, then run this again; what was acknowledged is kept"},
+	{isA[unsavedError], exitCorrupt, "nothing was saved: copy the file again, or restore a backup"},
 	{is(cidstore.ErrTruncated), exitCorrupt, "the file was cut short: copy it again, restore a backup, or save what is left with cidstore repair STORE NEW --mode salvage"},
 	{is(cidstore.ErrForeignEdit), exitCorrupt, "or restore a backup"},
 	{is(cidstore.ErrTampered), exitCorrupt, "do not trust this file: restore a backup"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/cidstore/cidstore"
@@ -21,6 +22,11 @@ type repaired struct {
 	DefectCount        int      `json:"defect_count"`
 	Defects            []string `json:"defects"` // the first thousand
 }
+
+// unsavedError is damage that leaves nothing to save: the advice is not to run repair.
+type unsavedError struct{ error }
+
+func (e unsavedError) Unwrap() error { return e.error }
 
 func (p *program) repairCommand() *cobra.Command {
 	var mode string
@@ -57,6 +63,9 @@ func (p *program) repair(ctx context.Context, path, output, mode string) error {
 	for _, defect := range r.LeftOut {
 		answer.Defects = append(answer.Defects, oneLine(defect))
 		p.note("found: %s", oneLine(defect))
+	}
+	if errors.Is(err, cidstore.ErrCorrupt) && mode == string(cidstore.RepairSalvage) {
+		err = unsavedError{err}
 	}
 	if err != nil {
 		return err
