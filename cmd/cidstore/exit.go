@@ -63,6 +63,9 @@ func (e partialError) Error() string {
 	if e.stored == 0 {
 		return e.error.Error() + "; nothing is stored"
 	}
+	if errors.Is(e.error, cidstore.ErrReplaced) || errors.Is(e.error, cidstore.ErrTruncated) {
+		return fmt.Sprintf("%v; %s pairs had been stored in the file that is lost", e.error, grouped(e.stored))
+	}
 	return fmt.Sprintf("%v; %s pairs are stored, and the same import can be run again", e.error, grouped(e.stored))
 }
 

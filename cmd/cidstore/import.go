@@ -119,7 +119,14 @@ func (i *importer) run(ctx context.Context, path string, files []string) error {
 		}
 		return err
 	}
-	err = i.withStore(path, making, func(s *cidstore.Store) error { return i.fill(ctx, s, total) })
+	opened := false
+	err = i.withStore(path, making, func(s *cidstore.Store) error {
+		opened = true
+		return i.fill(ctx, s, total)
+	})
+	if _, counted := err.(partialError); err != nil && err != errNegative && opened && !counted {
+		err = partialError{err, i.pairs} // Close failed
+	}
 	if i.rejectsTo != nil {
 		// A failure of the store matters more.
 		if closeErr := i.rejectsTo.close(); closeErr != nil && (err == nil || err == errNegative) {

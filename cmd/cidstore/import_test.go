@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -169,5 +170,48 @@ func TestRejectedTextsAreBounded(t *testing.T) {
 	}
 	if rejected != 20 {
 		t.Errorf("%d records rejected, want 20", rejected)
+	}
+}
+
+// TestImportLosesStore: an import whose store loses its name, or is emptied as HDF5
+// programs do, says how many pairs it had stored there.
+func TestImportLosesStore(t *testing.T) {
+	for name, lose := range map[string]func(path string) error{
+		"removed": os.Remove,
+		"emptied": func(path string) error { return os.Truncate(path, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "s.h5")
+			in, out := io.Pipe()
+			p := &program{ctx: t.Context(), in: in, out: bufio.NewWriter(io.Discard), messages: os.Stderr, quiet: true}
+			i := &importer{program: p, patience: time.Hour, reader: pairReader{stdin: in, columns: columns{1, 2}}}
+			ended := make(chan error, 1)
+			go func() {
+				ended <- i.run(t.Context(), path, []string{stdinName})
+				in.Close()
+			}()
+			send := func(batches int) (err error) {
+				for n := 0; n < batches*batchPairs && err == nil; n++ {
+					_, err = fmt.Fprintf(out, "%d\t%d\n", n, batches)
+				}
+				return err
+			}
+			// More than what is read ahead: so some of them are stored.
+			if err := send(waitingPortions + 4); err != nil {
+				t.Fatal(err)
+			}
+			if err := lose(path); err != nil {
+				t.Skip(err) // some systems keep a file that is open
+			}
+			_ = send(waitingPortions + 4) // fails when the import has ended
+			out.Close()
+			err := <-ended
+			if err == nil || i.pairs == 0 || !strings.HasSuffix(err.Error(), "; "+grouped(i.pairs)+" pairs had been stored in the file that is lost") {
+				t.Errorf("%d pairs stored, %v", i.pairs, err)
+			}
+			if code := exitCode(err); code != exitIO && code != exitCorrupt {
+				t.Errorf("exit code %d", code)
+			}
+		})
 	}
 }
