@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/cidstore/cidstore"
@@ -23,6 +25,7 @@ type importer struct {
 	rejectsPath  string
 	patience     time.Duration
 
+	queue     *intake     // nil before the reading begins
 	rejectsTo *rejectFile // or nil
 	pairs     uint64      // read and durable
 	rejected  uint64
@@ -119,14 +122,7 @@ func (i *importer) run(ctx context.Context, path string, files []string) error {
 		}
 		return err
 	}
-	opened := false
-	err = i.withStore(path, making, func(s *cidstore.Store) error {
-		opened = true
-		return i.fill(ctx, s, total)
-	})
-	if _, counted := err.(partialError); err != nil && err != errNegative && opened && !counted {
-		err = partialError{err, i.pairs} // Close failed
-	}
+	err = i.into(ctx, path, total)
 	if i.rejectsTo != nil {
 		// A failure of the store matters more.
 		if closeErr := i.rejectsTo.close(); closeErr != nil && (err == nil || err == errNegative) {
@@ -136,13 +132,109 @@ func (i *importer) run(ctx context.Context, path string, files []string) error {
 	return err
 }
 
-func (i *importer) fill(ctx context.Context, s *cidstore.Store, total int64) error {
+// into reads the files into the store at path. It makes no store for files that it refuses
+// before there is a pair.
+func (i *importer) into(ctx context.Context, path string, total int64) error {
+	var first *portion
+	if wouldMake(path) {
+		i.noteTerminal()
+		i.start()
+		defer i.queue.stop()
+		var err error
+		if first, err = i.first(ctx); err != nil {
+			i.noteRejects()
+			return partialError{err, 0}
+		}
+	}
+	opened := false
+	err := i.withStore(path, making, func(s *cidstore.Store) error {
+		opened = true
+		return i.fill(ctx, s, first, total)
+	})
+	if _, counted := err.(partialError); err != nil && err != errNegative && opened && !counted {
+		err = partialError{err, i.pairs} // Close failed
+	}
+	return err
+}
+
+// wouldMake reports whether there is no store at path, but one can be made there, as far
+// as can be seen.
+func wouldMake(path string) bool {
+	info, err := os.Stat(path)
+	if err == nil {
+		return info.Mode().IsRegular() && info.Size() == 0
+	}
+	folder, folderErr := os.Stat(filepath.Dir(path))
+	return errors.Is(err, fs.ErrNotExist) && folderErr == nil && folder.IsDir()
+}
+
+// start begins to read the files.
+func (i *importer) start() {
+	i.queue = newIntake()
+	i.reader.to = i.queue
+	go i.reader.run()
+}
+
+// first returns the first portion that has a pair, or else the last one. The error is why
+// the files were refused before that, or the signal that ended the reading.
+func (i *importer) first(ctx context.Context) (*portion, error) {
+	for {
+		p, err := i.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.judge(); err != nil {
+			return nil, fmt.Errorf("import: %w", err)
+		}
+		if p.pairs.Len() > 0 || p.last && p.err == nil {
+			return p, nil
+		}
+		if err := i.keep(p); err != nil {
+			return nil, fmt.Errorf("import: %w", err)
+		}
+		if p.last && ctx.Err() == nil {
+			return nil, fmt.Errorf("import: %w", p.err)
+		}
+	}
+}
+
+// next returns the next portion, when it is complete or old enough. A signal ends the
+// reading, even while it waits for input; then next returns what was read completely, and
+// after that the cause.
+func (i *importer) next(ctx context.Context) (*portion, error) {
+	look := time.NewTicker(i.patience / 4)
+	defer look.Stop()
+	for {
+		age, stopped := i.patience*3/4, ctx.Err() != nil
+		if stopped {
+			i.queue.stop()
+			age = 0
+		}
+		if p := i.queue.take(age); p != nil {
+			return p, nil
+		}
+		if stopped {
+			return nil, context.Cause(ctx)
+		}
+		select {
+		case <-ctx.Done():
+		case <-i.queue.changed:
+		case <-look.C:
+		}
+	}
+}
+
+// fill stores the portion first, if there is one, and all that follow.
+func (i *importer) fill(ctx context.Context, s *cidstore.Store, first *portion, total int64) error {
 	_, before, err := s.Len(ctx)
 	if err != nil {
 		return err
 	}
-	i.noteTerminal()
-	err = i.load(ctx, s, total)
+	if first == nil {
+		i.noteTerminal()
+		i.start()
+	}
+	err = i.load(ctx, s, first, total)
 	i.noteRejects()
 	var after uint64
 	if err == nil {
@@ -157,62 +249,47 @@ func (i *importer) fill(ctx context.Context, s *cidstore.Store, total int64) err
 	return i.report(after - before)
 }
 
-// load applies the portions that the reader hands over. While it does, the reader reads
-// and hashes the next ones. A signal ends the reading, even while it waits for input; the
-// records that were read completely by then are stored.
-func (i *importer) load(ctx context.Context, s *cidstore.Store, totalBytes int64) error {
-	q := newIntake()
-	defer q.stop()
-	i.reader.to = q
-	go i.reader.run()
-
+// load applies p, unless it is nil, and then the portions that the reader hands over.
+// While it does, the reader reads and hashes the next ones.
+func (i *importer) load(ctx context.Context, s *cidstore.Store, p *portion, totalBytes int64) (err error) {
+	defer i.queue.stop()
 	shown := i.importProgress(i.progressJSON, totalBytes)
 	defer shown.finish()
-	look := time.NewTicker(i.patience / 4)
-	defer look.Stop()
-	for {
-		age := i.patience * 3 / 4
-		if ctx.Err() != nil {
-			q.stop()
-			age = 0
+	for ; ; p = nil {
+		if p == nil {
+			if p, err = i.next(ctx); err != nil {
+				return err
+			}
 		}
-		switch p := q.take(age); {
-		case p != nil:
-			if err := i.store(s, p); err != nil {
-				return fmt.Errorf("import: %w", err)
-			}
-			if p.records > 0 || p.err == nil && !p.last {
-				shown.update(p.file, p.lastLine, i.pairs, p.bytes)
-			}
-			switch {
-			case p.last && p.err != nil && ctx.Err() == nil:
-				return fmt.Errorf("import: %w", p.err)
-			case p.last && p.err == nil:
-				return nil
-			}
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		default:
-			select {
-			case <-ctx.Done():
-			case <-q.changed:
-			case <-look.C:
-			}
+		if err := i.store(s, p); err != nil {
+			return fmt.Errorf("import: %w", err)
+		}
+		if p.records > 0 || p.err == nil && !p.last {
+			shown.update(p.file, p.lastLine, i.pairs, p.bytes)
+		}
+		switch {
+		case p.last && p.err != nil && ctx.Err() == nil:
+			return fmt.Errorf("import: %w", p.err)
+		case p.last && p.err == nil:
+			return nil
 		}
 	}
 }
 
 // store makes a portion durable.
 func (i *importer) store(s *cidstore.Store, p *portion) error {
-	if p.encoding != nil {
-		if err := p.encoding.judge(); err != nil {
-			return fmt.Errorf("%s: %w", p.file, err)
-		}
+	if err := p.judge(); err != nil {
+		return err
 	}
 	if err := s.Apply(&p.pairs); err != nil {
 		return err
 	}
 	i.pairs += uint64(p.pairs.Len())
+	return i.keep(p)
+}
+
+// keep remembers what a portion has to be told about, except its pairs.
+func (i *importer) keep(p *portion) error {
 	i.rejected += uint64(p.rejected)
 	for _, r := range p.rejects[:min(len(p.rejects), keptRejects-len(i.rejects))] {
 		i.rejects = append(i.rejects, r.reject)

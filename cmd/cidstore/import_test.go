@@ -28,7 +28,8 @@ func importFrom(t *testing.T, ctx context.Context, in io.Reader, patience time.D
 	i := &importer{program: p, patience: patience,
 		reader: pairReader{files: []string{stdinName}, stdin: in, columns: columns{1, 2}}}
 	ended := make(chan error, 1)
-	go func() { ended <- i.load(ctx, s, -1) }()
+	i.start()
+	go func() { ended <- i.load(ctx, s, nil, -1) }()
 	return i, s, ended
 }
 
@@ -89,7 +90,8 @@ func TestSignalInOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if err := i.load(ctx, s, -1); !errors.Is(err, stoppedError{os.Interrupt}) {
+	i.start()
+	if err := i.load(ctx, s, nil, -1); !errors.Is(err, stoppedError{os.Interrupt}) {
 		t.Errorf("ended by %v", err)
 	}
 	// Lets the reader go on: it sees the end of the file, and nobody takes it.

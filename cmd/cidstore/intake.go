@@ -69,6 +69,17 @@ func (p *portion) full() bool {
 	return p.pairs.Len() >= batchPairs || p.records >= batchRecords || p.textBytes >= batchTexts
 }
 
+// judge returns why the file of the portion is refused, if it is.
+func (p *portion) judge() error {
+	if p.encoding == nil {
+		return nil
+	}
+	if err := p.encoding.judge(); err != nil {
+		return fmt.Errorf("%s: %w", p.file, err)
+	}
+	return nil
+}
+
 // intake holds what has been read and is not stored yet: complete portions, and one
 // under way. The reader adds complete records. The importer may take the portion under
 // way at any moment, so that a pause in the input does not delay what came before.
