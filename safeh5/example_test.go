@@ -6,6 +6,8 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"strings"
+	"testing"
 
 	"github.com/cidstore/cidstore/hdf5"
 	"github.com/cidstore/cidstore/safeh5"
@@ -29,7 +31,7 @@ func Example() {
 	path := filepath.Join(dir, "log.h5")
 
 	for life := range int64(2) { // the second goes on where the first ended
-		f, err := safeh5.Open(path, nil)
+		f, err := safeh5.Open(path, nil) // makes the file if it is not there
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -143,4 +145,24 @@ func ExampleWrite() {
 		log.Fatal(err)
 	}
 	// Output: [2 3] [1 20 3 4 50 6]
+}
+
+// TestDocumentIsExample: each paragraph of the program in docs/HDF5.md is in Example.
+func TestDocumentIsExample(t *testing.T) {
+	document, err := os.ReadFile(filepath.Join("..", "docs", "HDF5.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, program, _ := strings.Cut(string(document), "```go\n")
+	program, _, _ = strings.Cut(program, "```")
+	flat := func(text string) string { return strings.ReplaceAll(text, "\t", "") }
+	for part := range strings.SplitSeq(program, "\n\n") {
+		if len(part) < 100 || !strings.Contains(flat(string(example)), flat(part)) {
+			t.Errorf("docs/HDF5.md has what the example has not:\n%s", part)
+		}
+	}
 }
