@@ -22,7 +22,7 @@ var (
 	errMark     = errors.New("it has a byte order mark that is not at its start")
 )
 
-// checkText returns why a text, of import or of put, cannot be stored.
+// checkText returns why a text, of import or of an argument, is refused.
 func checkText(text []byte) error {
 	if bytes.IndexByte(text, 0) >= 0 {
 		return errNUL

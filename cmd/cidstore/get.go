@@ -26,6 +26,9 @@ column, is the identifier to print, get prints the field instead, unless that ha
 ends or other control characters.`,
 		Args: arguments(2, many),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkTexts("get", args[1:], nil); err != nil {
+				return err
+			}
 			return p.withStore(args[0], readingOr(salvage), func(s *cidstore.Store) error {
 				return p.get(c.Context(), s, args[1:], resolve)
 			})
@@ -90,7 +93,7 @@ func breaksLine(text string, columns int) bool {
 // printable returns a KEY as it was given, or its identifier if the text would break
 // the line that it is printed on.
 func printable(text string) string {
-	if breaksLine(text, 2) || text == "" {
+	if breaksLine(text, 2) {
 		return cidstore.ParseKey(text).String()
 	}
 	return text

@@ -139,8 +139,8 @@ Restore replaces the file, and so fails at once.`,
 }
 
 // namedFiles refuses an empty file name in a flag, as in --wal-key-file="$UNSET": it
-// would count as not given. Arguments that name files must not be empty either; a KEY
-// or VALUE may be.
+// would count as not given. Arguments that name files must not be empty either;
+// checkTexts judges a KEY or VALUE.
 func namedFiles(c *cobra.Command, args []string) error {
 	if slices.Contains([]string{"put", "get", "del", "count"}, c.Name()) {
 		args = args[:1]

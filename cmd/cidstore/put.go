@@ -24,23 +24,26 @@ are new. Adding a value that the set already has changes nothing. Texts that imp
 rejects, such as an empty one, are wrong usage.`,
 		Args: arguments(3, many),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := checkPut(args[1], args[2:]); err != nil {
-				return usageError{fmt.Errorf("put: %w", err)}
+			if err := checkTexts("put", args[1:2], args[2:]); err != nil {
+				return err
 			}
 			return p.withStore(args[0], making, func(s *cidstore.Store) error { return p.put(s, args[1], args[2:]) })
 		},
 	}
 }
 
-// checkPut applies the rules of import for texts.
-func checkPut(key string, values []string) error {
-	for _, value := range values {
-		if err := notEmpty(key, value); err != nil {
-			return err
-		}
-		for _, text := range []string{key, value} {
+// checkTexts applies the rules of import to the texts that a command was given.
+func checkTexts(command string, keys, values []string) error {
+	for _, part := range []struct {
+		texts []string
+		empty error
+	}{{keys, errNoKey}, {values, errNoValue}} {
+		for _, text := range part.texts {
+			if text == "" {
+				return usageError{fmt.Errorf("%s: %w", command, part.empty)}
+			}
 			if err := checkText([]byte(text)); err != nil {
-				return fmt.Errorf("%q: %w", text, err)
+				return usageError{fmt.Errorf("%s: %q: %w", command, text, err)}
 			}
 		}
 	}
