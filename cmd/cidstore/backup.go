@@ -6,6 +6,7 @@ import (
 
 	"github.com/cidstore/cidstore"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 // copied is the answer of backup and restore.
@@ -42,14 +43,18 @@ The copy is as long as the file of the store, gaps included, which keeps later
 increments short. With --compact its data are moved together, as shrink does; the first
 increment after such a copy then has everything that moved.
 
-The COPY - is standard output. The copy is verified before its first byte is written.
-Verify what arrives with cidstore restore --verify, or restore it at once:
+The COPY - is standard output, which must not be a terminal. The copy is verified before
+its first byte is written. Verify what arrives with cidstore restore --verify, or restore
+it at once:
 
   cidstore backup words.h5 - | ssh elsewhere cidstore restore - words.h5`,
 		Args: arguments(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if options.Compact && (len(options.Since) > 0 || args[1] == inStream) {
 				return usageError{errors.New("--compact: want a full backup in a file, without --since")}
+			}
+			if args[1] == inStream && term.IsTerminal(int(os.Stdout.Fd())) {
+				return usageError{errors.New("backup: standard output is a terminal; send it to a file or a program")}
 			}
 			shown := p.copyProgress("copy", asJSON)
 			options.Progress = shown.update

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -164,6 +165,25 @@ func TestBarDoesNotWrap(t *testing.T) {
 		if wide := int(columns) >= leastColumns; wide != (bars != "") {
 			t.Errorf("%d columns: bars are shown: %t", columns, bars != "")
 		}
+	}
+}
+
+// TestBackupToTerminal: a backup does not go to a terminal, which would obey what is in it.
+func TestBackupToTerminal(t *testing.T) {
+	store := filepath.Join(t.TempDir(), "s.h5")
+	if out, err := exec.Command("cidstore", "put", store, "dog", "puppy").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	_, terminal := openTerminal(t, 80)
+	var messages bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // to write would wait for whoever reads the terminal
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "cidstore", "backup", store, "-")
+	cmd.Stdout, cmd.Stderr = terminal, &messages
+	err := cmd.Run()
+	const want = "cidstore: backup: standard output is a terminal; send it to a file or a program; see cidstore backup --help\n"
+	if got := codeOf(err); got != exitUsage || messages.String() != want {
+		t.Errorf("exit code %d, %q", got, messages.String())
 	}
 }
 

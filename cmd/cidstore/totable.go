@@ -33,7 +33,9 @@ func (t *toTable) check(args []string) error {
 	case len(args) < 2:
 		return usageError{errors.New("export --to hdf5: after STORE, name the file to make")}
 	}
-	t.path = args[1]
+	if t.path = args[1]; t.path == inStream {
+		return usageError{errors.New("export --to hdf5: an HDF5 table needs a file, not standard output")}
+	}
 	return absent(t.path)
 }
 
