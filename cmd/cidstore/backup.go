@@ -41,11 +41,11 @@ needs them too:
 
 The copy is as long as the file of the store, gaps included, which keeps later
 increments short. With --compact its data are moved together, as shrink does; the first
-increment after such a copy then has everything that moved.
+increment after such a copy then has everything that moved. COPY must then be a file.
 
 The COPY - is standard output, which must not be a terminal. The copy is verified before
-its first byte is written. Verify what arrives with cidstore restore --verify, or restore
-it at once:
+its first byte is written. Where it arrives, restore - verifies it before it replaces
+anything; a file that was made of it can be verified with cidstore restore --verify:
 
   cidstore backup words.h5 - | ssh elsewhere cidstore restore - words.h5`,
 		Args: arguments(2, 2),
@@ -72,7 +72,7 @@ it at once:
 		},
 	}
 	c.Flags().StringArrayVar(&options.Since, "since", nil, "make an increment since the backup in this `file`; repeat it for each increment since then")
-	c.Flags().BoolVar(&options.Compact, "compact", false, "move the data of the copy together, so that the file is short")
+	c.Flags().BoolVar(&options.Compact, "compact", false, "move the data of the copy together, so that the file is short; COPY must be a file")
 	progressFlag(c, &asJSON)
 	return c
 }
