@@ -49,6 +49,7 @@ func TestExitCodes(t *testing.T) {
 		{cidstore.ErrWide, exitVersion},
 		{stoppedError{os.Interrupt}, 130},
 		{stoppedError{syscall.SIGTERM}, 143},
+		{stoppedError{syscall.SIGHUP}, 129},
 	} {
 		if got := exitCode(test.err); got != test.code {
 			t.Errorf("%v: exit code %d, want %d", test.err, got, test.code)

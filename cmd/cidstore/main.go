@@ -48,12 +48,16 @@ func run(args []string) int {
 	return exitCode(err)
 }
 
-// untilSignal returns a context that the first SIGINT or SIGTERM ends, with the
-// signal as its cause. A second signal kills the program, as it would by default.
+// untilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP ends, with the
+// signal as its cause. A second signal kills the program, as it would by default. Under
+// nohup SIGHUP stays ignored.
 func untilSignal(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	go func() {
 		select {
 		case s := <-signals:
@@ -100,8 +104,8 @@ import.
 
 Results go to standard output, progress and messages to standard error. Exit codes:
 0 done, 1 negative answer, 2 wrong usage, 3 corrupt file, 4 locked by another
-process, 5 failed input or output or full disk, 6 other format version, 130 and 143
-stopped by SIGINT and SIGTERM.
+process, 5 failed input or output or full disk, 6 other format version, 129, 130 and 143
+stopped by SIGHUP (the terminal was closed), SIGINT and SIGTERM.
 
 Only one process at a time writes a store. A command that finds the store locked waits
 for up to --wait, so that short commands such as put and del can run side by side.

@@ -385,9 +385,9 @@ func scriptHold(ts *testscript.TestScript, neg bool, args []string) {
 // scriptEnd ends what hold started, by a signal or by ten more pairs and the end of its input, and
 // holds it to its exit code; -1 for a kill.
 func scriptEnd(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "end INPUT|INT|TERM|KILL CODE")
+	need(ts, neg, args, 2, "end INPUT|HUP|INT|TERM|KILL CODE")
 	h := ts.Value(holderKey{}).(*holder)
-	signals := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill}
+	signals := map[string]os.Signal{"HUP": syscall.SIGHUP, "INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill}
 	if args[0] == "INPUT" {
 		_, err := h.input.Write(numbers(batchPairs, batchPairs+10))
 		ts.Check(err)
