@@ -213,11 +213,12 @@ func (p *program) note(format string, args ...any) {
 	}
 }
 
-// result prints a result, as JSON or in words.
+// result prints a result, as JSON or in words in one line, which must not control the
+// terminal either.
 func (p *program) result(object any, format string, args ...any) error {
 	if p.json {
 		return json.NewEncoder(p.out).Encode(object)
 	}
-	_, err := fmt.Fprintf(p.out, format+"\n", args...)
+	_, err := fmt.Fprintln(p.out, visible(fmt.Sprintf(format, args...)))
 	return err
 }
