@@ -3,6 +3,7 @@ package cidstore
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -250,4 +251,48 @@ func TestShrinkProgress(t *testing.T) {
 	}
 	mustHold(t, again, model)
 	mustDo(t, again.Close())
+}
+
+// TestShrinkEstimateWithRuns: in the upper part of the file lies a run that is longer than
+// each gap, which Shrink cannot move. Space says so, and how long the file will be when Maintain has
+// folded the run.
+func TestShrinkEstimateWithRuns(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	open := func(readOnly bool) *Store {
+		return OpenStore(t, path, &Options{ReadOnly: readOnly, GCInterval: -1, againBytes: 1, Rand: rand.NewChaCha8([32]byte{1}),
+			Durability: Async, FlushInterval: time.Hour}) // the same file at each run
+	}
+	s := open(false)
+	var b Batch
+	for i := range uint64(320_000) {
+		b.Insert(FromUint64(i*7919%200_000), FromUint64(i%20_000+i/20_000))
+		if b.Len() == 20_000 {
+			mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+			b.Reset()
+		}
+	}
+	mustDo(t, s.Close())
+	s = open(true)
+	p := spaceOf(t, s)
+	mustDo(t, s.Close())
+	length := func(maintain bool) int64 {
+		s := open(false)
+		if maintain {
+			mustDo(t, s.Maintain(t.Context()))
+		}
+		mustDo(t, s.Shrink(t.Context()), s.Close())
+		info, err := os.Stat(path)
+		mustDo(t, err)
+		return info.Size()
+	}
+	near := func(what string, got, want int64) {
+		if most := want/10 + 2*shrinkLeast; got-want > most || want-got > most {
+			t.Errorf("%s: %d bytes, expected %d of %d", what, got, want, p.File)
+		}
+	}
+	near("shrink", length(false), p.Shrunk)
+	near("maintain, shrink", length(true), p.Maintained)
+	if p.Maintained > p.Shrunk-p.Shrunk/10 {
+		t.Errorf("%d bytes after shrink, %d after maintain and shrink: want a tenth less", p.Shrunk, p.Maintained)
+	}
 }

@@ -26,6 +26,9 @@ type Space struct {
 	// Shrunk is about how long the file will be after Shrink and Close, if nothing else is
 	// done before; never more than File. What is only in the log is not counted.
 	Shrunk int64
+	// Maintained is the same, if Maintain goes before Shrink: it frees what runs hold that no
+	// longer counts, and runs that are too long to be moved into a gap.
+	Maintained int64
 
 	Commit    uint64 // number of the root that these figures are of
 	OldestPin uint64 // oldest commit whose root somebody pins; Commit if none is older
@@ -61,7 +64,12 @@ func (s *Store) Space() (Space, error) {
 	}
 	out.Live = max(out.File-out.Log-out.Free-out.Limbo-out.Pinned, 0)
 	log, fold := int64(closedBlocks*r.walBlock), r.foldBytes(uint64(v.pendingOps()))
-	out.Shrunk = min(out.File, out.Live+log+closedReserve(out.Live, fold))
+	shortest := func(live int64) int64 { return min(out.File, live+log+closedReserve(live, fold)) }
+	out.Shrunk, out.Maintained = shortest(out.Live), shortest(out.Live-v.view.buckets.DeadBytes())
+	end := min(out.File, v.view.buckets.Unmovable(space.Longest))
+	if out.Live > s.opts.againBytes || end < out.Live+out.Live/2 { // otherwise Close writes all of it again
+		out.Shrunk = max(out.Shrunk, end)
+	}
 	if out.OldestPin < out.Commit {
 		out.OldestPinSeen = s.seen.at(space.OldestPin)
 		out.OldestPinHolder = s.file.PinHolder(space.OldestPin, s.info)

@@ -83,8 +83,13 @@ func (t *Table) mendedEntries(r *run) (entries []byte, mended uint64, err error)
 
 // reaches reports whether part of a run is at the address from or after it.
 func (r *run) reaches(from uint64) bool {
+	return r.end() > from
+}
+
+// end is where the last dataset of a run ends in the file.
+func (r *run) end() uint64 {
 	return max(r.entriesAt+uint64(r.entries)*EntrySize, r.tagsAt+uint64(r.entries)*tagSize,
-		r.indexAt+(uint64(r.slots)+1)*slotSize, r.moresAt+uint64(r.mores)*moreSize) > from
+		r.indexAt+(uint64(r.slots)+1)*slotSize, r.moresAt+uint64(r.mores)*moreSize)
 }
 
 // Reaches reports whether part of a group's row is at the address from or after it.

@@ -26,8 +26,33 @@ func (t *Table) Trimmable(most int64) (number hdf5io.Commit, ok bool) {
 // trimmedSize estimates how many bytes a run would take without the entries that no
 // longer count.
 func (r *run) trimmedSize() int64 {
-	all := int64(r.entries)*(EntrySize+tagSize) + int64(r.mores)*moreSize + int64(r.slots)*slotSize
-	return all * int64(r.live) / int64(r.entries)
+	return r.size() * int64(r.live) / int64(r.entries)
+}
+
+// size is how many bytes the datasets of a run take.
+func (r *run) size() int64 {
+	return int64(r.entries)*(EntrySize+tagSize) + int64(r.mores)*moreSize + int64(r.slots)*slotSize
+}
+
+// DeadBytes is about how many bytes of runs hold entries that no longer count. They are
+// free when all groups are folded.
+func (t *Table) DeadBytes() (bytes int64) {
+	for i := range t.runs {
+		bytes += t.runs[i].size() - t.runs[i].trimmedSize()
+	}
+	return bytes
+}
+
+// Unmovable is where the last run ends that MoveRuns cannot move, because a dataset of it
+// is longer than each gap, which has at most that many bytes; 0 if there is none.
+func (t *Table) Unmovable(longestGap int64) (end int64) {
+	for i := range t.runs {
+		r := &t.runs[i]
+		if r.err == nil && max(int64(r.entries)*EntrySize, int64(r.mores)*moreSize) > longestGap {
+			end = max(end, int64(r.end()))
+		}
+	}
+	return end
 }
 
 // Trim writes a run of the base again, under its number, with only those of its

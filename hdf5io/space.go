@@ -51,6 +51,7 @@ type Space struct {
 	Fragments int64 // free, but in shorter extents
 	Limbo     int64 // freed, waiting for the older slot or the quarantine
 	Pinned    int64 // freed, held by readers of old roots
+	Longest   int64 // the longest free extent that is not at the end of the file
 
 	OldestPin Commit // of the oldest pinned View or root; of the newest if none is older
 }
@@ -65,6 +66,7 @@ func (f *File) Space() Space {
 		Size:      int64(s.size),
 		Free:      int64(s.pool.usable),
 		Fragments: int64(s.pool.bytes - s.pool.usable),
+		Longest:   s.pool.longest(s.size),
 		OldestPin: oldest,
 	}
 	for _, b := range s.limbo {
@@ -115,6 +117,11 @@ func (v *View) Space() (Space, error) {
 	}
 	f.space.mu.Unlock()
 	out := Space{Size: info.Size, OldestPin: oldest}
+	for _, e := range free.free {
+		if e.end() != v.slot.endOfFile {
+			out.Longest = max(out.Longest, int64(e.sectors().size))
+		}
+	}
 	free.free = appendExtent(free.free, extent{v.slot.endOfFile, uint64(max(info.Size, v.EndOfFile())) - v.slot.endOfFile})
 	out.Limbo = int64(sumExtents(free.freed))
 	all := int64(sumExtents(free.free))

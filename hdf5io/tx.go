@@ -87,10 +87,18 @@ func (f *File) Longest() int64 {
 	s := &f.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.pool.longest(0)
+}
+
+// longest is the size of the longest extent, in whole sectors, of those that do not end at
+// the address end.
+func (p *pool) longest(end uint64) int64 {
 	longest := uint64(0)
 	for c := numClasses - 1; c >= 0; c-- {
-		for _, i := range s.pool.classes[c] {
-			longest = max(longest, s.pool.list[i].sectors().size)
+		for _, i := range p.classes[c] {
+			if e := p.list[i]; e.end() != end {
+				longest = max(longest, e.sectors().size)
+			}
 		}
 		if longest >= ExtentUnit<<c {
 			break
