@@ -61,8 +61,8 @@ func RestoreFrom(ctx context.Context, r io.Reader, path string, options *Options
 	inPlace := func(_ vfs.File, why error) error {
 		return fmt.Errorf("%w; keep the backup in a file, and restore that", why)
 	}
-	if err := isNotRead(r, path, &opts); err != nil {
-		return fmt.Errorf("restore to %s: %w", path, err)
+	if opts.FS == vfs.OS() && vfs.Reads(r, path) {
+		return fmt.Errorf("restore to %s: %w", path, errOntoItself)
 	}
 	if err := restoreInto(ctx, path, opts, nil, fill, inPlace); err != nil {
 		return fmt.Errorf("restore %w", err)
@@ -72,21 +72,6 @@ func RestoreFrom(ctx context.Context, r io.Reader, path string, options *Options
 
 // errOntoItself says that the store would replace what it is made from.
 var errOntoItself = errors.New("it is the backup itself; name another file for the store")
-
-// isNotRead returns errOntoItself if path leads to the file that r reads.
-func isNotRead(r io.Reader, path string, opts *Options) error {
-	file, ok := r.(interface{ Stat() (fs.FileInfo, error) })
-	if !ok || opts.FS != vfs.OS() {
-		return nil
-	}
-	// A failure of either call does not count: the restore meets it again.
-	source, err := file.Stat()
-	target, targetErr := os.Stat(path)
-	if err == nil && targetErr == nil && os.SameFile(source, target) {
-		return errOntoItself
-	}
-	return nil
-}
 
 // restoreInto makes the store at path from what fill writes. It calls inPlace, with the
 // reason, if path has a file that no other file can replace. The store gets the access of

@@ -48,6 +48,18 @@ func (osFS) Stat(name string) (Info, error) {
 	return info, pathError("stat", name, err)
 }
 
+// Reads reports whether r reads the file of the system at path, as far as r has a method
+// Stat that says so, as an os.File has.
+func Reads(r io.Reader, path string) bool {
+	file, ok := r.(interface{ Stat() (fs.FileInfo, error) })
+	if !ok {
+		return false
+	}
+	source, err := file.Stat()
+	named, namedErr := os.Stat(path)
+	return err == nil && namedErr == nil && os.SameFile(source, named)
+}
+
 // maxLinks is how many symbolic links may lead to a file.
 const maxLinks = 40
 
