@@ -176,10 +176,14 @@ func (s *series) size() int64 {
 
 // name returns the names of the files of the series, for errors.
 func (s *series) name() string {
-	if n := len(s.increments); n > 0 {
+	switch n := len(s.increments); n {
+	case 0:
+		return s.paths[0]
+	case 1:
+		return s.paths[0] + " and 1 increment"
+	default:
 		return fmt.Sprintf("%s and %d increments", s.paths[0], n)
 	}
-	return s.paths[0]
 }
 
 // each calls visit with each part of the image, in order, and verifies the image by the

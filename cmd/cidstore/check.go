@@ -123,7 +123,7 @@ func (p *program) printVerdict(path string, r *cidstore.CheckReport, found cidst
 	}
 	outcome := "ok"
 	if err != nil {
-		outcome = fmt.Sprintf("corrupt, %d defects", v.DefectCount)
+		outcome = "corrupt, " + counted(v.DefectCount, "defect")
 	}
 	return p.result(nil, "%s: %s: %d keys, %d values, %d groups, %d buckets, %d runs, %d waiting entries, %d spilled sets, %d tombstones, %d chunks, %d pending batches, %d bytes used, %d unused",
 		path, outcome, v.Keys, v.Values, v.Groups, v.Buckets, v.Runs, v.WaitingEntries, v.SpilledSets, v.Tombstones, v.Chunks, v.PendingBatches, v.UsedBytes, v.UnusedBytes)

@@ -250,7 +250,7 @@ func (i *inspection) judge() error {
 	case i.damaged > 1:
 		return damagedError{fmt.Errorf("inspect %s: %d places are damaged", i.path, i.damaged)}
 	case i.notVerified > 0:
-		i.note("%d datasets could not be verified", i.notVerified)
+		i.note("%s could not be verified", counted(i.notVerified, "dataset"))
 		return errNegative
 	}
 	return nil

@@ -96,8 +96,8 @@ func (p *program) migrate(ctx context.Context, path, output string, truncate boo
 	if r.Backup != "" {
 		kept = "the old file is " + r.Backup
 	}
-	return p.result(answer, "migrated to %s from the layout %s: %d keys, %d values, %d operations replayed, %d defects found; %s",
-		place, r.From, r.Keys, r.Pairs, r.OperationsReplayed, r.DefectCount, kept)
+	return p.result(answer, "migrated to %s from the layout %s: %d keys, %d values, %d operations replayed, %s found; %s",
+		place, r.From, r.Keys, r.Pairs, r.OperationsReplayed, counted(r.DefectCount, "defect"), kept)
 }
 
 // copyCurrent makes the new store of --output from one of the present format.

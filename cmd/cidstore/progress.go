@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -122,6 +123,14 @@ func (b *bar) fitting(pairs, rate string) string {
 
 func (b *bar) finish() {
 	_ = b.bar.Finish()
+}
+
+// counted returns a number with its noun: 1 defect, 2 defects.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // grouped returns a number with commas between thousands.

@@ -77,7 +77,7 @@ func (p *program) printScrub(path string, r *cidstore.ScrubReport) error {
 		v.Defects = append(v.Defects, oneLine(defect))
 	}
 	if r.DefectCount > 0 {
-		v.Verdict, outcome = "corrupt", fmt.Sprintf("corrupt, %d defects", r.DefectCount)
+		v.Verdict, outcome = "corrupt", "corrupt, "+counted(r.DefectCount, "defect")
 	}
 	if p.json {
 		return p.result(v, "")

@@ -70,7 +70,7 @@ not disturb a writer, but the file cannot be shrunk in that time.`,
 			})
 		},
 	}
-	c.Flags().DurationVar(&every, "watch", 0, "print the figures again and again, at this `interval`, such as 500ms or 1m")
+	c.Flags().Var((*duration)(&every), "watch", "print the figures again and again, at this `interval`, such as 500ms or 1m")
 	c.Flags().BoolVar(&journal, "journal", false, "print the last steps of maintenance instead")
 	c.Flag("watch").NoOptDefVal = usualWatch.String()
 	return c
