@@ -101,7 +101,7 @@ printed; --rejects FILE has all of them.
 
 Exit codes: 0 everything was read, though some records may have been rejected; 1 there
 were records, and all were rejected; 2 wrong usage; 5 the input, the disk or --strict
-ended the import early; 130 and 143 SIGINT and SIGTERM ended it. The pairs that were
+ended the import early; 129, 130 and 143 SIGHUP, SIGINT and SIGTERM ended it. The pairs that were
 read completely before the end are stored, and the message says how many they are.
 
 Pairs are stored in batches of %d, or after a second. Each batch is durable as a whole
