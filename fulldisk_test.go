@@ -247,7 +247,7 @@ func TestCrashSetsOnAFullDisk(t *testing.T) {
 	}
 	for batch(100, 0) {
 	}
-	from, images := trace.Len(), 0
+	from := trace.Len()
 	for i := range 40 {
 		batch(10*(i%4), 100)
 	}
@@ -258,24 +258,32 @@ func TestCrashSetsOnAFullDisk(t *testing.T) {
 	if !slices.Contains(events, "values ahead") {
 		t.Error("no values went ahead")
 	}
-	each := 4 * invariants.Sparse
+	images := c.recoverImages(trace, crashfs.Plan{Seed: seed, From: from, PerCut: 2}, 4)
+	t.Logf("%d images, %d batches", images, len(c.batches))
+	if images == 0 {
+		t.Fatal("no image was looked at")
+	}
+}
+
+// recoverImages opens what crashes leave on the full disk, in a short campaign at one call in
+// each, and returns how many images it has opened.
+func (c *scenario) recoverImages(trace *crashfs.Trace, plan crashfs.Plan, each int) (images int) {
+	c.t.Helper()
+	each *= invariants.Sparse
 	if !shortCampaign() {
 		each = 1
 	}
-	for image := range trace.Enumerate(crashfs.Plan{Seed: seed, From: from, PerCut: 2}).Images() {
+	for image := range trace.Enumerate(plan).Images() {
 		if image.Cut%each != 0 {
 			continue
 		}
 		images++
 		ack, issue := window(image.Marks)
 		if err := c.recoveredOnAFullDisk(image.FS(), ack, min(max(ack, issue), len(c.batches))); err != nil {
-			t.Fatalf("%v: %v", image, err)
+			c.t.Fatalf("%v: %v", image, err)
 		}
 	}
-	t.Logf("%d images, %d batches", images, len(c.batches))
-	if images == 0 {
-		t.Fatal("no image was looked at")
-	}
+	return images
 }
 
 // TestLivesOfAFullLog: rows are full, and an insert into each of them, acknowledged while the
@@ -361,20 +369,7 @@ func TestCrashLogWrittenAgain(t *testing.T) {
 	mustDo(t, c.same())
 	c.abandon()
 	trace.Stop()
-	images, each := 0, 16*invariants.Sparse
-	if !shortCampaign() {
-		each = 1
-	}
-	for image := range trace.Enumerate(crashfs.Plan{Seed: seed, From: from, PerCut: 3}).Images() {
-		if image.Cut%each != 0 {
-			continue
-		}
-		images++
-		ack, issue := window(image.Marks)
-		if err := c.recoveredOnAFullDisk(image.FS(), ack, min(max(ack, issue), len(c.batches))); err != nil {
-			t.Fatalf("%v: %v", image, err)
-		}
-	}
+	images := c.recoverImages(trace, crashfs.Plan{Seed: seed, From: from, PerCut: 3}, 16)
 	t.Logf("%d images, the log was written again %d times", images, again)
 	if images == 0 || again == 0 {
 		t.Fatal("no image was looked at, or the log was not written again")

@@ -37,7 +37,7 @@ type upkeep struct {
 // nobody writes. It does not wait where the commit is urgent. It returns the error of ctx
 // as soon as that is done. checkpointing may be held.
 func (s *Store) giveWay(ctx context.Context) error {
-	quiet := quietSteps // enough, if nobody has written since the last wait that found no writer
+	quiet := quietSteps // no wait at all, unless somebody wrote since the last quiet one
 	seen := s.upkeep.quiet.Load()
 	for step := 0; ; step++ {
 		if err := ctx.Err(); err != nil {

@@ -144,7 +144,7 @@ func TestUpkeepWithoutWriters(t *testing.T) {
 		mustDo(t, f(t.Context()))
 	}
 	if u.steps > quietSteps {
-		t.Errorf("%d steps after nobody has written", u.steps)
+		t.Errorf("%d steps, though nobody wrote", u.steps)
 	}
 	mustCheck(t, u.Store)
 	mustDo(t, u.Close())
