@@ -13,13 +13,22 @@ func Sum(p []byte) uint32 { return crc32.Checksum(p, table) }
 // Extend continues crc, the checksum of some bytes, over the bytes of p.
 func Extend(crc uint32, p []byte) uint32 { return crc32.Update(crc, table, p) }
 
-// ExtendUint64 continues crc over the eight bytes of n, the lowest first. It goes
-// byte by byte: a buffer handed to package crc32 would be an allocation.
-func ExtendUint64(crc uint32, n uint64) uint32 {
-	crc = ^crc
-	for range 8 {
-		crc = table[byte(crc)^byte(n)] ^ crc>>8
-		n >>= 8
+// shifted[i][b] is what byte b adds to a checksum when i bytes follow it.
+var shifted = func() (t [8][256]uint32) {
+	t[0] = *table
+	for i := 1; i < len(t); i++ {
+		for b, crc := range t[i-1] {
+			t[i][b] = table[byte(crc)] ^ crc>>8
+		}
 	}
+	return t
+}()
+
+// ExtendUint64 continues crc over the eight bytes of n, the lowest first. It does
+// not call package crc32, because a buffer handed to that would be an allocation.
+func ExtendUint64(crc uint32, n uint64) uint32 {
+	n ^= uint64(^crc)
+	crc = shifted[7][byte(n)] ^ shifted[6][byte(n>>8)] ^ shifted[5][byte(n>>16)] ^ shifted[4][byte(n>>24)] ^
+		shifted[3][byte(n>>32)] ^ shifted[2][byte(n>>40)] ^ shifted[1][byte(n>>48)] ^ shifted[0][byte(n>>56)]
 	return ^crc
 }
