@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime"
+	"sync"
 
 	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/directory"
@@ -63,8 +65,8 @@ func (s *Store) check(ctx context.Context, progress func(done, total int64)) (*C
 	}
 	defer v.Close()
 	report.Commit = uint64(v.view.Commit())
-	c := &check{ctx: ctx, view: v.view, report: report, progress: progress}
-	if err := v.guard(c.tree); errors.Is(err, ErrSnapshotExpired) {
+	c := newCheck(ctx, v.view, report)
+	if err := v.guard(func() error { return c.tree(progress) }); errors.Is(err, ErrSnapshotExpired) {
 		return report, ErrClosed
 	} else if err != nil {
 		report.add(err)
@@ -126,38 +128,34 @@ func (s *Store) verifyAll() error {
 	return err
 }
 
-// check walks one root.
+// check walks one root, or a part of it.
 type check struct {
-	ctx      context.Context
-	view     *view
-	report   *CheckReport
-	progress func(done, total int64)
+	ctx    context.Context
+	view   *view
+	report *CheckReport
 
 	groups *bucket.Checker
 	sets   map[uint64]bool // ids that keys name
 	owned  uint64          // chunks of /values that sets own
 }
 
-func (c *check) tree() error {
+func newCheck(ctx context.Context, v *view, report *CheckReport) *check {
+	return &check{ctx: ctx, view: v, report: report, groups: v.buckets.NewChecker(report.add), sets: make(map[uint64]bool)}
+}
+
+func (c *check) tree(progress func(done, total int64)) error {
 	stats, _ := c.view.View.Check(c.ctx, c.report.add) // the report has its error: the first defect
 	c.report.Objects, c.report.Chunks = stats.Groups+stats.Datasets, stats.Chunks
 	c.report.UsedBytes, c.report.FreeBytes = stats.Used, stats.Free
-	c.contents()
-	return nil
+	return c.contents(progress)
 }
 
 // contents checks what the HDF5 objects hold.
-func (c *check) contents() {
-	c.sets, c.groups = make(map[uint64]bool), c.view.buckets.NewChecker(c.report.add)
+func (c *check) contents(progress func(done, total int64)) error {
 	c.report.WaitingEntries, _ = c.view.buckets.Waiting()
 	c.report.Runs = c.view.buckets.Runs()
-	for run := range c.view.directory.All() {
-		if err := c.ctx.Err(); err != nil {
-			return // reported by Check itself
-		}
-		c.setsOf(c.group(run, c.report.add))
-		size := c.view.EndOfFile()
-		c.progress(int64(float64(size)*float64(run.Last())/math.MaxUint64), size)
+	if err := c.inParts(c.parts(), progress); err != nil || c.ctx.Err() != nil {
+		return err // Check itself reports that ctx is done
 	}
 	c.groups.Finish()
 	c.unusedSets()
@@ -168,6 +166,90 @@ func (c *check) contents() {
 	if c.ctx.Err() == nil {
 		c.counts()
 	}
+	return nil
+}
+
+// checkedApart is how many groups are worth a goroutine.
+const checkedApart = 64
+
+// parts is the number of goroutines that check: one, and where that is worth it half as
+// many as there are processors.
+func (c *check) parts() int {
+	return 1 + min(runtime.GOMAXPROCS(0)/2, int(c.view.record.groups()/checkedApart))
+}
+
+// inParts checks the groups with their sets, and the runs, in so many parts at the same
+// time. The error is that of the first part whose bytes could not be read.
+func (c *check) inParts(parts int, progress func(done, total int64)) error {
+	told := checkProgress{size: c.view.EndOfFile(), tell: progress}
+	list, errs := make([]*check, parts), make([]error, parts)
+	var all sync.WaitGroup
+	for i := range list {
+		list[i] = newCheck(c.ctx, c.view, new(CheckReport))
+		part := func() { errs[i] = guard(func() error { list[i].part(i, parts, &told); return nil }) }
+		if i < parts-1 {
+			all.Go(part)
+		} else {
+			part()
+		}
+	}
+	all.Wait()
+	for _, part := range list {
+		c.join(part)
+	}
+	return errors.Join(errs...)
+}
+
+// part checks the groups whose first hash lies in part number of all hashes, with their
+// sets, and this part of the runs.
+func (c *check) part(number, parts int, told *checkProgress) {
+	width := math.MaxUint64/uint64(parts) + 1 // 0 for one part
+	first := width * uint64(number)
+	for run := range c.view.directory.From(first) {
+		switch {
+		case run.Prefix < first: // it belongs to the part before
+			continue
+		case number < parts-1 && run.Prefix-first >= width || c.ctx.Err() != nil:
+			return
+		}
+		c.setsOf(c.group(run, c.report.add))
+		told.add(run)
+	}
+	c.groups.Slots(number, parts)
+}
+
+// join adds what a part has found.
+func (c *check) join(part *check) {
+	to, from := &c.report.Figures, &part.report.Figures
+	to.Groups += from.Groups
+	to.Buckets += from.Buckets
+	to.Keys += from.Keys
+	to.Values += from.Values
+	to.Tombstones += from.Tombstones
+	for _, err := range part.report.Defects {
+		c.report.add(err)
+	}
+	c.report.DefectCount += part.report.DefectCount - len(part.report.Defects)
+	c.groups.Join(part.groups)
+	for set := range part.sets {
+		c.name(set)
+	}
+	c.owned += part.owned
+}
+
+// checkProgress adds up how far the parts are.
+type checkProgress struct {
+	mu   sync.Mutex
+	done float64 // part of all hashes
+	size int64   // of the file
+	tell func(done, total int64)
+}
+
+func (p *checkProgress) add(run directory.Run) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done += math.Ldexp(1, -int(run.Depth))
+	p.tell(int64(float64(p.size)*p.done), p.size)
 }
 
 // group checks that a group is what the directory says, and checks its contents. It
@@ -194,15 +276,23 @@ func (c *check) group(run directory.Run, bad func(error)) []bucket.Item {
 // setsOf checks the spilled sets of these entries.
 func (c *check) setsOf(spilled []bucket.Item) {
 	for _, item := range spilled {
-		if c.sets[item.Set] {
-			c.report.add(corrupt.Errorf(fmt.Sprintf("set %d", item.Set), -1, "two keys name it, %v is one", item.Key))
+		if !c.name(item.Set) {
 			continue
 		}
-		c.sets[item.Set] = true
 		live, tombstones := c.view.sets.Check(item.Set, item.Key, func(valueset.Owned) { c.owned++ }, c.report.add)
 		c.report.Values += live
 		c.report.Tombstones += tombstones
 	}
+}
+
+// name notes that a key names a set, and reports whether it is the only one.
+func (c *check) name(set uint64) bool {
+	if c.sets[set] {
+		c.report.add(corrupt.Errorf(fmt.Sprintf("set %d", set), -1, "two keys name it"))
+		return false
+	}
+	c.sets[set] = true
+	return true
 }
 
 // unusedSets checks that every set id that no key names is unused, and that every chunk

@@ -130,8 +130,8 @@ func (r *repair) judge(s *Store) error {
 	}
 	defer v.Close()
 	var found CheckReport
-	c := &check{ctx: r.ctx, view: v.view, report: &found, progress: noProgress}
-	err = v.guard(func() error { c.contents(); return r.ctx.Err() })
+	c := newCheck(r.ctx, v.view, &found)
+	err = v.guard(func() error { return errors.Join(c.contents(noProgress), r.ctx.Err()) })
 	if err == nil && found.DefectCount > 0 {
 		err = fmt.Errorf("root of commit %d: %d defects, the first: %w", v.view.Commit(), found.DefectCount, found.Defects[0])
 	}

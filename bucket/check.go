@@ -13,7 +13,8 @@ import (
 
 // Checker reads all groups and runs of a Table and reports everything that is
 // wrong. It repairs nothing, and marks nothing as verified that is wrong. It is for
-// one goroutine.
+// one goroutine; another one checks other groups and slots with a Checker of its own,
+// which Join adds to the first one before Finish.
 type Checker struct {
 	t      *Table
 	report func(error)
@@ -65,7 +66,7 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 	s := p.state()
 	g := t.geometry
 	if c.rows[id].checked {
-		c.add(corrupt.Errorf(groupName(id), pg.Offset(), "two directory runs lead to it"))
+		c.twice(id)
 		return 0, 0, nil
 	}
 	c.rows[id] = rowPlace{s.RowAddress, uint32(g.chunks(int(s.Entries))), uint32(g.chunks(int(s.Mores))), true}
@@ -165,9 +166,49 @@ func (c *Checker) unused(id uint32, s *State) {
 	}
 }
 
-// Finish checks the runs, and that the HDF5 index names the chunks of the groups
-// that were checked, and no others, where they lie. Other tools read the chunks
-// through this index, and what it names counts as used space.
+// Slots checks the slots of part number of all runs, from 0, where the runs are
+// divided into so many parts.
+func (c *Checker) Slots(number, parts int) {
+	for i := range c.t.runs {
+		r := &c.t.runs[i]
+		if r.err != nil {
+			continue // Finish reports it
+		}
+		slots := int(r.slots)
+		for slot := slots * number / parts; slot < slots*(number+1)/parts; slot++ {
+			c.slot(i, slot)
+		}
+	}
+}
+
+// Join adds what other has found of the same Table. Each of their defects was reported.
+func (c *Checker) Join(other *Checker) {
+	for id, row := range other.rows {
+		switch {
+		case !row.checked:
+		case c.rows[id].checked:
+			c.twice(uint32(id))
+		default:
+			c.rows[id] = row
+		}
+	}
+	for i, n := range other.counts {
+		c.counts[i] += n
+	}
+	c.bytes += other.bytes
+	c.corrected += other.corrected
+	c.broken = c.broken || other.broken
+}
+
+// twice reports that a group is checked a second time.
+func (c *Checker) twice(id uint32) {
+	c.add(corrupt.Errorf(groupName(id), c.t.Offset(id), "two directory runs lead to it"))
+}
+
+// Finish checks the form of the runs, and that the HDF5 index names the chunks of the
+// groups that were checked, and no others, where they lie. Other tools read the chunks
+// through this index, and what it names counts as used space. All groups and slots have
+// been checked before.
 func (c *Checker) Finish() {
 	for id := range c.rows {
 		if c.broken || c.rows[id].checked {
@@ -221,14 +262,7 @@ func (c *Checker) Slot(at Place) (next Place, ok bool) {
 }
 
 func (c *Checker) run(i int) {
-	if !c.form(i) {
-		return
-	}
-	r := &c.t.runs[i]
-	for number := range int(r.slots) {
-		c.slot(i, number)
-	}
-	if !c.broken && c.counts[i] != uint64(r.live) {
+	if r := &c.t.runs[i]; c.form(i) && !c.broken && c.counts[i] != uint64(r.live) {
 		c.report(corrupt.Errorf(r.name(), int64(r.entriesAt), "%d live entries, found %d", r.live, c.counts[i]))
 	}
 }

@@ -106,6 +106,7 @@ func (w *world) survives(name string, bit int) {
 		}
 		checker.Group(id)
 	}
+	checker.Slots(0, 1)
 	checker.Finish()
 	if corrected, _ := table.damage.Counters(); defects == 0 && corrected == 0 {
 		w.t.Fatalf("%s, bit %d: Check finds nothing", name, bit)

@@ -213,8 +213,12 @@ func (w *world) holds() {
 		}
 	}
 	seen := 0
-	checker := w.table.NewChecker(func(err error) { w.t.Error(err) })
-	for _, id := range w.groups {
+	var checkers [2]*Checker
+	for i := range checkers {
+		checkers[i] = w.table.NewChecker(func(err error) { w.t.Error(err) })
+		checkers[i].Slots(i, len(checkers))
+	}
+	for i, id := range w.groups {
 		items, err := w.table.Items(nil, id)
 		must(w.t, err)
 		for _, it := range items {
@@ -223,11 +227,12 @@ func (w *world) holds() {
 			}
 		}
 		seen += len(items)
-		if n, _, _ := checker.Group(id); n != uint64(len(items)) {
+		if n, _, _ := checkers[i%len(checkers)].Group(id); n != uint64(len(items)) {
 			w.t.Fatalf("group %d: %d keys by Check, %d items", id, n, len(items))
 		}
 	}
-	checker.Finish()
+	checkers[0].Join(checkers[1])
+	checkers[0].Finish()
 	if seen != len(w.model) {
 		w.t.Fatalf("%d items, want %d", seen, len(w.model))
 	}
