@@ -47,10 +47,11 @@ func (r *CheckReport) add(err error) {
 // Check reads everything that the present root reaches, and the log, and verifies every
 // checksum and every invariant: the HDF5 objects and their indexes, that each byte is
 // either used once or free once, the directory, buckets, sets, counts and the log's
-// chain. It repairs nothing, blocks nobody, and may run while others write. It stops
-// when ctx is done, or when the store is closed (ErrClosed). The report is never nil.
-// The error is nil only if there is no defect; an error for defects matches ErrCorrupt
-// and wraps the first of them.
+// chain. It repairs nothing, blocks nobody, and may run while others write. A large store
+// is checked by one goroutine and half as many more as there are processors. It stops
+// when ctx is done, or when the store is closed (ErrClosed). The report is never nil. The
+// error is nil only if there is no defect; an error for defects matches ErrCorrupt and
+// wraps the first of them.
 func (s *Store) Check(ctx context.Context) (*CheckReport, error) { return s.check(ctx, noProgress) }
 
 // check is Check with progress, which is called with about the number of bytes checked
