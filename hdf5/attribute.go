@@ -72,8 +72,9 @@ func (o *objectHeader) walkAttributes(b *budget, wanted *string, visit func(deco
 		var err error
 		switch m.kind {
 		case messageAttribute:
-			if m.body, err = o.file.resolve(b, m); err == nil {
-				err = visit(m.body)
+			body := o.file.resolve(b, m)
+			if err = body.err; err == nil {
+				err = visit(body)
 			}
 		case messageAttributeInfo:
 			err = o.denseAttributes(b, m.body, wanted, visit)
@@ -118,12 +119,12 @@ func (o *objectHeader) denseAttributes(b *budget, d decoder, wanted *string, vis
 		}
 		var d decoder
 		if flags&messageShared != 0 {
-			d, err = o.file.inSharedTable(b, id, messageAttribute)
+			d = o.file.inSharedTable(b, id, messageAttribute)
 		} else {
-			d, err = heap.object(id)
+			d = heap.object(id)
 		}
-		if err != nil {
-			return err
+		if d.err != nil {
+			return d.err
 		}
 		d.structure = "attribute"
 		peek := d
@@ -174,25 +175,15 @@ func (o *objectHeader) attribute(b *budget, d decoder) (*Attribute, error) {
 	a.name, _, _ = strings.Cut(string(nameField.data), "\x00")
 	typeField := field("datatype", h.typeSize)
 	spaceField := field("dataspace", h.spaceSize)
-	if d.err != nil {
-		return nil, d.err
-	}
-	var err error
 	if h.version > 1 && h.flags&1 != 0 {
-		if typeField, err = o.file.shared(b, typeField, messageDatatype); err != nil {
-			return nil, err
-		}
+		typeField = o.file.shared(b, typeField, messageDatatype)
 	}
 	if h.version > 1 && h.flags&2 != 0 {
-		if spaceField, err = o.file.shared(b, spaceField, messageDataspace); err != nil {
-			return nil, err
-		}
+		spaceField = o.file.shared(b, spaceField, messageDataspace)
 	}
-	t, err := typeField.datatype(0)
-	if err != nil {
-		return nil, err
-	}
-	if a.space, err = spaceField.dataspace(); err != nil {
+	t := typeField.datatype(0)
+	a.space = spaceField.dataspace()
+	if err := cmp.Or(d.err, typeField.err, spaceField.err); err != nil {
 		return nil, err
 	}
 	size, ok := product(a.space.elements, uint64(t.Size))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -58,14 +59,12 @@ func (b *Block) Int64s(member ...string) ([]int64, error) {
 // Float64s returns floating-point numbers of up to 8 bytes. It rounds a mantissa of more
 // than 53 bits.
 func (b *Block) Float64s(member ...string) ([]float64, error) {
-	isFloat := func(t *Type) bool { return t.Class == Float && t.Size <= 8 && !t.float.vax }
 	return collect(b, member, isFloat, func(t *Type, p []byte) (float64, error) { return t.number(p), nil })
 }
 
 // Strings returns strings of fixed and of variable length, without their padding. It
 // does not change their bytes, which are UTF-8 if Type.UTF8 is set.
 func (b *Block) Strings(member ...string) ([]string, error) {
-	isString := func(t *Type) bool { return t.Class == String || t.Class == Variable && t.IsString }
 	reader := b.variableReader()
 	return collect(b, member, isString, func(t *Type, p []byte) (string, error) {
 		if t.Class == Variable {
@@ -154,25 +153,15 @@ func (b *Block) steps(member []string) ([]step, *Type, error) {
 		case i == len(member):
 			return steps, t, nil
 		default:
-			m, ok := t.member(member[i])
-			if !ok {
+			k := slices.IndexFunc(t.Members, func(m Member) bool { return m.Name == member[i] })
+			if k < 0 {
 				return nil, nil, fault(ErrNotFound, "datatype", -1, "no member %q in %s", strings.Join(member[:i+1], "/"), t.Class)
 			}
-			steps = append(steps, step{int(m.Offset), 0, 1})
-			t = m.Type
+			steps = append(steps, step{int(t.Members[k].Offset), 0, 1})
+			t = t.Members[k].Type
 			i++
 		}
 	}
-}
-
-// member returns the member with a name.
-func (t *Type) member(name string) (Member, bool) {
-	for _, m := range t.Members {
-		if m.Name == name {
-			return m, true
-		}
-	}
-	return Member{}, false
 }
 
 // perElement returns how many values of a member an element has.
@@ -215,10 +204,15 @@ func (b *Block) each(member []string, fits func(*Type) bool, visit func(*Type, [
 	return nil
 }
 
-// isInteger reports whether values of a type are integers of up to 8 bytes.
+// These functions report which method of Block reads the values of a type.
+
 func isInteger(t *Type) bool {
 	return (t.Class == Integer || t.Class == Bitfield || t.Class == Enum) && t.Size <= 8
 }
+
+func isFloat(t *Type) bool { return t.Class == Float && t.Size <= 8 && !t.float.vax }
+
+func isString(t *Type) bool { return t.Class == String || t.Class == Variable && t.IsString }
 
 // bits returns up to 8 bytes as one number.
 func (t *Type) bits(p []byte) uint64 {
@@ -346,9 +340,9 @@ func (b *Block) value(member []string) (any, error) {
 		return b.Int64s(member...)
 	case isInteger(t):
 		return b.Uint64s(member...)
-	case t.Class == Float && t.Size <= 8 && !t.float.vax:
+	case isFloat(t):
 		return b.Float64s(member...)
-	case t.Class == String, t.Class == Variable && t.IsString:
+	case isString(t):
 		return b.Strings(member...)
 	case t.Class == Variable:
 		values := []any{}

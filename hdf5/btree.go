@@ -42,24 +42,18 @@ const maxTreeDepth = 32
 
 // tree2 reads the header of the B-tree at an address. The tree must be of the given kind.
 func (f *File) tree2(b *budget, address uint64, kind byte) (*tree2, error) {
-	d, err := f.sealed(b, "B-tree header", "BTHD", address, 22+uint64(f.super.offsetSize+f.super.lengthSize))
-	if err != nil {
-		return nil, err
-	}
+	d := f.sealed(b, "B-tree header", "BTHD", address, 22+uint64(f.super.offsetSize+f.super.lengthSize))
 	d.version(0, 0)
 	t := &tree2{file: f, b: b, head: d, kind: d.u8()}
 	t.nodeSize, t.recordSize = uint64(d.u32()), uint64(d.u16())
 	depth := int(d.u16())
 	d.take(2) // when to split and to merge
 	t.root, t.rootCount, t.total = d.address(), uint64(d.u16()), d.length()
+	d.require(t.kind == kind, "B-tree of type %d, want %d", t.kind, kind)
+	d.require(depth <= maxTreeDepth && t.recordSize > 0 && t.nodeSize >= 10+t.recordSize,
+		"B-tree of depth %d, with nodes of %d bytes and records of %d", depth, t.nodeSize, t.recordSize)
 	if d.err != nil {
 		return nil, d.err
-	}
-	if t.kind != kind {
-		return nil, d.corrupt("B-tree of type %d, want %d", t.kind, kind)
-	}
-	if depth > maxTreeDepth || t.recordSize == 0 || t.nodeSize < 10+t.recordSize {
-		return nil, d.corrupt("B-tree of depth %d, with nodes of %d bytes and records of %d", depth, t.nodeSize, t.recordSize)
 	}
 	leaf := (t.nodeSize - 10) / t.recordSize
 	t.levels = []level{{max: leaf, cumulative: leaf}}
@@ -113,15 +107,14 @@ func (t *tree2) node(address uint64, depth int, count uint64, compare func(decod
 	if count > l.max {
 		return 0, t.head.corrupt("%d records in a node, at most %d", count, l.max)
 	}
-	d, err := t.file.sealed(t.b, structure, signature, address, 6+size+4)
-	if err != nil {
-		return 0, err
-	}
+	d := t.file.sealed(t.b, structure, signature, address, 6+size+4)
 	d.version(0, 0)
-	if kind := d.u8(); kind != t.kind {
-		return 0, d.corrupt("type %d, want %d", kind, t.kind)
-	}
+	kind := d.u8()
+	d.require(kind == t.kind, "type %d, want %d", kind, t.kind)
 	records := d.part(structure, count*t.recordSize)
+	if d.err != nil {
+		return 0, d.err
+	}
 	seen := count
 	order := -1 // of the record before, against what is wanted
 	for i := uint64(0); i <= count; i++ {
@@ -175,36 +168,24 @@ func (t *tree1) walk(address uint64) error { return done(t.node(address, -1)) }
 func (t *tree1) node(address uint64, level int) error {
 	f := t.file
 	o := uint64(f.super.offsetSize)
-	head, err := f.signed(t.b, "B-tree node", "TREE", address, 8+2*o)
-	if err != nil {
-		return err
-	}
+	head := f.signed(t.b, "B-tree node", "TREE", address, 8+2*o)
 	kind, own, entries := head.u8(), int(head.u8()), uint64(head.u16())
-	if kind != t.kind {
-		return head.corrupt("type %d, want %d", kind, t.kind)
+	head.require(kind == t.kind, "type %d, want %d", kind, t.kind)
+	head.require(level < 0 || own == level, "level %d, want %d", own, level)
+	if head.err != nil || entries == 0 {
+		return head.err
 	}
-	if level >= 0 && own != level {
-		return head.corrupt("level %d, want %d", own, level)
-	}
-	if entries == 0 {
-		return nil
-	}
-	d, err := f.read(t.b, "B-tree node", address+8+2*o, entries*(t.keySize+o)+t.keySize)
-	if err != nil {
-		return err
-	}
+	d := f.read(t.b, "B-tree node", address+8+2*o, entries*(t.keySize+o)+t.keySize)
 	key := d.part("B-tree key", t.keySize)
 	for range entries {
 		child := d.address()
 		next := d.part("B-tree key", t.keySize)
-		inside := true
-		if t.enter != nil {
-			if inside, err = t.enter(key, next); err != nil {
-				return err
-			}
+		inside, err := true, d.err
+		if err == nil && t.enter != nil {
+			inside, err = t.enter(key, next)
 		}
 		switch {
-		case !inside:
+		case err != nil || !inside:
 		case own > 0:
 			err = t.node(child, own-1)
 		default:

@@ -22,9 +22,8 @@ func (r *indexReader) arrayHead(d *decoder, address uint64) (*arrayReader, error
 	if r.filtered {
 		want, least = 1, least+4+1
 	}
-	if d.err == nil && (a.client != want || a.elementSize < least || a.elementSize > least+7 || !r.filtered && a.elementSize != least) {
-		return nil, d.corrupt("client %d with elements of %d bytes, want %d and %d", a.client, a.elementSize, want, least)
-	}
+	fits := a.elementSize == least || r.filtered && a.elementSize > least && a.elementSize <= least+7
+	d.require(a.client == want && fits, "client %d with elements of %d bytes, want %d and %d", a.client, a.elementSize, want, least)
 	if d.err != nil {
 		return nil, d.err
 	}
@@ -73,7 +72,7 @@ func (a *arrayReader) elements(d *decoder, number, n uint64) error {
 			return err
 		}
 	}
-	return nil
+	return d.err
 }
 
 // place sets at to the coordinates of a chunk. It returns false if there is none.
@@ -94,13 +93,10 @@ func (a *arrayReader) place(number uint64) bool {
 }
 
 // prefix reads version, client and header address of one of the array's blocks.
-func (a *arrayReader) prefix(d *decoder) error {
+func (a *arrayReader) prefix(d *decoder) {
 	d.version(0, 0)
 	client, header := d.u8(), d.address()
-	if d.err == nil && (client != a.client || header != a.header) {
-		d.err = d.corrupt("of client %d and the array at %#x, want %d and %#x", client, header, a.client, a.header)
-	}
-	return d.err
+	d.require(client == a.client && header == a.header, "of client %d and the array at %#x, want %d and %#x", client, header, a.client, a.header)
 }
 
 // bytesOf returns how many bytes n elements take in the file, saturated.
@@ -127,13 +123,8 @@ func (a *arrayReader) pages(structure string, address, number, n, perPage uint64
 
 // page reads a page of n elements.
 func (a *arrayReader) page(structure string, address, number, n uint64) error {
-	d, err := a.file.read(a.b, structure, address, a.bytesOf(n)+4)
-	if err != nil {
-		return err
-	}
-	if err := d.unseal(); err != nil {
-		return err
-	}
+	d := a.file.read(a.b, structure, address, a.bytesOf(n)+4)
+	d.unseal()
 	return a.elements(&d, number, n)
 }
 
@@ -141,10 +132,7 @@ func (a *arrayReader) page(structure string, address, number, n uint64) error {
 func (r *indexReader) fixedArray(address uint64) error {
 	f := r.file
 	o := uint64(f.super.offsetSize)
-	d, err := f.sealed(r.b, "fixed array header", "FAHD", address, 8+uint64(f.super.lengthSize)+o+4)
-	if err != nil {
-		return err
-	}
+	d := f.sealed(r.b, "fixed array header", "FAHD", address, 8+uint64(f.super.lengthSize)+o+4)
 	a, err := r.arrayHead(&d, address)
 	if err != nil {
 		return err
@@ -162,24 +150,18 @@ func (r *indexReader) fixedArray(address uint64) error {
 	perPage := uint64(1) << pageBits
 	head := 6 + o
 	if n <= perPage {
-		d, err := f.sealed(r.b, structure, "FADB", block, head+a.bytesOf(n)+4)
-		if err != nil {
-			return err
-		}
-		if err := a.prefix(&d); err != nil {
-			return err
-		}
+		d := f.sealed(r.b, structure, "FADB", block, head+a.bytesOf(n)+4)
+		a.prefix(&d)
 		return a.elements(&d, 0, n)
 	}
 	bitmap := ((n+perPage-1)/perPage + 7) / 8
-	d, err = f.sealed(r.b, structure, "FADB", block, head+bitmap+4)
-	if err != nil {
-		return err
+	d = f.sealed(r.b, structure, "FADB", block, head+bitmap+4)
+	a.prefix(&d)
+	written := d.take(bitmap)
+	if d.err != nil {
+		return d.err
 	}
-	if err := a.prefix(&d); err != nil {
-		return err
-	}
-	return a.pages("fixed array page", block+head+bitmap+4, 0, n, perPage, d.take(bitmap), 0)
+	return a.pages("fixed array page", block+head+bitmap+4, 0, n, perPage, written, 0)
 }
 
 // extensibleArray describes the shape of an extensible array (spec VII.D).
@@ -199,10 +181,7 @@ type extensibleArray struct {
 func (r *indexReader) extensibleArray(address uint64) error {
 	f := r.file
 	o := uint64(f.super.offsetSize)
-	d, err := f.sealed(r.b, "extensible array header", "EAHD", address, 12+6*uint64(f.super.lengthSize)+o+4)
-	if err != nil {
-		return err
-	}
+	d := f.sealed(r.b, "extensible array header", "EAHD", address, 12+6*uint64(f.super.lengthSize)+o+4)
 	a, err := r.arrayHead(&d, address)
 	if err != nil {
 		return err
@@ -236,13 +215,8 @@ func (e *extensibleArray) indexBlock(address uint64) error {
 	secondaries := uint64(1 + e.maxBits - (bits.Len64(e.minElements) - 1))
 	inline := min(2*uint64(bits.Len64(e.minPointers)-1), secondaries)
 	direct := 2 * (e.minPointers - 1)
-	d, err := f.sealed(e.b, "extensible array index block", "EAIB", address, 6+o+e.bytesOf(e.inIndex)+(direct+secondaries-inline)*o+4)
-	if err != nil {
-		return err
-	}
-	if err := e.prefix(&d); err != nil {
-		return err
-	}
+	d := f.sealed(e.b, "extensible array index block", "EAIB", address, 6+o+e.bytesOf(e.inIndex)+(direct+secondaries-inline)*o+4)
+	e.prefix(&d)
 	if err := e.elements(&d, 0, e.inIndex); err != nil {
 		return err
 	}
@@ -274,15 +248,11 @@ func (e *extensibleArray) indexBlock(address uint64) error {
 
 // checkBlock reads the prefix of a block and the number of its first element,
 // which is not compared if undefined is wanted.
-func (e *extensibleArray) checkBlock(d *decoder, number uint64) error {
-	if err := e.prefix(d); err != nil {
-		return err
-	}
+func (e *extensibleArray) checkBlock(d *decoder, number uint64) {
+	e.prefix(d)
 	// Numbers of blocks do not count the elements in the index block.
-	if got := d.number(e.blockNumbers); d.err == nil && got != number-e.inIndex && number != undefined {
-		d.err = d.corrupt("block of element %d, want %d", got, number-e.inIndex)
-	}
-	return d.err
+	got := d.number(e.blockNumbers)
+	d.require(got == number-e.inIndex || number == undefined, "block of element %d, want %d", got, number-e.inIndex)
 }
 
 // pageBytes returns what a data block adds to the bitmap of pages, 0 if it has no pages.
@@ -306,13 +276,8 @@ func (e *extensibleArray) secondaryBlock(address, number, blocks, elements uint6
 	if !fits || size > uint64(f.size) {
 		return fault(ErrCorrupt, "extensible array secondary block", -1, "%d data blocks of %d elements", blocks, elements)
 	}
-	d, err := f.sealed(e.b, "extensible array secondary block", "EASB", address, 6+o+uint64(e.blockNumbers)+size+4)
-	if err != nil {
-		return err
-	}
-	if err := e.checkBlock(&d, number); err != nil {
-		return err
-	}
+	d := f.sealed(e.b, "extensible array secondary block", "EASB", address, 6+o+uint64(e.blockNumbers)+size+4)
+	e.checkBlock(&d, number)
 	bitmaps := d.take(blocks * bitmap)
 	for i := range blocks {
 		block := d.address()
@@ -337,19 +302,14 @@ func (e *extensibleArray) dataBlock(address, number, elements uint64, bitmap []b
 	if len(bitmap) == 0 {
 		size += e.bytesOf(elements)
 	}
-	d, err := e.file.sealed(e.b, structure, "EADB", address, size+4)
-	if err != nil {
-		return err
-	}
+	d := e.file.sealed(e.b, structure, "EADB", address, size+4)
 	// The library writes another number into blocks that the index block names.
 	want := number
 	if number < e.firstSecondary {
 		want = undefined
 	}
-	if err := e.checkBlock(&d, want); err != nil {
-		return err
-	}
-	if len(bitmap) == 0 {
+	e.checkBlock(&d, want)
+	if d.err != nil || len(bitmap) == 0 {
 		return e.elements(&d, number, elements)
 	}
 	return e.pages("extensible array page", address+size+4, number, elements, e.perPage, bitmap, firstBit)

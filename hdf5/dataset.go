@@ -1,6 +1,7 @@
 package hdf5
 
 import (
+	"cmp"
 	"iter"
 	"math"
 	"slices"
@@ -26,35 +27,18 @@ type Dataset struct {
 // newDataset reads the messages of a dataset's header.
 func newDataset(b *budget, o objectHeader) (*Dataset, error) {
 	d := &Dataset{objectHeader: o}
-	m, err := o.need(b, messageDatatype, "datatype")
-	if err != nil {
-		return nil, err
-	}
-	if d.datatype, err = m.datatype(0); err != nil {
-		return nil, err
-	}
-	if m, err = o.need(b, messageDataspace, "dataspace"); err != nil {
-		return nil, err
-	}
-	if d.space, err = m.dataspace(); err != nil {
-		return nil, err
-	}
-	m, ok, err := o.find(b, messageFilters)
-	if err != nil {
-		return nil, err
-	}
+	typeMessage, spaceMessage := o.need(b, messageDatatype), o.need(b, messageDataspace)
+	d.datatype, d.space = typeMessage.datatype(0), spaceMessage.dataspace()
+	filterMessage, ok := o.find(b, messageFilters)
 	if ok {
-		if d.filters, err = m.filters(); err != nil {
-			return nil, err
-		}
+		d.filters = filterMessage.filters()
+	}
+	layoutMessage, _ := o.find(b, messageLayout)
+	d.layout = layoutMessage.layout()
+	if err := cmp.Or(typeMessage.err, spaceMessage.err, filterMessage.err, layoutMessage.err); err != nil {
+		return nil, err
 	}
 	if err := d.readFill(b); err != nil {
-		return nil, err
-	}
-	if m, _, err = o.find(b, messageLayout); err != nil {
-		return nil, err
-	}
-	if d.layout, err = m.layout(); err != nil {
 		return nil, err
 	}
 	if err := d.checkLayout(); err != nil {
@@ -64,34 +48,32 @@ func newDataset(b *budget, o objectHeader) (*Dataset, error) {
 }
 
 // need finds a message that a dataset must have.
-func (o *objectHeader) need(b *budget, kind int, name string) (decoder, error) {
-	m, ok, err := o.find(b, kind)
-	if err == nil && !ok {
-		err = fault(ErrCorrupt, "object header", o.offset, "a dataset without a %s", name)
+func (o *objectHeader) need(b *budget, kind int) decoder {
+	m, ok := o.find(b, kind)
+	if !ok {
+		m.err = fault(ErrCorrupt, "object header", o.offset, "a dataset without a %s", nameOf(kind))
 	}
-	return m, err
+	return m
 }
 
 // readFill reads the fill value, from the new message if there is one, or the old.
 func (d *Dataset) readFill(b *budget) error {
 	for _, kind := range []int{messageFill, messageOldFill} {
-		m, ok, err := d.find(b, kind)
-		if err != nil {
-			return err
-		}
+		m, ok := d.find(b, kind)
 		if !ok {
 			continue
 		}
-		if d.fill, err = m.fillValue(kind == messageOldFill); err != nil {
-			return err
+		fill := m.fillValue(kind == messageOldFill)
+		if m.err != nil {
+			return m.err
 		}
-		if len(d.fill) == 0 {
-			d.fill = nil
+		if len(fill) == 0 {
 			continue
 		}
-		if int64(len(d.fill)) != d.datatype.Size {
-			return m.corrupt("a fill value of %d bytes for elements of %d", len(d.fill), d.datatype.Size)
+		if int64(len(fill)) != d.datatype.Size {
+			return m.corrupt("a fill value of %d bytes for elements of %d", len(fill), d.datatype.Size)
 		}
+		d.fill = fill
 		return nil
 	}
 	return nil
@@ -104,9 +86,7 @@ func (d *Dataset) checkLayout() error {
 		return l.at.fault(ErrUnsupported, "elements in other files")
 	}
 	if l.class != Chunked {
-		if len(d.filters) > 0 {
-			d.filters = nil // they have no effect; the library allows them too
-		}
+		d.filters = nil // they would have no effect; the library allows them too
 		size, ok := product(d.space.elements, uint64(d.datatype.Size))
 		switch {
 		case !ok:
@@ -288,11 +268,7 @@ func (d *Dataset) eachBlock(s selection, start, count uint64, yield func(*Block,
 	var p []byte
 	for end := start + count; start < end && rows > 0; {
 		n := min(s.upTo(start, rows, d.bandRows()), uint64(d.file.maxChunk)/row, end-start)
-		if size := n * row; uint64(cap(p)) < size {
-			p = make([]byte, size)
-		} else {
-			p = p[:size]
-		}
+		p = slices.Grow(p[:0], int(n*row))[:n*row]
 		if err := r.read(p, start, n); err != nil {
 			yield(nil, within(d.path, err))
 			return

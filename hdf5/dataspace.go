@@ -17,20 +17,15 @@ type dataspace struct {
 }
 
 // dataspace parses a dataspace message.
-func (d *decoder) dataspace() (dataspace, error) {
-	var s dataspace
+func (d *decoder) dataspace() (s dataspace) {
 	version := d.version(1, 2)
 	rank, flags := int(d.u8()), d.u8()
-	if rank > maxRank && d.err == nil {
-		return s, d.corrupt("%d dimensions, at most %d", rank, maxRank)
-	}
+	d.require(rank <= maxRank, "%d dimensions, at most %d", rank, maxRank)
 	if version == 1 {
 		d.take(5)
 	} else {
 		kind := d.u8()
-		if kind > 2 || kind != 1 && rank > 0 {
-			return s, d.corrupt("dataspace type %d with %d dimensions", kind, rank)
-		}
+		d.require(kind <= 2 && (kind == 1 || rank == 0), "dataspace type %d with %d dimensions", kind, rank)
 		s.null = kind == 2
 	}
 	for range rank {
@@ -43,26 +38,19 @@ func (d *decoder) dataspace() (dataspace, error) {
 			s.max = append(s.max, d.length())
 		}
 	}
-	if d.err != nil {
-		return s, d.err
-	}
 	s.elements = 1
 	for i, n := range s.dims {
-		if n > s.max[i] {
-			return s, d.corrupt("dimension %d is %d, over its maximum %d", i, n, s.max[i])
-		}
-		if n >= 1<<63 {
-			return s, d.corrupt("dimension %d is %#x, want less than 2^63", i, n)
-		}
+		d.require(n <= s.max[i], "dimension %d is %d, over its maximum %d", i, n, s.max[i])
+		d.require(n < 1<<63, "dimension %d is %#x, want less than 2^63", i, n)
 		var fits bool
 		if s.elements, fits = product(s.elements, n); !fits {
-			return s, d.fault(ErrLimit, "%v are 2^64 elements or more", s.dims)
+			d.fail(ErrLimit, "%v are 2^64 elements or more", s.dims)
 		}
 	}
 	if s.null {
 		s.elements = 0
 	}
-	return s, nil
+	return s
 }
 
 // product multiplies. If the product overflows, it returns the largest number and false.

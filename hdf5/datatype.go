@@ -86,23 +86,20 @@ type floatFormat struct {
 // These limits are needed because types can hold types, which can hold types, and so on.
 const maxTypeDepth = 32
 
-// datatype parses a datatype message.
-func (d *decoder) datatype(depth int) (*Type, error) {
+// datatype parses a datatype message. After an error the result has no meaning.
+func (d *decoder) datatype(depth int) *Type {
 	if depth > maxTypeDepth {
-		return nil, d.fault(ErrLimit, "types inside types, more than %d deep", maxTypeDepth)
+		d.fail(ErrLimit, "types inside types, more than %d deep", maxTypeDepth)
 	}
-	head := d.u8()
-	flags := uint32(d.number(3))
+	head, flags := d.u8(), uint32(d.number(3))
 	t := &Type{Class: Class(head & 15), Size: int64(d.u32())}
 	version := head >> 4
-	if d.err != nil {
-		return nil, d.err
-	}
 	if version < 1 || version > 5 {
-		return nil, d.fault(ErrUnsupported, "%s type of version %d, want 1 to 5", t.Class, version)
+		d.fail(ErrUnsupported, "%s type of version %d, want 1 to 5", t.Class, version)
 	}
-	if t.Size == 0 {
-		return nil, d.corrupt("%s type of 0 bytes", t.Class)
+	d.require(t.Size > 0, "%s type of 0 bytes", t.Class)
+	if d.err != nil {
+		return t
 	}
 	switch t.Class {
 	case Integer, Bitfield:
@@ -115,8 +112,7 @@ func (d *decoder) datatype(depth int) (*Type, error) {
 	case String:
 		t.Padding, t.UTF8 = Padding(flags&15), flags>>4&15 == 1
 	case Opaque:
-		tag, _, _ := strings.Cut(string(d.take(uint64(flags&0xff))), "\x00")
-		t.Tag = tag
+		t.Tag, _, _ = strings.Cut(string(d.take(uint64(flags&0xff))), "\x00")
 	case Compound:
 		d.compound(t, version, int(flags&0xffff), depth)
 	case Reference:
@@ -130,20 +126,16 @@ func (d *decoder) datatype(depth int) (*Type, error) {
 	case Complex:
 		d.complex(t, flags, depth)
 	default:
-		return nil, d.fault(ErrUnsupported, "datatype %s", t.Class)
+		d.fail(ErrUnsupported, "datatype %s", t.Class)
 	}
-	if d.err != nil {
-		return nil, d.err
-	}
-	return t, nil
+	return t
 }
 
 // bitRange reads which bits of a number are the value.
 func (d *decoder) bitRange(t *Type) {
 	t.BitOffset, t.Precision = int(d.u16()), int(d.u16())
-	if d.err == nil && (t.Precision == 0 || int64(t.BitOffset+t.Precision) > 8*t.Size) {
-		d.err = d.corrupt("bits %d to %d of a number of %d bytes", t.BitOffset, t.BitOffset+t.Precision, t.Size)
-	}
+	end := t.BitOffset + t.Precision
+	d.require(t.Precision > 0 && int64(end) <= 8*t.Size, "bits %d to %d of a number of %d bytes", t.BitOffset, end, t.Size)
 }
 
 // float reads the properties of a floating-point type.
@@ -158,10 +150,9 @@ func (d *decoder) float(t *Type, flags uint32) {
 		normalization: int(flags >> 4 & 3),
 		vax:           flags&(1<<6) != 0,
 	}
-	size, p := 8*t.Size, *t.float
-	if d.err == nil && (int64(p.sign) >= size || int64(p.exponent+p.exponentBits) > size || int64(p.mantissa+p.mantissaBits) > size) {
-		d.err = d.corrupt("parts of a floating-point number outside its %d bytes", t.Size)
-	}
+	p := *t.float
+	most := max(p.sign+1, p.exponent+p.exponentBits, p.mantissa+p.mantissaBits)
+	d.require(int64(most) <= 8*t.Size, "parts of a floating-point number outside its %d bytes", t.Size)
 }
 
 // name reads a NUL-terminated name; before version 3 it fills a multiple of 8 bytes.
@@ -182,33 +173,21 @@ func (d *decoder) compound(t *Type, version byte, n, depth int) {
 		}
 	}
 	var all int64 // bytes of the members
-	for i := range n {
+	for i := 0; i < n && d.err == nil; i++ {
 		m := Member{Name: d.name(version), Offset: int64(d.number(width))}
 		var dims []uint64
 		if version == 1 {
 			dims = d.memberDims()
 		}
-		if d.err != nil {
-			return
-		}
-		if m.Type, d.err = d.datatype(depth + 1); d.err != nil {
-			return
-		}
+		m.Type = d.datatype(depth + 1)
 		if len(dims) > 0 {
-			array := &Type{Class: Array, Base: m.Type, Dims: dims}
-			if array.Size, d.err = d.arraySize(array); d.err != nil {
-				return
-			}
-			m.Type = array
+			m.Type = &Type{Class: Array, Base: m.Type, Dims: dims}
+			m.Type.Size = d.arraySize(m.Type)
 		}
-		if m.Type.Size > t.Size || m.Offset > t.Size-m.Type.Size {
-			d.err = d.corrupt("member %d has bytes %d to %d of %d", i, m.Offset, m.Offset+m.Type.Size, t.Size)
-			return
-		}
-		if all += m.Type.Size; all > t.Size {
-			d.err = d.corrupt("members of more than the %d bytes of the compound: they overlap", t.Size)
-			return
-		}
+		end := m.Offset + m.Type.Size
+		d.require(end <= t.Size, "member %d has bytes %d to %d of %d", i, m.Offset, end, t.Size)
+		all += m.Type.Size
+		d.require(all <= t.Size, "members of more than the %d bytes of the compound: they overlap", t.Size)
 		t.Members = append(t.Members, m)
 	}
 }
@@ -217,9 +196,7 @@ func (d *decoder) compound(t *Type, version byte, n, depth int) {
 func (d *decoder) memberDims() []uint64 {
 	rank := int(d.u8())
 	d.take(3 + 4 + 4) // reserved, permutation, reserved
-	if rank > 4 && d.err == nil {
-		d.err = d.corrupt("member of %d dimensions, at most 4", rank)
-	}
+	d.require(rank <= 4, "member of %d dimensions, at most 4", rank)
 	var dims []uint64
 	for i := range 4 {
 		if n := uint64(d.u32()); i < rank {
@@ -230,26 +207,19 @@ func (d *decoder) memberDims() []uint64 {
 }
 
 // arraySize returns the bytes of an array type, of which there is at least one.
-func (d *decoder) arraySize(t *Type) (int64, error) {
+func (d *decoder) arraySize(t *Type) int64 {
 	size := uint64(t.Base.Size)
 	for _, n := range t.Dims {
 		size, _ = product(size, n)
 	}
-	if size == 0 || size > 1<<32-1 {
-		return 0, d.corrupt("array type %v of elements of %d bytes", t.Dims, t.Base.Size)
-	}
-	return int64(size), nil
+	d.require(size > 0 && size <= 1<<32-1, "array type %v of elements of %d bytes", t.Dims, t.Base.Size)
+	return int64(size)
 }
 
 // enum reads the base type, n names and n values.
 func (d *decoder) enum(t *Type, version byte, n, depth int) {
-	if t.Base, d.err = d.datatype(depth + 1); d.err != nil {
-		return
-	}
-	if t.Base.Class != Integer || t.Base.Size != t.Size {
-		d.err = d.corrupt("enum of %d bytes, of %s of %d bytes", t.Size, t.Base.Class, t.Base.Size)
-		return
-	}
+	t.Base = d.datatype(depth + 1)
+	d.require(t.Base.Class == Integer && t.Base.Size == t.Size, "enum of %d bytes, of %s of %d bytes", t.Size, t.Base.Class, t.Base.Size)
 	for i := 0; i < n && d.err == nil; i++ {
 		t.Names = append(t.Names, d.name(version))
 	}
@@ -261,26 +231,17 @@ func (d *decoder) enum(t *Type, version byte, n, depth int) {
 // variable reads the base type of a variable-length one.
 func (d *decoder) variable(t *Type, flags uint32, depth int) {
 	kind := flags & 15
-	if kind > 1 {
-		d.err = d.corrupt("variable-length type of kind %d, want 0 or 1", kind)
-		return
-	}
+	d.require(kind <= 1, "variable-length type of kind %d, want 0 or 1", kind)
 	t.IsString, t.Padding, t.UTF8 = kind == 1, Padding(flags>>4&15), flags>>8&15 == 1
-	if t.Base, d.err = d.datatype(depth + 1); d.err != nil {
-		return
-	}
-	if want := int64(d.file.referenceSize()); t.Size != want {
-		d.err = d.corrupt("variable-length type of %d bytes, want %d", t.Size, want)
-	}
+	t.Base = d.datatype(depth + 1)
+	want := int64(d.file.referenceSize())
+	d.require(t.Size == want, "variable-length type of %d bytes, want %d", t.Size, want)
 }
 
 // array reads the dimensions and base type of an array.
 func (d *decoder) array(t *Type, version byte, depth int) {
 	rank := int(d.u8())
-	if d.err == nil && (version < 2 || rank < 1 || rank > maxRank) {
-		d.err = d.corrupt("array type of version %d with %d dimensions", version, rank)
-		return
-	}
+	d.require(version >= 2 && rank >= 1 && rank <= maxRank, "array type of version %d with %d dimensions", version, rank)
 	if version == 2 {
 		d.take(3)
 	}
@@ -290,28 +251,18 @@ func (d *decoder) array(t *Type, version byte, depth int) {
 	if version == 2 {
 		d.take(4 * uint64(rank)) // permutation, never used
 	}
-	if d.err != nil {
-		return
-	}
-	if t.Base, d.err = d.datatype(depth + 1); d.err != nil {
-		return
-	}
-	size, err := d.arraySize(t)
-	if err == nil && size != t.Size {
-		err = d.corrupt("array type %v of %d bytes, want %d", t.Dims, t.Size, size)
-	}
-	d.err = err
+	t.Base = d.datatype(depth + 1)
+	size := d.arraySize(t)
+	d.require(size == t.Size, "array type %v of %d bytes, want %d", t.Dims, t.Size, size)
 }
 
 // complex reads the base type of a complex number.
 func (d *decoder) complex(t *Type, flags uint32, depth int) {
 	if flags&1 == 0 || flags>>1&3 != 0 {
-		d.err = d.fault(ErrUnsupported, "complex numbers of unlike parts, or not rectangular: flags %#x", flags)
-		return
+		d.fail(ErrUnsupported, "complex numbers of unlike parts, or not rectangular: flags %#x", flags)
 	}
-	if t.Base, d.err = d.datatype(depth + 1); d.err == nil && (t.Base.Class != Float || t.Size != 2*t.Base.Size) {
-		d.err = d.corrupt("complex numbers of %d bytes, of %s of %d bytes", t.Size, t.Base.Class, t.Base.Size)
-	}
+	t.Base = d.datatype(depth + 1)
+	d.require(t.Base.Class == Float && t.Size == 2*t.Base.Size, "complex numbers of %d bytes, of %s of %d bytes", t.Size, t.Base.Class, t.Base.Size)
 }
 
 // String returns a short description of the type, such as "u64" or

@@ -34,6 +34,20 @@ func (d *decoder) corrupt(format string, args ...any) error {
 	return d.fault(ErrCorrupt, format, args...)
 }
 
+// fail sets err, unless it is set already.
+func (d *decoder) fail(kind error, format string, args ...any) {
+	if d.err == nil {
+		d.err = d.fault(kind, format, args...)
+	}
+}
+
+// require sets err to an ErrCorrupt if something is not so, unless it is set already.
+func (d *decoder) require(so bool, format string, args ...any) {
+	if !so {
+		d.fail(ErrCorrupt, format, args...)
+	}
+}
+
 // take returns the next n bytes, shared with the decoder, or nil if there are fewer.
 func (d *decoder) take(n uint64) []byte {
 	if d.err != nil {
@@ -150,23 +164,21 @@ func (f *File) offsetOf(structure string, address, n uint64) (int64, error) {
 	return offset, nil
 }
 
-// read reads n bytes at an address.
-func (f *File) read(b *budget, structure string, address, n uint64) (decoder, error) {
-	offset, err := f.offsetOf(structure, address, n)
-	if err != nil {
-		return decoder{}, err
+// read reads n bytes at an address. An error is that of the decoder.
+func (f *File) read(b *budget, structure string, address, n uint64) decoder {
+	d := decoder{file: f, structure: structure}
+	d.start, d.err = f.offsetOf(structure, address, n)
+	if d.err == nil {
+		d.err = b.spend(structure, d.start, n)
 	}
-	if err := b.spend(structure, offset, n); err != nil {
-		return decoder{}, err
+	if d.err == nil && n > math.MaxInt {
+		d.err = d.fault(ErrLimit, "%d bytes are more than this machine can address", n)
 	}
-	if n > math.MaxInt {
-		return decoder{}, fault(ErrLimit, structure, offset, "%d bytes are more than this machine can address", n)
+	if d.err == nil {
+		d.data = make([]byte, n)
+		d.err = f.readAt(d.data, d.start, structure)
 	}
-	p := make([]byte, n)
-	if err := f.readAt(p, offset, structure); err != nil {
-		return decoder{}, err
-	}
-	return decoder{file: f, structure: structure, start: offset, data: p}, nil
+	return d
 }
 
 // readAt fills p from a file offset that is known to be in the file.
@@ -178,45 +190,34 @@ func (f *File) readAt(p []byte, offset int64, structure string) error {
 }
 
 // signed reads a structure of n bytes and compares its first four.
-func (f *File) signed(b *budget, structure, signature string, address, n uint64) (decoder, error) {
-	d, err := f.read(b, structure, address, n)
-	if err != nil {
-		return d, err
-	}
-	return d, d.signature(signature)
-}
-
-// signature reads four bytes and compares them.
-func (d *decoder) signature(want string) error {
-	got := d.take(4)
-	if d.err == nil && string(got) != want {
+func (f *File) signed(b *budget, structure, signature string, address, n uint64) decoder {
+	d := f.read(b, structure, address, n)
+	if got := d.take(4); d.err == nil && string(got) != signature {
 		d.pos -= 4
-		d.err = d.corrupt("signature %q, want %q", got, want)
+		d.err = d.corrupt("signature %q, want %q", got, signature)
 	}
-	return d.err
+	return d
 }
 
 // sealed reads a structure of n bytes that ends with its checksum, and verifies
 // signature and checksum. The decoder ends before the checksum.
-func (f *File) sealed(b *budget, structure, signature string, address, n uint64) (decoder, error) {
-	d, err := f.signed(b, structure, signature, address, n)
-	if err != nil {
-		return d, err
-	}
-	return d, d.unseal()
+func (f *File) sealed(b *budget, structure, signature string, address, n uint64) decoder {
+	d := f.signed(b, structure, signature, address, n)
+	d.unseal()
+	return d
 }
 
 // unseal verifies the checksum that ends the decoder's bytes, and cuts it off.
-func (d *decoder) unseal() error {
+func (d *decoder) unseal() {
 	body := len(d.data) - 4
-	if body < d.pos {
-		return d.corrupt("%d bytes are too few for a checksum", len(d.data))
+	d.require(body >= d.pos, "%d bytes are too few for a checksum", len(d.data))
+	if d.err != nil {
+		return
 	}
 	want, got := binary.LittleEndian.Uint32(d.data[body:]), lookup3(d.data[:body])
 	if want != got && !d.file.unchecked {
 		d.pos = 0
-		return d.corrupt("checksum %08x, stored %08x", got, want)
+		d.err = d.corrupt("checksum %08x, stored %08x", got, want)
 	}
 	d.data = d.data[:body]
-	return nil
 }

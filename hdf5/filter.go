@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/bits"
 	"slices"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -51,16 +52,13 @@ func (f Filter) String() string {
 const maxFilters = 32 // bits of a mask
 
 // filters parses a filter pipeline message (spec IV.A.2.l).
-func (d *decoder) filters() ([]Filter, error) {
+func (d *decoder) filters() (filters []Filter) {
 	version := d.version(1, 2)
 	n := int(d.u8())
 	if version == 1 {
 		d.take(6)
 	}
-	if n > maxFilters && d.err == nil {
-		return nil, d.corrupt("%d filters, at most %d", n, maxFilters)
-	}
-	var filters []Filter
+	d.require(n <= maxFilters, "%d filters, at most %d", n, maxFilters)
 	for range n {
 		f := Filter{ID: d.u16()}
 		var nameSize uint64
@@ -69,11 +67,7 @@ func (d *decoder) filters() ([]Filter, error) {
 		}
 		f.Optional = d.u16()&1 != 0
 		values := int(d.u16())
-		name := d.take(nameSize)
-		if end := bytes.IndexByte(name, 0); end >= 0 {
-			name = name[:end]
-		}
-		f.Name = string(name)
+		f.Name, _, _ = strings.Cut(string(d.take(nameSize)), "\x00")
 		if version == 1 && nameSize%8 != 0 {
 			d.take(8 - nameSize%8)
 		}
@@ -85,7 +79,7 @@ func (d *decoder) filters() ([]Filter, error) {
 		}
 		filters = append(filters, f)
 	}
-	return filters, d.err
+	return filters
 }
 
 // pipeline undoes filters. It keeps its buffers from one chunk to the next.

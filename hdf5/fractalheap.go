@@ -34,19 +34,14 @@ type hugeObject struct{ address, size uint64 }
 // fractalHeap reads the header of the heap at an address.
 func (f *File) fractalHeap(b *budget, address uint64) (*fractalHeap, error) {
 	o, l := uint64(f.super.offsetSize), uint64(f.super.lengthSize)
-	d, err := f.signed(b, "fractal heap header", "FRHP", address, 26+12*l+3*o)
-	if err != nil {
-		return nil, err
-	}
+	d := f.signed(b, "fractal heap header", "FRHP", address, 26+12*l+3*o)
 	h := &fractalHeap{file: f, b: b, at: d, address: address, direct: map[uint64]decoder{}, blocks: map[uint64]decoder{}}
 	d.version(0, 0)
 	h.idSize = int(d.u16())
-	if filters := d.u16(); filters > 0 && d.err == nil {
-		return nil, d.fault(ErrUnsupported, "a fractal heap with filters")
+	if filters := d.u16(); filters > 0 {
+		d.fail(ErrUnsupported, "a fractal heap with filters")
 	}
-	if err := d.unseal(); err != nil {
-		return nil, err
-	}
+	d.unseal()
 	h.flags = d.u8()
 	maxManaged := d.u32()
 	d.length() // next huge id
@@ -78,28 +73,25 @@ func bytesFor(n uint64) int {
 }
 
 // object returns the bytes of the object with an id. They are shared.
-func (h *fractalHeap) object(id decoder) (decoder, error) {
+func (h *fractalHeap) object(id decoder) decoder {
 	const structure = "fractal heap object"
 	kind := id.u8()
-	if id.err == nil && kind>>6 != 0 {
-		return id, id.fault(ErrUnsupported, "heap id of version %d", kind>>6)
+	if kind>>6 != 0 {
+		id.fail(ErrUnsupported, "heap id of version %d", kind>>6)
 	}
 	var d decoder
-	var err error
 	switch kind >> 4 & 3 {
 	case 0:
 		offset := id.number(h.offsetBytes)
 		size := id.number(h.lengthBytes)
 		if id.err != nil {
-			return id, id.err
+			return id
 		}
-		if d, err = h.managed(offset, size); err != nil {
-			return d, err
-		}
+		d = h.managed(offset, size)
 	case 1:
 		key := id.number(min(h.idSize-1, h.file.super.lengthSize))
 		if id.err != nil {
-			return id, id.err
+			return id
 		}
 		return h.hugeObject(id, key)
 	case 2:
@@ -109,49 +101,39 @@ func (h *fractalHeap) object(id decoder) (decoder, error) {
 		}
 		d = id.part(structure, size)
 	default:
-		return id, id.corrupt("heap id of type 3")
+		id.fail(ErrCorrupt, "heap id of type 3")
+		return id
 	}
 	d.structure = structure
 	if d.err == nil {
 		d.err = h.b.spend(structure, d.start, uint64(len(d.data)))
 	}
-	return d, d.err
+	return d
 }
 
 // managed returns an object in a direct block. It walks down from the root.
-func (h *fractalHeap) managed(offset, size uint64) (decoder, error) {
-	if h.root == undefined {
-		return h.at, h.at.corrupt("an object at %d of an empty heap", offset)
+func (h *fractalHeap) managed(offset, size uint64) decoder {
+	node := h.at
+	node.require(h.root != undefined, "an object at %d of an empty heap", offset)
+	address, rows, base := h.root, h.rows, uint64(0)
+	if node.err == nil && rows == 0 {
+		return h.inDirect(address, 0, h.startSize, offset, size)
 	}
-	address, rows, base, blockSize := h.root, h.rows, uint64(0), h.startSize
-	if rows == 0 {
-		return h.inDirect(address, 0, blockSize, offset, size)
-	}
-	for range 64 {
-		node, err := h.indirect(address, rows, base)
-		if err != nil {
-			return node, err
-		}
+	for node.err == nil { // rows become fewer at each turn
+		node = h.indirect(address, rows, base)
 		row, column, start := h.place(offset - base)
-		if row >= rows {
-			return node, node.corrupt("an object at %d, after the end of the heap", offset)
-		}
+		node.require(row < rows, "an object at %d, after the end of the heap", offset)
 		node.take((uint64(row)*h.width + column) * uint64(h.file.super.offsetSize))
-		address = node.address()
-		if node.err != nil {
-			return node, node.err
-		}
-		base += start
-		if blockSize = h.rowSize(row); blockSize <= h.maxDirect {
+		address, base = node.address(), base+start
+		blockSize := h.rowSize(row)
+		if node.err == nil && blockSize <= h.maxDirect {
 			return h.inDirect(address, base, blockSize, offset, size)
 		}
 		below := bits.Len64(blockSize) - bits.Len64(h.startSize*h.width) + 1
-		if below < 1 || below >= rows {
-			return node, node.corrupt("an indirect block of %d rows below one of %d", below, rows)
-		}
+		node.require(below >= 1 && below < rows, "an indirect block of %d rows below one of %d", below, rows)
 		rows = below
 	}
-	return h.at, h.at.corrupt("indirect blocks in a circle")
+	return node
 }
 
 // rowSize returns the size in bytes of the blocks in a row. The first two rows have the
@@ -173,68 +155,52 @@ func (h *fractalHeap) place(offset uint64) (row int, column, start uint64) {
 }
 
 // indirect reads an indirect block. The decoder is then at its first child.
-func (h *fractalHeap) indirect(address uint64, rows int, base uint64) (decoder, error) {
+func (h *fractalHeap) indirect(address uint64, rows int, base uint64) decoder {
 	d, ok := h.blocks[address]
 	if !ok {
 		o := uint64(h.file.super.offsetSize)
-		var err error
-		d, err = h.file.sealed(h.b, "fractal heap indirect block", "FHIB", address, 5+o+uint64(h.offsetBytes)+uint64(rows)*h.width*o+4)
-		if err != nil {
-			return d, err
+		d = h.file.sealed(h.b, "fractal heap indirect block", "FHIB", address, 5+o+uint64(h.offsetBytes)+uint64(rows)*h.width*o+4)
+		h.checkBlock(&d, base)
+		if d.err == nil {
+			h.blocks[address] = d
 		}
-		if err := h.checkBlock(&d, base); err != nil {
-			return d, err
-		}
-		h.blocks[address] = d
 	}
-	return d, nil
+	return d
 }
 
 // inDirect returns size bytes at a heap offset from the direct block at base.
-func (h *fractalHeap) inDirect(address, base, blockSize, offset, size uint64) (decoder, error) {
+func (h *fractalHeap) inDirect(address, base, blockSize, offset, size uint64) decoder {
 	d, ok := h.direct[address]
 	if !ok {
-		var err error
-		d, err = h.file.signed(h.b, "fractal heap direct block", "FHDB", address, blockSize)
-		if err != nil {
-			return d, err
-		}
-		if err := h.checkBlock(&d, base); err != nil {
-			return d, err
-		}
+		d = h.file.signed(h.b, "fractal heap direct block", "FHDB", address, blockSize)
+		h.checkBlock(&d, base)
 		if h.flags&2 != 0 {
-			if err := d.unsealInside(); err != nil {
-				return d, err
-			}
+			d.unsealInside()
 		}
-		h.direct[address] = d
+		if d.err == nil {
+			h.direct[address] = d
+		}
 	}
 	start := offset - base
-	if start < uint64(d.pos) || start > uint64(len(d.data)) {
-		return d, d.corrupt("an object at %d of a block of %d bytes, whose head has %d", start, len(d.data), d.pos)
-	}
+	d.require(start >= uint64(d.pos) && start <= uint64(len(d.data)), "an object at %d of a block of %d bytes, whose head has %d", start, len(d.data), d.pos)
 	d.take(start - uint64(d.pos))
-	o := d.part(d.structure, size)
-	return o, o.err
+	return d.part(d.structure, size)
 }
 
 // checkBlock reads a block's version, its heap and its place in the heap.
-func (h *fractalHeap) checkBlock(d *decoder, base uint64) error {
+func (h *fractalHeap) checkBlock(d *decoder, base uint64) {
 	d.version(0, 0)
 	heap := d.address()
 	place := d.number(h.offsetBytes)
-	if d.err == nil && (heap != h.address || place != base) {
-		d.err = d.corrupt("block %d of the heap at %#x, want %d and %#x", place, heap, base, h.address)
-	}
-	return d.err
+	d.require(heap == h.address && place == base, "block %d of the heap at %#x, want %d and %#x", place, heap, base, h.address)
 }
 
 // unsealInside verifies a checksum that is at the decoder's place and was calculated with
 // zeros in that place.
-func (d *decoder) unsealInside() error {
+func (d *decoder) unsealInside() {
 	want := d.u32()
 	if d.err != nil {
-		return d.err
+		return
 	}
 	stored := d.data[d.pos-4 : d.pos]
 	clear(stored)
@@ -242,42 +208,41 @@ func (d *decoder) unsealInside() error {
 	binary.LittleEndian.PutUint32(stored, want)
 	if got != want && !d.file.unchecked {
 		d.pos = 0
-		return d.corrupt("checksum %08x, stored %08x", got, want)
+		d.err = d.corrupt("checksum %08x, stored %08x", got, want)
 	}
-	return nil
 }
 
 // hugeObject returns an object that is not in a block, by its number. The first call reads
 // the index of all such objects.
-func (h *fractalHeap) hugeObject(id decoder, key uint64) (decoder, error) {
+func (h *fractalHeap) hugeObject(id decoder, key uint64) decoder {
 	f := h.file
 	direct := f.super.offsetSize + f.super.lengthSize
 	if h.idSize-1 >= direct { // the id itself is the place
 		id.pos = 1
 		address, size := id.address(), id.length()
 		if id.err != nil {
-			return id, id.err
+			return id
 		}
 		return f.read(h.b, "fractal heap object", address, size)
 	}
 	if h.huge == nil {
 		tree, err := f.tree2(h.b, h.hugeTree, 1)
-		if err != nil {
-			return id, err
+		if err == nil {
+			h.huge = make(map[uint64]hugeObject)
+			err = tree.each(nil, func(r decoder) error {
+				o := hugeObject{r.address(), r.length()}
+				h.huge[r.length()] = o
+				return r.err
+			})
 		}
-		h.huge = make(map[uint64]hugeObject)
-		err = tree.each(nil, func(r decoder) error {
-			o := hugeObject{r.address(), r.length()}
-			h.huge[r.length()] = o
-			return r.err
-		})
 		if err != nil {
-			return id, err
+			return decoder{file: f, err: err}
 		}
 	}
 	o, ok := h.huge[key]
-	if !ok {
-		return id, id.corrupt("no huge object %d", key)
+	id.require(ok, "no huge object %d", key)
+	if id.err != nil {
+		return id
 	}
 	return f.read(h.b, "fractal heap object", o.address, o.size)
 }

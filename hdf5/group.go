@@ -1,6 +1,7 @@
 package hdf5
 
 import (
+	"cmp"
 	"iter"
 	"strings"
 	"sync"
@@ -19,7 +20,7 @@ type Group struct {
 // in others the order has no meaning. An error ends the walk.
 func (g *Group) Links() iter.Seq2[Link, error] {
 	return func(yield func(Link, error) bool) {
-		err := g.eachLink(g.file.newBudget(), func(l Link) error {
+		err := g.walkLinks(g.file.newBudget(), nil, func(l Link) error {
 			if !yield(l, nil) {
 				return errDone
 			}
@@ -33,12 +34,8 @@ func (g *Group) Links() iter.Seq2[Link, error] {
 
 // Link returns the link with a name, or ErrNotFound if there is none.
 func (g *Group) Link(name string) (Link, error) {
-	return g.link(g.file.newBudget(), name)
-}
-
-func (g *Group) link(b *budget, name string) (Link, error) {
 	var found Link
-	err := g.walkLinks(b, &name, func(l Link) error {
+	err := g.walkLinks(g.file.newBudget(), &name, func(l Link) error {
 		if l.Name == name {
 			found = l
 			return errDone
@@ -51,11 +48,6 @@ func (g *Group) link(b *budget, name string) (Link, error) {
 	return found, err
 }
 
-// eachLink calls visit for each link.
-func (g *Group) eachLink(b *budget, visit func(Link) error) error {
-	return g.walkLinks(b, nil, visit)
-}
-
 // walkLinks calls visit for each link. If a name is wanted, it may leave out links of
 // other names.
 func (g *Group) walkLinks(b *budget, wanted *string, visit func(Link) error) error {
@@ -63,11 +55,10 @@ func (g *Group) walkLinks(b *budget, wanted *string, visit func(Link) error) err
 		var err error
 		switch m.kind {
 		case messageLink:
-			var l Link
-			if m.body, err = g.file.resolve(b, m); err == nil {
-				if l, err = m.body.link(); err == nil {
-					err = visit(l)
-				}
+			body := g.file.resolve(b, m)
+			l := body.link()
+			if err = body.err; err == nil {
+				err = visit(l)
 			}
 		case messageLinkInfo:
 			var s *denseLinks
@@ -123,12 +114,10 @@ func (g *Group) denseStorage(b *budget, d decoder) (*denseLinks, error) {
 func (s *denseLinks) link(b *budget, id decoder) (Link, error) {
 	s.mu.Lock()
 	s.heap.b = b
-	d, err := s.heap.object(id)
+	d := s.heap.object(id)
 	s.mu.Unlock()
-	if err != nil {
-		return Link{}, err
-	}
-	return d.link()
+	l := d.link()
+	return l, d.err
 }
 
 // walk walks through the links, or some among which is the one that is wanted.
@@ -157,14 +146,7 @@ func hashCompare(name string, at uint64) func(decoder) int {
 	wanted := lookup3([]byte(name))
 	return func(r decoder) int {
 		r.take(at)
-		hash := r.u32()
-		switch {
-		case hash < wanted:
-			return -1
-		case hash > wanted:
-			return 1
-		}
-		return 0
+		return cmp.Compare(r.u32(), wanted)
 	}
 }
 
@@ -191,30 +173,21 @@ func (g *Group) symbolTable(b *budget, d decoder, wanted *string, visit func(Lin
 		}
 	}
 	tree.visit = func(_ decoder, child uint64) error {
-		head, err := f.signed(b, "symbol table node", "SNOD", child, 8)
-		if err != nil {
-			return err
-		}
+		head := f.signed(b, "symbol table node", "SNOD", child, 8)
 		head.version(1, 1)
 		head.take(1)
 		n := uint64(head.u16())
 		if head.err != nil {
 			return head.err
 		}
-		d, err := f.read(b, "symbol table node", child+8, n*uint64(f.super.lengthSize+f.super.offsetSize+24))
-		if err != nil {
-			return err
-		}
+		d := f.read(b, "symbol table node", child+8, n*uint64(f.super.lengthSize+f.super.offsetSize+24))
 		for d.left() > 0 && d.err == nil {
-			l, err := d.symbol(heap)
-			if err != nil {
-				return err
+			l := d.symbol(heap)
+			if d.err == nil {
+				d.err = b.spend("link", d.start, uint64(len(l.Name)+len(l.Target)))
 			}
-			if err := b.spend("link", d.start, uint64(len(l.Name)+len(l.Target))); err != nil {
-				return err
-			}
-			if err := visit(l); err != nil {
-				return err
+			if d.err == nil {
+				d.err = visit(l)
 			}
 		}
 		return d.err
@@ -241,16 +214,8 @@ func (g *Group) localNames(b *budget, address uint64) (*localHeap, error) {
 // that a soft link needs, ErrUnsupported for an external link, and ErrLimit for soft links
 // in a circle.
 func (g *Group) Open(path string) (Object, error) {
-	var start Object = g
-	if strings.HasPrefix(path, "/") {
-		root, err := g.file.Root()
-		if err != nil {
-			return nil, err
-		}
-		start = root
-	}
 	r := resolver{file: g.file, original: path}
-	return r.open(start, components(path))
+	return r.open(g, path)
 }
 
 // OpenLink opens the object of a link of this group, as Open does, but without searching
@@ -292,25 +257,33 @@ type resolver struct {
 	links, soft int
 }
 
-// open opens the object at a path of link names from an object.
-func (r *resolver) open(from Object, names []string) (Object, error) {
-	for _, name := range names {
-		group, ok := from.(*Group)
+// open opens the object at a path from a group or, with a slash before it, from the root.
+func (r *resolver) open(group *Group, path string) (Object, error) {
+	var at Object = group
+	if strings.HasPrefix(path, "/") {
+		root, err := r.file.Root()
+		if err != nil {
+			return nil, err
+		}
+		at = root
+	}
+	for _, name := range components(path) {
+		group, ok := at.(*Group)
 		if !ok {
-			return nil, within(from.Path(), fault(ErrNotFound, "path", -1, "no %q in a %s", name, kindOf(from)))
+			return nil, within(at.Path(), fault(ErrNotFound, "path", -1, "no %q in a %s", name, kindOf(at)))
 		}
 		if r.links++; r.links > maxPathLinks {
 			return nil, fault(ErrLimit, "path", -1, "more than %d links to follow from %q", maxPathLinks, r.original)
 		}
-		l, err := group.link(r.file.newBudget(), name)
+		l, err := group.Link(name)
 		if err != nil {
 			return nil, err
 		}
-		if from, err = r.follow(group, l); err != nil {
+		if at, err = r.follow(group, l); err != nil {
 			return nil, err
 		}
 	}
-	return from, nil
+	return at, nil
 }
 
 // follow opens the object of a link in a group.
@@ -323,15 +296,7 @@ func (r *resolver) follow(group *Group, l Link) (Object, error) {
 		if r.soft++; r.soft > maxSoftLinks {
 			return nil, within(path, fault(ErrLimit, "soft link", -1, "more than %d soft links to follow from %q: a circle", maxSoftLinks, r.original))
 		}
-		var start Object = group
-		if strings.HasPrefix(l.Target, "/") {
-			root, err := r.file.Root()
-			if err != nil {
-				return nil, err
-			}
-			start = root
-		}
-		return r.open(start, components(l.Target))
+		return r.open(group, l.Target)
 	case ExternalLink:
 		return nil, within(path, fault(ErrUnsupported, "external link", -1, "to %q in the file %q", l.Target, l.File))
 	}

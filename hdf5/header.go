@@ -48,18 +48,16 @@ type message struct {
 
 // header reads the object header at an address with all continuations.
 func (f *File) header(b *budget, address uint64) (*header, error) {
-	first, err := f.read(b, "object header", address, 4)
-	if err != nil {
-		return nil, err
+	first := f.read(b, "object header", address, 4)
+	if first.err != nil {
+		return nil, first.err
 	}
 	h := &header{file: f, address: address, offset: first.start, version: 1}
+	messages := h.old
 	if string(first.data) == "OHDR" {
-		h.version = 2
-		err = h.readNew(b)
-	} else {
-		err = h.readOld(b)
+		h.version, messages = 2, h.new
 	}
-	if err != nil {
+	if err := h.add(messages(b)); err != nil {
 		return nil, err
 	}
 	// A continuation is found while the blocks before it are looked through.
@@ -92,30 +90,29 @@ func (h *header) check(b *budget, m message) error {
 	return nil
 }
 
-// readOld reads the beginning of a version 1 header (spec IV.A.1.a).
-func (h *header) readOld(b *budget) error {
-	d, err := h.file.read(b, "object header", h.address, 16)
-	if err != nil {
-		return err
-	}
-	if v := d.u8(); v != 1 {
-		d.pos = 0
-		return d.corrupt("neither OHDR nor version 1, but %d", v)
-	}
-	d.take(1 + 2 + 4) // reserved, number of messages, references
-	size := d.u32()
-	messages, err := h.file.read(b, "object header", h.address+16, uint64(size))
-	h.blocks = append(h.blocks, messages)
-	return err
+// add adds a block of messages.
+func (h *header) add(block decoder) error {
+	h.blocks = append(h.blocks, block)
+	return block.err
 }
 
-// readNew reads the beginning of a version 2 header (spec IV.A.1.b).
-func (h *header) readNew(b *budget) error {
-	f := h.file
-	d, err := f.read(b, "object header", h.address, uint64(min(34, f.size-h.offset)))
-	if err != nil {
-		return err
+// old returns the messages at the beginning of a version 1 header (spec IV.A.1.a).
+func (h *header) old(b *budget) decoder {
+	d := h.file.read(b, "object header", h.address, 16)
+	v := d.u8()
+	d.require(v == 1, "neither OHDR nor version 1, but %d", v)
+	d.take(1 + 2 + 4) // reserved, number of messages, references
+	size := d.u32()
+	if d.err != nil {
+		return d
 	}
+	return h.file.read(b, "object header", h.address+16, uint64(size))
+}
+
+// new returns the messages at the beginning of a version 2 header (spec IV.A.1.b).
+func (h *header) new(b *budget) decoder {
+	f := h.file
+	d := f.read(b, "object header", h.address, uint64(min(34, f.size-h.offset)))
 	d.take(4)
 	d.version(2, 2)
 	flags := d.u8()
@@ -127,20 +124,13 @@ func (h *header) readNew(b *budget) error {
 		d.take(4) // when attributes become dense
 	}
 	size := d.number(1 << (flags & 3))
+	d.require(size <= uint64(f.size), "%d bytes of messages, but the file has %d", size, f.size)
 	if d.err != nil {
-		return d.err
+		return d
 	}
-	if size > uint64(f.size) {
-		return d.corrupt("%d bytes of messages, but the file has %d", size, f.size)
-	}
-	start := d.pos
-	whole, err := f.sealed(b, "object header", "OHDR", h.address, uint64(start)+size+4)
-	if err != nil {
-		return err
-	}
-	whole.take(uint64(start - whole.pos))
-	h.blocks = append(h.blocks, whole.part("object header", size))
-	return whole.err
+	whole := f.sealed(b, "object header", "OHDR", h.address, uint64(d.pos)+size+4)
+	whole.take(uint64(d.pos - whole.pos))
+	return whole.part("object header", size)
 }
 
 // continuation reads a further block of messages (spec IV.A.2.q).
@@ -151,16 +141,10 @@ func (h *header) continuation(b *budget, d decoder) error {
 	}
 	const structure = "object header continuation"
 	if h.version == 1 {
-		messages, err := h.file.read(b, structure, address, size)
-		h.blocks = append(h.blocks, messages)
-		return err
+		return h.add(h.file.read(b, structure, address, size))
 	}
-	whole, err := h.file.sealed(b, structure, "OCHK", address, size)
-	if err != nil {
-		return err
-	}
-	h.blocks = append(h.blocks, whole.part(structure, uint64(whole.left())))
-	return nil
+	whole := h.file.sealed(b, structure, "OCHK", address, size)
+	return h.add(whole.part(structure, uint64(whole.left())))
 }
 
 // next reads a message from a block. It returns false if only a gap is left.
@@ -208,14 +192,13 @@ func (h *header) messages() iter.Seq[message] {
 
 // find returns the first message of a type, with what it shares in place of the
 // reference to it.
-func (h *header) find(b *budget, kind int) (decoder, bool, error) {
+func (h *header) find(b *budget, kind int) (body decoder, ok bool) {
 	for m := range h.messages() {
 		if m.kind == kind {
-			body, err := h.file.resolve(b, m)
-			return body, true, err
+			return h.file.resolve(b, m), true
 		}
 	}
-	return decoder{}, false, nil
+	return decoder{file: h.file}, false
 }
 
 // has reports whether there is a message of a type.
@@ -229,16 +212,16 @@ func (h *header) has(kind int) bool {
 }
 
 // resolve returns the body of a message or, if it is shared, of the message it refers to.
-func (f *File) resolve(b *budget, m message) (decoder, error) {
+func (f *File) resolve(b *budget, m message) decoder {
 	if m.flags&messageShared == 0 {
-		return m.body, nil
+		return m.body
 	}
 	return f.shared(b, m.body, m.kind)
 }
 
 // shared follows a reference to a shared message (spec IV.A.2, "Shared Message"). d holds
 // the reference, and kind is the type of the shared message.
-func (f *File) shared(b *budget, d decoder, kind int) (decoder, error) {
+func (f *File) shared(b *budget, d decoder, kind int) decoder {
 	d.structure = "shared " + d.structure
 	version := d.version(1, 3)
 	place := d.u8()
@@ -250,13 +233,12 @@ func (f *File) shared(b *budget, d decoder, kind int) (decoder, error) {
 	}
 	address := d.address()
 	if d.err != nil {
-		return d, d.err
+		return d
 	}
 	h := b.headers[address]
 	if h == nil {
-		var err error
-		if h, err = f.header(b, address); err != nil {
-			return d, err
+		if h, d.err = f.header(b, address); d.err != nil {
+			return d
 		}
 		if b.headers == nil {
 			b.headers = make(map[uint64]*header)
@@ -264,44 +246,35 @@ func (f *File) shared(b *budget, d decoder, kind int) (decoder, error) {
 		b.headers[address] = h
 	}
 	for m := range h.messages() {
-		if m.kind != kind {
-			continue
+		if m.kind == kind {
+			m.body.require(m.flags&messageShared == 0, "a shared message that is shared again")
+			return m.body
 		}
-		if m.flags&messageShared != 0 {
-			return d, m.body.corrupt("a shared message that is shared again")
-		}
-		return m.body, nil
 	}
-	return d, d.corrupt("no %s message in the object at %#x", nameOf(kind), address)
+	d.err = d.corrupt("no %s message in the object at %#x", nameOf(kind), address)
+	return d
 }
 
 // nameOf returns the name of a message type.
 func nameOf(kind int) string {
-	switch kind {
-	case messageDataspace:
-		return "dataspace"
-	case messageLinkInfo:
-		return "link info"
-	case messageDatatype:
-		return "datatype"
-	case messageOldFill, messageFill:
-		return "fill value"
-	case messageLink:
-		return "link"
-	case messageExternal:
-		return "external files"
-	case messageLayout:
-		return "data layout"
-	case messageFilters:
-		return "filter pipeline"
-	case messageAttribute:
-		return "attribute"
-	case messageContinuation:
-		return "continuation message"
-	case messageSymbolTable:
-		return "symbol table message"
-	case messageAttributeInfo:
-		return "attribute info"
+	if kind < len(messageNames) && messageNames[kind] != "" {
+		return messageNames[kind]
 	}
 	return "header message"
+}
+
+var messageNames = [...]string{
+	messageDataspace:     "dataspace",
+	messageLinkInfo:      "link info",
+	messageDatatype:      "datatype",
+	messageOldFill:       "fill value",
+	messageFill:          "fill value",
+	messageLink:          "link",
+	messageExternal:      "external files",
+	messageLayout:        "data layout",
+	messageFilters:       "filter pipeline",
+	messageAttribute:     "attribute",
+	messageContinuation:  "continuation message",
+	messageSymbolTable:   "symbol table message",
+	messageAttributeInfo: "attribute info",
 }

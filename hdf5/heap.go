@@ -7,10 +7,7 @@ type localHeap struct{ data decoder }
 
 // localHeap reads the local heap at an address.
 func (f *File) localHeap(b *budget, address uint64) (*localHeap, error) {
-	d, err := f.signed(b, "local heap", "HEAP", address, 8+2*uint64(f.super.lengthSize)+uint64(f.super.offsetSize))
-	if err != nil {
-		return nil, err
-	}
+	d := f.signed(b, "local heap", "HEAP", address, 8+2*uint64(f.super.lengthSize)+uint64(f.super.offsetSize))
 	d.version(0, 0)
 	d.take(3)
 	size := d.length()
@@ -19,11 +16,8 @@ func (f *File) localHeap(b *budget, address uint64) (*localHeap, error) {
 	if d.err != nil {
 		return nil, d.err
 	}
-	data, err := f.read(b, "local heap data", place, size)
-	if err != nil {
-		return nil, err
-	}
-	return &localHeap{data}, nil
+	data := f.read(b, "local heap data", place, size)
+	return &localHeap{data}, data.err
 }
 
 // text returns the NUL-terminated text at an offset.
@@ -88,22 +82,17 @@ func (h *globalHeap) object(f *File, b *budget, address uint64, index uint32) ([
 // collection reads a collection and finds its objects.
 func (f *File) collection(b *budget, address uint64) (*collection, error) {
 	const structure = "global heap collection"
-	head, err := f.signed(b, structure, "GCOL", address, 8+uint64(f.super.lengthSize))
-	if err != nil {
-		return nil, err
-	}
+	head := f.signed(b, structure, "GCOL", address, 8+uint64(f.super.lengthSize))
 	head.version(1, 1)
 	head.take(3)
 	size := head.length()
-	if head.err == nil && size < minCollection {
-		head.err = head.corrupt("%d bytes, want at least %d", size, minCollection)
-	}
+	head.require(size >= minCollection, "%d bytes, want at least %d", size, minCollection)
 	if head.err != nil {
 		return nil, head.err
 	}
-	d, err := f.read(b, structure, address, size)
-	if err != nil {
-		return nil, err
+	d := f.read(b, structure, address, size)
+	if d.err != nil {
+		return nil, d.err
 	}
 	d.take(uint64(head.pos))
 	d.align(0)

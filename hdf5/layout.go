@@ -15,15 +15,9 @@ const (
 
 // String returns the name of the layout.
 func (l LayoutClass) String() string {
-	switch l {
-	case Compact:
-		return "compact"
-	case Contiguous:
-		return "contiguous"
-	case Chunked:
-		return "chunked"
-	case Virtual:
-		return "virtual"
+	names := []string{"compact", "contiguous", "chunked", "virtual"}
+	if l >= Compact && int(l) < len(names) {
+		return names[l]
 	}
 	return fmt.Sprintf("layout %d", int(l))
 }
@@ -67,15 +61,12 @@ type layout struct {
 }
 
 // layout parses a data layout message.
-func (d *decoder) layout() (layout, error) {
+func (d *decoder) layout() layout {
 	l := layout{index: NoIndex, at: *d}
 	version := d.version(1, 5)
-	if d.err != nil {
-		return l, d.err
-	}
 	if version < 3 {
 		d.oldLayout(&l)
-		return l, d.err
+		return l
 	}
 	l.class = LayoutClass(d.u8())
 	switch {
@@ -91,11 +82,11 @@ func (d *decoder) layout() (layout, error) {
 	case l.class == Chunked:
 		d.newChunked(&l)
 	case l.class == Virtual:
-		return l, d.fault(ErrUnsupported, "virtual layout")
+		d.fail(ErrUnsupported, "virtual layout")
 	default:
-		return l, d.corrupt("layout class %d", l.class)
+		d.fail(ErrCorrupt, "layout class %d", l.class)
 	}
-	return l, d.err
+	return l
 }
 
 // oldLayout parses versions 1 and 2.
@@ -103,9 +94,7 @@ func (d *decoder) oldLayout(l *layout) {
 	rank := int(d.u8())
 	l.class = LayoutClass(d.u8())
 	d.take(5)
-	if d.err == nil && (l.class < Compact || l.class > Chunked) {
-		d.err = d.corrupt("layout class %d", l.class)
-	}
+	d.require(l.class <= Chunked, "layout class %d", l.class)
 	if l.class != Compact {
 		l.address = d.address()
 	}
@@ -124,15 +113,10 @@ func (d *decoder) oldLayout(l *layout) {
 // chunkDims reads the sizes of a chunk, width bytes each, the last of which is
 // the size of an element.
 func (d *decoder) chunkDims(l *layout, n, width int) {
-	if d.err == nil && (n < 2 || n > maxRank+1) {
-		d.err = d.corrupt("chunks of %d dimensions and 1", n-1)
-		return
-	}
+	d.require(n >= 2 && n <= maxRank+1, "chunks of %d dimensions and 1", n-1)
 	for i := 0; i < n && d.err == nil; i++ {
 		size := d.number(width)
-		if size == 0 && d.err == nil {
-			d.err = d.corrupt("chunk dimension %d is 0", i)
-		}
+		d.require(size > 0, "chunk dimension %d is 0", i)
 		l.chunk = append(l.chunk, size)
 	}
 	if d.err == nil {
@@ -144,10 +128,7 @@ func (d *decoder) chunkDims(l *layout, n, width int) {
 // the width of sizes in the index, and the index has that itself.
 func (d *decoder) newChunked(l *layout) {
 	flags, rank, width := d.u8(), int(d.u8()), int(d.u8())
-	if d.err == nil && (width < 1 || width > 8 || flags > 3) {
-		d.err = d.corrupt("chunk sizes of %d bytes, flags %#x", width, flags)
-		return
-	}
+	d.require(width >= 1 && width <= 8 && flags <= 3, "chunk sizes of %d bytes, flags %#x", width, flags)
 	d.chunkDims(l, rank, width)
 	l.plainEdges = flags&1 != 0
 	l.index = ChunkIndex(d.u8())
@@ -165,19 +146,16 @@ func (d *decoder) newChunked(l *layout) {
 	case BTree2:
 		d.take(6)
 	default:
-		if d.err == nil {
-			d.err = d.fault(ErrUnsupported, "chunk index of type %d", l.index)
-		}
+		d.fail(ErrUnsupported, "chunk index of type %d", l.index)
 	}
 	l.address = d.address()
 }
 
 // fillValue parses a fill value message, old or new (spec IV.A.2.e and f). Nil means
 // zeros.
-func (d *decoder) fillValue(old bool) ([]byte, error) {
+func (d *decoder) fillValue(old bool) []byte {
 	if old {
-		value := d.take(uint64(d.u32()))
-		return value, d.err
+		return d.take(uint64(d.u32()))
 	}
 	var defined bool
 	if d.version(1, 3) == 3 {
@@ -186,13 +164,12 @@ func (d *decoder) fillValue(old bool) ([]byte, error) {
 		d.take(2) // when to allocate, when to write
 		defined = d.u8() != 0
 	}
-	if !defined || d.err != nil {
-		return nil, d.err
+	if !defined {
+		return nil
 	}
 	size := d.u32()
 	if size == 1<<32-1 { // the default, in version 1 and 2
-		return nil, d.err
+		return nil
 	}
-	value := d.take(uint64(size))
-	return value, d.err
+	return d.take(uint64(size))
 }

@@ -1,6 +1,9 @@
 package hdf5
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // LinkKind says how a link names its object.
 type LinkKind int
@@ -24,8 +27,7 @@ type Link struct {
 }
 
 // link parses a link message (spec IV.A.2.g).
-func (d *decoder) link() (Link, error) {
-	var l Link
+func (d *decoder) link() (l Link) {
 	d.version(1, 1)
 	flags := d.u8()
 	if flags&(1<<3) != 0 {
@@ -38,9 +40,7 @@ func (d *decoder) link() (Link, error) {
 		d.take(1) // character set
 	}
 	l.Name = string(d.take(d.number(1 << (flags & 3))))
-	if d.err == nil && l.Name == "" {
-		return l, d.corrupt("a link without a name")
-	}
+	d.require(l.Name != "", "a link without a name")
 	switch {
 	case l.Kind == HardLink:
 		l.address = d.address()
@@ -54,44 +54,32 @@ func (d *decoder) link() (Link, error) {
 			d.err = value.err
 		}
 	case l.Kind < 64:
-		return l, d.fault(ErrUnsupported, "link %q of type %d", l.Name, l.Kind)
+		d.fail(ErrUnsupported, "link %q of type %d", l.Name, l.Kind)
 	}
-	return l, d.err
+	return l
 }
 
 // symbol parses an entry of a symbol table node (spec III.C), whose name and
 // target are in the group's heap.
-func (d *decoder) symbol(h *localHeap) (Link, error) {
+func (d *decoder) symbol(h *localHeap) Link {
 	name := d.length()
 	l := Link{address: d.address()}
 	cache := d.u32()
 	d.take(4)
 	scratch := d.part("symbol table entry", 16)
-	if d.err != nil {
-		return l, d.err
+	if d.err == nil {
+		l.Name, d.err = h.text(name)
 	}
-	var err error
-	if l.Name, err = h.text(name); err != nil {
-		return l, err
-	}
-	if l.Name == "" {
-		return l, d.corrupt("a link without a name")
-	}
-	if cache == 2 {
+	d.require(l.Name != "", "a link without a name")
+	if cache == 2 && d.err == nil {
 		l.Kind, l.address = SoftLink, 0
-		l.Target, err = h.text(uint64(scratch.u32()))
+		l.Target, d.err = h.text(uint64(scratch.u32()))
 	}
-	return l, err
+	return l
 }
 
 // components splits a path at its slashes; "." and empty parts do not count.
 func components(path string) []string {
-	parts := strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
-	kept := parts[:0]
-	for _, part := range parts {
-		if part != "." {
-			kept = append(kept, part)
-		}
-	}
-	return kept
+	parts := strings.Split(path, "/")
+	return slices.DeleteFunc(parts, func(part string) bool { return part == "" || part == "." })
 }

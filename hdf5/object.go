@@ -70,13 +70,10 @@ func (f *File) object(b *budget, address uint64, path string) (Object, error) {
 	case h.has(messageSymbolTable), h.has(messageLinkInfo), h.has(messageLink):
 		return &Group{objectHeader: o}, nil
 	case h.has(messageDatatype):
-		d, _, err := h.find(b, messageDatatype)
-		if err != nil {
-			return nil, within(path, err)
-		}
-		t, err := d.datatype(0)
-		if err != nil {
-			return nil, within(path, err)
+		d, _ := h.find(b, messageDatatype)
+		t := d.datatype(0)
+		if d.err != nil {
+			return nil, within(path, d.err)
 		}
 		return &NamedType{o, t}, nil
 	}
@@ -119,7 +116,7 @@ func (w *objectWalk) group(g *Group, depth int) bool {
 		return w.yield(nil, within(g.path, fault(ErrLimit, "group", -1, "groups in groups, more than %d deep", maxGroupDepth)))
 	}
 	var links []Link
-	err := g.eachLink(w.b, func(l Link) error {
+	err := g.walkLinks(w.b, nil, func(l Link) error {
 		if l.Kind == HardLink && !w.seen[l.address] {
 			w.seen[l.address] = true
 			links = append(links, l)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -40,33 +41,30 @@ func (r *rowReader) read(p []byte, start, count uint64) error {
 	case l.class == Chunked:
 		return r.readChunks(rows)
 	case l.class == Compact && len(l.data.data) > 0:
-		return r.readWhole(rows, func(o *overlap) error { return o.copy(p, l.data.data) })
+		return r.whole(rows).copy(p, l.data.data)
 	case l.class == Contiguous && l.address != undefined:
 		offset, err := r.file.offsetOf("contiguous data", l.address, r.space.elements*uint64(r.datatype.Size))
 		if err != nil {
 			return err
 		}
-		return r.readWhole(rows, func(o *overlap) error {
-			var g gatherer
-			g.reset(r.file, "contiguous data", p)
-			if err := g.read(o, offset); err != nil {
-				return err
-			}
-			g.place()
-			return nil
-		})
+		var g gatherer
+		g.reset(r.file, "contiguous data", p)
+		if err := g.read(r.whole(rows), offset); err != nil {
+			return err
+		}
+		g.place()
+		return nil
 	}
 	r.fillRows(p)
 	return nil
 }
 
-// readWhole reads from a dataset without chunks as a chunkReader reads from a chunk: the
-// part of it is all of the dataset.
-func (r *rowReader) readWhole(rows rowRange, read func(*overlap) error) error {
-	var o overlap
-	shape := r.shape()
+// whole returns the overlap of rows with a dataset without chunks, which counts as a single
+// chunk.
+func (r *rowReader) whole(rows rowRange) *overlap {
+	o, shape := new(overlap), r.shape()
 	o.set(&r.selection, rows, make([]uint64, len(shape)), shape)
-	return read(&o)
+	return o
 }
 
 // fillRows fills p with the fill value.
@@ -252,7 +250,8 @@ func (r *chunkReader) read(c chunk, rows rowRange) error {
 	if r.layout.plainEdges && r.isEdge() {
 		mask = math.MaxUint32
 	}
-	stored := r.buffer(c.size)
+	r.stored = slices.Grow(r.stored[:0], int(c.size))
+	stored := r.stored[:c.size]
 	if err := r.file.readAt(stored, offset, structure); err != nil {
 		return err
 	}
@@ -278,14 +277,6 @@ func (r *chunkReader) read(c chunk, rows rowRange) error {
 		return o.copy(rows.p, data)
 	}
 	return nil
-}
-
-// buffer returns size bytes that last until the next call.
-func (r *chunkReader) buffer(size uint64) []byte {
-	if uint64(cap(r.stored)) < size {
-		r.stored = make([]byte, size)
-	}
-	return r.stored[:size]
 }
 
 // isEdge reports whether the chunk sticks out of the dataset.

@@ -8,10 +8,9 @@ type sharedTable struct {
 }
 
 // sharedTable parses a shared message table message (spec IV.A.2.p).
-func (d *decoder) sharedTable() (sharedTable, error) {
+func (d *decoder) sharedTable() sharedTable {
 	d.version(0, 0)
-	t := sharedTable{d.address(), int(d.u8())}
-	return t, d.err
+	return sharedTable{d.address(), int(d.u8())}
 }
 
 // sharedHeap returns the heap with the shared messages of a type, and keeps it.
@@ -20,9 +19,9 @@ func (f *File) sharedHeap(b *budget, kind int) (*fractalHeap, error) {
 		return heap, nil
 	}
 	t, o := f.super.shared, uint64(f.super.offsetSize)
-	d, err := f.sealed(b, "shared message table", "SMTB", t.address, 4+uint64(t.indexes)*(14+2*o)+4)
-	if err != nil {
-		return nil, err
+	d := f.sealed(b, "shared message table", "SMTB", t.address, 4+uint64(t.indexes)*(14+2*o)+4)
+	if d.err != nil {
+		return nil, d.err
 	}
 	for range t.indexes {
 		d.version(0, 0)
@@ -51,12 +50,12 @@ func (f *File) sharedHeap(b *budget, kind int) (*fractalHeap, error) {
 }
 
 // inSharedTable returns the message with a heap id in the table of shared messages.
-func (f *File) inSharedTable(b *budget, id decoder, kind int) (decoder, error) {
+func (f *File) inSharedTable(b *budget, id decoder, kind int) decoder {
 	heap, err := f.sharedHeap(b, kind)
 	if err != nil {
-		return id, err
+		return decoder{file: f, err: err}
 	}
-	d, err := heap.object(id.part("heap id", uint64(heap.idSize)))
+	d := heap.object(id.part("heap id", uint64(heap.idSize)))
 	d.structure = "shared " + nameOf(kind)
-	return d, err
+	return d
 }

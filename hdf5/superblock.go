@@ -34,21 +34,17 @@ func (f *File) readSuperblock() error {
 // parseSuperblock reads the superblock at the base address.
 func (f *File) parseSuperblock() error {
 	s := &f.super
-	head, err := f.read(f.newBudget(), "superblock", 0, 9)
-	if err != nil {
-		return err
-	}
+	head := f.read(f.newBudget(), "superblock", 0, 9)
 	head.take(8)
 	s.version = int(head.version(0, 3))
 	if head.err != nil {
 		return head.err
 	}
-	var base, end uint64
+	parse := f.parseNewSuperblock
 	if s.version < 2 {
-		base, end, err = f.parseOldSuperblock()
-	} else {
-		base, end, err = f.parseNewSuperblock()
+		parse = f.parseOldSuperblock
 	}
+	base, end, err := parse()
 	if err != nil {
 		return err
 	}
@@ -72,11 +68,9 @@ func (d *decoder) widths(s *superblock) {
 		switch width {
 		case 2, 4, 8:
 		case 16, 32:
-			d.err = d.fault(ErrUnsupported, "addresses or lengths of %d bytes", width)
+			d.fail(ErrUnsupported, "addresses or lengths of %d bytes", width)
 		default:
-			if d.err == nil {
-				d.err = d.corrupt("addresses or lengths of %d bytes", width)
-			}
+			d.fail(ErrCorrupt, "addresses or lengths of %d bytes", width)
 		}
 	}
 }
@@ -84,10 +78,7 @@ func (d *decoder) widths(s *superblock) {
 // parseOldSuperblock reads versions 0 and 1 (spec II.A.1), which have no checksum.
 func (f *File) parseOldSuperblock() (base, end uint64, err error) {
 	s := &f.super
-	d, err := f.read(f.newBudget(), "superblock", 0, uint64(min(f.size-s.base, 136)))
-	if err != nil {
-		return 0, 0, err
-	}
+	d := f.read(f.newBudget(), "superblock", 0, uint64(min(f.size-s.base, 136)))
 	d.take(13) // signature, versions of parts of which there is only one
 	d.widths(s)
 	d.take(5) // reserved, sizes of old B-tree nodes, which their entries have too
@@ -109,10 +100,7 @@ func (f *File) parseOldSuperblock() (base, end uint64, err error) {
 // parseNewSuperblock reads versions 2 and 3 (spec II.A.2).
 func (f *File) parseNewSuperblock() (base, end uint64, err error) {
 	s := &f.super
-	head, err := f.read(f.newBudget(), "superblock", 0, 12)
-	if err != nil {
-		return 0, 0, err
-	}
+	head := f.read(f.newBudget(), "superblock", 0, 12)
 	head.take(9)
 	head.widths(s)
 	s.flags = uint32(head.u8())
@@ -120,13 +108,8 @@ func (f *File) parseNewSuperblock() (base, end uint64, err error) {
 		return 0, 0, head.err
 	}
 	b := f.newBudget()
-	d, err := f.read(b, "superblock", 0, 12+4*uint64(s.offsetSize)+4)
-	if err != nil {
-		return 0, 0, err
-	}
-	if err := d.unseal(); err != nil {
-		return 0, 0, err
-	}
+	d := f.read(b, "superblock", 0, 12+4*uint64(s.offsetSize)+4)
+	d.unseal()
 	d.take(12)
 	base = d.address()
 	extension := d.address()
@@ -148,8 +131,8 @@ func (f *File) readExtension(b *budget, address uint64) error {
 	for m := range h.messages() {
 		switch m.kind {
 		case messageSharedTable:
-			if f.super.shared, err = m.body.sharedTable(); err != nil {
-				return err
+			if f.super.shared = m.body.sharedTable(); m.body.err != nil {
+				return m.body.err
 			}
 		case messageDriver:
 			return m.body.fault(ErrUnsupported, "a driver information message: the file is one of several parts")
