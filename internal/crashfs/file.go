@@ -19,47 +19,36 @@ type file struct {
 
 func (f *file) Name() string { return f.name }
 
-// enter starts a call on the file. write says that the call changes the file.
-func (f *file) enter(write bool) error {
-	if err := f.fs.enter(); err != nil {
-		return err
-	}
-	err := error(nil)
-	switch {
-	case f.closed:
-		err = fs.ErrClosed
-	case write && !f.writable:
-		err = fs.ErrPermission
-	}
-	if err != nil {
-		f.fs.mu.Unlock()
-	}
-	return err
+// call makes a call on the file. write says that the call changes the file.
+func (f *file) call(op string, write bool, do func() error) error {
+	return f.fs.call(op, f.name, func() error {
+		switch {
+		case f.closed:
+			return fs.ErrClosed
+		case write && !f.writable:
+			return fs.ErrPermission
+		}
+		return do()
+	})
 }
 
-func (f *file) ReadAt(p []byte, off int64) (int, error) {
-	if err := f.enter(false); err != nil {
-		return 0, pathError("read", f.name, err)
+func (f *file) ReadAt(p []byte, off int64) (n int, err error) {
+	err = f.call("read", false, func() error {
+		if off < 0 {
+			return fs.ErrInvalid
+		}
+		size := f.ino.size.Load()
+		n = copy(p, f.ino.data[min(off, size):size])
+		return nil
+	})
+	if err == nil && n < len(p) {
+		err = io.EOF
 	}
-	defer f.fs.mu.Unlock()
-	if off < 0 {
-		return 0, pathError("read", f.name, fs.ErrInvalid)
-	}
-	size := f.ino.size.Load()
-	n := copy(p, f.ino.data[min(off, size):size])
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
+	return n, err
 }
 
 func (f *file) WriteAt(p []byte, off int64) error {
-	if err := f.enter(true); err != nil {
-		return pathError("write", f.name, err)
-	}
-	defer f.fs.mu.Unlock()
-	err := f.write(p, off)
-	return pathError("write", f.name, err)
+	return f.call("write", true, func() error { return f.write(p, off) })
 }
 
 // write puts p into the cache, as far as there is room for it: a full disk
@@ -88,14 +77,12 @@ func (f *file) write(p []byte, off int64) error {
 }
 
 func (f *file) WriteSync(p []byte, off int64) error {
-	if err := f.enter(true); err != nil {
-		return pathError("write", f.name, err)
-	}
-	defer f.fs.mu.Unlock()
-	if err := f.write(p, off); err != nil {
-		return pathError("write", f.name, err)
-	}
-	return pathError("write", f.name, f.sync(SyncRange, off, int64(len(p))))
+	return f.call("write", true, func() error {
+		if err := f.write(p, off); err != nil {
+			return err
+		}
+		return f.sync(SyncRange, off, int64(len(p)))
+	})
 }
 
 // sync makes [off, off+n) durable, or fails as FailSync said.
@@ -126,42 +113,33 @@ func (f *file) Datasync() error { return f.syncWhole("fdatasync") }
 
 func (f *file) Sync() error { return f.syncWhole("fsync") }
 
-func (f *file) syncWhole(call string) error {
-	if err := f.enter(false); err != nil {
-		return pathError(call, f.name, err)
-	}
-	defer f.fs.mu.Unlock()
-	return pathError(call, f.name, f.sync(SyncFile, 0, int64(len(f.ino.data))))
+func (f *file) syncWhole(op string) error {
+	return f.call(op, false, func() error { return f.sync(SyncFile, 0, int64(len(f.ino.data))) })
 }
 
 // StartWriteback does nothing: a disk may have begun to write anything at any
 // time, and the images say so.
 func (f *file) StartWriteback(off, n int64) {
-	if f.enter(false) == nil {
-		f.fs.mu.Unlock()
-	}
+	_ = f.call("writeback", false, func() error { return nil }) // for Options.Yield
 }
 
 func (f *file) Allocate(off, n int64) error {
-	if err := f.enter(true); err != nil {
-		return pathError("allocate", f.name, err)
-	}
-	defer f.fs.mu.Unlock()
-	if off < 0 || n < 0 || off+n < off {
-		return pathError("allocate", f.name, fs.ErrInvalid)
-	}
-	if n == 0 {
+	return f.call("allocate", true, func() error {
+		switch {
+		case off < 0 || n < 0 || off+n < off:
+			return fs.ErrInvalid
+		case n == 0:
+			return nil
+		case off+n > int64(len(f.ino.data)):
+			return vfs.ErrNoSpace
+		}
+		if err := f.fs.room(f.ino.missing(off, n)); err != nil {
+			return err
+		}
+		f.ino.allocate(off, n)
+		f.fs.record(op{kind: Allocate, ino: f.ino.id, off: off, n: n})
 		return nil
-	}
-	if off+n > int64(len(f.ino.data)) {
-		return pathError("allocate", f.name, vfs.ErrNoSpace)
-	}
-	if err := f.fs.room(f.ino.missing(off, n)); err != nil {
-		return pathError("allocate", f.name, err)
-	}
-	f.ino.allocate(off, n)
-	f.fs.record(op{kind: Allocate, ino: f.ino.id, off: off, n: n})
-	return nil
+	})
 }
 
 func (ino *inode) allocate(off, n int64) {
@@ -170,35 +148,27 @@ func (ino *inode) allocate(off, n int64) {
 }
 
 func (f *file) Truncate(size int64) error {
-	if err := f.enter(true); err != nil {
-		return pathError("truncate", f.name, err)
-	}
-	defer f.fs.mu.Unlock()
-	if size < 0 {
-		return pathError("truncate", f.name, fs.ErrInvalid)
-	}
-	if size > int64(len(f.ino.data)) {
-		return pathError("truncate", f.name, vfs.ErrNoSpace)
-	}
-	f.ino.truncate(size, f.fs.keep)
-	f.fs.record(op{kind: Truncate, ino: f.ino.id, n: size})
-	return nil
+	return f.call("truncate", true, func() error {
+		switch {
+		case size < 0:
+			return fs.ErrInvalid
+		case size > int64(len(f.ino.data)):
+			return vfs.ErrNoSpace
+		}
+		f.ino.truncate(size, f.fs.keep)
+		f.fs.record(op{kind: Truncate, ino: f.ino.id, n: size})
+		return nil
+	})
 }
 
-func (f *file) Info() (vfs.Info, error) {
-	if err := f.enter(false); err != nil {
-		return vfs.Info{}, pathError("stat", f.name, err)
-	}
-	defer f.fs.mu.Unlock()
-	return f.fs.info(f.ino), nil
+func (f *file) Info() (info vfs.Info, err error) {
+	err = f.call("stat", false, func() error { info = f.fs.info(f.ino); return nil })
+	return info, err
 }
 
 func (f *file) Shape() (size int64, links uint64, err error) {
-	if err := f.enter(false); err != nil {
-		return 0, 0, pathError("stat", f.name, err)
-	}
-	defer f.fs.mu.Unlock()
-	return f.ino.size.Load(), uint64(f.ino.links), nil
+	err = f.call("stat", false, func() error { size, links = f.ino.size.Load(), uint64(f.ino.links); return nil })
+	return size, links, err
 }
 
 func (f *file) TryLock(l vfs.Lock) error {
@@ -221,28 +191,24 @@ func (f *file) ProbeLock(l vfs.Lock) (held bool, at int64, err error) {
 	return held, at, err
 }
 
-func (f *file) lockCall(name string, l vfs.Lock, call func() error) error {
+func (f *file) lockCall(op string, l vfs.Lock, call func() error) error {
 	// An exclusive byte range needs a file open for writing, as on Linux.
-	if err := f.enter(l.Exclusive && !l.Whole && name == "lock"); err != nil {
-		return pathError(name, f.name, err)
-	}
-	defer f.fs.mu.Unlock()
-	if !l.Whole && (l.Offset < 0 || l.Length <= 0 || l.Offset+l.Length < l.Offset) {
-		return pathError(name, f.name, fs.ErrInvalid)
-	}
-	return pathError(name, f.name, call())
+	return f.call(op, l.Exclusive && !l.Whole && op == "lock", func() error {
+		if !l.Whole && (l.Offset < 0 || l.Length <= 0 || l.Offset+l.Length < l.Offset) {
+			return fs.ErrInvalid
+		}
+		return call()
+	})
 }
 
 func (f *file) Close() error {
-	if err := f.enter(false); err != nil {
-		return pathError("close", f.name, err)
-	}
-	defer f.fs.mu.Unlock()
-	f.closed = true
-	f.ino.opens--
-	f.ino.locks.freeAll(f)
-	f.fs.freeSpace(f.ino)
-	return nil
+	return f.call("close", false, func() error {
+		f.closed = true
+		f.ino.opens--
+		f.ino.locks.freeAll(f)
+		f.fs.freeSpace(f.ino)
+		return nil
+	})
 }
 
 // mapping aliases the arena of a file. It takes no lock, and as long as views are
@@ -254,16 +220,16 @@ type mapping struct {
 	closed atomic.Bool
 }
 
-func (f *file) Map(reserve int64) (vfs.Mapping, error) {
-	if err := f.enter(false); err != nil {
-		return nil, pathError("map", f.name, err)
-	}
-	defer f.fs.mu.Unlock()
-	size := f.ino.size.Load()
-	reserve = min(max(reserve, size, 1), int64(len(f.ino.data)))
-	m := &mapping{f: f, data: f.ino.data[:reserve:reserve]}
-	m.known.Store(min(size, reserve))
-	return m, nil
+func (f *file) Map(reserve int64) (mapped vfs.Mapping, err error) {
+	err = f.call("map", false, func() error {
+		size := f.ino.size.Load()
+		reserve = min(max(reserve, size, 1), int64(len(f.ino.data)))
+		m := &mapping{f: f, data: f.ino.data[:reserve:reserve]}
+		m.known.Store(min(size, reserve))
+		mapped = m
+		return nil
+	})
+	return mapped, err
 }
 
 func (m *mapping) View(off, n int64) ([]byte, error) {

@@ -121,17 +121,18 @@ func (s *FS) syncFails() SyncFailure {
 	return s.failSync
 }
 
-// enter starts a call: it takes the lock, and fails once the power is off.
-func (s *FS) enter() error {
+// call makes a call, with the lock held. It fails once the power is off. Its error names
+// op and the file.
+func (s *FS) call(op, name string, do func() error) error {
 	if s.options.Yield != nil {
 		s.options.Yield()
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.dead {
-		s.mu.Unlock()
-		return fs.ErrClosed
+		return pathError(op, name, fs.ErrClosed)
 	}
-	return nil
+	return pathError(op, name, do())
 }
 
 // Crash turns the power off: every later call on the file system and its files
@@ -142,31 +143,31 @@ func (s *FS) Crash() {
 	s.dead = true
 }
 
-func (s *FS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	if err := s.enter(); err != nil {
-		return nil, pathError("open", name, err)
-	}
-	defer s.mu.Unlock()
-	clean := filepath.Clean(name)
-	ino := s.names.seen[clean]
-	switch {
-	case flag&os.O_APPEND != 0:
-		return nil, pathError("open", name, fs.ErrInvalid)
-	case ino == nil && flag&os.O_CREATE == 0:
-		return nil, pathError("open", name, fs.ErrNotExist)
-	case ino != nil && flag&os.O_CREATE != 0 && flag&os.O_EXCL != 0:
-		return nil, pathError("open", name, fs.ErrExist)
-	case ino == nil:
-		ino = s.create(clean, perm)
-		s.record(op{kind: Create, ino: ino.id, name: clean, mode: perm})
-	}
-	f := &file{fs: s, ino: ino, name: name, writable: flag&(os.O_WRONLY|os.O_RDWR) != 0}
-	if f.writable && flag&os.O_TRUNC != 0 && ino.size.Load() > 0 {
-		ino.truncate(0, s.keep)
-		s.record(op{kind: Truncate, ino: ino.id})
-	}
-	ino.opens++
-	return f, nil
+func (s *FS) OpenFile(name string, flag int, perm fs.FileMode) (opened vfs.File, err error) {
+	err = s.call("open", name, func() error {
+		clean := filepath.Clean(name)
+		ino := s.names.seen[clean]
+		switch {
+		case flag&os.O_APPEND != 0:
+			return fs.ErrInvalid
+		case ino == nil && flag&os.O_CREATE == 0:
+			return fs.ErrNotExist
+		case ino != nil && flag&os.O_CREATE != 0 && flag&os.O_EXCL != 0:
+			return fs.ErrExist
+		case ino == nil:
+			ino = s.create(clean, perm)
+			s.record(op{kind: Create, ino: ino.id, name: clean, mode: perm})
+		}
+		f := &file{fs: s, ino: ino, name: name, writable: flag&(os.O_WRONLY|os.O_RDWR) != 0}
+		if f.writable && flag&os.O_TRUNC != 0 && ino.size.Load() > 0 {
+			ino.truncate(0, s.keep)
+			s.record(op{kind: Truncate, ino: ino.id})
+		}
+		ino.opens++
+		opened = f
+		return nil
+	})
+	return opened, err
 }
 
 func (s *FS) create(name string, mode fs.FileMode) *inode {
@@ -178,17 +179,15 @@ func (s *FS) create(name string, mode fs.FileMode) *inode {
 }
 
 func (s *FS) Rename(oldname, newname string) error {
-	if err := s.enter(); err != nil {
-		return pathError("rename", oldname, err)
-	}
-	defer s.mu.Unlock()
-	from, to := filepath.Clean(oldname), filepath.Clean(newname)
-	if s.names.seen[from] == nil {
-		return pathError("rename", oldname, fs.ErrNotExist)
-	}
-	s.rename(from, to)
-	s.record(op{kind: Rename, name: from, name2: to})
-	return nil
+	return s.call("rename", oldname, func() error {
+		from, to := filepath.Clean(oldname), filepath.Clean(newname)
+		if s.names.seen[from] == nil {
+			return fs.ErrNotExist
+		}
+		s.rename(from, to)
+		s.record(op{kind: Rename, name: from, name2: to})
+		return nil
+	})
 }
 
 func (s *FS) rename(from, to string) {
@@ -200,17 +199,15 @@ func (s *FS) rename(from, to string) {
 }
 
 func (s *FS) Remove(name string) error {
-	if err := s.enter(); err != nil {
-		return pathError("remove", name, err)
-	}
-	defer s.mu.Unlock()
-	clean := filepath.Clean(name)
-	if s.names.seen[clean] == nil {
-		return pathError("remove", name, fs.ErrNotExist)
-	}
-	s.remove(clean)
-	s.record(op{kind: Remove, name: clean})
-	return nil
+	return s.call("remove", name, func() error {
+		clean := filepath.Clean(name)
+		if s.names.seen[clean] == nil {
+			return fs.ErrNotExist
+		}
+		s.remove(clean)
+		s.record(op{kind: Remove, name: clean})
+		return nil
+	})
 }
 
 func (s *FS) remove(name string) {
@@ -227,16 +224,16 @@ func (s *FS) freeSpace(ino *inode) {
 	}
 }
 
-func (s *FS) Stat(name string) (vfs.Info, error) {
-	if err := s.enter(); err != nil {
-		return vfs.Info{}, pathError("stat", name, err)
-	}
-	defer s.mu.Unlock()
-	ino := s.names.seen[filepath.Clean(name)]
-	if ino == nil {
-		return vfs.Info{}, pathError("stat", name, fs.ErrNotExist)
-	}
-	return s.info(ino), nil
+func (s *FS) Stat(name string) (info vfs.Info, err error) {
+	err = s.call("stat", name, func() error {
+		ino := s.names.seen[filepath.Clean(name)]
+		if ino == nil {
+			return fs.ErrNotExist
+		}
+		info = s.info(ino)
+		return nil
+	})
+	return info, err
 }
 
 func (s *FS) info(ino *inode) vfs.Info {
@@ -247,14 +244,12 @@ func (s *FS) info(ino *inode) vfs.Info {
 }
 
 func (s *FS) SyncDir(dir string) error {
-	if err := s.enter(); err != nil {
-		return pathError("sync", dir, err)
-	}
-	defer s.mu.Unlock()
-	clean := filepath.Clean(dir)
-	s.names.syncDir(clean)
-	s.record(op{kind: SyncDir, name: clean})
-	return nil
+	return s.call("sync", dir, func() error {
+		clean := filepath.Clean(dir)
+		s.names.syncDir(clean)
+		s.record(op{kind: SyncDir, name: clean})
+		return nil
+	})
 }
 
 // room checks that so many more pages fit on the disk.

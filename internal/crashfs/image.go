@@ -2,6 +2,7 @@ package crashfs
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -146,12 +147,7 @@ func (r *Report) String() string {
 			fmt.Fprintf(&b, "  %-15s %8d distinct of %d\n", Class(class), c.Distinct, c.Candidates)
 		}
 	}
-	sites := make([]string, 0, len(r.Sites))
-	for site := range r.Sites {
-		sites = append(sites, site)
-	}
-	slices.Sort(sites)
-	for _, site := range sites {
+	for _, site := range slices.Sorted(maps.Keys(r.Sites)) {
 		fmt.Fprintf(&b, "  %6d cuts after %s\n", r.Sites[site], site)
 	}
 	return b.String()

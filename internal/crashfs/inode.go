@@ -3,6 +3,7 @@ package crashfs
 import (
 	"bytes"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync/atomic"
 )
@@ -194,14 +195,7 @@ func (ino *inode) failSync(mode SyncFailure, off, n int64) {
 }
 
 // dirtySectors returns the un-synced sectors in ascending order.
-func (ino *inode) dirtySectors() []int64 {
-	list := make([]int64, 0, len(ino.unsynced))
-	for s := range ino.unsynced {
-		list = append(list, s)
-	}
-	slices.Sort(list)
-	return list
-}
+func (ino *inode) dirtySectors() []int64 { return slices.Sorted(maps.Keys(ino.unsynced)) }
 
 // missing counts the pages of [off, off+n) that have no space on the disk yet.
 func (ino *inode) missing(off, n int64) (pages int64) {

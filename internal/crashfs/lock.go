@@ -1,6 +1,10 @@
 package crashfs
 
-import "github.com/cidstore/cidstore/vfs"
+import (
+	"slices"
+
+	"github.com/cidstore/cidstore/vfs"
+)
 
 // lockTable holds the locks of one inode. The owner of a lock is an open file, as
 // with flock and open-file-description locks: a second open file conflicts, a
@@ -75,11 +79,5 @@ func (t *lockTable) free(owner *file, l vfs.Lock) {
 // freeAll drops the locks of owner, as its close does.
 func (t *lockTable) freeAll(owner *file) {
 	delete(t.whole, owner)
-	var kept []rangeLock
-	for _, r := range t.ranges {
-		if r.owner != owner {
-			kept = append(kept, r)
-		}
-	}
-	t.ranges = kept
+	t.ranges = slices.DeleteFunc(t.ranges, func(r rangeLock) bool { return r.owner == owner })
 }

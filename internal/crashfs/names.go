@@ -3,6 +3,7 @@ package crashfs
 import (
 	"maps"
 	"path/filepath"
+	"slices"
 )
 
 // nameTable maps names to files, as processes see them and on the disk. It has no
@@ -54,24 +55,17 @@ func (c nameChange) apply(names map[string]*inode) {
 
 // in reports whether the change touches a name of dir.
 func (c nameChange) in(dir string) bool {
-	for _, e := range c {
-		if filepath.Dir(e.name) == dir {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c, func(e nameEntry) bool { return filepath.Dir(e.name) == dir })
 }
 
 func (t *nameTable) syncDir(dir string) {
-	var rest []nameChange
-	for _, c := range t.pending {
+	t.pending = slices.DeleteFunc(slices.Clone(t.pending), func(c nameChange) bool {
 		if c.in(dir) {
 			c.apply(t.durable)
-		} else {
-			rest = append(rest, c)
+			return true
 		}
-	}
-	t.pending = rest
+		return false
+	})
 }
 
 // settle makes all names durable.

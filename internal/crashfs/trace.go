@@ -135,12 +135,8 @@ func seam(frame *runtime.Frame) bool {
 	if strings.HasSuffix(frame.File, "_test.go") {
 		return false
 	}
-	for _, pkg := range []string{"/vfs.", "/internal/crashfs.", "/internal/errfs."} {
-		if strings.Contains(frame.Function, pkg) {
-			return true
-		}
-	}
-	return false
+	packages := []string{"/vfs.", "/internal/crashfs.", "/internal/errfs."}
+	return slices.ContainsFunc(packages, func(p string) bool { return strings.Contains(frame.Function, p) })
 }
 
 // apply does o again, on a file system to which the same entries were applied

@@ -6,6 +6,7 @@
 package errfs
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"strings"
@@ -141,11 +142,7 @@ func (s *FS) fail(c call) (partial int, err error) {
 			continue
 		}
 		f.failed++
-		cause := r.Err
-		if cause == nil {
-			cause = ErrIO
-		}
-		partial, err = r.Partial, &fs.PathError{Op: c.name, Path: c.path, Err: cause}
+		partial, err = r.Partial, &fs.PathError{Op: c.name, Path: c.path, Err: cmp.Or(r.Err, ErrIO)}
 	}
 	return partial, err
 }
@@ -171,30 +168,27 @@ func (s *FS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error)
 	return &file{fs: s, File: f}, nil
 }
 
-func (s *FS) Rename(oldname, newname string) error {
-	if _, err := s.fail(call{op: Rename, name: "rename", path: oldname, path2: newname}); err != nil {
+// do makes a call, unless it fails.
+func (s *FS) do(c call, inner func() error) error {
+	if _, err := s.fail(c); err != nil {
 		return err
 	}
-	return s.inner.Rename(oldname, newname)
+	return inner()
+}
+
+func (s *FS) Rename(oldname, newname string) error {
+	return s.do(call{op: Rename, name: "rename", path: oldname, path2: newname}, func() error { return s.inner.Rename(oldname, newname) })
 }
 
 func (s *FS) Remove(name string) error {
-	if _, err := s.fail(call{op: Remove, name: "remove", path: name}); err != nil {
-		return err
-	}
-	return s.inner.Remove(name)
+	return s.do(call{op: Remove, name: "remove", path: name}, func() error { return s.inner.Remove(name) })
 }
 
-func (s *FS) Stat(name string) (vfs.Info, error) {
-	if _, err := s.fail(call{op: Stat, name: "stat", path: name}); err != nil {
-		return vfs.Info{}, err
-	}
-	return s.inner.Stat(name)
+func (s *FS) Stat(name string) (info vfs.Info, err error) {
+	err = s.do(call{op: Stat, name: "stat", path: name}, func() (err error) { info, err = s.inner.Stat(name); return err })
+	return info, err
 }
 
 func (s *FS) SyncDir(dir string) error {
-	if _, err := s.fail(call{op: SyncDir, name: "sync", path: dir}); err != nil {
-		return err
-	}
-	return s.inner.SyncDir(dir)
+	return s.do(call{op: SyncDir, name: "sync", path: dir}, func() error { return s.inner.SyncDir(dir) })
 }

@@ -14,6 +14,11 @@ func (f *file) fail(op Op, name string, off, n int64) (partial int, err error) {
 	return f.fs.fail(call{op: op, name: name, path: f.Name(), off: off, n: n})
 }
 
+// do makes a call on the file, unless it fails.
+func (f *file) do(op Op, name string, off, n int64, inner func() error) error {
+	return f.fs.do(call{op: op, name: name, path: f.Name(), off: off, n: n}, inner)
+}
+
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	partial, err := f.fail(Read, "read", off, int64(len(p)))
 	if err == nil {
@@ -27,91 +32,59 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	return partial, err
 }
 
-func (f *file) WriteAt(p []byte, off int64) error {
-	if partial, err := f.fail(Write, "write", off, int64(len(p))); err != nil {
-		return f.part(p, off, partial, err)
-	}
-	return f.File.WriteAt(p, off)
-}
+func (f *file) WriteAt(p []byte, off int64) error { return f.write(Write, f.File.WriteAt, p, off) }
 
 func (f *file) WriteSync(p []byte, off int64) error {
-	if partial, err := f.fail(WriteSync, "write", off, int64(len(p))); err != nil {
-		return f.part(p, off, partial, err)
-	}
-	return f.File.WriteSync(p, off)
+	return f.write(WriteSync, f.File.WriteSync, p, off)
 }
 
-// part writes the first bytes of a write that fails, and returns its error.
-func (f *file) part(p []byte, off int64, partial int, err error) error {
+// write writes p, or the first bytes of it if that fails.
+func (f *file) write(op Op, inner func([]byte, int64) error, p []byte, off int64) error {
+	partial, err := f.fail(op, "write", off, int64(len(p)))
+	if err == nil {
+		return inner(p, off)
+	}
 	if partial = min(partial, len(p)); partial > 0 {
-		if inner := f.File.WriteAt(p[:partial], off); inner != nil {
-			return inner
+		if failed := f.File.WriteAt(p[:partial], off); failed != nil {
+			return failed
 		}
 	}
 	return err
 }
 
 func (f *file) Allocate(off, n int64) error {
-	if _, err := f.fail(Allocate, "allocate", off, n); err != nil {
-		return err
-	}
-	return f.File.Allocate(off, n)
+	return f.do(Allocate, "allocate", off, n, func() error { return f.File.Allocate(off, n) })
 }
 
 func (f *file) Truncate(size int64) error {
-	if _, err := f.fail(Truncate, "truncate", size, 1); err != nil {
-		return err
-	}
-	return f.File.Truncate(size)
+	return f.do(Truncate, "truncate", size, 1, func() error { return f.File.Truncate(size) })
 }
 
-func (f *file) Datasync() error {
-	if _, err := f.fail(Datasync, "fdatasync", 0, 0); err != nil {
-		return err
-	}
-	return f.File.Datasync()
-}
+func (f *file) Datasync() error { return f.do(Datasync, "fdatasync", 0, 0, f.File.Datasync) }
 
-func (f *file) Sync() error {
-	if _, err := f.fail(Sync, "fsync", 0, 0); err != nil {
-		return err
-	}
-	return f.File.Sync()
-}
+func (f *file) Sync() error { return f.do(Sync, "fsync", 0, 0, f.File.Sync) }
 
 func (f *file) TryLock(l vfs.Lock) error {
-	if _, err := f.fail(TryLock, "lock", l.Offset, l.Length); err != nil {
-		return err
-	}
-	return f.File.TryLock(l)
+	return f.do(TryLock, "lock", l.Offset, l.Length, func() error { return f.File.TryLock(l) })
 }
 
 func (f *file) ProbeLock(l vfs.Lock) (held bool, at int64, err error) {
-	if _, err := f.fail(ProbeLock, "probe lock", l.Offset, l.Length); err != nil {
-		return false, 0, err
-	}
-	return f.File.ProbeLock(l)
+	err = f.do(ProbeLock, "probe lock", l.Offset, l.Length, func() (err error) { held, at, err = f.File.ProbeLock(l); return err })
+	return held, at, err
 }
 
 func (f *file) Unlock(l vfs.Lock) error {
-	if _, err := f.fail(Unlock, "unlock", l.Offset, l.Length); err != nil {
-		return err
-	}
-	return f.File.Unlock(l)
+	return f.do(Unlock, "unlock", l.Offset, l.Length, func() error { return f.File.Unlock(l) })
 }
 
-func (f *file) Info() (vfs.Info, error) {
-	if _, err := f.fail(Info, "stat", 0, 0); err != nil {
-		return vfs.Info{}, err
-	}
-	return f.File.Info()
+func (f *file) Info() (info vfs.Info, err error) {
+	err = f.do(Info, "stat", 0, 0, func() (err error) { info, err = f.File.Info(); return err })
+	return info, err
 }
 
 func (f *file) Shape() (size int64, links uint64, err error) {
-	if _, err := f.fail(Info, "stat", 0, 0); err != nil {
-		return 0, 0, err
-	}
-	return f.File.Shape()
+	err = f.do(Info, "stat", 0, 0, func() (err error) { size, links, err = f.File.Shape(); return err })
+	return size, links, err
 }
 
 func (f *file) Close() error {
@@ -138,9 +111,7 @@ type mapping struct {
 	f *file
 }
 
-func (m *mapping) View(off, n int64) ([]byte, error) {
-	if _, err := m.f.fail(View, "view", off, n); err != nil {
-		return nil, err
-	}
-	return m.Mapping.View(off, n)
+func (m *mapping) View(off, n int64) (p []byte, err error) {
+	err = m.f.do(View, "view", off, n, func() (err error) { p, err = m.Mapping.View(off, n); return err })
+	return p, err
 }
