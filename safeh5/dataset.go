@@ -64,15 +64,12 @@ type Dataset struct {
 
 // CreateDataset makes a dataset of zeros at a path that does not exist yet. It also makes
 // the groups above it that are missing.
-func (tx *Tx) CreateDataset(path string, spec Spec) (*Dataset, error) {
-	if err := tx.begin(); err != nil {
-		return nil, err
-	}
-	d, err := tx.createDataset(path, spec)
-	if err != nil {
-		return nil, tx.fail(about(path, err))
-	}
-	return d, nil
+func (tx *Tx) CreateDataset(path string, spec Spec) (d *Dataset, err error) {
+	err = tx.do(func() error {
+		d, err = tx.createDataset(path, spec)
+		return about(path, err)
+	})
+	return d, err
 }
 
 func (tx *Tx) createDataset(name string, spec Spec) (*Dataset, error) {
@@ -173,12 +170,13 @@ func (tx *Tx) Dataset(path string) (*Dataset, error) {
 	if errors.Is(err, ErrNotFound) {
 		return nil, err // the Update does not fail: the caller may make it
 	}
-	if err != nil {
-		return nil, tx.fail(err)
+	if tx.err = err; err != nil {
+		return nil, err
 	}
 	d := tx.dataset(path, inner)
 	if size, ok := bytesOf(d.typ, d.chunk); d.chunk != nil && (!ok || size > mostChunk) {
-		return nil, tx.fail(corrupt.Errorf("dataset "+path, -1, "chunks of %v elements of %d bytes, limit %d bytes", d.chunk, d.typ.Size(), mostChunk))
+		tx.err = corrupt.Errorf("dataset "+path, -1, "chunks of %v elements of %d bytes, limit %d bytes", d.chunk, d.typ.Size(), mostChunk)
+		return nil, tx.err
 	}
 	return d, nil
 }
@@ -214,10 +212,7 @@ func (d *Dataset) Type() hdf5io.Datatype { return d.typ }
 
 // Grow makes dimensions larger, within Spec.MaxDims. New elements are zero.
 func (d *Dataset) Grow(dims ...uint64) error {
-	if err := d.begin(); err != nil {
-		return err
-	}
-	return d.fail(d.grow(dims))
+	return d.do(func() error { return d.grow(dims) })
 }
 
 func (d *Dataset) grow(dims []uint64) error {
@@ -247,23 +242,17 @@ func (d *Dataset) grow(dims []uint64) error {
 	return nil
 }
 
-func (d *Dataset) begin() error {
+// do is Tx.do for a change of the dataset.
+func (d *Dataset) do(change func() error) error {
 	if d.gone {
 		return fmt.Errorf("dataset %s: it was deleted", d.path)
 	}
-	return d.tx.begin()
+	return d.tx.do(func() error { return about(d.path, change()) })
 }
 
-func (d *Dataset) fail(err error) error {
-	if err == nil {
-		return nil
-	}
-	return d.tx.fail(about(d.path, err))
-}
-
-// about adds the path of the dataset to err, unless hdf5io has done so.
+// about adds the path of the dataset to an error, unless hdf5io has done so.
 func about(path string, err error) error {
-	if strings.HasPrefix(err.Error(), "dataset "+path+": ") {
+	if err == nil || strings.HasPrefix(err.Error(), "dataset "+path+": ") {
 		return err
 	}
 	return fmt.Errorf("dataset %s: %w", path, err)
@@ -272,10 +261,7 @@ func about(path string, err error) error {
 // AppendBytes appends rows along the first dimension. p holds their elements as the file
 // stores them, row after row.
 func (d *Dataset) AppendBytes(p []byte) error {
-	if err := d.begin(); err != nil {
-		return err
-	}
-	return d.fail(d.append(p))
+	return d.do(func() error { return d.append(p) })
 }
 
 func (d *Dataset) append(p []byte) error {
@@ -303,16 +289,13 @@ func (d *Dataset) append(p []byte) error {
 // dimension. p holds these elements as the file stores them, the last dimension varying
 // fastest. If start and count are nil, the box is all elements.
 func (d *Dataset) WriteBytes(start, count []uint64, p []byte) error {
-	if err := d.begin(); err != nil {
-		return err
-	}
-	if start == nil && count == nil {
-		start, count = make([]uint64, len(d.dims)), d.dims
-	}
-	return d.fail(d.write(start, count, p))
+	return d.do(func() error { return d.write(start, count, p) })
 }
 
 func (d *Dataset) write(start, count []uint64, p []byte) error {
+	if start == nil && count == nil {
+		start, count = make([]uint64, len(d.dims)), d.dims
+	}
 	if len(start) != len(d.dims) || len(count) != len(d.dims) {
 		return fmt.Errorf("a box of %d and %d dimensions, want %d", len(start), len(count), len(d.dims))
 	}

@@ -35,21 +35,19 @@ func (tx *Tx) begin() error {
 	return tx.err
 }
 
-// fail notes the first error.
-func (tx *Tx) fail(err error) error {
-	if err != nil && tx.err == nil {
-		tx.err = err
+// do makes a change, if that is possible. After an error the Update fails.
+func (tx *Tx) do(change func() error) error {
+	if err := tx.begin(); err != nil {
+		return err
 	}
-	return err
+	tx.err = change()
+	return tx.err
 }
 
 // CreateGroup makes a group, and those above it that are missing. It is not an error if
 // the group exists.
 func (tx *Tx) CreateGroup(path string) error {
-	if err := tx.begin(); err != nil {
-		return err
-	}
-	return tx.fail(tx.groups(path))
+	return tx.do(func() error { return tx.groups(path) })
 }
 
 // groups makes a group and the groups above it.
@@ -75,41 +73,38 @@ func (tx *Tx) groups(path string) error {
 // Delete removes the group or dataset at path, and everything below it, from the file.
 // Later Updates use the space again. An Update that only deletes works on a full disk.
 func (tx *Tx) Delete(path string) error {
-	if err := tx.begin(); err != nil {
-		return err
-	}
-	for p, d := range tx.datasets {
-		if p == path || strings.HasPrefix(p, path+"/") {
-			d.forget()
-			delete(tx.datasets, p)
+	return tx.do(func() error {
+		for p, d := range tx.datasets {
+			if p == path || strings.HasPrefix(p, path+"/") {
+				d.forget()
+				delete(tx.datasets, p)
+			}
 		}
-	}
-	tx.removes = true
-	return tx.fail(tx.inner.Remove(path))
+		tx.removes = true
+		return tx.inner.Remove(path)
+	})
 }
 
 // SetAttribute sets an attribute of the group or dataset at path, and replaces one of the
 // same name. The value has a type that an element can have, or is a slice of those, a
 // string, or a slice of strings. An attribute has less than 64 KiB.
 func (tx *Tx) SetAttribute(path, name string, value any) error {
-	if err := tx.begin(); err != nil {
-		return err
-	}
-	a, err := attributeOf(name, value)
-	if err != nil {
-		return tx.fail(fmt.Errorf("attribute %q of %s: %w", name, path, err))
-	}
-	tx.adds = true
-	return tx.fail(tx.inner.SetAttribute(path, a))
+	return tx.do(func() error {
+		a, err := attributeOf(name, value)
+		if err != nil {
+			return fmt.Errorf("attribute %q of %s: %w", name, path, err)
+		}
+		tx.adds = true
+		return tx.inner.SetAttribute(path, a)
+	})
 }
 
 // RemoveAttribute removes an attribute. The error is ErrNotFound if there is none.
 func (tx *Tx) RemoveAttribute(path, name string) error {
-	if err := tx.begin(); err != nil {
-		return err
-	}
-	tx.removes = true
-	return tx.fail(tx.inner.RemoveAttribute(path, name))
+	return tx.do(func() error {
+		tx.removes = true
+		return tx.inner.RemoveAttribute(path, name)
+	})
 }
 
 // each calls do for all datasets that this Update has used, in order of their paths.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,27 +22,25 @@ type Enum interface{ H5Enum() []hdf5io.EnumMember }
 // With one dimension the values are the rows; with more, values has complete rows, one
 // after another. If T is string, the elements must be of a string type.
 func Append[T any](d *Dataset, values []T) error {
-	if err := d.begin(); err != nil {
-		return err
-	}
-	p, err := encode(d, values)
-	if err == nil {
-		err = d.append(p)
-	}
-	return d.fail(err)
+	return d.do(func() error {
+		p, err := encode(d, values)
+		if err != nil {
+			return err
+		}
+		return d.append(p)
+	})
 }
 
 // Write writes the box that begins at start and has count elements along each dimension,
 // the last dimension varying fastest. If start and count are nil, the box is all elements.
 func Write[T any](d *Dataset, start, count []uint64, values []T) error {
-	if err := d.begin(); err != nil {
-		return err
-	}
-	p, err := encode(d, values)
-	if err != nil {
-		return d.fail(err)
-	}
-	return d.WriteBytes(start, count, p)
+	return d.do(func() error {
+		p, err := encode(d, values)
+		if err != nil {
+			return err
+		}
+		return d.write(start, count, p)
+	})
 }
 
 // encode returns values as the file stores them, valid until the next call for d.
@@ -64,12 +63,8 @@ func encode[T any](d *Dataset, values []T) ([]byte, error) {
 	if len(values) > math.MaxInt/max(size, 1) {
 		return nil, errors.New("too many values")
 	}
-	p := d.scratch[:0]
-	if cap(p) < len(values)*size {
-		p = make([]byte, len(values)*size)
-		d.scratch = p[:0]
-	}
-	p = p[:len(values)*size]
+	p := slices.Grow(d.scratch[:0], len(values)*size)[:len(values)*size]
+	d.scratch = p
 	if basic(c.kind) {
 		if n, err := binary.Encode(p, binary.LittleEndian, values); err == nil && n == len(p) {
 			return p, nil
@@ -88,7 +83,7 @@ func encode[T any](d *Dataset, values []T) ([]byte, error) {
 // basic reports whether encoding/binary can encode a slice of the kind at once.
 func basic(k reflect.Kind) bool {
 	return k == reflect.Bool || k >= reflect.Int8 && k <= reflect.Int64 || k >= reflect.Uint8 && k <= reflect.Uint64 ||
-		k == reflect.Float32 || k == reflect.Float64
+		k >= reflect.Float32 && k <= reflect.Complex128
 }
 
 // datatypeOf returns the type of elements like value, or value itself if it is an
@@ -289,12 +284,9 @@ func (c *coder) put(p []byte, v reflect.Value) error {
 		binary.LittleEndian.PutUint32(p, math.Float32bits(float32(v.Float())))
 	case reflect.Float64:
 		binary.LittleEndian.PutUint64(p, math.Float64bits(v.Float()))
-	case reflect.Complex64:
-		binary.LittleEndian.PutUint32(p, math.Float32bits(float32(real(v.Complex()))))
-		binary.LittleEndian.PutUint32(p[4:], math.Float32bits(float32(imag(v.Complex()))))
-	case reflect.Complex128:
-		binary.LittleEndian.PutUint64(p, math.Float64bits(real(v.Complex())))
-		binary.LittleEndian.PutUint64(p[8:], math.Float64bits(imag(v.Complex())))
+	case reflect.Complex64, reflect.Complex128:
+		_, err := binary.Encode(p, binary.LittleEndian, v.Interface())
+		return err
 	case reflect.String:
 		return putString(p, v.String(), int(c.typ.Size()))
 	case reflect.Array:
