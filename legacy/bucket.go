@@ -73,9 +73,10 @@ func (r *reader) findMasks() error {
 		return r.rows(rows, func(b *hdf5.Block) error {
 			masks, err := b.Uint64s("state_mask")
 			for _, mask := range masks {
+				_, status := ecc.Decode(uint8(mask))
 				if mask == plainMask {
 					plain++
-				} else if mask > 0 && mask <= 0xff && uint64(ecc.Encode(dataOf(mask))) == mask {
+				} else if mask > 0 && mask <= 0xff && status == ecc.OK {
 					coded++
 				}
 			}
@@ -84,11 +85,6 @@ func (r *reader) findMasks() error {
 	})
 	r.plain = plain > coded
 	return err
-}
-
-func dataOf(mask uint64) uint8 {
-	data, _ := ecc.Decode(uint8(mask))
-	return data
 }
 
 // slotCount is how many slots an entry has.

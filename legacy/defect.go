@@ -3,6 +3,7 @@ package legacy
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cidstore/cidstore/hdf5"
 	"github.com/cidstore/cidstore/keys"
@@ -57,12 +58,8 @@ func (r *reader) damaged(place any, err error) error {
 // isDamage reports whether an error comes from the file's contents, and not from a
 // failure to read it.
 func isDamage(err error) bool {
-	for _, kind := range []error{hdf5.ErrCorrupt, hdf5.ErrUnsupported, hdf5.ErrLimit, hdf5.ErrNotFound, hdf5.ErrWrongType} {
-		if errors.Is(err, kind) {
-			return true
-		}
-	}
-	return false
+	kinds := []error{hdf5.ErrCorrupt, hdf5.ErrUnsupported, hdf5.ErrLimit, hdf5.ErrNotFound, hdf5.ErrWrongType}
+	return slices.ContainsFunc(kinds, func(kind error) bool { return errors.Is(err, kind) })
 }
 
 // cause returns an error without the path of its object, because the place has it.

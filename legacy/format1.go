@@ -313,8 +313,7 @@ func (f *format1) replay(key []byte) error {
 // takeOperation takes an operation of the log.
 func (f *format1) takeOperation(o operation) error {
 	if o.code != 0 { // else it changes no pair
-		f.changes.add(o)
-		f.contents.Replayed++
+		f.change([]operation{o})
 	}
 	return f.ctx.Err()
 }

@@ -3,6 +3,7 @@ package legacy
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/cidstore/cidstore/ecc"
@@ -186,22 +187,18 @@ func (f *format1) spilledSet(key keys.E, item stored) ([]keys.E, error) {
 // unusedSets takes the sets whose entries are lost. Their states say which keys own
 // them.
 func (f *format1) unusedSets() error {
-	numbers := make([]uint64, 0, len(f.sets))
-	for number, s := range f.sets {
-		if !s.used && s.whole {
-			numbers = append(numbers, number)
+	for _, number := range slices.Sorted(maps.Keys(f.sets)) {
+		s := f.sets[number]
+		if s.used || !s.whole {
+			continue
 		}
-	}
-	slices.Sort(numbers)
-	for _, number := range numbers {
-		s := f.sets[number].state
-		key, place := identifierAt(s), rowPlace{"set", number, "/values/state"}
+		key, place := identifierAt(s.state), rowPlace{"set", number, "/values/state"}
 		if e, there := f.entries[key]; there {
 			f.report(place, "%s has an entry in bucket %d that does not name it: it is left out", f.label(key), e.bucket)
 			continue
 		}
 		f.report(place, "%s has no entry: it is made of the set", f.label(key))
-		values, err := f.setValues(number, s)
+		values, err := f.setValues(number, s.state)
 		if err != nil {
 			return err
 		}

@@ -52,6 +52,14 @@ func (c changes) add(o operation) {
 	k.last[o.value] = o.code == opInsert
 }
 
+// change notes operations of the log.
+func (r *reader) change(operations []operation) {
+	for _, o := range operations {
+		r.changes.add(o)
+	}
+	r.contents.Replayed += len(operations)
+}
+
 // apply returns the values of the key after the change.
 func (k *change) apply(before []keys.E) []keys.E {
 	var after []keys.E
@@ -278,10 +286,7 @@ func (p *player) take(b *hdf5.Block) error {
 			p.outside = outside
 			continue
 		}
-		for _, o := range committed {
-			p.changes.add(o)
-		}
-		p.contents.Replayed += len(committed)
+		p.change(committed)
 	}
 	return nil
 }

@@ -75,12 +75,7 @@ func (c *Contents) Pairs() int { return c.pairs }
 // All yields every key with each of its values, both ascending.
 func (c *Contents) All() iter.Seq2[keys.E, keys.E] {
 	return func(yield func(keys.E, keys.E) bool) {
-		order := make([]keys.E, 0, len(c.sets))
-		for key := range c.sets {
-			order = append(order, key)
-		}
-		slices.SortFunc(order, keys.E.Compare)
-		for _, key := range order {
+		for _, key := range sorted(c.sets) {
 			for _, value := range c.sets[key] {
 				if !yield(key, value) {
 					return

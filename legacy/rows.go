@@ -124,24 +124,21 @@ func columns(b *hdf5.Block, want map[string]int) (map[string][]uint64, error) {
 // it reports.
 func (r *reader) group(path string) (*hdf5.Group, error) {
 	g, err := r.root.Group(path)
-	if err == nil {
-		return g, nil
-	}
-	if errors.Is(err, hdf5.ErrNotFound) {
-		err = nil
-	}
-	return nil, r.damaged("/"+path, err)
+	return opened(r, path, g, err)
 }
 
-// dataset opens a dataset. It returns nil if there is none, or if it is damaged,
-// which it reports.
+// dataset is group for a dataset.
 func (r *reader) dataset(path string) (*hdf5.Dataset, error) {
 	d, err := r.root.Dataset(path)
-	if err == nil {
-		return d, nil
-	}
-	if errors.Is(err, hdf5.ErrNotFound) {
-		err = nil
+	return opened(r, path, d, err)
+}
+
+func opened[T any](r *reader, path string, object *T, err error) (*T, error) {
+	switch {
+	case err == nil:
+		return object, nil
+	case errors.Is(err, hdf5.ErrNotFound):
+		return nil, nil
 	}
 	return nil, r.damaged("/"+path, err)
 }

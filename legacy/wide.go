@@ -175,8 +175,12 @@ func (r *reader) wideReplay() error {
 		return nil
 	}
 	head, tail, err := readWideHeader(log, size)
+	if errors.Is(err, errWideRecord) {
+		r.report(place, "%w; it is not replayed", err)
+		return nil
+	}
 	if err != nil || head == tail {
-		return r.noWideLog(place, err)
+		return err
 	}
 	t := transactions[wideTransaction]{open: make(map[wideTransaction][]operation)}
 	end := size - (size-wideHeader)%wideRecord
@@ -189,11 +193,7 @@ func (r *reader) wideReplay() error {
 		if err != nil {
 			return err
 		}
-		committed := t.take(id, o)
-		for _, o := range committed {
-			r.changes.add(o)
-		}
-		r.contents.Replayed += len(committed)
+		r.change(t.take(id, o))
 		if at += wideRecord; at == end {
 			at = wideHeader
 		}
@@ -206,15 +206,6 @@ func (r *reader) wideReplay() error {
 
 // errWideRecord is what is wrong with a record, or with the header.
 var errWideRecord = errors.New("damaged")
-
-// noWideLog reports a log that cannot be replayed.
-func (r *reader) noWideLog(place string, err error) error {
-	if !errors.Is(err, errWideRecord) {
-		return err
-	}
-	r.report(place, "%w; it is not replayed", err)
-	return nil
-}
 
 // readWideHeader returns the places where the log ends and begins.
 func readWideHeader(log io.ReaderAt, size int64) (head, tail int64, err error) {
