@@ -207,40 +207,28 @@ func TrimEpochs(epochs []Epoch, m Mark) []Epoch {
 // ranges must be disjoint and begin at blocks, and only empty epochs may follow an
 // open one.
 func checkEpochs(epochs []Epoch, blockRecords uint64) error {
-	open := false
+	open, least := false, Seq(0)
 	for i, e := range epochs {
 		bad := func(format string, args ...any) error {
 			return corrupt.Errorf(fmt.Sprintf("log epoch %d", e.Number), -1, format, args...)
 		}
-		if e.First == 0 || uint64(e.First)%blockRecords != 0 || e.First > maxSequence {
+		switch {
+		case e.First == 0 || uint64(e.First)%blockRecords != 0 || e.First > maxSequence:
 			return bad("first sequence %d, want a multiple of %d up to %d", e.First, blockRecords, maxSequence)
-		}
-		if e.End != NoEnd && (e.End < e.First || e.End > maxSequence) {
+		case e.End != NoEnd && (e.End < e.First || e.End > maxSequence):
 			return bad("end %d, want it between first sequence %d and %d", e.End, e.First, maxSequence)
-		}
-		if open && e.End != e.First {
+		case open && e.End != e.First:
 			return bad("end %d after an open epoch, want %d", e.End, e.First)
+		case i > 0 && e.Number <= epochs[i-1].Number:
+			return bad("number after epoch %d, want them to ascend", epochs[i-1].Number)
+		case e.First < least:
+			return bad("first sequence %d, want at least %d", e.First, least)
 		}
-		if i > 0 {
-			before := epochs[i-1]
-			if e.Number <= before.Number {
-				return bad("number after epoch %d, want them to ascend", before.Number)
-			}
-			if least := max(before.First, endOf(before)); e.First < least {
-				return bad("first sequence %d, want at least %d", e.First, least)
-			}
+		if least = e.End; e.End == NoEnd {
+			least, open = e.First, true
 		}
-		open = open || e.End == NoEnd
 	}
 	return nil
-}
-
-// endOf returns the end of e, or its beginning if it has no end yet.
-func endOf(e Epoch) Seq {
-	if e.End == NoEnd {
-		return e.First
-	}
-	return e.End
 }
 
 // FirstSequence returns the sequence of the first record of a new store: the

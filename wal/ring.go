@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
@@ -92,13 +93,11 @@ func (c *Config) check() error {
 	if c.Block < minBlock || c.Block > maxBlock || c.Block%blockUnit != 0 {
 		return corrupt.Errorf("log", -1, "block of %d bytes, want a multiple of %d from %d to %d", c.Block, blockUnit, minBlock, maxBlock)
 	}
-	if err := c.checkRing(c.Ring); err != nil {
-		return err
+	err := c.checkRing(c.Ring)
+	if err == nil && c.Old.Storage != nil {
+		err = c.checkRing(c.Old)
 	}
-	if c.Old.Storage == nil {
-		return nil
-	}
-	return c.checkRing(c.Old)
+	return err
 }
 
 // minBlocks is the smallest number of blocks in a ring: a frame may take a third of it.
@@ -122,8 +121,7 @@ const pieceBytes = 1 << 20
 // is not safe for concurrent use.
 type reader struct {
 	config *Config
-	most   int // bytes that it reads at once, but at least a block
-	buf    []byte
+	most   int    // bytes that it reads at once, but at least a block
 	piece  []byte // the blocks that have been read
 	first  Seq    // of the first record of them
 }
@@ -161,13 +159,10 @@ func (r *reader) read(begin Seq, limit uint64) error {
 	}
 	blocks := min((limit+blockRecords-1)/blockRecords, uint64(max(r.most/r.config.Block, 1)))
 	size := int(blocks) * r.config.Block
-	if cap(r.buf) < size {
-		r.buf = make([]byte, size)
-	}
-	r.piece, r.first = r.buf[:0], begin
-	if got, err := ring.Storage.ReadAt(r.buf[:size], r.config.place(ring, begin)); got < size {
+	r.piece, r.first = slices.Grow(r.piece[:0], size)[:size], begin
+	if got, err := ring.Storage.ReadAt(r.piece, r.config.place(ring, begin)); got < size {
+		r.piece = r.piece[:0]
 		return fmt.Errorf("%s: read record %d: %w", name, begin, err)
 	}
-	r.piece = r.buf[:size]
 	return nil
 }
