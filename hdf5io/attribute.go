@@ -2,9 +2,11 @@ package hdf5io
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Attribute is a small named value of a group or dataset, stored in its object
@@ -57,10 +59,7 @@ func (a *Attribute) append(dst []byte) []byte {
 
 // check reports why a cannot be written.
 func (a *Attribute) check() error {
-	if err := checkName(a.Name); err != nil {
-		return err
-	}
-	if err := a.Type.check(); err != nil {
+	if err := cmp.Or(checkName(a.Name), a.Type.check()); err != nil {
 		return err
 	}
 	if len(a.Dims) > maxRank {
@@ -119,10 +118,8 @@ const (
 
 // nameCharset is the character set that a name is marked with.
 func nameCharset(name string) byte {
-	for i := range len(name) {
-		if name[i] >= 0x80 {
-			return charsetUTF8
-		}
+	if strings.ContainsFunc(name, func(r rune) bool { return r >= 0x80 }) {
+		return charsetUTF8
 	}
 	return charsetASCII
 }

@@ -126,13 +126,12 @@ type levelGeometry struct {
 
 // geometry derives all widths, or reports what is wrong with the shape.
 func (s indexShape) geometry() (*geometry, error) {
-	if s.rank < 1 || s.rank > maxRank {
+	switch {
+	case s.rank < 1 || s.rank > maxRank:
 		return nil, fmt.Errorf("index of %d dimensions, want 1 to %d", s.rank, maxRank)
-	}
-	if s.chunkBytes == 0 || s.chunkBytes > maxChunkBytes {
+	case s.chunkBytes == 0 || s.chunkBytes > maxChunkBytes:
 		return nil, fmt.Errorf("index of chunks of %d bytes, want 1 to %d", s.chunkBytes, maxChunkBytes)
-	}
-	if s.nodeSize < minNodeSize || s.nodeSize > maxNodeSize {
+	case s.nodeSize < minNodeSize || s.nodeSize > maxNodeSize:
 		return nil, fmt.Errorf("index nodes of %d bytes, want %d to %d", s.nodeSize, minNodeSize, maxNodeSize)
 	}
 	g := &geometry{indexShape: s, recordSize: 8 + 8*s.rank}
@@ -213,29 +212,21 @@ func parseIndexHeader(p []byte, offset int64, shape indexShape) (indexHeader, er
 	if len(p) < indexHeaderSize {
 		return bad("%d bytes, want %d", len(p), indexHeaderSize)
 	}
-	if string(p[:4]) != indexSignature || p[4] != 0 {
+	u16, u32, u64 := binary.LittleEndian.Uint16, binary.LittleEndian.Uint32, binary.LittleEndian.Uint64
+	h := indexHeader{depth: int(u16(p[12:])), root: u64(p[16:]), rootRecords: int(u16(p[24:])), total: u64(p[26:])}
+	switch sum := lookup3(p[:34]); {
+	case string(p[:4]) != indexSignature || p[4] != 0:
 		return bad("signature %q version %d, want %q version 0", p[:4], p[4], indexSignature)
-	}
-	if got, want := binary.LittleEndian.Uint32(p[34:]), lookup3(p[:34]); got != want {
-		return bad("checksum %#08x, want %#08x", got, want)
-	}
-	if p[5] != g.recordType() {
+	case u32(p[34:]) != sum:
+		return bad("checksum %#08x, want %#08x", u32(p[34:]), sum)
+	case p[5] != g.recordType():
 		return bad("record type %d, want %d", p[5], g.recordType())
-	}
-	if got := binary.LittleEndian.Uint32(p[6:]); got != g.nodeSize {
-		return bad("node size %d, want %d", got, g.nodeSize)
-	}
-	if got := binary.LittleEndian.Uint16(p[10:]); int(got) != g.recordSize {
-		return bad("record size %d, want %d", got, g.recordSize)
-	}
-	if p[14] != splitPercent || p[15] != mergePercent {
+	case u32(p[6:]) != g.nodeSize:
+		return bad("node size %d, want %d", u32(p[6:]), g.nodeSize)
+	case int(u16(p[10:])) != g.recordSize:
+		return bad("record size %d, want %d", u16(p[10:]), g.recordSize)
+	case p[14] != splitPercent || p[15] != mergePercent:
 		return bad("split and merge percent %d and %d, want %d and %d", p[14], p[15], splitPercent, mergePercent)
-	}
-	h := indexHeader{
-		depth:       int(binary.LittleEndian.Uint16(p[12:])),
-		root:        binary.LittleEndian.Uint64(p[16:]),
-		rootRecords: int(binary.LittleEndian.Uint16(p[24:])),
-		total:       binary.LittleEndian.Uint64(p[26:]),
 	}
 	if err := g.checkHeader(h); err != nil {
 		return bad("%w", err)
@@ -245,13 +236,12 @@ func parseIndexHeader(p []byte, offset int64, shape indexShape) (indexHeader, er
 
 // checkHeader reports why h cannot be the head of an index.
 func (g *geometry) checkHeader(h indexHeader) error {
-	if h.root == undefinedAddress {
-		if h != emptyIndex() {
-			return fmt.Errorf("depth %d, %d root records and %d in all without a root", h.depth, h.rootRecords, h.total)
-		}
+	switch {
+	case h == emptyIndex():
 		return nil
-	}
-	if h.depth < 0 || h.depth > maxIndexDepth {
+	case h.root == undefinedAddress:
+		return fmt.Errorf("depth %d, %d root records and %d in all without a root", h.depth, h.rootRecords, h.total)
+	case h.depth < 0 || h.depth > maxIndexDepth:
 		return fmt.Errorf("depth %d, limit %d", h.depth, maxIndexDepth)
 	}
 	return g.checkChild(child{h.root, h.rootRecords, h.total}, h.depth)
@@ -294,19 +284,16 @@ func (g *geometry) appendRecord(dst []byte, r *chunkRecord) []byte {
 
 // storedSize is the size of every chunk of the dataset in the file; of those that
 // are packed, the largest.
-func (g *geometry) storedSize() uint32 {
-	if g.filtered {
-		return g.chunkBytes + checksumSize
+func (s indexShape) storedSize() uint32 {
+	if s.filtered {
+		return s.chunkBytes + checksumSize
 	}
-	return g.chunkBytes
+	return s.chunkBytes
 }
 
 // fits reports whether a chunk can be stored in size bytes.
 func (s indexShape) fits(size uint32) bool {
-	most := s.chunkBytes
-	if s.filtered {
-		most += checksumSize
-	}
+	most := s.storedSize()
 	return size == most || s.packed && size > checksumSize && size < most
 }
 
@@ -332,10 +319,10 @@ func (g *geometry) readNode(src nodeSource, c child, level int) (nodeBytes, erro
 		return nodeBytes{}, err
 	}
 	n, err := g.parseNode(p, c.count, level)
-	if err != nil {
-		return nodeBytes{}, nodeError(c.address, err)
+	if err == nil {
+		err = n.checkTotal(c.total)
 	}
-	if err := n.checkTotal(c.total); err != nil {
+	if err != nil {
 		return nodeBytes{}, nodeError(c.address, err)
 	}
 	return n, nil
@@ -412,13 +399,12 @@ func (n nodeBytes) record(i int) (chunkRecord, error) {
 
 // checkRecord reports why r cannot be in the index.
 func (g *geometry) checkRecord(r chunkRecord) error {
-	if !g.fits(r.size) {
+	switch {
+	case !g.fits(r.size):
 		return fmt.Errorf("chunk %v of %d bytes, want %d", g.place(r.coord), r.size, g.storedSize())
-	}
-	if r.skipped&^g.optional != 0 {
+	case r.skipped&^g.optional != 0:
 		return fmt.Errorf("chunk %v with filter mask %#x, want bits of %#x", g.place(r.coord), r.skipped, g.optional)
-	}
-	if r.address < superblockSize || r.address > maxAddress-uint64(r.size) {
+	case r.address < superblockSize || r.address > maxAddress-uint64(r.size):
 		return fmt.Errorf("chunk %v at %#x", g.place(r.coord), r.address)
 	}
 	for _, c := range r.coord[g.rank:] {

@@ -375,15 +375,8 @@ func (d *Dataset) mappedChunks() (n uint64) {
 	if d.pages == nil {
 		return 0
 	}
-	for _, leaf := range d.pages.leaves {
-		if leaf == nil {
-			continue
-		}
-		for _, p := range leaf {
-			if p != nil {
-				n++
-			}
-		}
+	for range d.pages.pages() {
+		n++
 	}
 	return n
 }

@@ -11,30 +11,16 @@ import (
 func lookup3(p []byte) uint32 {
 	a := 0xdeadbeef + uint32(len(p))
 	b, c := a, a
-	for len(p) > 12 { // exactly 12 bytes are left for the final round
+	for ; len(p) > 12; p = p[12:] { // 1 to 12 bytes are left for the final round
 		a += binary.LittleEndian.Uint32(p)
 		b += binary.LittleEndian.Uint32(p[4:])
 		c += binary.LittleEndian.Uint32(p[8:])
-		p = p[12:]
-
-		a -= c
-		a ^= bits.RotateLeft32(c, 4)
-		c += b
-		b -= a
-		b ^= bits.RotateLeft32(a, 6)
-		a += c
-		c -= b
-		c ^= bits.RotateLeft32(b, 8)
-		b += a
-		a -= c
-		a ^= bits.RotateLeft32(c, 16)
-		c += b
-		b -= a
-		b ^= bits.RotateLeft32(a, 19)
-		a += c
-		c -= b
-		c ^= bits.RotateLeft32(b, 4)
-		b += a
+		a, c = (a-c)^bits.RotateLeft32(c, 4), c+b
+		b, a = (b-a)^bits.RotateLeft32(a, 6), a+c
+		c, b = (c-b)^bits.RotateLeft32(b, 8), b+a
+		a, c = (a-c)^bits.RotateLeft32(c, 16), c+b
+		b, a = (b-a)^bits.RotateLeft32(a, 19), a+c
+		c, b = (c-b)^bits.RotateLeft32(b, 4), b+a
 	}
 	if len(p) == 0 { // only if the input is empty
 		return c
@@ -44,21 +30,13 @@ func lookup3(p []byte) uint32 {
 	a += binary.LittleEndian.Uint32(last[0:])
 	b += binary.LittleEndian.Uint32(last[4:])
 	c += binary.LittleEndian.Uint32(last[8:])
-	c ^= b
-	c -= bits.RotateLeft32(b, 14)
-	a ^= c
-	a -= bits.RotateLeft32(c, 11)
-	b ^= a
-	b -= bits.RotateLeft32(a, 25)
-	c ^= b
-	c -= bits.RotateLeft32(b, 16)
-	a ^= c
-	a -= bits.RotateLeft32(c, 4)
-	b ^= a
-	b -= bits.RotateLeft32(a, 14)
-	c ^= b
-	c -= bits.RotateLeft32(b, 24)
-	return c
+	c = (c ^ b) - bits.RotateLeft32(b, 14)
+	a = (a ^ c) - bits.RotateLeft32(c, 11)
+	b = (b ^ a) - bits.RotateLeft32(a, 25)
+	c = (c ^ b) - bits.RotateLeft32(b, 16)
+	a = (a ^ c) - bits.RotateLeft32(c, 4)
+	b = (b ^ a) - bits.RotateLeft32(a, 14)
+	return (c ^ b) - bits.RotateLeft32(b, 24)
 }
 
 // fletcherBlock is how many 16-bit words are summed before both sums are folded
@@ -91,11 +69,11 @@ func fletcher32(p []byte) uint32 {
 	if len(p) == 1 {
 		sum1 += uint32(p[0]) << 8
 		sum2 += sum1
+	}
+	for range 2 {
 		sum1 = sum1&0xffff + sum1>>16
 		sum2 = sum2&0xffff + sum2>>16
 	}
-	sum1 = sum1&0xffff + sum1>>16
-	sum2 = sum2&0xffff + sum2>>16
 	return sum2<<16 | sum1
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -254,6 +255,19 @@ func (m *chunkMap) page(i uint64) *Page {
 		return nil
 	}
 	return leaf[i%mapLeafChunks]
+}
+
+// pages yields the pages of all chunks that there are.
+func (m *chunkMap) pages() iter.Seq[*Page] {
+	return func(yield func(*Page) bool) {
+		for _, leaf := range m.leaves {
+			for i := 0; leaf != nil && i < len(leaf); i++ {
+				if leaf[i] != nil && !yield(leaf[i]) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func (m *chunkMap) root() mapRoot {

@@ -299,15 +299,7 @@ func (tx *Tx) storeMap(i int) (*chunkMap, error) {
 	if len(owner.edits) == 0 && tx.from == moveNothing {
 		return m, nil
 	}
-	slices.SortStableFunc(owner.edits, func(a, b pageEdit) int {
-		switch {
-		case a.number < b.number:
-			return -1
-		case a.number > b.number:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(owner.edits, func(a, b pageEdit) int { return cmp.Compare(a.number, b.number) })
 	last := owner.edits[:0]
 	for k, e := range owner.edits {
 		if k+1 == len(owner.edits) || owner.edits[k+1].number != e.number {

@@ -164,23 +164,19 @@ func (s *commitSlot) check(offset int64) error {
 	bad := func(at int64, format string, args ...any) error {
 		return corrupt.Errorf("commit slot", offset+at, format, args...)
 	}
-	if s.generation == 0 || s.generation > maxCommit {
-		return bad(offSlotGeneration, "generation %d, want 1 to %d", s.generation, uint64(maxCommit))
-	}
-	if s.commit == 0 || s.commit > Commit(s.generation) {
-		return bad(offSlotCommit, "commit %d, want 1 to the generation %d", s.commit, s.generation)
-	}
-	if s.endOfFile < FirstExtent || s.endOfFile > maxAddress || s.endOfFile%ExtentUnit != 0 {
-		return bad(offSlotEndOfFile, "end of file %#x, want a multiple of %d from %d", s.endOfFile, ExtentUnit, FirstExtent)
-	}
 	super, err := parseSuperblock(s.superblock[:])
-	if err != nil {
+	switch {
+	case s.generation == 0 || s.generation > maxCommit:
+		return bad(offSlotGeneration, "generation %d, want 1 to %d", s.generation, uint64(maxCommit))
+	case s.commit == 0 || s.commit > Commit(s.generation):
+		return bad(offSlotCommit, "commit %d, want 1 to the generation %d", s.commit, s.generation)
+	case s.endOfFile < FirstExtent || s.endOfFile > maxAddress || s.endOfFile%ExtentUnit != 0:
+		return bad(offSlotEndOfFile, "end of file %#x, want a multiple of %d from %d", s.endOfFile, ExtentUnit, FirstExtent)
+	case err != nil:
 		return bad(offSlotSuperblock, "%w", err)
-	}
-	if super.endOfFile != s.endOfFile {
+	case super.endOfFile != s.endOfFile:
 		return bad(offSlotSuperblock, "superblock ends the file at %#x, the slot at %#x", super.endOfFile, s.endOfFile)
-	}
-	if !insideData(s.freeMapAddress, s.freeMapSize, s.endOfFile) || s.freeMapSize == 0 {
+	case !insideData(s.freeMapAddress, s.freeMapSize, s.endOfFile) || s.freeMapSize == 0:
 		return bad(offSlotFreeMap, "free map of %d bytes at %#x", s.freeMapSize, s.freeMapAddress)
 	}
 	for i := range s.maps {

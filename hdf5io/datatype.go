@@ -143,10 +143,7 @@ func (d Datatype) IsEnumOf(base Datatype) bool { return d.class == classEnum && 
 
 // Equal reports whether both describe the same bytes under the same names.
 func (d Datatype) Equal(other Datatype) bool {
-	if d.class != other.class || d.signed != other.signed || d.size != other.size || !slices.Equal(d.dims, other.dims) {
-		return false
-	}
-	if !slices.Equal(d.names, other.names) {
+	if d.class != other.class || d.signed != other.signed || d.size != other.size || !slices.Equal(d.dims, other.dims) || !slices.Equal(d.names, other.names) {
 		return false
 	}
 	if (d.base == nil) != (other.base == nil) || d.base != nil && !d.base.Equal(*other.base) {

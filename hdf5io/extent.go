@@ -1,6 +1,7 @@
 package hdf5io
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,12 +31,7 @@ func appendExtent(list []extent, e extent) []extent {
 // sortExtents sorts list by address and joins neighbours, in place. Two that
 // overlap are an error: some byte would be owned twice.
 func sortExtents(list []extent) ([]extent, error) {
-	byStart := func(a, b extent) int {
-		if a.start < b.start {
-			return -1
-		}
-		return 1
-	}
+	byStart := func(a, b extent) int { return cmp.Compare(a.start, b.start) }
 	if !slices.IsSortedFunc(list, byStart) {
 		slices.SortFunc(list, byStart)
 	}

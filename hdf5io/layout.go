@@ -123,13 +123,12 @@ func (d *datasetHeader) check() error {
 	if err := d.Type.check(); err != nil {
 		return err
 	}
-	if len(d.dims) > maxRank {
+	switch {
+	case len(d.dims) > maxRank:
 		return fmt.Errorf("%d dimensions, limit %d", len(d.dims), maxRank)
-	}
-	if d.any() && !d.filtered || d.deflate > maxDeflate {
+	case d.any() && !d.filtered || d.deflate > maxDeflate:
 		return fmt.Errorf("filters %+v, want a Fletcher32 with them and a level of at most %d", d.packing, maxDeflate)
-	}
-	if d.maxDims != nil && len(d.maxDims) != len(d.dims) {
+	case d.maxDims != nil && len(d.maxDims) != len(d.dims):
 		return fmt.Errorf("%d maximum sizes of %d dimensions", len(d.maxDims), len(d.dims))
 	}
 	for i, limit := range d.maxDims {
@@ -157,35 +156,30 @@ func (d *datasetHeader) checkKind(plain bool) error {
 }
 
 func (d *datasetHeader) checkContiguous(size uint64) error {
-	if d.filtered || d.nodeSize != 0 {
+	switch {
+	case d.filtered || d.nodeSize != 0:
 		return errors.New("contiguous data with a filter or an index")
-	}
-	if d.maxDims != nil && !slices.Equal(d.maxDims, d.dims) {
+	case d.maxDims != nil && !slices.Equal(d.maxDims, d.dims):
 		return fmt.Errorf("contiguous data of %v that may grow to %v", d.dims, d.maxDims)
-	}
-	if d.size != size {
+	case d.size != size:
 		return fmt.Errorf("%d bytes of contiguous data, want %d", d.size, size)
-	}
-	if size == 0 && d.address == undefinedAddress {
+	case size == 0 && d.address == undefinedAddress:
 		return nil
-	}
-	if d.address < superblockSize || d.address > maxAddress-size {
+	case d.address < superblockSize || d.address > maxAddress-size:
 		return fmt.Errorf("%d bytes of data at %#x", d.size, d.address)
 	}
 	return nil
 }
 
 func (d *datasetHeader) checkChunked() error {
-	if d.size != 0 {
+	switch chunkBytes, ok := elementBytes(d.Type.size, d.chunk); {
+	case d.size != 0:
 		return fmt.Errorf("chunked data with a contiguous size of %d", d.size)
-	}
-	if len(d.chunk) != len(d.dims) || len(d.dims) == 0 {
+	case len(d.chunk) != len(d.dims) || len(d.dims) == 0:
 		return fmt.Errorf("chunks of %d dimensions, want %d, and at least 1", len(d.chunk), len(d.dims))
-	}
-	if chunkBytes, ok := elementBytes(d.Type.size, d.chunk); !ok || chunkBytes == 0 || chunkBytes > maxChunkBytes {
+	case !ok || chunkBytes == 0 || chunkBytes > maxChunkBytes:
 		return fmt.Errorf("chunks of %v elements of %d bytes, want 1 to %d bytes", d.chunk, d.Type.size, maxChunkBytes)
-	}
-	if d.address < superblockSize || d.address > maxAddress-indexHeaderSize {
+	case d.address < superblockSize || d.address > maxAddress-indexHeaderSize:
 		return fmt.Errorf("index at %#x", d.address)
 	}
 	_, err := d.indexShape().geometry()
@@ -199,7 +193,7 @@ func (d *datasetHeader) appendLayout(dst []byte) []byte {
 		dst = binary.LittleEndian.AppendUint64(dst, d.address)
 		return binary.LittleEndian.AppendUint64(dst, d.size)
 	}
-	width := byteWidth(uint64(max(d.Type.size, slices.Max(d.chunk))))
+	width := d.chunkWidth()
 	dst = append(dst, layoutVersion, layoutChunked, 0, byte(len(d.chunk)+1), byte(width))
 	for _, n := range d.chunk {
 		dst = appendUint(dst, uint64(n), width)
@@ -262,17 +256,20 @@ func (d *datasetHeader) setLayout(l datasetLayout, fillFlags byte) error {
 	if err := d.check(); err != nil {
 		return err
 	}
-	if fillFlags != d.fillFlags() {
+	switch {
+	case fillFlags != d.fillFlags():
 		return fmt.Errorf("fill value flags %#02x, want %#02x", fillFlags, d.fillFlags())
-	}
-	if d.chunk == nil {
+	case d.chunk == nil:
 		return nil
-	}
-	if l.elementSize != d.Type.size {
+	case l.elementSize != d.Type.size:
 		return fmt.Errorf("layout has elements of %d bytes, datatype of %d", l.elementSize, d.Type.size)
-	}
-	if width := byteWidth(uint64(max(d.Type.size, slices.Max(d.chunk)))); l.width != width {
-		return fmt.Errorf("chunk sizes of %d bytes each, want %d", l.width, width)
+	case l.width != d.chunkWidth():
+		return fmt.Errorf("chunk sizes of %d bytes each, want %d", l.width, d.chunkWidth())
 	}
 	return nil
+}
+
+// chunkWidth is the number of bytes that the layout has for each size of a chunk.
+func (d *datasetHeader) chunkWidth() int {
+	return byteWidth(uint64(max(d.Type.size, slices.Max(d.chunk))))
 }

@@ -59,15 +59,6 @@ func (o *object) attribute(name string) int {
 
 func (o *object) chunked() bool { return o.dataset != nil && o.dataset.chunk != nil }
 
-// storedSize is the size of each chunk in the file.
-func (d *datasetHeader) storedSize() uint32 {
-	size := d.indexShape().chunkBytes
-	if d.filtered {
-		size += checksumSize
-	}
-	return size
-}
-
 // ErrNotFound: no object, or none of the wanted kind, has this path.
 var ErrNotFound = errors.New("not found")
 

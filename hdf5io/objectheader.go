@@ -87,32 +87,25 @@ const (
 	messageNotShared = 0x04
 )
 
-func (t messageType) form() (messageForm, bool) {
-	switch t {
-	case messageNil:
-		return messageForm{"nil", 0}, true
-	case messageDataspace:
-		return messageForm{"dataspace", 0}, true
-	case messageLinkInfo:
-		return messageForm{"link info", 0}, true
-	case messageDatatype:
-		return messageForm{"datatype", messageConstant}, true
-	case messageFillValue:
-		return messageForm{"fill value", messageConstant}, true
-	case messageLink:
-		return messageForm{"link", 0}, true
-	case messageLayout:
-		return messageForm{"data layout", 0}, true
-	case messageGroupInfo:
-		return messageForm{"group info", messageConstant}, true
-	case messageFilter:
-		return messageForm{"filter pipeline", messageConstant}, true
-	case messageAttribute:
-		return messageForm{"attribute", 0}, true
-	case messageAttributeInfo:
-		return messageForm{"attribute info", messageNotShared}, true
+func (t messageType) form() (form messageForm, known bool) {
+	if int(t) < len(messageForms) {
+		form = messageForms[t]
 	}
-	return messageForm{}, false
+	return form, form.name != ""
+}
+
+var messageForms = [...]messageForm{
+	messageNil:           {"nil", 0},
+	messageDataspace:     {"dataspace", 0},
+	messageLinkInfo:      {"link info", 0},
+	messageDatatype:      {"datatype", messageConstant},
+	messageFillValue:     {"fill value", messageConstant},
+	messageLink:          {"link", 0},
+	messageLayout:        {"data layout", 0},
+	messageGroupInfo:     {"group info", messageConstant},
+	messageFilter:        {"filter pipeline", messageConstant},
+	messageAttribute:     {"attribute", 0},
+	messageAttributeInfo: {"attribute info", messageNotShared},
 }
 
 // messageList collects the messages of an object header. It keeps the first error.
@@ -151,10 +144,10 @@ func (m *messageList) addAttributes(attributes []Attribute) {
 	}
 }
 
-// seal appends the complete header to dst.
-func (m *messageList) seal(dst []byte) ([]byte, error) {
+// seal appends the complete header to dst. what names it in errors.
+func (m *messageList) seal(what string, dst []byte) ([]byte, error) {
 	if m.err != nil {
-		return nil, m.err
+		return nil, fmt.Errorf("%s: %w", what, m.err)
 	}
 	flags, width := byte(0), 1
 	switch {
@@ -164,7 +157,7 @@ func (m *messageList) seal(dst []byte) ([]byte, error) {
 		flags, width = 1, 2
 	}
 	if size := headerPrefixMin + width + len(m.p) + checksumSize; size > maxHeaderBytes {
-		return nil, fmt.Errorf("object header of %d bytes, limit %d", size, maxHeaderBytes)
+		return nil, fmt.Errorf("%s: object header of %d bytes, limit %d", what, size, maxHeaderBytes)
 	}
 	start := len(dst)
 	dst = append(append(dst, headerSignature...), headerVersion, flags)
@@ -183,11 +176,7 @@ func (g *groupHeader) append(dst []byte) ([]byte, error) {
 		m.add(messageLink, g.links[i].append)
 	}
 	m.addAttributes(g.attributes)
-	dst, err := m.seal(dst)
-	if err != nil {
-		return nil, fmt.Errorf("group header: %w", err)
-	}
-	return dst, nil
+	return m.seal("group header", dst)
 }
 
 // append encodes the complete object header of the dataset. The error says what
@@ -202,11 +191,7 @@ func (d *datasetHeader) append(dst []byte) ([]byte, error) {
 		m.add(messageFilter, d.appendFilterPipeline)
 	}
 	m.addAttributes(d.attributes)
-	dst, err := m.seal(dst)
-	if err != nil {
-		return nil, fmt.Errorf("dataset header: %w", err)
-	}
-	return dst, nil
+	return m.seal("dataset header", dst)
 }
 
 // objectHeaderSize returns how many bytes an object header takes, from its first 12
@@ -222,16 +207,14 @@ func parseHeaderPrefix(p []byte, offset int64) (size, messages int, err error) {
 	bad := func(format string, args ...any) (int, int, error) {
 		return 0, 0, corrupt.Errorf("object header", offset, format, args...)
 	}
-	if len(p) < headerPrefixRead {
+	switch {
+	case len(p) < headerPrefixRead:
 		return bad("%d bytes, want at least %d", len(p), headerPrefixRead)
-	}
-	if string(p[:4]) != headerSignature {
+	case string(p[:4]) != headerSignature:
 		return bad("signature %q, want %q", p[:4], headerSignature)
-	}
-	if p[4] != headerVersion {
+	case p[4] != headerVersion:
 		return bad("version %d, want %d", p[4], headerVersion)
-	}
-	if p[5] > headerWidthFlags {
+	case p[5] > headerWidthFlags:
 		return bad("flags %#02x, want 0 to %d", p[5], headerWidthFlags)
 	}
 	width := 1 << p[5]
@@ -248,28 +231,30 @@ func parseHeaderPrefix(p []byte, offset int64) (size, messages int, err error) {
 // It refuses every form that append does not write, except NIL messages. The result
 // shares no bytes with p.
 func parseObjectHeader(p []byte, offset int64) (group *groupHeader, dataset *datasetHeader, size int, err error) {
+	bad := func(at int, format string, args ...any) (*groupHeader, *datasetHeader, int, error) {
+		return nil, nil, 0, corrupt.Errorf("object header", offset+int64(at), format, args...)
+	}
 	size, pos, err := parseHeaderPrefix(p, offset)
 	if err != nil {
 		return nil, nil, 0, err
 	}
 	if size > len(p) {
-		return nil, nil, 0, corrupt.Errorf("object header", offset, "%d bytes, want %d", len(p), size)
+		return bad(0, "%d bytes, want %d", len(p), size)
 	}
 	end := size - checksumSize
 	if got, want := binary.LittleEndian.Uint32(p[end:]), lookup3(p[:end]); got != want {
-		return nil, nil, 0, corrupt.Errorf("object header", offset, "checksum %#08x, want %#08x", got, want)
+		return bad(0, "checksum %#08x, want %#08x", got, want)
 	}
 	var c headerContent
 	for pos < end {
 		next, err := c.parseMessage(p[pos:end])
 		if err != nil {
-			return nil, nil, 0, corrupt.Errorf("object header", offset+int64(pos), "%w", err)
+			return bad(pos, "%w", err)
 		}
 		pos += next
 	}
-	group, dataset, err = c.object()
-	if err != nil {
-		return nil, nil, 0, corrupt.Errorf("object header", offset, "%w", err)
+	if group, dataset, err = c.object(); err != nil {
+		return bad(0, "%w", err)
 	}
 	return group, dataset, size, nil
 }
@@ -356,13 +341,13 @@ func (c *headerContent) object() (*groupHeader, *datasetHeader, error) {
 	if err := checkAttributes(c.attributes); err != nil {
 		return nil, nil, err
 	}
-	groupParts := []messageType{messageLinkInfo, messageGroupInfo}
-	datasetParts := []messageType{messageDataspace, messageDatatype, messageFillValue, messageLayout}
+	groupParts := c.count(messageLinkInfo, messageGroupInfo)
+	datasetParts := c.count(messageDataspace, messageDatatype, messageFillValue, messageLayout)
 	switch {
-	case c.seenAll(groupParts) && !c.seenAny(datasetParts) && !c.seen[messageFilter]:
+	case groupParts == 2 && datasetParts == 0 && !c.seen[messageFilter]:
 		g := &groupHeader{links: c.links, attributes: c.attributes}
 		return g, nil, g.check()
-	case c.seenAll(datasetParts) && !c.seenAny(groupParts) && !c.seen[messageLink]:
+	case datasetParts == 4 && groupParts == 0 && !c.seen[messageLink]:
 		d := &c.dataset
 		d.filtered = c.seen[messageFilter]
 		if d.shuffle && c.shuffled != d.Type.size {
@@ -374,22 +359,14 @@ func (c *headerContent) object() (*groupHeader, *datasetHeader, error) {
 	return nil, nil, fmt.Errorf("messages make neither a group nor a dataset")
 }
 
-func (c *headerContent) seenAll(types []messageType) bool {
-	for _, t := range types {
-		if !c.seen[t] {
-			return false
-		}
-	}
-	return true
-}
-
-func (c *headerContent) seenAny(types []messageType) bool {
+// count returns how many of the types were seen.
+func (c *headerContent) count(types ...messageType) (n int) {
 	for _, t := range types {
 		if c.seen[t] {
-			return true
+			n++
 		}
 	}
-	return false
+	return n
 }
 
 // checkAttributes reports why attributes cannot be in one header.

@@ -52,17 +52,14 @@ func readSlots(file vfs.File) (slotPair, error) {
 			return pair, pair.errs[i]
 		}
 	}
-	a, b := pair.slots[0], pair.slots[1]
-	if a == nil || b == nil {
+	switch a, b := pair.slots[0], pair.slots[1]; {
+	case a == nil || b == nil:
 		return pair, nil
-	}
-	if a.plain != b.plain {
+	case a.plain != b.plain:
 		return pair, corrupt.Errorf("commit slots", firstSlot, "one is of %s, the other of %s", kindOf(a.plain), kindOf(b.plain))
-	}
-	if a.uuid != b.uuid {
+	case a.uuid != b.uuid:
 		return pair, corrupt.Errorf("commit slots", firstSlot, "file_uuid %x in the first, %x in the second", a.uuid, b.uuid)
-	}
-	if a.generation == b.generation {
+	case a.generation == b.generation:
 		return pair, corrupt.Errorf("commit slots", firstSlot, "generation %d in both", a.generation)
 	}
 	return pair, nil
@@ -394,7 +391,7 @@ func (v *View) loadMaps(bad func(error)) error {
 	err := v.root.walk("/", func(_ string, o *object) (err error) {
 		if o.chunkMap != Unmapped {
 			i := o.chunkMap - FirstMap
-			l := mapLoader{v, known[i], o.dataset.storedSize(), v.slot.commit, v.slot.endOfFile, bad}
+			l := mapLoader{v, known[i], o.dataset.indexShape().storedSize(), v.slot.commit, v.slot.endOfFile, bad}
 			v.maps[i], err = l.load(v.slot.maps[i])
 		}
 		return err

@@ -72,8 +72,5 @@ func (r *Region) Datasync() error {
 	if err := r.file.writable(); err != nil {
 		return err
 	}
-	if err := r.file.file.Datasync(); err != nil {
-		return r.file.Poison(fmt.Errorf("sync: %w", err))
-	}
-	return nil
+	return r.file.syncAll(false)
 }

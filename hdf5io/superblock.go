@@ -62,33 +62,27 @@ func parseSuperblock(p []byte) (superblock, error) {
 	if len(p) < superblockSize {
 		return bad(0, "%d bytes, want %d", len(p), superblockSize)
 	}
-	if got := p[:8]; string(got) != superblockSignature {
-		return bad(0, "signature % x, want % x", got, superblockSignature)
-	}
-	if p[8] != superblockForm[0] {
-		return bad(8, "version %d, want %d", p[8], superblockForm[0])
-	}
-	if p[9] != superblockForm[1] || p[10] != superblockForm[2] {
-		return bad(9, "sizes of offsets and lengths %d and %d, want 8 and 8", p[9], p[10])
-	}
-	got, want := binary.LittleEndian.Uint32(p[44:]), lookup3(p[:44])
-	if got != want {
-		return bad(44, "checksum %#08x, want %#08x", got, want)
-	}
-	if p[11] != superblockForm[3] {
-		return bad(11, "consistency flags %#x, want 0: an HDF5 program was writing", p[11])
-	}
-	if base := binary.LittleEndian.Uint64(p[12:]); base != 0 {
-		return bad(12, "base address %#x, want 0", base)
-	}
-	if extension := binary.LittleEndian.Uint64(p[20:]); extension != undefinedAddress {
-		return bad(20, "superblock extension at %#x, want none", extension)
-	}
+	sum, stored := lookup3(p[:44]), binary.LittleEndian.Uint32(p[44:])
+	base, extension := binary.LittleEndian.Uint64(p[12:]), binary.LittleEndian.Uint64(p[20:])
 	s := superblock{endOfFile: binary.LittleEndian.Uint64(p[28:]), root: binary.LittleEndian.Uint64(p[36:])}
-	if s.endOfFile > maxAddress {
+	switch {
+	case string(p[:8]) != superblockSignature:
+		return bad(0, "signature % x, want % x", p[:8], superblockSignature)
+	case p[8] != superblockForm[0]:
+		return bad(8, "version %d, want %d", p[8], superblockForm[0])
+	case p[9] != superblockForm[1] || p[10] != superblockForm[2]:
+		return bad(9, "sizes of offsets and lengths %d and %d, want 8 and 8", p[9], p[10])
+	case sum != stored:
+		return bad(44, "checksum %#08x, want %#08x", stored, sum)
+	case p[11] != superblockForm[3]:
+		return bad(11, "consistency flags %#x, want 0: an HDF5 program was writing", p[11])
+	case base != 0:
+		return bad(12, "base address %#x, want 0", base)
+	case extension != undefinedAddress:
+		return bad(20, "superblock extension at %#x, want none", extension)
+	case s.endOfFile > maxAddress:
 		return bad(28, "end of file %#x, limit %#x", s.endOfFile, maxAddress)
-	}
-	if s.root < superblockSize || s.root >= s.endOfFile {
+	case s.root < superblockSize || s.root >= s.endOfFile:
 		return bad(36, "root group at %#x, want it between %d and the end of file %#x", s.root, superblockSize, s.endOfFile)
 	}
 	return s, nil

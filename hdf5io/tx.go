@@ -408,7 +408,7 @@ func (tx *Tx) pending(path string, o *object) *TxDataset {
 		o.pending = &TxDataset{tx: tx, path: path, object: o}
 		if o.chunked() {
 			o.pending.shape = o.dataset.indexShape()
-			o.pending.stored = o.dataset.storedSize()
+			o.pending.stored = o.pending.shape.storedSize()
 		}
 	}
 	return o.pending

@@ -50,7 +50,9 @@ func (f *File) mapView(v *View) {
 	v.window, v.data = w, w.data
 	f.window.Store(w)
 	for _, m := range v.maps {
-		m.show(w.data)
+		for p := range m.pages() {
+			p.show(w.data)
+		}
 	}
 }
 
@@ -82,21 +84,8 @@ func closeWindows(views []*View, kept *window) (err error) {
 	return err
 }
 
-// show makes the pages that have been loaded point into data, the newest window. A
-// page that is being loaded looks for that window itself.
-func (m *chunkMap) show(data []byte) {
-	for _, leaf := range m.leaves {
-		if leaf == nil {
-			continue
-		}
-		for _, p := range leaf {
-			if p != nil {
-				p.show(data)
-			}
-		}
-	}
-}
-
+// show makes a page that has been loaded point into data, the newest window. A page that
+// is being loaded looks for that window itself.
 func (p *Page) show(data []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
