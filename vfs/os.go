@@ -28,13 +28,12 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 		return nil, noSpace(err)
 	}
 	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = pathError("open", name, errNotRegular)
+	}
 	if err != nil {
 		f.Close()
 		return nil, err
-	}
-	if !st.Mode().IsRegular() {
-		f.Close()
-		return nil, pathError("open", name, errNotRegular)
 	}
 	return &osFile{f: f}, nil
 }
@@ -203,10 +202,7 @@ func (f *osFile) Shape() (size int64, links uint64, err error) {
 }
 
 func (f *osFile) TryLock(l Lock) error {
-	if err := l.check(); err != nil {
-		return pathError("lock", f.Name(), err)
-	}
-	return f.control("lock", func(fd uintptr) error {
+	return f.lockCall("lock", l, func(fd uintptr) error {
 		if l.Whole {
 			return lockWhole(fd, l.Exclusive)
 		}
@@ -215,13 +211,10 @@ func (f *osFile) TryLock(l Lock) error {
 }
 
 func (f *osFile) ProbeLock(l Lock) (held bool, at int64, err error) {
-	if err = l.check(); err == nil && l.Whole {
-		err = ErrNotSupported
-	}
-	if err != nil {
-		return false, 0, pathError("probe lock", f.Name(), err)
-	}
-	err = f.control("probe lock", func(fd uintptr) (err error) {
+	err = f.lockCall("probe lock", l, func(fd uintptr) (err error) {
+		if l.Whole {
+			return ErrNotSupported
+		}
 		held, at, err = probeRange(fd, l)
 		return err
 	})
@@ -229,10 +222,7 @@ func (f *osFile) ProbeLock(l Lock) (held bool, at int64, err error) {
 }
 
 func (f *osFile) Unlock(l Lock) error {
-	if err := l.check(); err != nil {
-		return pathError("unlock", f.Name(), err)
-	}
-	return f.control("unlock", func(fd uintptr) error {
+	return f.lockCall("unlock", l, func(fd uintptr) error {
 		if l.Whole {
 			return unlockWhole(fd)
 		}
@@ -242,6 +232,14 @@ func (f *osFile) Unlock(l Lock) error {
 
 func (f *osFile) Close() error { return f.f.Close() }
 
+// lockCall is control for a lock. It refuses byte ranges that no system has.
+func (f *osFile) lockCall(op string, l Lock, call func(fd uintptr) error) error {
+	if !l.Whole && (l.Offset < 0 || l.Length <= 0 || l.Offset+l.Length < l.Offset) {
+		return pathError(op, f.Name(), fs.ErrInvalid)
+	}
+	return f.control(op, call)
+}
+
 // control runs call with the descriptor, which stays open until call returns.
 func (f *osFile) control(op string, call func(fd uintptr) error) error {
 	conn, err := f.f.SyscallConn()
@@ -250,17 +248,9 @@ func (f *osFile) control(op string, call func(fd uintptr) error) error {
 	}
 	var callErr error
 	if conn.Control(func(fd uintptr) { callErr = call(fd) }) != nil {
-		return pathError(op, f.Name(), fs.ErrClosed) // the only way in which Control fails
+		callErr = fs.ErrClosed // the only way in which Control fails
 	}
 	return pathError(op, f.Name(), callErr)
-}
-
-// check refuses byte ranges that no system has.
-func (l Lock) check() error {
-	if !l.Whole && (l.Offset < 0 || l.Length <= 0 || l.Offset+l.Length < l.Offset) {
-		return fs.ErrInvalid
-	}
-	return nil
 }
 
 // pathError names the call and the file, as the os package does.

@@ -2,16 +2,18 @@
 
 package vfs
 
-import "errors"
+import (
+	"strings"
 
-// These systems have no write that syncs only its own range, and no call that
-// begins to write a range back; their calls that reserve space do not fill holes.
+	"golang.org/x/sys/unix"
+)
 
-func writeSync(uintptr, []byte, int64) error { return errors.ErrUnsupported }
-
-func startWriteback(uintptr, int64, int64) {}
-
-func allocate(uintptr, int64, int64) error { return errors.ErrUnsupported }
+func fillFileSystem(info *Info, sfs *unix.Statfs_t) {
+	info.FileSystem = unix.ByteSliceToString(sfs.Fstypename[:])
+	info.ReadOnly = sfs.Flags&unix.MNT_RDONLY != 0
+	// User-space file systems may call themselves local.
+	info.Network = sfs.Flags&unix.MNT_LOCAL == 0 || strings.Contains(info.FileSystem, "fuse")
+}
 
 // There are no byte range locks. POSIX locks cannot replace them: closing any
 // descriptor of the file drops them, and they conflict with flock.

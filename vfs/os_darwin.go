@@ -1,10 +1,6 @@
 package vfs
 
-import (
-	"strings"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 const mapNoReserve = unix.MAP_NORESERVE
 
@@ -19,11 +15,4 @@ func datasync(fd uintptr) error {
 		return retry(func() error { return unix.Fsync(int(fd)) })
 	}
 	return err
-}
-
-func fillFileSystem(info *Info, sfs *unix.Statfs_t) {
-	info.FileSystem = unix.ByteSliceToString(sfs.Fstypename[:])
-	info.ReadOnly = sfs.Flags&unix.MNT_RDONLY != 0
-	// User-space file systems may call themselves local.
-	info.Network = sfs.Flags&unix.MNT_LOCAL == 0 || strings.Contains(info.FileSystem, "fuse")
 }

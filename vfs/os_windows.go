@@ -45,12 +45,6 @@ func openFile(name string, flag int, _ fs.FileMode) (*os.File, error) {
 	return f, nil
 }
 
-func writeSync(uintptr, []byte, int64) error { return errors.ErrUnsupported }
-
-func startWriteback(uintptr, int64, int64) {}
-
-func allocate(uintptr, int64, int64) error { return errors.ErrUnsupported }
-
 func datasync(fd uintptr) error { return windows.FlushFileBuffers(windows.Handle(fd)) }
 
 // syncDir does nothing: NTFS keeps its names in a journal of its own, and there is
