@@ -20,7 +20,7 @@ import (
 // It maps its file and has no cache of its own.
 type boltEngine struct {
 	db *bbolt.DB
-	group
+	grouped
 }
 
 var boltBucket = []byte("pairs")
@@ -51,13 +51,6 @@ func openBoltFile(path string, relaxed bool) (*bbolt.DB, error) {
 		FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
 		InitialMmapSize: min(10<<30, 1<<(^uint(0)>>63*4+30)), NoStatistics: true, NoSync: relaxed,
 	})
-}
-
-func (e *boltEngine) insert(pairs []pair) error {
-	if len(pairs) == 1 {
-		return e.group.insert(pairs[0])
-	}
-	return e.insertBatch(pairs)
 }
 
 func (e *boltEngine) insertBatch(pairs []pair) error {

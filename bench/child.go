@@ -115,17 +115,29 @@ func (c *child) withStore(body func(engine) error) error {
 	return nil
 }
 
+// withReader runs body with a reader for one goroutine, and closes it if body returned no
+// error.
+func withReader(e engine, body func(reader) error) error {
+	r, err := e.newReader()
+	if err != nil {
+		return err
+	}
+	if err := body(r); err != nil {
+		return err
+	}
+	return r.close()
+}
+
+// withChecker is withReader for a checker.
+func (c *child) withChecker(e engine, body func(*checker) error) error {
+	return withReader(e, func(r reader) error { return body(&checker{reader: r, seed: c.Seed}) })
+}
+
 // checker looks up pairs and compares them with what they must be.
 type checker struct {
 	reader
 	seed  uint64
 	found [][16]byte
-}
-
-// newChecker returns a checker for one goroutine.
-func (c *child) newChecker(e engine) (*checker, error) {
-	r, err := e.newReader()
-	return &checker{reader: r, seed: c.Seed}, err
 }
 
 // hit checks that key i has value i and no other.

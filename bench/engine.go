@@ -64,12 +64,11 @@ var peers = []peer{
 // Engines that map their files use the page cache instead.
 const memory = 1 << 30
 
-func peerNamed(name string) (peer, bool) {
-	i := slices.IndexFunc(peers, func(p peer) bool { return p.name == name })
-	if i < 0 {
-		return peer{}, false
+func peerNamed(name string) (p peer, known bool) {
+	if i := slices.IndexFunc(peers, func(p peer) bool { return p.name == name }); i >= 0 {
+		return peers[i], true
 	}
-	return peers[i], true
+	return p, false
 }
 
 // version returns the version that this program was built with.
@@ -119,6 +118,16 @@ type waiting struct {
 	pairs []pair
 	done  chan struct{}
 	err   error
+}
+
+// grouped inserts single pairs in groups.
+type grouped struct{ group }
+
+func (g *grouped) insert(pairs []pair) error {
+	if len(pairs) == 1 {
+		return g.group.insert(pairs[0])
+	}
+	return g.write(pairs)
 }
 
 func (g *group) insert(p pair) error {

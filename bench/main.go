@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -179,13 +180,11 @@ func peerNames() (names []string) {
 	return names
 }
 
-func workloadNamed(name string) (workload, bool) {
-	for _, w := range workloads {
-		if w.name == name {
-			return w, true
-		}
+func workloadNamed(name string) (w workload, known bool) {
+	if i := slices.IndexFunc(workloads, func(w workload) bool { return w.name == name }); i >= 0 {
+		return workloads[i], true
 	}
-	return workload{}, false
+	return w, false
 }
 
 func (r *report) write(path string) error {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ type pogrebEngine struct {
 	db      *pogreb.DB
 	relaxed bool
 	mu      sync.Mutex // held from reading a set to writing it
-	group
+	grouped
 }
 
 func openPogreb(dir string, relaxed bool) (engine, error) {
@@ -41,13 +42,6 @@ func openPogreb(dir string, relaxed bool) (engine, error) {
 	e := &pogrebEngine{db: db, relaxed: relaxed}
 	e.write = e.insertBatch
 	return e, nil
-}
-
-func (e *pogrebEngine) insert(pairs []pair) error {
-	if len(pairs) == 1 {
-		return e.group.insert(pairs[0])
-	}
-	return e.insertBatch(pairs)
 }
 
 func (e *pogrebEngine) insertBatch(pairs []pair) error { return e.change(pairs, union) }
@@ -113,16 +107,8 @@ func difference(set []byte, pairs []pair) []byte {
 // split returns how many bytes of a sorted set are values less than v, and
 // whether v is the next.
 func split(set []byte, v [16]byte) (below int, has bool) {
-	low, high := 0, len(set)/16
-	for low < high {
-		mid := (low + high) / 2
-		if bytes.Compare(set[16*mid:16*mid+16], v[:]) < 0 {
-			low = mid + 1
-		} else {
-			high = mid
-		}
-	}
-	return 16 * low, bytes.HasPrefix(set[16*low:], v[:])
+	n, has := sort.Find(len(set)/16, func(i int) int { return bytes.Compare(v[:], set[16*i:][:16]) })
+	return 16 * n, has
 }
 
 func (e *pogrebEngine) removeKey(key [16]byte) error {

@@ -51,16 +51,17 @@ func (c *child) lookups() error {
 func (c *child) lookUp(e engine, name string, goroutines int, hit bool) error {
 	latencies := make([]histogram, goroutines)
 	var cut atomic.Bool
-	checkers := make([]*checker, goroutines)
+	checkers := make([]checker, goroutines)
 	for i := range checkers {
-		var err error
-		if checkers[i], err = c.newChecker(e); err != nil {
+		r, err := e.newReader()
+		if err != nil {
 			return err
 		}
+		checkers[i] = checker{reader: r, seed: c.Seed}
 	}
 	start := now()
 	err := together(goroutines, func(g int) error {
-		k, rnd := checkers[g], random(c.Seed+uint64(g)*7919+uint64(len(name)))
+		k, rnd := &checkers[g], random(c.Seed+uint64(g)*7919+uint64(len(name)))
 		look := k.miss
 		if hit {
 			look = k.hit
@@ -155,16 +156,14 @@ func (c *child) writeMixed(e engine, due, stop int64, present *atomic.Uint64, la
 // Otherwise, on two cores, the writer's latency would show only the scheduler's
 // slice of 10 ms.
 func (c *child) readMixed(e engine, rnd random, stop int64, present *atomic.Uint64, latencies *histogram) error {
-	k, err := c.newChecker(e)
-	if err != nil {
-		return err
-	}
-	for before := now(); before < stop; before = now() {
-		if err := k.hit(rnd.next() % present.Load()); err != nil {
-			return err
+	return c.withChecker(e, func(k *checker) error {
+		for before := now(); before < stop; before = now() {
+			if err := k.hit(rnd.next() % present.Load()); err != nil {
+				return err
+			}
+			latencies.add(now() - before)
+			runtime.Gosched()
 		}
-		latencies.add(now() - before)
-		runtime.Gosched()
-	}
-	return k.close()
+		return nil
+	})
 }

@@ -10,15 +10,11 @@ func (c *child) reopen() error {
 }
 
 func (c *child) firstLookup(e engine, start int64, name string) error {
-	k, err := c.newChecker(e)
-	if err != nil {
+	return c.withChecker(e, func(k *checker) error {
+		err := k.hit(0)
+		c.Measures.put(name, float64(now()-start), false)
 		return err
-	}
-	if err := k.hit(0); err != nil {
-		return err
-	}
-	c.Measures.put(name, float64(now()-start), false)
-	return k.close()
+	})
 }
 
 // batchPairs fills buffer with batch number b after the first N pairs.
@@ -58,29 +54,22 @@ func (c *child) afterKill() error {
 		if err := c.firstLookup(e, start, "after kill -9"); err != nil {
 			return err
 		}
-		if err := c.checkRecovered(e); err != nil {
+		if err := c.withChecker(e, c.checkRecovered); err != nil {
 			return err
 		}
 		if err := e.insert(c.batchPairs(nil, c.Acked+10)); err != nil {
 			return fmt.Errorf("insert after recovery: %w", err)
 		}
-		k, err := c.newChecker(e)
+		err := c.withChecker(e, func(k *checker) error { return k.hit(c.N + (c.Acked+11)*c.Batch - 1) })
 		if err != nil {
-			return err
-		}
-		if err := k.hit(c.N + (c.Acked+11)*c.Batch - 1); err != nil {
 			return fmt.Errorf("after recovery: %w", err)
 		}
-		return k.close()
+		return nil
 	})
 }
 
 // checkRecovered looks up a sample of all pairs, and each pair near the kill.
-func (c *child) checkRecovered(e engine) error {
-	k, err := c.newChecker(e)
-	if err != nil {
-		return err
-	}
+func (c *child) checkRecovered(k *checker) error {
 	const near = 20 // batches
 	acked := c.N + c.Acked*c.Batch
 	for i := c.N + (c.Acked-min(c.Acked, near))*c.Batch; i < acked; i++ {
@@ -110,5 +99,5 @@ func (c *child) checkRecovered(e engine) error {
 	if c.peer.batches && inFlight != 0 && inFlight != c.Batch {
 		return fmt.Errorf("WRONG DATA: %d of %d pairs of a batch are there", inFlight, c.Batch)
 	}
-	return k.close()
+	return nil
 }

@@ -168,14 +168,12 @@ func (s *largeSet) end(e engine) error {
 		return fmt.Errorf("large set: delete: %w", err)
 	}
 	s.Measures.put("large set: delete all", float64(now()-start), s.cut)
-	r, err := e.newReader()
-	if err != nil {
-		return err
-	}
-	if found, err := r.lookup(s.key, nil); err != nil || len(found) != 0 {
-		return fmt.Errorf("WRONG DATA: the deleted large set has %d values (%v)", len(found), err)
-	}
-	return r.close()
+	return withReader(e, func(r reader) error {
+		if found, err := r.lookup(s.key, nil); err != nil || len(found) != 0 {
+			return fmt.Errorf("WRONG DATA: the deleted large set has %d values (%v)", len(found), err)
+		}
+		return nil
+	})
 }
 
 // read looks the key up, several times.

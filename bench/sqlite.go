@@ -29,7 +29,7 @@ type sqliteEngine struct {
 	prepared []*sql.Stmt // all statements below
 
 	begin, commit, rollback, one, many, del, delKey *sql.Stmt
-	group
+	grouped
 }
 
 // sqliteRows is how many rows one statement inserts.
@@ -94,13 +94,6 @@ func (e *sqliteEngine) connect(cache int64, pragmas ...string) (*sql.Conn, error
 		}
 	}
 	return c, nil
-}
-
-func (e *sqliteEngine) insert(pairs []pair) error {
-	if len(pairs) == 1 {
-		return e.group.insert(pairs[0])
-	}
-	return e.insertBatch(pairs)
 }
 
 func (e *sqliteEngine) insertBatch(pairs []pair) error {

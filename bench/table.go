@@ -180,22 +180,16 @@ func (u unit) better(a, b float64) bool {
 
 // format prints a value in its unit with three digits.
 func (u unit) format(v float64) string {
-	type scale struct {
-		from float64
-		name string
-	}
-	scales := map[unit][]scale{
-		rate:   {{1e6, " M/s"}, {1e3, " k/s"}, {1, " /s"}},
-		nanos:  {{1e9, " s"}, {1e6, " ms"}, {1e3, " µs"}, {1, " ns"}},
-		octets: {{1 << 20, " MiB"}, {1 << 10, " KiB"}, {1, " B"}},
-		factor: {{1, ""}},
+	step, names := 1000.0, map[unit][]string{
+		rate: {" /s", " k/s", " M/s"}, nanos: {" ns", " µs", " ms", " s"}, octets: {" B", " KiB", " MiB"}, factor: {""},
 	}[u]
-	for i, s := range scales {
-		if v >= s.from || i == len(scales)-1 {
-			return digits(v/s.from) + s.name
-		}
+	if u == octets {
+		step = 1024
 	}
-	return digits(v)
+	for ; v >= step && len(names) > 1; names = names[1:] {
+		v /= step
+	}
+	return digits(v) + names[0]
 }
 
 func digits(v float64) string {

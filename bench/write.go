@@ -115,20 +115,15 @@ func (c *child) watch() func() (memory float64, files int64) {
 // verify looks up some of the first N pairs, including the last one.
 func (c *child) verify() error {
 	return c.withStore(func(e engine) error {
-		k, err := c.newChecker(e)
-		if err != nil {
-			return err
-		}
-		rnd := random(c.Seed)
-		for range c.Lookups {
-			if err := k.hit(rnd.next() % c.N); err != nil {
-				return err
+		return c.withChecker(e, func(k *checker) error {
+			rnd := random(c.Seed)
+			for range c.Lookups {
+				if err := k.hit(rnd.next() % c.N); err != nil {
+					return err
+				}
 			}
-		}
-		if err := k.hit(c.N - 1); err != nil {
-			return err
-		}
-		return k.close()
+			return k.hit(c.N - 1)
+		})
 	})
 }
 
@@ -152,16 +147,14 @@ func (c *child) singles() error {
 		return err
 	}
 	return c.withStore(func(e engine) error {
-		k, err := c.newChecker(e)
-		if err != nil {
-			return err
-		}
-		for i := c.N; i < next; i++ {
-			if err := k.hit(i); err != nil {
-				return err
+		return c.withChecker(e, func(k *checker) error {
+			for i := c.N; i < next; i++ {
+				if err := k.hit(i); err != nil {
+					return err
+				}
 			}
-		}
-		return k.close()
+			return nil
+		})
 	})
 }
 
