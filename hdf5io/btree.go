@@ -244,8 +244,23 @@ func (g *geometry) checkHeader(h indexHeader) error {
 	case h.depth < 0 || h.depth > maxIndexDepth:
 		return fmt.Errorf("depth %d, limit %d", h.depth, maxIndexDepth)
 	}
-	return g.checkChild(child{h.root, h.rootRecords, h.total}, h.depth)
+	return g.checkChild(h.rootChild(), h.depth)
 }
+
+// open derives the widths of the index of a head, and checks the head.
+func (s indexShape) open(head indexHeader) (*geometry, error) {
+	g, err := s.geometry()
+	if err != nil {
+		return nil, err
+	}
+	if err := g.checkHeader(head); err != nil {
+		return nil, nodeError(head.root, err)
+	}
+	return g, nil
+}
+
+// rootChild is the pointer to the root.
+func (h indexHeader) rootChild() child { return child{h.root, h.rootRecords, h.total} }
 
 // child is a pointer to a node: where it is and what must be found there.
 type child struct {

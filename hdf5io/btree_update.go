@@ -83,12 +83,9 @@ func (s span) between(separators []chunkRecord, i int) span {
 // replaced or deleted. After an error the sink holds parts of a tree that nothing
 // names.
 func updateIndex(src nodeSource, sink nodeSink, shape indexShape, head indexHeader, edits []chunkEdit, from uint64, replaced func(chunkRecord)) (indexHeader, error) {
-	g, err := shape.geometry()
+	g, err := shape.open(head)
 	if err != nil {
 		return indexHeader{}, err
-	}
-	if err := g.checkHeader(head); err != nil {
-		return indexHeader{}, nodeError(head.root, err)
 	}
 	if err := g.checkEdits(edits); err != nil {
 		return indexHeader{}, err
@@ -96,7 +93,7 @@ func updateIndex(src nodeSource, sink nodeSink, shape indexShape, head indexHead
 	u := updater{g: g, src: src, sink: sink, from: from, replaced: replaced}
 	// The root becomes the only child of a node that holds nothing, so that it too
 	// has a parent that settles it.
-	top := &openNode{level: head.depth + 1, children: []subtree{{child: child{head.root, head.rootRecords, head.total}}}}
+	top := &openNode{level: head.depth + 1, children: []subtree{{child: head.rootChild()}}}
 	if head.root == undefinedAddress {
 		top.children[0].node = &openNode{}
 	}

@@ -5,17 +5,11 @@ import "fmt"
 // lookupIndex finds the record of the chunk at coord. It reads one node of each
 // level.
 func lookupIndex(src nodeSource, shape indexShape, head indexHeader, coord [4]uint64) (chunkRecord, bool, error) {
-	g, err := shape.geometry()
-	if err != nil {
+	g, err := shape.open(head)
+	if err != nil || head.root == undefinedAddress {
 		return chunkRecord{}, false, err
 	}
-	if err := g.checkHeader(head); err != nil {
-		return chunkRecord{}, false, nodeError(head.root, err)
-	}
-	if head.root == undefinedAddress {
-		return chunkRecord{}, false, nil
-	}
-	c := child{head.root, head.rootRecords, head.total}
+	c := head.rootChild()
 	for level := head.depth; ; level-- {
 		n, err := g.readNode(src, c, level)
 		if err != nil {
@@ -25,9 +19,9 @@ func lookupIndex(src nodeSource, shape indexShape, head indexHeader, coord [4]ui
 		if found {
 			r, err := n.record(i)
 			if err != nil {
-				return chunkRecord{}, false, nodeError(c.address, err)
+				err = nodeError(c.address, err)
 			}
-			return r, true, nil
+			return r, err == nil, err
 		}
 		if level == 0 {
 			return chunkRecord{}, false, nil
@@ -96,16 +90,10 @@ type indexWalk struct {
 }
 
 func (w *indexWalk) run(shape indexShape, head indexHeader) (err error) {
-	if w.g, err = shape.geometry(); err != nil {
+	if w.g, err = shape.open(head); err != nil || head.root == undefinedAddress {
 		return err
 	}
-	if err := w.g.checkHeader(head); err != nil {
-		return nodeError(head.root, err)
-	}
-	if head.root == undefinedAddress {
-		return nil
-	}
-	_, err = w.subtree(child{head.root, head.rootRecords, head.total}, head.depth)
+	_, err = w.subtree(head.rootChild(), head.depth)
 	return err
 }
 

@@ -177,6 +177,14 @@ func (c *checker) use(address, size uint64) {
 	c.used = append(c.used, e)
 }
 
+// useAll enters extents of a new owner.
+func (c *checker) useAll(owner string, list []extent) {
+	c.owner(owner)
+	for _, e := range list {
+		c.use(e.start, e.size)
+	}
+}
+
 // head checks what lies before the first extent: superblock, zeros, slots. All of
 // it except the zeros is written in place.
 func (c *checker) head() {
@@ -252,13 +260,16 @@ func (c *checker) othersHead() {
 
 // headDefects returns what seems wrong with the head at one look.
 func (f *File) headDefects() (defects []error) {
-	pair, err := readSlots(f.file)
-	if err != nil {
-		defects = append(defects, err)
+	add := func(err error) {
+		if err != nil {
+			defects = append(defects, err)
+		}
 	}
+	pair, err := readSlots(f.file)
+	add(err)
 	for i, err := range pair.errs {
 		if err != nil {
-			defects = append(defects, fmt.Errorf("slot %d, which the next commit mends: %w", i, err))
+			add(fmt.Errorf("slot %d, which the next commit mends: %w", i, err))
 		}
 	}
 	p := make([]byte, firstSlot)
@@ -266,14 +277,12 @@ func (f *File) headDefects() (defects []error) {
 		return append(defects, err)
 	}
 	named := func(s *commitSlot) bool { return s != nil && bytes.Equal(s.superblock[:], p[:superblockSize]) }
-	if err := f.foreignSuperblock(pair); err != nil {
-		defects = append(defects, err)
-	} else if !slices.ContainsFunc(pair.slots[:], named) {
-		defects = append(defects, corrupt.Errorf("superblock", 0, "% x is not that of a valid slot; the next open for writing mends it", p[:superblockSize]))
+	err = f.foreignSuperblock(pair)
+	if err == nil && !slices.ContainsFunc(pair.slots[:], named) {
+		err = corrupt.Errorf("superblock", 0, "% x is not that of a valid slot; the next open for writing mends it", p[:superblockSize])
 	}
-	if err := notZero(p); err != nil {
-		defects = append(defects, err)
-	}
+	add(err)
+	add(notZero(p))
 	return defects
 }
 
@@ -349,10 +358,7 @@ func (c *checker) chunks(d *Dataset) (end bool) {
 	if want := d.mappedChunks(); whole && paged != want {
 		c.defect(corrupt.Errorf("chunk map of "+d.path, d.Offset(), "%d chunks, %d of them in the index", want, paged))
 	}
-	c.owner("index nodes of " + d.path)
-	for _, e := range nodes {
-		c.use(e.start, e.size)
-	}
+	c.useAll("index nodes of "+d.path, nodes)
 	return end
 }
 
@@ -420,14 +426,8 @@ func (c *checker) partition() {
 		c.stats.Used += int64(e.size)
 	}
 	c.stats.Free = int64(sumExtents(free.free) + sumExtents(free.freed))
-	c.owner("free space")
-	for _, e := range free.free {
-		c.use(e.start, e.size)
-	}
-	c.owner("freed space")
-	for _, e := range free.freed {
-		c.use(e.start, e.size)
-	}
+	c.useAll("free space", free.free)
+	c.useAll("freed space", free.freed)
 	slices.SortFunc(c.used, func(a, b ownedExtent) int { return cmp.Compare(a.start, b.start) })
 	at, last := uint64(FirstExtent), "the slots"
 	for _, e := range append(c.used, ownedExtent{extent{s.endOfFile, 0}, -1}) {

@@ -1,6 +1,7 @@
 package hdf5io
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -65,11 +66,11 @@ const (
 	stringForm     = 0x11 // class bits of strings: NUL-padded, UTF-8
 )
 
-// floatForm and halfForm are what follows the class byte of a float64 and of a float32:
+// doubleForm and singleForm are what follows the class byte of a float64 and of a float32:
 // class bits, size, and where sign, exponent and mantissa lie.
 const (
-	floatForm = "\x20\x3f\x00" + "\x08\x00\x00\x00" + "\x00\x00\x40\x00" + "\x34\x0b\x00\x34" + "\xff\x03\x00\x00"
-	halfForm  = "\x20\x1f\x00" + "\x04\x00\x00\x00" + "\x00\x00\x20\x00" + "\x17\x08\x00\x17" + "\x7f\x00\x00\x00"
+	doubleForm = "\x20\x3f\x00" + "\x08\x00\x00\x00" + "\x00\x00\x40\x00" + "\x34\x0b\x00\x34" + "\xff\x03\x00\x00"
+	singleForm = "\x20\x1f\x00" + "\x04\x00\x00\x00" + "\x00\x00\x20\x00" + "\x17\x08\x00\x17" + "\x7f\x00\x00\x00"
 )
 
 // Uint is an unsigned little-endian integer of 1, 2, 4 or 8 bytes.
@@ -143,15 +144,7 @@ func (d Datatype) IsEnumOf(base Datatype) bool { return d.class == classEnum && 
 
 // Equal reports whether both describe the same bytes under the same names.
 func (d Datatype) Equal(other Datatype) bool {
-	if d.class != other.class || d.signed != other.signed || d.size != other.size || !slices.Equal(d.dims, other.dims) || !slices.Equal(d.names, other.names) {
-		return false
-	}
-	if (d.base == nil) != (other.base == nil) || d.base != nil && !d.base.Equal(*other.base) {
-		return false
-	}
-	return slices.EqualFunc(d.fields, other.fields, func(a, b Field) bool {
-		return a.Name == b.Name && a.Offset == b.Offset && a.Type.Equal(b.Type)
-	})
+	return bytes.Equal(d.append(nil), other.append(nil))
 }
 
 // String is a short text for people: u64, f64, bool, string[16], [4]u8, {low u64 @0, high u64 @8}.
@@ -305,14 +298,12 @@ const maxName = 255
 // append encodes d as the data of a Datatype message, version 3 (HDF5 spec
 // IV.A.2.d). d has passed check.
 func (d Datatype) append(dst []byte) []byte {
-	switch {
-	case d.class == classFloat && d.size == 4:
-		return append(append(dst, byte(d.class)), halfForm...)
-	case d.class == classFloat:
-		return append(append(dst, byte(d.class)), floatForm...)
-	}
 	var form uint16
 	switch {
+	case d.class == classFloat && d.size == 4:
+		return append(append(dst, byte(d.class)), singleForm...)
+	case d.class == classFloat:
+		return append(append(dst, byte(d.class)), doubleForm...)
 	case d.class == classInteger && d.signed:
 		form = integerSigned
 	case d.class == classString:
@@ -376,11 +367,11 @@ func readDatatype(r *fieldReader, depth int) Datatype {
 	switch d.class {
 	case classFloat:
 		d.size = 8
-		form := r.bytes(len(floatForm))
-		if string(form) == halfForm {
+		form := r.bytes(len(doubleForm))
+		if string(form) == singleForm {
 			d.size = 4
-		} else if r.err == nil && string(form) != floatForm {
-			r.fail("float of form % x, want % x or % x", form, floatForm, halfForm)
+		} else if r.err == nil && string(form) != doubleForm {
+			r.fail("float of form % x, want % x or % x", form, doubleForm, singleForm)
 		}
 		return d
 	}

@@ -1,6 +1,7 @@
 package hdf5io
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -165,7 +166,7 @@ func (tx *Tx) own(o *object) *object {
 // above it.
 func (tx *Tx) edit(path string) (*object, error) {
 	names, err := splitPath(path)
-	if err != nil {
+	if err = cmp.Or(tx.usable(), err); err != nil {
 		return nil, err
 	}
 	tx.root = tx.own(tx.root)
@@ -208,9 +209,6 @@ func (tx *Tx) editParent(path string) (parent *object, name string, err error) {
 
 // add puts a new object into the tree.
 func (tx *Tx) add(path string, o *object) error {
-	if err := tx.usable(); err != nil {
-		return err
-	}
 	parent, name, err := tx.editParent(path)
 	if err != nil {
 		return err
@@ -244,9 +242,6 @@ func (tx *Tx) CreateGroup(path string) error { return tx.add(path, newGroup()) }
 
 // EnsureGroup makes an empty group unless there is one, and reports whether it did.
 func (tx *Tx) EnsureGroup(path string) (bool, error) {
-	if err := tx.usable(); err != nil {
-		return false, err
-	}
 	if path == "/" {
 		return false, nil
 	}
@@ -390,9 +385,6 @@ func (tx *Tx) ReadPlaced(p []byte, address uint64) error {
 
 // Dataset returns the dataset at path, to be changed.
 func (tx *Tx) Dataset(path string) (*TxDataset, error) {
-	if err := tx.usable(); err != nil {
-		return nil, err
-	}
 	o, err := tx.edit(path)
 	if err != nil {
 		return nil, err
@@ -431,9 +423,6 @@ func (tx *Tx) Remove(path string) error {
 
 // detach removes an object from its group.
 func (tx *Tx) detach(path string) (*object, error) {
-	if err := tx.usable(); err != nil {
-		return nil, err
-	}
 	parent, name, err := tx.editParent(path)
 	if err != nil {
 		return nil, err
@@ -501,9 +490,6 @@ func (tx *Tx) Move(from, to string) error {
 // SetAttribute gives the object at path an attribute. It replaces one of the same
 // name.
 func (tx *Tx) SetAttribute(path string, a Attribute) error {
-	if err := tx.usable(); err != nil {
-		return err
-	}
 	if err := a.check(); err != nil {
 		return fmt.Errorf("attribute %q of %s: %w", a.Name, path, err)
 	}
@@ -527,9 +513,6 @@ func (tx *Tx) SetAttribute(path string, a Attribute) error {
 // RemoveAttribute removes an attribute from the object at path. The error is
 // ErrNotFound if there is none.
 func (tx *Tx) RemoveAttribute(path, name string) error {
-	if err := tx.usable(); err != nil {
-		return err
-	}
 	o, err := tx.attributeOwner(path, name)
 	if err != nil {
 		return err
