@@ -55,8 +55,8 @@ type Type struct {
 	Precision int  // and how many bits it has
 	float     *floatFormat
 
-	Padding  Padding // String, Variable with VarString
-	UTF8     bool    // String, Variable with VarString: not just ASCII
+	Padding  Padding // String, Variable with IsString
+	UTF8     bool    // String, Variable with IsString: not just ASCII
 	IsString bool    // Variable: a string, not a sequence
 
 	Tag     string   // Opaque: what the bytes are, in the writer's words
@@ -83,7 +83,7 @@ type floatFormat struct {
 	vax                                                  bool
 }
 
-// These limits are needed because types can hold types, which can hold types, and so on.
+// maxTypeDepth limits how deep types nest.
 const maxTypeDepth = 32
 
 // datatype parses a datatype message. After an error the result has no meaning.

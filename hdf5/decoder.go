@@ -101,8 +101,7 @@ func (d *decoder) text() string {
 	return string(d.take(uint64(n) + 1)[:n])
 }
 
-// align skips to a multiple of 8 bytes from the decoder's first byte, or from
-// where since says.
+// align skips to a multiple of 8 bytes from the place since.
 func (d *decoder) align(since int) {
 	if over := (d.pos - since) % 8; over > 0 {
 		d.take(uint64(8 - over))

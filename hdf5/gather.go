@@ -31,8 +31,8 @@ const (
 	// more than they save.
 	gatherBytes = 256 << 10
 	gatherRuns  = 4096 // that wait
-	// gatherGap is how many bytes that nobody wants are read rather than to make another
-	// call.
+	// gatherGap is how long a gap may be that is read too, because another call would cost
+	// more.
 	gatherGap = 4 << 10
 )
 

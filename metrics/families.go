@@ -62,14 +62,7 @@ func now(name, help string, value func(m *cidstore.Metrics) uint64) family {
 
 // nowOfWriter is a gauge of an open store that is not read-only.
 func nowOfWriter(name, help string, value func(m *cidstore.Metrics) uint64) family {
-	f := now(name, help, value)
-	all := f.samples
-	f.samples = func(m *cidstore.Metrics, add func(float64, ...string)) {
-		if !m.ReadOnly {
-			all(m, add)
-		}
-	}
-	return f
+	return ratioOfWriter(name, help, func(m *cidstore.Metrics) float64 { return float64(value(m)) })
 }
 
 // ratioOfWriter is nowOfWriter for a ratio.

@@ -5,11 +5,11 @@ import (
 	"os"
 )
 
-// CopyAccess gives the file to the owner, group and permissions of the file from,
-// and on Linux its POSIX access control list too, in place of one that to has from
-// its directory. It does what it is permitted to do, and the error says what it
-// could not copy. Even then, nobody except the caller, who owns to, is allowed more
-// with to than with from. On file systems other than the machine's it does nothing.
+// CopyAccess copies the owner, the group and the permissions of a file to another one. On
+// Linux it also copies the POSIX access control list, which replaces the one that the
+// directory has given. It does what it is permitted to do, and the error says what it could
+// not copy. Even then, nobody except the caller, who owns the copy, may do more with it
+// than with the original. On file systems other than the machine's it does nothing.
 func CopyAccess(to, from File) error {
 	t, ok := to.(*osFile)
 	f, alike := from.(*osFile)

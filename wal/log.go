@@ -134,27 +134,22 @@ func (l *Log) Pause() (resume func()) {
 	})
 }
 
+// locked returns what read returns while mu is held.
+func locked[T any](l *Log, read func() T) T {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return read()
+}
+
 // Mark returns the end of the last frame that is applied. Before the first it returns
 // the end of what this life found.
-func (l *Log) Mark() Mark {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.mu.mark
-}
+func (l *Log) Mark() Mark { return locked(l, func() Mark { return l.mu.mark }) }
 
 // Next returns the first sequence that no frame has.
-func (l *Log) Next() Seq {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.mu.next
-}
+func (l *Log) Next() Seq { return locked(l, func() Seq { return l.mu.next }) }
 
 // Watermark returns a sequence up to which everything is durable.
-func (l *Log) Watermark() Seq {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.mu.watermark
-}
+func (l *Log) Watermark() Seq { return locked(l, func() Seq { return l.mu.watermark }) }
 
 // Stats returns the counts so far.
 func (l *Log) Stats() Stats {
@@ -167,19 +162,11 @@ func (l *Log) Stats() Stats {
 
 // Room returns how many records, including pads, fit before the tail is reached.
 // Appends whose RecordsFor add up to no more than that all succeed.
-func (l *Log) Room() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return int64(l.roomLocked(l.mu.next))
-}
+func (l *Log) Room() int64 { return locked(l, func() int64 { return int64(l.roomLocked(l.mu.next)) }) }
 
 // Largest returns the most records that one append may take, including pads. It is a
 // third of the ring.
-func (l *Log) Largest() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.largestLocked()
-}
+func (l *Log) Largest() int64 { return locked(l, l.largestLocked) }
 
 func (l *Log) largestLocked() int64 { return int64(l.config.records(l.mu.ring)) / 3 }
 
@@ -275,8 +262,4 @@ func (l *Log) Poison(err error) {
 }
 
 // Failed returns why the log is poisoned, or nil if it is not.
-func (l *Log) Failed() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.mu.failed
-}
+func (l *Log) Failed() error { return locked(l, func() error { return l.mu.failed }) }
