@@ -33,20 +33,23 @@ func (f *File) readSuperblock() error {
 
 // parseSuperblock reads the superblock at the base address.
 func (f *File) parseSuperblock() error {
-	s := &f.super
-	head := f.read(f.newBudget(), "superblock", 0, 9)
-	head.take(8)
-	s.version = int(head.version(0, 3))
-	if head.err != nil {
-		return head.err
-	}
-	parse := f.parseNewSuperblock
+	s, b := &f.super, f.newBudget()
+	d := f.read(b, "superblock", 0, uint64(min(f.size-s.base, 136)))
+	d.take(8)
+	s.version = int(d.version(0, 3))
+	base, end, extension := uint64(0), uint64(0), undefined
 	if s.version < 2 {
-		parse = f.parseOldSuperblock
+		base, end = d.oldSuperblock(s)
+	} else {
+		base, end, extension = d.newSuperblock(s)
 	}
-	base, end, err := parse()
-	if err != nil {
-		return err
+	if d.err != nil {
+		return d.err
+	}
+	if extension != undefined {
+		if err := f.readExtension(b, extension); err != nil {
+			return err
+		}
 	}
 	// The place of the signature counts, because the stored base may be stale: a user
 	// block may have been put before the file or taken away. The library does the same.
@@ -75,11 +78,9 @@ func (d *decoder) widths(s *superblock) {
 	}
 }
 
-// parseOldSuperblock reads versions 0 and 1 (spec II.A.1), which have no checksum.
-func (f *File) parseOldSuperblock() (base, end uint64, err error) {
-	s := &f.super
-	d := f.read(f.newBudget(), "superblock", 0, uint64(min(f.size-s.base, 136)))
-	d.take(13) // signature, versions of parts of which there is only one
+// oldSuperblock reads versions 0 and 1 (spec II.A.1), which have no checksum.
+func (d *decoder) oldSuperblock(s *superblock) (base, end uint64) {
+	d.take(4) // versions of parts of which there is only one
 	d.widths(s)
 	d.take(5) // reserved, sizes of old B-tree nodes, which their entries have too
 	s.flags = d.u32()
@@ -89,36 +90,25 @@ func (f *File) parseOldSuperblock() (base, end uint64, err error) {
 	base = d.address()
 	d.address() // free space
 	end = d.address()
-	if driver := d.address(); d.err == nil && driver != undefined {
-		return 0, 0, d.fault(ErrUnsupported, "a driver information block: the file is one of several parts")
+	if driver := d.address(); driver != undefined {
+		d.fail(ErrUnsupported, "a driver information block: the file is one of several parts")
 	}
 	d.length() // the name of the root, none
 	s.root = d.address()
-	return base, end, d.err
+	return base, end
 }
 
-// parseNewSuperblock reads versions 2 and 3 (spec II.A.2).
-func (f *File) parseNewSuperblock() (base, end uint64, err error) {
-	s := &f.super
-	head := f.read(f.newBudget(), "superblock", 0, 12)
-	head.take(9)
-	head.widths(s)
-	s.flags = uint32(head.u8())
-	if head.err != nil {
-		return 0, 0, head.err
-	}
-	b := f.newBudget()
-	d := f.read(b, "superblock", 0, 12+4*uint64(s.offsetSize)+4)
+// newSuperblock reads versions 2 and 3 (spec II.A.2).
+func (d *decoder) newSuperblock(s *superblock) (base, end, extension uint64) {
+	d.widths(s)
+	s.flags = uint32(d.u8())
+	size := 12 + 4*s.offsetSize + 4
+	d.require(size <= len(d.data), "%d bytes, want %d", len(d.data), size)
+	d.data = d.data[:min(size, len(d.data))]
 	d.unseal()
-	d.take(12)
-	base = d.address()
-	extension := d.address()
-	end = d.address()
+	base, extension, end = d.address(), d.address(), d.address()
 	s.root = d.address()
-	if d.err != nil || extension == undefined {
-		return base, end, d.err
-	}
-	return base, end, f.readExtension(b, extension)
+	return base, end, extension
 }
 
 // readExtension reads the superblock extension (spec II.A.2), an object header whose
