@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"cmp"
 	"iter"
 	"slices"
 
@@ -42,9 +43,6 @@ type Limits struct {
 	Shard     int // pointers of each dataset of a group
 }
 
-// defaultLimits are the limits of the format.
-func defaultLimits() Limits { return Limits{Attribute: 1000, Dataset: 1_000_000, Shard: 100_000} }
-
 // mode is the form for n pointers.
 func (l Limits) mode(n uint64) Mode {
 	switch {
@@ -56,20 +54,18 @@ func (l Limits) mode(n uint64) Mode {
 	return Sharded
 }
 
-// limits returns the limits of the options. One that is not positive is replaced by
-// its default.
+// defaultLimits are the limits of the format.
+func defaultLimits() Limits { return Limits{Attribute: 1000, Dataset: 1_000_000, Shard: 100_000} }
+
+// limits returns the limits of the options. One that is not positive is that of the
+// format.
 func (o Options) limits() Limits {
-	l := defaultLimits()
-	if o.Limits.Attribute > 0 {
-		l.Attribute = min(o.Limits.Attribute, maxAttribute)
+	normal := defaultLimits()
+	return Limits{
+		Attribute: min(cmp.Or(max(o.Limits.Attribute, 0), normal.Attribute), maxAttribute),
+		Dataset:   cmp.Or(max(o.Limits.Dataset, 0), normal.Dataset),
+		Shard:     cmp.Or(max(o.Limits.Shard, 0), normal.Shard),
 	}
-	if o.Limits.Dataset > 0 {
-		l.Dataset = o.Limits.Dataset
-	}
-	if o.Limits.Shard > 0 {
-		l.Shard = o.Limits.Shard
-	}
-	return l
 }
 
 // page holds pagePointers pointers, or fewer in a directory that is smaller than a

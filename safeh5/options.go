@@ -1,6 +1,7 @@
 package safeh5
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -42,17 +43,9 @@ func (o *Options) withDefaults() (Options, error) {
 	if out.KeepUpdates < 0 || out.KeepUpdates > mostKeepUpdates {
 		return out, fmt.Errorf("KeepUpdates %d, want 1 to %d", out.KeepUpdates, mostKeepUpdates)
 	}
-	if out.KeepUpdates == 0 {
-		out.KeepUpdates = defaultKeepUpdates
-	}
-	if out.FS == nil {
-		out.FS = vfs.OS()
-	}
-	if out.mostOpen == 0 {
-		out.mostOpen = defaultMostOpen
-	}
-	if out.random == nil {
-		out.random = rand.Reader
-	}
+	out.KeepUpdates = cmp.Or(out.KeepUpdates, defaultKeepUpdates)
+	out.FS = cmp.Or(out.FS, vfs.OS())
+	out.mostOpen = cmp.Or(out.mostOpen, defaultMostOpen)
+	out.random = cmp.Or(out.random, rand.Reader)
 	return out, nil
 }

@@ -1,6 +1,7 @@
 package crashfs
 
 import (
+	"cmp"
 	"encoding/binary"
 	"hash/maphash"
 	"iter"
@@ -80,20 +81,12 @@ const (
 
 // Enumerate prepares to go over the crashes of what was recorded up to now.
 func (t *Trace) Enumerate(p Plan) *Enumeration {
-	if p.Subsets == 0 {
-		p.Subsets = 10
-	}
-	if p.Random == 0 {
-		p.Random = 16
-	}
+	ops := t.entries()
+	p.Subsets, p.Random, p.To = cmp.Or(p.Subsets, 10), cmp.Or(p.Random, 16), cmp.Or(p.To, len(ops))
 	if p.Classes == nil {
 		p.Classes = allClasses[:]
 	}
-	e := &Enumeration{trace: t, plan: p, ops: t.entries()}
-	if p.To == 0 {
-		e.plan.To = len(e.ops)
-	}
-	return e
+	return &Enumeration{trace: t, plan: p, ops: ops}
 }
 
 // Images yields one image after another, each once for every state of the marks. An

@@ -13,6 +13,7 @@
 package crashfs
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -82,9 +83,7 @@ func New(o Options) *FS {
 		o.FileLimit = defaultFileLimit
 	}
 	o.FileLimit = (o.FileLimit + pageSize - 1) / pageSize * pageSize
-	if o.Disk.FileSystem == "" {
-		o.Disk.FileSystem = "crashfs"
-	}
+	o.Disk.FileSystem = cmp.Or(o.Disk.FileSystem, "crashfs")
 	return newFS(o, &pool{limit: o.FileLimit})
 }
 
