@@ -151,14 +151,10 @@ func (tx *Tx) store(o *object) error {
 	if err != nil {
 		return err
 	}
-	address, err := tx.Place(header)
-	if err != nil {
+	if err := tx.replace(&o.address, uint64(len(o.header)), header); err != nil {
 		return err
 	}
-	if o.address != 0 {
-		tx.release(o.address, uint64(len(o.header)))
-	}
-	o.address, o.header = address, header
+	o.header = header
 	return nil
 }
 
@@ -193,14 +189,10 @@ func (tx *Tx) storeChunks(t *TxDataset) error {
 	if err != nil {
 		return err
 	}
-	address, err := tx.Place(bytes)
-	if err != nil {
+	if err := tx.replace(&o.indexAddress, uint64(len(o.indexBytes)), bytes); err != nil {
 		return err
 	}
-	if o.indexAddress != 0 {
-		tx.release(o.indexAddress, uint64(len(o.indexBytes)))
-	}
-	o.index, o.indexAddress, o.indexBytes, o.changed = index, address, bytes, true
+	o.index, o.indexBytes, o.changed = index, bytes, true
 	return nil
 }
 

@@ -125,13 +125,8 @@ func (tx *Tx) MoveContiguous(path string) (*TxDataset, error) {
 	if err != nil {
 		return nil, err
 	}
-	address, err := tx.Place(data)
-	if err != nil {
-		return nil, err
-	}
-	tx.release(h.address, h.size)
-	h.address, d.object.changed = address, true
-	return d, nil
+	d.object.changed = true
+	return d, tx.replace(&h.address, h.size, data)
 }
 
 // Squeeze returns an address such that what is in use after it, which is not more

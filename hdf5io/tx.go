@@ -140,6 +140,19 @@ func (tx *Tx) Place(p []byte) (uint64, error) {
 	return address, tx.writer.write(address, p)
 }
 
+// replace places p in new space instead of the size bytes at *address, if there are any.
+func (tx *Tx) replace(address *uint64, size uint64, p []byte) error {
+	placed, err := tx.Place(p)
+	if err != nil {
+		return err
+	}
+	if *address != 0 && *address != undefinedAddress {
+		tx.release(*address, size)
+	}
+	*address = placed
+	return nil
+}
+
 // release says that the new root does not reach the size bytes at address.
 func (tx *Tx) release(address, size uint64) {
 	tx.freed = appendExtent(tx.freed, extent{address, padded(size)})

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"github.com/cidstore/cidstore/internal/crc32c"
 )
 
 // TxDataset collects what a Tx does to a dataset. Its methods are cheap: the
@@ -72,15 +74,8 @@ func (t *TxDataset) Replace(data []byte) error {
 	if d.size == 0 {
 		return nil
 	}
-	address, err := t.tx.Place(data)
-	if err != nil {
-		return err
-	}
-	if d.address != undefinedAddress {
-		t.tx.release(d.address, d.size)
-	}
-	d.address, t.object.changed = address, true
-	return nil
+	t.object.changed = true
+	return t.tx.replace(&d.address, d.size, data)
 }
 
 // Put makes the size bytes that Place has put at address a chunk. The commit frees
@@ -128,39 +123,43 @@ func (t *TxDataset) WritePacked(data []byte, skipped uint32, coord ...uint64) (C
 	if t.shape.filtered {
 		size += checksumSize
 	}
+	if err == nil && (size > uint64(t.stored) || !t.shape.fits(uint32(size))) {
+		err = fmt.Errorf("chunk of %d bytes, want %d", size, t.stored)
+	}
 	if err != nil {
 		return Chunk{}, fmt.Errorf("dataset %s: %w", t.path, err)
 	}
-	if size > uint64(t.stored) || !t.shape.fits(uint32(size)) {
-		return Chunk{}, fmt.Errorf("dataset %s: chunk of %d bytes, want %d", t.path, size, t.stored)
-	}
-	address, err := t.tx.writer.alloc(size)
+	address, _, err := t.store(data)
 	if err != nil {
 		return Chunk{}, err
-	}
-	if err := t.tx.writer.write(address, data); err != nil {
-		return Chunk{}, err
-	}
-	if t.shape.filtered {
-		sum := binary.LittleEndian.AppendUint32(nil, fletcher32(data))
-		if err := t.tx.writer.write(address+uint64(len(data)), sum); err != nil {
-			return Chunk{}, err
-		}
 	}
 	t.edit(chunkEdit{coord: at, address: address, size: uint32(size), skipped: skipped}, nil)
 	return Chunk{at, address, uint32(size), skipped}, nil
 }
 
-// place writes a chunk as it is stored.
-func (t *TxDataset) place(data []byte) (address uint64, stored []byte, err error) {
+// place is store for a chunk that is not packed.
+func (t *TxDataset) place(data []byte) (address uint64, sum []byte, err error) {
 	if uint32(len(data)) != t.shape.chunkBytes || !t.object.chunked() {
 		return 0, nil, fmt.Errorf("dataset %s: %d bytes of data, want %d", t.path, len(data), t.shape.chunkBytes)
 	}
+	return t.store(data)
+}
+
+// store writes a chunk into new space, and after it its Fletcher32, if it has one, which
+// it returns.
+func (t *TxDataset) store(data []byte) (address uint64, sum []byte, err error) {
 	if t.shape.filtered {
-		data = binary.LittleEndian.AppendUint32(data[:len(data):len(data)], fletcher32(data))
+		sum = binary.LittleEndian.AppendUint32(nil, fletcher32(data))
 	}
-	address, err = t.tx.Place(data)
-	return address, data, err
+	w := &t.tx.writer
+	address, err = w.alloc(uint64(len(data) + len(sum)))
+	if err == nil {
+		err = w.write(address, data)
+	}
+	if err == nil {
+		err = w.write(address+uint64(len(data)), sum)
+	}
+	return address, sum, err
 }
 
 // WritePage is Write for chunk i of a mapped dataset, which the chunk map will name
@@ -173,14 +172,14 @@ func (t *TxDataset) WritePage(i uint64, data []byte, keep Marks) error {
 	if chunks := t.chunks(0); i >= chunks {
 		return fmt.Errorf("dataset %s: chunk %d of %d", t.path, i, chunks)
 	}
-	address, stored, err := t.place(data)
+	address, sum, err := t.place(data)
 	if err != nil {
 		return err
 	}
 	t.edit(chunkEdit{coord: [4]uint64{i}, address: address, size: t.stored}, nil)
 	t.pages = append(t.pages, pageEdit{number: i, keep: keep, page: &Page{
 		number: i, address: address, commit: t.tx.number, size: t.stored,
-		crc: chunkCRC(t.tx.file.uuid, i, t.tx.number, stored),
+		crc: crc32c.Extend(chunkCRC(t.tx.file.uuid, i, t.tx.number, data), sum),
 	}})
 	return nil
 }

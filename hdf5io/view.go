@@ -184,7 +184,7 @@ const drainPoll = 50 * time.Microsecond
 // Drain waits until no View is pinned. The caller has made sure that nobody pins
 // one any more; after that, Close does not unmap what a reader is reading.
 func (f *File) Drain() {
-	for f.anyPinned() {
+	for f.pinnedExcept(nil) {
 		time.Sleep(drainPoll)
 	}
 }
@@ -196,7 +196,7 @@ const drainMost = time.Second
 // longer than until kept reports that a reader keeps a View: it is for reads under way.
 func (f *File) DrainOlder(kept func() bool) {
 	newest, over := f.view.Load(), time.After(drainMost)
-	for f.olderPinned(newest) && !kept() {
+	for f.pinnedExcept(newest) && !kept() {
 		select {
 		case <-over:
 			return
@@ -206,14 +206,9 @@ func (f *File) DrainOlder(kept func() bool) {
 	}
 }
 
-func (f *File) olderPinned(newest *View) bool {
+// pinnedExcept reports whether a View is pinned, apart from one.
+func (f *File) pinnedExcept(one *View) bool {
 	f.space.mu.Lock()
 	defer f.space.mu.Unlock()
-	return slices.ContainsFunc(f.space.views, func(v *View) bool { return v != newest && v.pinned() })
-}
-
-func (f *File) anyPinned() bool {
-	f.space.mu.Lock()
-	defer f.space.mu.Unlock()
-	return slices.ContainsFunc(f.space.views, (*View).pinned)
+	return slices.ContainsFunc(f.space.views, func(v *View) bool { return v != one && v.pinned() })
 }
