@@ -22,17 +22,22 @@ func cpuTime() float64 {
 // ownMemory returns the bytes of memory that this process has and that are not pages of
 // files.
 func ownMemory() float64 {
-	text, err := os.ReadFile("/proc/self/status")
-	_, rest, found := strings.Cut(string(text), "\nRssAnon:")
-	fields := strings.Fields(rest)
-	if err != nil || !found || len(fields) == 0 {
+	text, _ := os.ReadFile("/proc/self/status")
+	_, kib, _ := strings.Cut(string(text), "\nRssAnon:")
+	return 1024 * numberIn(kib, 0)
+}
+
+// numberIn returns a word of a text as a number; NaN if it is none, or not there.
+func numberIn(text string, word int) float64 {
+	words := strings.Fields(text)
+	if word >= len(words) {
 		return math.NaN()
 	}
-	kib, err := strconv.ParseFloat(fields[0], 64)
+	n, err := strconv.ParseFloat(words[word], 64)
 	if err != nil {
 		return math.NaN()
 	}
-	return kib * 1024
+	return n
 }
 
 // syncDisks writes back what every process has left in the page cache.
@@ -50,16 +55,8 @@ func deviceWritten(dir string) float64 {
 	}
 	device := uint64(stat.Dev)
 	major, minor := device>>8&0xfff, device&0xff|device>>12&0xfff00
-	text, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/stat", major, minor))
-	fields := strings.Fields(string(text))
-	if err != nil || len(fields) < 7 {
-		return math.NaN()
-	}
-	sectors, err := strconv.ParseUint(fields[6], 10, 64)
-	if err != nil {
-		return math.NaN()
-	}
-	return float64(sectors) * 512
+	text, _ := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/stat", major, minor))
+	return 512 * numberIn(string(text), 6) // sectors
 }
 
 // inMemory reports whether the file system of dir has no disk, so that a sync does

@@ -13,14 +13,8 @@ import (
 // another process now. So every process that is named for the file is looked at:
 // the lock must be on one of its descriptors.
 func lockHolder(info Info, l Lock, likely int) int {
-	candidates := []int{likely}
 	table, _ := os.ReadFile("/proc/locks")
-	for _, pid := range lockPIDs(table, info.Inode) {
-		if pid != likely {
-			candidates = append(candidates, pid)
-		}
-	}
-	for _, pid := range candidates {
+	for _, pid := range append([]int{likely}, lockPIDs(table, info.Inode)...) {
 		if pid > 0 && holdsLock(pid, info, l) {
 			return pid
 		}

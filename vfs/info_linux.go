@@ -67,7 +67,8 @@ func fillFileSystem(info *Info, sfs *unix.Statfs_t) {
 
 func nameFileSystem(info *Info, magic uint32) {
 	if magic == unix.FUSE_SUPER_MAGIC {
-		info.FileSystem = fuseType(info.Device)
+		table, _ := os.ReadFile("/proc/self/mountinfo") // without it the type is not known
+		info.FileSystem = mountType(table, info.Device)
 		// A user-space driver over a block device of this machine (NTFS, exFAT);
 		// any other may be a network file system.
 		info.Network = info.FileSystem != "fuseblk"
@@ -84,16 +85,8 @@ func nameFileSystem(info *Info, magic uint32) {
 	}
 }
 
-// fuseType finds the type under which the user-space file system dev is mounted:
-// such as "fuseblk" or "fuse.sshfs"; "fuse" if it is not known.
-func fuseType(dev uint64) string {
-	table, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return "fuse"
-	}
-	return mountType(table, dev)
-}
-
+// mountType finds the type under which the user-space file system dev is mounted, such as
+// "fuseblk" or "fuse.sshfs"; "fuse" if it is not known.
 func mountType(table []byte, dev uint64) string {
 	id := fmt.Appendf(nil, "%d:%d", unix.Major(dev), unix.Minor(dev))
 	for line := range bytes.Lines(table) {

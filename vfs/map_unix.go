@@ -4,6 +4,7 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math"
@@ -49,7 +50,7 @@ func (f *osFile) Map(reserve int64) (Mapping, error) {
 			return m, nil
 		}
 		if reserve <= least {
-			return nil, &fs.PathError{Op: "map", Path: f.Name(), Err: noMapError{err}}
+			return nil, pathError("map", f.Name(), fmt.Errorf("%w: %w", ErrNoMap, err))
 		}
 		reserve = max(reserve/2/page*page, least)
 	}
@@ -74,12 +75,6 @@ func (f *osFile) mapReserve(reserve int64) (*unixMapping, error) {
 
 // errAddressSpace: the mappings of the process have taken all that they may.
 var errAddressSpace = errors.New("the mapped files of this process take too much address space")
-
-// noMapError keeps the system's reason.
-type noMapError struct{ err error }
-
-func (e noMapError) Error() string   { return ErrNoMap.Error() + ": " + e.err.Error() }
-func (e noMapError) Unwrap() []error { return []error{ErrNoMap, e.err} }
 
 func (m *unixMapping) View(off, n int64) ([]byte, error) {
 	if off < 0 || n < 0 || n > m.size.Load()-off {
