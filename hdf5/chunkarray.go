@@ -62,11 +62,8 @@ func (a *arrayReader) elements(d *decoder, number, n uint64) error {
 		if d.err != nil {
 			return d.err
 		}
-		if c.address == undefined {
-			continue
-		}
-		if !a.place(number + i) {
-			continue // after the last chunk of the shape
+		if c.address == undefined || !a.place(number+i) {
+			continue // no chunk, or after the last of the shape
 		}
 		if err := a.add(start, c, a.at); err != nil {
 			return err

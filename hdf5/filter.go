@@ -157,31 +157,17 @@ func (p *pipeline) step(f Filter, dst, src []byte, limit int) ([]byte, error) {
 	return nil, ErrUnsupported
 }
 
-// readAll appends everything that r has to dst. It may be at most limit bytes.
+// readAll appends everything that r has to dst, which is empty. It may be at most limit
+// bytes.
 func readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
-	var more [1]byte
-	for {
-		if len(dst) == cap(dst) && len(dst) < limit {
-			grown := make([]byte, len(dst), min(max(2*cap(dst), 4096), limit))
-			copy(grown, dst)
-			dst = grown
-		}
-		into := dst[len(dst):min(cap(dst), limit)]
-		full := len(into) == 0
-		if full {
-			into = more[:]
-		}
-		n, err := r.Read(into)
-		switch {
-		case full && n > 0:
-			return nil, fmt.Errorf("more than %d bytes: %w", limit, errFilter)
-		case errors.Is(err, io.EOF):
-			return dst[:len(dst)+n], nil
-		case err != nil:
-			return nil, fmt.Errorf("%w: %w", errFilter, err)
-		}
-		dst = dst[:len(dst)+n]
+	all := bytes.NewBuffer(dst)
+	if _, err := all.ReadFrom(io.LimitReader(r, int64(limit)+1)); err != nil {
+		return nil, fmt.Errorf("%w: %w", errFilter, err)
 	}
+	if all.Len() > limit {
+		return nil, fmt.Errorf("more than %d bytes: %w", limit, errFilter)
+	}
+	return all.Bytes(), nil
 }
 
 // maxDeflate is how many times as large as its packed form data can be: the longest
@@ -192,14 +178,7 @@ func (p *pipeline) inflate(dst, src []byte, limit int) ([]byte, error) {
 	if p.inflater == nil {
 		p.inflater = new(inflater)
 	}
-	if most := limit; cap(dst) < most {
-		if len(src) < most/maxDeflate {
-			most = maxDeflate * len(src)
-		}
-		if cap(dst) < most {
-			dst = make([]byte, most)
-		}
-	}
+	dst = slices.Grow(dst[:0], int(min(int64(limit), maxDeflate*int64(len(src)))))
 	dst = dst[:min(cap(dst), limit)]
 	n, err := p.inflater.inflate(dst, src)
 	if err != nil {

@@ -1,6 +1,9 @@
 package hdf5
 
-import "iter"
+import (
+	"iter"
+	"slices"
+)
 
 // Hyperslab selects elements of a dataset: along each dimension Count blocks of Block
 // elements. The first begins at Start, and each other one Stride elements after the one
@@ -142,23 +145,20 @@ func (d *Dataset) everything() selection {
 func (d *Dataset) selection(h Hyperslab) (selection, error) {
 	s := d.everything()
 	rank := len(d.space.dims)
-	for _, c := range []struct {
-		name     string
-		n        int
-		required bool
-	}{{"Start", len(h.Start), true}, {"Count", len(h.Count), true}, {"Stride", len(h.Stride), h.Stride != nil}, {"Block", len(h.Block), h.Block != nil}} {
-		if c.required && c.n != rank {
-			return s, fault(ErrLimit, "hyperslab", -1, "%d numbers in %s, want %d", c.n, c.name, rank)
+	ones := slices.Repeat([]uint64{1}, rank)
+	if h.Stride == nil {
+		h.Stride = ones
+	}
+	if h.Block == nil {
+		h.Block = ones
+	}
+	for i, list := range [][]uint64{h.Start, h.Count, h.Stride, h.Block} {
+		if len(list) != rank {
+			return s, fault(ErrLimit, "hyperslab", -1, "%d numbers in %s, want %d", len(list), []string{"Start", "Count", "Stride", "Block"}[i], rank)
 		}
 	}
 	for i := range rank {
-		along := pattern{h.Start[i], 1, h.Count[i], 1}
-		if h.Stride != nil {
-			along.stride = h.Stride[i]
-		}
-		if h.Block != nil {
-			along.block = h.Block[i]
-		}
+		along := pattern{h.Start[i], h.Stride[i], h.Count[i], h.Block[i]}
 		if err := along.check(i, d.space.dims[i]); err != nil {
 			return s, err
 		}
