@@ -35,7 +35,11 @@ func (c *child) manySets(e engine) error {
 	if l.cut {
 		return nil // cut short, the sets cannot be compared
 	}
-	read, err := c.readSets(e, each, func(uint64) bool { return true })
+	keys, keyOrder := make([]uint64, c.Keys), newPermutation(c.Keys, c.Seed+1)
+	for i := range keys {
+		keys[i] = keyOrder.at(uint64(i))
+	}
+	read, err := c.readSets(e, keys, each, func(uint64) bool { return true })
 	if err != nil {
 		return fmt.Errorf("read sets: %w", err)
 	}
@@ -51,36 +55,32 @@ func (c *child) manySets(e engine) error {
 	if err != nil || done < len(gone) {
 		return err
 	}
-	if _, err := c.readSets(e, each, func(v uint64) bool { return !removedAt(c.Seed, v) }); err != nil {
+	if _, err := c.readSets(e, keys, each, func(v uint64) bool { return !removedAt(c.Seed, v) }); err != nil {
 		return fmt.Errorf("read sets after the deletion: %w", err)
 	}
 	return nil
 }
 
-// readSets looks up all keys in random order and compares each set with the values
-// that should be there. It returns values per second, without the time for
-// comparing.
-func (c *child) readSets(e engine, each uint64, there func(v uint64) bool) (float64, error) {
-	r, err := e.newReader()
-	if err != nil {
-		return 0, err
-	}
-	order := newPermutation(c.Keys, c.Seed+1)
+// readSets looks up keys and compares each set with the values that should be there. It
+// returns values per second, without the time for comparing.
+func (c *child) readSets(e engine, keys []uint64, each uint64, there func(v uint64) bool) (rate float64, err error) {
 	var found [][16]byte
 	values, took := 0, int64(0)
-	for i := range c.Keys {
-		key := order.at(i)
-		before := now()
-		if found, err = r.lookup(keyAt(c.Seed, key), found[:0]); err != nil {
-			return 0, err
+	err = withReader(e, func(r reader) (err error) {
+		for _, key := range keys {
+			before := now()
+			if found, err = r.lookup(keyAt(c.Seed, key), found[:0]); err != nil {
+				return err
+			}
+			took += now() - before
+			if err := c.sameSet(found, key, each, there); err != nil {
+				return err
+			}
+			values += len(found)
 		}
-		took += now() - before
-		if err := c.sameSet(found, key, each, there); err != nil {
-			return 0, err
-		}
-		values += len(found)
-	}
-	return float64(values) / float64(took) * 1e9, r.close()
+		return nil
+	})
+	return float64(values) / float64(took) * 1e9, err
 }
 
 // sameSet checks that found are the values of a key that should be there; the key
@@ -178,23 +178,22 @@ func (s *largeSet) end(e engine) error {
 
 // read looks the key up, several times.
 func (s *largeSet) read(e engine, name string) error {
-	r, err := e.newReader()
-	if err != nil {
-		return err
-	}
 	const reads = 3
 	var found [][16]byte
 	took := int64(0)
-	for range reads {
-		before := now()
-		if found, err = r.lookup(s.key, found[:0]); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+	err := withReader(e, func(r reader) (err error) {
+		for range reads {
+			before := now()
+			if found, err = r.lookup(s.key, found[:0]); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			took += now() - before
+			if uint64(len(found)) != s.count || fingerprint(found) != s.sum {
+				return fmt.Errorf("WRONG DATA: %s: %d values, want %d, or it has others", name, len(found), s.count)
+			}
 		}
-		took += now() - before
-		if uint64(len(found)) != s.count || fingerprint(found) != s.sum {
-			return fmt.Errorf("WRONG DATA: %s: %d values, want %d, or it has others", name, len(found), s.count)
-		}
-	}
+		return nil
+	})
 	s.Measures.put(name, float64(reads*s.count)/float64(took)*1e9, s.cut)
-	return r.close()
+	return err
 }

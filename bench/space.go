@@ -115,24 +115,12 @@ func (s *spaceStore) inBatches(do func([]pair) error, seed uint64, chosen func(v
 // check looks up random keys, which have about Lookups values together, and the
 // keys of the first and of the last inserted pair.
 func (s *spaceStore) check(e engine, there func(v uint64) bool) error {
-	r, err := e.newReader()
-	if err != nil {
-		return err
-	}
 	order := newPermutation(s.keys*s.each, s.Seed)
 	keys := []uint64{order.at(0) / s.each, order.at(order.n-1) / s.each}
 	rnd := random(s.Seed)
 	for range s.Lookups / s.each {
 		keys = append(keys, rnd.next()%s.keys)
 	}
-	var found [][16]byte
-	for _, key := range keys {
-		if found, err = r.lookup(keyAt(s.Seed, key), found[:0]); err != nil {
-			return err
-		}
-		if err := s.sameSet(found, key, s.each, there); err != nil {
-			return err
-		}
-	}
-	return r.close()
+	_, err := s.readSets(e, keys, s.each, there)
+	return err
 }

@@ -163,7 +163,7 @@ func (f *File) View(read func(*hdf5.File) error) error {
 		return err
 	}
 	defer v.Unpin(pin)
-	h, err := hdf5.NewReader(committed{f, v}, v.EndOfFile(), nil)
+	h, err := hdf5.NewReader(committed{io.NewSectionReader(f.raw, 0, v.EndOfFile()), v}, v.EndOfFile(), nil)
 	if err != nil {
 		return err
 	}
@@ -188,25 +188,14 @@ func (f *File) pin() (*hdf5io.View, hdf5io.Pin, error) {
 
 // committed is the file as of one commit, with the superblock of that commit.
 type committed struct {
-	file *File
+	file *io.SectionReader
 	view *hdf5io.View
 }
 
 func (c committed) ReadAt(p []byte, offset int64) (int, error) {
-	end := c.view.EndOfFile()
-	if offset < 0 || offset >= end {
-		return 0, io.EOF
-	}
-	short := int64(len(p)) > end-offset
-	if short {
-		p = p[:end-offset]
-	}
-	n, err := c.file.raw.ReadAt(p, offset)
-	if super := c.view.Superblock(); offset < int64(len(super)) {
+	n, err := c.file.ReadAt(p, offset)
+	if super := c.view.Superblock(); n > 0 && offset < int64(len(super)) {
 		copy(p[:n], super[offset:])
-	}
-	if err == nil && short {
-		err = io.EOF
 	}
 	return n, err
 }
