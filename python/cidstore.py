@@ -41,6 +41,13 @@ ENTRY = np.dtype([(name, "<u8") for name in COLUMNS] + [("state_mask", "u1"), ("
 CHILD = np.dtype([(name, "<u8") for name in ("separator_high", "separator_low", "row", "address", "count",
                                              "tombstone_count", "commit")] + [("crc32c", "<u4"), ("reserved", "<u4")])
 NO_ROWS, NO_PAIRS = np.zeros((0, 6), "<u8"), np.zeros((0, 4), np.uint64)
+HEAD, SLOT, PAYLOAD = 12288, 4096, 192  # bytes of superblock and commit slots; of a slot; where its store record begins
+RECORD = {"format_version": (0, "<u4"), "last_applied": (8, "<u8"), "slice_through": (16, "<u8"), "slice_hash": (24, "<u8"),
+          "num_keys": (40, "<u8"), "num_values": (48, "<u8"), "num_buckets": (56, "<u8"), "num_sets": (64, "<u8"),
+          "wal_first": (112, "<u8"), "global_depth": (144, "<u4"), "split_threshold": (148, "<u4"),
+          "promotion_threshold": (152, "<u4"), "wal_block": (156, "<u4"), "hmac_salt": (176, "u1"), "hash_seed": (208, "<u8"),
+          "epochs": (248, None), "num_groups": (704, "<u8"), "file_uuid": (16 - PAYLOAD, "u1")}
+RUNS_CRC = PAYLOAD + 720
 
 # A CRC32C is linear: the state after a row is the sum (XOR) of what each of its bytes, followed by zeros, leaves.
 # AFTER[n, b]: what byte b leaves, n bytes before the end. A state before the row is added to its first four bytes.
@@ -164,6 +171,19 @@ def newest(keys, hashes):
     return order[np.append(~same, True)[:len(order)]]
 
 
+def copies(rows):
+    """Which of rows, n × words that begin with a key, have the key of an earlier row, and which have a key that occurs twice. A
+    row that is copied over another of its group or run is sound, and so is the sum of both: this alone shows it."""
+    mixed = rows[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ rows[:, 1]
+    later = np.zeros(len(rows), bool)
+    ordered = np.sort(mixed)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return later, later
+    order = np.argsort(mixed, kind="stable")
+    later[order[1:]] = (rows[order[1:], :2] == rows[order[:-1], :2]).all(1)
+    return later, np.isin(mixed, mixed[later])
+
+
 def among(others):
     """A test of which rows of words are among others. A few that are not pass it too."""
     bits = min(max((8 * len(others)).bit_length(), 12), 24)
@@ -279,7 +299,7 @@ class Store(contextlib.AbstractContextManager):
         self._file, self._raw, damage = None, io.FileIO(path), None
         if sys.platform != "win32":
             fcntl.flock(self._raw, fcntl.LOCK_SH | fcntl.LOCK_NB)  # who truncates the file has it alone
-        head = self._raw.read(12288)  # superblock and commit slots: no commit leaves them as they were
+        head = self._raw.read(HEAD)  # superblock and commit slots: no commit leaves them as they were
         try:
             self._file = h5py.File(self._raw, "r")  # by descriptor: HDF5 would share a root that it has open already
             attributes = self._file["config"].attrs if "config" in self._file else {}
@@ -292,6 +312,7 @@ class Store(contextlib.AbstractContextManager):
                 with contextlib.suppress(OSError):  # not every file system has byte locks
                     pin = struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, PIN + config["commit"], 1, 0)
                     fcntl.fcntl(self._raw, F_OFD_SETLK, pin)
+            self._compare(head.ljust(HEAD, b"\0"), attributes)
             at = attributes["directory"] if "directory" in attributes else self._file["directory"]
             self._directory = np.concatenate([part[:] for part in (at.values() if isinstance(at, h5py.Group) else [at])])
             self._states, self._sets = self._file["buckets/state"], self._file["values/state"]
@@ -316,6 +337,28 @@ class Store(contextlib.AbstractContextManager):
             self.close()
             raise damage
         return True
+
+    def _compare(self, head, attributes):
+        """Holds the attributes against the record of this root in its commit slot. If neither slot is good, as in a file that
+        h5repack has written, there is nothing to hold them against."""
+        slots, start = np.frombuffer(head, np.uint8, 2 * SLOT, SLOT).reshape(2, SLOT), np.full(2, 0xFFFFFFFF, "<u4")
+        sums = ~extended(start, slots[:, :-4])
+        good = [s.tobytes() for s in slots[slots[:, -4:].copy().view("<u4")[:, 0] == sums] if s[:8].tobytes() == b"CIDSLOT1"]
+        own = [slot for slot in good if slot[56:104] == head[:48]]
+        if len(good) == 2 and not own:
+            raise ValueError("superblock: changed by another program: it names a root that neither commit slot names")
+        if not own:
+            return
+        for name, (offset, of) in RECORD.items():
+            value = np.asarray(attributes[name])
+            value = (value if value.dtype.names else value.astype(of)).tobytes()
+            if not any(slot[PAYLOAD + offset:].startswith(value) for slot in own):
+                raise ValueError("/config: changed by another program: %s is not that of the commit slot" % name)
+        runs = np.asarray(self._file["runs"].attrs.get("runs", [])).view(np.uint8).reshape(1, -1)
+        start = extended(start[:1], np.array([self.config["file_uuid"]], np.uint8))
+        crc = (~extended(start, runs)).tobytes() if runs.size else bytes(4)
+        if not any(slot[RUNS_CRC:].startswith(crc) for slot in own):
+            raise ValueError("/runs: changed by another program: its runs are not those of the commit slot")
 
     def _epoch(self, epoch, first, end):
         """Opcodes and operations, n × 4 words, of the complete frames of an epoch; only those that the tree lacks."""
@@ -450,7 +493,7 @@ class Store(contextlib.AbstractContextManager):
                 more = more.take(number, 0, mode="clip") if len(more) else np.zeros((len(number), 6), "<u8")
             else:
                 more = NO_ROWS
-            sound = self._sound(seeds, rows, more)
+            sound = self._sound(seeds, rows, more) & ~copies(rows)[0]
             if sound.all():
                 return rows, more
         return chosen(rows, more, self._good(sound, "/buckets/entries: group", owners))
@@ -479,10 +522,10 @@ class Store(contextlib.AbstractContextManager):
         commits, parts, self._doubts = self._commits(), [], []
         for run in self._runs:
             rows, more = self._of_run(run, 0, len(run[6]) - 1)
-            sound = self._sound(np.repeat(run[7], len(rows)), rows, more)
-            good = self._good(sound, "/runs: run", np.full(len(rows), run[0]))
+            sound, (later, twice) = self._sound(np.repeat(run[7], len(rows)), rows, more), copies(rows)
+            good = self._good(sound & ~later, "/runs: run", np.full(len(rows), run[0]))
             if not good.all():  # of keys in the same slots older entries may not be the last word
-                slots = np.searchsorted(run[6]["first"], np.flatnonzero(~good), "right") - 1
+                slots = np.searchsorted(run[6]["first"], np.flatnonzero(~sound | twice), "right") - 1
                 self._doubts.append((run, slots.astype(np.uint64), commits))
                 parts = [self._part(part, self._certain(part[0][:, :2])) for part in parts]
                 rows, more = chosen(rows, more, good)
@@ -575,24 +618,29 @@ class Store(contextlib.AbstractContextManager):
         pages = self._page(group)
         page = pages[0]
         demand(np.array([(place ^ int(page["prefix"])) >> 64 - int(page["local_depth"]) == 0]), "/buckets/state: group", [group])
-        runs = []
+        bits, runs = int(page["local_depth"]) + int(page["bucket_bits"]), []
         for run in self._runs:
             if run[0] > page["commit"] and run[1] <= place <= run[2]:
                 slot = place - run[3] >> run[4]
-                runs.append((*self._of_run(run, slot, slot + 1), run[7]))
+                first, end = run[6]["first"][slot:slot + 2]
+                runs.append((*self._of_run(run, slot, slot + 1), self._mapped("runs/tags_%d" % run[0])[first:end], run[7], 64 - run[4]))
         own = seeded(self.config["file_uuid"], np.array([group]), pages["commit"])
         for direct in True, False:
-            parts = [(*self._of_bucket(group, pages, place, direct), own), *runs]
-            seeds = np.concatenate([np.repeat(seed, len(part)) for part, _, seed in parts])
+            parts = [(*self._of_bucket(group, pages, place, direct), own, bits), *runs]
+            seeds = np.concatenate([np.repeat(seed, len(part)) for part, _, _, seed, _ in parts])
             rows, more = (np.concatenate(part) for part in list(zip(*parts))[:2])
             sound = self._sound(seeds, rows, more)
             if sound.all():
                 break
+        for entries, _, tags, _, bits in parts:  # the row of another key may be a copy, in the place of this key's
+            tag = (place << bits & (1 << 64) - 1) >> 48
+            for other in entries[(tags == tag) & (entries[:, :2] != key).any(1), :2].tolist():
+                sound &= (siphash_one(self.config["hash_seed"], *other) << bits & (1 << 64) - 1) >> 48 == tag
         demand(sound, "/buckets/entries or /runs: group", np.full(len(rows), group))
         return self._values(*chosen(rows, more, np.flatnonzero((rows[:, :2] == key).all(1))[-1:]))  # the newest
 
     def _of_bucket(self, group, pages, place, direct):
-        """The entries of the bucket of a hash, and their more rows, as the file has them."""
+        """The entries of the bucket of a hash, their more rows, and their tags, as the file has them."""
         page = pages[0]
         bucket = (place << int(page["local_depth"]) & (1 << 64) - 1) >> 64 - int(page["bucket_bits"])
         ends = page["buckets"][max(bucket - 1, 0):bucket + 1].tolist()
@@ -601,7 +649,8 @@ class Store(contextlib.AbstractContextManager):
         rows, more = self._of_row(firsts, pages, np.array([start]), np.array([end]), direct)
         number = rows.view(ENTRY)[:, 0]["more"].astype(np.int64)
         number = number[number > 0] - 1
-        return rows, more.take(number, 0, mode="clip") if len(more) else np.zeros((len(number), 6), "<u8")
+        more = more.take(number, 0, mode="clip") if len(more) else np.zeros((len(number), 6), "<u8")
+        return rows, more, page["tags"][start[0]:end[0]]
 
     def _states_of(self, ids):
         """The states of sets, as the file has them; zeros for what cannot be read, if a loop goes on past damage."""

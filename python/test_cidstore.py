@@ -1,4 +1,5 @@
 """Tests of cidstore.py on files that h5py writes here by docs/FORMAT.md, with a CRC32C and a SipHash of their own."""
+import gzip
 import io
 import multiprocessing
 import os
@@ -141,11 +142,16 @@ class Builder:
         ends += [ends[-1]] * ((1 << BITS) - len(ends))
         for i, (end, more_end) in enumerate(ends):
             page["buckets"][i]["entry_end"], page["buckets"][i]["more_end"] = end, more_end
+        page["tags"][:len(items)] = self.tags(items, self.depth + BITS)
         page["entry_count"], page["more_count"] = ends[-1]
         for name, data in ("entries", entries), ("more", more):
             for i in range(0, len(data), S * 48):
                 self.chunks["/buckets/" + name, number * CAPACITY // S + i // (S * 48), 0] = data[i:i + S * 48].ljust(S * 48, b"\0")
         return page
+
+    @staticmethod
+    def tags(items, bits):
+        return [(h << bits & M64) >> 48 for h in sorted(place(key) for key, *_ in items)]
 
     def write_runs(self, f):
         """Writes the runs, with slots of 2^61 hashes."""
@@ -155,7 +161,9 @@ class Builder:
             entries, more, ends = self.encoded(items, RUN, number, lambda h: h >> shift)
             ends += [ends[-1]] * (8 - len(ends))
             index = np.array([(*start, 0) for start in [(0, 0), *ends]], SLOT)
-            for name, data, of in ("entries", entries, ENTRY), ("more", more, MORE), ("index", index.tobytes(), SLOT):
+            tags = np.array(self.tags(items, 64 - shift), "<u2")
+            for name, data, of in (("entries", entries, ENTRY), ("more", more, MORE), ("tags", tags.tobytes(), "<u2"),
+                                   ("index", index.tobytes(), SLOT)):
                 if data:
                     f["runs/%s_%d" % (name, number)] = np.frombuffer(data, of)
             low, high = self.limits.get(number, (0, M64))
@@ -541,6 +549,55 @@ class Tree(Case):
             self.refuses("/runs: run 7: bad checksum")
             self.spares(b.model, {key for key in b.model if place(key) >> 62 == place(5) >> 62})
             self.refuses("/runs: group %d: bad checksum" % (place(5) >> 62), lambda store: store.get(5))
+
+    def test_row_that_was_copied(self):
+        """In the place of another of its group a row has a good checksum."""
+        b = inline()
+        b.write(self.path)
+        with h5py.File(self.path, "r") as f:
+            rows, ends = f["buckets/entries"][:S], f["buckets/state"][0]["buckets"]["entry_end"][:1 << BITS]
+        single = [i for i in range(ends[-1]) if not rows["more"][i]]
+        for old, new in (single[0], single[-1]), (single[-1], single[0]), (single[1], single[2]):
+            lost = int(rows["key_high"][new]) << 64 | int(rows["key_low"][new])
+            with h5py.File(self.path, "r+") as f:
+                f["buckets/entries"][new] = rows[old]
+            self.refuses("/buckets/entries: group 0: bad checksum, or not what belongs there")
+            self.refuses("group 0: bad checksum, or not what belongs there", lambda store: store.get(lost))
+            self.spares(b.model, {lost})
+            with h5py.File(self.path, "r+") as f:
+                f["buckets/entries"][new] = rows[new]
+
+    def test_row_of_a_run_that_was_copied(self):
+        b = inline()
+        keys = sorted((key for key in b.model if len(b.model[key]) == 1), key=place)
+        for i, key in enumerate(keys):
+            b.put(key, {i}, run=7)
+        for old, new in (0, 1), (0, len(keys) - 1), (len(keys) - 1, 0):
+            self.path += "2"  # what is mapped by an exception's frames stays open
+            with h5py.File(b.write(self.path), "r+") as f:
+                f["runs/entries_7"][new] = f["runs/entries_7"][old]
+            self.refuses("/runs: run 7: bad checksum")
+            self.refuses("/runs: group %d: bad checksum" % (place(keys[new]) >> 62), lambda store: store.get(keys[new]))
+            self.spares(b.model, {key for key in b.model if place(key) >> 61 in (place(keys[old]) >> 61, place(keys[new]) >> 61)})
+
+    def test_edited_attributes(self):
+        """A store, as it is and after h5py has changed one attribute in it."""
+        folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "testdata", "golden", "format2")
+        with gzip.open(os.path.join(folder, "closed.h5.gz")) as f:
+            whole = f.read()
+        for name in (None, "num_keys", "hash_seed", "global_depth", "epochs", "file_uuid", "wal_first", "runs"):
+            with open(self.path, "wb") as f:
+                f.write(whole)
+            if name is None:
+                with cidstore.open(self.path) as store:
+                    self.assertEqual(len(list(store.pairs())), store.config["num_values"])
+                continue
+            with h5py.File(self.path, "r+") as f:
+                of = f["runs" if name == "runs" else "config"].attrs
+                value = np.array(of[name] if name in of else np.zeros(104, "u1"))
+                value.reshape(-1).view("u1")[0] ^= 1
+                (of.modify if name in of else of.create)(name, value)
+            self.refuses("changed by another program: %s" % (".*" if name == "runs" else name))
 
     def test_lost_chunk(self):
         b = inline()
