@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/legacy"
 	"github.com/cidstore/cidstore/vfs"
 )
@@ -45,7 +46,8 @@ func RestoreWith(ctx context.Context, backup, path string, options *Options) err
 
 // RestoreFrom is RestoreWith of a full backup, as BackupTo writes it, which it reads from
 // r to its end. It calls progress, if that is not nil, with the number of bytes that are
-// copied and the number of all. If the end comes too early it returns ErrTruncated. r
+// copied and the number of all. If the end comes too early it returns ErrTruncated, and
+// ErrCorrupt if bytes follow the backup. r
 // cannot be read twice: so it is an error if the backup would have to be written into the
 // file at path. ctx does not end a read that waits.
 func RestoreFrom(ctx context.Context, r io.Reader, path string, options *Options, progress func(done, total int64)) error {
@@ -114,6 +116,9 @@ func copyStream(ctx context.Context, r io.Reader, dst vfs.File, progress func(do
 		}
 		if err != nil && !ended {
 			return fmt.Errorf("%w: the backup, after %d bytes: %w", ErrIO, at+int64(n), err)
+		}
+		if at > 0 && at+int64(n) > size {
+			return corrupt.Errorf("stream", size, "bytes follow the backup, which ends there")
 		}
 		if err := dst.WriteAt(part[:n], at); err != nil {
 			return err
