@@ -20,6 +20,7 @@ func statPath(name string) (Info, error) {
 	if err := retry(func() error { return unix.Statfs(name, &sfs) }); err != nil {
 		return Info{}, err
 	}
+	info.Free = int64(sfs.Bavail) * int64(sfs.Bsize)
 	fillInfo(&info, st, &sfs)
 	return info, nil
 }

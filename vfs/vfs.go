@@ -111,6 +111,7 @@ type Info struct {
 	Device, Inode uint64
 	Size          int64
 	Allocated     int64 // bytes of disk in use, 0 if unknown
+	Free          int64 // bytes that this user can still get on the file system; of Stat alone, 0 if unknown
 	Mode          fs.FileMode
 	FileSystem    string // name of the file system, "" if unknown
 	Network       bool   // a network file system, or one that is not known to be local: locks and syncs may not hold

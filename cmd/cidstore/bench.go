@@ -9,12 +9,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/vfs"
 	"github.com/spf13/cobra"
 )
 
@@ -28,6 +30,7 @@ const (
 	pairBytes    = 32          // of a key and a value
 	plainBlock   = 1 << 20     // bytes of a sequential write
 	plainBlocks  = 128         // at most
+	roomPerPair  = 100         // bytes of the file
 	syncedBytes  = 4 << 10     // of a write that is synced
 	singleKeys   = 1 << 40     // the first of the keys that are written one by one
 	absentKeys   = 1 << 41     // the first of those that are never written
@@ -54,8 +57,9 @@ type measured struct {
 // bench is one run of the command.
 type bench struct {
 	*program
-	ctx context.Context
-	dir string // of its own
+	ctx   context.Context
+	dir   string   // of its own
+	plain vfs.File // in it; its lock says that the bench is alive
 	measured
 }
 
@@ -66,7 +70,9 @@ func (p *program) benchCommand() *cobra.Command {
 		Short: "Measure a store on the disk of a folder",
 		Long: `Bench makes a store in a new folder inside DIR, or inside the current folder, measures
 it for some seconds, and removes it. The folder needs up to 128 MiB, and about 100
-bytes more per pair.
+bytes more per pair; bench does not begin if the disk has less than that. The new folder
+is called cidstore-bench- and a number. If bench is killed it stays, and the next bench in
+the same place removes it.
 
 First it measures the disk itself: writes of 4 KiB to a plain file, each followed by an
 fsync, and a sequential write. Then it measures the store: durable writes of single
@@ -91,15 +97,22 @@ something only if nothing else keeps the machine busy.`,
 	return c
 }
 
+// benchPrefix begins the name of the folder of a bench, which has these two files.
+const (
+	benchPrefix = "cidstore-bench-"
+	benchPlain  = "plain"
+	benchStore  = "store.h5"
+)
+
 func (b *bench) run(parent string) (err error) {
-	if b.dir, err = os.MkdirTemp(parent, "cidstore-bench-"); err != nil {
+	if err := b.begin(parent); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	defer func() { err = errors.Join(err, b.plain.Close(), os.RemoveAll(b.dir)) }()
 	if err := b.disk(); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
-	path := filepath.Join(b.dir, "store.h5")
+	path := filepath.Join(b.dir, benchStore)
 	if err := b.withStore(path, making, b.use); err != nil {
 		return err
 	}
@@ -120,13 +133,64 @@ func (b *bench) run(parent string) (err error) {
 	return b.say("file", float64(b.FileBytes), "bytes", "after Close")
 }
 
-// disk measures a plain file.
-func (b *bench) disk() (err error) {
-	file, err := os.Create(filepath.Join(b.dir, "plain"))
+// begin makes the folder, if the disk has room.
+func (b *bench) begin(parent string) error {
+	b.sweep(parent)
+	info, err := vfs.OS().Stat(parent)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	need := plainBlocks*plainBlock + float64(b.Pairs)*roomPerPair
+	if free := float64(info.Free); free > 0 && free < need {
+		return fmt.Errorf("%s pairs need about %.1f GB, and %s has %.1f GB free; choose fewer with --pairs",
+			grouped(uint64(b.Pairs)), need/1e9, parent, free/1e9)
+	}
+	if b.dir, err = os.MkdirTemp(parent, benchPrefix); err != nil {
+		return err
+	}
+	if b.plain, err = newUnfinished(vfs.OS(), filepath.Join(b.dir, benchPlain)); err != nil {
+		return errors.Join(err, os.Remove(b.dir))
+	}
+	return nil
+}
+
+// sweep removes the folders that benches have left when they were killed. It takes no
+// notice of errors: the folder may be that of another user.
+func (b *bench) sweep(parent string) {
+	folders, _ := os.ReadDir(parent)
+	for _, folder := range folders {
+		if !folder.IsDir() || !strings.HasPrefix(folder.Name(), benchPrefix) {
+			continue
+		}
+		dir := filepath.Join(parent, folder.Name())
+		plain, err := vfs.OS().OpenFile(filepath.Join(dir, benchPlain), vfs.ReadWrite, 0)
+		if err != nil {
+			continue
+		}
+		dead := own(vfs.OS(), plain, plain.Name()) == nil && holdsOnly(dir, benchPlain, benchStore)
+		plain.Close()
+		if dead && os.RemoveAll(dir) == nil {
+			b.note("note: removed %s, which a bench had left when it was killed", dir)
+		}
+	}
+}
+
+// holdsOnly reports whether a folder has nothing but files whose names begin with one of
+// these.
+func holdsOnly(dir string, beginnings ...string) bool {
+	files, err := os.ReadDir(dir)
+	for _, file := range files {
+		begins := func(name string) bool { return strings.HasPrefix(file.Name(), name) }
+		if !file.Type().IsRegular() || !slices.ContainsFunc(beginnings, begins) {
+			return false
+		}
+	}
+	return err == nil
+}
+
+// disk measures a plain file.
+func (b *bench) disk() (err error) {
+	file := b.plain
 	block := make([]byte, plainBlock)
 	for i := range block {
 		block[i] = byte(rand.Uint32()) // so that the disk cannot compress it
@@ -134,7 +198,7 @@ func (b *bench) disk() (err error) {
 	blocks := min(plainBlocks, 1+b.Pairs/benchBatch)
 	start := time.Now()
 	for i := range blocks {
-		if _, err = file.WriteAt(block, int64(i)*plainBlock); err != nil || b.ctx.Err() != nil {
+		if err = file.WriteAt(block, int64(i)*plainBlock); err != nil || b.ctx.Err() != nil {
 			return cmp.Or(err, b.ctx.Err())
 		}
 	}
@@ -144,7 +208,7 @@ func (b *bench) disk() (err error) {
 	b.DiskBytes = float64(blocks) * plainBlock / time.Since(start).Seconds()
 	b.DiskSyncs, err = b.rate(1, b.Pairs, benchTime, func(i int) error {
 		at := i * syncedBytes % plainBlock
-		if _, err := file.WriteAt(block[at:at+syncedBytes], int64(at)); err != nil {
+		if err := file.WriteAt(block[at:at+syncedBytes], int64(at)); err != nil {
 			return err
 		}
 		return file.Sync()
