@@ -133,7 +133,7 @@ func (r *repair) judge(s *Store) error {
 	c := newCheck(r.ctx, v.view, &found)
 	err = v.guard(func() error { return errors.Join(c.contents(noProgress), r.ctx.Err()) })
 	if err == nil && found.DefectCount > 0 {
-		err = fmt.Errorf("root of commit %d: %d defects, the first: %w", v.view.Commit(), found.DefectCount, found.Defects[0])
+		err = fmt.Errorf("root of commit %d: defects: %d, the first: %w", v.view.Commit(), found.DefectCount, found.Defects[0])
 	}
 	return err
 }

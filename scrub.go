@@ -22,7 +22,7 @@ import (
 
 // ScrubReport says what a scrub has verified, what it mended, and what it could not mend.
 type ScrubReport struct {
-	Bytes     int64  // bytes verified
+	Bytes     int64  // bytes verified; those under several checksums count once for each
 	Corrected uint64 // state masks with one wrong bit; reads correct it
 	Mended    uint64 // written again: not all of them if the store is read-only or the disk full
 

@@ -131,6 +131,7 @@ func TestResembles(t *testing.T) {
 		"urn:uuid:" + digits, "URN:UUID:" + id[1:], "urn:uuid:", "uuid:" + id, "urn:" + id, "{urn:uuid:" + id + "}",
 		" " + id, id + "\t", digits[:31] + "O", digits[:16] + "-" + digits[16:], digits[:16] + "\u2013" + digits[17:],
 		"\ufeff" + id, strings.ReplaceAll(id, "-", "_"), strings.ReplaceAll(id, "-", " "), strings.ReplaceAll(id, "-", "\u2010"),
+		"143098242562633686632406296499919794632", strings.Repeat("1", 37),
 	} {
 		if !keys.Resembles(text) {
 			t.Errorf("%q does not resemble an identifier", text)
@@ -139,7 +140,7 @@ func TestResembles(t *testing.T) {
 	for _, text := range []string{
 		"", "hello", "42", "deadbeef", "x", "{", "}", "{}", "a-b-c-d-e", "urn:isbn:0451450523", strings.Repeat("-", 36),
 		"da39a3ee5e6b4b0d3255bfef95601890afd80709", "0 x", "the quick brown fox jumps over it", "de facto bed-and-breakfast cafe: a decade",
-		"2026-11-27T12:00:00Z", "+49 30 1234567-89", digits + digits, strings.Repeat(" ", 1<<20), "0x" + strings.Repeat("a", 1<<20),
+		"2026-11-27T12:00:00Z", "+49 30 1234567-89", digits + digits, strings.Repeat("1", 40), strings.Repeat("1", 29), strings.Repeat("1", 35) + "a", strings.Repeat(" ", 1<<20), "0x" + strings.Repeat("a", 1<<20),
 		digits, id, "0x2a", "{" + id + "}", "urn:uuid:" + id,
 	} {
 		if keys.Resembles(text) {

@@ -75,7 +75,7 @@ func (p *program) check(ctx context.Context, path string) error {
 		}
 		return errors.Join(p.printVerdict(path, report, found, err), checked(err, found.Salvaged))
 	})
-	if !judged && exitCode(err) == exitCorrupt && !errors.Is(err, errForeign) {
+	if !judged && exitCode(err) == exitCorrupt && !isA[noStoreError](err) {
 		return errors.Join(p.printVerdict(path, &cidstore.CheckReport{}, found, err), err)
 	}
 	return err

@@ -36,6 +36,22 @@ var (
 	errNoColumn = errors.New("too few columns")
 )
 
+// otherColumns says what to do if the only field of a record has the separators of another
+// format, and is empty otherwise.
+func otherColumns(how format, fields []string) string {
+	field := fields[0]
+	switch {
+	case len(fields) > 1:
+	case strings.Contains(field, "\t"):
+		return "; it has tabs and no comma: name the file .tsv"
+	case how == tsv && strings.Contains(field, ","):
+		return "; it has commas and no tab: name the file .csv"
+	case strings.Contains(field, ";"):
+		return "; it has semicolons, where import wants commas or tabs: write those in their place, for example by tr ';' '\\t'"
+	}
+	return ""
+}
+
 // names are words that are usual in headers and rare in data.
 var names = []string{"key", "value", "id", "name", "uuid", "source", "target", "subject", "object", "from", "to", "parent", "child"}
 

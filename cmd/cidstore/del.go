@@ -13,7 +13,7 @@ func (p *program) delCommand() *cobra.Command {
 it removes the key with all its values. It prints how many values it removed.`,
 		Args: arguments(2, many),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := checkTexts("del", args[1:2], args[2:]); err != nil {
+			if err := p.checkTexts("del", args[1:2], args[2:]); err != nil {
 				return err
 			}
 			return p.withStore(args[0], changing, func(s *cidstore.Store) error { return p.del(s, args[1], args[2:]) })

@@ -97,6 +97,7 @@ var classes = []class{
 	{is(cidstore.ErrForeignEdit), exitCorrupt, "or restore a backup"},
 	{is(cidstore.ErrTampered), exitCorrupt, "do not trust this file: restore a backup"},
 	{is(cidstore.ErrHalfMade), exitCorrupt, ""}, // the text says what to do
+	{isA[shiftedError], exitCorrupt, ""},        // the text says what to do
 	{is(cidstore.ErrNotCIDStore), exitCorrupt, "name a file that cidstore made, or a new one for import and put"},
 	{isA[checkedError], exitCorrupt, "restore a backup, or save the rest with cidstore repair STORE NEW --mode salvage"},
 	{is(cidstore.ErrCorrupt), exitCorrupt, "run cidstore check to see everything that is wrong; then restore a backup, or save the rest with cidstore repair STORE NEW --mode salvage"},
@@ -109,6 +110,7 @@ var classes = []class{
 	{is(fs.ErrNotExist), exitIO, "check the path"},
 	{is(fs.ErrPermission), exitIO, "check the permissions of the file and its folder"},
 	{is(syscall.EISDIR), exitIO, "name a file, not a folder"},
+	{is(errNotRegular), exitIO, "name a file, not a device or a pipe"},
 }
 
 func is(target error) func(error) bool {

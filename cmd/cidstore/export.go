@@ -40,6 +40,7 @@ error what it skipped, and ends with exit code 3, or with 0 if --skip-bad is giv
 		},
 	}
 	c.Flags().StringVar(&to.format, "to", "", "write a table to OUT.h5 instead of printing pairs; the only form is `hdf5`")
+	completeValues(c, "to", "hdf5")
 	c.Flags().BoolVar(&to.csr, "csr", false, "with --to hdf5: write /keys, /indptr and /values, each key once")
 	c.Flags().BoolVar(&to.pack, "gzip", false, "with --to hdf5: pack the table, which takes several times as long")
 	salvageFlag(c, &salvage)

@@ -236,7 +236,7 @@ func TestJSONRecords(t *testing.T) {
 		{`{"key":"a","values":["b","c"]}` + "\n" + `{"key":"d","values":[]}`, []string{"a|b", "a|c"}},
 		{`{"key":"a","values":["b"],"names":{"b":["x",{"y":1}]}}`, []string{"a|b"}},
 		{"\ufeff" + `{"key":"a\u000ab","values":["ä"]}`, []string{"a\nb|ä"}},
-		{`{"key":"a"}` + "\n" + `{"key":"b","values":["c"]}`, []string{`line 1: an object without "key" and "values"`, "b|c"}},
+		{`{"key":"a"}` + "\n" + `{"key":"b","values":["c"]}`, []string{`line 1: not the JSON that export prints: want "key" and "values" in each object`}},
 		{`{"key":"a","values":["\u0000","b"]}`, []string{"line 1: it has a NUL byte", "a|b"}},
 		{`{"key":"a","values":["\ud800","b"]}`, []string{"line 1: not valid UTF-8", "a|b"}},
 		{"\n" + `{"key":"a","values":["b",1]}`, []string{"a|b", `line 2: not the JSON that export prints: a value is 1, want a string`}},

@@ -76,22 +76,19 @@ func openRegular(path string) (*os.File, int64, error) {
 	if err := checkPath(path, making); err != nil {
 		return nil, 0, err
 	}
-	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		err = &os.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
-	}
+	size, err := fileSize(path)
 	if err != nil {
 		return nil, 0, err
 	}
 	file, err := os.Open(path)
-	return file, info.Size(), err
+	return file, size, err
 }
 
 // hasSlots reports whether a file looks like a store.
 func hasSlots(file io.ReaderAt) bool {
 	head := make([]byte, headBytes)
 	n, _ := file.ReadAt(head, 0) // a failure shows again later
-	return bytes.Contains(head[:n], []byte("CIDSLOT"))
+	return bytes.Contains(head[:n], []byte(slotMagic))
 }
 
 // facts holds what a store says about its commit slots and its log.

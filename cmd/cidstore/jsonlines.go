@@ -53,7 +53,7 @@ func (j *jsonRecords) next() ([]string, error) {
 			return nil, j.wrong("want one object per line")
 		case token == json.Delim('}'):
 			if j.inside = false; !j.hasKey || !j.hadList {
-				return nil, rejection{error: errors.New(`an object without "key" and "values"`)}
+				return nil, j.wrong(`want "key" and "values" in each object`)
 			}
 		default:
 			if err := j.field(token); err != nil {

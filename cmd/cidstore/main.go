@@ -107,6 +107,9 @@ Results go to standard output, progress and messages to standard error. Exit cod
 process, 5 failed input or output or full disk, 6 other format version, 129, 130 and 143
 stopped by SIGHUP (the terminal was closed), SIGINT and SIGTERM.
 
+A STORE must be a regular file. A folder, a device or a pipe gives exit code 5; a file
+that is no store gives 3, and is left as it is.
+
 Only one process at a time writes a store. A command that finds the store locked waits
 for up to --wait, so that short commands such as put and del can run side by side.
 Restore replaces the file, and so fails at once.`,
@@ -184,6 +187,12 @@ func namedFiles(c *cobra.Command, args []string) error {
 		}
 	}
 	return nil
+}
+
+// completeValues makes the shell complete the values of a flag.
+func completeValues(c *cobra.Command, flag string, values ...string) {
+	// It fails only for a flag that the command does not have.
+	_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // refuseUnknown makes an unknown command after help and completion wrong usage. By

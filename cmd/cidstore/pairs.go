@@ -184,6 +184,9 @@ func (r *pairReader) addRecord(in *input, number int64, fields []string, why rej
 		}
 		if why.error != nil {
 			at.Reason = why.Error()
+			if number <= 2 && errors.Is(why.error, errNoColumn) { // the first may be a header
+				at.Reason += otherColumns(in.how, fields)
+			}
 			r.addReject(p, at, in.text)
 			return
 		}
@@ -217,10 +220,15 @@ func (p *portion) warn(at reject, texts ...string) {
 			continue
 		}
 		if p.warned++; len(p.warnings) < keptRejects {
-			at.Reason = fmt.Sprintf("%q looks like a mistyped identifier and is taken as a name", text)
+			at.Reason = mistyped(text)
 			p.warnings = append(p.warnings, at)
 		}
 	}
+}
+
+// mistyped is the warning of a name that keys.Resembles finds.
+func mistyped(text string) string {
+	return fmt.Sprintf("%q looks like a mistyped identifier and is taken as a name", text)
 }
 
 // identifiers returns the identifiers of the two texts of a pair.

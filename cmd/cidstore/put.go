@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/keys"
 	"github.com/spf13/cobra"
 )
 
@@ -21,10 +22,11 @@ func (p *program) putCommand() *cobra.Command {
 		Short: "Add values to a key",
 		Long: `Put adds the values to the set of the key, all of them or none, and prints how many
 are new. Adding a value that the set already has changes nothing. Texts that import
-rejects, such as an empty one, are wrong usage.`,
+rejects, such as an empty one, are wrong usage. A text that looks like a mistyped
+identifier is a name, with a warning on standard error; so it is for get, del and count.`,
 		Args: arguments(3, many),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := checkTexts("put", args[1:2], args[2:]); err != nil {
+			if err := p.checkTexts("put", args[1:2], args[2:]); err != nil {
 				return err
 			}
 			return p.withStore(args[0], making, func(s *cidstore.Store) error { return p.put(s, args[1], args[2:]) })
@@ -32,18 +34,22 @@ rejects, such as an empty one, are wrong usage.`,
 	}
 }
 
-// checkTexts applies the rules of import to the texts that a command was given.
-func checkTexts(command string, keys, values []string) error {
+// checkTexts applies the rules of import to the texts that a command was given. It warns of
+// those that look like mistyped identifiers.
+func (p *program) checkTexts(command string, names, values []string) error {
 	for _, part := range []struct {
 		texts []string
 		empty error
-	}{{keys, errNoKey}, {values, errNoValue}} {
+	}{{names, errNoKey}, {values, errNoValue}} {
 		for _, text := range part.texts {
 			if text == "" {
 				return usageError{fmt.Errorf("%s: %w", command, part.empty)}
 			}
 			if err := checkText([]byte(text)); err != nil {
 				return usageError{fmt.Errorf("%s: %q: %w", command, text, err)}
+			}
+			if keys.Resembles(text) {
+				p.note("warning: %s", mistyped(text))
 			}
 		}
 	}

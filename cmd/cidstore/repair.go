@@ -21,6 +21,7 @@ type repaired struct {
 	Values             uint64   `json:"values"`
 	DefectCount        int      `json:"defect_count"`
 	Defects            []string `json:"defects"` // the first thousand
+	Complete           bool     `json:"complete"`
 }
 
 // unsavedError is damage that leaves nothing to save: the advice is not to run repair.
@@ -39,11 +40,20 @@ of each. STORE is not changed, and NEW must not exist.
 Mode rollback copies the newest root that is completely valid, and what the log has
 after it. Use it for a store that an HDF5 program has written to. Mode salvage copies
 everything that can still be read. What is wrong and what is left out is printed on
-standard error, one place per line.`,
+standard error, one place per line.
+
+Exit codes: 0 the copy has all pairs; 1 the copy was made, but something could not be
+read, so pairs may be missing; 3 nothing could be saved, and there is no copy.
+
+Both modes need one of the two commit slots, which are the bytes from 4,096 to 12,287 of
+the file. If only what is before them is lost, nothing is left out. If both are lost but
+HDF5 programs still open the file, python/cidstore.py prints its pairs, and import reads
+them. If the superblock is lost too, nothing in the file can be found.`,
 		Args: arguments(2, 2),
 		RunE: func(c *cobra.Command, args []string) error { return p.repair(c.Context(), args[0], args[1], mode) },
 	}
 	c.Flags().StringVar(&mode, "mode", "", "what to copy: rollback or salvage")
+	completeValues(c, "mode", string(cidstore.RepairRollback), string(cidstore.RepairSalvage))
 	return c
 }
 
@@ -59,10 +69,17 @@ func (p *program) repair(ctx context.Context, path, output, mode string) error {
 		return err
 	}
 	r, err := cidstore.RepairWith(ctx, path, output, cidstore.RepairMode(mode), options)
-	answer := repaired{output, mode, r.Slot, r.Commit, r.FellBack, r.OperationsReplayed, r.Keys, r.Pairs, r.LeftOutCount, []string{}}
+	answer := repaired{output, mode, r.Slot, r.Commit, r.FellBack, r.OperationsReplayed, r.Keys, r.Pairs, r.LeftOutCount, []string{}, true}
 	for _, defect := range r.LeftOut {
+		// What was edited is not copied. Where the end of the file is missing, what cannot be read is a defect of its own.
+		if !errors.Is(defect, cidstore.ErrForeignEdit) && !errors.Is(defect, cidstore.ErrTruncated) {
+			answer.Complete = false
+		}
 		answer.Defects = append(answer.Defects, oneLine(defect))
 		p.note("found: %s", oneLine(defect))
+	}
+	if what := judgeHead(path, err); what != nil {
+		return fmt.Errorf("repair %s: %w", path, what)
 	}
 	if errors.Is(err, cidstore.ErrCorrupt) && mode == string(cidstore.RepairSalvage) {
 		err = unsavedError{err}
@@ -70,6 +87,14 @@ func (p *program) repair(ctx context.Context, path, output, mode string) error {
 	if err != nil {
 		return err
 	}
-	return p.result(answer, "repaired store written to %s from the root of commit %d: %d keys, %d values, %d defects found",
-		output, r.Commit, r.Keys, r.Pairs, r.LeftOutCount)
+	outcome := ""
+	if !answer.Complete {
+		outcome = "; pairs may be missing"
+	}
+	err = p.result(answer, "repaired store written to %s from the root of commit %d: %d keys, %d values, %s found%s",
+		output, r.Commit, r.Keys, r.Pairs, counted(r.LeftOutCount, "defect"), outcome)
+	if err == nil && !answer.Complete {
+		return errNegative
+	}
+	return err
 }

@@ -33,6 +33,9 @@ open for writing does by itself once a day. A state mask with one wrong bit can 
 read correctly; scrub rewrites it. It prints every other defect, one per line, and
 leaves it alone. The exit code is then 3; repair makes a good copy of what can be read.
 
+It prints how many bytes it has verified. They may be more than the file has: what has
+several checksums, such as a page of the index, counts once for each.
+
 With --rate it reads at most that many megabytes a second, except that it reads the log
 at once. If a signal stops it, everything that it has mended until then stays mended.
 The store must not be open for writing elsewhere. Check can read it beside a writer, and

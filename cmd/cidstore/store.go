@@ -80,8 +80,7 @@ func (p *program) openStore(path string, how access, options *cidstore.Options) 
 		return nil, err
 	}
 	s, err := p.openWhenFree(path, options)
-	switch what := judgeHead(path, err); {
-	case what == errForeign, what == errNotHDF5 && how != judging: // judging shows what is in place of the slots
+	if what := judgeHead(path, err); what != nil {
 		err = fmt.Errorf("open %s: %w", path, what)
 	}
 	return s, err
@@ -97,18 +96,33 @@ func (p *program) openWhenFree(path string, options *cidstore.Options) (*cidstor
 	return unlessStopped(p.ctx, func() (*cidstore.Store, error) { return cidstore.Open(path, options) })
 }
 
-// errForeign describes an HDF5 file that has nothing of a store, errNotHDF5 any other
-// file that has nothing of a store. They replace errors about missing parts of a store.
-var (
-	errForeign = fmt.Errorf("%w: an HDF5 file that cidstore did not make (it has no commit slot)", cidstore.ErrNotCIDStore)
-	errNotHDF5 = fmt.Errorf("%w: it is not an HDF5 file", cidstore.ErrNotCIDStore)
+// noStoreError says in plain words what a file is that is no store. It replaces errors
+// about missing parts of a store.
+type noStoreError string
+
+func (e noStoreError) Error() string { return "no CIDStore store: " + string(e) }
+func (e noStoreError) Unwrap() error { return cidstore.ErrNotCIDStore }
+
+const (
+	errForeign = noStoreError("an HDF5 file that cidstore did not make")
+	errNotHDF5 = noStoreError("it is not an HDF5 file")
+	errEmpty   = noStoreError("it is empty")
 )
 
-// headBytes are the superblock and both commit slots.
-const headBytes = 12 << 10
+// Where a file has its commit slots, and how they begin.
+const (
+	slotBytes = 4 << 10
+	headBytes = 3 * slotBytes // the superblock and both slots
+	slotMagic = "CIDSLOT1"
+)
 
-// judgeHead returns errForeign or errNotHDF5 if that is why Open refused the file at
-// path with err, and nil otherwise.
+// shiftedError is a noStoreError of which the text says how to mend it.
+type shiftedError struct{ error }
+
+func (e shiftedError) Unwrap() error { return e.error }
+
+// judgeHead returns a noStoreError if Open refused the file at path with err because it has
+// nothing of a store where that must be, and nil otherwise.
 func judgeHead(path string, err error) error {
 	if !errors.Is(err, cidstore.ErrNotCIDStore) || errors.Is(err, cidstore.ErrHalfMade) || errors.Is(err, cidstore.ErrLegacy) {
 		return nil
@@ -117,13 +131,30 @@ func judgeHead(path string, err error) error {
 		return nil // opening a pipe would wait for its other end
 	}
 	head, err := readStart(path, headBytes)
+	at := int64(bytes.Index(head, []byte(slotMagic)))
 	switch {
-	case err != nil, bytes.Contains(head, []byte("CIDSLOT")):
+	case err != nil, at > 0 && at%slotBytes == 0:
 		return nil
+	case at >= 0:
+		return cutInFront(head, at)
 	case bytes.HasPrefix(head, []byte("\x89HDF\r\n\x1a\n")):
 		return errForeign
 	}
 	return errNotHDF5
+}
+
+// cutInFront describes a file whose first commit slot that is left begins at a place where
+// none belongs.
+func cutInFront(head []byte, at int64) error {
+	missing := 2*slotBytes - at
+	if bytes.HasPrefix(head[min(at+slotBytes, int64(len(head))):], []byte(slotMagic)) {
+		missing -= slotBytes // both are left
+	}
+	what := fmt.Sprintf("its first %d bytes are missing; put as many zeros in front, for example by head -c %d /dev/zero | cat - FILE > NEW", missing, missing)
+	if missing < 0 {
+		what = fmt.Sprintf("%d bytes stand before it; remove them, for example by tail -c +%d FILE > NEW", -missing, 1-missing)
+	}
+	return shiftedError{noStoreError(what)}
 }
 
 // noteOpening prints problems that did not prevent opening the store for reading.
@@ -142,6 +173,9 @@ func (p *program) options() (*cidstore.Options, error) {
 	return &cidstore.Options{WALKey: key, AllowUnsafeFS: p.allowUnsafeFS, ScrubInterval: -1, Logger: slog.New(notes{p})}, err
 }
 
+// errNotRegular refuses a device or a pipe.
+var errNotRegular = errors.New("not a regular file")
+
 // checkPath refuses what Open would turn into a store, or would explain less well.
 func checkPath(path string, how access) error {
 	info, err := os.Stat(path)
@@ -152,8 +186,10 @@ func checkPath(path string, how access) error {
 		return &os.PathError{Op: "open", Path: path, Err: errors.Unwrap(err)}
 	case info.IsDir():
 		return &os.PathError{Op: "open", Path: path, Err: syscall.EISDIR}
-	case info.Size() == 0 && info.Mode().IsRegular() && how != making:
-		return fmt.Errorf("open %s: %w: it is empty", path, cidstore.ErrNotCIDStore)
+	case !info.Mode().IsRegular():
+		return &os.PathError{Op: "open", Path: path, Err: errNotRegular}
+	case info.Size() == 0 && how != making:
+		return fmt.Errorf("open %s: %w", path, errEmpty)
 	}
 	return nil
 }
