@@ -598,6 +598,10 @@ class Tree(Case):
                 value.reshape(-1).view("u1")[0] ^= 1
                 (of.modify if name in of else of.create)(name, value)
             self.refuses("changed by another program: %s" % (".*" if name == "runs" else name))
+        with open(self.path, "wb") as f:
+            f.write(whole[:4096] + bytes(8192) + whole[12288:])
+        with cidstore.open(self.path) as store:  # nothing says what the attributes were
+            self.assertEqual(len(list(store.pairs())), store.config["num_values"])
 
     def test_lost_chunk(self):
         b = inline()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/cidstore/cidstore"
@@ -56,6 +57,11 @@ anything; a file that was made of it can be verified with cidstore restore --ver
 			if args[1] == inStream && term.IsTerminal(int(os.Stdout.Fd())) {
 				return usageError{errors.New("backup: standard output is a terminal; send it to a file or a program")}
 			}
+			for _, path := range options.Since {
+				if err := checkPath(path, reading); err != nil {
+					return fmt.Errorf("--since: %w", err)
+				}
+			}
 			shown := p.copyProgress("copy", asJSON)
 			options.Progress = shown.update
 			err := p.withStore(args[0], reading, func(s *cidstore.Store) error {
@@ -65,6 +71,11 @@ anything; a file that was made of it can be verified with cidstore restore --ver
 				return s.BackupWith(c.Context(), args[1], &options)
 			})
 			shown.finish()
+			if len(options.Since) > 0 && !isA[openError](err) {
+				if what := judgeHead(options.Since[0], err); what != nil {
+					return fmt.Errorf("backup: since %s: %w", options.Since[0], what)
+				}
+			}
 			if err != nil || args[1] == inStream {
 				return err
 			}

@@ -49,7 +49,8 @@ func (p *program) checkCommand() *cobra.Command {
 		Short: "Read everything and verify every checksum and invariant",
 		Long: `Check reads the whole file and prints every defect that it finds, one per line, and
 then a verdict. It repairs nothing and changes nothing, and can run beside a writer. The
-exit code is 3 if there is a defect.
+exit code is 3 if there is a defect. Of a file that is no store there is no verdict: one
+sentence on standard error says what it is.
 
 Problems that do not prevent opening are noted on standard error. A torn end of the log
 is not a defect: a power cut may leave one. A damaged newest root is a defect; the root

@@ -103,12 +103,12 @@ tables of HDF5 files. It refuses anything else, with exit code 5. See cidstore h
 import.
 
 Results go to standard output, progress and messages to standard error. Exit codes:
-0 done, 1 negative answer, 2 wrong usage, 3 corrupt file, 4 locked by another
+0 done, 1 negative answer, 2 wrong usage, 3 corrupt file or no store, 4 locked by another
 process, 5 failed input or output or full disk, 6 other format version, 129, 130 and 143
 stopped by SIGHUP (the terminal was closed), SIGINT and SIGTERM.
 
-A STORE must be a regular file. A folder, a device or a pipe gives exit code 5; a file
-that is no store gives 3, and is left as it is.
+A STORE must be a regular file: a folder, a device or a pipe gives exit code 5. A file
+that is no store is left as it is.
 
 Only one process at a time writes a store. A command that finds the store locked waits
 for up to --wait, so that short commands such as put and del can run side by side.

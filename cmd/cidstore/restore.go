@@ -33,7 +33,8 @@ they were made: STORE becomes what it was at the last of them. If increments do 
 follow each other, or are damaged, STORE is left alone.
 
 The COPY - is standard input: a full backup, without increments. It is read to its end
-and verified before it gets the name STORE; if it ends too early, STORE is left alone.
+and verified before it gets the name STORE. If it ends too early, or if bytes follow it,
+STORE is left alone.
 
 With --verify nothing is restored, and STORE is not given: COPY and the increments are
 read, and restore says whether they are good.
@@ -127,6 +128,9 @@ func (p *program) restoreStream(ctx context.Context, store string, asJSON bool) 
 	shown := p.copyProgress("copy", asJSON)
 	err = cidstore.RestoreFrom(ctx, newInterruptible(ctx, p.in), store, options, shown.update)
 	shown.finish()
+	if isNone(err) {
+		err = fmt.Errorf("restore to %s: %w", store, noStoreError("what came is no backup"))
+	}
 	if isBad(err) {
 		return streamError{err}
 	}

@@ -121,10 +121,16 @@ type shiftedError struct{ error }
 
 func (e shiftedError) Unwrap() error { return e.error }
 
+// isNone reports whether an error says that a file is no store, complete or not, of any
+// form.
+func isNone(err error) bool {
+	return errors.Is(err, cidstore.ErrNotCIDStore) && !errors.Is(err, cidstore.ErrHalfMade) && !errors.Is(err, cidstore.ErrLegacy)
+}
+
 // judgeHead returns a noStoreError if Open refused the file at path with err because it has
 // nothing of a store where that must be, and nil otherwise.
 func judgeHead(path string, err error) error {
-	if !errors.Is(err, cidstore.ErrNotCIDStore) || errors.Is(err, cidstore.ErrHalfMade) || errors.Is(err, cidstore.ErrLegacy) {
+	if !isNone(err) {
 		return nil
 	}
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
