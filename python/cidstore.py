@@ -634,8 +634,9 @@ class Store(contextlib.AbstractContextManager):
                 break
         for entries, _, tags, _, bits in parts:  # the row of another key may be a copy, in the place of this key's
             tag = (place << bits & (1 << 64) - 1) >> 48
-            for other in entries[(tags == tag) & (entries[:, :2] != key).any(1), :2].tolist():
-                sound &= (siphash_one(self.config["hash_seed"], *other) << bits & (1 << 64) - 1) >> 48 == tag
+            for other in entries[np.flatnonzero(tags == tag), :2].tolist():
+                if other != key.tolist() and (siphash_one(self.config["hash_seed"], *other) << bits & (1 << 64) - 1) >> 48 != tag:
+                    sound[:] = False
         demand(sound, "/buckets/entries or /runs: group", np.full(len(rows), group))
         return self._values(*chosen(rows, more, np.flatnonzero((rows[:, :2] == key).all(1))[-1:]))  # the newest
 
