@@ -1,10 +1,10 @@
 package cidstore
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 
+	"github.com/cidstore/cidstore/internal/order"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -36,7 +36,7 @@ func (s *memos) of(key E) *memo {
 		if s.keys == nil {
 			s.keys = map[E]*memo{}
 		}
-		m = &memo{overlay: overlay{many: map[E]bool{}}}
+		m = new(memo)
 		s.keys[key] = m
 	}
 	return m
@@ -45,12 +45,13 @@ func (s *memos) of(key E) *memo {
 // memo is the result of the pending operations of one key, up to one of them. Newer ones
 // bring it up to date, and each is looked at once.
 type memo struct {
-	mu sync.Mutex
-	overlay
-	through wal.Seq // of the newest operation that is in it
-	live    uint64  // values of the overlay that are in the set
-	shared  uint64  // values of the overlay that the tree has, except unasked ones
-	unasked []E     // values of the overlay for which the tree was not asked yet
+	mu      sync.Mutex
+	values  map[E]bool // that the operations name: whether they are in the set
+	cleared bool       // by a Delete: what the tree holds does not count
+	through wal.Seq    // of the newest operation that is in it
+	live    uint64     // of the values that are in the set
+	shared  uint64     // of the values that the tree has, except unasked ones
+	unasked []E        // of the values for which the tree was not asked yet
 
 	sorted sortedMemo
 }
@@ -78,7 +79,7 @@ func (r reader) memo(key E, fresh, frozen *op) *memo {
 		m.mu.Unlock()
 		return nil
 	}
-	m.extend(r.since(m.through, fresh, frozen))
+	m.extend(r.since(nil, m.through, fresh, frozen))
 	m.through = newest.sequence
 	return m
 }
@@ -86,17 +87,22 @@ func (r reader) memo(key E, fresh, frozen *op) *memo {
 // ofLongChains returns the newest operation of a key with long chains, or nil if they are
 // short.
 func ofLongChains(fresh, frozen *op) (newest *op) {
-	depth := 0
-	for _, o := range [...]*op{frozen, fresh} {
-		if o != nil {
-			depth += int(o.depth)
-			newest = o
-		}
-	}
-	if depth <= longChain {
+	if depthOfChains(fresh, frozen) <= longChain {
 		return nil
 	}
-	return newest
+	if fresh != nil {
+		return fresh
+	}
+	return frozen
+}
+
+func depthOfChains(fresh, frozen *op) (depth int) {
+	for _, o := range [...]*op{fresh, frozen} {
+		if o != nil {
+			depth += int(o.depth.operations())
+		}
+	}
+	return depth
 }
 
 // sorted returns the outcomes of a key with long chains, in ascending order. ok is false
@@ -113,7 +119,7 @@ func (r reader) sorted(key E, fresh, frozen *op) (list []outcome, cleared, ok bo
 	if s.through > newest.sequence {
 		return nil, false, false
 	}
-	s.extend(r.since(s.through, fresh, frozen))
+	s.extend(r.since(nil, s.through, fresh, frozen))
 	s.through = newest.sequence
 	return s.list, s.cleared, true
 }
@@ -123,45 +129,36 @@ func (s *sortedMemo) extend(newer []*op) {
 	if n := len(newer); n > 0 && newer[n-1].code == wal.Delete {
 		s.list, s.cleared = nil, true
 	}
-	list := make([]ranked, 0, len(newer))
-	for i, o := range newer {
-		if o.code == wal.Insert || o.code == wal.DeleteValue {
-			list = append(list, ranked{outcome{o.value, o.code == wal.Insert}, i})
-		}
+	list := settled(make([]outcome, 0, len(newer)), newer)
+	if len(s.list) == 0 {
+		s.list = list
+		return
 	}
-	slices.SortFunc(list, func(a, b ranked) int { return cmp.Or(a.compare(b.outcome), cmp.Compare(a.age, b.age)) })
-	list = slices.CompactFunc(list, func(a, b ranked) bool { return a.value == b.value }) // the newest stays
 	if len(list) == 0 {
 		return
 	}
 	merged, old := make([]outcome, 0, len(s.list)+len(list)), s.list
 	for i := range list {
-		for len(old) > 0 && old[0].value.Compare(list[i].value) < 0 {
+		for len(old) > 0 && order.Less(old[0].Value, list[i].Value) {
 			merged, old = append(merged, old[0]), old[1:]
 		}
-		if len(old) > 0 && old[0].value == list[i].value {
+		if len(old) > 0 && old[0].Value == list[i].Value {
 			old = old[1:]
 		}
-		merged = append(merged, list[i].outcome)
+		merged = append(merged, list[i])
 	}
 	s.list = append(merged, old...)
 }
 
-// ranked is an outcome with its place among others, of which the newest is the first.
-type ranked struct {
-	outcome
-	age int
-}
-
-// since returns the operations after a sequence that still matter, newest first. It ends
-// with a delete of the key, if there is one.
-func (r reader) since(sequence wal.Seq, fresh, frozen *op) (list []*op) {
-	for _, c := range [...]chain{{r.fresh, fresh}, {r.frozen, frozen}} {
-		for p := c.newest; p != nil && p.sequence > sequence; p = c.table.before(p) {
-			if list = append(list, p); p.code == wal.Delete {
-				return list
-			}
-		}
+// since appends the operations after a sequence that still matter, newest first. It ends
+// with a Delete of the key, if there is one.
+func (r reader) since(list []*op, sequence wal.Seq, fresh, frozen *op) []*op {
+	if sequence == 0 {
+		list = slices.Grow(list, depthOfChains(fresh, frozen))
+	}
+	list = r.fresh.since(list, fresh, sequence)
+	if n := len(list); n == 0 || list[n-1].code != wal.Delete {
+		list = r.frozen.since(list, frozen, sequence)
 	}
 	return list
 }
@@ -171,7 +168,7 @@ func (m *memo) extend(newer []*op) {
 	for i := len(newer) - 1; i >= 0; i-- {
 		switch o := newer[i]; o.code {
 		case wal.Delete:
-			clear(m.many)
+			clear(m.values)
 			m.cleared, m.live, m.unasked = true, 0, nil
 		case wal.Insert, wal.DeleteValue:
 			m.set(o.value, o.code == wal.Insert)
@@ -181,7 +178,10 @@ func (m *memo) extend(newer []*op) {
 
 // set notes whether a value is in the set of the key.
 func (m *memo) set(v E, live bool) {
-	was, known := m.many[v]
+	if m.values == nil {
+		m.values = map[E]bool{}
+	}
+	was, known := m.values[v]
 	if !known && !m.cleared {
 		m.unasked = append(m.unasked, v)
 	}
@@ -191,7 +191,7 @@ func (m *memo) set(v E, live bool) {
 	case was && !live:
 		m.live--
 	}
-	m.many[v] = live
+	m.values[v] = live
 }
 
 // size returns the number of values of the key, for which the tree holds d. It asks the

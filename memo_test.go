@@ -13,6 +13,7 @@ import (
 
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/internal/sample"
+	"github.com/cidstore/cidstore/wal"
 )
 
 // someSlices is a context that is over after so many slices of a checkpoint.
@@ -178,18 +179,15 @@ func (l *memoLaw) compare(t *rapid.T, r reader, model contents, key E) {
 		return
 	}
 	defer m.mu.Unlock()
-	var walked overlay
-	r.overlay(&walked, fresh, frozen)
-	seen := 0
-	walked.each(func(f outcome) error {
-		if live, known := m.find(f.value); !known || live != f.live {
-			t.Fatalf("value %v: %t, %t by the memo, %t by the walk", f.value, live, known, f.live)
+	ops := r.since(nil, 0, fresh, frozen)
+	cleared, walked := ops[len(ops)-1].code == wal.Delete, settled(nil, ops)
+	for _, f := range walked {
+		if lives, known := m.values[f.Value]; !known || lives != (f.Mark == live) {
+			t.Fatalf("value %v: %t, %t by the memo, mark %d by the walk", f.Value, lives, known, f.Mark)
 		}
-		seen++
-		return nil
-	})
-	if m.cleared != walked.cleared || len(m.many) != seen {
-		t.Fatalf("memo: cleared %t, %d values; walk: %t, %d", m.cleared, len(m.many), walked.cleared, seen)
+	}
+	if m.cleared != cleared || len(m.values) != len(walked) {
+		t.Fatalf("memo: cleared %t, %d values; walk: %t, %d", m.cleared, len(m.values), cleared, len(walked))
 	}
 }
 

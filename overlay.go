@@ -3,149 +3,79 @@ package cidstore
 import (
 	"slices"
 
+	"github.com/cidstore/cidstore/internal/order"
 	"github.com/cidstore/cidstore/wal"
 )
 
-// overlay is the effect of pending operations on a key: for each value that they name,
-// whether it is in the set after them.
-type overlay struct {
-	cleared bool // by a Delete: what the tree holds does not count
-	count   int
-	few     [8]outcome
-	many    map[E]bool // in use when there are more than few
-}
+// outcome is the effect of pending operations on one value. Its mark is live or gone.
+type outcome = order.Item
 
-type outcome struct {
-	value E
-	live  bool
-}
+const (
+	gone = iota
+	live
+)
 
-// overlay evaluates the chains, newest operation first. For each value its newest
-// operation counts, and nothing before a Delete does.
-func (r reader) overlay(o *overlay, fresh, frozen *op) {
-	if r.walk(o, r.fresh, fresh) {
-		r.walk(o, r.frozen, frozen)
-	}
-}
-
-func (r reader) walk(o *overlay, t *table, from *op) (further bool) {
-	for p := from; p != nil; p = t.before(p) {
-		switch p.code {
-		case wal.Delete:
-			o.cleared = true
-			return false
+// settled appends the outcomes of operations on one key to dst, which is empty, in
+// ascending order. newer has the newest operation first; for each value its newest counts.
+func settled(dst []outcome, newer []*op) []outcome {
+	for _, o := range newer {
+		switch o.code {
 		case wal.Insert:
-			o.note(p.value, true)
+			dst = append(dst, outcome{Value: o.value, Mark: live})
 		case wal.DeleteValue:
-			o.note(p.value, false)
+			dst = append(dst, outcome{Value: o.value, Mark: gone})
 		}
 	}
-	return true
+	order.Sort(dst) // the newest of a value is still the first
+	return slices.CompactFunc(dst, func(a, b outcome) bool { return a.Value == b.Value })
 }
 
-// note records whether v is live, unless a newer operation has decided it.
-func (o *overlay) note(v E, live bool) {
-	if _, known := o.find(v); known {
-		return
-	}
-	if o.many == nil && o.count < len(o.few) {
-		o.few[o.count] = outcome{v, live}
-		o.count++
-		return
-	}
-	if o.many == nil {
-		o.many = make(map[E]bool, 4*len(o.few))
-		for _, f := range o.few {
-			o.many[f.value] = f.live
-		}
-	}
-	o.many[v] = live
-	o.count = len(o.many)
-}
-
-func (o *overlay) find(v E) (live, known bool) {
-	if o.many != nil {
-		live, known = o.many[v]
-		return live, known
-	}
-	for i := range o.few[:o.count] {
-		if o.few[i].value == v {
-			return o.few[i].live, true
-		}
-	}
-	return false, false
-}
-
-func (o *overlay) each(yield func(outcome) error) error {
-	if o.many == nil {
-		for _, f := range o.few[:o.count] {
-			if err := yield(f); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	for v, live := range o.many {
-		if err := yield(outcome{v, live}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// outcomes returns the effect of pending operations on a key: whether it is cleared, and
-// the outcomes of values, ascending. They are appended to few if they are not cached.
+// outcomes returns the effect of pending operations on a key: whether it is cleared by a
+// Delete, so that what the tree holds does not count, and the outcomes of values, ascending.
+// They are appended to few, which is empty, if they are not cached.
 func (r reader) outcomes(few []outcome, key E, fresh, frozen *op) (list []outcome, cleared bool) {
 	if list, cleared, ok := r.sorted(key, fresh, frozen); ok {
 		return list, cleared
 	}
-	var o overlay
-	r.overlay(&o, fresh, frozen)
-	o.each(func(f outcome) error {
-		few = append(few, f)
-		return nil
-	})
-	slices.SortFunc(few, outcome.compare)
-	return few, o.cleared
+	var near [8]*op
+	ops := r.since(near[:0], 0, fresh, frozen)
+	cleared = len(ops) > 0 && ops[len(ops)-1].code == wal.Delete
+	return settled(slices.Grow(few, len(ops)), ops), cleared
 }
-
-func (f outcome) compare(g outcome) int { return f.value.Compare(g.value) }
 
 // overlaid applies outcomes to the values of dst from start on. Both ascend, and so does
 // the result.
 func overlaid(dst []E, start int, list []outcome) []E {
 	stored, k, kept := dst[start:], 0, 0
 	for i, v := range stored { // values without an outcome stay
-		for k < len(list) && list[k].value.Compare(v) < 0 {
+		for k < len(list) && order.Less(list[k].Value, v) {
 			k++
 		}
 		if k == len(list) {
 			kept += copy(stored[kept:], stored[i:])
 			break
 		}
-		if list[k].value != v {
+		if list[k].Value != v {
 			stored[kept] = v
 			kept++
 		}
 	}
-	live := 0
+	lives := 0
 	for i := range list {
-		if list[i].live {
-			live++
-		}
+		lives += int(list[i].Mark)
 	}
-	dst = slices.Grow(dst[:start+kept], live)[:start+kept+live]
+	dst = slices.Grow(dst[:start+kept], lives)[:start+kept+lives]
 	at, i := len(dst)-1, start+kept-1 // from the end, so that nothing is overwritten before it is moved
-	for k := len(list) - 1; live > 0; k-- {
-		if !list[k].live {
+	for k := len(list) - 1; lives > 0; k-- {
+		if list[k].Mark != live {
 			continue
 		}
-		for i >= start && list[k].value.Compare(dst[i]) < 0 {
+		for i >= start && order.Less(list[k].Value, dst[i]) {
 			dst[at] = dst[i]
 			at, i = at-1, i-1
 		}
-		dst[at] = list[k].value
-		at, live = at-1, live-1
+		dst[at] = list[k].Value
+		at, lives = at-1, lives-1
 	}
 	return dst
 }

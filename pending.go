@@ -2,6 +2,7 @@ package cidstore
 
 import (
 	"math"
+	"slices"
 	"sync/atomic"
 
 	"github.com/cidstore/cidstore/wal"
@@ -20,7 +21,7 @@ import (
 //     nothing of it.
 type table struct {
 	heads   atomic.Pointer[heads]
-	blocks  atomic.Pointer[[]*opBlock]
+	blocks  atomic.Pointer[[]opBlock]
 	visible atomic.Uint64 // a wal.Seq: highest sequence whose complete frame is in
 	count   atomic.Uint32 // operations
 	keys    int           // distinct keys; only the adder uses it
@@ -35,7 +36,7 @@ type op struct {
 	sequence wal.Seq
 	nanos    int64  // time of the frame, ns since 1970
 	previous uint32 // 1 + number of the operation on the key before this one, or 0
-	depth    uint16 // of the chain: operations from the last Delete on, or MaxUint16 if there are more
+	depth    depth  // of the chain: operations from the last Delete on
 	code     wal.Opcode
 }
 
@@ -49,7 +50,11 @@ const (
 	everything = ^wal.Seq(0) // no operation has a higher sequence
 )
 
-type opBlock [opsPerBlock]op
+// opBlock is some operations. It is apart from their memory, in which there are no pointers.
+type opBlock struct {
+	ops      *[opsPerBlock]op
+	stations *[opsPerBlock]uint32 // before each operation, in the form of previous; nil until one is needed
+}
 
 // heads is an open-addressed hash table from each key to its newest operation. Its length
 // is a power of two, and it is at most half full. A slot is 0, or the upper half of the
@@ -68,7 +73,7 @@ func newTable(keys int) *table {
 		n *= 2
 	}
 	t.heads.Store(&heads{make([]atomic.Uint64, n)})
-	t.blocks.Store(new([]*opBlock))
+	t.blocks.Store(new([]opBlock))
 	return t
 }
 
@@ -76,9 +81,11 @@ func newTable(keys int) *table {
 func (t *table) bytes() int64 { return int64(t.count.Load()) * opBytes }
 
 // at returns operation number n-1.
-func (t *table) at(n uint32) *op {
+func (t *table) at(n uint32) *op { return at(*t.blocks.Load(), n) }
+
+func at(blocks []opBlock, n uint32) *op {
 	n--
-	return &(*t.blocks.Load())[n/opsPerBlock][n%opsPerBlock]
+	return &blocks[n/opsPerBlock].ops[n%opsPerBlock]
 }
 
 // add puts one operation in. Only the adder calls it, in order of sequence. Readers see
@@ -87,7 +94,7 @@ func (t *table) add(hash uint64, sequence wal.Seq, nanos int64, o wal.Op) {
 	n := t.count.Load()
 	blocks := *t.blocks.Load()
 	if n/opsPerBlock == uint32(len(blocks)) {
-		grown := append(blocks[:len(blocks):len(blocks)], new(opBlock))
+		grown := append(blocks[:len(blocks):len(blocks)], opBlock{ops: new([opsPerBlock]op)})
 		t.blocks.Store(&grown)
 		blocks = grown
 	}
@@ -95,17 +102,19 @@ func (t *table) add(hash uint64, sequence wal.Seq, nanos int64, o wal.Op) {
 		t.growHeads()
 	}
 	slot := t.slot(t.heads.Load(), hash, o.Key)
-	previous, depth := uint32(slot.Load()), uint16(1)
+	previous, before, block := uint32(slot.Load()), uint32(0), &blocks[n/opsPerBlock]
 	switch {
 	case previous == 0:
 		t.keys++
 	case o.Code != wal.Delete:
-		depth = t.at(previous).depth
-		depth += min(1, math.MaxUint16-depth)
+		before = t.at(previous).depth.operations()
+		if before >= leg {
+			t.setStation(block, n+1, previous, before)
+		}
 	}
-	blocks[n/opsPerBlock][n%opsPerBlock] = op{
+	block.ops[n%opsPerBlock] = op{
 		hash: hash, key: o.Key, value: o.Value, sequence: sequence, nanos: nanos,
-		previous: previous, depth: depth, code: o.Code,
+		previous: previous, depth: newDepth(before + 1), code: o.Code,
 	}
 	t.count.Store(n + 1)
 	slot.Store(hash&^math.MaxUint32 | uint64(n+1)) // publishes the op to readers
@@ -160,6 +169,96 @@ func (t *table) newest(hash uint64, key E, visible wal.Seq) *op {
 		n = o.previous
 	}
 	return nil
+}
+
+// depth is a number of operations, up to deepest.
+type depth [3]byte
+
+const deepest = 1<<24 - 1
+
+func newDepth(n uint32) depth {
+	n = min(n, deepest)
+	return depth{byte(n), byte(n >> 8), byte(n >> 16)}
+}
+
+func (d depth) operations() uint32 { return uint32(d[0]) | uint32(d[1])<<8 | uint32(d[2])<<16 }
+
+// The operations of a chain lie all over the table, and whoever goes from one to the next
+// waits for the memory of each. So those at depths that are multiples of leg are
+// stations, and each later operation knows the station before it. The legs that begin
+// at stations are walked side by side.
+const (
+	leg        = 8  // operations
+	sideBySide = 16 // legs
+)
+
+// setStation notes the station before the operation at n. The operation before that has a
+// depth of leg or more. setStation is called before the operation is published.
+func (t *table) setStation(b *opBlock, n, previous, depth uint32) {
+	if depth%leg != 0 {
+		previous = stationBefore(*t.blocks.Load(), previous)
+	}
+	if b.stations == nil {
+		b.stations = new([opsPerBlock]uint32)
+	}
+	b.stations[(n-1)%opsPerBlock] = previous
+}
+
+// stationBefore returns where the station before the operation at n is. The operation is
+// deeper than leg.
+func stationBefore(blocks []opBlock, n uint32) uint32 {
+	n--
+	return blocks[n/opsPerBlock].stations[n%opsPerBlock]
+}
+
+// since appends o, if it is not nil, and the operations on its key before it, newest first,
+// as long as they are after a sequence. It ends with a Delete of the key, if there is one.
+func (t *table) since(list []*op, o *op, sequence wal.Seq) []*op {
+	for o != nil && o.sequence > sequence {
+		list = append(list, o)
+		if o.code == wal.Delete {
+			break
+		}
+		o = t.before(o)
+		if o != nil && o.depth.operations()%leg == 0 {
+			list, o = t.legs(list, list[len(list)-1].previous, sequence)
+		}
+	}
+	return list
+}
+
+// legs is since from a station on, for the legs that are wholly after the
+// sequence. It returns the operation after the last of them, or nil if since is done.
+func (t *table) legs(list []*op, station uint32, sequence wal.Seq) ([]*op, *op) {
+	blocks := *t.blocks.Load()
+	depth := at(blocks, station).depth.operations()
+	for depth > 0 {
+		var walks [sideBySide]uint32
+		n := 0
+		for ; n < sideBySide && depth > 0; n++ {
+			end := uint32(0) // of the chain: whether all is wanted can only be known without a look if everything is
+			if depth > leg {
+				end = stationBefore(blocks, station)
+			}
+			if end == 0 && sequence > 0 || end > 0 && at(blocks, end).sequence <= sequence {
+				break
+			}
+			walks[n], station = station, end
+			depth -= leg
+		}
+		if n == 0 {
+			return list, at(blocks, station)
+		}
+		first := len(list)
+		list = slices.Grow(list, n*leg)[:first+n*leg]
+		for i := range leg {
+			for k := range n {
+				o := at(blocks, walks[k])
+				list[first+k*leg+i], walks[k] = o, o.previous
+			}
+		}
+	}
+	return list, nil
 }
 
 // before returns the operation on the same key before o, or nil.

@@ -6,6 +6,7 @@ import (
 	"iter"
 
 	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/internal/order"
 	"github.com/cidstore/cidstore/valueset"
 	"github.com/cidstore/cidstore/vfs"
 	"github.com/cidstore/cidstore/wal"
@@ -159,7 +160,7 @@ func (r reader) has(key, value E) (bool, error) {
 	fresh, frozen := r.pending(hash, key)
 	live, known := false, false
 	if m := r.memo(key, fresh, frozen); m != nil {
-		live, known = m.find(value)
+		live, known = m.values[value]
 		known = known || m.cleared
 		m.mu.Unlock()
 	} else {
@@ -200,31 +201,28 @@ func (r reader) count(key E) (uint64, error) {
 		}
 		return m.size(&d)
 	}
-	var o overlay
-	if fresh != nil || frozen != nil {
-		r.overlay(&o, fresh, frozen)
-	}
+	var few [8]outcome
+	list, cleared := r.outcomes(few[:0], key, fresh, frozen)
 	var d stored
-	if !o.cleared {
+	if !cleared {
 		var err error
 		if d, err = r.stored(hash, key); err != nil {
 			return 0, err
 		}
 	}
 	n := d.count()
-	err := o.each(func(f outcome) error {
-		was, err := d.has(f.value)
+	for i := range list {
+		was, err := d.has(list[i].Value)
 		switch {
 		case err != nil:
-			return err
-		case was && !f.live:
+			return 0, err
+		case was && list[i].Mark == gone:
 			n--
-		case !was && f.live:
+		case !was && list[i].Mark == live:
 			n++
 		}
-		return nil
-	})
-	return n, err
+	}
+	return n, nil
 }
 
 // valuesPerStep is how many values are read under one guard: they are gathered first, so
@@ -256,12 +254,12 @@ func (v *Snapshot) values(key E, bad func(error), yield func(E) bool) error {
 			return err
 		}
 		for _, value := range step {
-			for ; len(list) > 0 && list[0].value.Compare(value) < 0; list = list[1:] {
+			for ; len(list) > 0 && order.Less(list[0].Value, value); list = list[1:] {
 				if more, err := v.yields(list[0], yield); !more {
 					return err
 				}
 			}
-			if len(list) > 0 && list[0].value == value {
+			if len(list) > 0 && list[0].Value == value {
 				continue // its outcome decides
 			}
 			if more, err := v.goesOn(yield(value)); !more {
@@ -285,10 +283,10 @@ func (v *Snapshot) values(key E, bad func(error), yield func(E) bool) error {
 
 // yields yields the value of an outcome, if it is in the set.
 func (v *Snapshot) yields(f outcome, yield func(E) bool) (more bool, err error) {
-	if !f.live {
+	if f.Mark != live {
 		return true, nil
 	}
-	return v.goesOn(yield(f.value))
+	return v.goesOn(yield(f.Value))
 }
 
 // step reads values into step until it is full. more is false if there are no others.

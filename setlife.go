@@ -129,7 +129,7 @@ func (r reader) demotable(key E) (bool, error) {
 func (r reader) evaluate(key E) (*valueset.Set, error) {
 	hash := r.view.hasher.Hash(key)
 	fresh, frozen := r.pending(hash, key)
-	ops := r.since(0, fresh, frozen)
+	ops := r.since(nil, 0, fresh, frozen)
 	before := bucket.Item{Hash: hash, Key: key, Deleted: true}
 	if n := len(ops); n == 0 || ops[n-1].code != wal.Delete {
 		entry, found, err := r.view.buckets.Find(r.view.directory.Bucket(hash), hash, key)

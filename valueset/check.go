@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/order"
 	"github.com/cidstore/cidstore/keys"
 )
 
@@ -144,7 +145,7 @@ func (c *checker) owned(o Owned) {
 // tree checks the node n and all below it; lowest is its separator, nil for the
 // leftmost of its level, and next the separator after it, nil for the rightmost.
 func (c *checker) tree(n *child, level int, lowest, next *keys.E) {
-	if next != nil && !less(c.from, *next) {
+	if next != nil && !order.Less(c.from, *next) {
 		return
 	}
 	if c.full && c.leafy {
@@ -198,10 +199,10 @@ func (c *checker) leaf(n *child, b []byte, lowest, next *keys.E) error {
 		if list.len() == 0 {
 			continue
 		}
-		if first := list.at(0); lowest != nil && less(first, *lowest) {
+		if first := list.at(0); lowest != nil && order.Less(first, *lowest) {
 			return n.bad("value %v is below the separator %v", first, *lowest)
 		}
-		if last := list.at(list.len() - 1); next != nil && !less(last, *next) {
+		if last := list.at(list.len() - 1); next != nil && !order.Less(last, *next) {
 			return n.bad("value %v is not below the next separator %v", last, *next)
 		}
 	}

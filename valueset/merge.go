@@ -3,6 +3,7 @@ package valueset
 import (
 	"slices"
 
+	"github.com/cidstore/cidstore/internal/order"
 	"github.com/cidstore/cidstore/keys"
 )
 
@@ -15,18 +16,18 @@ type item struct {
 // merger applies the edits of a tree to its base, leaf by leaf.
 type merger struct {
 	set    *Set
-	edits  []edit // sorted
-	report bool   // call the set's onRemove for what is removed
-	base   []item // scratch: of one leaf
-	items  []item // result, ascending
+	edits  []order.Item // sorted
+	report bool         // call the set's onRemove for what is removed
+	base   []item       // scratch: of one leaf
+	items  []item       // result, ascending
 }
 
 // before is how many of the sorted edits are for values below v.
-func before(edits []edit, v keys.E) int {
+func before(edits []order.Item, v keys.E) int {
 	lo, hi := 0, len(edits)
 	for lo < hi {
 		mid := int(uint(lo+hi) / 2)
-		if less(edits[mid].value, v) {
+		if order.Less(edits[mid].Value, v) {
 			lo = mid + 1
 		} else {
 			hi = mid
@@ -37,7 +38,7 @@ func before(edits []edit, v keys.E) int {
 
 // leaf appends to items what the edits make of the values in b, and reports whether
 // that differs from b.
-func (m *merger) leaf(b []byte, count, tombs uint64, edits []edit) (changed bool) {
+func (m *merger) leaf(b []byte, count, tombs uint64, edits []order.Item) (changed bool) {
 	alive, deleted := split(b, count, tombs)
 	if m.set.compacted {
 		changed = deleted.len() > 0
@@ -47,8 +48,8 @@ func (m *merger) leaf(b []byte, count, tombs uint64, edits []edit) (changed bool
 	m.items = slices.Grow(m.items, len(base)+len(edits))
 	k := 0
 	for n := 0; n < len(edits); {
-		v := edits[n].value
-		for k < len(base) && less(base[k].value, v) {
+		v := edits[n].Value
+		for k < len(base) && order.Less(base[k].value, v) {
 			m.items = append(m.items, base[k])
 			k++
 		}
@@ -61,7 +62,7 @@ func (m *merger) leaf(b []byte, count, tombs uint64, edits []edit) (changed bool
 			k++
 		}
 		st := was
-		for ; n < len(edits) && edits[n].value == v; n++ {
+		for ; n < len(edits) && edits[n].Value == v; n++ {
 			st = m.apply(st, &edits[n])
 		}
 		if st != isAbsent {
@@ -78,7 +79,7 @@ func (m *merger) interleave(alive, deleted values) []item {
 	base, j := m.base[:0], 0
 	for i := range alive.len() {
 		v := alive.at(i)
-		for j < deleted.len() && less(deleted.at(j), v) {
+		for j < deleted.len() && order.Less(deleted.at(j), v) {
 			base = append(base, item{deleted.at(j), true})
 			j++
 		}
@@ -91,8 +92,8 @@ func (m *merger) interleave(alive, deleted values) []item {
 	return base
 }
 
-func (m *merger) apply(st status, e *edit) status {
-	switch e.kind() {
+func (m *merger) apply(st status, e *order.Item) status {
+	switch kind(e) {
 	case opAdd:
 		return isLive
 	case opForget:
@@ -102,7 +103,7 @@ func (m *merger) apply(st status, e *edit) status {
 		return st
 	}
 	if m.report {
-		m.set.removed(e.value, false, e.ordinal())
+		m.set.removed(e.Value, false, ordinal(e))
 	}
 	return isDead
 }
@@ -119,7 +120,7 @@ func (m *merger) all() ([]item, error) {
 	return m.items, err
 }
 
-func (m *merger) below(c *child, level int, edits []edit) error {
+func (m *merger) below(c *child, level int, edits []order.Item) error {
 	b, err := m.set.stored.node(c, level)
 	if err != nil {
 		return err

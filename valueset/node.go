@@ -8,6 +8,7 @@ import (
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/internal/crc32c"
+	"github.com/cidstore/cidstore/internal/order"
 	"github.com/cidstore/cidstore/keys"
 )
 
@@ -95,7 +96,7 @@ func (n inner) find(v keys.E, used int) int {
 	lo, hi := 1, used // children below lo are at most v, those from hi on above
 	for lo < hi {
 		mid := int(uint(lo+hi) / 2)
-		if less(v, n.separator(mid)) {
+		if order.Less(v, n.separator(mid)) {
 			hi = mid
 		} else {
 			lo = mid + 1
@@ -138,7 +139,7 @@ func (n inner) judge(c *child) (used int, err error) {
 			return 0, c.bad("child %d at address %#x, of commit %d; want a multiple of %d and at most %d", i, k.at, k.commit, hdf5io.ExtentUnit, c.commit)
 		case binary.LittleEndian.Uint32(n[i*childSize+offChildReserved:]) != 0:
 			return 0, c.bad("child %d: reserved bytes are not zero", i)
-		case i > 0 && !less(n.separator(i-1), k.separator):
+		case i > 0 && !order.Less(n.separator(i-1), k.separator):
 			return 0, c.bad("separator %v of child %d is not above the one before", k.separator, i)
 		case k.count > count || k.tombs > tombs || k.count == 0 && k.tombs == 0:
 			return 0, c.bad("child %d with %d values and %d tombstones: the node has %d and %d", i, k.count, k.tombs, c.count, c.tombs)
@@ -169,22 +170,13 @@ func (b values) find(v keys.E) (int, bool) {
 	lo, hi := 0, b.len()
 	for lo < hi {
 		mid := int(uint(lo+hi) / 2)
-		if less(b.at(mid), v) {
+		if order.Less(b.at(mid), v) {
 			lo = mid + 1
 		} else {
 			hi = mid
 		}
 	}
 	return lo, lo < b.len() && b.at(lo) == v
-}
-
-// less is Compare < 0 in fewer instructions, as it is the inner loop of everything
-// here.
-func less(a, b keys.E) bool {
-	if a.High != b.High {
-		return a.High < b.High
-	}
-	return a.Low < b.Low
 }
 
 // split returns the live and the tombstoned values in the bytes of a row or leaf.
@@ -200,7 +192,7 @@ func checkValues(b []byte, count, tombs uint64) error {
 	live, dead := split(b, count, tombs)
 	for _, list := range [...]values{live, dead} {
 		for i := 1; i < list.len(); i++ {
-			if !less(list.at(i-1), list.at(i)) {
+			if !order.Less(list.at(i-1), list.at(i)) {
 				return fmt.Errorf("value %v follows %v", list.at(i), list.at(i-1))
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/cidstore/cidstore/internal/order"
 	"github.com/cidstore/cidstore/keys"
 )
 
@@ -48,7 +49,7 @@ type Set struct {
 
 	// Tree.
 	inFile    bool // the base is stored
-	edits     []edit
+	edits     []order.Item
 	removes   uint64 // deletes among the edits, while not exact
 	compacted bool   // tombstones of the base are gone
 	exact     bool
@@ -59,13 +60,8 @@ type Set struct {
 	stats Stats // of this set, added to the writer's by Save
 }
 
-// edit is one operation on one value of a tree. Edits are sorted by value, then by
-// the operation's ordinal, which is in the upper bits of op.
-type edit struct {
-	value keys.E
-	op    uint64
-}
-
+// An edit is one operation on one value of a tree. Its mark has the ordinal of the operation,
+// and in the lowest bits one of these.
 const (
 	opAdd    = iota // the value is live
 	opRemove        // a live value is a tombstone
@@ -73,9 +69,9 @@ const (
 	opBits   = 2
 )
 
-func (e *edit) kind() uint64 { return e.op & (1<<opBits - 1) }
+func kind(e *order.Item) uint64 { return e.Mark & (1<<opBits - 1) }
 
-func (e *edit) ordinal() int { return int(e.op >> opBits) }
+func ordinal(e *order.Item) int { return int(e.Mark >> opBits) }
 
 // Expect makes room for the edits of so many more operations, if s is a tree now.
 func (s *Set) Expect(operations int) {
@@ -85,7 +81,7 @@ func (s *Set) Expect(operations int) {
 }
 
 func (s *Set) edit(v keys.E, kind uint64) {
-	s.edits = append(s.edits, edit{v, uint64(s.ordinal)<<opBits | kind})
+	s.edits = append(s.edits, order.Item{Value: v, Mark: uint64(s.ordinal)<<opBits | kind})
 	s.changed = true
 }
 
@@ -148,7 +144,8 @@ func (s *Set) Values() ([]keys.E, error) {
 	if s.form != formTree {
 		return slices.Clone(s.live), nil
 	}
-	m := merger{set: s, edits: sorted(slices.Clone(s.edits))}
+	m := merger{set: s, edits: slices.Clone(s.edits)}
+	order.Sort(m.edits)
 	items, err := m.all()
 	if err != nil {
 		return nil, err
@@ -381,25 +378,25 @@ func (s *Set) resolve() error {
 	s.known, s.lives, s.deads = make(map[keys.E]status, len(edits)), s.baseLive(), s.baseDead()
 	for i := range edits {
 		e := &edits[i]
-		st, err := s.status(e.value)
+		st, err := s.status(e.Value)
 		if err != nil {
 			return err
 		}
 		switch {
-		case e.kind() == opAdd && st != isLive:
+		case kind(e) == opAdd && st != isLive:
 			if st == isDead {
 				s.deads--
 			}
 			s.lives++
-			s.known[e.value] = isLive
-		case e.kind() == opRemove && st == isLive:
+			s.known[e.Value] = isLive
+		case kind(e) == opRemove && st == isLive:
 			if s.lives == 1 {
 				return errors.New("value set: an inexact set became empty")
 			}
-			s.removed(e.value, false, e.ordinal())
+			s.removed(e.Value, false, ordinal(e))
 			s.lives--
 			s.deads++
-			s.known[e.value] = isDead
+			s.known[e.Value] = isDead
 		}
 	}
 	s.exact = true
@@ -436,7 +433,7 @@ func search(list []keys.E, v keys.E) (int, bool) {
 	lo, hi := 0, len(list)
 	for lo < hi {
 		mid := int(uint(lo+hi) / 2)
-		if less(list[mid], v) {
+		if order.Less(list[mid], v) {
 			lo = mid + 1
 		} else {
 			hi = mid

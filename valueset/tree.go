@@ -1,6 +1,10 @@
 package valueset
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/cidstore/cidstore/internal/order"
+)
 
 // How full nodes are. Nodes that are touched together are packed again when one of
 // them holds too much or too little; they would be rewritten in any case.
@@ -61,7 +65,7 @@ func (t *treeEdit) save() (root child, depth int, err error) {
 // children appends what the edits make of the children of c, an inner node level
 // levels above the leaves, and reports whether they differ. rightmost says that c
 // is the last node of its level.
-func (t *treeEdit) children(dst []child, c *child, level int, edits []edit, rightmost bool) ([]child, bool, error) {
+func (t *treeEdit) children(dst []child, c *child, level int, edits []order.Item, rightmost bool) ([]child, bool, error) {
 	b, err := t.set.stored.node(c, level)
 	if err != nil {
 		return dst, false, err
@@ -98,7 +102,7 @@ func (t *treeEdit) children(dst []child, c *child, level int, edits []edit, righ
 }
 
 // run appends what replaces nodes that are neighbours and are all touched.
-func (t *treeEdit) run(dst, nodes []child, level int, edits []edit, rightmost bool) ([]child, error) {
+func (t *treeEdit) run(dst, nodes []child, level int, edits []order.Item, rightmost bool) ([]child, error) {
 	var list []child
 	var err error
 	if level == 0 {
@@ -110,7 +114,7 @@ func (t *treeEdit) run(dst, nodes []child, level int, edits []edit, rightmost bo
 }
 
 // leaves is run for leaves.
-func (t *treeEdit) leaves(nodes []child, edits []edit, rightmost bool) ([]child, error) {
+func (t *treeEdit) leaves(nodes []child, edits []order.Item, rightmost bool) ([]child, error) {
 	t.items = t.items[:0]
 	ends, changed := make([]int, len(nodes)), make([]bool, len(nodes))
 	appending := false
@@ -125,7 +129,7 @@ func (t *treeEdit) leaves(nodes []child, edits []edit, rightmost bool) ([]child,
 			n = before(edits, nodes[i+1].separator)
 		} else if rightmost && n > 0 && c.tombs == 0 && c.count > 0 {
 			alive, _ := split(b, c.count, 0)
-			appending = less(alive.at(alive.len()-1), edits[0].value)
+			appending = order.Less(alive.at(alive.len()-1), edits[0].Value)
 		}
 		changed[i] = t.leaf(b, c.count, c.tombs, edits[:n])
 		edits, ends[i] = edits[n:], len(t.items)
@@ -151,7 +155,7 @@ func (t *treeEdit) leaves(nodes []child, edits []edit, rightmost bool) ([]child,
 }
 
 // inners is run for inner nodes.
-func (t *treeEdit) inners(nodes []child, level int, edits []edit, rightmost bool) ([]child, error) {
+func (t *treeEdit) inners(nodes []child, level int, edits []order.Item, rightmost bool) ([]child, error) {
 	var kids []child
 	ends, changed := make([]int, len(nodes)), make([]bool, len(nodes))
 	for i := range nodes {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/internal/order"
 	"github.com/cidstore/cidstore/keys"
 )
 
@@ -245,8 +246,9 @@ func (w *Writer) saveSpilled(s *Set, set uint64) (state, error) {
 	if s.form == formRow {
 		return w.saveRow(s, set, s.live, s.dead)
 	}
+	order.Sort(s.edits)
 	if s.exact && s.lives+s.deads <= maxRow {
-		m := merger{set: s, edits: sorted(s.edits)}
+		m := merger{set: s, edits: s.edits}
 		items, err := m.all()
 		if err != nil {
 			return state{}, err
@@ -261,7 +263,7 @@ func (w *Writer) saveSpilled(s *Set, set uint64) (state, error) {
 		}
 		return w.saveRow(s, set, live, dead)
 	}
-	t := treeEdit{merger: merger{set: s, edits: sorted(s.edits), report: !s.exact}, w: w}
+	t := treeEdit{merger: merger{set: s, edits: s.edits, report: !s.exact}, w: w}
 	root, depth, err := t.save()
 	if err != nil {
 		return state{}, err

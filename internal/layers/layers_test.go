@@ -23,7 +23,7 @@ const module = "github.com/cidstore/cidstore"
 var rows = []string{
 	"internal/invariants internal/corrupt internal/crc32c internal/seedbug internal/oracle internal/golden internal/layers internal/formatdoc internal/prose",
 	"keys ecc vfs table internal/sample",
-	"hdf5io hdf5 internal/errfs internal/crashfs",
+	"hdf5io hdf5 internal/errfs internal/crashfs internal/order",
 	"bucket directory safeh5",
 	"valueset",
 	"wal gc",
