@@ -2,7 +2,9 @@ package valueset
 
 import (
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/cidstore/cidstore/hdf5io"
@@ -129,12 +131,12 @@ func TestCachedInnerNodesAreOfTheirView(t *testing.T) {
 func TestInnerCacheMakesRoom(t *testing.T) {
 	cache, seed := new(innerCache), newSeed([16]byte{1})
 	b := make([]byte, nodeSize)
+	b[offChildAddress] = 1 // so that it has a child
 	made := func(commit hdf5io.Commit) *child {
 		return &child{node: 7, at: 4096, commit: commit, count: 1, crc: seed.checksum(7, commit, b)}
 	}
 	has := func(c *child) bool {
-		n, _ := cache.find(c)
-		return n != nil
+		return cache.find(c) != nil
 	}
 	one, two, three := made(1), made(2), made(3)
 	cache.offer(one, b, seed)
@@ -160,5 +162,42 @@ func TestInnerCacheMakesRoom(t *testing.T) {
 	cache.offer(rotten, b, seed)
 	if has(rotten) {
 		t.Error("a node with a wrong checksum is kept")
+	}
+}
+
+// TestCachedNodeFinds: a copy finds the child that the node itself finds, with every number
+// of children and separators that have much or little in common.
+func TestCachedNodeFinds(t *testing.T) {
+	seed, rng := newSeed([16]byte{1}), rand.New(rand.NewPCG(1, 2))
+	for used := 1; used <= fanOut; used++ {
+		for _, highs := range []uint64{1, 3, 1 << 20, 0} { // High is below; 0: any
+			number := func() keys.E {
+				v := keys.E{High: rng.Uint64(), Low: rng.Uint64N(1000)}
+				if highs > 0 {
+					v.High = -(v.High % highs) // the largest numbers and 0
+				}
+				return v
+			}
+			separators := map[keys.E]bool{}
+			for len(separators) < used {
+				separators[number()] = true
+			}
+			b := make([]byte, 0, nodeSize)
+			for i, v := range slices.SortedFunc(maps.Keys(separators), keys.E.Compare) {
+				c := child{separator: v, node: uint64(i), at: hdf5io.ExtentUnit, count: 1}
+				b = c.append(b)
+			}
+			b = b[:nodeSize]
+			k := &child{node: 7, at: 4096, crc: seed.checksum(7, 0, b)}
+			n := new(innerCache).offer(k, b, seed)
+			for range 100 {
+				v := number()
+				for _, v := range []keys.E{v, {}, {High: ^uint64(0), Low: v.Low}, inner(b).separator(rng.IntN(used))} {
+					if got, want := n.find(v).node, uint64(inner(b).find(v, used)); got != want {
+						t.Fatalf("%d children: %v is in child %d, want %d", used, v, got, want)
+					}
+				}
+			}
+		}
 	}
 }

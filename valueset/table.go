@@ -174,6 +174,7 @@ func (s Stored) verified(number uint64, size int) ([]byte, error) {
 	if !t.always && s.page.Marked(slot) {
 		return b, nil
 	}
+	touch(b)
 	if got := t.seed.checksum(number, s.state.commit, b); got != s.state.crc {
 		return nil, setError(s.set, s.state.at, "crc32c %#08x, want %#08x", got, s.state.crc)
 	}
@@ -199,15 +200,40 @@ func (s Stored) node(c *child, level int) ([]byte, error) {
 		}
 		return s.verified(c.node, nodeSize)
 	}
-	t := s.table
-	b, err := t.view.Bytes(int64(c.at&(1<<63-1)), nodeSize)
+	b, err := s.unverified(c)
+	if err != nil {
+		return nil, err
+	}
+	return b, s.verify(c, b)
+}
+
+// unverified reads a node that is not the root.
+func (s Stored) unverified(c *child) ([]byte, error) {
+	b, err := s.table.view.Bytes(int64(c.at&(1<<63-1)), nodeSize)
 	if err != nil {
 		return nil, fmt.Errorf("%s: node %d: %w", setName(s.set), c.node, err)
 	}
-	if got := t.seed.checksum(c.node, c.commit, b); got != c.crc {
-		return nil, c.bad("crc32c %#08x, want %#08x", got, c.crc)
-	}
 	return b, nil
+}
+
+func (s Stored) verify(c *child, b []byte) error {
+	touch(b)
+	if got := s.table.seed.checksum(c.node, c.commit, b); got != c.crc {
+		return c.bad("crc32c %#08x, want %#08x", got, c.crc)
+	}
+	return nil
+}
+
+// touch reads from each line of memory of b: many at a time, which a checksum would wait for
+// one after the other.
+//
+//go:noinline
+func touch(b []byte) (sum byte) {
+	const line = 64
+	for i := 0; i < len(b); i += line {
+		sum += b[i]
+	}
+	return sum
 }
 
 // status is what a set knows about a value.
@@ -236,14 +262,10 @@ func (s Stored) status(v keys.E) (status, error) {
 	}
 	c := s.root()
 	for level := int(s.state.depth); level > 0; level-- {
-		n, used, err := s.inner(&c, level)
-		if err != nil {
+		var err error
+		if c, err = s.below(&c, level, v); err != nil {
 			return isAbsent, err
 		}
-		if used == 0 {
-			return isAbsent, c.bad("inner node without children")
-		}
-		c = n.child(n.find(v, used))
 	}
 	b, err := s.node(&c, 0)
 	if err != nil {
@@ -252,25 +274,33 @@ func (s Stored) status(v keys.E) (status, error) {
 	return statusIn(b, c.count, c.tombs, v), nil
 }
 
-// inner is node for an inner node of which a verified copy will do. It also returns the
-// number of its children.
-func (s Stored) inner(c *child, level int) (n inner, used int, err error) {
+// below returns the child whose range holds v, of an inner node of which a verified copy will
+// do.
+func (s Stored) below(c *child, level int, v keys.E) (child, error) {
 	t := s.table
-	cached := !t.always && c.at != s.state.at // that the root was verified is known
-	if cached {
-		if n, used = t.inners.find(c); n != nil {
-			return n, used, nil
+	if !t.always && c.at != s.state.at { // that the root was verified is known
+		n := t.inners.find(c)
+		if n == nil {
+			b, err := s.unverified(c)
+			if err != nil {
+				return child{}, err
+			}
+			n = t.inners.offer(c, b, t.seed)
+		}
+		if n != nil {
+			return n.find(v), nil
 		}
 	}
 	b, err := s.node(c, level)
 	if err != nil {
-		return nil, 0, err
+		return child{}, err
 	}
-	if cached {
-		t.inners.offer(c, b, t.seed)
+	n := inner(b)
+	used := n.len()
+	if used == 0 {
+		return child{}, c.bad("inner node without children")
 	}
-	n = b
-	return n, n.len(), nil
+	return n.child(n.find(v, used)), nil
 }
 
 func statusIn(b []byte, count, tombs uint64, v keys.E) status {
