@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/client9/misspell"
 )
@@ -169,6 +170,35 @@ func TestProse(t *testing.T) {
 				t.Errorf("%s:%d: %s", path, p.line, fault)
 			}
 		}
+	}
+}
+
+// widestRow is how many columns a row of a table in a document may have; what is longer is
+// prose, and stands below the table.
+const widestRow = 240
+
+func TestTableRows(t *testing.T) {
+	rows := 0
+	for _, path := range texts(t) {
+		if filepath.Ext(path) != ".md" {
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(path)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, line := range strings.Split(string(content), "\n") {
+			if !strings.HasPrefix(line, "|") {
+				continue
+			}
+			rows++
+			if n := utf8.RuneCountInString(line); n > widestRow {
+				t.Errorf("%s:%d: a row of %d columns, want at most %d", path, i+1, n, widestRow)
+			}
+		}
+	}
+	if rows < 500 {
+		t.Errorf("%d rows found", rows)
 	}
 }
 
