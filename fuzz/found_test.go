@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/cidstore/cidstore"
 	"github.com/cidstore/cidstore/fuzz"
 	"github.com/cidstore/cidstore/internal/crashfs"
@@ -16,15 +18,13 @@ var small = cidstore.Options{WALBytes: 64 << 10, SplitThreshold: 8}
 func machine(t *testing.T, config fuzz.Config) *fuzz.Machine {
 	t.Helper()
 	m, err := fuzz.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return m
 }
 
-func must(t *testing.T, err error) {
+func must(t rapid.TB, errs ...error) {
 	t.Helper()
-	if err != nil {
+	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -38,11 +38,7 @@ func TestChainEmptied(t *testing.T) {
 		inserts = append(inserts, fuzz.Op{Key: key})
 		deletes = append(deletes, fuzz.Op{Kind: fuzz.Delete, Key: key})
 	}
-	must(t, m.Apply(inserts...))
-	must(t, m.Checkpoint())
-	must(t, m.Apply(deletes...))
-	must(t, m.Checkpoint())
-	must(t, m.Finish())
+	must(t, m.Apply(inserts...), m.Checkpoint(), m.Apply(deletes...), m.Checkpoint(), m.Finish())
 }
 
 // TestRefusedIsNotApplied: a batch refused for want of space is not there, however
@@ -89,8 +85,6 @@ func TestRefusedIsNotApplied(t *testing.T) {
 		}
 		must(t, v.Close())
 		disk.SetCapacity(0)
-		must(t, write(50))
-		must(t, fuzz.CompareStore(s, model))
-		must(t, s.Close())
+		must(t, write(50), fuzz.CompareStore(s, model), s.Close())
 	}
 }

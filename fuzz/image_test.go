@@ -37,9 +37,7 @@ func newImage(t testing.TB) *image {
 	t.Helper()
 	try := func(err error) {
 		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 	}
 	disk := crashfs.New(crashfs.Options{})
 	s, err := cidstore.Open(imagePath, &cidstore.Options{FS: disk, WALBytes: 64 << 10, SplitThreshold: 20, GCInterval: -1, Rand: fuzz.Patterned(1)})
@@ -103,14 +101,10 @@ func newImage(t testing.TB) *image {
 func contentsOf(t testing.TB, disk vfs.FS) []byte {
 	t.Helper()
 	f, err := disk.OpenFile(imagePath, os.O_RDONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer f.Close()
 	info, err := f.Info()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	p := make([]byte, info.Size)
 	if _, err := f.ReadAt(p, 0); err != nil {
 		t.Fatal(err)
@@ -123,12 +117,8 @@ func diskOf(t testing.TB, p []byte) (disk *crashfs.FS, file vfs.File) {
 	t.Helper()
 	disk = crashfs.New(crashfs.Options{FileLimit: int64(len(p)) + 1<<20})
 	file, err := disk.OpenFile(imagePath, os.O_RDWR|os.O_CREATE, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := file.WriteAt(p, 0); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, file.WriteAt(p, 0))
 	return disk, file
 }
 

@@ -45,9 +45,7 @@ func (p plan) follow(t *testing.T, ops []fuzz.Op) fuzz.Model {
 		o := p.options
 		o.FS = disk
 		s, err := cidstore.Open(path, &o)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return s
 	}
 	try := func(err error) {
@@ -169,6 +167,5 @@ func TestInsertAndDeleteLeaveNoGrowth(t *testing.T) {
 	if late > early+early/2 {
 		t.Errorf("%d bytes after 20 rounds, %d after 200", early, late)
 	}
-	must(t, fuzz.Sound(s))
-	must(t, s.Close())
+	must(t, fuzz.Sound(s), s.Close())
 }

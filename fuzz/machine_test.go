@@ -31,18 +31,14 @@ func firstOptions(c fuzz.Source) cidstore.Options {
 func run(t *rapid.T, dir string, did map[string]int) {
 	c := drawn{t}
 	m, err := fuzz.New(fuzz.Config{Dir: dir, Options: firstOptions(c), Seed: uint64(c.Choose("seed", 1000))})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Repeat(map[string]func(*rapid.T){"step": func(t *rapid.T) {
 		if err := m.Step(drawn{t}); err != nil {
 			m.Abandon()
 			t.Fatalf("step %d: %v", len(m.Steps), err)
 		}
 	}})
-	if err := m.Finish(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, m.Finish())
 	for name, n := range m.Did {
 		did[name] += n
 	}

@@ -17,14 +17,10 @@ import (
 func openRoot(t *testing.T, name string, options *Options) (*File, *Group) {
 	t.Helper()
 	f, err := Open(filepath.Join("testdata", name+".h5"), options)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = f.Close() })
 	root, err := f.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return f, root
 }
 
@@ -34,9 +30,7 @@ func TestPaths(t *testing.T) {
 	for _, name := range kinds {
 		_, root := openRoot(t, name, nil)
 		linked, err := root.Group("linked")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for path, want := range map[string]string{
 			"a/b/c/x": "/linked/a/b/c/x", "/linked/a": "/linked/a", "/": "/", "": "/linked", ".//a/./b/": "/linked/a/b",
 			"soft": "/linked/a/b/c/x", "hard/up/hard": "/linked/hard/up/hard", "/linked/hard/up/soft": "/linked/hard/up/a/b/c/x",
@@ -72,9 +66,7 @@ func TestLinkOfEachKind(t *testing.T) {
 	for _, name := range kinds {
 		_, root := openRoot(t, name, nil)
 		linked, err := root.Group("linked")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for name, want := range map[string]Link{
 			"soft":     {Name: "soft", Kind: SoftLink, Target: "a/b/c/x"},
 			"external": {Name: "external", Kind: ExternalLink, Target: "/there", File: "other.h5"},
@@ -99,9 +91,7 @@ func TestSoftLinksInACircle(t *testing.T) {
 	}
 	file := oldFile(nil, message1{messageLinkInfo, bytesOf(0, 0, undefined, undefined)}, soft("a", "b"), soft("b", "/a"), soft("self", "self/self/self"))
 	o, err := openObject(t, file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, path := range []string{"a", "b", "self", "a/x"} {
 		if _, err := o.(*Group).Open(path); !errors.Is(err, ErrLimit) || !strings.Contains(err.Error(), "circle") {
 			t.Errorf("Open(%q): %v, want ErrLimit", path, err)
@@ -114,9 +104,7 @@ func TestObjectsYieldsEachOnce(t *testing.T) {
 		f, _ := openRoot(t, name, nil)
 		seen := make(map[uint64]string)
 		for o, err := range f.Objects() {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			if other, ok := seen[o.Address()]; ok {
 				t.Errorf("%s and %s are one object", other, o.Path())
 			}
@@ -137,9 +125,7 @@ func TestWhatADatasetSaysOfItself(t *testing.T) {
 		t.Errorf("superblock %+v, size %d", s, f.Size())
 	}
 	d, err := root.Dataset("chunks/treeTrue")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if !reflect.DeepEqual(d.Shape(), []uint64{40, 3}) || !reflect.DeepEqual(d.MaxShape(), []uint64{Unlimited, Unlimited}) ||
 		!reflect.DeepEqual(d.ChunkShape(), []uint64{1, 2}) || d.Layout() != Chunked || d.Index() != BTree2 || d.Type().String() != "u16" ||
 		fmt.Sprint(d.Filters()) != "[shuffle deflate fletcher32]" || !bytes.Equal(d.FillValue(), []byte{9, 0}) || d.Len() != 40 || d.RowSize() != 6 {
@@ -149,9 +135,7 @@ func TestWhatADatasetSaysOfItself(t *testing.T) {
 		t.Errorf("StoredSize = %d, %v", n, err)
 	}
 	compound, err := root.Dataset("types/arrays")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if got, want := compound.Type().String(), "{key u64, slots [4]{high u64, low u64}, grid [2,3]i16, mask u8}"; got != want {
 		t.Errorf("type %s, want %s", got, want)
 	}
@@ -168,13 +152,9 @@ func TestEveryRangeOfRows(t *testing.T) {
 		for _, name := range kinds {
 			_, root := openRoot(t, name, nil)
 			d, err := root.Dataset(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			all := make([]byte, d.Len()*d.RowSize())
-			if err := d.ReadRows(all, 0, d.Len()); err != nil {
-				t.Fatal(err)
-			}
+			must(t, d.ReadRows(all, 0, d.Len()))
 			for start := range d.Len() + 1 {
 				for count := range d.Len() - start + 1 {
 					p := make([]byte, count*d.RowSize())
@@ -190,9 +170,7 @@ func TestEveryRangeOfRows(t *testing.T) {
 func TestRowsThatAreNotThere(t *testing.T) {
 	_, root := openRoot(t, "kinds-latest", nil)
 	d, err := root.Dataset("chunks/treeFalse")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, c := range []struct {
 		size         int
 		start, count uint64
@@ -220,14 +198,10 @@ func TestRowsThatAreNotThere(t *testing.T) {
 func TestMembers(t *testing.T) {
 	_, root := openRoot(t, "layout-attr-earliest", nil)
 	d, err := root.Dataset("buckets/bucket_0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	rows := 0
 	for b, err := range d.Rows(0, d.Len()) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		high, err1 := b.Uint64s("key_high")
 		slots, err2 := b.Uint64s("slots")
 		version, err3 := b.Int64s("version")
@@ -265,13 +239,9 @@ func TestMembers(t *testing.T) {
 // TestSigns asks for integers that the other sign does not have.
 func TestSigns(t *testing.T) {
 	signed, err := openObject(t, attributeFile(integerType(8, true), bytesOf(undefined), 1))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	unsigned, err := openObject(t, attributeFile(integerType(8, false), bytesOf(undefined), 1))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	a, _ := signed.Attribute("a")
 	b, _ := unsigned.Attribute("a")
 	if _, err := a.Uint64s(); !errors.Is(err, ErrWrongType) {
@@ -292,9 +262,7 @@ func TestChunkLimit(t *testing.T) {
 	_, root := openRoot(t, "kinds-latest", &Options{MaxChunkBytes: 799})
 	for path, want := range map[string]bool{"lzf": false, "chunks/treeTrue": true, "chunks/fixedTrue": true} {
 		d, err := root.Dataset(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		err = d.ReadRows(make([]byte, d.RowSize()), 1, 1)
 		if want && err != nil || !want && !errors.Is(err, ErrLimit) {
 			t.Errorf("%s: %v", path, err)
@@ -305,17 +273,11 @@ func TestChunkLimit(t *testing.T) {
 func TestManyReadersOfOneFile(t *testing.T) {
 	f, root := openRoot(t, "kinds-latest", nil)
 	d, err := root.Dataset("chunks/treeTrue")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	want, err := describe(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	dense, err := root.Group("group12")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
@@ -464,13 +426,9 @@ func TestBombs(t *testing.T) {
 	space := space1(1).data
 	attribute := bytesOf(3, 0, uint16(2), uint16(len(datatype)), uint16(len(space)), 0, "a\x00", datatype, space, uint32(100), uint64(dataAt), uint32(1))
 	o, err := openObject(t, oldFile(heap, message1{messageSymbolTable, bytesOf(undefined, undefined)}, message1{messageAttribute, attribute}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	a, err := o.Attribute("a")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := a.Value(); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("sequences in a circle: %v", err)
 	}
@@ -498,9 +456,7 @@ func TestLinksMillionTimes(t *testing.T) {
 	data = append(data, make([]byte, treeAt-len(data))...)
 	data = bytesOf(data, tree, uint64(0), name, 0)
 	o, err := openObject(t, oldFile(data, message1{messageSymbolTable, bytesOf(uint64(dataAt+treeAt), uint64(dataAt+heapAt))}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	links := 0
 	for _, err = range o.(*Group).Links() {
 		links++
@@ -589,13 +545,18 @@ func TestErrorsAreOfOneLine(t *testing.T) {
 	}
 	names := []string{}
 	for l, err := range root.Links() {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		names = append(names, l.Name)
 	}
 	slices.Sort(names)
 	if want := []string{"buckets", "config", "deletion_log", "nodes", "values", "wal", "wal_meta"}; !slices.Equal(names, want) {
 		t.Errorf("links %q, want %q", names, want)
+	}
+}
+
+func must(t testing.TB, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -229,9 +229,7 @@ func flatText(value any) string {
 func wantDescription(t *testing.T, path, descriptionPath string) {
 	t.Helper()
 	want, err := os.ReadFile(descriptionPath)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	f, err := Open(path, nil)
 	if err != nil {
 		t.Errorf("%s: %v", path, err)

@@ -22,9 +22,7 @@ func seedFiles(t testing.TB) [][]byte {
 	var files [][]byte
 	for _, path := range paths {
 		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if len(data) <= 64<<10 {
 			files = append(files, data)
 		}

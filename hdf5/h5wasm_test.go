@@ -30,21 +30,15 @@ func TestNewFormats(t *testing.T) {
 	for _, path := range files {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			f, err := Open(path, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			defer func() { _ = f.Close() }()
 			root, err := f.Root()
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			wantSquares(t, root)
 			wantTable(t, root)
 			for i := range 20 {
 				a, err := root.Attribute(fmt.Sprintf("attribute %d", i))
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				if v, err := a.Value(); err != nil || !reflect.DeepEqual(v, []int64{int64(i)}) {
 					t.Errorf("%s: %v, %v", a.Name(), v, err)
 				}
@@ -92,13 +86,9 @@ func wantTable(t *testing.T, root *Group) {
 	t.Helper()
 	read := func(name string) *Block {
 		d, err := root.Dataset("data/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		b, err := d.Read(0, d.Len())
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return b
 	}
 	table := read("table")

@@ -79,9 +79,7 @@ func openObject(t *testing.T, file []byte) (Object, error) {
 func openDataset(t *testing.T, file []byte) *Dataset {
 	t.Helper()
 	o, err := openObject(t, file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return o.(*Dataset)
 }
 
@@ -125,9 +123,7 @@ func TestOldLayouts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := openDataset(t, oldFile(c.data, space1(4), datatype, fill, message1{messageLayout, c.layout}))
 			for b, err := range d.Rows(0, 4) {
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				if got, err := b.Uint64s(); err != nil || !reflect.DeepEqual(got, c.want) {
 					t.Errorf("%v, %v, want %v", got, err, c.want)
 				}
@@ -171,13 +167,9 @@ func TestRareTypes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, err := openObject(t, attributeFile(c.datatype, c.data, c.n))
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			a, err := o.Attribute("a")
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			if got, err := a.Value(); err != nil || !reflect.DeepEqual(got, c.want) {
 				t.Errorf("%v, %v, want %v", got, err, c.want)
 			}
@@ -212,9 +204,7 @@ func TestBadTypes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, err := openObject(t, attributeFile(c.datatype, make([]byte, 16), 1))
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			_, err = o.Attribute("a")
 			var e *Error
 			if !errors.Is(err, c.want) || !errors.As(err, &e) || e.Object != "/" || e.Offset < 96 || !strings.Contains(err.Error(), c.words) {
@@ -228,14 +218,10 @@ func TestBadTypes(t *testing.T) {
 // this package does not have.
 func TestFilters(t *testing.T) {
 	f, err := Open(filepath.Join("testdata", "filters.h5"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer func() { _ = f.Close() }()
 	root, err := f.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	want := make([]byte, 256)
 	for i := range want {
 		want[i] = byte(i % 64)

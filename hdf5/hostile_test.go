@@ -22,9 +22,7 @@ var hostileSamples = strings.Fields("kinds-earliest kinds-latest filters netcdf4
 func readSample(t testing.TB, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", name+".h5"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return data
 }
 
@@ -109,9 +107,7 @@ func TestOneBitIsWrong(t *testing.T) {
 func TestEveryChecksumIsVerified(t *testing.T) {
 	data := readSample(t, "tiny-sealed")
 	whole, err := describe(openBytes(t, data))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	damage(t, hostileTime(0), 8*len(data), func(i int) time.Duration {
 		start := time.Now()
 		data[i/8] ^= 1 << (i % 8)
@@ -130,9 +126,7 @@ func TestEveryChecksumIsVerified(t *testing.T) {
 func openBytes(t *testing.T, data []byte) *File {
 	t.Helper()
 	f, err := NewReader(bytes.NewReader(data), int64(len(data)), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return f
 }
 
@@ -257,9 +251,7 @@ for name, extra in (("most", 0), ("over", 1)):
 	}
 	for name, chunks := range map[string]uint64{"most": 1, "over": 0} {
 		data, err := os.ReadFile(filepath.Join(dir, name+".h5"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		x := newExercise(data, defaultMaxChunkBytes, false)
 		limit := uint64(16*len(data)) + 1<<20 + chunks*defaultMaxChunkBytes
 		if x.worst > limit {

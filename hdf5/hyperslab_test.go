@@ -26,9 +26,7 @@ func numbersOf(t *testing.T, text string) []uint64 {
 	var numbers []uint64
 	for _, part := range strings.Split(text, ",") {
 		n, err := strconv.ParseUint(part, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		numbers = append(numbers, n)
 	}
 	return numbers
@@ -84,27 +82,19 @@ func TestHyperslabs(t *testing.T) {
 		t.Fatalf("%v: %s", err, errout)
 	}
 	list, err := os.ReadFile(filepath.Join(dir, "slabs.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, procs := range []int{1, 4} {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
 		for _, limit := range []int64{0, 160 << 10} { // a tile of 150 × 512 has less
 			f, err := Open(filepath.Join(dir, "slabs.h5"), &Options{MaxChunkBytes: limit})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			root, err := f.Root()
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			n := 0
 			for line := range strings.Lines(string(list)) {
 				words := strings.Fields(line)
 				d, err := root.Dataset(words[0])
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				h := Hyperslab{numbersOf(t, words[1]), numbersOf(t, words[2]), numbersOf(t, words[3]), numbersOf(t, words[4])}
 				if size := slabSize(d, h); limit > 0 && size > uint64(limit) {
 					if _, err := d.Slab(h); !errors.Is(err, ErrLimit) {
@@ -128,17 +118,11 @@ func TestHyperslabOfTiles(t *testing.T) {
 	data := readSample(t, "tiles")
 	r := &countingReader{Reader: bytes.NewReader(data)}
 	f, err := NewReader(r, int64(len(data)), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	root, err := f.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	d, err := root.Dataset("d")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := d.StoredSize(); err != nil { // it reads the index
 		t.Fatal(err)
 	}
@@ -157,9 +141,7 @@ func TestHyperslabOfTiles(t *testing.T) {
 	} {
 		r.bytes.Store(0)
 		b, err := d.Slab(c.h)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if n := r.bytes.Load(); n > c.most {
 			t.Errorf("%v: %d bytes read, at most %d", c.h, n, c.most)
 		}
@@ -197,14 +179,10 @@ func TestReadsThatFail(t *testing.T) {
 	for _, name := range []string{"tiles", "netcdf4", "kinds-latest", "kinds-earliest"} {
 		data := readSample(t, name)
 		f, err := NewReader(failingReader{bytes.NewReader(data), int64(len(data))}, int64(len(data)), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		failed := 0
 		for o, err := range f.Objects() {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			d, ok := o.(*Dataset)
 			if !ok || d.Len() == 0 || d.Layout() == Compact {
 				continue
@@ -247,9 +225,7 @@ func TestColumnOfWideRows(t *testing.T) {
 		r := &countingReader{Reader: bytes.NewReader(file)}
 		d.file.reader = r
 		b, err := d.Slab(Hyperslab{Start: []uint64{0, 7}, Count: []uint64{height, 1}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		got, err := b.Uint64s()
 		if err != nil || len(got) != height {
 			t.Fatal(got, err)
@@ -325,12 +301,8 @@ func TestBadHyperslabs(t *testing.T) {
 func datasetOf(t *testing.T, data []byte, name string) *Dataset {
 	t.Helper()
 	root, err := openBytes(t, data).Root()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	d, err := root.Dataset(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return d
 }

@@ -82,9 +82,7 @@ func deflated(t testing.TB, p []byte, level int) []byte {
 	if err == nil {
 		err = w.Close()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return out.Bytes()
 }
 
@@ -161,9 +159,7 @@ func BenchmarkInflate(b *testing.B) {
 		b.SetBytes(int64(len(p)))
 		for b.Loop() {
 			r, err := zlib.NewReader(bytes.NewReader(packed))
-			if err != nil {
-				b.Fatal(err)
-			}
+			must(b, err)
 			if _, err := io.ReadFull(r, p); err != nil {
 				b.Fatal(err)
 			}

@@ -110,23 +110,17 @@ func TestCells(t *testing.T) {
 func wantRanges(t *testing.T, path string) {
 	t.Helper()
 	f, err := Open(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer func() { _ = f.Close() }()
 	for o, err := range f.Objects() {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		d, ok := o.(*Dataset)
 		if !ok || d.Len() == 0 {
 			continue
 		}
 		n, row := d.Len(), d.RowSize()
 		all := make([]byte, n*row)
-		if err := d.ReadRows(all, 0, n); err != nil {
-			t.Fatal(err)
-		}
+		must(t, d.ReadRows(all, 0, n))
 		for _, c := range [][2]uint64{{0, 1}, {n - 1, 1}, {n / 2, n - n/2}, {n / 3, n / 3}, {1, n - 1}} {
 			p := bytes.Repeat([]byte{0xa5}, int(c[1]*row))
 			if err := d.ReadRows(p, c[0], c[1]); err != nil || !bytes.Equal(p, all[c[0]*row:(c[0]+c[1])*row]) {

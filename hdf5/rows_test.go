@@ -56,13 +56,9 @@ func TestChunksOnSeveralCores(t *testing.T) {
 		file, content := manyChunks(t, c[0], c[1], rows)
 		for _, limit := range []int64{0, 128 << 10} { // the least leaves one worker
 			f, err := NewReader(bytes.NewReader(file), int64(len(file)), &Options{MaxChunkBytes: limit})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			o, err := f.object(f.newBudget(), f.super.root, "/")
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			d := o.(*Dataset)
 			for _, r := range [][2]int{{0, rows}, {1, rows - 1}, {127, 2}, {128, 600}, {300, 301}, {rows - 1, 1}} {
 				p := bytes.Repeat([]byte{0xa5}, r[1]*1024)
@@ -91,9 +87,7 @@ func TestTheFirstBadChunkIsNamed(t *testing.T) {
 	file, content := manyChunks(t, 128, 512, 1024)
 	d := openDataset(t, file)
 	x, err := d.chunkIndex()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, n := range []int{3, 4, 7} {
 		file[x.chunks[n].address+x.chunks[n].size-1] ^= 1 // of the checksum
 	}
@@ -169,17 +163,11 @@ func TestRowsReadNoOthers(t *testing.T) {
 	data := readSample(t, "tiles")
 	r := &countingReader{Reader: bytes.NewReader(data)}
 	f, err := NewReader(r, int64(len(data)), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	root, err := f.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	d, err := root.Dataset("d") // 100 × 30 of u16 that count up, in chunks of 64 × 16
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	p := make([]byte, d.RowSize())
 	if err := d.ReadRows(p, 0, 1); err != nil { // and the index, once
 		t.Fatal(err)
@@ -187,9 +175,7 @@ func TestRowsReadNoOthers(t *testing.T) {
 	for _, c := range []struct{ start, count, most uint64 }{{70, 1, 2 * 32}, {63, 2, 2 * 2 * 32}, {0, 100, 100 * 2 * 32}} {
 		r.bytes.Store(0)
 		p := make([]byte, c.count*d.RowSize())
-		if err := d.ReadRows(p, c.start, c.count); err != nil {
-			t.Fatal(err)
-		}
+		must(t, d.ReadRows(p, c.start, c.count))
 		if n := uint64(r.bytes.Load()); n > c.most {
 			t.Errorf("%d rows from %d: %d bytes read, want %d", c.count, c.start, n, c.most)
 		}

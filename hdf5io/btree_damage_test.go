@@ -30,9 +30,7 @@ func (tt *testTree) change(t *testing.T, c child, level int, edit func(g *geomet
 	t.Helper()
 	g := tt.geometry(t)
 	n, err := g.readNode(tt.mem, c, level)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	p := bytes.Clone(n.p)
 	edit(g, p)
 	tt.mem.nodes[c.address] = append(sealed(p, 0), make([]byte, 512)...)[:512]
@@ -99,9 +97,7 @@ func TestDamagedIndex(t *testing.T) {
 			g := tt.geometry(t)
 			root := child{tt.head.root, tt.head.rootRecords, tt.head.total}
 			n, err := g.readNode(tt.mem, root, 2)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			inner := n.child(0)
 			if n, err = g.readNode(tt.mem, inner, 1); err != nil {
 				t.Fatal(err)
@@ -168,9 +164,7 @@ func (s *sameChildren) read(addr uint64, n int) ([]byte, error) {
 func TestIndexOfItselfEnds(t *testing.T) {
 	shape := testShapes[2]
 	g, err := shape.geometry()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	src := &sameChildren{g: g}
 	c := src.child(maxIndexDepth)
 	head := indexHeader{c.address, maxIndexDepth, c.count, c.total}

@@ -82,9 +82,7 @@ func newTestTree(shape indexShape) *testTree {
 func (tt *testTree) geometry(t rapid.TB) *geometry {
 	t.Helper()
 	g, err := tt.shape.geometry()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return g
 }
 
@@ -180,9 +178,7 @@ func (tt *testTree) fill(t rapid.TB) (average, least float64) {
 	var visit func(c child, level int, edge, root bool)
 	visit = func(c child, level int, edge, root bool) {
 		n, err := g.readNode(tt.mem, c, level)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		used += float64(n.count)
 		room += float64(g.levels[level].max)
 		if !edge && !root && n.count < g.least(level) {
@@ -235,9 +231,7 @@ func TestGeometry(t *testing.T) {
 		{2, true, 4096, [4]int{131, 101, 97, 94}, 1, [4]int{0, 2, 3, 4}, [4]uint64{131, 13463, 1319471, 125349839}},
 	} {
 		g, err := indexShape{rank: row.rank, filtered: row.filtered, chunkBytes: 12288, nodeSize: row.node}.geometry()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if g.countWidth != row.width {
 			t.Errorf("record %d node %d: count width %d, want %d", g.recordSize, row.node, g.countWidth, row.width)
 		}
@@ -284,9 +278,7 @@ func TestIndexBytes(t *testing.T) {
 	head := indexHeader{root: 0x4770, depth: 1, rootRecords: 1, total: 25}
 	want := unhex(t, `"BTHD" 00 0a  00 02 00 00  18 00  01 00  64 28  70 47 00*6  01 00  19 00*7  47 53 49 fd`)
 	got, err := head.append(nil, shape)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	sameBytes(t, got, want)
 	parsed, err := parseIndexHeader(want, 0, shape)
 	if err != nil || parsed != head {
@@ -295,9 +287,7 @@ func TestIndexBytes(t *testing.T) {
 	cutAndFlip(t, want, func(p []byte) error { _, err := parseIndexHeader(p, 0, shape); return err })
 
 	g, err := shape.geometry()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	root := &openNode{level: 1, records: []chunkRecord{{coord: [4]uint64{19, 0}, address: 0x0ef0, size: 192}},
 		children: []subtree{{child: child{0x4370, 19, 19}}, {child: child{0x4570, 5, 5}}}}
 	want = unhex(t, `"BTIN" 00 0a | f0 0e 00*6  13 00*7  00*8
@@ -342,9 +332,7 @@ func TestIndexNodeDamage(t *testing.T) {
 		visit = func(c child, level int) {
 			whole := tt.mem.nodes[c.address]
 			n, err := g.readNode(tt.mem, c, level)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			visited++
 			if visited < 4 {
 				cutAndFlip(t, whole[:len(n.p)+checksumSize], func(p []byte) error {
@@ -480,9 +468,7 @@ func TestUpdateTouchesPathsOnly(t *testing.T) {
 			e = chunkEdit{coord: coord, delete: true}
 		}
 		head, err := updateIndex(tt.mem, tt.mem, tt.shape, tt.head, []chunkEdit{e}, moveNothing, func(chunkRecord) {})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		// A deleted separator opens two paths, each with a neighbour a level.
 		most := 4 * (tt.head.depth + 1)
 		if written, read := len(tt.mem.nodes)-before, tt.mem.reads-reads; written > most || read > most {

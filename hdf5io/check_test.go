@@ -52,9 +52,7 @@ func TestCheckReaderAfterKill(t *testing.T) {
 	older := 0
 	for i := range 2 {
 		s, err := parseSlot(image[slotOffset(i):], slotOffset(i))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		p := bytes.Clone(image)
 		copy(p, s.superblock[:])
 		if !bytes.Equal(p, image) {
@@ -74,9 +72,7 @@ func TestCheckReaderAfterKill(t *testing.T) {
 func TestCheckSeesFallBack(t *testing.T) {
 	image := smallImage(t)
 	pair, err := readSlots(&memoryFile{image})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	image[pair.slots[pair.newest()].freeMapAddress] ^= 1
 	if err := checkHead(bytes.Clone(image)); !errors.Is(err, corrupt.Err) {
 		t.Errorf("check: %v", err)

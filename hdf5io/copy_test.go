@@ -18,21 +18,15 @@ func TestImage(t *testing.T) {
 	v := f.View()
 	defer v.Unpin(v.Pin())
 	d, err := v.Dataset("/wal")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	address, size := d.Extent()
 	skip := Range{address, size}
 	payload := []byte("of the copy")
 	copied := &memoryFile{}
-	if err := v.Copy(t.Context(), copied, payload, skip); err != nil {
-		t.Fatal(err)
-	}
+	must(t, v.Copy(t.Context(), copied, payload, skip))
 	scribble(t, f)
 	image, err := v.Image(payload, skip)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if bytes.Equal(copied.p, m.p[:len(copied.p)]) || image.Size() != int64(len(copied.p)) {
 		t.Fatalf("the image has %d bytes, the copy %d", image.Size(), len(copied.p))
 	}

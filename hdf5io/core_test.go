@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/vfs"
 )
@@ -122,9 +124,7 @@ func checkRound(t testing.TB, v *View, round uint64) {
 		t.Fatalf("attribute round: % x, %v, %v; want %d", a.Data, ok, err, round)
 	}
 	rows, err := v.Dataset("/buckets/entries")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for i := range uint64(testRows) {
 		r, ok := lastRound(i, round, 3)
 		want := rowBytes(i, r)
@@ -139,9 +139,7 @@ func checkRound(t testing.TB, v *View, round uint64) {
 		}
 	}
 	state, err := v.Dataset("/buckets/state")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for i := range uint64(testPages) {
 		r, ok := lastRound(i, round, 2)
 		page, err := state.Page(i)
@@ -163,13 +161,9 @@ func testFile(t testing.TB, o Options) (*File, string) {
 	o.UUID = testUUID
 	path := filepath.Join(t.TempDir(), "test.h5")
 	raw, err := vfs.OS().OpenFile(path, vfs.ReadWrite|vfs.Create|vfs.Exclusive, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	f, err := Create(raw, o, []byte("payload 0"), buildTestTree)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { f.Close(); raw.Close() })
 	return f, path
 }
@@ -181,9 +175,7 @@ func reopen(t testing.TB, path string, o Options) (*File, OpenReport, error) {
 		flag = vfs.ReadOnly
 	}
 	raw, err := vfs.OS().OpenFile(path, flag, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	f, report, err := Open(raw, o)
 	if err != nil {
 		raw.Close()
@@ -196,17 +188,11 @@ func reopen(t testing.TB, path string, o Options) (*File, OpenReport, error) {
 func commitRound(t testing.TB, f *File, round uint64) *View {
 	t.Helper()
 	tx, err := f.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer tx.Abort()
-	if err := writeRound(tx, round); err != nil {
-		t.Fatal(err)
-	}
+	must(t, writeRound(tx, round))
 	v, err := tx.Commit([]byte("payload"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return v
 }
 
@@ -223,9 +209,7 @@ func TestCommitAndReopen(t *testing.T) {
 		}
 		f.Close()
 		again, report, err := reopen(t, path, o)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if report.FellBack || report.SuperblockStale || report.Commit != 20 || report.SlotValid != [2]bool{true, true} {
 			t.Fatalf("report %+v", report)
 		}
@@ -245,9 +229,7 @@ func TestPoolFits(t *testing.T) {
 		at += 16 << 10
 	}
 	list = append(list, extent{at, 15 << 10}, extent{at + 32<<10, 1 << 20})
-	if err := p.putAll(list); err != nil {
-		t.Fatal(err)
-	}
+	must(t, p.putAll(list))
 	if e, ok := p.fit(12 << 10); !ok || e != (extent{at, 12 << 10}) {
 		t.Errorf("12 KiB: %+v, %t", e, ok)
 	}
@@ -267,12 +249,17 @@ func TestPoolFits(t *testing.T) {
 func TestPageOfAnUnmappedDataset(t *testing.T) {
 	f, _ := testFile(t, Options{})
 	d, err := f.View().Dataset("/buckets/entries")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for name, page := range map[string]func(uint64) (*Page, error){"Page": d.Page, "PageAgain": d.PageAgain} {
 		if p, err := page(0); p != nil || !errors.Is(err, corrupt.Err) {
 			t.Errorf("%s = %v, %v, want an error that matches corrupt.Err", name, p, err)
 		}
+	}
+}
+
+func must(t rapid.TB, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
 	}
 }

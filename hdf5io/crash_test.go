@@ -18,13 +18,9 @@ func createOn(t testing.TB, fs vfs.FS, o Options) (*File, vfs.File) {
 	t.Helper()
 	o.UUID = testUUID
 	raw, err := fs.OpenFile(testName, vfs.ReadWrite|vfs.Create, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	f, err := Create(raw, o, []byte("payload 0"), buildTestTree)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return f, raw
 }
 
@@ -36,9 +32,7 @@ func openOn(t testing.TB, fs vfs.FS, o Options) (*File, vfs.File, OpenReport, er
 		flag = vfs.ReadOnly
 	}
 	raw, err := fs.OpenFile(testName, flag, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	f, report, err := Open(raw, o)
 	if err != nil {
 		raw.Close()
@@ -70,12 +64,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 	const rounds = 12
 	for round := uint64(1); round <= rounds; round++ {
 		if round == rounds/2 {
-			if err := f.Settle(); err != nil {
-				t.Fatal(err)
-			}
-			if err := f.Trim(0, nil); err != nil {
-				t.Fatal(err)
-			}
+			must(t, f.Settle(), f.Trim(0, nil))
 		}
 		commitRound(t, f, round)
 		fs.Mark(round)
@@ -171,9 +160,7 @@ func failCall(t *testing.T, rule errfs.Rule) int {
 	createdRaw.Close()
 	fs := errfs.New(inner)
 	raw, err := fs.OpenFile(testName, vfs.ReadWrite, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	fault := fs.Add(rule)
 	acked, tried := failRounds(t, raw)
 	calls := fault.Matched()

@@ -102,9 +102,7 @@ func TestGroupHeaderBytes(t *testing.T) {
 		06 11 00 00 | 01 00 06 "config" 48 4e 00*6
 		53 cc a2 a2`)
 	got, err := g.append(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	sameBytes(t, got, want)
 }
 
@@ -120,8 +118,6 @@ func TestDatasetHeaderBytes(t *testing.T) {
 		08 17 00 00 | 04 02 00 03 01  01 02 60  05  00 02 00 00  64 28  70 49 00 00 00 00 00 00
 		b7 87 dc 49`)
 	got, err := d.append(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	sameBytes(t, got, want)
 }

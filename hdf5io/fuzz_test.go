@@ -75,9 +75,7 @@ func FuzzIndexHeader(f *testing.F) {
 	for i, s := range testShapes {
 		for _, h := range []indexHeader{emptyIndex(), {4096, 0, 3, 3}, {1 << 40, 2, 5, 400}} {
 			p, err := h.append(nil, s)
-			if err != nil {
-				f.Fatal(err)
-			}
+			must(f, err)
 			f.Add(p, uint8(i))
 		}
 	}
@@ -115,9 +113,7 @@ func FuzzIndexNode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p []byte, shape, level uint8, count uint16, total uint64) {
 		s := testShapes[int(shape)%len(testShapes)]
 		g, err := s.geometry()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		head := indexHeader{root: 4096, depth: int(level) % (maxIndexDepth + 1), rootRecords: int(count), total: total}
 		if head.depth == 0 {
 			head.total = uint64(count)

@@ -23,9 +23,7 @@ func TestGoldenFiles(t *testing.T) {
 			f, path := goldenFile(t, o)
 			slot := f.View().slot
 			content, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			d := fileDump{golden.New(t, content), t, content}
 			d.Structure("superblock", 0, d.superblock)
 			for i := range 2 {
@@ -50,27 +48,19 @@ func goldenFile(t *testing.T, o Options) (*File, string) {
 	o.UUID, o.GrowStep, o.Quarantine = testUUID, 4096, -1
 	path := filepath.Join(t.TempDir(), "golden.h5")
 	raw, err := vfs.OS().OpenFile(path, vfs.ReadWrite|vfs.Create|vfs.Exclusive, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	f, err := Create(raw, o, []byte("payload"), func(tx *Tx) error {
 		if err := goldenTree(tx, o.Plain); err != nil {
 			return err
 		}
 		return goldenRows(tx, 0, 45)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { f.Close(); raw.Close() })
 	tx, err := f.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer tx.Abort()
-	if err := goldenRows(tx, 43, 46); err != nil {
-		t.Fatal(err)
-	}
+	must(t, goldenRows(tx, 43, 46))
 	if _, err := tx.Commit([]byte("payload of the second commit")); err != nil {
 		t.Fatal(err)
 	}
@@ -314,13 +304,9 @@ func (d fileDump) index(path string, dataset *datasetHeader) {
 	})
 	shape := dataset.indexShape()
 	head, err := parseIndexHeader(d.content[dataset.address:], int64(dataset.address), shape)
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	must(d.t, err)
 	g, err := shape.geometry()
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	must(d.t, err)
 	if head.total > 0 {
 		d.indexNode(path, g, child{head.root, head.rootRecords, head.total}, head.depth)
 	}
@@ -329,15 +315,11 @@ func (d fileDump) index(path string, dataset *datasetHeader) {
 func (d fileDump) indexNode(path string, g *geometry, c child, level int) {
 	d.Structure(fmt.Sprintf("index node of %s, level %d", path, level), int(c.address), func() {
 		n, err := g.parseNode(d.content[d.At():], c.count, level)
-		if err != nil {
-			d.t.Fatal(err)
-		}
+		must(d.t, err)
 		d.fields("signature 4", "version 1", "record type 1")
 		for i := range c.count {
 			r, err := n.record(i)
-			if err != nil {
-				d.t.Fatal(err)
-			}
+			must(d.t, err)
 			d.chunk(path, g, r)
 		}
 		for i := range c.count + 1 {

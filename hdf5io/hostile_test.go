@@ -70,9 +70,7 @@ func smallImage(t testing.TB) []byte {
 	t.Helper()
 	m := &memoryFile{}
 	f, err := Create(m, Options{UUID: testUUID, GrowStep: 4096}, []byte("payload"), buildTestTree)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer f.Close()
 	for round := uint64(1); round < 4; round++ {
 		commitRound(t, f, round)
@@ -200,9 +198,7 @@ func TestCuts(t *testing.T) {
 		t.Errorf("longer: round %d, %v", round, err)
 	}
 	f, _, err := Open(&memoryFile{longer}, smallGrowth)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	checkClean(t, commitRound(t, f, imageRound+1))
 }
 
@@ -211,15 +207,11 @@ func TestCuts(t *testing.T) {
 func TestEitherSlotLost(t *testing.T) {
 	m := &memoryFile{}
 	f, err := Create(m, Options{UUID: testUUID, GrowStep: 4096, Quarantine: -1}, nil, buildTestTree)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for round := uint64(1); round < 8; round++ {
 		commitRound(t, f, round)
 		tx, err := f.Begin()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		tx.Abort()
 		scribble(t, f)
 		for i, want := range [2]uint64{round - 1, round} {
@@ -242,13 +234,9 @@ func TestEitherSlotLost(t *testing.T) {
 func TestSuperblock(t *testing.T) {
 	image := smallImage(t)
 	slot, err := parseSlot(image[slotOffset(0):], slotOffset(0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	other, err := parseSlot(image[slotOffset(1):], slotOffset(1))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	newest := slot
 	if other.generation > slot.generation {
 		newest, slot, other = other, other, slot
@@ -334,17 +322,11 @@ func TestReaderWritesNothing(t *testing.T) {
 	f.Close()
 	copyPath := filepath.Join(t.TempDir(), "copy.h5")
 	p, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	clear(p[:superblockSize]) // something to mend
-	if err := os.WriteFile(copyPath, p, 0o400); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(copyPath, p, 0o400))
 	before, err := os.Stat(copyPath)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	r, report, err := reopen(t, copyPath, Options{ReadOnly: true})
 	if err != nil || !report.SuperblockStale || report.SuperblockMended {
 		t.Fatalf("%+v, %v", report, err)

@@ -50,9 +50,7 @@ func (f *fileImage) free(addr uint64, n int) {
 
 func (f *fileImage) put(p []byte, err error) uint64 {
 	f.t.Helper()
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	must(f.t, err)
 	addr := uint64(len(f.p))
 	f.p = append(f.p, p...)
 	return addr
@@ -83,9 +81,7 @@ func (c *chunkedValues) build(f *fileImage, rng *rand.Rand) uint64 {
 	}
 	shape := d.indexShape()
 	g, err := shape.geometry()
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	must(f.t, err)
 	head := emptyIndex()
 	c.values = map[[4]uint64]uint32{}
 	for range c.batches {
@@ -108,9 +104,7 @@ func (c *chunkedValues) build(f *fileImage, rng *rand.Rand) uint64 {
 		}
 		slices.SortFunc(sorted, func(a, b chunkEdit) int { return compareCoord(a.coord, b.coord) })
 		head, err = updateIndex(f, f, shape, head, sorted, moveNothing, func(r chunkRecord) { f.free(r.address, int(r.size)) })
-		if err != nil {
-			f.t.Fatal(err)
-		}
+		must(f.t, err)
 	}
 	c.depth = head.depth
 	d.address = f.put(head.append(nil, shape))
@@ -263,17 +257,11 @@ func runPython(t *testing.T, script, path string, input any) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	stdin, err := json.Marshal(input)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	inputPath := filepath.Join(t.TempDir(), "input.json")
-	if err := os.WriteFile(inputPath, stdin, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(inputPath, stdin, 0o600))
 	in, err := os.Open(inputPath)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer in.Close()
 	cmd := exec.CommandContext(ctx, python, "-c", script, path)
 	cmd.Stdin = in
@@ -305,9 +293,7 @@ func TestHDF5LibraryReads(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "ours.h5")
-	if err := os.WriteFile(path, image, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(path, image, 0o600))
 	runPython(t, readScript, path, want)
 
 	for _, command := range [][]string{{"h5dump", path}, {"h5stat", "-S", path}, {"h5ls", "-v", "-r", path}} {
@@ -329,8 +315,6 @@ func TestHDF5LibraryInserts(t *testing.T) {
 	needH5py(t)
 	image, _, _ := buildImage(t)
 	path := filepath.Join(t.TempDir(), "ours.h5")
-	if err := os.WriteFile(path, image, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(path, image, 0o600))
 	runPython(t, insertScript, path, nil)
 }

@@ -218,9 +218,7 @@ func TestObjectHeaderRoundTrip(t *testing.T) {
 		if rapid.Bool().Draw(t, "group") {
 			g := drawGroup(t)
 			p, err := g.append([]byte("before"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			p = p[len("before"):]
 			got, none, size, err := parseObjectHeader(append(slices.Clip(p), junk...), 99)
 			if err != nil || none != nil || size != len(p) || !reflect.DeepEqual(got, g) {
@@ -233,9 +231,7 @@ func TestObjectHeaderRoundTrip(t *testing.T) {
 			t.Skip("chunk too large")
 		}
 		p, err := d.append(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		none, got, size, err := parseObjectHeader(append(slices.Clip(p), junk...), 99)
 		if err != nil || none != nil || size != len(p) || !reflect.DeepEqual(got, d) {
 			t.Fatalf("parsed %+v, %d bytes, %v, want %+v, %d", got, size, err, d, len(p))
@@ -259,9 +255,7 @@ func sampleHeaders(t rapid.TB) [][]byte {
 	var headers [][]byte
 	for _, encode := range []func([]byte) ([]byte, error){group.append, contiguous.append, chunked.append, scalar.append, packed.append, deflated.append} {
 		p, err := encode(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		headers = append(headers, p)
 	}
 	return headers

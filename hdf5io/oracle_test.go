@@ -72,9 +72,7 @@ func TestToolsReadFile(t *testing.T) {
 	for round := uint64(1); round < 6; round++ {
 		commitRound(t, f, round)
 	}
-	if err := f.Settle(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Settle())
 	out, errout, err := oracle.Run(t, oracleTime, oracle.H5dump(t), path)
 	if err != nil || !strings.Contains(out, `DATASET "entries"`) || strings.Contains(errout, "error") {
 		t.Fatalf("h5dump: %v\n%s", err, errout)
@@ -100,17 +98,13 @@ func TestLibraryWriter(t *testing.T) {
 	if _, _, err := oracle.Run(t, oracleTime, python, "-c", write, path); err == nil {
 		t.Fatal("h5py opened the file for writing beside us")
 	}
-	if err := f.Settle(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Settle())
 	f.Close()
 	if _, errout, err := oracle.Run(t, oracleTime, python, "-c", write, path); err != nil {
 		t.Fatalf("%v\n%s", err, errout)
 	}
 	before, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, _, err := reopen(t, path, Options{}); !errors.Is(err, corrupt.Err) {
 		t.Fatalf("after an HDF5 program has written: %v", err)
 	}

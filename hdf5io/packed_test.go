@@ -14,13 +14,9 @@ import (
 func plainFile(t *testing.T) (*File, vfs.File) {
 	t.Helper()
 	raw, err := crashfs.New(crashfs.Options{}).OpenFile(testName, vfs.ReadWrite|vfs.Create, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	f, err := Create(raw, Options{Plain: true, UUID: testUUID}, nil, func(*Tx) error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return f, raw
 }
 
@@ -42,9 +38,7 @@ func TestPlainFilesAndStores(t *testing.T) {
 		"single element": {Type: Uint(1), Zero: true},
 	} {
 		tx, err := store.Begin()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if _, err := tx.CreateDataset("/new", spec); err == nil {
 			t.Errorf("%s is made in a store", what)
 		}
@@ -98,9 +92,7 @@ func TestPackedChunks(t *testing.T) {
 	stored := func(coord uint64, want []byte, skipped uint32) {
 		t.Helper()
 		d, err := f.View().Dataset("/a")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		c, found, err := d.Find(coord)
 		if err != nil || !found || c.Skipped != skipped {
 			t.Errorf("chunk %d: %+v, %v, %v", coord, c, found, err)
@@ -117,13 +109,9 @@ func TestPackedChunks(t *testing.T) {
 	stored(4, whole, 2)
 	checkClean(t, f.View())
 	tx, err := f.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	d, err := tx.Dataset("/a")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if got, skipped, err := d.Stored(4); err != nil || skipped != 2 || !bytes.Equal(got, whole) {
 		t.Errorf("%q, %d, %v", got, skipped, err)
 	}
@@ -162,9 +150,7 @@ func TestReplace(t *testing.T) {
 			return d.Replace([]byte(data))
 		})
 		d, err := f.View().Dataset("/g/a")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		offset, size := d.Extent()
 		if got, err := f.View().Bytes(offset, int(size)); err != nil || string(got) != data {
 			t.Errorf("%q, want %q: %v", got, data, err)
@@ -172,9 +158,7 @@ func TestReplace(t *testing.T) {
 		checkClean(t, f.View())
 	}
 	tx, err := f.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer tx.Abort()
 	if _, err := tx.CreateDataset("/b", DatasetSpec{Type: Uint(1), Dims: []uint64{5}, Later: true}); err != nil {
 		t.Fatal(err)

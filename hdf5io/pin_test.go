@@ -19,13 +19,9 @@ func scribble(t testing.TB, f *File) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list, err := s.pool.extents()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, e := range list {
-		if err := f.file.WriteAt(bytes.Repeat([]byte{0xa5}, int(e.size)), int64(e.start)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, f.file.WriteAt(bytes.Repeat([]byte{0xa5}, int(e.size)), int64(e.start)))
 	}
 }
 
@@ -34,9 +30,7 @@ func checkAgain(t testing.TB, v *View, round uint64) {
 	t.Helper()
 	checkRound(t, v, round)
 	d, err := v.Dataset("/buckets/state")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for i := range uint64(testPages) {
 		if _, err := d.PageAgain(i); err != nil {
 			t.Fatalf("commit %d: %v", v.Commit(), err)
@@ -50,14 +44,10 @@ func step(t testing.TB, f *File, round uint64) {
 	t.Helper()
 	commitRound(t, f, round)
 	if round%3 == 0 {
-		if err := f.Settle(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, f.Settle())
 	}
 	tx, err := f.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	tx.Abort()
 	scribble(t, f)
 }
@@ -100,29 +90,19 @@ func TestUnadoptedViewStays(t *testing.T) {
 	f, _ := testFile(t, Options{GrowStep: 32 << 10, Quarantine: -1})
 	old := f.View()
 	tx, err := f.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := writeRound(tx, 1); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, writeRound(tx, 1))
 	v, err := tx.commitBoth(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	lack := f.Space()
-	if err := f.Reserve(lack.Free + 1); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Reserve(lack.Free+1))
 	scribble(t, f)
 	checkAgain(t, old, 0)
 	if f.Space().Limbo+f.Space().Pinned == 0 {
 		t.Fatal("the old View's space is free before the new one was adopted")
 	}
 	v.Adopted()
-	if err := f.Reserve(f.Space().Free + 1); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Reserve(f.Space().Free+1))
 	if s := f.Space(); s.Limbo+s.Pinned != 0 {
 		t.Fatalf("adopted: %+v", s)
 	}
@@ -132,9 +112,7 @@ func TestReaderOfAnotherOpen(t *testing.T) {
 	o := Options{GrowStep: 32 << 10, Quarantine: -1}
 	f, path := testFile(t, o)
 	reader, _, err := reopen(t, path, Options{ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	first := reader.View()
 	for round := uint64(1); round < 12; round++ {
 		step(t, f, round)
@@ -179,9 +157,7 @@ func TestWriterRespectsOlderReaders(t *testing.T) {
 	o := Options{GrowStep: 32 << 10, Quarantine: -1}
 	f, path := testFile(t, o)
 	reader, _, err := reopen(t, path, Options{ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for round := uint64(1); round < 5; round++ {
 		step(t, f, round)
 	}
@@ -209,16 +185,12 @@ func TestLocks(t *testing.T) {
 		t.Fatalf("second writer: %v", err)
 	}
 	reader, _, err := reopen(t, path, Options{ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := reader.Begin(); !errors.Is(err, ErrReadOnly) {
 		t.Fatalf("begin on a reader: %v", err)
 	}
 	raw, err := vfs.OS().OpenFile(path, vfs.ReadOnly, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer raw.Close()
 	if p, err := ReadPayload(raw); err != nil || string(p) != "payload 0" {
 		t.Fatalf("payload %q, %v", p, err)
@@ -232,9 +204,7 @@ func TestLocks(t *testing.T) {
 		t.Fatalf("second close: %v", err)
 	}
 	again, _, err := reopen(t, path, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	reader.Close()
 	if err := again.Trim(0, nil); err != nil || again.Space().Size >= size {
 		t.Fatalf("trim alone: %+v, %v", again.Space(), err)

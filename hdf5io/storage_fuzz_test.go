@@ -112,9 +112,7 @@ type sealedRange struct {
 func sealedStructures(t testing.TB, image []byte) []sealedRange {
 	t.Helper()
 	f, report, err := Open(&memoryFile{image}, Options{ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer f.Close()
 	v := f.View()
 	var out []sealedRange
@@ -125,9 +123,7 @@ func sealedStructures(t testing.TB, image []byte) []sealedRange {
 		if o.chunked() {
 			shape := o.dataset.indexShape()
 			g, err := shape.geometry()
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			if o.index.depth > 0 {
 				t.Fatal("the image's indexes are to be one leaf each")
 			}
@@ -214,9 +210,7 @@ func FuzzFreeSpace(f *testing.F) {
 		m := &memoryFile{}
 		o := Options{UUID: testUUID, GrowStep: 4096, Quarantine: -1}
 		w, err := Create(m, o, nil, buildTestTree)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		s := spaceModel{t: t, file: m, options: o, writer: w}
 		for _, op := range program[:min(len(program), 60)] {
 			s.run(op)
@@ -248,9 +242,7 @@ func (s *spaceModel) run(op byte) {
 		s.round++
 		commitRound(s.t, f, s.round)
 	case 1:
-		if err := f.Settle(); err != nil {
-			s.t.Fatal(err)
-		}
+		must(s.t, f.Settle())
 	case 2:
 		s.held = append(s.held, heldView{f.View(), f.View().Pin(), s.round})
 	case 3: // the reader of op / 16 goes
@@ -260,25 +252,17 @@ func (s *spaceModel) run(op byte) {
 		}
 	case 4: // a transaction that is aborted after it has written
 		tx, err := f.Begin()
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		if err := writeRound(tx, s.round+1+uint64(op/16)); err != nil {
-			s.t.Fatal(err)
-		}
+		must(s.t, err)
+		must(s.t, writeRound(tx, s.round+1+uint64(op/16)))
 		tx.Abort()
 		scribble(s.t, f)
 	case 5:
-		if err := f.Trim(int64(op/16)*4096, nil); err != nil {
-			s.t.Fatal(err)
-		}
+		must(s.t, f.Trim(int64(op/16)*4096, nil))
 	case 6: // close and open; the readers of this process are gone
 		f.Close()
 		s.held = nil
 		again, _, err := Open(s.file, s.options)
-		if err != nil {
-			s.t.Fatal(err)
-		}
+		must(s.t, err)
 		s.writer = again
 	}
 	checkAgain(s.t, s.writer.View(), s.round)
@@ -292,9 +276,7 @@ func (s *spaceModel) check() {
 	checkClean(s.t, s.writer.View())
 	v := s.writer.View()
 	free, err := v.freeMap()
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must(s.t, err)
 	sp := &s.writer.space
 	have := sp.pool.bytes
 	for _, b := range sp.limbo {

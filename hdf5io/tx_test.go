@@ -17,17 +17,11 @@ import (
 func change(t testing.TB, f *File, edit func(*Tx) error) *View {
 	t.Helper()
 	tx, err := f.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer tx.Abort()
-	if err := edit(tx); err != nil {
-		t.Fatal(err)
-	}
+	must(t, edit(tx))
 	v, err := tx.Commit(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	checkClean(t, v)
 	return v
 }
@@ -37,9 +31,7 @@ func memoryStore(t testing.TB) (*File, *memoryFile) {
 	t.Helper()
 	m := &memoryFile{}
 	f, err := Create(m, Options{UUID: testUUID, GrowStep: 32 << 10}, nil, buildTestTree)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return f, m
 }
 
@@ -68,13 +60,9 @@ func TestTreeEdits(t *testing.T) {
 		t.Fatalf("removed dataset: %v", err)
 	}
 	v = change(t, f, func(tx *Tx) error { return tx.Remove("/values") })
-	if err := f.Settle(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Settle())
 	again, _, err := Open(m, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if stats := checkClean(t, again.View()); stats.Groups != 2 || stats.Datasets != 0 || stats.Used > 1024 {
 		t.Fatalf("an empty tree: %+v", stats)
 	}
@@ -119,9 +107,7 @@ func TestRefusedEdits(t *testing.T) {
 	} {
 		before := f.Space()
 		tx, err := f.Begin()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if _, err := f.Begin(); !errors.Is(err, ErrTxOpen) {
 			t.Fatalf("second Begin: %v", err)
 		}
@@ -191,9 +177,7 @@ func TestLastEditCounts(t *testing.T) {
 		return err
 	})
 	rows, err := v.Dataset("/buckets/entries")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if p, err := rows.Read(5, 0); err != nil || !bytes.Equal(p, rowBytes(5, 2)[:rowChunk*entryBytes]) {
 		t.Fatalf("row 5: %v", err)
 	}
@@ -204,9 +188,7 @@ func TestLastEditCounts(t *testing.T) {
 		t.Fatalf("row 39: %d bytes, %v", len(p), err)
 	}
 	state, err := v.Dataset("/buckets/state")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if p, err := state.Page(2); err != nil || !bytes.Equal(p.Data(), pageBytes(2, 2)) {
 		t.Fatalf("page 2: %v", err)
 	}
@@ -218,13 +200,9 @@ func TestMarks(t *testing.T) {
 	f, _ := memoryStore(t)
 	page := func(v *View, i uint64) *Page {
 		d, err := v.Dataset("/buckets/state")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		p, err := d.Page(i)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return p
 	}
 	for _, i := range []int{0, 1, 63, 64, 127} {
@@ -269,9 +247,7 @@ func TestLargeChunkMap(t *testing.T) {
 	check := func(v *View, want uint64) {
 		t.Helper()
 		d, err := v.Dataset("/many")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for i := uint64(0); i < want; i += 97 {
 			if p, err := d.Page(i); err != nil || p == nil || !bytes.Equal(p.Data(), number(i)) {
 				t.Fatalf("page %d of %d: %v, %v", i, want, p, err)
@@ -305,9 +281,7 @@ func TestLargeChunkMap(t *testing.T) {
 	check(change(t, f, func(tx *Tx) error { return write(tx, 50, many, 5000) }), many)
 	f.Close()
 	f, _, err := Open(m, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	check(f.View(), many)
 	v := change(t, f, func(tx *Tx) error {
 		d, err := tx.Dataset("/many")
@@ -350,9 +324,7 @@ func TestContiguous(t *testing.T) {
 	}
 	r := f.Region(offset, size)
 	want := bytes.Repeat([]byte("log "), 1024)
-	if err := errors.Join(r.WriteSync(want, size-4096), r.WriteAt(want, 0), r.Datasync()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, r.WriteSync(want, size-4096), r.WriteAt(want, 0), r.Datasync())
 	got := make([]byte, 4096)
 	if n, err := r.ReadAt(got, size-4096); n != 4096 || err != nil || !bytes.Equal(got, want) {
 		t.Fatalf("%d, %v", n, err)
@@ -411,9 +383,7 @@ func TestPool(t *testing.T) {
 				taken[i] = extent{e.start + first, e.size - first}
 			},
 			"order": func(t *rapid.T) {
-				if err := p.putAll(nil); err != nil {
-					t.Fatal(err)
-				}
+				must(t, p.putAll(nil))
 			},
 			"": func(t *rapid.T) {
 				bytes := uint64(0)

@@ -23,18 +23,12 @@ import (
 func golden(t testing.TB, name string) []byte {
 	t.Helper()
 	packed, err := os.Open(filepath.Join("..", "testdata", "golden", "format1", name+".gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer packed.Close()
 	r, err := gzip.NewReader(packed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	content, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return content
 }
 
@@ -45,9 +39,7 @@ func goldenPairs(t testing.TB, name string) map[pair]bool {
 	for line := range strings.Lines(string(golden(t, name+".tsv"))) {
 		var p pair
 		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
-		if err := errors.Join(p.key.UnmarshalText([]byte(key)), p.value.UnmarshalText([]byte(value))); err != nil {
-			t.Fatal(err)
-		}
+		must(t, p.key.UnmarshalText([]byte(key)), p.value.UnmarshalText([]byte(value)))
 		pairs[p] = true
 	}
 	return pairs
@@ -60,9 +52,7 @@ func TestFormat1(t *testing.T) {
 	for name, replayed := range map[string]int{"empty": 0, "closed": 0, "killed": 10, "secret": 10, "buckets": 0, "runs": 0} {
 		t.Run(name, func(t *testing.T) {
 			c, err := read(golden(t, name+".h5"), &legacy.Options{WALKey: logSecret})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			if c.Layout != legacy.Format1 || c.Replayed != replayed || c.DefectCount != 0 {
 				t.Errorf("layout %s, %d replayed, %v", c.Layout, c.Replayed, c.Defects)
 			}
@@ -181,9 +171,7 @@ func TestFormat1Damage(t *testing.T) {
 			damaged := bytes.Clone(whole)
 			c.damage(damaged)
 			contents, err := read(damaged, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			defects := fmt.Sprint(errors.Join(contents.Defects...))
 			t.Log(defects)
 			for _, part := range c.defects {
@@ -206,9 +194,7 @@ func TestFormat1LostEntries(t *testing.T) {
 	clear(content[u64(content, bucket+8):][:48*48])  // the row
 	clear(content[u64(content, bucket+32):][:16*48]) // and the tail: no key is left
 	c, err := read(content, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if c.Keys() != 3 || c.Pairs() != 1900+54+4 || !strings.Contains(fmt.Sprint(errors.Join(c.Defects...)), "has no entry: it is made of the set") {
 		t.Errorf("%d pairs: %v", c.Pairs(), errors.Join(c.Defects...))
 	}

@@ -137,9 +137,7 @@ func TestFailingDisk(t *testing.T) {
 	for _, name := range []string{"layout-attr-earliest", "layout-sharded", "upstream-256bit"} {
 		content := sample(t, name)
 		whole, err := read(content, &legacy.Options{Truncate: true})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		failures := 0
 		for at := int64(0); at < int64(len(content)); at += int64(invariants.Sparse * (1 + len(content)/100)) {
 			in := failing{bytes.NewReader(content), at}
@@ -164,9 +162,7 @@ func FuzzRead(f *testing.F) {
 	f.Add(sample(f, "upstream-empty"), []byte{})
 	for _, name := range []string{"odd", "gaps", "slots", "killed", "collision"} {
 		content, err := os.ReadFile(filepath.Join("testdata", name+".h5"))
-		if err != nil {
-			f.Fatal(err)
-		}
+		must(f, err)
 		f.Add(content, wideLog(f)[16512:])
 	}
 	f.Fuzz(func(t *testing.T, content, log []byte) {

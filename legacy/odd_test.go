@@ -15,9 +15,7 @@ import (
 func own(t *testing.T, name string, options *legacy.Options) (*legacy.Contents, error) {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("testdata", name+".h5"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return read(content, options)
 }
 
@@ -34,9 +32,7 @@ func wantDefects(t *testing.T, c *legacy.Contents, want ...string) {
 // forms of the directory, and things that are not part of a store.
 func TestOddSample(t *testing.T) {
 	c, err := own(t, "odd", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if c.Layout != legacy.Dataset {
 		t.Errorf("layout %s", c.Layout)
 	}
@@ -53,9 +49,7 @@ func TestOddSample(t *testing.T) {
 // TestEveryMask: the slots that a mask names are read, and no others.
 func TestEveryMask(t *testing.T) {
 	c, err := own(t, "slots", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	compare(t, c, expected(t, "slots"))
 	wantDefects(t, c)
 }
@@ -64,9 +58,7 @@ func TestEveryMask(t *testing.T) {
 // that were in it are named.
 func TestGaps(t *testing.T) {
 	c, err := own(t, "gaps", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	compare(t, c, expected(t, "gaps"))
 	text := fmt.Sprint(errors.Join(c.Defects...))
 	if c.DefectCount != 9 || !strings.HasPrefix(text, "rows 16 to 23 of /buckets/bucket_0: ") {
@@ -91,9 +83,7 @@ func TestCollision(t *testing.T) {
 // unreadable.
 func TestKilledWithoutKeys(t *testing.T) {
 	c, err := own(t, "killed", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	compare(t, c, nil)
 	wantDefects(t, c, "superblock: marked as open for writing: the writer was killed, or is at work")
 }
@@ -102,9 +92,7 @@ func TestKilledWithoutKeys(t *testing.T) {
 // little time, and the defects little memory.
 func TestUnwrittenRows(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join("testdata", "fill.h5"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := readHostile(t, content, nil); !errors.Is(err, legacy.ErrUnreadable) || !strings.Contains(err.Error(), "no key with values, and 600000 defects") {
 		t.Error(err)
 	}

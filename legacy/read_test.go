@@ -21,18 +21,14 @@ import (
 func sample(t testing.TB, name string) []byte {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("..", "hdf5", "testdata", name+".h5"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return content
 }
 
 func wideLog(t testing.TB) []byte {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("testdata", "upstream-256bit.wal"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return content
 }
 
@@ -48,9 +44,7 @@ func digest(name string) keys.E {
 func expected(t testing.TB, name string) map[pair]bool {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", name+".expected.tsv"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	pairs := make(map[pair]bool)
 	for line := range strings.Lines(string(text)) {
 		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
@@ -59,9 +53,7 @@ func expected(t testing.TB, name string) map[pair]bool {
 			continue
 		}
 		number, err := strconv.ParseUint(value, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		pairs[pair{keys.FromString(key), keys.FromUint64(number)}] = true
 	}
 	return pairs
@@ -114,9 +106,7 @@ func TestSamples(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			contents, err := read(sample(t, c.name), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			if contents.Layout != c.layout || contents.Replayed != c.replayed {
 				t.Errorf("layout %s, %d replayed; want %s, %d", contents.Layout, contents.Replayed, c.layout, c.replayed)
 			}
@@ -138,9 +128,7 @@ func TestEmptySample(t *testing.T) {
 // TestDamagedSample: what is damaged is reported with its place, and all else is there.
 func TestDamagedSample(t *testing.T) {
 	contents, err := read(sample(t, "layout-damaged"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Logf("%v", errors.Join(contents.Defects...))
 	want := make(map[pair]bool)
 	for _, p := range []struct {
@@ -196,4 +184,11 @@ func TestWide(t *testing.T) {
 		t.Fatalf("%+v, %v", contents, err)
 	}
 	compare(t, contents, expected(t, "upstream-256bit"))
+}
+
+func must(t testing.TB, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
 }

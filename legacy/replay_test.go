@@ -65,9 +65,7 @@ func (p *patcher) secret() []byte {
 		salt[i] = byte(i + 1)
 	}
 	key, err := pbkdf2.Key(sha256.New, "cidtree-wal-secret", salt, 100_000, 32)
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	must(p.t, err)
 	return key
 }
 
@@ -181,9 +179,7 @@ func TestReplay(t *testing.T) {
 func (p *patcher) holds(want map[pair]bool, replayed int, defects ...string) {
 	p.t.Helper()
 	c, err := read(p.content, nil)
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	must(p.t, err)
 	compare(p.t, c, want)
 	if got := fmt.Sprint(errors.Join(c.Defects...)); c.DefectCount != len(defects) || len(defects) > 0 && got != strings.Join(defects, "\n") {
 		p.t.Errorf("defects:\n%s\nwant:\n%s", got, strings.Join(defects, "\n"))
@@ -214,9 +210,7 @@ func TestTamperedLog(t *testing.T) {
 		p.log()[c.record*logRow+c.offset] ^= 4
 		content := bytes.Clone(p.content)
 		contents, err := read(content, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		want := fmt.Sprintf("record %d of /wal: %s; the log is not replayed from there on", c.record, c.what)
 		if contents.DefectCount != 1 || contents.Defects[0].Error() != want {
 			t.Errorf("record %d, byte %d: %v, want %s", c.record, c.offset, contents.Defects, want)

@@ -22,25 +22,15 @@ func closedFile(t *testing.T, n int) (data []byte, pieceAt, pieceSize int64) {
 	for range 2 { // what Close moves is written in the first
 		f := opened(t, path, small())
 		from, err := stepOf(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := stepTo(f, from, n); err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
+		must(t, stepTo(f, from, n))
 		d, err := f.file.View().Dataset("/piece")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		pieceAt, pieceSize = d.Extent()
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, f.Close())
 	}
 	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return data, pieceAt, pieceSize
 }
 
@@ -49,15 +39,11 @@ func diskOf(t *testing.T, data []byte) *crashfs.FS {
 	t.Helper()
 	disk := crashfs.New(crashfs.Options{})
 	raw, err := disk.OpenFile(crashPath, vfs.ReadWrite|vfs.Create, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if len(data) > 0 {
 		err = raw.WriteAt(data, 0)
 	}
-	if err := errors.Join(err, raw.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err, raw.Close())
 	return disk
 }
 
@@ -141,16 +127,10 @@ func TestCutFile(t *testing.T) {
 func TestTakeOlder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.h5")
 	f := opened(t, path, small())
-	if err := stepTo(f, 0, 6); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stepTo(f, 0, 6))
 	data, err := os.ReadFile(path) // as a kill leaves it
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, f.Close())
 	root := binary.LittleEndian.Uint64(data[36:]) // of the superblock: the header of the root group
 	data[root+20] ^= 1
 	disk := diskOf(t, data)
@@ -163,13 +143,9 @@ func TestTakeOlder(t *testing.T) {
 	if n, err := stepOf(f); n != 5 || err != nil {
 		t.Errorf("step %d: %v", n, err)
 	}
-	if err := stepTo(f, 5, 8); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stepTo(f, 5, 8))
 	checkWhole(t, f)
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Close())
 	f = opened(t, crashPath, on(disk))
 	if n, err := stepOf(f); n != 8 || err != nil {
 		t.Errorf("step %d: %v", n, err)
@@ -195,20 +171,14 @@ func TestTornSuperblock(t *testing.T) {
 	if err := f.Check(context.Background(), nil); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "the next open for writing mends it") {
 		t.Errorf("check: %v", err)
 	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Close())
 	first := func() []byte {
 		t.Helper()
 		raw, err := disk.OpenFile(crashPath, vfs.ReadOnly, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		p := make([]byte, 48)
 		_, err = raw.ReadAt(p, 0)
-		if err := errors.Join(err, raw.Close()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, err, raw.Close())
 		return p
 	}
 	if !bytes.Equal(first(), data[:48]) {

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/cidstore/cidstore/hdf5"
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/crashfs"
@@ -22,9 +24,7 @@ import (
 func opened(t *testing.T, path string, o *Options) *File {
 	t.Helper()
 	f, err := Open(path, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() {
 		if err := f.Close(); err != nil && !errors.Is(err, ErrClosed) {
 			t.Error(err)
@@ -39,9 +39,7 @@ func TestOneWriterAndReaders(t *testing.T) {
 		t.Errorf("for reading, not there: %v", err)
 	}
 	w := opened(t, path, small())
-	if err := stepTo(w, 0, 2); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stepTo(w, 0, 2))
 	if _, err := Open(path, nil); !errors.Is(err, ErrLocked) {
 		t.Errorf("a second writer: %v", err)
 	}
@@ -50,9 +48,7 @@ func TestOneWriterAndReaders(t *testing.T) {
 		t.Errorf("Update of a reader: %v", err)
 	}
 	// The reader keeps its state until it is refreshed, whatever the writer does.
-	if err := stepTo(w, 2, 30); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stepTo(w, 2, 30))
 	if n, err := stepOf(r); n != 2 || err != nil {
 		t.Errorf("step %d: %v", n, err)
 	}
@@ -71,16 +67,12 @@ func TestOneWriterAndReaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	w = opened(t, path, small())
-	if err := stepTo(w, 30, 31); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stepTo(w, 30, 31))
 }
 
 func TestClosed(t *testing.T) {
 	f := opened(t, filepath.Join(t.TempDir(), "a.h5"), nil)
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Close())
 	_, refresh := f.Refresh()
 	for i, err := range []error{
 		f.Close(), f.Update(func(*Tx) error { return nil }), f.View(func(*hdf5.File) error { return nil }), refresh, f.Check(context.Background(), nil),
@@ -94,9 +86,7 @@ func TestClosed(t *testing.T) {
 // TestUpdateIsAtomic: what an Update has done is gone if it fails, and so is what panics.
 func TestUpdateIsAtomic(t *testing.T) {
 	f := opened(t, filepath.Join(t.TempDir(), "a.h5"), small())
-	if err := stepTo(f, 0, 3); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stepTo(f, 0, 3))
 	stop := errors.New("stop")
 	if err := f.Update(func(tx *Tx) error { return errors.Join(step(tx, 4), stop) }); !errors.Is(err, stop) {
 		t.Error(err)
@@ -136,18 +126,14 @@ func TestUpdateIsAtomic(t *testing.T) {
 	if n, err := stepOf(f); n != 3 || err != nil {
 		t.Errorf("step %d: %v", n, err)
 	}
-	if err := stepTo(f, 3, 5); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stepTo(f, 3, 5))
 	checkWhole(t, f)
 }
 
 // TestMisuse: each mistake is one clear error, and the Update fails.
 func TestMisuse(t *testing.T) {
 	f := opened(t, filepath.Join(t.TempDir(), "a.h5"), small())
-	if err := stepTo(f, 0, 1); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stepTo(f, 0, 1))
 	type hidden struct{ _ int }
 	type bare struct{ Text string }
 	grid := func(do func(*Dataset) error) func(*Tx) error {
@@ -231,9 +217,7 @@ func TestForeignFiles(t *testing.T) {
 	refused := func(path, what string) {
 		t.Helper()
 		before, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for _, readOnly := range []bool{false, true} {
 			if _, err := Open(path, &Options{ReadOnly: readOnly}); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "package hdf5 reads") {
 				t.Errorf("%s, read-only %v: %v", what, readOnly, err)
@@ -245,9 +229,7 @@ func TestForeignFiles(t *testing.T) {
 	}
 	path := filepath.Join(dir, "a.h5")
 	for what, data := range map[string]string{"an empty file": "", "a text": strings.Repeat("text\n", 10_000)} {
-		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(path, []byte(data), 0o600))
 		refused(path, what)
 	}
 	if _, err := Open(dir, nil); !errors.Is(err, ErrForeign) {
@@ -255,24 +237,16 @@ func TestForeignFiles(t *testing.T) {
 	}
 	store := filepath.Join(dir, "store.h5")
 	raw, err := vfs.OS().OpenFile(store, vfs.ReadWrite|vfs.Create, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	s, err := hdf5io.Create(raw, hdf5io.Options{}, nil, func(*hdf5io.Tx) error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(s.Close(), raw.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, s.Close(), raw.Close())
 	refused(store, "a store")
 
 	python := oracle.H5py(t)
 	ours := filepath.Join(dir, "ours.h5")
 	f := opened(t, ours, small())
-	if err := stepTo(f, 0, 3); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stepTo(f, 0, 3))
 	run := func(program string, args ...string) error {
 		_, errout, err := oracle.Run(t, foreignTime, python, append([]string{"-c", "import h5py, sys; " + program}, args...)...)
 		if err != nil {
@@ -283,9 +257,7 @@ func TestForeignFiles(t *testing.T) {
 	if err := run("h5py.File(sys.argv[1], 'r+')", ours); err == nil {
 		t.Error("h5py opens for writing what a writer has open")
 	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Close())
 	if err := run("h5py.File(sys.argv[1], 'w')['x'] = 1; f = h5py.File(sys.argv[2], 'r+'); f['x'] = list(range(1000)); f.close()", path, ours); err != nil {
 		t.Fatal(err)
 	}
@@ -325,9 +297,7 @@ func TestViewsWhileUpdating(t *testing.T) {
 	err := stepTo(f, 0, 25)
 	close(done)
 	readers.Wait()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	checkWhole(t, f)
 }
 
@@ -347,9 +317,7 @@ func TestSpaceIsUsedAgain(t *testing.T) {
 			}
 			return dataset(tx, fmt.Sprintf("/days/%d", n), Spec{Type: 0.0, Dims: []uint64{20_000}, Chunk: []uint32{1000}}, values)
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if n == 10 {
 			most = f.file.Space().Size
 		}
@@ -357,12 +325,7 @@ func TestSpaceIsUsedAgain(t *testing.T) {
 	if size := f.file.Space().Size; size > most {
 		t.Errorf("%d bytes after 40 updates, %d after 10", size, most)
 	}
-	if err := f.Update(func(tx *Tx) error { return tx.Delete("/days") }); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Update(func(tx *Tx) error { return tx.Delete("/days") }), f.Close())
 	if info, err := os.Stat(path); err != nil || info.Size() > 200<<10 {
 		t.Errorf("%d bytes after all was deleted: %v", info.Size(), err)
 	}
@@ -392,9 +355,7 @@ func TestManyChunksInMemory(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	err = f.View(func(h *hdf5.File) error {
 		root, err := h.Root()
 		if err != nil {
@@ -426,18 +387,12 @@ func TestManyChunksInMemory(t *testing.T) {
 func TestLeftover(t *testing.T) {
 	disk := crashfs.New(crashfs.Options{})
 	raw, err := disk.OpenFile(crashPath+newSuffix, vfs.ReadWrite|vfs.Create, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := hdf5io.LockWriter(raw); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, hdf5io.LockWriter(raw))
 	if _, err := Open(crashPath, on(disk)); !errors.Is(err, ErrLocked) {
 		t.Errorf("it is being made: %v", err)
 	}
-	if err := raw.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, raw.Close())
 	f := opened(t, crashPath, on(disk))
 	if _, err := disk.Stat(crashPath + newSuffix); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the leftover: %v", err)
@@ -446,9 +401,7 @@ func TestLeftover(t *testing.T) {
 		t.Error(err)
 	}
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "a.h5"+newSuffix), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir(filepath.Join(dir, "a.h5"+newSuffix), 0o700))
 	if _, err := Open(filepath.Join(dir, "a.h5"), nil); err == nil || !strings.Contains(err.Error(), "in the way") {
 		t.Errorf("a directory in the way: %v", err)
 	}
@@ -470,9 +423,7 @@ func TestLongNames(t *testing.T) {
 	for _, n := range []int{vfs.LongestName - len(newSuffix), vfs.LongestName - len(newSuffix) + 1, 248, 249} {
 		paths = append(paths, filepath.Join(dir, strings.Repeat("x", n)))
 	}
-	if err := os.WriteFile(newName(paths[0]), []byte("half"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(newName(paths[0]), []byte("half"), 0o600))
 	for _, path := range paths {
 		if err := stepTo(opened(t, path, small()), 0, 1); err != nil {
 			t.Error(err)
@@ -492,15 +443,11 @@ func TestLongNames(t *testing.T) {
 func TestMadeWhereALinkLeads(t *testing.T) {
 	dir := t.TempDir()
 	link, target := filepath.Join(dir, "link.h5"), filepath.Join(dir, "there", "real.h5")
-	if err := os.Mkdir(filepath.Dir(target), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir(filepath.Dir(target), 0o700))
 	if err := os.Symlink(filepath.Join("there", "real.h5"), link); err != nil {
 		t.Skip(err)
 	}
-	if err := stepTo(opened(t, link, small()), 0, 1); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stepTo(opened(t, link, small()), 0, 1))
 	if info, err := os.Lstat(link); err != nil || info.Mode().Type() != fs.ModeSymlink {
 		t.Errorf("the link has become %v: %v", info.Mode(), err)
 	}
@@ -520,3 +467,10 @@ func TestMadeWhereALinkLeads(t *testing.T) {
 type halves float32
 
 func (halves) H5Enum() []hdf5io.EnumMember { return []hdf5io.EnumMember{{Name: "half", Value: 1}} }
+
+func must(t rapid.TB, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -111,16 +111,10 @@ func TestForeignReaders(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "everything.h5")
 	f, err := Open(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Update(everything); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, f.Update(everything))
 	checkWhole(t, f)
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Close())
 	run := func(t *testing.T, name string, args ...string) {
 		out, errout, err := oracle.Run(t, foreignTime, name, args...)
 		if err != nil || strings.Contains(out+errout, "HDF5-DIAG") {

@@ -18,9 +18,7 @@ func fullDisk(t *testing.T, o crashfs.Options, chunk uint32) (disk *crashfs.FS, 
 	t.Helper()
 	disk = crashfs.New(o)
 	f, err := Open(crashPath, on(disk))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	rows := make([]uint16, 2000)
 	for i := range rows {
 		rows[i] = uint16(i * 7919)
@@ -80,13 +78,9 @@ func TestFaultDiskFullDelete(t *testing.T) {
 			t.Run(fmt.Sprintf("chunks of %d, opened again %v", chunk, again), func(t *testing.T) {
 				disk, f, n := fullDisk(t, crashfs.Options{Capacity: max(512<<10, 4<<20/int64(chunk))}, chunk)
 				if again { // what Close gave back, something else takes
-					if err := f.Close(); err != nil {
-						t.Fatal(err)
-					}
+					must(t, f.Close())
 					info, err := disk.Stat(crashPath)
-					if err != nil {
-						t.Fatal(err)
-					}
+					must(t, err)
 					disk.SetCapacity(info.Size)
 					if f, err = Open(crashPath, on(disk)); err != nil {
 						t.Fatal(err)
@@ -107,9 +101,7 @@ func TestFaultDiskFullDelete(t *testing.T) {
 						}
 					}
 				}
-				if err := f.Update(func(tx *Tx) error { return tx.Delete("/b") }); err != nil {
-					t.Fatal(err)
-				}
+				must(t, f.Update(func(tx *Tx) error { return tx.Delete("/b") }))
 				checkWhole(t, f)
 				for i := range n { // and all that was there finds room again
 					if err := add(fmt.Sprintf("/d/%d", i)); err != nil {
@@ -117,9 +109,7 @@ func TestFaultDiskFullDelete(t *testing.T) {
 					}
 				}
 				checkWhole(t, f)
-				if err := f.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must(t, f.Close())
 			})
 		}
 	}
@@ -167,18 +157,14 @@ func TestFaultDiskFullReader(t *testing.T) {
 	if err != nil {
 		t.Errorf("the reader: %v", err)
 	}
-	if err := reader.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, reader.Close())
 	for ; i < n; i++ {
 		if err := remove(); err != nil {
 			t.Fatalf("deletion %d: %v", i, err)
 		}
 	}
 	checkWhole(t, f)
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Close())
 }
 
 // TestCrashDiskFull cuts the power at every call of a life on a disk that is full, where an Update
@@ -187,9 +173,7 @@ func TestFaultDiskFullReader(t *testing.T) {
 func TestCrashDiskFull(t *testing.T) {
 	disk := crashfs.New(crashfs.Options{Capacity: 96 << 10})
 	f, err := Open(crashPath, on(disk))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	trace := disk.Record()
 	states, full := fullLife(t, disk, f)
 	if full < 4 {
@@ -245,9 +229,7 @@ func fullLife(t *testing.T, disk *crashfs.FS, f *File) (states [][]string, full 
 			now = append(slices.Clone(now), name)
 		case errors.Is(err, ErrNoSpace):
 			full++
-			if err := f.Update(func(tx *Tx) error { return tx.Delete("/a/" + now[0]) }); err != nil {
-				t.Fatal(err)
-			}
+			must(t, f.Update(func(tx *Tx) error { return tx.Delete("/a/" + now[0]) }))
 			now = now[1:]
 		default:
 			t.Fatal(err)

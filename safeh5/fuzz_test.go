@@ -69,13 +69,9 @@ func killedFile(t testing.TB) []byte {
 	t.Helper()
 	disk := crashfs.New(crashfs.Options{})
 	f, err := Open(crashPath, on(disk))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer func() { _ = f.Close() }()
-	if err := stepTo(f, 0, 6); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stepTo(f, 0, 6))
 	return bytesOn(t, disk)
 }
 
@@ -83,13 +79,9 @@ func killedFile(t testing.TB) []byte {
 func bytesOn(t testing.TB, disk *crashfs.FS) []byte {
 	t.Helper()
 	info, err := disk.Stat(crashPath)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	raw, err := disk.OpenFile(crashPath, vfs.ReadOnly, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer func() { _ = raw.Close() }()
 	p := make([]byte, info.Size)
 	if _, err := raw.ReadAt(p, 0); err != nil {
@@ -148,13 +140,9 @@ type structure struct{ start, size int }
 func structuresOf(t testing.TB, p []byte) (out []structure) {
 	t.Helper()
 	h, err := hdf5.NewReader(bytes.NewReader(p), int64(len(p)), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for o, err := range h.Objects() {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		header := structure{int(o.Address()), 0}
 		q := p[header.start:]
 		header.size = 7 + 1<<(q[5]&3) + int(q[6]) + 3 // of less than 256 bytes, or:

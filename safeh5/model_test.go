@@ -59,9 +59,7 @@ type machine struct {
 
 func (m *machine) reopen(t *rapid.T) {
 	if m.f != nil {
-		if err := m.f.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, m.f.Close())
 	}
 	var err error
 	if m.f, err = Open(crashPath, on(m.fs)); err != nil {
@@ -87,9 +85,7 @@ func (m *machine) update(t *rapid.T) {
 	if errors.Is(err, stop) {
 		return
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	m.done = next
 }
 
@@ -325,29 +321,16 @@ func holdAgainstModel(t *rapid.T) {
 		if rapid.IntRange(0, 3).Draw(t, "reopen") == 0 {
 			m.reopen(t)
 		}
-		if err := m.f.View(m.done.compare); err != nil {
-			t.Fatal(err)
-		}
+		must(t, m.f.View(m.done.compare))
 	}
-	if err := m.f.Check(t.Context(), func(err error) { t.Error(err) }); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, m.f.Check(t.Context(), func(err error) { t.Error(err) }), m.f.Close())
 	info, err := m.fs.Stat(crashPath)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	raw, err := m.fs.OpenFile(crashPath, vfs.ReadOnly, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	h, err := hdf5.NewReader(raw, info.Size, nil)
 	if err == nil {
 		err = m.done.compare(h)
 	}
-	if err := errors.Join(err, raw.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err, raw.Close())
 }

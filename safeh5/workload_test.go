@@ -200,9 +200,7 @@ func stepTo(f *File, from, to int) error {
 // checkWhole fails the test for everything that is wrong with the file.
 func checkWhole(t testing.TB, f *File) {
 	t.Helper()
-	if err := f.Check(context.Background(), func(err error) { t.Errorf("check: %v", err) }); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Check(context.Background(), func(err error) { t.Errorf("check: %v", err) }))
 }
 
 // small makes files of some 100 KiB, in which space is used again soon.
@@ -212,32 +210,22 @@ func TestWorkload(t *testing.T) {
 	path := t.TempDir() + "/a.h5"
 	for life, n := 0, 0; life < 4; life++ {
 		f, err := Open(path, small())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := stepTo(f, n, n+10); err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
+		must(t, stepTo(f, n, n+10))
 		n += 10
 		if got, err := stepOf(f); err != nil || got != n {
 			t.Fatalf("step %d, want %d: %v", got, n, err)
 		}
 		checkWhole(t, f)
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, f.Close())
 		h, err := hdf5.Open(path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if got, err := stepOfFile(h); err != nil || got != n {
 			t.Fatalf("step %d, want %d: %v", got, n, err)
 		}
 		if h.Size() > 100<<10 {
 			t.Errorf("%d bytes", h.Size())
 		}
-		if err := h.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, h.Close())
 	}
 }

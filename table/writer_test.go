@@ -30,28 +30,18 @@ func makeChunks(t testing.TB, rows int, pack bool, chunk int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "table.h5")
 	file, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer file.Close()
 	w := NewWriter(file, pack)
 	w.chunk = chunk
 	records, err := w.Dataset("records", "four numbers", "a", "number_b", "c", "d")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	numbers, err := w.Dataset("numbers", "a number")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for i := range uint64(rows) {
-		if err := errors.Join(records.Append(i, i*i, ^i, 7), numbers.Append(i<<32)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, records.Append(i, i*i, ^i, 7), numbers.Append(i<<32))
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.Close())
 	return path
 }
 
@@ -63,14 +53,10 @@ func TestPackageHDF5ReadsIt(t *testing.T) {
 					t.Skip("one goroutine reads millions of rows")
 				}
 				f, err := hdf5.Open(makeFile(t, rows, pack), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				defer f.Close()
 				root, err := f.Root()
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				if f.Superblock().EndOfFile != f.Size() {
 					t.Errorf("it ends at %d of %d bytes", f.Superblock().EndOfFile, f.Size())
 				}
@@ -87,25 +73,19 @@ func TestPackageHDF5ReadsIt(t *testing.T) {
 func holds(t *testing.T, root *hdf5.Group, name string, rows int, columns map[string]func(uint64) uint64) {
 	t.Helper()
 	d, err := root.Dataset(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if d.Len() != uint64(rows) || d.MaxShape()[0] != hdf5.Unlimited {
 		t.Errorf("%s: %d rows of at most %d, want %d without a limit", name, d.Len(), d.MaxShape()[0], rows)
 	}
 	for b, err := range d.Rows(0, d.Len()) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for column, want := range columns {
 			var path []string
 			if column != "" {
 				path = []string{column}
 			}
 			got, err := b.Uint64s(path...)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			for i, v := range got {
 				if row := b.Start + uint64(i); v != want(row) {
 					t.Fatalf("%s, row %d: %s is %d, want %d", name, row, column, v, want(row))
@@ -223,5 +203,12 @@ func TestNineDatasetsAreTooMany(t *testing.T) {
 	}
 	if _, err := w.Dataset("9", "numbers"); err == nil {
 		t.Error("a ninth dataset is taken")
+	}
+}
+
+func must(t testing.TB, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
 	}
 }

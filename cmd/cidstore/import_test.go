@@ -20,9 +20,7 @@ import (
 func importFrom(t *testing.T, ctx context.Context, in io.Reader, patience time.Duration) (*importer, *cidstore.Store, <-chan error) {
 	t.Helper()
 	s, err := cidstore.Open(filepath.Join(t.TempDir(), "s.h5"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { s.Close() })
 	p := &program{in: in, out: bufio.NewWriter(io.Discard), messages: os.Stderr, quiet: true}
 	i := &importer{program: p, patience: patience,
@@ -36,9 +34,7 @@ func importFrom(t *testing.T, ctx context.Context, in io.Reader, patience time.D
 func has(t *testing.T, s *cidstore.Store, key string) bool {
 	t.Helper()
 	n, err := s.Count(cidstore.FromString(key))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return n > 0
 }
 
@@ -86,9 +82,7 @@ func TestSignalInOpen(t *testing.T) {
 	i := &importer{program: &program{quiet: true, messages: os.Stderr}, patience: time.Hour,
 		reader: pairReader{files: []string{fifo}, columns: columns{1, 2}}}
 	s, err := cidstore.Open(filepath.Join(t.TempDir(), "s.h5"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer s.Close()
 	i.start()
 	if err := i.load(ctx, s, nil, -1); !errors.Is(err, stoppedError{os.Interrupt}) {
@@ -96,9 +90,7 @@ func TestSignalInOpen(t *testing.T) {
 	}
 	// Lets the reader go on: it sees the end of the file, and nobody takes it.
 	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	w.Close()
 }
 
@@ -119,9 +111,7 @@ func TestPauseIsStored(t *testing.T) {
 			}
 		}
 	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, out.Close())
 	if err := <-ended; err != nil || i.pairs != 2 {
 		t.Errorf("%d pairs, %v", i.pairs, err)
 	}
@@ -199,9 +189,7 @@ func TestImportLosesStore(t *testing.T) {
 				return err
 			}
 			// More than what is read ahead: so some of them are stored.
-			if err := send(waitingPortions + 4); err != nil {
-				t.Fatal(err)
-			}
+			must(t, send(waitingPortions+4))
 			if err := lose(path); err != nil {
 				t.Skip(err) // some systems keep a file that is open
 			}

@@ -25,9 +25,7 @@ func TestManPages(t *testing.T) {
 	root := new(program).root()
 	root.DisableAutoGenTag = true
 	forManual(root)
-	if err := doc.GenManTree(root, &doc.GenManHeader{Source: "cidstore", Manual: "CIDStore"}, dir); err != nil {
-		t.Fatal(err)
-	}
+	must(t, doc.GenManTree(root, &doc.GenManHeader{Source: "cidstore", Manual: "CIDStore"}, dir))
 	for _, c := range root.Commands() {
 		if !c.IsAvailableCommand() {
 			continue

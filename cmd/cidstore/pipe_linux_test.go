@@ -13,13 +13,9 @@ import (
 // for its other end. This one has something to be read.
 func TestPipeIsNotRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pipe")
-	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, syscall.Mkfifo(path, 0o600))
 	pipe, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer pipe.Close()
 	if _, err := pipe.Write(make([]byte, headBytes)); err != nil {
 		t.Fatal(err)

@@ -475,3 +475,10 @@ func readStore(ts *testscript.TestScript, path string) map[[2]cidstore.E]bool {
 	ts.Check(view.Err())
 	return pairs
 }
+
+func must(t testing.TB, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -75,9 +75,7 @@ func TestWordNetThroughATable(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
 	root, err := oracle.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	runs(t, "import", in("a.h5"), someWords(t, filepath.Join(root, "examples", "wordnet", "wordnet-words.tsv.gz")))
 	want := sorted(runs(t, "export", in("a.h5")))
 	for _, form := range []string{"flat", "csr"} {
@@ -103,22 +101,14 @@ func someWords(t *testing.T, path string) string {
 		return path
 	}
 	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer f.Close()
 	words, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	some, err := io.ReadAll(io.LimitReader(words, 6_000_000/invariants.Sparse))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	path = filepath.Join(t.TempDir(), "words.tsv")
-	if err := os.WriteFile(path, some[:bytes.LastIndexByte(some, '\n')+1], 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(path, some[:bytes.LastIndexByte(some, '\n')+1], 0o600))
 	return path
 }
 
@@ -155,9 +145,7 @@ func TestInspectOfDamagedBytes(t *testing.T) {
 	damaged := 0
 	for _, name := range append(files, filepath.Join("testdata", "tables.h5")) {
 		good, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for range 30 / invariants.Sparse {
 			data := bytes.Clone(good)
 			for range 1 + random.IntN(20) {
@@ -225,9 +213,7 @@ func TestInspectOfAHostileFile(t *testing.T) {
 // over it ends.
 func TestInspectStopsReading(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("testdata", "tables.h5"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for left := int64(3000); left < 400_000; left = left * 4 / 3 {
 		var out bytes.Buffer
 		p := &program{out: bufio.NewWriter(&out), messages: os.Stderr}
@@ -237,9 +223,7 @@ func TestInspectStopsReading(t *testing.T) {
 		if err == nil {
 			err = i.walk(t.Context(), g)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if i.meter.left.Load() < 0 != (i.stopped != "") || i.stopped != "" && exitCode(i.judge()) != exitCorrupt {
 			t.Errorf("%d bytes: %d are left, and it says %q", left, i.meter.left.Load(), i.stopped)
 		}

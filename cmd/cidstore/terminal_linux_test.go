@@ -28,20 +28,12 @@ func openTerminal(t *testing.T, columns uint16) (control, terminal *os.File) {
 	}
 	t.Cleanup(func() { control.Close() })
 	fd := int(control.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
+	must(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
 	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 25, Col: columns}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 25, Col: columns}))
 	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { terminal.Close() })
 	return control, terminal
 }
@@ -90,9 +82,7 @@ func TestBarOnTerminal(t *testing.T) {
 	const pairs = 400_000 / invariants.Sparse
 	dir := t.TempDir()
 	file := filepath.Join(dir, "pairs.tsv")
-	if err := os.WriteFile(file, numbers(0, pairs), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(file, numbers(0, pairs), 0o666))
 	want := regexp.MustCompile(`[0-9,]+ pairs, [0-9,]+ pairs/s +[0-9]+% +\|.*\|.*\[[0-9]+s:[0-9a-z]+\]`)
 	shown, stdout := onTerminal(t, nil, "import", filepath.Join(dir, "a.h5"), file)
 	if !want.MatchString(shown) {
@@ -142,9 +132,7 @@ func TestBarOnTerminal(t *testing.T) {
 func TestBarDoesNotWrap(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "pairs.tsv")
-	if err := os.WriteFile(file, numbers(0, 40_000/invariants.Sparse), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(file, numbers(0, 40_000/invariants.Sparse), 0o666))
 	control := regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
 	for _, columns := range []uint16{20, uint16(leastColumns) - 1, uint16(leastColumns), 61} {
 		in := func(name string) string { return filepath.Join(dir, fmt.Sprint(columns, name)) }

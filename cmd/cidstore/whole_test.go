@@ -32,9 +32,7 @@ func TestAFileIsMadeWholeOrNotAtAll(t *testing.T) {
 		}
 		return filled("whole")(f)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if text, err := os.ReadFile(path); err != nil || string(text) != "whole" {
 		t.Errorf("%q, %v", text, err)
 	}

@@ -75,9 +75,7 @@ var samples = []sample{
 			maintained(t, s)
 			put(t, s, numbered(50, 9))
 			for k := range uint64(20) {
-				if err := errors.Join(s.Compact(cidstore.FromUint64(k)), s.DeleteValue(cidstore.FromUint64(k), cidstore.FromUint64(1))); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Compact(cidstore.FromUint64(k)), s.DeleteValue(cidstore.FromUint64(k), cidstore.FromUint64(1)))
 				if _, err := s.DemoteIfPossible(cidstore.FromUint64(k)); err != nil {
 					t.Fatal(err)
 				}
@@ -87,9 +85,7 @@ var samples = []sample{
 	{name: "operations over sets of every class", options: cidstore.Options{WALBytes: 1 << 20, GCInterval: -1}, live: true,
 		fill: func(t *testing.T, s *cidstore.Store) {
 			classes(t, s)
-			if err := s.Checkpoint(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Checkpoint(t.Context()))
 			var b cidstore.Batch
 			for k := range uint64(len(classSizes)) {
 				key := cidstore.FromUint64(k)
@@ -105,9 +101,7 @@ var samples = []sample{
 					b.Insert(key, cidstore.E{High: 1 << 63, Low: k})
 				}
 			}
-			if err := s.Apply(&b); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Apply(&b))
 		}},
 	{name: "log not replayed", options: cidstore.Options{WALBytes: 1 << 20}, live: true, fill: unreplayed},
 	{name: "log alone", options: tiny, small: true, live: true, fill: func(t *testing.T, s *cidstore.Store) { put(t, s, numbered(10, 2)) }},
@@ -131,9 +125,7 @@ func put(t testing.TB, s *cidstore.Store, pairs func(func(pair) bool)) {
 	t.Helper()
 	var b cidstore.Batch
 	apply := func() {
-		if err := s.Apply(&b); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Apply(&b))
 		b.Reset()
 	}
 	for p := range pairs {
@@ -148,13 +140,9 @@ func put(t testing.TB, s *cidstore.Store, pairs func(func(pair) bool)) {
 // 200,000 of that shape: words of 1.4 synsets on average, and relations of synsets.
 func wordnet(t *testing.T, s *cidstore.Store) {
 	root, err := oracle.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	files, err := filepath.Glob(filepath.Join(root, "examples", "wordnet", "*.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, name := range files {
 		put(t, s, columns(t, name))
 	}
@@ -179,14 +167,10 @@ func wordnet(t *testing.T, s *cidstore.Store) {
 func columns(t *testing.T, name string) func(func(pair) bool) {
 	return func(yield func(pair) bool) {
 		file, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer file.Close()
 		unzipped, err := gzip.NewReader(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		lines := bufio.NewScanner(unzipped)
 		for lines.Scan() {
 			fields := strings.Split(lines.Text(), "\t")
@@ -215,13 +199,9 @@ func classes(t *testing.T, s *cidstore.Store) {
 			}
 		}
 	})
-	if err := s.Checkpoint(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Checkpoint(t.Context()))
 	for k := uint64(0); k < uint64(len(classSizes)); k += 3 {
-		if err := s.DeleteValue(cidstore.FromUint64(k), cidstore.E{High: k, Low: (classSizes[k] - 1) << 50}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.DeleteValue(cidstore.FromUint64(k), cidstore.E{High: k, Low: (classSizes[k] - 1) << 50}))
 	}
 }
 
@@ -234,15 +214,11 @@ func maintained(t *testing.T, s *cidstore.Store) {
 			b.Delete(cidstore.FromUint64(k))
 		}
 		if b.Len() == 200 || k == 2999 {
-			if err := s.Apply(&b); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Apply(&b))
 			b.Reset()
 		}
 	}
-	if err := s.Maintain(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Maintain(t.Context()))
 }
 
 func deletes(t *testing.T, s *cidstore.Store) {
@@ -255,9 +231,7 @@ func deletes(t *testing.T, s *cidstore.Store) {
 		}
 	})
 	for step := range uint64(3) {
-		if err := s.Checkpoint(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Checkpoint(t.Context()))
 		for k := step; k < 100; k += 7 + step {
 			var err error
 			if k%2 == 0 {
@@ -265,14 +239,10 @@ func deletes(t *testing.T, s *cidstore.Store) {
 			} else {
 				err = s.DeleteValue(cidstore.FromUint64(k), cidstore.E{High: k, Low: k % 9 << 60})
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 		}
 		for i := range uint64(100) {
-			if err := s.DeleteValue(cidstore.FromString("tree"), cidstore.FromUint64(i*29+step)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.DeleteValue(cidstore.FromString("tree"), cidstore.FromUint64(i*29+step)))
 		}
 	}
 }
@@ -281,9 +251,7 @@ func deletes(t *testing.T, s *cidstore.Store) {
 func unreplayed(t *testing.T, s *cidstore.Store) {
 	deletes(t, s)
 	put(t, s, numbered(3000, 7))
-	if err := s.Delete(cidstore.FromUint64(2999)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Delete(cidstore.FromUint64(2999)))
 }
 
 // build makes the sample's file; want is what the store itself says that it holds.
@@ -291,17 +259,13 @@ func build(t *testing.T, c sample) (path string, want []pair) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "store.h5")
 	s, err := cidstore.Open(path, &c.options)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	c.fill(t, s)
 	if c.live {
 		path = copied(t, path)
 	}
 	want = pairsOf(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	return path, want
 }
 
@@ -309,13 +273,9 @@ func build(t *testing.T, c sample) (path string, want []pair) {
 func copied(t *testing.T, path string) string {
 	t.Helper()
 	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	to := filepath.Join(t.TempDir(), "copy.h5")
-	if err := os.WriteFile(to, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(to, data, 0o600))
 	return to
 }
 
@@ -323,9 +283,7 @@ func copied(t *testing.T, path string) string {
 func pairsOf(t *testing.T, s *cidstore.Store) []pair {
 	t.Helper()
 	v, err := s.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer v.Close()
 	var pairs []pair
 	for key, value := range v.All() {
@@ -342,9 +300,7 @@ func pairsOf(t *testing.T, s *cidstore.Store) []pair {
 func reader(t testing.TB) string {
 	t.Helper()
 	root, err := oracle.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	path := filepath.Join(root, "python", "cidstore.py")
 	if _, err := os.Stat(path); err != nil { // from now on the cached result of the test depends on it
 		t.Fatal(err)
@@ -359,13 +315,9 @@ func parsePairs(t *testing.T, text string) []pair {
 	for line := range strings.Lines(text) {
 		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
 		k, err := cidstore.Parse(key)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		v, err := cidstore.Parse(value)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		pairs = append(pairs, pair{k, v})
 	}
 	slices.SortFunc(pairs, comparePairs)
@@ -415,5 +367,12 @@ func TestForeignReadersReadEveryKindOfStore(t *testing.T) {
 			t.Run("repack", func(t *testing.T) { checkRepack(t, path, c.small, want) })
 			t.Run("h5wasm", func(t *testing.T) { checkH5wasm(t, path) })
 		})
+	}
+}
+
+func must(t testing.TB, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
 	}
 }

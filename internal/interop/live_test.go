@@ -66,19 +66,13 @@ func randomBatch() *cidstore.Batch {
 func writing(t *testing.T, path string) (*exec.Cmd, io.Reader) {
 	t.Helper()
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	child := exec.Command(exe)
 	child.Env = append(os.Environ(), childVariable+"="+path)
 	child.Stderr = os.Stderr
 	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, child.Start())
 	return child, out
 }
 
@@ -119,9 +113,7 @@ func TestPythonReadsWhatIsLeftOfAKilledWriter(t *testing.T) {
 		killed(t, path, 1+rand.IntN(150))
 		got := parsePairs(t, run(t, python, reader(t), path))
 		s, err := cidstore.Open(path, &cidstore.Options{ReadOnly: true})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		want := pairsOf(t, s)
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -193,32 +185,22 @@ func TestAPinnedReaderSeesItsCommitWhileAWriterGoesOn(t *testing.T) {
 	python := oracle.H5py(t)
 	path := filepath.Join(t.TempDir(), "store.h5")
 	s, err := cidstore.Open(path, &cidstore.Options{WALBytes: 64 << 10, GCInterval: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer s.Close()
 	put(t, s, numbered(2000, 8))
-	if err := s.Checkpoint(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Checkpoint(t.Context()))
 	put(t, s, numbered(20, 20)) // in the log
 	want := pairsOf(t, s)
 
 	child := exec.Command(python, "-c", hold, filepath.Dir(reader(t)), path)
 	child.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
 	in, err := child.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var errors strings.Builder
 	child.Stderr = &errors
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, child.Start())
 	stdout := bufio.NewReader(out)
 	if line, err := stdout.ReadString('\n'); err != nil || line != "open\n" {
 		t.Fatalf("the reader says %q: %v, %s", line, err, &errors)
@@ -231,21 +213,15 @@ func TestAPinnedReaderSeesItsCommitWhileAWriterGoesOn(t *testing.T) {
 				b.Insert(cidstore.FromUint64(k), cidstore.E{High: round, Low: v})
 			}
 			if k%50 == 49 {
-				if err := s.Apply(&b); err != nil {
-					t.Fatal(err)
-				}
+				must(t, s.Apply(&b))
 				b.Reset()
 			}
 		}
-		if err := s.Checkpoint(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Checkpoint(t.Context()))
 	}
 	in.Close()
 	text, err := io.ReadAll(stdout)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if err := child.Wait(); err != nil {
 		t.Fatalf("the reader: %v, %s", err, &errors)
 	}

@@ -127,9 +127,7 @@ func figure(t *testing.T, stat, name string) int {
 		t.Fatalf("h5stat says no %q:\n%s", name, stat)
 	}
 	n, err := strconv.Atoi(match[1])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return n
 }
 
