@@ -45,9 +45,7 @@ func TestBatchAtTheLimit(t *testing.T) {
 			for round := range 8 { // a lap of nothing else
 				must(t, s.Apply(batchOf(round*lo, lo)))
 			}
-			if err := s.Apply(batchOf(0, lo+1)); !errors.Is(err, cidstore.ErrTooLarge) {
-				t.Errorf("%d operations: %v", lo+1, err)
-			}
+			wantErr(t, s.Apply(batchOf(0, lo+1)), cidstore.ErrTooLarge, fmt.Sprintf("%d operations", lo+1))
 			const block = 4096 / 40 // records
 			if limit := int((walBytes+4095)/4096*block/3) - 2; lo > limit || lo <= limit-block {
 				t.Errorf("%d operations fit, want about %d", lo, limit)
@@ -58,7 +56,6 @@ func TestBatchAtTheLimit(t *testing.T) {
 				t.Errorf("%d values, %v", values, err)
 			}
 			mustBeWhole(t, s)
-			must(t, s.Close())
 		})
 	}
 }
@@ -158,9 +155,7 @@ func TestBatchTooLarge(t *testing.T) {
 	}
 	appended := s.Metrics().WAL
 	b.Insert(cidstore.FromUint64(1<<40), cidstore.E{})
-	if err := s.Apply(&b); !errors.Is(err, cidstore.ErrTooLarge) {
-		t.Fatalf("%d operations: %v", b.Len(), err)
-	}
+	wantErr(t, s.Apply(&b), cidstore.ErrTooLarge, fmt.Sprintf("%d operations", b.Len()))
 	if after := s.Metrics().WAL; after.Bytes != appended.Bytes {
 		t.Errorf("something was logged: %d bytes, then %d", appended.Bytes, after.Bytes)
 	}

@@ -20,31 +20,18 @@ func TestAsyncFlushesWhenTheClockIsSetBack(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0) // an hour fast, until somebody sets it right
 	o := smallOptions(disk)
 	o.Durability, o.FlushInterval, o.Clock = Async, 10*time.Millisecond, func() time.Time { return now }
-	s, err := Open(crashPath, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Insert(FromUint64(0), FromUint64(0)); err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, crashPath, o)
+	mustDo(t, s.Insert(FromUint64(0), FromUint64(0)))
 	trace := disk.Record()
 	now = now.Add(-time.Hour)
 	for i := range uint64(100) {
 		now = now.Add(30 * time.Second) // 50 minutes in all
-		if err := s.Insert(FromUint64(1), FromUint64(i)); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Insert(FromUint64(1), FromUint64(i)))
 	}
 	trace.Stop()
-	s, err = Open(crashPath, smallOptions(trace.Crash(1)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s = OpenStore(t, crashPath, smallOptions(trace.Crash(1)))
 	if n, err := s.Count(FromUint64(1)); err != nil || n < 99 {
 		t.Errorf("%d of 100 writes survive the power cut, %v; want all but the last", n, err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -54,46 +41,30 @@ func TestAsyncCloseOnAFullDisk(t *testing.T) {
 	disk := errfs.New(crashfs.New(crashfs.Options{FileLimit: 8 << 20}))
 	o := smallOptions(disk)
 	o.Durability, o.FlushInterval = Async, time.Hour
-	s, err := Open(crashPath, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, crashPath, o)
 	for i := range uint64(20) {
-		if err := s.Insert(FromUint64(i), FromUint64(i)); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Insert(FromUint64(i), FromUint64(i)))
 	}
 	disk.Add(errfs.Rule{Ops: errfs.Write | errfs.Allocate, Nth: 1, Forever: true, Err: vfs.ErrNoSpace})
 	if err := s.Checkpoint(t.Context()); !errors.Is(err, ErrNoSpace) { // it leaves a frozen table
 		t.Fatal(err)
 	}
-	if err := s.Insert(FromUint64(1), FromUint64(424242)); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); !errors.Is(err, ErrNoSpace) {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Insert(FromUint64(1), FromUint64(424242)))
+	wantErr(t, s.Close(), ErrNoSpace)
 	disk.Clear()
 	s = openOn(t, disk)
 	if ok, err := s.Has(FromUint64(1), FromUint64(424242)); err != nil || !ok {
 		t.Errorf("what was accepted before Close: %t, %v", ok, err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Close())
 }
 
 // TestRandIsShared: Options.Rand, which need not be safe for concurrent use, is
 // drawn from by copies in the making and by audits. For the race detector.
 func TestRandIsShared(t *testing.T) {
 	dir := t.TempDir()
-	s, err := Open(filepath.Join(dir, "s.h5"), &Options{WALBytes: 64 << 10, Rand: rand.NewChaCha8([32]byte{1})})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Insert(FromUint64(1), FromUint64(1)); err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, filepath.Join(dir, "s.h5"), &Options{WALBytes: 64 << 10, Rand: rand.NewChaCha8([32]byte{1})})
+	mustDo(t, s.Insert(FromUint64(1), FromUint64(1)))
 	var g sync.WaitGroup
 	for _, name := range []string{"a.h5", "b.h5"} {
 		g.Go(func() {
@@ -110,7 +81,4 @@ func TestRandIsShared(t *testing.T) {
 		}
 	})
 	g.Wait()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -32,9 +32,7 @@ func writtenParts(t testing.TB, base, image []byte) []byte {
 	if err == nil {
 		err = w.end(sha256.Sum256(image))
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	return out.Bytes()
 }
 
@@ -74,18 +72,14 @@ func TestIncrementOfBytes(t *testing.T) {
 			t.Fatalf("%d bytes for %d sectors, want at most %d", len(p), differs, most)
 		}
 		in, err := newIncrementReader(bytes.NewReader(p))
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, err)
 		l := layer{in: in}
 		l.part, l.err = in.next()
 		got := make([]byte, 0, len(image))
 		for len(got) < len(image) {
 			step := make([]byte, min(1+random.IntN(5000), len(image)-len(got)))
 			copy(step, base[min(len(got), len(base)):])
-			if err := l.apply(step, int64(len(got))); err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, l.apply(step, int64(len(got))))
 			got = append(got, step...)
 		}
 		if !bytes.Equal(got, image) || !errors.Is(l.err, io.EOF) || in.sum != sha256.Sum256(image) {
@@ -232,9 +226,7 @@ func acceptable(t *testing.T, p []byte, r *incrementReader, parts []incrementPar
 		t.Fatal("written again it is other bytes")
 	}
 	in, err := newIncrementReader(bytes.NewReader(p))
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	l := layer{in: in}
 	l.part, l.err = in.next()
 	size := min(r.header.size, 64<<10)
@@ -246,9 +238,7 @@ func acceptable(t *testing.T, p []byte, r *incrementReader, parts []incrementPar
 	}
 	for int64(len(got)) < size {
 		clear(window) // a base of zeros
-		if err := l.apply(window, int64(len(got))); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, l.apply(window, int64(len(got))))
 		got = append(got, window[:min(len(window), cap(got)-len(got))]...)
 	}
 	if !bytes.Equal(got, want) {

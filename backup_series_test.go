@@ -64,19 +64,7 @@ func (c *scenario) restores(disk vfs.FS, paths []string, want print) error {
 	if err := RestoreSeries(ctx, paths, restoredPath, o, nil); err != nil {
 		return err
 	}
-	o.ReadOnly = true
-	s, err := Open(restoredPath, o)
-	if err != nil {
-		return err
-	}
-	p, err := printOf(s)
-	if _, checkErr := s.Check(ctx); err == nil {
-		err = checkErr
-	}
-	if err == nil && p != want {
-		err = fmt.Errorf("%d pairs, want %d", p.pairs, want.pairs)
-	}
-	return errors.Join(err, s.Close(), disk.Remove(restoredPath))
+	return errors.Join(holdsPairs(disk, restoredPath, want), disk.Remove(restoredPath))
 }
 
 // TestIncrements: a full backup with increments is what a full backup at the time of
@@ -109,9 +97,7 @@ func TestIncrements(t *testing.T) {
 				c.open()
 			default:
 				v, err := c.store.Snapshot()
-				if err != nil {
-					t.Fatal(err)
-				}
+				mustDo(t, err)
 				held = v
 			}
 			for range c.random.IntN(3) {
@@ -137,24 +123,16 @@ func TestIncrements(t *testing.T) {
 func TestIncrementIsShort(t *testing.T) {
 	for name, rounds := range map[string]int{"new": 1, "with gaps": 6} {
 		path := t.TempDir() + "/s.h5"
-		s, err := Open(path, &Options{GCInterval: -1, Durability: Async})
+		s := OpenStore(t, path, &Options{GCInterval: -1, Durability: Async})
 		for range rounds {
-			for i := range uint64(10) {
-				var b Batch
-				for k := range uint64(2000) {
-					b.Delete(FromUint64(i*2000 + k))
-					b.Insert(FromUint64(i*2000+k), FromUint64(k))
-				}
-				err = errors.Join(err, s.Apply(&b))
+			for k := uint64(0); k < 20_000; k += 2000 {
+				mustDo(t, s.Apply(deletesOf(k, k+2000, 0)), s.Apply(insertsOf(k, k+2000, 1)))
 			}
-			err = errors.Join(err, s.Checkpoint(t.Context()))
+			mustDo(t, s.Checkpoint(t.Context()))
 		}
 		backup, increment := path+".full", path+".increment"
-		err = errors.Join(err, s.Backup(t.Context(), backup), s.Insert(FromUint64(7), FromUint64(1<<40)),
+		mustDo(t, s.Backup(t.Context(), backup), s.Insert(FromUint64(7), FromUint64(1<<40)),
 			s.BackupWith(t.Context(), increment, &BackupOptions{Since: []string{backup}}), s.Close())
-		if err != nil {
-			t.Fatal(err)
-		}
 		before, _ := os.Stat(backup)
 		after, _ := os.Stat(increment)
 		t.Logf("%s: %d bytes, increment %d", name, before.Size(), after.Size())
@@ -177,30 +155,15 @@ func (c *scenario) refusesSeries(disk *crashfs.FS, paths []string, want ...error
 			c.t.Fatalf("%s of %v: %v, want %v", name, paths, err, want)
 		}
 	}
-	if !bytes.Equal(contentOf(c.t, disk, crashPath), before) {
-		c.t.Fatalf("%v: the target was changed", paths)
-	}
-	if _, err := disk.Stat(temporaryName(crashPath)); !errors.Is(err, fs.ErrNotExist) {
-		c.t.Fatalf("%v: a temporary file is left: %v", paths, err)
-	}
+	stays(c.t, disk, crashPath, before, paths)
+	absent(c.t, disk, temporaryName(crashPath), paths)
 }
 
 // contentOf is all of a file.
 func contentOf(t *testing.T, disk vfs.FS, path string) []byte {
 	t.Helper()
-	f, err := disk.OpenFile(path, os.O_RDONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	info, err := f.Info()
-	p := make([]byte, info.Size)
-	if err == nil && len(p) > 0 {
-		_, err = f.ReadAt(p, 0)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, err := bytesAt(disk, path)
+	mustDo(t, err)
 	return p
 }
 
@@ -211,15 +174,9 @@ func TestSeriesThatDoesNotFit(t *testing.T) {
 	full, one, two, three := paths[0], paths[1], paths[2], paths[3]
 	other := newScenario(t, 2, func(o *Options) { o.Rand = nil })
 	other.fs = c.fs
-	o := other.options(c.fs)
-	s, err := Open("db/other.h5", o)
-	if err == nil {
-		err = errors.Join(s.Insert(FromUint64(1), FromUint64(2)), s.Backup(t.Context(), "db/otherfull"),
-			s.BackupWith(t.Context(), "db/otherincrement", &BackupOptions{Since: []string{"db/otherfull"}}))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, "db/other.h5", other.options(c.fs))
+	mustDo(t, s.Insert(FromUint64(1), FromUint64(2)), s.Backup(t.Context(), "db/otherfull"),
+		s.BackupWith(t.Context(), "db/otherincrement", &BackupOptions{Since: []string{"db/otherfull"}}))
 	for _, series := range [][]string{
 		{full, two}, {full, one, three}, {full, two, one}, {full, one, one}, {one}, {one, two}, {full, full},
 		{full, crashPath}, {full, "db/otherincrement"}, {"db/otherfull", one}, {full, one, "db/otherincrement"},
@@ -234,24 +191,14 @@ func TestSeriesThatDoesNotFit(t *testing.T) {
 		if !errors.Is(err, ErrBackupSeries) {
 			t.Errorf("since %s: %v", name, err)
 		}
-		if _, err := c.fs.Stat("db/x"); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("since %s: there is a file", name)
-		}
+		absent(t, c.fs, "db/x", name)
 	}
 	if err := RestoreSeries(t.Context(), nil, crashPath, c.options(c.fs), nil); err == nil {
 		t.Error("nothing was restored")
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Close())
 	// A backup that somebody has written to is another one.
-	w, err := Open(full, c.options(c.fs))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, OpenStore(t, full, c.options(c.fs)).Close())
 	c.refusesSeries(c.fs, paths, ErrBackupSeries)
 	if err := VerifyBackup(t.Context(), paths, c.options(c.fs), nil); !strings.Contains(err.Error(), "opened for writing since") {
 		t.Errorf("a backup that was opened for writing: %v", err)
@@ -268,42 +215,29 @@ func TestDamagedIncrement(t *testing.T) {
 	path := paths[2] // of nothing but the lives of the copies
 	whole := contentOf(t, c.fs, path)
 	f, err := c.fs.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	step := 1
 	if shortCampaign() {
 		step = 3
 	}
 	target := contentOf(t, c.fs, crashPath)
 	for at := 0; at < len(whole); at += step {
-		damaged := []byte{whole[at] ^ 1<<(at%8)}
-		if err := f.WriteAt(damaged, int64(at)); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, f.WriteAt([]byte{whole[at] ^ 1<<(at%8)}, int64(at)))
 		err := RestoreSeries(t.Context(), paths, crashPath, c.options(c.fs), nil)
 		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrBackupSeries) {
 			t.Fatalf("byte %d flipped: %v", at, err)
 		}
-		if err := f.WriteAt(whole[at:at+1], int64(at)); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, f.WriteAt(whole[at:at+1], int64(at)))
 	}
 	for size := len(whole) - 1; size >= 0; size -= 7 * step {
-		if err := f.Truncate(int64(size)); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, f.Truncate(int64(size)))
 		err := RestoreSeries(t.Context(), paths, crashPath, c.options(c.fs), nil)
 		if !errors.Is(err, ErrTruncated) && !errors.Is(err, ErrBackupSeries) {
 			t.Fatalf("cut to %d bytes: %v", size, err)
 		}
 	}
-	if !bytes.Equal(contentOf(t, c.fs, crashPath), target) {
-		t.Fatal("the target was changed")
-	}
-	if err := errors.Join(f.WriteAt(whole, 0), f.Close(), c.restores(c.fs, paths, held[2])); err != nil {
-		t.Fatal(err)
-	}
+	stays(t, c.fs, crashPath, target)
+	mustDo(t, f.WriteAt(whole, 0), f.Close(), c.restores(c.fs, paths, held[2]))
 }
 
 // TestDamagedBase: a flipped byte of the full backup is refused, or it is one that the
@@ -321,19 +255,7 @@ func TestDamagedBase(t *testing.T) {
 	}
 	for i := range tries {
 		disk := c.fs.Copy()
-		at := int64(i * size / tries)
-		f, err := disk.OpenFile(backupPath, os.O_RDWR, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := make([]byte, 1)
-		if _, err := f.ReadAt(p, at); err != nil {
-			t.Fatal(err)
-		}
-		p[0] ^= 0x10
-		if err := errors.Join(f.WriteAt(p, at), f.Close()); err != nil {
-			t.Fatal(err)
-		}
+		flipOn(t, disk, backupPath, int64(i*size/tries), 0x10)
 		if c.restores(disk, paths, held[1]) == nil {
 			healed++
 			continue
@@ -355,9 +277,7 @@ func TestForgedIncrement(t *testing.T) {
 	p := contentOf(t, c.fs, paths[1])
 	p[len(p)-incrementEndSize-1] ^= 1 // the last byte of the last part that has data, or of its head
 	r, err := newIncrementReader(bytes.NewReader(p))
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	putFile(t, c.fs, paths[1], mended(p))
 	if _, _, err := readParts(mended(p)); err != nil {
 		t.Fatalf("the forged increment of commit %d: %v", r.header.commit, err)
@@ -379,34 +299,27 @@ func TestFaultIncrement(t *testing.T) {
 	if shortCampaign() {
 		step = 9
 	}
-	for name, work := range map[string]func(c *scenario, disk vfs.FS) error{
-		incrementPath(1): func(c *scenario, disk vfs.FS) error {
-			o := c.options(disk)
-			o.ReadOnly = true
-			s, err := Open(crashPath, o)
-			if err != nil {
-				return err
-			}
-			return errors.Join(s.BackupWith(t.Context(), incrementPath(1), &BackupOptions{Since: paths}), s.Close())
-		},
-		"db/compact.h5": func(c *scenario, disk vfs.FS) error {
-			o := c.options(disk)
-			o.ReadOnly = true
-			s, err := Open(crashPath, o)
-			if err != nil {
-				return err
-			}
-			return errors.Join(s.BackupWith(t.Context(), "db/compact.h5", &BackupOptions{Compact: true}), s.Close())
-		},
-		restoredPath: func(c *scenario, disk vfs.FS) error {
-			return RestoreSeries(t.Context(), paths, restoredPath, c.options(disk), nil)
+	backUp := func(disk vfs.FS, path string, with *BackupOptions) error {
+		o := c.options(disk)
+		o.ReadOnly = true
+		s, err := Open(crashPath, o)
+		if err != nil {
+			return err
+		}
+		return errors.Join(s.BackupWith(t.Context(), path, with), s.Close())
+	}
+	for name, work := range map[string]func(disk vfs.FS, path string) error{
+		incrementPath(1): func(disk vfs.FS, path string) error { return backUp(disk, path, &BackupOptions{Since: paths}) },
+		"db/compact.h5":  func(disk vfs.FS, path string) error { return backUp(disk, path, &BackupOptions{Compact: true}) },
+		restoredPath: func(disk vfs.FS, path string) error {
+			return RestoreSeries(t.Context(), paths, path, c.options(disk), nil)
 		},
 	} {
 		for nth := 1; ; nth += step {
 			disk := c.fs.Copy()
 			faulty := errfs.New(disk)
 			fault := faulty.Add(errfs.Rule{Ops: errfs.Changes | errfs.Syncs | errfs.Read, Nth: nth, Partial: 100})
-			err := work(c, faulty)
+			err := work(faulty, name)
 			if fault.Failed() == 0 {
 				if err != nil || nth < 4 {
 					t.Fatalf("%s: nothing failed after %d calls: %v", name, nth-1, err)
@@ -420,7 +333,7 @@ func TestFaultIncrement(t *testing.T) {
 			if statErr == nil { // named before the call that failed
 				continue
 			}
-			if err := work(c, disk); err != nil {
+			if err := work(disk, name); err != nil {
 				t.Fatalf("%s: call %d failed, then none: %v", name, nth, err)
 			}
 		}
@@ -447,16 +360,10 @@ func TestFaultIncrementDiskFull(t *testing.T) {
 	c.close()
 	before := contentOf(t, c.fs, crashPath)
 	c.fs.SetCapacity(usedBy(t, c.fs, append(paths, crashPath)...) + 8<<10)
-	if err := RestoreSeries(t.Context(), paths, crashPath, c.options(c.fs), nil); !errors.Is(err, ErrNoSpace) {
-		t.Errorf("RestoreSeries: %v", err)
-	}
-	if !bytes.Equal(contentOf(t, c.fs, crashPath), before) {
-		t.Error("the target was changed")
-	}
+	wantErr(t, RestoreSeries(t.Context(), paths, crashPath, c.options(c.fs), nil), ErrNoSpace, "RestoreSeries")
+	stays(t, c.fs, crashPath, before)
 	for _, path := range []string{incrementPath(1), temporaryName(incrementPath(1)), temporaryName(crashPath)} {
-		if _, err := c.fs.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s is left: %v", path, err)
-		}
+		absent(t, c.fs, path)
 	}
 }
 
@@ -478,12 +385,8 @@ func TestRestoreSeriesInPlace(t *testing.T) {
 		p[len(p)-incrementEndSize-1] ^= 1
 		putFile(t, c.fs, paths[2], mended(p)) // only the checksum of the image shows it
 		before := contentOf(t, c.fs, crashPath)
-		if err := RestoreSeries(t.Context(), paths, crashPath, c.options(disk), nil); !errors.Is(err, ErrCorrupt) {
-			t.Fatalf("%s: %v", place.name, err)
-		}
-		if !bytes.Equal(contentOf(t, c.fs, crashPath), before) {
-			t.Fatalf("%s: the target was changed", place.name)
-		}
+		wantErr(t, RestoreSeries(t.Context(), paths, crashPath, c.options(disk), nil), ErrCorrupt, place.name)
+		stays(t, c.fs, crashPath, before, place.name)
 	}
 }
 
@@ -506,11 +409,7 @@ func TestBackupTo(t *testing.T) {
 			c.kill()
 			o := c.options(c.fs)
 			o.ReadOnly = true
-			s, err := Open(crashPath, o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.store = s
+			c.store = OpenStore(c.t, crashPath, o)
 		},
 		"poisoned": func(c *scenario) { c.store.file.Poison(errfs.ErrIO); c.store.fail(errfs.ErrIO) },
 	} {
@@ -524,16 +423,12 @@ func TestBackupTo(t *testing.T) {
 			var full, increment bytes.Buffer
 			var last, total int64
 			tell := func(done, of int64) { last, total = done, of }
-			if err := c.store.BackupTo(t.Context(), &full, &BackupOptions{Progress: tell}); err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, c.store.BackupTo(t.Context(), &full, &BackupOptions{Progress: tell}))
 			if last != total || total != int64(full.Len()) {
 				t.Errorf("progress ended at %d of %d, want %d", last, total, full.Len())
 			}
 			since := &BackupOptions{Since: []string{backupPath}, Progress: tell}
-			if err := c.store.BackupTo(t.Context(), &increment, since); err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, c.store.BackupTo(t.Context(), &increment, since))
 			putFile(t, c.fs, "db/stream", full.Bytes())
 			putFile(t, c.fs, "db/increment", increment.Bytes())
 			for _, series := range [][]string{{"db/stream"}, {backupPath, "db/increment"}} {
@@ -542,27 +437,17 @@ func TestBackupTo(t *testing.T) {
 				}
 			}
 			for _, size := range []int{0, 20000, increment.Len() - 1} {
-				if err := c.store.BackupTo(t.Context(), &failingWriter{size}, since); !errors.Is(err, errfs.ErrIO) {
-					t.Errorf("after %d bytes: %v", size, err)
-				}
+				wantErr(t, c.store.BackupTo(t.Context(), &failingWriter{size}, since), errfs.ErrIO, fmt.Sprintf("after %d bytes", size))
 			}
-			if err := c.store.BackupTo(t.Context(), &failingWriter{0}, nil); !errors.Is(err, errfs.ErrIO) {
-				t.Errorf("a full one: %v", err)
-			}
+			wantErr(t, c.store.BackupTo(t.Context(), &failingWriter{0}, nil), errfs.ErrIO, "a full one")
 			cancelled, cancel := context.WithCancel(t.Context())
 			cancel()
 			for _, o := range []*BackupOptions{nil, since} {
-				if err := c.store.BackupTo(cancelled, io.Discard, o); !errors.Is(err, context.Canceled) {
-					t.Errorf("cancelled: %v", err)
-				}
+				wantErr(t, c.store.BackupTo(cancelled, io.Discard, o), context.Canceled, "cancelled")
 			}
-			if err := RestoreSeries(cancelled, []string{backupPath, "db/increment"}, restoredPath, c.options(c.fs), nil); !errors.Is(err, context.Canceled) {
-				t.Errorf("cancelled: %v", err)
-			}
+			wantErr(t, RestoreSeries(cancelled, []string{backupPath, "db/increment"}, restoredPath, c.options(c.fs), nil), context.Canceled, "cancelled")
 			_ = c.store.Close() // a poisoned one says so
-			if err := c.store.BackupTo(t.Context(), io.Discard, since); !errors.Is(err, ErrClosed) {
-				t.Errorf("closed: %v", err)
-			}
+			wantErr(t, c.store.BackupTo(t.Context(), io.Discard, since), ErrClosed, "closed")
 		})
 	}
 }
@@ -584,14 +469,9 @@ func TestIncrementIsNoStore(t *testing.T) {
 // the others are told so.
 func TestTwoIncrementsAtOnce(t *testing.T) {
 	dir := t.TempDir()
-	s, err := Open(dir+"/s.h5", &Options{Durability: Async})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, dir+"/s.h5", &Options{Durability: Async})
 	since := &BackupOptions{Since: []string{dir + "/full.h5"}}
-	if err := errors.Join(s.Insert(FromUint64(1), FromUint64(2)), s.Backup(t.Context(), since.Since[0])); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Insert(FromUint64(1), FromUint64(2)), s.Backup(t.Context(), since.Since[0]))
 	results := make(chan error, 4)
 	for range cap(results) {
 		go func() { results <- s.BackupWith(t.Context(), dir+"/increment", since) }()
@@ -629,9 +509,7 @@ func TestRestoreOverIncrement(t *testing.T) {
 				t.Errorf("%s of %v to %s: %v", name, paths[:n], paths[n], err)
 			}
 		}
-		if !bytes.Equal(contentOf(t, c.fs, paths[n]), before) {
-			t.Errorf("%s was written over", paths[n])
-		}
+		stays(t, c.fs, paths[n], before)
 	}
 }
 
@@ -640,8 +518,7 @@ func TestRestoreOverIncrement(t *testing.T) {
 func TestRestoreOntoBackup(t *testing.T) {
 	dir := t.TempDir()
 	full, increment, link, other := dir+"/full.h5", dir+"/increment", dir+"/link", dir+"/other"
-	s, err := Open(dir+"/s.h5", nil)
-	mustDo(t, err)
+	s := OpenStore(t, dir+"/s.h5", nil)
 	mustDo(t, s.Insert(FromUint64(1), FromUint64(2)), s.Backup(t.Context(), full), s.Insert(FromUint64(1), FromUint64(3)),
 		s.BackupWith(t.Context(), increment, &BackupOptions{Since: []string{full}}), s.Close(),
 		os.Link(full, other))
@@ -681,9 +558,7 @@ func TestIncrementSinceTheStore(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := c.fs.Stat(incrementPath(0)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("there is a file: %v", err)
-	}
+	absent(t, c.fs, incrementPath(0))
 	c.close()
 }
 
@@ -692,9 +567,7 @@ func TestIncrementSinceTheStore(t *testing.T) {
 func TestCompactBackup(t *testing.T) {
 	dir := t.TempDir()
 	in := func(format string, args ...any) string { return filepath.Join(dir, fmt.Sprintf(format, args...)) }
-	s, err := Open(in("s.h5"), &Options{GCInterval: -1})
-	mustDo(t, err)
-	defer s.Close()
+	s := OpenStore(t, in("s.h5"), &Options{GCInterval: -1})
 	var b Batch
 	for i := range uint64(20_000) {
 		b.Insert(FromUint64(i), FromUint64(i*i))
@@ -712,8 +585,7 @@ func TestCompactBackup(t *testing.T) {
 		info, err := os.Stat(full)
 		mustDo(t, err)
 		sizes[compact] = info.Size()
-		r, err := Open(restored, &Options{ReadOnly: true})
-		mustDo(t, err)
+		r := OpenStore(t, restored, &Options{ReadOnly: true})
 		want, err := printOf(s)
 		mustDo(t, err)
 		if got, err := printOf(r); err != nil || got != want {
@@ -739,12 +611,8 @@ func TestCompactBackup(t *testing.T) {
 			cancel()
 		}
 	}}
-	if err := s.BackupWith(cancelled, in("cancelled.h5"), o); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
-	}
+	wantErr(t, s.BackupWith(cancelled, in("cancelled.h5"), o), context.Canceled, "cancelled")
 	for _, path := range []string{in("cancelled.h5"), temporaryName(in("cancelled.h5"))} {
-		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s is left: %v", path, err)
-		}
+		absent(t, vfs.OS(), path)
 	}
 }

@@ -67,15 +67,8 @@ func TestRestoreFrom(t *testing.T) {
 		if last != total || total == 0 || total > int64(len(p)) {
 			t.Errorf("%s: progress ended at %d of %d, the stream has %d bytes", path, last, total, len(p))
 		}
-		s, err := Open(path, c.options(c.fs))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := printOf(s); err != nil || got != held {
-			t.Errorf("%s: %d pairs, want %d: %v", path, got.pairs, held.pairs, err)
-		}
-		mustCheck(t, s)
-		mustDo(t, s.Close())
+		s := OpenStore(t, path, c.options(c.fs))
+		mustDo(t, has(s, held), s.Close())
 	}
 }
 
@@ -124,9 +117,7 @@ func TestRestoreFromDamaged(t *testing.T) {
 		}
 	}
 	c.open()
-	if err := RestoreFrom(t.Context(), bytes.NewReader(p), crashPath, c.options(c.fs), nil); !errors.Is(err, ErrLocked) {
-		t.Errorf("open: %v", err)
-	}
+	wantErr(t, RestoreFrom(t.Context(), bytes.NewReader(p), crashPath, c.options(c.fs), nil), ErrLocked, "open")
 	c.close()
 	c.fs.SetCapacity(usedBy(t, c.fs, crashPath) + 64<<10)
 	if err := c.keeps(t.Context(), c.fs, bytes.NewReader(p), ErrNoSpace); err != nil {
@@ -169,24 +160,11 @@ func TestFaultRestoreFrom(t *testing.T) {
 			t.Fatalf("call %d failed: %v", nth, err)
 		}
 		if !bytes.Equal(contentOf(t, disk, crashPath), before) {
-			if err := c.is(disk, held); err != nil {
+			if err := holdsPairs(disk, crashPath, held); err != nil {
 				t.Fatalf("call %d failed: %v", nth, err)
 			}
 		}
 	}
-}
-
-// is wants these pairs in the store.
-func (c *scenario) is(disk vfs.FS, want print) error {
-	s, err := Open(crashPath, c.options(disk))
-	if err != nil {
-		return err
-	}
-	p, err := printOf(s)
-	if err == nil && p != want {
-		err = fmt.Errorf("%d pairs, want %d", p.pairs, want.pairs)
-	}
-	return errors.Join(err, s.Close())
 }
 
 // TestCrashRestoreFrom is TestCrashBackup with a stream.
@@ -222,9 +200,7 @@ func TestRestoreFromNotInPlace(t *testing.T) {
 			if !errors.Is(err, place.rule.Err) || strings.Contains(err.Error(), "keep the backup in a file") {
 				t.Errorf("a new store: %v", err)
 			}
-			if _, err := c.fs.Stat(restoredPath); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("a new store: %v", err)
-			}
+			absent(t, c.fs, restoredPath)
 		})
 	}
 }

@@ -3,7 +3,6 @@ package cidstore_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -115,7 +114,6 @@ func TestBackupBesideAWriter(t *testing.T) {
 	group.Wait()
 	must(t, r.Close())
 	mustBeWhole(t, w)
-	must(t, w.Close())
 }
 
 func TestRestoreOfABadBackup(t *testing.T) {
@@ -138,13 +136,9 @@ func TestRestoreOfABadBackup(t *testing.T) {
 			t.Errorf("%s: the target was changed: %v", name, err)
 		}
 	}
-	if err := cidstore.Restore(context.Background(), backup+".none", path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("no backup: %v", err)
-	}
-	must(t, os.WriteFile(backup, whole, 0o666))
-	must(t, cidstore.Restore(context.Background(), backup, path))
+	wantErr(t, cidstore.Restore(context.Background(), backup+".none", path), fs.ErrNotExist, "no backup")
+	must(t, os.WriteFile(backup, whole, 0o666), cidstore.Restore(context.Background(), backup, path))
 	s := open(t, path, nil)
-	defer s.Close()
 	if keys, _, err := s.Len(context.Background()); keys != 50 || err != nil {
 		t.Errorf("restored: %d keys, %v", keys, err)
 	}
@@ -156,22 +150,17 @@ func TestRestoreOverAnOpenStore(t *testing.T) {
 	s, path := fresh(t, nil)
 	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
 	backup := path + ".backup"
-	must(t, s.Backup(ctx, backup))
-	must(t, s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
-	if err := cidstore.Restore(ctx, backup, path); !errors.Is(err, cidstore.ErrLocked) {
-		t.Fatalf("Restore: %v", err)
-	}
+	must(t, s.Backup(ctx, backup), s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
+	wantErr(t, cidstore.Restore(ctx, backup, path), cidstore.ErrLocked, "Restore")
 	must(t, s.Checkpoint(ctx))
 	if n, err := s.Count(cidstore.E{}); n != 2 || err != nil {
 		t.Errorf("%d values, %v", n, err)
 	}
-	must(t, s.Close())
-	must(t, cidstore.Restore(ctx, backup, path))
+	must(t, s.Close(), cidstore.Restore(ctx, backup, path))
 	s = open(t, path, nil)
 	if n, err := s.Count(cidstore.E{}); n != 1 || err != nil {
 		t.Errorf("%d values, %v", n, err)
 	}
-	must(t, s.Close())
 }
 
 // TestBackupOfPendingOperations: more of them than one batch of the copy's small
@@ -184,12 +173,9 @@ func TestBackupOfPendingOperations(t *testing.T) {
 	must(t, w.Apply(batchOf(0, 3000)))
 	o.ReadOnly = true
 	r := open(t, path, o)
-	must(t, r.Backup(context.Background(), filepath.Join(dir, "b.h5")))
-	must(t, r.Close())
-	must(t, w.Close())
+	must(t, r.Backup(context.Background(), filepath.Join(dir, "b.h5")), r.Close(), w.Close())
 	s := open(t, filepath.Join(dir, "b.h5"), nil)
 	if keys, _, err := s.Len(context.Background()); keys != 3000 || err != nil {
 		t.Errorf("the copy has %d keys, %v; want 3000", keys, err)
 	}
-	must(t, s.Close())
 }

@@ -43,9 +43,7 @@ func benchSize(b testing.TB) uint64 {
 		return 1_000_000
 	}
 	n, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	return uint64(n)
 }
 
@@ -57,9 +55,7 @@ func benchDir(b testing.TB) string {
 		return b.TempDir()
 	}
 	dir, err := os.MkdirTemp(base, "cidstore-bench")
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	b.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }
@@ -67,17 +63,13 @@ func benchDir(b testing.TB) string {
 func openBench(b testing.TB, path string, o *cidstore.Options) *cidstore.Store {
 	b.Helper()
 	s, err := cidstore.Open(path, o)
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	return s
 }
 
 func closeBench(b testing.TB, s *cidstore.Store) {
 	b.Helper()
-	if err := s.Close(); err != nil {
-		b.Fatal(err)
-	}
+	must(b, s.Close())
 }
 
 // load inserts pairs first to n-1, per values a key, by durable batches of 1,000.
@@ -147,9 +139,7 @@ func live(b testing.TB, path string, n uint64) float64 {
 	s := openBench(b, path, &cidstore.Options{ReadOnly: true})
 	defer closeBench(b, s)
 	report, err := s.Check(context.Background())
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	return float64(uint64(report.UsedBytes)-s.Metrics().WALBytes) / float64(n)
 }
 
@@ -284,9 +274,7 @@ func benchAll(b *testing.B, s *cidstore.Store, n uint64) {
 	pairs := uint64(0)
 	for b.Loop() {
 		view, err := s.Snapshot()
-		if err != nil {
-			b.Fatal(err)
-		}
+		must(b, err)
 		pairs = 0
 		for range view.All() {
 			pairs++
@@ -302,9 +290,7 @@ func benchAll(b *testing.B, s *cidstore.Store, n uint64) {
 func benchCheck(b *testing.B, s *cidstore.Store) {
 	for b.Loop() {
 		report, err := s.Check(context.Background())
-		if err != nil {
-			b.Fatal(err)
-		}
+		must(b, err)
 		b.SetBytes(report.UsedBytes)
 	}
 }
@@ -313,9 +299,7 @@ func benchCheck(b *testing.B, s *cidstore.Store) {
 func benchBackup(b *testing.B, s *cidstore.Store, path string) {
 	copied := path + ".backup"
 	for b.Loop() {
-		if err := s.Backup(context.Background(), copied); err != nil {
-			b.Fatal(err)
-		}
+		must(b, s.Backup(context.Background(), copied))
 		b.StopTimer()
 		b.SetBytes(fileSize(b, copied))
 		os.Remove(copied)
@@ -347,9 +331,7 @@ func benchBusyLookup(b *testing.B, s *cidstore.Store, n uint64) {
 	}()
 	benchBusy(b, s, n)
 	close(stop)
-	if err := <-done; err != nil {
-		b.Fatal(err)
-	}
+	must(b, <-done)
 }
 
 func benchBusy(b *testing.B, s *cidstore.Store, n uint64) {
@@ -378,9 +360,7 @@ func BenchmarkUpkeep(b *testing.B) {
 	n := benchSize(b)
 	s := openBench(b, filepath.Join(benchDir(b), "s.h5"), &cidstore.Options{GCInterval: -1})
 	load(b, s, 0, n, per)
-	if err := s.Checkpoint(context.Background()); err != nil {
-		b.Fatal(err)
-	}
+	must(b, s.Checkpoint(context.Background()))
 	deleted := uint64(0)
 	for _, upkeep := range []bool{false, true} {
 		beside := map[bool]string{false: "alone", true: "beside-upkeep"}[upkeep]
@@ -504,20 +484,14 @@ func fillLog(b testing.TB, s *cidstore.Store, first uint64) {
 func copyFile(b testing.TB, from, to string) {
 	b.Helper()
 	in, err := os.Open(from)
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	defer in.Close()
 	out, err := os.Create(to)
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	if _, err := io.Copy(out, in); err != nil {
 		b.Fatal(err)
 	}
-	if err := out.Close(); err != nil {
-		b.Fatal(err)
-	}
+	must(b, out.Close())
 }
 
 // BenchmarkValuesPerKey measures the bytes a pair at rest.

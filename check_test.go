@@ -21,8 +21,7 @@ func TestCheckReadOnlyHead(t *testing.T) {
 		t.Run(fmt.Sprint(at), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s.h5")
 			s := open(t, path, nil)
-			must(t, s.Insert(cidstore.FromUint64(1), cidstore.FromUint64(2)))
-			must(t, s.Close())
+			must(t, s.Insert(cidstore.FromUint64(1), cidstore.FromUint64(2)), s.Close())
 			p, err := os.ReadFile(path)
 			must(t, err)
 			p[at] ^= 1
@@ -36,8 +35,7 @@ func TestCheckReadOnlyHead(t *testing.T) {
 				if !errors.Is(err, want) || want != nil && report.DefectCount != 1 {
 					t.Errorf("Check: %v, %v, want %v", err, report.Defects, want)
 				}
-				must(t, r.Close())
-				must(t, open(t, path, nil).Close())
+				must(t, r.Close(), open(t, path, nil).Close())
 			}
 		})
 	}
@@ -51,8 +49,7 @@ func TestCheckBesideWriter(t *testing.T) {
 	n := uint64(0)
 	commit := func() {
 		n++
-		must(t, w.Insert(cidstore.FromUint64(n), cidstore.FromUint64(n)))
-		must(t, w.Checkpoint(context.Background()))
+		must(t, w.Insert(cidstore.FromUint64(n), cidstore.FromUint64(n)), w.Checkpoint(context.Background()))
 	}
 	commit()
 	hook := &readHook{}
@@ -80,6 +77,5 @@ func TestCheckBesideWriter(t *testing.T) {
 		}
 		must(t, r.Refresh())
 	}
-	must(t, r.Close())
-	must(t, w.Close())
+	must(t, r.Close(), w.Close())
 }

@@ -44,8 +44,7 @@ type closedLengths struct {
 // life runs what one life writes, and closes the store.
 func (l closedLoad) life(t *testing.T, path string, o Options, write func(b *Batch, apply func())) (longest, ring int64) {
 	t.Helper()
-	s, err := Open(path, &o)
-	mustDo(t, err)
+	s := OpenStore(t, path, &o)
 	var b Batch
 	write(&b, func() {
 		mustDo(t, s.Apply(&b))
@@ -96,8 +95,7 @@ func (l closedLoad) run(t *testing.T, o Options, seed byte) (got closedLengths) 
 	}
 	info, err := os.Stat(path)
 	mustDo(t, err)
-	s, err := Open(path, &Options{ReadOnly: true})
-	mustDo(t, err)
+	s := OpenStore(t, path, &Options{ReadOnly: true})
 	report, err := s.Check(t.Context())
 	mustDo(t, err)
 	got.closed, got.live = info.Size(), report.UsedBytes-int64(s.state.Load().view.record.walSize)

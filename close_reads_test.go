@@ -42,13 +42,9 @@ func TestLookupWhileCloseTrims(t *testing.T) {
 	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, SplitThreshold: 16, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
 	const values = 250
 	for i := range uint64(values) {
-		if err := s.Insert(FromUint64(1000), FromUint64(i)); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Insert(FromUint64(1000), FromUint64(i)))
 	}
-	if err := s.Checkpoint(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Checkpoint(t.Context()))
 	var closed atomic.Bool
 	done := make(chan struct{})
 	hook.shared = func() {
@@ -75,9 +71,7 @@ func TestLookupWhileCloseTrims(t *testing.T) {
 			}
 		}()
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Close())
 	closed.Store(true)
 	if hook.shared != nil {
 		t.Fatal("Close has not trimmed the file")
@@ -100,7 +94,6 @@ func TestCloseEndsCheck(t *testing.T) {
 		if !errors.Is(err, ErrClosed) || report.Groups != 0 {
 			t.Errorf("%d groups, %v, want none: its life ended at the first read", report.Groups, err)
 		}
-		mustDo(t, s.Close())
 	})
 }
 

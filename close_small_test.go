@@ -116,8 +116,7 @@ func TestClosedWordNetIsSmall(t *testing.T) {
 			b.Reset()
 		}
 	}
-	must(t, s.Apply(&b))
-	must(t, s.Close())
+	must(t, s.Apply(&b), s.Close())
 	if size := fileSize(t, path); size > 20_000_000 {
 		t.Errorf("%d bytes, want at most 20,000,000", size)
 	}
@@ -126,7 +125,6 @@ func TestClosedWordNetIsSmall(t *testing.T) {
 		t.Errorf("%d pairs, %v, want %d", values, err, pairs)
 	}
 	mustBeWhole(t, s)
-	must(t, s.Close())
 }
 
 // TestClosedFileIsSmallAgain: every life writes a pair, with a log that grows.

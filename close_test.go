@@ -134,8 +134,7 @@ func TestLoopsCallBack(t *testing.T) {
 		n := 0
 		for value, err := range s.Values(key) {
 			must(t, err)
-			must(t, s.Insert(key, cidstore.FromUint64(1000+value.Low)))
-			must(t, s.DeleteValue(key, value))
+			must(t, s.Insert(key, cidstore.FromUint64(1000+value.Low)), s.DeleteValue(key, value))
 			must(t, s.Checkpoint(context.Background()))
 			n++
 		}
@@ -150,9 +149,7 @@ func TestLoopsCallBack(t *testing.T) {
 		if err := v.Err(); err != nil && !errors.Is(err, cidstore.ErrClosed) {
 			t.Errorf("loop over a snapshot that its body closes: %v", err)
 		}
-		if err := v.Close(); !errors.Is(err, cidstore.ErrClosed) {
-			t.Errorf("second Close: %v", err)
-		}
+		wantErr(t, v.Close(), cidstore.ErrClosed, "second Close")
 		v, err = s.Snapshot()
 		must(t, err)
 		pairs := 0
@@ -175,8 +172,7 @@ func TestCloseInsideALoop(t *testing.T) {
 	many := cidstore.FromUint64(100)
 	fill := func(first uint64) {
 		for i := range uint64(10) {
-			must(t, s.Insert(cidstore.FromUint64(first+i), cidstore.E{}))
-			must(t, s.Insert(many, cidstore.FromUint64(first+i)))
+			must(t, s.Insert(cidstore.FromUint64(first+i), cidstore.E{}), s.Insert(many, cidstore.FromUint64(first+i)))
 			must(t, s.Insert(cidstore.FromUint64(101), cidstore.FromUint64(i%3)))
 		}
 	}

@@ -15,39 +15,14 @@ import (
 
 // deletedSets opens a store with 40 keys of 100 values, of which it deletes n each, and
 // returns how many tombstones that leaves.
-func deletedSets(t *testing.T, o *Options, n int) (s *Store, tombstones uint64) {
+func deletedSets(t *testing.T, o *Options, n uint64) (s *Store, tombstones uint64) {
 	t.Helper()
 	s = OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), o)
-	t.Cleanup(func() { _ = s.Close() }) // of a test that failed
-	var b Batch
-	for k := range uint64(40) {
-		for v := range uint64(100) {
-			b.Insert(FromUint64(k), FromUint64(v))
-		}
+	mustDo(t, s.Apply(insertsOf(0, 40, 100)), s.Checkpoint(t.Context()))
+	if n > 0 {
+		mustDo(t, s.Apply(deletesOf(0, 40, n)))
 	}
-	mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
-	b.Reset()
-	for k := range uint64(40) {
-		for v := range uint64(n) {
-			b.DeleteValue(FromUint64(k), FromUint64(v))
-		}
-	}
-	mustDo(t, s.Apply(&b))
-	return s, uint64(40 * n)
-}
-
-func mustDo(t *testing.T, errs ...error) {
-	t.Helper()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func mustCheck(t *testing.T, s *Store) {
-	t.Helper()
-	if report, err := s.Check(t.Context()); err != nil {
-		t.Fatalf("%v; all: %v", err, report.Defects)
-	}
+	return s, 40 * n
 }
 
 // TestCollection: a collection drops the tombstones and the rows of the deletion log, and
@@ -99,7 +74,6 @@ func TestCollectionOfPendingDeletes(t *testing.T) {
 		}
 	}
 	mustCheck(t, s)
-	mustDo(t, s.Close())
 }
 
 // TestCollectionBesideCheckpoints: rows that come, and rows that checkpoints drop, while a
@@ -131,7 +105,6 @@ func TestCollectionBesideCheckpoints(t *testing.T) {
 		t.Errorf("%d tombstones, %v, want 1", n, err)
 	}
 	mustCheck(t, s)
-	mustDo(t, s.Close())
 }
 
 // TestTombstonesWithoutRows: sets whose rows were dropped because the log was long are
@@ -154,7 +127,16 @@ func TestTombstonesWithoutRows(t *testing.T) {
 	if total.Tombstones != tombstones {
 		t.Errorf("%d tombstones, want %d", total.Tombstones, tombstones)
 	}
-	mustDo(t, s.Close())
+}
+
+// orphan saves a set that no key names.
+func (m *merge) orphan(key E, values uint64) (err error) {
+	set := m.sets.Empty(key)
+	for v := range values {
+		err = errors.Join(err, set.Add(FromUint64(v)))
+	}
+	_, saved := m.sets.Save(set)
+	return errors.Join(err, saved)
 }
 
 // TestOrphans: a set that no key names is freed with all that it has, once.
@@ -163,16 +145,7 @@ func TestOrphans(t *testing.T) {
 		s, _ := deletedSets(t, &Options{GCInterval: -1}, 0)
 		before := s.state.Load().view.record
 		mustDo(t, s.exclusively(func() error {
-			return s.change(func(m *merge) error {
-				set := m.sets.Empty(FromString("nobody"))
-				for v := range values {
-					if err := set.Add(FromUint64(v)); err != nil {
-						return err
-					}
-				}
-				_, err := m.sets.Save(set)
-				return err
-			})
+			return s.change(func(m *merge) error { return m.orphan(FromString("nobody"), values) })
 		}))
 		if _, err := s.Check(t.Context()); !errors.Is(err, ErrCorrupt) {
 			t.Fatalf("a set that no key names: %v", err)
@@ -198,12 +171,7 @@ func TestOrphansCancelled(t *testing.T) {
 	mustDo(t, s.exclusively(func() error {
 		return s.change(func(m *merge) (err error) {
 			for k := range uint64(orphans) {
-				set := m.sets.Empty(FromUint64(1<<32 + k))
-				for v := range uint64(5) {
-					err = errors.Join(err, set.Add(FromUint64(v)))
-				}
-				_, saved := m.sets.Save(set)
-				err = errors.Join(err, saved)
+				err = errors.Join(err, m.orphan(FromUint64(1<<32+k), 5))
 			}
 			return err
 		})
@@ -216,7 +184,6 @@ func TestOrphansCancelled(t *testing.T) {
 		t.Errorf("%+v, %v, want the others", stats, err)
 	}
 	mustCheck(t, s)
-	mustDo(t, s.Close())
 }
 
 // TestCollectionCancelled: a collection whose context is done has no effect, or a whole
@@ -229,9 +196,7 @@ func TestCollectionCancelled(t *testing.T) {
 	if _, err := s.RunGCOnce(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if err := s.Maintain(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("maintain, cancelled: %v", err)
-	}
+	wantErr(t, s.Maintain(ctx), context.Canceled, "maintain, cancelled")
 	mustDo(t, s.Checkpoint(t.Context()))
 	if r := &s.state.Load().view.record; r.numTombstones != tombstones || r.numDeletions != tombstones {
 		t.Errorf("%d tombstones, %d rows, want %d", r.numTombstones, r.numDeletions, tombstones)
@@ -247,18 +212,12 @@ func TestCollectionCancelled(t *testing.T) {
 			t.Errorf("beside Close: %v", err)
 		}
 	}
-	for _, refuses := range []struct {
-		options *Options
-		want    error
-	}{{&Options{ReadOnly: true}, ErrReadOnly}} {
-		s, err := Open(s.path, refuses.options)
-		mustDo(t, err)
-		_, err = s.RunGCOnce(t.Context())
-		if !errors.Is(err, refuses.want) || !errors.Is(s.Maintain(t.Context()), refuses.want) || !errors.Is(s.MigrateDirectory(t.Context()), refuses.want) {
+	reader := OpenStore(t, s.path, &Options{ReadOnly: true})
+	_, err := reader.RunGCOnce(t.Context())
+	for _, err := range []error{err, reader.Maintain(t.Context()), reader.MigrateDirectory(t.Context())} {
+		if !errors.Is(err, ErrReadOnly) {
 			t.Errorf("read-only: %v", err)
 		}
-		mustCheck(t, s)
-		mustDo(t, s.Close())
 	}
 }
 
@@ -285,16 +244,9 @@ func TestBackgroundCollects(t *testing.T) {
 	until(s)
 
 	s, _ = deletedSets(t, &Options{GCInterval: time.Hour}, 0)
-	var b Batch
-	for v := range uint64(leastDeletions/2 + 1) {
-		b.Insert(FromUint64(0), FromUint64(v+1000))
+	for _, b := range []*Batch{insertsOf(100, 101, leastDeletions/2+1), deletesOf(100, 101, leastDeletions/2+1)} {
+		mustDo(t, s.Apply(b), s.Checkpoint(t.Context()))
 	}
-	mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
-	b.Reset()
-	for v := range uint64(leastDeletions/2 + 1) {
-		b.DeleteValue(FromUint64(0), FromUint64(v+1000))
-	}
-	mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
 	until(s)
 }
 
@@ -386,12 +338,9 @@ func TestMigrateDirectory(t *testing.T) {
 			o.directory.Limits.Attribute, o.directory.Limits.Dataset, o.directory.Limits.Shard = l.attribute, l.dataset, 8
 			s := OpenStore(t, path, o)
 			if i == 0 {
-				var b Batch
-				for k := range uint64(2000) {
-					b.Insert(FromUint64(k), FromUint64(k))
-				}
+				b := insertsOf(0, 2000, 1)
 				model.apply(b.ops)
-				mustDo(t, s.Apply(&b))
+				mustDo(t, s.Apply(b))
 			}
 			for range 2 {
 				mustDo(t, s.MigrateDirectory(t.Context()))
@@ -400,7 +349,6 @@ func TestMigrateDirectory(t *testing.T) {
 				}
 				mustHold(t, s, model)
 			}
-			mustDo(t, s.Close())
 		})
 	}
 }
@@ -411,8 +359,7 @@ func TestMaintainSpilled(t *testing.T) {
 	const keys, part = 20_000, 20
 	dir := t.TempDir()
 	size := func(name string, delete bool) int64 {
-		s, err := Open(filepath.Join(dir, name), &Options{GCInterval: -1})
-		mustDo(t, err)
+		s := OpenStore(t, filepath.Join(dir, name), &Options{GCInterval: -1})
 		model := contents{}
 		apply := func(b *Batch) {
 			t.Helper()
@@ -444,8 +391,7 @@ func TestMaintainSpilled(t *testing.T) {
 			t.Errorf("%d of %d set ids are unused", c.Unused, c.Sets)
 		}
 		mustDo(t, s.Insert(FromUint64(1), E{}), s.Delete(FromUint64(1)), s.Close())
-		s, err = Open(s.path, nil)
-		mustDo(t, err)
+		s = OpenStore(t, s.path, nil)
 		mustHold(t, s, model)
 		mustDo(t, s.Close())
 		info, err := os.Stat(s.path)
@@ -464,82 +410,70 @@ func TestMaintainSpilled(t *testing.T) {
 // replayed after a kill, or after two, the first of which logged them again.
 func TestTimesOfDeletions(t *testing.T) {
 	for kills := range 3 {
-		t.Run(fmt.Sprint("kills ", kills), func(t *testing.T) {
-			now := int64(1000)
-			dir := t.TempDir()
-			life := 0
-			o := &Options{GCInterval: -1, Clock: func() time.Time { return time.Unix(now, 0) }}
-			reopen := func() *Store {
-				s, err := Open(filepath.Join(dir, fmt.Sprint(life, ".h5")), o)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { _ = s.Close() }) // its end is of no interest
-				return s
-			}
-			s := reopen()
-			must := func(err error) {
-				t.Helper()
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			sizes := []int{1, 3, 60, 5000}
-			var b Batch
-			for key, n := range sizes {
-				for i := range n {
-					b.Insert(E{High: 1, Low: uint64(key)}, E{Low: uint64(i)})
-					b.Insert(E{High: 2, Low: uint64(key)}, E{Low: uint64(i)})
-				}
-			}
-			must(s.Apply(&b))
-			must(s.Checkpoint(context.Background()))
-
-			want := map[gc.Record]bool{}
-			deleteAll := func(value int) {
-				now += 1000
-				for key, n := range sizes {
-					if value < n {
-						must(s.DeleteValue(E{High: 1, Low: uint64(key)}, E{Low: uint64(value)}))
-						want[gc.Record{Key: E{High: 1, Low: uint64(key)}, Value: E{Low: uint64(value)}, Timestamp: float64(now)}] = true
-					}
-				}
-			}
-			deleteAll(0)
-			deleteAll(2)
-			now += 1000
-			for key := range sizes {
-				must(s.Delete(E{High: 2, Low: uint64(key)}))
-				want[gc.Record{Key: E{High: 2, Low: uint64(key)}, Timestamp: float64(now), Whole: true}] = true
-			}
-			deleteAll(4000)
-			for range kills {
-				from := filepath.Join(dir, fmt.Sprint(life, ".h5"))
-				life++
-				data, err := os.ReadFile(from)
-				must(err)
-				must(os.WriteFile(filepath.Join(dir, fmt.Sprint(life, ".h5")), data, 0o600))
-				now += 100_000
-				s = reopen()
-				if life == 1 && s.Recovery().RewrittenFrames == 0 {
-					t.Error("no frame was logged again")
-				}
-			}
-			now = 1_000_000
-			must(s.Checkpoint(context.Background()))
-			v, err := s.Snapshot()
-			must(err)
-			defer v.Close()
-			must(gc.Open(v.view.View, v.view.record.numDeletions).Scan(func(i uint64, r gc.Record) bool {
-				if !want[r] {
-					t.Errorf("row %d: %+v", i, r)
-				}
-				delete(want, r)
-				return true
-			}))
-			for r := range want {
-				t.Errorf("missing: %+v", r)
-			}
-		})
+		t.Run(fmt.Sprint("kills ", kills), func(t *testing.T) { timesOfDeletions(t, kills) })
 	}
+}
+
+func timesOfDeletions(t *testing.T, kills int) {
+	now := int64(1000)
+	o := &Options{GCInterval: -1, Clock: func() time.Time { return time.Unix(now, 0) }}
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), o)
+	sizes := []int{1, 3, 60, 5000}
+	var b Batch
+	for key, n := range sizes {
+		for i := range n {
+			b.Insert(E{High: 1, Low: uint64(key)}, E{Low: uint64(i)})
+			b.Insert(E{High: 2, Low: uint64(key)}, E{Low: uint64(i)})
+		}
+	}
+	mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+
+	want := map[gc.Record]bool{}
+	deleteAll := func(value int) {
+		now += 1000
+		for key, n := range sizes {
+			if value < n {
+				mustDo(t, s.DeleteValue(E{High: 1, Low: uint64(key)}, E{Low: uint64(value)}))
+				want[gc.Record{Key: E{High: 1, Low: uint64(key)}, Value: E{Low: uint64(value)}, Timestamp: float64(now)}] = true
+			}
+		}
+	}
+	deleteAll(0)
+	deleteAll(2)
+	now += 1000
+	for key := range sizes {
+		mustDo(t, s.Delete(E{High: 2, Low: uint64(key)}))
+		want[gc.Record{Key: E{High: 2, Low: uint64(key)}, Timestamp: float64(now), Whole: true}] = true
+	}
+	deleteAll(4000)
+	for kill := range kills {
+		now += 100_000
+		s = OpenStore(t, killedCopy(t, s.path), o)
+		if kill == 0 && s.Recovery().RewrittenFrames == 0 {
+			t.Error("no frame was logged again")
+		}
+	}
+	now = 1_000_000
+	mustDo(t, s.Checkpoint(t.Context()))
+	v := s.state.Load().view
+	mustDo(t, gc.Open(v.View, v.record.numDeletions).Scan(func(i uint64, r gc.Record) bool {
+		if !want[r] {
+			t.Errorf("row %d: %+v", i, r)
+		}
+		delete(want, r)
+		return true
+	}))
+	for r := range want {
+		t.Errorf("missing: %+v", r)
+	}
+}
+
+// killedCopy is a copy of the file of an open store: what kill -9 would leave of it.
+func killedCopy(t *testing.T, path string) (copied string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	mustDo(t, err)
+	copied = filepath.Join(t.TempDir(), "killed.h5")
+	mustDo(t, os.WriteFile(copied, data, 0o600))
+	return copied
 }

@@ -2,7 +2,6 @@ package cidstore
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"testing"
 
@@ -17,9 +16,7 @@ func (c *scenario) gappy() {
 	for i := range uint64(150) {
 		c.accept(ins(i, i), ins(2+i%40, i), ins(2+i%7, i), delv(2+i%40, i-40), ins(1000+i, 1), ins(1000+i, 2), del(900+i))
 		if i%10 == 9 {
-			if err := c.store.Checkpoint(context.Background()); err != nil {
-				c.t.Fatal(err)
-			}
+			mustDo(c.t, c.store.Checkpoint(context.Background()))
 		}
 	}
 }
@@ -28,9 +25,7 @@ func (c *scenario) gappy() {
 func (c *scenario) gaps() (gaps, live int64) {
 	c.t.Helper()
 	gaps, _, err := c.store.file.Gaps()
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	mustDo(c.t, err)
 	return gaps, c.store.liveBytes()
 }
 
@@ -52,9 +47,7 @@ func closeFillsGaps(t *testing.T, tune func(*Options)) {
 	c.store.checkpointing.Lock()
 	err := c.store.pack()
 	c.store.checkpointing.Unlock()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	if gaps, live := c.gaps(); gaps < max(32<<10, live/2) {
 		t.Fatalf("%d bytes of gaps in %d live bytes before Close: nothing to fill", gaps, live)
 	}
@@ -86,9 +79,7 @@ func closeMovesTrees(t *testing.T, tune func(*Options)) {
 			ops = nil
 		}
 		if i%1000 == 999 {
-			if err := c.store.Checkpoint(context.Background()); err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, c.store.Checkpoint(context.Background()))
 		}
 	}
 	before := use(t, c.fs)
@@ -135,28 +126,21 @@ func TestCloseOfADamagedStore(t *testing.T) { eachPacking(t, closeOfADamagedStor
 
 func closeOfADamagedStore(t *testing.T, tune func(*Options)) {
 	c := newScenario(t, 1, tune)
+	Unchecked(t, crashPath, "a row is damaged")
 	c.open()
 	c.gappy()
-	if err := c.store.Checkpoint(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, c.store.Checkpoint(context.Background()))
 	v := c.store.state.Load().view
 	run := v.directory.Run(0)
 	st, err := v.buckets.State(run.Pointer.Bucket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := rot(c.fs, int64(st.RowAddress)&^511, 1024, 3); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
+	mustDo(t, rot(c.fs, int64(st.RowAddress)&^511, 1024, 3))
 	c.close()
 	c.open()
 	if report, err := c.store.Check(context.Background()); err == nil || len(report.Defects) == 0 {
 		t.Errorf("the damage is gone: %v", err)
 	}
-	if err := c.store.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, c.store.Close())
 }
 
 // TestReopenedOnAFullDisk: what Close has given back is somebody else's when the
@@ -165,12 +149,7 @@ func TestReopenedOnAFullDisk(t *testing.T) {
 	for _, n := range []int{1, 100, 20_000} {
 		disk := crashfs.New(crashfs.Options{FileLimit: 64 << 20})
 		open := func() *Store {
-			t.Helper()
-			s, err := Open(crashPath, &Options{FS: disk, GCInterval: -1, Rand: rand.NewChaCha8([32]byte{7})})
-			if err != nil {
-				t.Fatalf("%d keys: %v", n, err)
-			}
-			return s
+			return OpenStore(t, crashPath, &Options{FS: disk, GCInterval: -1, Rand: rand.NewChaCha8([32]byte{7})})
 		}
 		key := func(i int) E { return FromUint64(uint64(i) * 0x9e3779b97f4a7c15) }
 		s := open()
@@ -178,13 +157,9 @@ func TestReopenedOnAFullDisk(t *testing.T) {
 		for i := range n {
 			b.Insert(key(i), E{})
 		}
-		if err := errors.Join(s.Apply(&b), s.Close()); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Apply(&b), s.Close())
 		info, err := disk.Stat(crashPath)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, err)
 		disk.SetCapacity(info.Allocated)
 		deleted := 0
 		for life := range 3 {

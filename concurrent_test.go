@@ -39,8 +39,7 @@ func TestNoGoroutineAfterClose(t *testing.T) {
 			v, err := s.Snapshot()
 			must(t, err)
 			if !o.ReadOnly {
-				must(t, s.Insert(cidstore.E{}, cidstore.E{}))
-				must(t, s.Checkpoint(context.Background()))
+				must(t, s.Insert(cidstore.E{}, cidstore.E{}), s.Checkpoint(context.Background()))
 			}
 			for range v.All() {
 				break
@@ -245,7 +244,6 @@ func TestSnapshotIsolation(t *testing.T) {
 	if s.Metrics().Checkpoints == 0 {
 		t.Error("no checkpoint ran")
 	}
-	must(t, s.Close())
 }
 
 // oneValue is the value that all keys of a snapshot have; 0 before the first.
@@ -438,14 +436,10 @@ func TestReadsAllocateNothing(t *testing.T) {
 	for i := range uint64(5000) {
 		b.Insert(tree, cidstore.FromUint64(i))
 	}
-	must(t, s.Apply(&b))
-	must(t, s.Checkpoint(context.Background()))
+	must(t, s.Apply(&b), s.Checkpoint(context.Background()))
 	readsAllocateNothing(t, s, "at rest", one, four, many, tree, cidstore.FromUint64(77))
-	must(t, s.Insert(four, cidstore.FromUint64(5)))
-	must(t, s.DeleteValue(many, cidstore.FromUint64(7)))
-	must(t, s.Delete(one))
-	must(t, s.Insert(cidstore.FromUint64(88), one))
-	must(t, s.DeleteValue(tree, cidstore.FromUint64(7)))
+	must(t, s.Insert(four, cidstore.FromUint64(5)), s.DeleteValue(many, cidstore.FromUint64(7)), s.Delete(one))
+	must(t, s.Insert(cidstore.FromUint64(88), one), s.DeleteValue(tree, cidstore.FromUint64(7)))
 	readsAllocateNothing(t, s, "pending", one, four, many, tree, cidstore.FromUint64(77), cidstore.FromUint64(88))
 }
 

@@ -297,6 +297,7 @@ func TestFullDiskInPlace(t *testing.T) {
 	for _, place := range placements {
 		for _, target := range []string{"shorter", "empty", "create"} {
 			t.Run(strings.ReplaceAll(place.name+" "+target, " ", "-"), func(t *testing.T) {
+				Unchecked(t, crashPath, "the test looks at each state of it")
 				c := newScenario(t, 1, noQuarantine)
 				had, want := -1, batchesCopied
 				run := func() error {
@@ -370,6 +371,7 @@ func TestFaultInPlace(t *testing.T) {
 	for _, place := range placements {
 		for _, target := range []string{"longer", "empty"} {
 			t.Run(strings.ReplaceAll(place.name+" "+target, " ", "-"), func(t *testing.T) {
+				Unchecked(t, crashPath, "the test looks at each state of it")
 				c := newScenario(t, 1, noQuarantine)
 				had := c.prepareRestore(target, place.rule)
 				for nth := 1; ; nth += invariants.Sparse {

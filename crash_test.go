@@ -137,10 +137,10 @@ func (c *scenario) options(f vfs.FS) *Options {
 
 func (c *scenario) open() {
 	c.t.Helper()
-	s, err := Open(crashPath, c.options(c.fs))
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	o := c.options(c.fs)
+	s, err := Open(crashPath, o)
+	mustDo(c.t, err)
+	willCheck(c.t, crashPath, o)
 	c.store = s
 }
 
@@ -229,6 +229,7 @@ func TestCrashEnumeration(t *testing.T) {
 	for _, w := range workloads {
 		t.Run(strings.ReplaceAll(w.name, " ", "-"), func(t *testing.T) {
 			t.Parallel()
+			Unchecked(t, crashPath, "the images are")
 			share := total / len(workloads)
 			images, calls, nested := 0, 0, 0
 			classes := map[crashfs.Class]int{}

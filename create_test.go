@@ -82,8 +82,7 @@ func TestMakerLosesItsFile(t *testing.T) {
 		t.Errorf("without time: %v", err)
 	}
 	s := open(t, path, &cidstore.Options{FS: &thief{vfs.OS(), 3}, LockTimeout: time.Minute})
-	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
-	must(t, s.Close())
+	must(t, s.Insert(cidstore.E{}, cidstore.E{}), s.Close())
 }
 
 // TestLeftovers: what a killed maker, backup or restore has left is removed by the
@@ -95,8 +94,7 @@ func TestLeftovers(t *testing.T) {
 	must(t, open(t, neighbour, nil).Close())
 	for _, content := range []string{"", "half a store"} {
 		for range 2 { // the store is not there, then it is
-			must(t, os.WriteFile(left, []byte(content), 0o666))
-			must(t, open(t, path, nil).Close())
+			must(t, os.WriteFile(left, []byte(content), 0o666), open(t, path, nil).Close())
 			if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("the leftover %q is there: %v", content, err)
 			}
@@ -113,8 +111,7 @@ func TestOpenWaitsForTheFileOfThePath(t *testing.T) {
 	path, other := filepath.Join(dir, "s.h5"), filepath.Join(dir, "o.h5")
 	key := cidstore.FromUint64(1)
 	s := open(t, other, nil)
-	must(t, s.Insert(key, key))
-	must(t, s.Close())
+	must(t, s.Insert(key, key), s.Close())
 	first := open(t, path, nil)
 	opened := make(chan *cidstore.Store)
 	go func() {

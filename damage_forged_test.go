@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/crashfs"
@@ -46,9 +45,7 @@ var forgeries = []uint64{0, 1, 1 << 31, 1<<32 - 1, 1 << 40, 1 << 62, 1 << 63, 1<
 func forgedImages(t *testing.T) map[string]*crashfs.FS {
 	closed := newScenario(t, 1, growingRing)
 	closed.fillStructures()
-	if err := closed.store.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, closed.store.Close())
 	killed := newScenario(t, 2, growingRing)
 	killed.fillStructures()
 	if killed.store.state.Load().view.record.oldAddress == 0 {
@@ -69,15 +66,11 @@ func (c *scenario) fillStructures() {
 		c.apply(ins(1, i), ins(2+i%3, i%40))
 	}
 	c.apply(del(2), delv(1, 7), delv(3, 5))
-	if err := c.store.Checkpoint(context.Background()); err != nil {
-		c.t.Fatal(err)
-	}
+	mustDo(c.t, c.store.Checkpoint(context.Background()))
 	c.store.checkpointing.Lock()
 	_, err := c.store.growRing(2 * int64(c.store.state.Load().view.record.walSize))
 	c.store.checkpointing.Unlock()
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	mustDo(c.t, err)
 	c.apply(ins(200, 1), delv(1, 8))
 	r := c.store.state.Load().view.record
 	if r.sets.Sets < 3 || r.sets.Unused == 0 || r.sets.Nodes == 0 || r.numTombstones == 0 || r.numDeletions == 0 || r.numBuckets < 8 {
@@ -90,21 +83,16 @@ func (c *scenario) fillStructures() {
 func forgeRecord(t *testing.T, disk *crashfs.FS, offset int, value uint64) (changed bool) {
 	t.Helper()
 	f, err := disk.OpenFile(crashPath, vfs.ReadWrite, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	defer f.Close()
 	for _, slot := range []int64{4096, 8192} {
 		p := make([]byte, 4096)
-		if _, err := f.ReadAt(p, slot); err != nil {
-			t.Fatal(err)
-		}
+		_, err := f.ReadAt(p, slot)
+		mustDo(t, err)
 		changed = changed || le.Uint64(p[192+offset:]) != value
 		le.PutUint64(p[192+offset:], value)
 		le.PutUint32(p[4092:], crc32.Checksum(p[:4092], crc32.MakeTable(crc32.Castagnoli)))
-		if err := f.WriteAt(p, slot); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, f.WriteAt(p, slot))
 	}
 	return changed
 }
@@ -201,42 +189,21 @@ func writeForged(t *testing.T, disk *crashfs.FS, value uint64) {
 func TestDirectoryThatLeadsAstray(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	o := &Options{SplitThreshold: 8, GCInterval: -1, WALBytes: 64 << 10}
-	s, err := Open(path, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, path, o)
 	for i := range 100 {
-		if err := s.Insert(E{Low: uint64(i)}, E{}); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Insert(E{Low: uint64(i)}, E{}))
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Close())
 	swapPointers(t, path)
+	Unchecked(t, path, "its directory leads astray")
 
-	s, err = Open(path, o)
-	if err != nil {
-		t.Fatal(err)
+	defer watchdog("the checkpoint", hangLimit)()
+	s = OpenStore(t, path, o)
+	var b Batch
+	for i := range 100 {
+		b.Insert(E{Low: uint64(i)}, E{Low: 1})
 	}
-	done := make(chan error)
-	go func() {
-		for i := range 100 {
-			if err := s.Insert(E{Low: uint64(i)}, E{Low: 1}); err != nil {
-				done <- err
-				return
-			}
-		}
-		done <- s.Checkpoint(context.Background())
-	}()
-	select {
-	case err = <-done:
-	case <-time.After(30 * time.Second):
-		t.Fatal("the checkpoint has no end")
-	}
-	if !errors.Is(err, ErrCorrupt) {
-		t.Errorf("checkpoint: %v", err)
-	}
+	wantErr(t, errors.Join(s.Apply(&b), s.Checkpoint(context.Background())), ErrCorrupt, "checkpoint")
 	lost := 0
 	for i := range 100 {
 		if _, err := s.Lookup(E{Low: uint64(i)}); errors.Is(err, ErrCorrupt) {
@@ -251,9 +218,7 @@ func TestDirectoryThatLeadsAstray(t *testing.T) {
 	if _, err := s.Check(context.Background()); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("Check: %v", err)
 	}
-	if err := s.Close(); !errors.Is(err, ErrCorrupt) {
-		t.Errorf("Close: %v", err)
-	}
+	wantErr(t, s.Close(), ErrCorrupt, "Close")
 }
 
 // swapPointers commits a root in which the first and the last bucket have changed
@@ -261,17 +226,11 @@ func TestDirectoryThatLeadsAstray(t *testing.T) {
 func swapPointers(t *testing.T, path string) {
 	t.Helper()
 	vfile, err := vfs.OS().OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	file, _, err := hdf5io.Open(vfile, hdf5io.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	tx, err := file.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	a, found, err := tx.Base().Attribute(configPath, "directory")
 	if err != nil || !found {
 		t.Fatalf("no directory: %v", err)
@@ -286,13 +245,7 @@ func swapPointers(t *testing.T, path string) {
 	for at := len(a.Data) - pointer; binary.LittleEndian.Uint32(a.Data[at:]) == binary.LittleEndian.Uint32(last); at -= pointer {
 		copy(a.Data[at:], first)
 	}
-	if err := tx.SetAttribute(configPath, a); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tx.Commit(tx.Base().Payload()); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(file.Settle(), file.Close(), vfile.Close()); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, tx.SetAttribute(configPath, a))
+	_, err = tx.Commit(tx.Base().Payload())
+	mustDo(t, err, file.Settle(), file.Close(), vfile.Close())
 }

@@ -45,9 +45,7 @@ func makeDamageable(t *testing.T, path string) sets {
 	}
 	apply := func() {
 		t.Helper()
-		if err := errors.Join(s.Apply(&b), s.Checkpoint(t.Context())); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Apply(&b), s.Checkpoint(t.Context()))
 		b.Reset()
 	}
 	for i := range 3000 {
@@ -84,9 +82,7 @@ func makeDamageable(t *testing.T, path string) sets {
 func holdsWhatCanBeRead(t *testing.T, s *cidstore.Store, model sets) int {
 	t.Helper()
 	v, err := s.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer v.Close()
 	given := sets{}
 	for key, value := range v.All() {
@@ -144,9 +140,7 @@ func copyChanged(t *testing.T, from, to string, change func([]byte) []byte) {
 	if err == nil {
 		err = os.WriteFile(to, change(data), 0o666)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 }
 
 // TestLoopsGoOnPastDamage: bytes flipped in many places of a real file, one to
@@ -215,7 +209,6 @@ func TestBadLeaf(t *testing.T) {
 	})
 	cidstore.Unchecked(t, bad, "a leaf is damaged")
 	s := open(t, bad, &cidstore.Options{ReadOnly: true})
-	defer s.Close()
 	if got, want := holdsWhatCanBeRead(t, s, model), model.pairs(); got >= want || got < want-256 {
 		t.Errorf("%d of %d pairs, want all but those of one leaf, 256 at most", got, want)
 	}

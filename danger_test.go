@@ -58,5 +58,4 @@ func TestDanger(t *testing.T) {
 	fill(0, 1)
 	is("age by a clock that was set back", of().age, 0, 0)
 	is("the most", danger{1, 1, 1}.score(), 1, 1)
-	mustDo(t, s.Close())
 }

@@ -44,9 +44,7 @@ func TestDraft(t *testing.T) {
 				grow(off + n)
 				copy(want[off:], p)
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, err)
 			if size, _, err := d.Shape(); size != int64(len(want)) || err != nil {
 				t.Fatalf("%d bytes, want %d, %v", size, len(want), err)
 			}
@@ -67,19 +65,13 @@ func TestDraft(t *testing.T) {
 	if _, err := d.ReadAt(p, 4990); !errors.Is(err, ErrIO) {
 		t.Errorf("read: %v", err)
 	}
-	if err := d.WriteAt(p, 4990); !errors.Is(err, ErrIO) {
-		t.Errorf("write of a part of a page: %v", err)
-	}
+	wantErr(t, d.WriteAt(p, 4990), ErrIO, "write of a part of a page")
 	if _, err := d.ReadAt(p, -1); err == nil {
 		t.Error("read before the start")
 	}
 	f := draftFS{d}
-	if err := f.Remove("x"); !errors.Is(err, vfs.ErrNotSupported) {
-		t.Errorf("Remove: %v", err)
-	}
-	if err := f.Rename("x", "y"); !errors.Is(err, vfs.ErrNotSupported) {
-		t.Errorf("Rename: %v", err)
-	}
+	wantErr(t, f.Remove("x"), vfs.ErrNotSupported, "Remove")
+	wantErr(t, f.Rename("x", "y"), vfs.ErrNotSupported, "Rename")
 }
 
 type failingReader struct{}

@@ -76,9 +76,7 @@ func literal(e ast.Expr) string {
 func sources(t *testing.T) []*ast.File {
 	t.Helper()
 	paths, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	paths = slices.DeleteFunc(paths, func(p string) bool { return strings.HasSuffix(p, "_test.go") })
 	if len(paths) == 0 {
 		t.Fatal(fs.ErrNotExist)
@@ -86,9 +84,7 @@ func sources(t *testing.T) []*ast.File {
 	var files []*ast.File
 	for _, path := range paths {
 		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, err)
 		files = append(files, f)
 	}
 	return files

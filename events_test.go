@@ -2,7 +2,6 @@ package cidstore
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -51,9 +50,7 @@ func writeMuch(t *testing.T, s *Store) {
 			b.Insert(FromUint64(i), FromUint64(i+1))
 			i++
 		}
-		if err := s.Apply(&b); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Apply(&b))
 	}
 }
 
@@ -67,9 +64,7 @@ func TestLoggerFollowsALife(t *testing.T) {
 		startBytes: 64 << 10, growBytes: 4096, sliceBytes: 16 << 10,
 	}
 	first := OpenStore(t, path, &o)
-	if err := first.Insert(FromUint64(1), FromUint64(2)); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, first.Insert(FromUint64(1), FromUint64(2)))
 	// The life ends without Close: what it wrote is in the log alone.
 	first.file.Close()
 	first.vfile.Close()
@@ -83,9 +78,7 @@ func TestLoggerFollowsALife(t *testing.T) {
 		t.Errorf("open: %v", events)
 	}
 	writeMuch(t, s)
-	if err := s.Checkpoint(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Checkpoint(context.Background()))
 	events, names, levels := r.take()
 	for name, level := range map[string]slog.Level{
 		"checkpoint begin": slog.LevelDebug, "checkpoint end": slog.LevelInfo, "split": slog.LevelDebug,
@@ -106,9 +99,7 @@ func TestLoggerFollowsALife(t *testing.T) {
 	}
 	keys, values := s.state.Load().view.record.numKeys, s.state.Load().view.record.numValues
 	r.least = slog.LevelInfo
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Close())
 	events, names, _ = r.take()
 	if slices.Contains(names, "checkpoint begin") {
 		t.Errorf("Debug events at Info: %v", names)
@@ -133,9 +124,7 @@ func TestLoggerTellsMerges(t *testing.T) {
 		for i := range uint64(2000) {
 			do(FromUint64(i))
 		}
-		if err := errors.Join(s.Apply(&b), s.Checkpoint(context.Background())); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Apply(&b), s.Checkpoint(context.Background()))
 	}
 	change(func(key E) { b.Insert(key, key) })
 	r.take()
@@ -144,8 +133,5 @@ func TestLoggerTellsMerges(t *testing.T) {
 	m := s.Metrics()
 	if e := events["merge"]; e == nil || levels["merge"] != slog.LevelDebug || e["count"].Uint64() == 0 || e["count"].Uint64() > m.MergeEvents {
 		t.Errorf("merge: %v, %d merges are counted", e, m.MergeEvents)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
 	}
 }

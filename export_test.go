@@ -8,3 +8,6 @@ func SetSmallGeometry(o *Options) {
 
 // Reserve makes the file long enough for so many bytes of free space.
 func Reserve(s *Store, n int64) error { return s.file.Reserve(n) }
+
+// Must and WantErr are for the tests of the API too.
+var Must, WantErr = mustDo, wantErr

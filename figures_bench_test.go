@@ -21,9 +21,7 @@ func BenchmarkSteady(b *testing.B) {
 	changes := 10 * n
 	if text := os.Getenv("CIDSTORE_BENCH_CHANGES"); text != "" {
 		f, err := strconv.ParseFloat(text, 64)
-		if err != nil {
-			b.Fatal(err)
-		}
+		must(b, err)
 		changes = uint64(f)
 	}
 	path := filepath.Join(benchDir(b), "s.h5")
@@ -33,13 +31,9 @@ func BenchmarkSteady(b *testing.B) {
 	b.Run("changes", func(b *testing.B) { benchChanges(b, s, n, changes) })
 	b.Run("commit-of-one/after", func(b *testing.B) { benchCommits(b, s) })
 	view, err := s.Snapshot()
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	b.Run("commit-of-one/pinned", func(b *testing.B) { benchCommits(b, s) })
-	if err := view.Close(); err != nil {
-		b.Fatal(err)
-	}
+	must(b, view.Close())
 	b.Run("close", func(b *testing.B) {
 		for b.Loop() {
 			closeBench(b, s)
@@ -54,21 +48,14 @@ func BenchmarkSteady(b *testing.B) {
 func benchCommits(b *testing.B, s *cidstore.Store) {
 	const commits = 1000
 	ctx := context.Background()
-	if err := s.Checkpoint(ctx); err != nil {
-		b.Fatal(err)
-	}
+	must(b, s.Checkpoint(ctx))
 	for b.Loop() {
 		ds := make([]time.Duration, commits)
 		before := s.Metrics()
 		for i := range ds {
 			singles++
 			start := time.Now()
-			if err := s.Insert(benchKey(singles), benchValue(singles)); err != nil {
-				b.Fatal(err)
-			}
-			if err := s.Checkpoint(ctx); err != nil {
-				b.Fatal(err)
-			}
+			must(b, s.Insert(benchKey(singles), benchValue(singles)), s.Checkpoint(ctx))
 			ds[i] = time.Since(start)
 		}
 		after := s.Metrics()
@@ -105,9 +92,7 @@ func benchChanges(b *testing.B, s *cidstore.Store, n, changes uint64) {
 					batch.Insert(benchKey(oldest+n), benchValue(oldest+n))
 					done += 2
 				}
-				if err := s.Apply(&batch); err != nil {
-					b.Fatal(err)
-				}
+				must(b, s.Apply(&batch))
 				batch.Reset()
 			}
 			rates[tenth] = float64(done-from) / time.Since(began).Seconds()
@@ -119,13 +104,9 @@ func benchChanges(b *testing.B, s *cidstore.Store, n, changes uint64) {
 		b.ReportMetric(float64(after.PlacedBytes+after.WAL.Bytes-before.PlacedBytes-before.WAL.Bytes)/float64(done), "written-B/change")
 		b.ReportMetric(float64(after.FileBytes)/(1<<20), "file-MiB")
 		b.ReportMetric(float64(after.WALBytes)/(1<<20), "log-MiB")
-		if err := s.Checkpoint(context.Background()); err != nil {
-			b.Fatal(err)
-		}
+		must(b, s.Checkpoint(context.Background()))
 		space, err := s.Space()
-		if err != nil {
-			b.Fatal(err)
-		}
+		must(b, err)
 		b.ReportMetric(float64(space.Live)/(1<<20), "live-MiB")
 		b.ReportMetric(float64(after.FileBytes-after.WALBytes)/float64(space.Live), "file-less-log/live")
 	}
@@ -145,17 +126,13 @@ func BenchmarkLargeSet(b *testing.B) {
 		for i := range n {
 			batch.Insert(key, benchValue(i))
 		}
-		if err := s.Apply(&batch); err != nil {
-			b.Fatal(err)
-		}
+		must(b, s.Apply(&batch))
 		b.ReportMetric(float64(s.Metrics().PendingOperations), "pending")
 		read(b, s, key, n, "pending-first")
 		oneKey(b, s, key, n, n+1)
 		read(b, s, key, n+1, "pending-after-one-more")
 		read(b, s, key, n+1, "pending-again")
-		if err := s.Checkpoint(context.Background()); err != nil {
-			b.Fatal(err)
-		}
+		must(b, s.Checkpoint(context.Background()))
 		read(b, s, key, n+1, "tree-first")
 		read(b, s, key, n+1, "tree-again")
 		closeBench(b, s)
@@ -166,9 +143,7 @@ func BenchmarkLargeSet(b *testing.B) {
 		for i := uint64(0); i < n; i += 10 {
 			batch.DeleteValue(key, benchValue(i))
 			if batch.Len() == 1000 || i+10 >= n {
-				if err := s.Apply(&batch); err != nil {
-					b.Fatal(err)
-				}
+				must(b, s.Apply(&batch))
 				batch.Reset()
 			}
 		}

@@ -35,8 +35,7 @@ func accessOf(t *testing.T, path string) access {
 
 func give(t *testing.T, path string, a access) {
 	t.Helper()
-	must(t, os.Chown(path, int(a.owner), int(a.group)))
-	must(t, os.Chmod(path, a.mode))
+	must(t, os.Chown(path, int(a.owner), int(a.group)), os.Chmod(path, a.mode))
 }
 
 func wantAccess(t *testing.T, path string, want access) {
@@ -75,8 +74,7 @@ func asUser(t *testing.T, user, group int, do func()) {
 func openFolder(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	must(t, os.Chmod(filepath.Dir(dir), 0o755))
-	must(t, os.Chmod(dir, 0o777))
+	must(t, os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o777))
 	return dir
 }
 
@@ -87,9 +85,7 @@ func TestAccessIsKept(t *testing.T) {
 	needRoot(t)
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "d")
-	must(t, os.Mkdir(dir, 0o777))
-	must(t, os.Chown(dir, 0, 4000))
-	must(t, os.Chmod(dir, 0o777|fs.ModeSetgid))
+	must(t, os.Mkdir(dir, 0o777), os.Chown(dir, 0, 4000), os.Chmod(dir, 0o777|fs.ModeSetgid))
 	path, backup, link := filepath.Join(dir, "s.h5"), filepath.Join(dir, "b.h5"), filepath.Join(dir, "link")
 	must(t, os.WriteFile(path, nil, 0o600))
 	first := access{1000, 2000, 0o666} // the umask narrows no file that was there
@@ -104,8 +100,7 @@ func TestAccessIsKept(t *testing.T) {
 	give(t, path, second)
 	must(t, cidstore.Restore(ctx, backup, path))
 	wantAccess(t, path, second)
-	must(t, os.Symlink("s.h5", link))
-	must(t, cidstore.Restore(ctx, backup, link))
+	must(t, os.Symlink("s.h5", link), cidstore.Restore(ctx, backup, link))
 	wantAccess(t, path, second)
 
 	fresh := filepath.Join(dir, "new.h5")
@@ -125,9 +120,7 @@ func TestAccessThatMayNotBeKept(t *testing.T) {
 	dir := openFolder(t)
 	path, backup := filepath.Join(dir, "s.h5"), filepath.Join(dir, "b.h5")
 	s := open(t, path, nil)
-	must(t, s.Backup(ctx, backup))
-	must(t, s.Close())
-	must(t, os.Chmod(backup, 0o644))
+	must(t, s.Backup(ctx, backup), s.Close(), os.Chmod(backup, 0o644))
 	for _, c := range []struct {
 		name        string
 		is          access
@@ -193,8 +186,7 @@ func TestAccessListIsKept(t *testing.T) {
 	dir := t.TempDir()
 	path, backup := filepath.Join(dir, "s.h5"), filepath.Join(dir, "b.h5")
 	s := open(t, path, nil)
-	must(t, s.Backup(ctx, backup))
-	must(t, s.Close())
+	must(t, s.Backup(ctx, backup), s.Close())
 	list := acl(6, 6, 0, 6, 0)
 	if err := unix.Setxattr(path, aclName, list, 0); err != nil {
 		t.Skipf("no access control lists here: %v", err)
@@ -204,8 +196,7 @@ func TestAccessListIsKept(t *testing.T) {
 		t.Errorf("the list is %x, want %x", got, list)
 	}
 
-	must(t, os.Chmod(backup, 0o640))
-	must(t, unix.Setxattr(dir, "system.posix_acl_default", list, 0))
+	must(t, os.Chmod(backup, 0o640), unix.Setxattr(dir, "system.posix_acl_default", list, 0))
 	fresh := filepath.Join(dir, "new.h5")
 	must(t, cidstore.Restore(ctx, backup, fresh))
 	if got := aclOf(t, fresh); got != nil || mode(t, fresh).Perm() != 0o640 {
@@ -248,11 +239,7 @@ func inFolder(t *testing.T, folder fs.FileMode) {
 	path, other, backup := filepath.Join(dir, "s.h5"), filepath.Join(dir, "o.h5"), filepath.Join(dir, "b.h5")
 	key := cidstore.FromUint64(7)
 	s := open(t, other, nil)
-	must(t, s.Insert(key, key))
-	must(t, s.Backup(ctx, backup))
-	must(t, s.Close())
-	must(t, os.Chmod(backup, 0o644))
-	must(t, os.WriteFile(path, nil, 0o666))
+	must(t, s.Insert(key, key), s.Backup(ctx, backup), s.Close(), os.Chmod(backup, 0o644), os.WriteFile(path, nil, 0o666))
 	is := access{1000, 1000, 0o666}
 	give(t, path, is)
 	must(t, os.Chmod(dir, folder))
@@ -292,10 +279,7 @@ func TestHardLinks(t *testing.T) {
 	dir := t.TempDir()
 	path, other, backup := filepath.Join(dir, "s.h5"), filepath.Join(dir, "other"), filepath.Join(dir, "b.h5")
 	s := open(t, path, nil)
-	must(t, s.Backup(ctx, backup))
-	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
-	must(t, s.Close())
-	must(t, os.Link(path, other))
+	must(t, s.Backup(ctx, backup), s.Insert(cidstore.E{}, cidstore.E{}), s.Close(), os.Link(path, other))
 	must(t, cidstore.Restore(ctx, backup, path))
 	for name, want := range map[string]bool{path: false, other: true} {
 		s := open(t, name, nil)

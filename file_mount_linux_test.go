@@ -46,8 +46,7 @@ func TestMountedFileChild(t *testing.T) {
 	}
 	for what, flags := range map[string]uintptr{"writable": 0, "read-only": unix.MS_RDONLY} {
 		mounted, under := filepath.Join(dir, "mounted "+what), filepath.Join(dir, "under "+what)
-		must(t, os.WriteFile(mounted, nil, 0o640))
-		must(t, os.WriteFile(under, nil, 0o600))
+		must(t, os.WriteFile(mounted, nil, 0o640), os.WriteFile(under, nil, 0o600))
 		if err := unix.Mount(under, mounted, "", unix.MS_BIND, ""); err != nil {
 			t.Skipf("mount: %v", err)
 		}
@@ -74,17 +73,12 @@ func useMounted(t *testing.T, dir, path string) {
 	for i := range uint64(500) {
 		must(t, s.Insert(cidstore.FromUint64(i%50), cidstore.FromUint64(i)))
 	}
-	must(t, s.Backup(ctx, backup))
-	must(t, s.Insert(cidstore.FromUint64(1000), cidstore.E{}))
-	if err := cidstore.Restore(ctx, backup, path); !errors.Is(err, cidstore.ErrLocked) {
-		t.Errorf("restore to a store that is written: %v", err)
-	}
+	must(t, s.Backup(ctx, backup), s.Insert(cidstore.FromUint64(1000), cidstore.E{}))
+	wantErr(t, cidstore.Restore(ctx, backup, path), cidstore.ErrLocked, "restore to a store that is written")
 	must(t, s.Close())
 
 	reader := open(t, path, &cidstore.Options{ReadOnly: true})
-	if err := cidstore.Restore(ctx, backup, path); !errors.Is(err, cidstore.ErrLocked) {
-		t.Errorf("restore to a store that is read: %v", err)
-	}
+	wantErr(t, cidstore.Restore(ctx, backup, path), cidstore.ErrLocked, "restore to a store that is read")
 	if ok, err := reader.HasKey(cidstore.FromUint64(1000)); !ok || err != nil {
 		t.Errorf("the reader's key: %t, %v", ok, err)
 	}
@@ -94,11 +88,9 @@ func useMounted(t *testing.T, dir, path string) {
 	if err := cidstore.Restore(ctx, backup, path); !errors.Is(err, cidstore.ErrLocked) || !strings.Contains(err.Error(), "backup is open") {
 		t.Errorf("restore from a backup that is open: %v", err)
 	}
-	must(t, reader.Close())
-	must(t, open(t, path, &cidstore.Options{ReadOnly: true}).Close())
+	must(t, reader.Close(), open(t, path, &cidstore.Options{ReadOnly: true}).Close())
 
-	must(t, os.Symlink(filepath.Base(path), link))
-	must(t, cidstore.Restore(ctx, backup, link))
+	must(t, os.Symlink(filepath.Base(path), link), cidstore.Restore(ctx, backup, link))
 	s = open(t, path, nil)
 	if ok, err := s.HasKey(cidstore.FromUint64(1000)); ok || err != nil {
 		t.Errorf("a key that the backup lacks: %t, %v", ok, err)
@@ -123,9 +115,7 @@ func refuseReadOnly(t *testing.T, dir, path string) {
 	}
 	backup := filepath.Join(dir, "another.h5")
 	must(t, open(t, backup, nil).Close())
-	if err := cidstore.Restore(context.Background(), backup, path); !errors.Is(err, cidstore.ErrReadOnly) {
-		t.Errorf("Restore to a file that is mounted read-only: %v", err)
-	}
+	wantErr(t, cidstore.Restore(context.Background(), backup, path), cidstore.ErrReadOnly, "Restore to a file that is mounted read-only")
 	if info, err := os.Stat(path); err != nil || info.Size() != 0 {
 		t.Errorf("%v, %v", info, err)
 	}

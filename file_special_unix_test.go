@@ -44,8 +44,7 @@ func TestLinksLeadToTheStore(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(dir, "d"), 0o777))
 	target, link, second := filepath.Join(dir, "d", "real"), filepath.Join(dir, "link"), filepath.Join(dir, "second")
-	must(t, os.Symlink(filepath.Join("d", "real"), link))
-	must(t, os.Symlink("link", second))
+	must(t, os.Symlink(filepath.Join("d", "real"), link), os.Symlink("link", second))
 	leads := func(what string) {
 		t.Helper()
 		if mode(t, link).Type() != fs.ModeSymlink || mode(t, second).Type() != fs.ModeSymlink || !mode(t, target).IsRegular() {
@@ -56,11 +55,8 @@ func TestLinksLeadToTheStore(t *testing.T) {
 	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
 	leads("Open of a link to nothing")
 	backup := filepath.Join(dir, "backup")
-	must(t, s.Backup(ctx, backup))
-	must(t, s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
-	if err := s.Backup(ctx, link); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("backup onto a link to itself: %v", err)
-	}
+	must(t, s.Backup(ctx, backup), s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
+	wantErr(t, s.Backup(ctx, link), fs.ErrExist, "backup onto a link to itself")
 	must(t, s.Close())
 
 	must(t, cidstore.Restore(ctx, backup, link))
@@ -71,8 +67,7 @@ func TestLinksLeadToTheStore(t *testing.T) {
 	}
 	must(t, s.Close())
 
-	must(t, os.Truncate(target, 0))
-	must(t, open(t, link, nil).Close())
+	must(t, os.Truncate(target, 0), open(t, link, nil).Close())
 	leads("Open of a link to an empty file")
 
 	circle := filepath.Join(dir, "circle")
@@ -90,15 +85,13 @@ func TestModesAreKept(t *testing.T) {
 	path, backup := filepath.Join(dir, "s.h5"), filepath.Join(dir, "b.h5")
 	must(t, os.WriteFile(path, nil, 0o600))
 	s := open(t, path, nil)
-	must(t, s.Backup(ctx, backup))
-	must(t, s.Close())
+	must(t, s.Backup(ctx, backup), s.Close())
 	for _, name := range []string{path, backup} {
 		if m := mode(t, name); m.Perm() != 0o600 {
 			t.Errorf("%s has mode %v, want 0600", name, m)
 		}
 	}
-	must(t, os.Chmod(backup, 0o644))
-	must(t, cidstore.Restore(ctx, backup, path))
+	must(t, os.Chmod(backup, 0o644), cidstore.Restore(ctx, backup, path))
 	if m := mode(t, path); m.Perm() != 0o600 {
 		t.Errorf("the restored store has mode %v, want 0600", m)
 	}

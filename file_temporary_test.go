@@ -2,7 +2,6 @@ package cidstore
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,28 +41,16 @@ func TestLeftoverOfALongName(t *testing.T) {
 	dir := t.TempDir()
 	long := filepath.Join(dir, strings.Repeat("x", 250))
 	for _, path := range []string{long, long + "y"} {
-		if err := os.WriteFile(temporaryName(path), []byte("half a store"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, os.WriteFile(temporaryName(path), []byte("half a store"), 0o600))
 	}
 	maker, err := vfs.OS().OpenFile(temporaryName(long+"y"), os.O_RDWR, 0)
 	if err == nil {
 		err = hdf5io.LockWriter(maker)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	defer maker.Close()
-	s, err := Open(long, nil)
-	if err == nil {
-		err = s.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(temporaryName(long)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the leftover is there: %v", err)
-	}
+	mustDo(t, OpenStore(t, long, nil).Close())
+	absent(t, vfs.OS(), temporaryName(long))
 	if _, err := os.Stat(temporaryName(long + "y")); err != nil {
 		t.Errorf("what a neighbour is making: %v", err)
 	}

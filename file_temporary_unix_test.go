@@ -37,9 +37,7 @@ func TestObstacle(t *testing.T) {
 		dir := t.TempDir()
 		path, there, backup := filepath.Join(dir, "s.h5"), filepath.Join(dir, "there"), filepath.Join(dir, "b.h5")
 		s := open(t, there, nil)
-		must(t, s.Insert(cidstore.E{}, cidstore.E{}))
-		must(t, put(path+".cidstore-new"))
-		must(t, put(there+".cidstore-new"))
+		must(t, s.Insert(cidstore.E{}, cidstore.E{}), put(path+".cidstore-new"), put(there+".cidstore-new"))
 		_, made := cidstore.Open(path, nil)
 		for call, err := range map[string]error{
 			"Open": made, "Backup": s.Backup(ctx, path), "Restore": cidstore.Restore(ctx, there, path),
@@ -51,8 +49,7 @@ func TestObstacle(t *testing.T) {
 		}
 		must(t, s.Close())
 		s = open(t, there, nil)
-		must(t, s.Backup(ctx, backup))
-		must(t, s.Close())
+		must(t, s.Backup(ctx, backup), s.Close())
 		if _, err := os.Lstat(there + ".cidstore-new"); err != nil {
 			t.Errorf("%s is gone: %v", what, err)
 		}
@@ -64,8 +61,7 @@ func TestObstacle(t *testing.T) {
 func TestObstacleLinkToAFile(t *testing.T) {
 	dir := t.TempDir()
 	path, precious := filepath.Join(dir, "s.h5"), filepath.Join(dir, "precious")
-	must(t, os.WriteFile(precious, []byte("precious"), 0o600))
-	must(t, os.Symlink("precious", path+".cidstore-new"))
+	must(t, os.WriteFile(precious, []byte("precious"), 0o600), os.Symlink("precious", path+".cidstore-new"))
 	if _, err := cidstore.Open(path, nil); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), "a symbolic link") {
 		t.Errorf("Open: %v", err)
 	}
@@ -92,10 +88,7 @@ func TestNames(t *testing.T) {
 		s := open(t, path, nil)
 		must(t, s.Insert(key, key))
 		backup := filepath.Join(dir, strings.Repeat("z", len(name)-1)+"y")
-		must(t, s.Backup(ctx, backup))
-		must(t, s.Close())
-		must(t, cidstore.Restore(ctx, backup, path))
-		must(t, os.Remove(backup))
+		must(t, s.Backup(ctx, backup), s.Close(), cidstore.Restore(ctx, backup, path), os.Remove(backup))
 		s = open(t, path, &cidstore.Options{ReadOnly: true})
 		if ok, err := s.Has(key, key); !ok || err != nil {
 			t.Errorf("%q: %t, %v", name, ok, err)

@@ -23,18 +23,12 @@ import (
 func goldenFile(t testing.TB, format int, name string) []byte {
 	t.Helper()
 	packed, err := os.Open(filepath.Join("testdata", "golden", fmt.Sprintf("format%d", format), name+".gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	defer packed.Close()
 	r, err := gzip.NewReader(packed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	content, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	return content
 }
 
@@ -46,9 +40,7 @@ func goldenPairs(t testing.TB, format int, name string) contents {
 		keyText, valueText, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
 		key, err := Parse(keyText)
 		value, valueErr := Parse(valueText)
-		if err := errors.Join(err, valueErr); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, err, valueErr)
 		if pairs[key] == nil {
 			pairs[key] = map[E]bool{}
 		}
@@ -61,9 +53,7 @@ func goldenPairs(t testing.TB, format int, name string) contents {
 func goldenNames(t testing.TB, format int) (names []string) {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join("testdata", "golden", fmt.Sprintf("format%d", format), "*.h5.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	for _, path := range paths {
 		names = append(names, strings.TrimSuffix(filepath.Base(path), ".h5.gz"))
 	}
@@ -106,25 +96,18 @@ func readGolden(t *testing.T, disk *crashfs.FS, name string, content []byte, wan
 	t.Helper()
 	o := goldenOptions(disk, name)
 	o.ReadOnly, o.Verify = true, VerifyOpen
-	s, err := Open(oldPath, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, oldPath, o)
 	if _, err := s.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if got, err := printOf(s); err != nil || got != want.print() {
-		t.Errorf("%d pairs, want %d, or others; %v", got.pairs, want.print().pairs, err)
-	}
+	mustDo(t, has(s, want.print()))
 	if pending := name == "killed" || name == "secret"; (s.Recovery().OperationsReplayed > 0) != pending {
 		t.Errorf("%d operations are in the log alone, want some: %t", s.Recovery().OperationsReplayed, pending)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, content) {
-		t.Errorf("reading has changed it, %v", err)
-	}
+	stays(t, disk, oldPath, content)
 }
 
 // writeGolden changes every key of a file of the present format, takes most of them away,
@@ -132,10 +115,7 @@ func readGolden(t *testing.T, disk *crashfs.FS, name string, content []byte, wan
 func writeGolden(t *testing.T, disk *crashfs.FS, name string, want contents) {
 	t.Helper()
 	for life := range 3 {
-		s, err := Open(oldPath, goldenOptions(disk, name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := OpenStore(t, oldPath, goldenOptions(disk, name))
 		var b Batch
 		for key, values := range want {
 			extra := E{High: key.Low, Low: 1 << 40}
@@ -147,25 +127,15 @@ func writeGolden(t *testing.T, disk *crashfs.FS, name string, want contents) {
 				b.Delete(key)
 				delete(want, key)
 			}
-			if b.Len() < 50 {
-				continue
+			if b.Len() >= 50 {
+				mustDo(t, s.Apply(&b))
+				b.Reset()
 			}
-			if err := s.Apply(&b); err != nil {
-				t.Fatal(err)
-			}
-			b.Reset()
 		}
-		if err := s.Apply(&b); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Check(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if got, err := printOf(s); err != nil || got != want.print() {
-			t.Errorf("life %d: %d pairs, want %d, or others; %v", life, got.pairs, want.print().pairs, err)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
+		mustDo(t, s.Apply(&b))
+		mustCheck(t, s)
+		if err := errors.Join(has(s, want.print()), s.Close()); err != nil {
+			t.Errorf("life %d: %v", life, err)
 		}
 	}
 }
@@ -185,19 +155,8 @@ func migrateGolden(t *testing.T, disk *crashfs.FS, name string, content []byte, 
 	if err != nil || report.From != "format-1" || report.DefectCount > 0 || report.Pairs != want.print().pairs {
 		t.Fatalf("%+v, %v", report, err)
 	}
-	if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, content) {
-		t.Errorf("the old file was changed, %v", err)
-	}
-	s, err := Open("db/new.h5", goldenOptions(disk, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := printOf(s); err != nil || got != want.print() {
-		t.Errorf("%d pairs, want %d, or others; %v", got.pairs, want.print().pairs, err)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+	stays(t, disk, oldPath, content)
+	mustDo(t, has(OpenStore(t, "db/new.h5", goldenOptions(disk, name)), want.print()))
 }
 
 // TestMigrateWantsTheSecret: without it a log of format 1 cannot be read, and nothing
@@ -233,9 +192,7 @@ func TestOpenMendsNoOtherFormat(t *testing.T) {
 	if _, err := Open(oldPath, smallOptions(disk)); !errors.Is(err, ErrFormatVersion) || errors.Is(err, ErrLegacy) {
 		t.Error(err)
 	}
-	if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, content) {
-		t.Errorf("the file was changed, %v", err)
-	}
+	stays(t, disk, oldPath, content)
 }
 
 // TestOpenDamagedFormat1: Open of a damaged file of format 1 says to migrate
@@ -258,8 +215,6 @@ func TestOpenDamagedFormat1(t *testing.T) {
 				t.Errorf("%s, salvage %t: %v", name, salvage, err)
 			}
 		}
-		if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, damaged) {
-			t.Errorf("%s: the file was changed, %v", name, err)
-		}
+		stays(t, disk, oldPath, damaged, name)
 	}
 }

@@ -21,25 +21,15 @@ func TestEveryThreshold(t *testing.T) {
 			s := OpenStore(t, path, &Options{SplitThreshold: threshold, GCInterval: -1})
 			for _, ops := range thresholdBatches() {
 				model.apply(ops)
-				if err := s.Apply(&Batch{ops: ops}); err != nil {
-					t.Fatal(err)
-				}
-				if err := s.Checkpoint(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				mustDo(t, s.Apply(&Batch{ops: ops}), s.Checkpoint(t.Context()))
 				mustHold(t, s, model)
 			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, s.Close())
 			// The threshold is the file's: what another opening asks for does not count.
 			s = OpenStore(t, path, &Options{SplitThreshold: 64, GCInterval: -1})
 			mustHold(t, s, model)
 			if want := uint32(threshold); want != 0 && s.state.Load().view.record.splitThreshold != want {
 				t.Errorf("threshold %d after reopening, want %d", s.state.Load().view.record.splitThreshold, want)
-			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
 			}
 		})
 	}
@@ -74,13 +64,9 @@ func fullest(t *testing.T, v *view, g group) (most int) {
 	t.Helper()
 	const header, record = 72, 8
 	pages, err := v.Dataset("/buckets/state")
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	page, err := pages.Page(uint64(g.id))
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	before := 0
 	for i := range g.state.Buckets() {
 		end := int(le.Uint16(page.Data()[header+i*record:]))
@@ -101,9 +87,7 @@ func mustHold(t *testing.T, s *Store, model contents) {
 	v := s.state.Load().view
 	threshold, crowded := int(v.record.splitThreshold), 0
 	for g, err := range v.groups(0) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, err)
 		n := fullest(t, v, g)
 		if n <= threshold {
 			continue
@@ -124,12 +108,7 @@ func TestGroupsAreMerged(t *testing.T) {
 	apply := func(b *Batch) {
 		t.Helper()
 		model.apply(b.ops)
-		if err := s.Apply(b); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Checkpoint(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Apply(b), s.Checkpoint(t.Context()))
 		b.Reset()
 	}
 	fill := func() {
@@ -142,9 +121,7 @@ func TestGroupsAreMerged(t *testing.T) {
 	}
 	maintain := func() {
 		t.Helper()
-		if err := s.Maintain(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Maintain(t.Context()))
 		mustHold(t, s, model)
 	}
 	record := func() *record { return &s.state.Load().view.record }
@@ -175,8 +152,5 @@ func TestGroupsAreMerged(t *testing.T) {
 	}
 	if s.Metrics().MergeEvents == 0 {
 		t.Error("no merge was counted")
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -62,35 +62,47 @@ func TestJournalOfLives(t *testing.T) {
 		o.Rand = rand.NewChaCha8([32]byte{1}) // with one hash seed of about 100, nothing is halved
 		return o
 	}
-	s, err := Open(path, options())
-	mustDo(t, err)
-	for i := range uint64(40) {
-		var b Batch
-		for k := range uint64(200) {
-			b.Insert(FromUint64(200*i+k), FromUint64(k))
+	s := OpenStore(t, path, options())
+	maintainedInEveryWay(t, s)
+	list := s.Journal()
+	reads := func(when string) {
+		t.Helper()
+		r := OpenStore(t, path, &Options{ReadOnly: true})
+		if got := r.Journal(); fmt.Sprint(got) != fmt.Sprint(list) || r.Metrics().LastScrub.IsZero() {
+			t.Errorf("%s: a reader has\n%+v, want\n%+v", when, got, list)
 		}
-		for v := range uint64(40) {
-			b.Insert(FromUint64(i), FromUint64(v))
+		mustCheck(t, r)
+		mustDo(t, r.Close())
+		if got := r.Journal(); got != nil {
+			t.Errorf("a reader that is closed: %+v", got)
 		}
-		mustDo(t, s.Apply(&b))
 	}
-	mustDo(t, s.Checkpoint(t.Context()))
-	for i := range uint64(40) {
-		var b Batch
-		for k := range uint64(200) {
-			if i > 0 || k >= 40 {
-				b.Delete(FromUint64(200*i + k))
-			}
-		}
-		for v := range uint64(30) {
-			b.DeleteValue(FromUint64(i), FromUint64(v))
-		}
-		for v := uint64(30); i < 20 && v < 37; v++ {
-			b.DeleteValue(FromUint64(i), FromUint64(v))
-		}
-		mustDo(t, s.Apply(&b))
+	reads("beside the writer")
+	mustDo(t, s.Close())
+	if len(s.Journal()) < len(list) {
+		t.Error("the journal does not outlive Close")
 	}
-	_, err = s.RunGCOnce(t.Context())
+	list = s.Journal()
+	reads("closed")
+	s = OpenStore(t, path, options())
+	if got := s.Journal(); fmt.Sprint(got) != fmt.Sprint(list) {
+		t.Errorf("the next life has %+v, want %+v", got, list)
+	}
+}
+
+// maintainedInEveryWay does maintenance of every kind to a new store, and compares the
+// journal with the metrics.
+func maintainedInEveryWay(t *testing.T, s *Store) {
+	t.Helper()
+	for k := uint64(0); k < 8000; k += 200 {
+		mustDo(t, s.Apply(insertsOf(k, k+200, 1)))
+	}
+	mustDo(t, s.Apply(insertsOf(0, 40, 40)), s.Checkpoint(t.Context()))
+	for k := uint64(0); k < 8000; k += 200 {
+		mustDo(t, s.Apply(deletesOf(max(k, 40), k+200, 0)))
+	}
+	mustDo(t, s.Apply(deletesOf(0, 20, 37)), s.Apply(deletesOf(20, 40, 30)))
+	_, err := s.RunGCOnce(t.Context())
 	mustDo(t, err, s.Maintain(t.Context()), s.Shrink(t.Context()))
 	report, err := s.Scrub(t.Context())
 	mustDo(t, err)
@@ -118,34 +130,6 @@ func TestJournalOfLives(t *testing.T) {
 	if m.Scrubs != 1 || m.ScrubbedBytes != uint64(report.Bytes) || !m.LastScrub.Equal(kinds["scrub"].Time) {
 		t.Errorf("%d scrubs of %d bytes, the last one at %v; want %+v", m.Scrubs, m.ScrubbedBytes, m.LastScrub, kinds["scrub"])
 	}
-
-	list := s.Journal()
-	reads := func(when string) {
-		t.Helper()
-		r, err := Open(path, &Options{ReadOnly: true})
-		mustDo(t, err)
-		if got := r.Journal(); fmt.Sprint(got) != fmt.Sprint(list) || r.Metrics().LastScrub.IsZero() {
-			t.Errorf("%s: a reader has\n%+v, want\n%+v", when, got, list)
-		}
-		mustCheck(t, r)
-		mustDo(t, r.Close())
-		if got := r.Journal(); got != nil {
-			t.Errorf("a reader that is closed: %+v", got)
-		}
-	}
-	reads("beside the writer")
-	mustDo(t, s.Close())
-	if len(s.Journal()) < len(list) {
-		t.Error("the journal does not outlive Close")
-	}
-	list = s.Journal()
-	reads("closed")
-	s, err = Open(path, options())
-	mustDo(t, err)
-	if got := s.Journal(); fmt.Sprint(got) != fmt.Sprint(list) {
-		t.Errorf("the next life has %+v, want %+v", got, list)
-	}
-	mustDo(t, s.Close())
 }
 
 // TestJournalDamaged: a journal that no store has written is a defect for Check, and
@@ -165,12 +149,11 @@ func TestJournalDamaged(t *testing.T) {
 			t.Errorf("%s: Check says %v", name, err)
 		}
 		s.kill()
-		s, err := Open(s.path, &Options{GCInterval: -1})
-		mustDo(t, err)
+		s = OpenStore(t, s.path, &Options{GCInterval: -1})
 		if list := s.Journal(); list != nil {
 			t.Errorf("%s: %+v", name, list)
 		}
-		_, err = s.Scrub(t.Context())
+		_, err := s.Scrub(t.Context())
 		mustDo(t, err)
 		mustCheck(t, s) // it is written again
 		mustDo(t, s.Close())

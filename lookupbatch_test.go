@@ -27,15 +27,11 @@ func batchStore(t *testing.T, o *Options) (s *Store, keys []E) {
 		for _, key := range keys[:len(keys)/10] {
 			b.Delete(key)
 		}
-		if err := s.Apply(&b); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Apply(&b))
 	}
 	for range 4 {
 		insert(500)
-		if err := s.Checkpoint(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Checkpoint(context.Background()))
 	}
 	insert(300)
 	for range 200 {
@@ -48,7 +44,6 @@ func batchStore(t *testing.T, o *Options) (s *Store, keys []E) {
 // TestLookupBatch: it says what as many lookups say, in their order, as of one moment.
 func TestLookupBatch(t *testing.T) {
 	s, keys := batchStore(t, &Options{SplitThreshold: 8, GCInterval: -1})
-	defer s.Close()
 	for _, n := range []int{0, 1, 63, 64, 65, len(keys)} {
 		next := 0
 		err := s.LookupBatch(keys[:n], func(i int, values []E) bool {
@@ -71,14 +66,10 @@ func TestLookupBatch(t *testing.T) {
 		if len(values) == 0 {
 			t.Fatalf("key %d is gone", i)
 		}
-		if err := s.Delete(keys[600+i+1]); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Delete(keys[600+i+1]))
 		return true
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 }
 
 func TestLookupBatchEnds(t *testing.T) {
@@ -88,44 +79,33 @@ func TestLookupBatchEnds(t *testing.T) {
 		t.Errorf("%d calls after false, want 70; %v", seen, err)
 	}
 	v, err := s.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	seen = 0
 	err = v.LookupBatch(keys, func(int, []E) bool { seen++; return v.Close() == nil })
 	if !errors.Is(err, ErrClosed) || seen != 1 {
 		t.Errorf("a snapshot closed by its loop: %d calls, %v, want ErrClosed", seen, err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.LookupBatch(keys, func(int, []E) bool { return true }); !errors.Is(err, ErrClosed) {
-		t.Errorf("of a closed store: %v", err)
-	}
+	mustDo(t, s.Close())
+	wantErr(t, s.LookupBatch(keys, func(int, []E) bool { return true }), ErrClosed, "of a closed store")
 }
 
 // TestLookupBatchPastDamage: keys that can be read are, and the error names the others.
 func TestLookupBatchPastDamage(t *testing.T) {
 	c := newScenario(t, 1, nil)
+	Unchecked(t, crashPath, "a row is damaged")
 	c.open()
 	var keys []E
 	for i := range uint64(400) {
 		c.accept(ins(i, i), ins(i, i+1))
 		keys = append(keys, FromUint64(i))
 	}
-	if err := c.store.Checkpoint(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, c.store.Checkpoint(context.Background()))
 	c.close()
 	c.open()
 	v := c.store.state.Load().view
 	st, err := v.buckets.State(v.directory.Run(v.hasher.Hash(keys[7])).Pointer.Bucket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := rot(c.fs, int64(st.RowAddress)&^511, 512, 3); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
+	mustDo(t, rot(c.fs, int64(st.RowAddress)&^511, 512, 3))
 	good := 0
 	err = c.store.LookupBatch(keys, func(i int, values []E) bool {
 		if want := []E{FromUint64(uint64(i)), FromUint64(uint64(i) + 1)}; !slices.Equal(values, want) {
@@ -137,7 +117,5 @@ func TestLookupBatchPastDamage(t *testing.T) {
 	if !errors.Is(err, ErrCorrupt) || good == 0 || good == len(keys) {
 		t.Fatalf("%d of %d keys, %v", good, len(keys), err)
 	}
-	if err := c.store.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, c.store.Close())
 }

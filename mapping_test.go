@@ -69,9 +69,7 @@ func grown(t *testing.T, s *Store, from, to uint64) {
 	for i := from; i < to; i++ {
 		b.Insert(FromUint64(i), FromUint64(i+1))
 	}
-	if err := errors.Join(s.Apply(&b), s.Checkpoint(context.Background())); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Apply(&b), s.Checkpoint(context.Background()))
 }
 
 type lookuper interface{ Lookup(E) ([]E, error) }
@@ -90,10 +88,7 @@ func readUpTo(v lookuper, to uint64) error {
 // all ages are read; mappings that nobody reads are closed, and at the end all are.
 func TestWindowsFollowGrowth(t *testing.T) {
 	hook := &tightHook{}
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), tightOptions(hook))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), tightOptions(hook))
 	if hook.made.Load() == 0 {
 		t.Skip("no mappings here")
 	}
@@ -103,9 +98,7 @@ func TestWindowsFollowGrowth(t *testing.T) {
 	for i := range uint64(rounds) {
 		grown(t, s, i*step, (i+1)*step)
 		v, err := s.Snapshot()
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, err)
 		if i%8 == 0 {
 			old = append(old, v) // until the end
 			continue
@@ -128,24 +121,18 @@ func TestWindowsFollowGrowth(t *testing.T) {
 	// The file grows and one bucket changes: most pages stay as they are, and are
 	// seen through the next mapping all the same.
 	made := hook.made.Load()
-	if err := s.file.Reserve(2 * s.file.Space().Size); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.file.Reserve(2*s.file.Space().Size))
 	grown(t, s, 0, 1)
 	grown(t, s, 0, 1)
 	if hook.made.Load() == made {
 		t.Fatal("no new mapping")
 	}
-	if err := readUpTo(s, rounds*step); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, readUpTo(s, rounds*step))
 	grown(t, s, rounds*step, rounds*step+1)
 	if n := hook.open.Load(); n > 2 {
 		t.Errorf("%d of %d mappings open, though nobody reads old roots", n, hook.made.Load())
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Close())
 	if n := hook.open.Load(); n != 0 {
 		t.Errorf("%d mappings open after Close", n)
 	}
@@ -157,18 +144,13 @@ func TestMappingRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	hook := &tightHook{}
 	hook.refuse.Store(true)
-	s, err := Open(path, tightOptions(hook))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, path, tightOptions(hook))
 	steps := []bool{true, true, false, false, true, true, false}
 	to := uint64(0)
 	for i, refuse := range steps {
 		hook.refuse.Store(refuse)
 		v, err := s.Snapshot()
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, err)
 		before, made := to, hook.made.Load()
 		to += 200
 		grown(t, s, before, to)
@@ -179,17 +161,10 @@ func TestMappingRefused(t *testing.T) {
 			t.Fatalf("step %d: %d mappings made, refused: %v", i, got, refuse)
 		}
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Close())
 	hook.refuse.Store(true)
-	s, err = Open(path, &Options{FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}, ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(readUpTo(s, to), s.Close()); err != nil {
-		t.Fatal(err)
-	}
+	s = OpenStore(t, path, &Options{FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}, ReadOnly: true})
+	mustDo(t, readUpTo(s, to), s.Close())
 	if n := hook.open.Load(); n != 0 {
 		t.Errorf("%d mappings open after Close", n)
 	}
@@ -199,24 +174,16 @@ func TestMappingRefused(t *testing.T) {
 // outgrown what it had set aside.
 func TestReaderFollowsGrowth(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
-	w, err := Open(path, tightOptions(&tightHook{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := OpenStore(t, path, tightOptions(&tightHook{}))
 	hook := &tightHook{}
 	r, err := Open(path, &Options{FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}, ReadOnly: true})
 	if errors.Is(err, ErrLocked) {
 		t.Skip("one process has the file here")
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	for i := range uint64(10) {
 		v, err := r.Snapshot()
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, err)
 		grown(t, w, i*200, (i+1)*200)
 		if err := errors.Join(r.Refresh(), readUpTo(r, (i+1)*200), readUpTo(v, i*200), v.Close()); err != nil {
 			t.Fatalf("round %d: %v", i, err)
@@ -258,17 +225,10 @@ func openMany(t *testing.T, dir string) {
 	key, value := FromUint64(1), FromUint64(2)
 	first := filepath.Join(dir, "s.h5")
 	options := Options{GCInterval: -1, WALBytes: 64 << 10, growBytes: 64 << 10}
-	s, err := Open(first, &options)
-	if err == nil {
-		err = errors.Join(s.Insert(key, value), s.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := OpenStore(t, first, &options)
+	mustDo(t, s.Insert(key, value), s.Close())
 	image, err := os.ReadFile(first)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	var stores []*Store
 	for i := range 2000 {
 		path := filepath.Join(dir, fmt.Sprint(i, ".h5"))

@@ -38,74 +38,19 @@ func TestMemoLaw(t *testing.T) {
 		o := smallOptions(crashfs.New(crashfs.Options{FileLimit: 16 << 20}))
 		o.WALBytes = 256 << 10
 		s, err := Open(crashPath, o)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, err)
 		defer s.Close()
 		l := &memoLaw{store: s, model: contents{}}
-		defer func() {
-			for _, m := range l.moments {
-				_ = m.snapshot.Close()
-			}
-		}()
 		for key := range uint64(200) { // so that a checkpoint has slices
 			l.insert(t, E{High: 1, Low: key}, 1)
 		}
-		t.Repeat(map[string]func(*rapid.T){
-			"insert": func(t *rapid.T) { l.insert(t, l.key(t), rapid.IntRange(1, 300).Draw(t, "values")) },
-			"toggle": func(t *rapid.T) {
-				key, value := l.key(t), l.value(t)
-				var b Batch
-				for range rapid.IntRange(1, 100).Draw(t, "times") {
-					b.DeleteValue(key, value)
-					b.Insert(key, value)
-				}
-				l.apply(t, &b)
-			},
-			"delete values": func(t *rapid.T) {
-				var b Batch
-				key := l.key(t)
-				for range rapid.IntRange(1, 100).Draw(t, "values") {
-					b.DeleteValue(key, l.value(t))
-				}
-				l.apply(t, &b)
-			},
-			"delete": func(t *rapid.T) {
-				var b Batch
-				b.Delete(l.key(t))
-				l.apply(t, &b)
-			},
-			"snapshot": func(t *rapid.T) {
-				v, err := s.Snapshot()
-				if err != nil {
-					t.Fatal(err)
-				}
-				l.moments = append(l.moments, moment{v, l.model.clone()})
-				if len(l.moments) > 3 {
-					_ = l.moments[0].snapshot.Close()
-					l.moments = l.moments[1:]
-				}
-			},
-			"checkpoint": func(t *rapid.T) {
-				slices := rapid.IntRange(0, 20).Draw(t, "slices")
-				if err := s.Checkpoint(&someSlices{context.Background(), slices}); err != nil && !errors.Is(err, context.Canceled) {
-					t.Fatal(err)
-				}
-			},
-			"read": func(t *rapid.T) {
-				key := l.key(t)
-				r, pin, err := s.acquire()
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer r.view.Unpin(pin)
-				l.compare(t, r, l.model, key)
-				for _, m := range l.moments {
-					l.compare(t, m.snapshot.reader, m.model, key)
-				}
-				memos += len(r.memos.keys)
-			},
-		})
+		t.Repeat(l.actions())
+		memos += l.memos
+		_, err = s.Check(context.Background())
+		mustDo(t, err)
+		for _, m := range l.moments {
+			mustDo(t, m.snapshot.Close())
+		}
 	})
 	if memos == 0 {
 		t.Error("no read made a memo")
@@ -116,6 +61,62 @@ type memoLaw struct {
 	store   *Store
 	model   contents
 	moments []moment
+	memos   int // that reads have made
+}
+
+// actions are what a run does, in any order.
+func (l *memoLaw) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"insert": func(t *rapid.T) { l.insert(t, l.key(t), rapid.IntRange(1, 300).Draw(t, "values")) },
+		"toggle": func(t *rapid.T) {
+			key, value := l.key(t), l.value(t)
+			var b Batch
+			for range rapid.IntRange(1, 100).Draw(t, "times") {
+				b.DeleteValue(key, value)
+				b.Insert(key, value)
+			}
+			l.apply(t, &b)
+		},
+		"delete values": func(t *rapid.T) {
+			var b Batch
+			key := l.key(t)
+			for range rapid.IntRange(1, 100).Draw(t, "values") {
+				b.DeleteValue(key, l.value(t))
+			}
+			l.apply(t, &b)
+		},
+		"delete": func(t *rapid.T) {
+			var b Batch
+			b.Delete(l.key(t))
+			l.apply(t, &b)
+		},
+		"snapshot": func(t *rapid.T) {
+			v, err := l.store.Snapshot()
+			mustDo(t, err)
+			l.moments = append(l.moments, moment{v, l.model.clone()})
+			if len(l.moments) > 3 {
+				_ = l.moments[0].snapshot.Close()
+				l.moments = l.moments[1:]
+			}
+		},
+		"checkpoint": func(t *rapid.T) {
+			slices := rapid.IntRange(0, 20).Draw(t, "slices")
+			if err := l.store.Checkpoint(&someSlices{context.Background(), slices}); err != nil && !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+		},
+		"read": func(t *rapid.T) {
+			key := l.key(t)
+			r, pin, err := l.store.acquire()
+			mustDo(t, err)
+			defer r.view.Unpin(pin)
+			l.compare(t, r, l.model, key)
+			for _, m := range l.moments {
+				l.compare(t, m.snapshot.reader, m.model, key)
+			}
+			l.memos += len(r.memos.keys)
+		},
+	}
 }
 
 // moment is a snapshot and what it must show.
@@ -149,9 +150,7 @@ func (l *memoLaw) insert(t *rapid.T, key E, values int) {
 
 func (l *memoLaw) apply(t *rapid.T, b *Batch) {
 	l.model.apply(b.ops)
-	if err := l.store.Apply(b); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, l.store.Apply(b))
 }
 
 // compare asks r everything about key, by the memo if it has one; then it walks.
@@ -194,26 +193,18 @@ func (l *memoLaw) compare(t *rapid.T, r reader, model contents, key E) {
 // TestMemoOfANewerMoment: a reader that began before the memo's last operation
 // does not see it.
 func TestMemoOfANewerMoment(t *testing.T) {
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
 	key := E{Low: 1}
 	insert := func(first, n uint64) {
 		var b Batch
 		for i := range n {
 			b.Insert(key, E{Low: first + i})
 		}
-		if err := s.Apply(&b); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Apply(&b))
 	}
 	insert(0, 2*longChain)
 	old, pin, err := s.acquire()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	defer old.view.Unpin(pin)
 	insert(2*longChain, 1)
 	for range 2 {
@@ -232,11 +223,7 @@ func TestMemoOfANewerMoment(t *testing.T) {
 // TestReadersShareAMemo: while one goroutine writes, others read one key by its
 // memo; each sees a number of values that there was.
 func TestReadersShareAMemo(t *testing.T) {
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{Durability: Async})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{Durability: Async})
 	key, n := E{Low: 1}, uint64(3000)
 	var readers sync.WaitGroup
 	for range 3 {

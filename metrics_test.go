@@ -91,9 +91,7 @@ func TestCountersStay(t *testing.T) {
 		must(t, s.Insert(cidstore.FromUint64(i%40), cidstore.FromUint64(i)))
 	}
 	see("written")
-	must(t, s.Checkpoint(context.Background()))
-	must(t, s.Delete(cidstore.FromUint64(3)))
-	must(t, s.AuditWAL(0))
+	must(t, s.Checkpoint(context.Background()), s.Delete(cidstore.FromUint64(3)), s.AuditWAL(0))
 	see("checkpoint")
 	s.LogEvent("error", "error", cidstore.ErrNoSpace)
 	s.LogEvent("error", "what", "nothing that is an error")
@@ -179,15 +177,13 @@ func TestReplaysAreCounted(t *testing.T) {
 		t.Errorf("%d replays, %d frames, %d operations, %d errors",
 			before.Replays, before.ReplayedFrames, before.ReplayedOperations, before.ReplayErrors)
 	}
-	must(t, r.Refresh())
-	must(t, r.AuditWAL(0))
+	must(t, r.Refresh(), r.AuditWAL(0))
 	after := r.Metrics()
 	notLess(t, "refreshed", before, after)
 	if after.Replays < before.Replays+2 || after.WAL.Audits != 1 || after.WAL.AuditFailures != 0 {
 		t.Errorf("%d replays after %d, %d audits, %d failed", after.Replays, before.Replays, after.WAL.Audits, after.WAL.AuditFailures)
 	}
-	must(t, r.Close())
-	must(t, w.Close())
+	must(t, r.Close(), w.Close())
 }
 
 // TestGarbageIsCounted: the figures are those of all collections together.
@@ -222,8 +218,7 @@ func TestDamageCountsOn(t *testing.T) {
 	o := &cidstore.Options{FS: disk, GCInterval: -1}
 	s := open(t, "db/s.h5", o)
 	key, value := cidstore.FromString("damaged"), cidstore.FromString("value")
-	must(t, s.Insert(key, value))
-	must(t, s.Close())
+	must(t, s.Insert(key, value), s.Close())
 	flipMasks(t, disk, key, value)
 	s = open(t, "db/s.h5", o)
 	look := func() uint64 {

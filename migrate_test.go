@@ -33,18 +33,14 @@ func legacySample(t testing.TB, name string) []byte {
 		return goldenFile(t, 1, name+".h5")
 	}
 	content, err := os.ReadFile(filepath.Join("hdf5", "testdata", name+".h5"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	return content
 }
 
 func legacyLog(t testing.TB) []byte {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("legacy", "testdata", "upstream-256bit.wal"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	return content
 }
 
@@ -61,18 +57,14 @@ func legacyPairs(t testing.TB, name string) contents {
 		return goldenPairs(t, 1, name)
 	}
 	text, err := os.ReadFile(filepath.Join("legacy", "testdata", name+".expected.tsv"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	pairs := contents{}
 	for line := range strings.Lines(string(text)) {
 		keyName, valueName, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
 		key, value := digestOf(keyName), digestOf(valueName)
 		if name != "upstream-256bit" {
 			number, err := strconv.ParseUint(valueName, 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, err)
 			key, value = FromString(keyName), FromUint64(number)
 		}
 		if pairs[key] == nil {
@@ -100,9 +92,7 @@ func putOnDisk(t testing.TB, disk vfs.FS, path string, content []byte) {
 	if err == nil {
 		err = errors.Join(f.WriteAt(content, 0), f.Sync(), f.Close(), disk.SyncDir(filepath.Dir(path)))
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 }
 
 // bytesAt are the bytes of a file.
@@ -120,22 +110,45 @@ func bytesAt(disk vfs.FS, path string) ([]byte, error) {
 }
 
 // holdsPairs wants a good store with these pairs.
-func holdsPairs(disk vfs.FS, path string, want contents) error {
+func holdsPairs(disk vfs.FS, path string, want print) error {
 	o := smallOptions(disk)
 	o.ReadOnly = true
 	s, err := Open(path, o)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	if _, err := s.Check(context.Background()); err != nil {
-		return err
-	}
+	_, err = s.Check(context.Background())
+	return errors.Join(err, has(s, want), s.Close())
+}
+
+// has wants a store to have these pairs.
+func has(s *Store, want print) error {
 	got, err := printOf(s)
-	if err == nil && got != want.print() {
-		err = fmt.Errorf("%d pairs, want %d, or others", got.pairs, want.print().pairs)
+	if err == nil && got != want {
+		err = fmt.Errorf("%d pairs, want %d, or others", got.pairs, want.pairs)
 	}
 	return err
+}
+
+// stays wants a file to have these bytes.
+func stays(t *testing.T, disk vfs.FS, path string, want []byte, when ...any) {
+	t.Helper()
+	if now, err := bytesAt(disk, path); err != nil || !bytes.Equal(now, want) {
+		t.Fatalf("%s was changed: %v, %v", path, when, err)
+	}
+}
+
+// absent wants no file under a path.
+func absent(t *testing.T, disk vfs.FS, path string, when ...any) {
+	t.Helper()
+	if _, err := disk.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("there is %s: %v, %v", path, when, err)
+	}
+}
+
+// migrateOn migrates the old file of a disk in place.
+func migrateOn(t *testing.T, disk vfs.FS) (MigrateReport, error) {
+	return MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)})
 }
 
 // TestMigrateSamples migrates each sample in place, and to another file; a second run
@@ -158,33 +171,25 @@ func TestMigrateSamples(t *testing.T) {
 			if err != nil || report.Keys != uint64(len(want)) || report.Pairs != want.print().pairs || report.UpToDate || report.Backup != "" {
 				t.Fatalf("%+v, %v", report, err)
 			}
-			if err := holdsPairs(disk, output, want); err != nil {
+			if err := holdsPairs(disk, output, want.print()); err != nil {
 				t.Error(err)
 			}
 			if _, err := MigrateWith(t.Context(), oldPath, output, o); !errors.Is(err, fs.ErrExist) {
 				t.Errorf("to a file that exists: %v", err)
 			}
-			if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, content) {
-				t.Fatalf("the old file was changed, %v", err)
-			}
+			stays(t, disk, oldPath, content)
 			report, err = MigrateWith(t.Context(), oldPath, "", o)
 			if err != nil || report.Backup != oldPath+".bak" {
 				t.Fatalf("%+v, %v", report, err)
 			}
-			if err := migrated(disk, content, want); err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, migrated(disk, content, want))
 			before, err := bytesAt(disk, oldPath)
-			if err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, err)
 			report, err = MigrateWith(t.Context(), oldPath, "", o)
 			if err != nil || !report.UpToDate || report.From != "current" || report.Pairs != 0 || report.Backup != "" {
 				t.Errorf("again: %+v, %v", report, err)
 			}
-			if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, before) {
-				t.Errorf("the second run has changed the file, %v", err)
-			}
+			stays(t, disk, oldPath, before)
 		})
 	}
 }
@@ -195,7 +200,7 @@ func migrated(disk vfs.FS, content []byte, want contents) error {
 	if err == nil && !bytes.Equal(kept, content) {
 		err = errors.New("the backup is not the old file")
 	}
-	return errors.Join(err, holdsPairs(disk, oldPath, want))
+	return errors.Join(err, holdsPairs(disk, oldPath, want.print()))
 }
 
 // survives wants the old file or the new store, and that nothing is lost. It reports
@@ -240,14 +245,12 @@ func TestMigrateRefuses(t *testing.T) {
 			if c.backup != nil {
 				putOnDisk(t, disk, oldPath+backupSuffix, c.backup)
 			}
-			_, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)})
+			_, err := migrateOn(t, disk)
 			if !errors.Is(err, c.want) {
 				t.Errorf("%v, want %v", err, c.want)
 			}
 			t.Log(err)
-			if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, c.content) {
-				t.Errorf("the file was changed, %v", err)
-			}
+			stays(t, disk, oldPath, c.content)
 			kept, err := bytesAt(disk, oldPath+backupSuffix)
 			if c.backup == nil && !errors.Is(err, fs.ErrNotExist) || !bytes.Equal(kept, c.backup) {
 				t.Errorf("the backup: %d bytes, %v", len(kept), err)
@@ -261,12 +264,10 @@ func TestMigrateGoesOn(t *testing.T) {
 	content := legacySample(t, "layout-attr-latest")
 	disk := oldDisk(t, content)
 	putOnDisk(t, disk, oldPath+backupSuffix, content)
-	if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)}); err != nil {
+	if _, err := migrateOn(t, disk); err != nil {
 		t.Fatal(err)
 	}
-	if err := migrated(disk, content, legacyPairs(t, "layout-attr-latest")); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, migrated(disk, content, legacyPairs(t, "layout-attr-latest")))
 }
 
 // damagedPairs are what is left in the damaged sample.
@@ -280,13 +281,11 @@ func damagedPairs() contents {
 // TestMigrateTellsDefects: a damaged file is taken over as far as it can be read.
 func TestMigrateTellsDefects(t *testing.T) {
 	disk := oldDisk(t, legacySample(t, "layout-damaged"))
-	report, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)})
+	report, err := migrateOn(t, disk)
 	if err != nil || report.Keys != 4 || report.Pairs != 6 || report.DefectCount != 7 || len(report.Defects) != 7 || report.From != "attribute" {
 		t.Fatalf("%+v, %v", report, err)
 	}
-	if err := holdsPairs(disk, oldPath, damagedPairs()); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, holdsPairs(disk, oldPath, damagedPairs().print()))
 }
 
 // TestOpenNamesMigrate: Open of a legacy file says what to do, and the file stays.
@@ -301,9 +300,7 @@ func TestOpenNamesMigrate(t *testing.T) {
 			if !errors.Is(err, ErrLegacy) || !errors.Is(err, ErrNotCIDStore) || !errors.Is(err, ErrFormatVersion) || !strings.Contains(err.Error(), "cidstore migrate") {
 				t.Errorf("%s: %v", name, err)
 			}
-			if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, content) {
-				t.Errorf("%s was changed, %v", name, err)
-			}
+			stays(t, disk, oldPath, content, name)
 		}
 	}
 	disk := oldDisk(t, legacySample(t, "layout-future-version"))
@@ -316,15 +313,11 @@ func TestOpenNamesMigrate(t *testing.T) {
 func TestMigrateWaitsForNobody(t *testing.T) {
 	disk := oldDisk(t, legacySample(t, "layout-attr-latest"))
 	writer, err := disk.OpenFile(oldPath, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	defer writer.Close()
 	for _, lock := range []vfs.Lock{{Whole: true, Exclusive: true}, {Whole: true}} {
-		if err := writer.TryLock(lock); err != nil {
-			t.Fatal(err)
-		}
-		_, err = MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)})
+		mustDo(t, writer.TryLock(lock))
+		_, err = migrateOn(t, disk)
 		if !errors.Is(err, ErrLocked) {
 			t.Errorf("%+v: %v", lock, err)
 		}
@@ -360,9 +353,7 @@ func TestMigrateInPlaceOnly(t *testing.T) {
 		if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, content) {
 			t.Errorf("%s: the file was changed, %v", place.name, err)
 		}
-		if _, err := disk.Stat(oldPath + backupSuffix); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s: a backup is left: %v", place.name, err)
-		}
+		absent(t, disk, oldPath+backupSuffix, place.name)
 	}
 }
 
@@ -396,7 +387,7 @@ func migrateFaults(t *testing.T, content []byte, want contents) {
 	calls := func() int {
 		faulty := errfs.New(oldDisk(t, content))
 		fault := faulty.Add(errfs.Rule{})
-		if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(faulty)}); err != nil {
+		if _, err := migrateOn(t, faulty); err != nil {
 			t.Fatal(err)
 		}
 		return fault.Matched()
@@ -410,7 +401,7 @@ func migrateFaults(t *testing.T, content []byte, want contents) {
 		disk := oldDisk(t, content)
 		faulty := errfs.New(disk)
 		faulty.Add(errfs.Rule{Nth: nth, Forever: nth/step%2 == 1, Partial: 700})
-		_, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(faulty)})
+		_, err := migrateOn(t, faulty)
 		done, lost := survives(disk, content, want)
 		if lost != nil || err == nil && !done {
 			t.Fatalf("call %d failed, %v: done %t, %v", nth, err, done, lost)
@@ -421,7 +412,7 @@ func migrateFaults(t *testing.T, content []byte, want contents) {
 		if done {
 			finished++
 		}
-		if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)}); err != nil {
+		if _, err := migrateOn(t, disk); err != nil {
 			t.Fatalf("call %d failed, then none: %v", nth, err)
 		}
 		if err := migrated(disk, content, want); err != nil {
@@ -449,7 +440,7 @@ func migrateKilled(t *testing.T, content []byte, want contents) {
 	t.Helper()
 	disk := oldDisk(t, content)
 	trace := disk.Record()
-	if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk)}); err != nil {
+	if _, err := migrateOn(t, disk); err != nil {
 		t.Fatal(err)
 	}
 	disk.Mark("done")
@@ -466,7 +457,7 @@ func migrateKilled(t *testing.T, content []byte, want contents) {
 			stores++
 		}
 		if done || images%20 == 0 {
-			if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(left)}); err != nil {
+			if _, err := migrateOn(t, left); err != nil {
 				t.Fatalf("%v, and again: %v", image, err)
 			}
 			if err := migrated(left, content, want); err != nil {
@@ -493,18 +484,13 @@ func TestMigrateHostile(t *testing.T) {
 			report, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: smallOptions(disk), Truncate256: true})
 			if err != nil {
 				refused++
-				if now, err := bytesAt(disk, oldPath); err != nil || !bytes.Equal(now, damaged) {
-					t.Errorf("%s: byte %d: the file was changed, %v", name, at, err)
-				}
+				stays(t, disk, oldPath, damaged, name, at)
 				continue
 			}
 			made++
 			o := smallOptions(disk)
 			o.ReadOnly = true
-			s, err := Open(oldPath, o)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := OpenStore(t, oldPath, o)
 			_, err = s.Check(t.Context())
 			if keys, pairs, lenErr := s.Len(t.Context()); err != nil || lenErr != nil || keys != report.Keys || pairs != report.Pairs {
 				t.Errorf("%s: byte %d: %d keys, %d pairs, %v, %v; reported %+v", name, at, keys, pairs, err, lenErr, report)

@@ -105,13 +105,11 @@ func TestOpenEmptyFileMakesAStore(t *testing.T) {
 		t.Errorf("read-only: %v", err)
 	}
 	s := open(t, path, nil)
-	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
-	must(t, s.Close())
+	must(t, s.Insert(cidstore.E{}, cidstore.E{}), s.Close())
 	s = open(t, path, &cidstore.Options{ReadOnly: true})
 	if ok, err := s.Has(cidstore.E{}, cidstore.E{}); !ok || err != nil {
 		t.Errorf("the zero identifiers: %v, %v", ok, err)
 	}
-	must(t, s.Close())
 }
 
 // TestOpenTruncated cuts a file at every length near a multiple of 512.
@@ -268,8 +266,7 @@ func TestOpenOnReadOnlyFileSystem(t *testing.T) {
 func TestWrongLogKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	s := open(t, path, &cidstore.Options{WALKey: []byte("right")})
-	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
-	must(t, s.Close())
+	must(t, s.Insert(cidstore.E{}, cidstore.E{}), s.Close())
 	for _, key := range [][]byte{nil, []byte("wrong")} {
 		for _, readOnly := range []bool{false, true} {
 			if _, err := cidstore.Open(path, &cidstore.Options{WALKey: key, ReadOnly: readOnly}); !errors.Is(err, cidstore.ErrWALKey) {
@@ -283,12 +280,9 @@ func TestWrongLogKey(t *testing.T) {
 func TestWriteReadOnly(t *testing.T) {
 	path := smallFile(t, 5)
 	s := open(t, path, &cidstore.Options{ReadOnly: true})
-	defer s.Close()
 	use := uses(s, path)
 	for _, name := range []string{"Insert", "Delete", "DeleteValue", "Apply", "Apply empty", "Checkpoint", "Sync"} {
-		if err := use[name](); !errors.Is(err, cidstore.ErrReadOnly) {
-			t.Errorf("%s: %v", name, err)
-		}
+		wantErr(t, use[name](), cidstore.ErrReadOnly, name)
 	}
 	for _, name := range []string{"Lookup", "Has", "Count", "Len", "Check", "Refresh", "AuditWAL", "Values", "Backup", "BackupTo"} {
 		if err := use[name](); err != nil {
@@ -349,7 +343,6 @@ func TestNonsenseOptions(t *testing.T) {
 		must(t, s.Close())
 	}
 	s := open(t, path, nil)
-	defer s.Close()
 	if err := s.AuditWAL(-1); err == nil {
 		t.Error("AuditWAL of a negative sample")
 	}
@@ -360,7 +353,6 @@ func TestReadFailsOnce(t *testing.T) {
 	path := smallFile(t, 100)
 	disk := errfs.New(vfs.OS())
 	s := open(t, path, &cidstore.Options{FS: disk, NoMmap: true, ReadOnly: true})
-	defer s.Close()
 	disk.Add(errfs.Rule{Ops: errfs.Read, Nth: 1, Forever: true})
 	if _, err := s.Lookup(cidstore.FromUint64(1)); !errors.Is(err, cidstore.ErrIO) {
 		t.Errorf("while reads fail: %v", err)
@@ -378,9 +370,7 @@ func TestWorkingDirectoryMoves(t *testing.T) {
 	s := open(t, "s.h5", nil)
 	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
 	t.Chdir(t.TempDir())
-	must(t, s.Checkpoint(context.Background()))
-	must(t, s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
-	must(t, s.Close())
+	must(t, s.Checkpoint(context.Background()), s.Insert(cidstore.E{}, cidstore.E{Low: 1}), s.Close())
 	if _, err := os.Stat("s.h5"); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
@@ -402,8 +392,7 @@ func TestClockOfNoUse(t *testing.T) {
 			for life := range 3 {
 				s := open(t, path, o)
 				for i := range 40 {
-					must(t, s.Apply(batchOf(i*20, 20)))
-					must(t, s.Delete(cidstore.FromUint64(uint64(i*20+life))))
+					must(t, s.Apply(batchOf(i*20, 20)), s.Delete(cidstore.FromUint64(uint64(i*20+life))))
 				}
 				mustBeWhole(t, s)
 				must(t, s.Close())
@@ -412,7 +401,6 @@ func TestClockOfNoUse(t *testing.T) {
 			if keys, _, err := s.Len(context.Background()); keys != 760 || err != nil {
 				t.Errorf("%d keys, %v; want 760", keys, err)
 			}
-			must(t, s.Close())
 		})
 	}
 }

@@ -5,16 +5,21 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
+
+	"github.com/cidstore/cidstore/vfs"
 )
 
-// opened has the files of the stores that tests have opened, and why they are not checked.
-var opened sync.Map // of openedFile to string
+// opened has the files of the stores that tests have opened, unchecked those that are not
+// checked, and why.
+var opened, unchecked sync.Map // by openedFile
 
 type openedFile struct {
 	test testing.TB
 	path string
+	fs   vfs.FS // nil: that of the system, one that cannot be compared, or any
 }
 
 // OpenStore opens a store, or the test fails. When the test ends, a store that is still open
@@ -22,23 +27,46 @@ type openedFile struct {
 func OpenStore(t testing.TB, path string, o *Options) *Store {
 	t.Helper()
 	s, err := Open(path, o)
-	if err != nil {
-		t.Fatal(err)
+	mustDo(t, err)
+	willCheck(t, path, o)
+	t.Cleanup(func() {
+		err := s.Close()
+		if errors.Is(err, ErrClosed) || errors.Is(err, fs.ErrClosed) { // the test has closed or killed it
+			return
+		}
+		if _, never := unchecked.Load(openedFile{test: t, path: path}); err != nil && !never {
+			t.Errorf("%s: Close: %v", path, err)
+		}
+	})
+	return s
+}
+
+// willCheck has the file of a store checked when the test ends.
+func willCheck(t testing.TB, path string, o *Options) {
+	t.Helper()
+	if _, never := unchecked.Load(openedFile{test: t, path: path}); never {
+		return
 	}
-	c := Options{ReadOnly: true}
+	c, file := Options{ReadOnly: true}, openedFile{test: t, path: path}
 	if o != nil {
 		c.FS, c.WALKey = o.FS, o.WALKey
 	}
+	at := path
 	if c.FS == nil {
-		if path, err = filepath.Abs(path); err != nil { // the test may change the folder
-			t.Fatal(err)
-		}
+		var err error
+		at, err = filepath.Abs(path) // the test may change the folder
+		mustDo(t, err)
+	} else if reflect.ValueOf(c.FS).Comparable() {
+		file.fs = c.FS
 	}
-	if _, again := opened.LoadOrStore(openedFile{t, path}, ""); !again {
-		t.Cleanup(func() { checkOpened(t, path, &c) }) // after the stores are closed
+	if _, again := opened.LoadOrStore(file, true); !again {
+		t.Cleanup(func() { // after the stores are closed
+			opened.Delete(file)
+			if _, never := unchecked.Load(openedFile{test: t, path: path}); !never && !t.Failed() {
+				checkOpened(t, at, &c)
+			}
+		})
 	}
-	t.Cleanup(func() { _ = s.Close() }) // the test may have closed it
-	return s
 }
 
 // Unchecked says why the file of a store that the test opens is not checked at its end.
@@ -47,15 +75,11 @@ func Unchecked(t testing.TB, path, why string) {
 	if why == "" {
 		t.Fatal("no reason")
 	}
-	opened.Store(openedFile{t, path}, why)
+	unchecked.Store(openedFile{test: t, path: path}, why)
 }
 
 func checkOpened(t testing.TB, path string, o *Options) {
 	t.Helper()
-	why, _ := opened.LoadAndDelete(openedFile{t, path})
-	if t.Failed() || why != "" {
-		return
-	}
 	s, err := Open(path, o)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrLocked) { // it was moved, or a test around this one has it
 		return
@@ -70,5 +94,58 @@ func checkOpened(t testing.TB, path string, o *Options) {
 	}
 	if err != nil {
 		t.Errorf("%s when the test ended: %v", path, err)
+	}
+}
+
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+}
+
+// mustDo ends a test that has an error.
+func mustDo(t fataler, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// insertsOf inserts the values 0 to n - 1 of each key from from until to.
+func insertsOf(from, to, n uint64) *Batch {
+	b := new(Batch)
+	for k := from; k < to; k++ {
+		for v := range n {
+			b.Insert(FromUint64(k), FromUint64(v))
+		}
+	}
+	return b
+}
+
+// deletesOf deletes the values 0 to n - 1 of each key from from until to, or with 0 the keys.
+func deletesOf(from, to, n uint64) *Batch {
+	b := new(Batch)
+	for k := from; k < to; k++ {
+		if n == 0 {
+			b.Delete(FromUint64(k))
+		}
+		for v := range n {
+			b.DeleteValue(FromUint64(k), FromUint64(v))
+		}
+	}
+	return b
+}
+
+// wantErr wants an error that matches another.
+func wantErr(t testing.TB, err, want error, when ...any) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%v: error %v, want %v", when, err, want)
+	}
+}
+
+func mustCheck(t *testing.T, s *Store) {
+	t.Helper()
+	if report, err := s.Check(t.Context()); err != nil {
+		t.Fatalf("%v; all: %v", err, report.Defects)
 	}
 }

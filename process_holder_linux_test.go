@@ -17,16 +17,10 @@ func held(t *testing.T, path string, command ...string) int {
 	t.Helper()
 	c := exec.Command(command[0], append(command[1:], path)...)
 	in, err := c.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
+	mustDo(t, c.Start())
 	t.Cleanup(func() { in.Close(); _, _ = io.Copy(io.Discard, out); _ = c.Wait() })
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatalf("%q, %v", line, err)
@@ -64,9 +58,7 @@ sys.stdin.read()`
 			if err == nil {
 				err = s.Close()
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, err)
 			if _, err := exec.LookPath(c.command[0]); err != nil {
 				t.Skip(err)
 			}
@@ -75,9 +67,7 @@ sys.stdin.read()`
 				kept := c.reader || c.name == "byte lock" && !readOnly
 				s, err := Open(path, &Options{ReadOnly: readOnly})
 				if !kept {
-					if err != nil {
-						t.Fatal(err)
-					}
+					mustDo(t, err)
 					s.Close()
 					continue
 				}
@@ -111,8 +101,7 @@ func TestPinHolder(t *testing.T) {
 	for _, how := range []string{"named", "nameless"} {
 		t.Run(how, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s.h5")
-			w, err := Open(path, &Options{GCInterval: -1})
-			mustDo(t, err)
+			w := OpenStore(t, path, &Options{GCInterval: -1})
 			defer w.Close()
 			rounds(t, w, 2)
 			commit := w.state.Load().view.Commit()
@@ -121,8 +110,7 @@ func TestPinHolder(t *testing.T) {
 				pid = 0
 			}
 			rounds(t, w, 3)
-			r, err := Open(path, &Options{ReadOnly: true})
-			mustDo(t, err)
+			r := OpenStore(t, path, &Options{ReadOnly: true})
 			defer r.Close()
 			for _, s := range []*Store{w, r} {
 				if p := spaceOf(t, s); p.OldestPin != uint64(commit) || p.OldestPinHolder != pid {

@@ -182,9 +182,7 @@ func startChild(t *testing.T, role, path string, options uint64) *child {
 	if err == nil {
 		err = c.cmd.Start()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	go c.listen(out)
 	return c
 }

@@ -101,8 +101,7 @@ func writeUntil(t *testing.T, path string, acked counter, ended <-chan struct{})
 				b.Insert(k, v)
 			}
 		}
-		must(t, s.Apply(&b))
-		must(t, acked.set(n))
+		must(t, s.Apply(&b), acked.set(n))
 		switch {
 		case n%37 == 0:
 			must(t, s.Checkpoint(context.Background()))
@@ -273,7 +272,6 @@ func TestReadersOfOtherProcesses(t *testing.T) {
 	}
 	must(t, v.Close())
 	mustBeWhole(t, s)
-	must(t, s.Close())
 }
 
 // TestWriterKilledUnderReaders: a writer that is closed, killed and opened again
@@ -299,7 +297,6 @@ func TestWriterKilledUnderReaders(t *testing.T) {
 	writer.end()
 	s := open(t, path, nil)
 	mustBeWhole(t, s)
-	must(t, s.Close())
 }
 
 // TestReadersOpenALiveStore: an opening finds the store at any moment of a

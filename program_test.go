@@ -30,18 +30,14 @@ func TestProgramsInSlices(t *testing.T) {
 				Durability:     cidstore.Durability(c.Choose("durability", 2)),
 			},
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		t.Repeat(map[string]func(*rapid.T){"step": func(t *rapid.T) {
 			if err := m.Step(drawn{t}); err != nil {
 				m.Abandon()
 				t.Fatalf("step %d: %v", len(m.Steps), err)
 			}
 		}})
-		if err := m.Finish(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, m.Finish())
 		steps += len(m.Steps)
 	})
 	if t.Logf("%d steps", steps); steps < 100 {

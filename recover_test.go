@@ -71,7 +71,6 @@ func TestManyLivesWithoutCheckpoint(t *testing.T) {
 				t.Errorf("%d keys, %v; want %d", keys, err, lives*size)
 			}
 			mustBeWhole(t, s)
-			must(t, s.Close())
 		})
 	}
 }

@@ -40,83 +40,71 @@ func TestWriterBetweenTwoReads(t *testing.T) {
 		t.Skip("takes seconds")
 	}
 	for what, batches := range map[string]int{"a batch": 0, "half a lap": 3, "laps": 17, "another life": -1} {
-		for _, opening := range []bool{false, true} {
-			t.Run(what, func(t *testing.T) {
-				path := filepath.Join(t.TempDir(), "s.h5")
-				writer := &cidstore.Options{WALBytes: 64 << 10, SplitThreshold: 8, GCInterval: -1}
-				w := open(t, path, writer)
-				n := uint64(0)
-				put := func() {
-					n++
-					var b cidstore.Batch
-					setGroup(&b, n)
-					must(t, w.Apply(&b))
-				}
-				put()
-				hook := &readHook{}
-				var r *cidstore.Store
-				start := func() (err error) {
-					if opening {
-						r, err = cidstore.Open(path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
-						return err
-					}
-					return r.Refresh()
-				}
-				if !opening {
-					var err error
-					r, err = cidstore.Open(path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
-					must(t, err)
-				}
-				turns := 0
-				for turn := 0; ; turn++ {
-					reads := 0
-					hook.before = func(int64, int) {
-						if reads++; reads != turn+1 {
-							return
-						}
-						put()
-						for range batches {
-							put()
-						}
-						if batches < 0 {
-							must(t, w.Close())
-							w = open(t, path, writer)
-							put()
-						}
-					}
-					put()
-					began := n
-					err := start()
-					hook.before = nil
-					if errors.Is(err, cidstore.ErrLocked) {
-						t.Fatal(err)
-					}
-					must(t, err)
-					v, err := r.Snapshot()
-					must(t, err)
-					if got := groupValue(t, v); got < began {
-						t.Fatalf("read %d: batch %d is shown, batch %d was acknowledged before", turn, got, began)
-					}
-					must(t, v.Close())
-					if opening {
-						must(t, r.Close())
-					}
-					if reads <= turn {
-						break
-					}
-					turns++
-				}
-				if turns < 3 {
-					t.Errorf("%d turns", turns)
-				}
-				if !opening {
-					must(t, r.Close())
-				}
-				must(t, w.Checkpoint(context.Background()))
-				must(t, w.Close())
-			})
-		}
+		t.Run("refresh, "+what, func(t *testing.T) { betweenTwoReads(t, batches, false) })
+		t.Run("open, "+what, func(t *testing.T) { betweenTwoReads(t, batches, true) })
 	}
+}
+
+// betweenTwoReads writes a batch and so many more between two reads of a reader that is
+// refreshed, or opened, at each turn; -1: the batch, and another life of the writer.
+func betweenTwoReads(t *testing.T, batches int, opening bool) {
+	path := filepath.Join(t.TempDir(), "s.h5")
+	writer := &cidstore.Options{WALBytes: 64 << 10, SplitThreshold: 8, GCInterval: -1}
+	w := open(t, path, writer)
+	n := uint64(0)
+	put := func() {
+		n++
+		var b cidstore.Batch
+		setGroup(&b, n)
+		must(t, w.Apply(&b))
+	}
+	put()
+	hook := &readHook{}
+	reader := &cidstore.Options{ReadOnly: true, NoMmap: true, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}}
+	r := open(t, path, reader)
+	turns := 0
+	for {
+		if opening {
+			must(t, r.Close())
+		}
+		reads := 0
+		hook.before = func(int64, int) {
+			if reads++; reads != turns+1 {
+				return
+			}
+			put()
+			for range batches {
+				put()
+			}
+			if batches < 0 {
+				must(t, w.Close())
+				w = open(t, path, writer)
+				put()
+			}
+		}
+		put()
+		began := n
+		if opening {
+			r = open(t, path, reader)
+		} else {
+			must(t, r.Refresh())
+		}
+		hook.before = nil
+		v, err := r.Snapshot()
+		must(t, err)
+		if got := groupValue(t, v); got < began {
+			t.Fatalf("read %d: batch %d is shown, batch %d was acknowledged before", turns, got, began)
+		}
+		must(t, v.Close())
+		if reads <= turns {
+			break
+		}
+		turns++
+	}
+	if turns < 3 {
+		t.Errorf("%d turns", turns)
+	}
+	must(t, r.Close(), w.Checkpoint(context.Background()), w.Close())
 }
 
 // TestReaderChecksWhatItShows: Check and AuditWAL of a reader read the writer's
@@ -151,8 +139,7 @@ func TestReaderChecksWhatItShows(t *testing.T) {
 	count("after a commit and Check", 2)
 	must(t, r.Refresh())
 	count("after a commit and Refresh", 3)
-	must(t, r.Close())
-	must(t, w.Close())
+	must(t, r.Close(), w.Close())
 }
 
 // TestRefreshReadsWhatIsNew: however long the log is, a Refresh reads what was
@@ -175,8 +162,7 @@ func TestRefreshReadsWhatIsNew(t *testing.T) {
 		put(n)
 	}
 	hook := &readHook{}
-	r, err := cidstore.Open(path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
-	must(t, err)
+	r := open(t, path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
 	if got := r.Metrics().PendingOperations; got != 3000 {
 		t.Fatalf("%d operations wait, want 3000", got)
 	}
@@ -209,14 +195,12 @@ func TestRefreshReadsWhatIsNew(t *testing.T) {
 		}
 	}
 	before.Close()
-	must(t, w.Checkpoint(context.Background()))
-	must(t, r.Refresh())
+	must(t, w.Checkpoint(context.Background()), r.Refresh())
 	if keys, values, err := r.Len(context.Background()); keys != 40 || values != 40_000 || err != nil {
 		t.Errorf("after a checkpoint: %d keys, %d values, %v", keys, values, err)
 	}
 	refresh("after a checkpoint nothing is new", 256<<10)
-	must(t, r.Close())
-	must(t, w.Close())
+	must(t, r.Close(), w.Close())
 }
 
 // TestRefreshOfAReplacedFile: a reader learns that its file is no longer the one
@@ -227,17 +211,13 @@ func TestRefreshOfAReplacedFile(t *testing.T) {
 	path, backup := filepath.Join(dir, "s.h5"), filepath.Join(dir, "b.h5")
 	key := cidstore.FromUint64(1)
 	s := open(t, path, nil)
-	must(t, s.Insert(key, key))
-	must(t, s.Backup(ctx, backup))
-	must(t, s.Close())
+	must(t, s.Insert(key, key), s.Backup(ctx, backup), s.Close())
 	r := open(t, path, &cidstore.Options{ReadOnly: true})
-	must(t, r.Refresh())
-	must(t, cidstore.Restore(ctx, backup, path))
+	must(t, r.Refresh(), cidstore.Restore(ctx, backup, path))
 	if err := r.Refresh(); !errors.Is(err, cidstore.ErrReplaced) || !strings.Contains(err.Error(), path) {
 		t.Errorf("Refresh: %v", err)
 	}
 	if ok, err := r.Has(key, key); !ok || err != nil {
 		t.Errorf("Has: %t, %v", ok, err)
 	}
-	must(t, r.Close())
 }

@@ -57,9 +57,7 @@ func edit(t *testing.T, program, arguments, file string) {
 func unchanged(t *testing.T, path string) func() {
 	t.Helper()
 	before, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return func() {
 		t.Helper()
 		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
@@ -107,9 +105,7 @@ func TestRepairForeignEdit(t *testing.T) {
 			if got := holdsWhatCanBeRead(t, s, model); got != model.pairs() {
 				t.Errorf("salvage: %d pairs, want %d", got, model.pairs())
 			}
-			if err := s.Recovery().Salvaged; !errors.Is(err, cidstore.ErrForeignEdit) {
-				t.Errorf("Salvaged: %v", err)
-			}
+			wantErr(t, s.Recovery().Salvaged, cidstore.ErrForeignEdit, "Salvaged")
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
@@ -143,13 +139,9 @@ func TestRepairTakesTheLog(t *testing.T) {
 		model[key] = []cidstore.E{value}
 		delete(model, numbered(i))
 	}
-	if err := s.Apply(&b); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Apply(&b))
 	copyChanged(t, path, bad, func(data []byte) []byte { return data }) // the writer is not closed
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	edit(t, "h5clear", "--status --increment=1 FILE", bad)
 	report, err := cidstore.Repair(t.Context(), bad, good, cidstore.RepairRollback)
 	if err != nil || report.OperationsReplayed != 100 {
@@ -216,9 +208,7 @@ func TestSalvageCut(t *testing.T) {
 	path, bad := filepath.Join(dir, "s.h5"), filepath.Join(dir, "bad.h5")
 	model := makeDamageable(t, path)
 	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	size := info.Size()
 	cuts := []int64{0, 1, 100, 4095, 4096, 8191, 8192, 12287, 12288, 12289, size / 5, size / 2, size * 9 / 10, size - 4096, size - 1}
 	for i := range int64(40) {
@@ -242,9 +232,7 @@ func TestSalvageCut(t *testing.T) {
 					t.Errorf("cut at %d: %d pairs, a shorter one gave %d", cut, n, before)
 				}
 				before = n
-				if err := s.Recovery().Salvaged; !errors.Is(err, cidstore.ErrTruncated) {
-					t.Errorf("cut at %d: Salvaged: %v", cut, err)
-				}
+				wantErr(t, s.Recovery().Salvaged, cidstore.ErrTruncated, "cut at", cut)
 				if err := s.Close(); err != nil {
 					t.Error(err)
 				}

@@ -22,9 +22,7 @@ func TestLogFollowsTheData(t *testing.T) {
 			s := OpenStore(t, crashPath, smallWith(crashfs.New(crashfs.Options{}), c.most))
 			size, limit := int64(0), int64(0)
 			for i := range uint64(6000 / invariants.Sparse) {
-				if err := s.Insert(FromUint64(i), FromUint64(i)); err != nil {
-					t.Fatal(err)
-				}
+				mustDo(t, s.Insert(FromUint64(i), FromUint64(i)))
 				limit = max(limit, s.liveBytes()/4, 16*512)
 				now := int64(s.state.Load().view.record.walSize)
 				if now < size || now > max(16*512, min(limit+512, c.most)) {
@@ -37,9 +35,6 @@ func TestLogFollowsTheData(t *testing.T) {
 			}
 			if c.want == 0 && size < s.liveBytes()/10 {
 				t.Errorf("a log of %d bytes, %d are live", size, s.liveBytes())
-			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
 			}
 		})
 	}
@@ -72,9 +67,7 @@ func TestLargestBatchWhateverTheLog(t *testing.T) {
 				t.Errorf("WALBytes %d, life %d: opened with a log of %d bytes", walBytes, life, size)
 			}
 			for when := range 2 { // with the log as it is, and with one that has grown
-				if err := s.Apply(batch(most + 1)); !errors.Is(err, ErrTooLarge) {
-					t.Errorf("WALBytes %d, life %d, %d: %d records: %v, want ErrTooLarge", walBytes, life, when, most+1, err)
-				}
+				wantErr(t, s.Apply(batch(most+1)), ErrTooLarge, fmt.Sprintf("WALBytes %d, life %d, %d: %d records", walBytes, life, when, most+1))
 				if err := s.Apply(batch(most)); err != nil {
 					t.Errorf("WALBytes %d, life %d, %d: %d records: %v", walBytes, life, when, most, err)
 				}
@@ -82,9 +75,7 @@ func TestLargestBatchWhateverTheLog(t *testing.T) {
 			if size := int64(s.Metrics().WALBytes); size < min(walBytes, startWALBytes) || size > walBytes {
 				t.Errorf("WALBytes %d, life %d: a log of %d bytes", walBytes, life, size)
 			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, s.Close())
 		}
 	}
 }
@@ -172,6 +163,7 @@ func TestLogNeedsOnePiece(t *testing.T) {
 // were written before records had 40 bytes, is refused in words that say so.
 func TestLogOfAnotherForm(t *testing.T) {
 	c := newScenario(t, 1, nil)
+	Unchecked(t, crashPath, "its log has another form")
 	c.open()
 	mustDo(t, c.try(ins(1, 1)), c.store.Checkpoint(t.Context()))
 	mustDo(t, c.store.exclusively(func() error {

@@ -66,15 +66,17 @@ func everyForm(t *testing.T, tune func(*Options)) *scenario {
 // through a power cut.
 func (c *scenario) flip(at int64, bits byte) {
 	c.t.Helper()
-	f, err := c.fs.OpenFile(crashPath, vfs.ReadWrite, 0)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer f.Close()
+	flipOn(c.t, c.fs, crashPath, at, bits)
+}
+
+func flipOn(t *testing.T, disk vfs.FS, path string, at int64, bits byte) {
+	t.Helper()
+	f, err := disk.OpenFile(path, vfs.ReadWrite, 0)
+	mustDo(t, err)
 	var p [1]byte
 	_, err = f.ReadAt(p[:], at)
 	p[0] ^= bits
-	mustDo(c.t, err, f.WriteAt(p[:], at), f.Sync())
+	mustDo(t, err, f.WriteAt(p[:], at), f.Sync(), f.Close())
 }
 
 // chunkAt is where the first chunk of a dataset lies, or all of one that is contiguous.
@@ -273,8 +275,7 @@ func TestScrubMends(t *testing.T) {
 
 	o := c.options(c.fs)
 	o.ReadOnly = true
-	r, err := Open(crashPath, o)
-	mustDo(t, err)
+	r := OpenStore(t, crashPath, o)
 	report, err := r.Scrub(t.Context())
 	if err != nil || report.Corrected != 2 || report.Mended != 0 {
 		t.Errorf("read-only: %+v, %v, want 2 masks, none mended", report, err)
@@ -364,8 +365,7 @@ func TestFaultScrub(t *testing.T) {
 		for nth := 1; ; nth++ {
 			c := newScenario(t, 3, func(o *Options) { o.ScrubRate = -1 })
 			disk := errfs.New(c.fs)
-			s, err := Open(crashPath, c.options(disk))
-			mustDo(t, err)
+			s := OpenStore(t, crashPath, c.options(disk))
 			c.store = s
 			for k := range uint64(40) {
 				c.apply(ins(k, 1))
@@ -388,12 +388,10 @@ func TestFaultScrub(t *testing.T) {
 			if err != nil && !errors.Is(err, cause) {
 				t.Errorf("call %d: %v, want %v", nth, err, cause)
 			}
-			if p, err := printOf(s); err != nil || p != c.prints[40] {
-				t.Errorf("call %d: read: %v", nth, err)
-			}
+			read := has(s, c.prints[40])
 			c.kill()
 			disk.Clear()
-			if err := c.recovered(c.fs, 40, 40, true); err != nil {
+			if err := errors.Join(read, c.recovered(c.fs, 40, 40, true)); err != nil {
 				t.Errorf("call %d: %v", nth, err)
 			}
 		}
@@ -526,9 +524,7 @@ func TestScrubCancelled(t *testing.T) {
 	}
 	c.close()
 	for range 3 {
-		if err := <-done; !errors.Is(err, ErrClosed) {
-			t.Errorf("beside Close: %v", err)
-		}
+		wantErr(t, <-done, ErrClosed, "beside Close")
 	}
 	if _, err := s.Scrub(t.Context()); !errors.Is(err, ErrClosed) {
 		t.Errorf("of a closed store: %v", err)
@@ -610,7 +606,6 @@ func TestScrubBesideEverything(t *testing.T) {
 		t.Errorf("%d bytes are still pinned", pinned)
 	}
 	mustCheck(t, s)
-	mustDo(t, s.Close())
 }
 
 // TestScrubRate: by the clock of the store, no stretch of time has more bytes than the rate
@@ -693,8 +688,7 @@ func TestScrubInBackground(t *testing.T) {
 		{0, 0}, {23 * time.Hour, 0}, {time.Hour, 1}, {time.Hour, 0}, {22 * time.Hour, 0}, {time.Hour, 1}, {-240 * time.Hour, 1}, {24 * time.Hour, 1},
 	} {
 		pass(life.passed)
-		s, err := Open("s.h5", o)
-		mustDo(t, err)
+		s := OpenStore(t, "s.h5", o)
 		for range 3 { // as the background does each minute
 			mustDo(t, s.scrubIfDue(t.Context()))
 		}
@@ -706,8 +700,7 @@ func TestScrubInBackground(t *testing.T) {
 	}
 
 	o = options(time.Millisecond) // and the goroutine, which looks as often
-	s, err := Open("s.h5", o)
-	mustDo(t, err)
+	s := OpenStore(t, "s.h5", o)
 	for range 10_000 {
 		pass(time.Millisecond)
 		if s.Metrics().Scrubs > 2 {
@@ -724,8 +717,7 @@ func TestScrubInBackground(t *testing.T) {
 	} {
 		again := *o
 		off(&again)
-		s, err := Open("s.h5", &again)
-		mustDo(t, err)
+		s := OpenStore(t, "s.h5", &again)
 		pass(48 * time.Hour)
 		time.Sleep(20 * time.Millisecond)
 		if n := s.Metrics().Scrubs; n != 0 {

@@ -63,9 +63,7 @@ type lifeWorld struct {
 }
 
 func (w *lifeWorld) must(err error) {
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	mustDo(w.t, err)
 }
 
 func (w *lifeWorld) open() {
@@ -256,14 +254,9 @@ func TestDemoteBesideWriters(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if err := s.Checkpoint(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Checkpoint(t.Context()))
 	if told, done := demotions[0]+demotions[1], s.Metrics().DemotionEvents; told != done || told == 0 {
 		t.Errorf("%d demotions reported, %d done", told, done)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -274,9 +267,7 @@ func TestLifeOfSetsRefused(t *testing.T) {
 	s := OpenStore(t, path, nil)
 	key, absent := FromUint64(1), E{High: math.MaxUint64, Low: math.MaxUint64}
 	for v := range uint64(6) {
-		if err := errors.Join(s.Insert(key, FromUint64(v)), s.DeleteValue(key, FromUint64(v/2))); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Insert(key, FromUint64(v)), s.DeleteValue(key, FromUint64(v/2)))
 	}
 	for _, k := range []E{absent, {}} {
 		n, err1 := s.TombstoneCount(k)
@@ -286,9 +277,7 @@ func TestLifeOfSetsRefused(t *testing.T) {
 			t.Errorf("of an absent key: %d tombstones, exists %t, demoted %t, %v", n, exists, did, err)
 		}
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Close())
 	refused := func(want error) {
 		t.Helper()
 		_, err := s.DemoteIfPossible(key)
@@ -305,7 +294,4 @@ func TestLifeOfSetsRefused(t *testing.T) {
 	}
 	s = OpenStore(t, path, &Options{ReadOnly: true})
 	refused(ErrReadOnly)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
 }

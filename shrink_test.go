@@ -97,8 +97,7 @@ func TestShrink(t *testing.T) {
 			mustDo(t, s.Delete(FromString("written beside it")), s.Checkpoint(t.Context()))
 			mustHold(t, s, model)
 			mustDo(t, s.Close())
-			s, err = Open(s.path, o)
-			mustDo(t, err)
+			s = OpenStore(t, s.path, o)
 			mustHold(t, s, model)
 			mustDo(t, s.Shrink(t.Context()), s.Close())
 		})
@@ -117,9 +116,7 @@ func TestShrinkRefused(t *testing.T) {
 	before := size()
 	refused := func(want error) {
 		t.Helper()
-		if err := s.Shrink(t.Context()); !errors.Is(err, want) {
-			t.Errorf("%v, want %v", err, want)
-		}
+		wantErr(t, s.Shrink(t.Context()), want)
 	}
 	v, err := s.Snapshot()
 	mustDo(t, err)
@@ -128,16 +125,12 @@ func TestShrinkRefused(t *testing.T) {
 
 	reader := OpenStore(t, s.path, &Options{ReadOnly: true})
 	refused(ErrLocked)
-	if err := reader.Shrink(t.Context()); !errors.Is(err, ErrReadOnly) {
-		t.Errorf("read-only: %v", err)
-	}
+	wantErr(t, reader.Shrink(t.Context()), ErrReadOnly, "read-only")
 	mustDo(t, reader.Close())
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.Shrink(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
-	}
+	wantErr(t, s.Shrink(ctx), context.Canceled, "cancelled")
 	if after := size(); after < before {
 		t.Errorf("%d bytes, were %d", after, before)
 	}
@@ -159,8 +152,7 @@ func TestShrinkWaitsForNoSnapshot(t *testing.T) {
 		hook := &aloneHook{}
 		o := smallOptions(errfs.Hooked{FS: crashfs.New(crashfs.Options{FileLimit: 8 << 20}), Wrap: hook.wrap})
 		o.quarantine = -1
-		s, err := Open(crashPath, o)
-		mustDo(t, err)
+		s := OpenStore(t, crashPath, o)
 		for part := range uint64(3) {
 			var b Batch
 			for k := range uint64(2000) {
@@ -178,6 +170,7 @@ func TestShrinkWaitsForNoSnapshot(t *testing.T) {
 		mustDo(t, s.Maintain(t.Context()))
 		before := s.state.Load().view.Commit()
 		var v *Snapshot
+		var err error
 		hook.alone = func() { hook.alone = nil; v, err = s.Snapshot() }
 		began := time.Now()
 		mustDo(t, s.Shrink(t.Context()), err)
@@ -246,11 +239,8 @@ func TestShrinkProgress(t *testing.T) {
 	again := OpenStore(t, s.path, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cut := &ShrinkOptions{Progress: func(done, total int64) { cancel() }}
-	if err := again.ShrinkWith(ctx, cut); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled by the first step: %v", err)
-	}
+	wantErr(t, again.ShrinkWith(ctx, cut), context.Canceled, "cancelled by the first step")
 	mustHold(t, again, model)
-	mustDo(t, again.Close())
 }
 
 // TestShrinkEstimateWithRuns: in the upper part of the file lies a run that is longer than

@@ -42,19 +42,13 @@ func TestSnapshotsKeepTheirSpace(t *testing.T) {
 		for k := range uint64(width) {
 			ops = append(ops, del(k), ins(k, n+1))
 		}
-		if err := c.store.Apply(&Batch{ops: ops}); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, c.store.Apply(&Batch{ops: ops}))
 		if n%2 == 0 {
-			if err := c.store.Checkpoint(context.Background()); err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, c.store.Checkpoint(context.Background()))
 		}
 	}
 	done.Store(true)
-	if err := readers.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, readers.Wait())
 	c.close()
 }
 

@@ -14,9 +14,7 @@ import (
 func spaceOf(t *testing.T, s *Store) Space {
 	t.Helper()
 	p, err := s.Space()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	if sum := p.Live + p.Log + p.Free + p.Limbo + p.Pinned; sum != p.File || p.Live <= 0 || p.Log <= 0 {
 		t.Fatalf("%+v: a sum of %d", p, sum)
 	}
@@ -134,10 +132,7 @@ func TestReuseDelay(t *testing.T) {
 	var many, later [2]int64
 	for i, delay := range []time.Duration{0, -1} {
 		now := time.Unix(1_700_000_000, 0)
-		s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1, ReuseDelay: delay, Clock: func() time.Time { return now }})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1, ReuseDelay: delay, Clock: func() time.Time { return now }})
 		t.Cleanup(func() { _ = s.Close() })
 		rounds(t, s, 12)
 		many[i] = spaceOf(t, s).Limbo

@@ -37,9 +37,7 @@ func TestInsertLookupReopen(t *testing.T) {
 		b.Insert(k, v)
 		want[k] = append(want[k], v)
 		if b.Len() == 1000 {
-			if err := s.Apply(&b); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Apply(&b))
 			b.Reset()
 		}
 	}
@@ -48,9 +46,7 @@ func TestInsertLookupReopen(t *testing.T) {
 		b.Insert(big, cidstore.FromUint64(uint64(i)))
 		want[big] = append(want[big], cidstore.FromUint64(uint64(i)))
 	}
-	if err := s.Apply(&b); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Apply(&b))
 	compare := func(s *cidstore.Store, when string) {
 		t.Helper()
 		for k, values := range want {
@@ -69,20 +65,14 @@ func TestInsertLookupReopen(t *testing.T) {
 		}
 	}
 	compare(s, "pending")
-	if err := s.Checkpoint(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Checkpoint(context.Background()))
 	compare(s, "checkpointed")
 	mustBeWhole(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	s = open(t, path, nil)
 	compare(s, "reopened")
 	mustBeWhole(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	if err := s.Close(); err != cidstore.ErrClosed {
 		t.Fatalf("second Close: %v", err)
 	}
@@ -95,21 +85,14 @@ func fresh(t *testing.T, o *cidstore.Options) (s *cidstore.Store, path string) {
 	return open(t, path, o), path
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var must, wantErr = cidstore.Must, cidstore.WantErr
 
 // TestLookupOfNothingIsNil: what the tree holds and a pending operation takes
 // away is absent like any other absent key.
 func TestLookupOfNothingIsNil(t *testing.T) {
 	s, _ := fresh(t, nil)
 	key, value := cidstore.FromUint64(1), cidstore.FromUint64(2)
-	must(t, s.Insert(key, value))
-	must(t, s.Checkpoint(context.Background()))
-	must(t, s.DeleteValue(key, value))
+	must(t, s.Insert(key, value), s.Checkpoint(context.Background()), s.DeleteValue(key, value))
 	v, err := s.Snapshot()
 	must(t, err)
 	defer v.Close()
@@ -130,8 +113,7 @@ func TestStructureIsCounted(t *testing.T) {
 	for i := range uint64(5) {
 		b.Insert(cidstore.FromUint64(7), cidstore.FromUint64(i))
 	}
-	must(t, s.Apply(&b))
-	must(t, s.Checkpoint(context.Background()))
+	must(t, s.Apply(&b), s.Checkpoint(context.Background()))
 	m := s.Metrics()
 	if m.SplitEvents != m.BucketCount-1 || m.PromotionEvents != 1 || m.Checkpoints != 1 || m.Keys != 200 || m.Values != 204 {
 		t.Errorf("%d splits to %d buckets, %d promotions, %d checkpoints, %d keys, %d values",

@@ -216,8 +216,7 @@ func TestUpkeepBesideClose(t *testing.T) {
 			t.Errorf("%s: %v after %d steps, want ErrClosed after one", name, err, u.steps)
 		}
 		mustDo(t, <-closed)
-		s, err := Open(u.path, nil)
-		mustDo(t, err)
+		s := OpenStore(t, u.path, nil)
 		mustCheck(t, s)
 		mustDo(t, s.Close())
 	}
@@ -287,9 +286,8 @@ func TestUpkeepOnAFullDisk(t *testing.T) {
 	disk.SetCapacity(1 << 20)
 	o := &Options{FS: disk, GCInterval: -1}
 	mediumOptions(o)
-	s, err := Open(crashPath, o)
-	mustDo(t, err)
-	stored := uint64(0)
+	s := OpenStore(t, crashPath, o)
+	stored, err := uint64(0), error(nil)
 	for b := new(Batch); err == nil; {
 		b.Reset()
 		for range 64 {
@@ -316,14 +314,12 @@ func TestUpkeepOnAFullDisk(t *testing.T) {
 		}
 	}
 	mustCheck(t, s)
-	mustDo(t, s.Close())
 }
 
 // TestBackgroundGivesWay: a checkpoint in the background gives way too, and Close does not
 // wait for that.
 func TestBackgroundGivesWay(t *testing.T) {
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: time.Hour})
-	mustDo(t, err)
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: time.Hour})
 	stepped := make(chan struct{}, 1)
 	s.upkeep.step = func(ctx context.Context) {
 		select {
@@ -342,10 +338,8 @@ func TestBackgroundGivesWay(t *testing.T) {
 	}
 	<-stepped
 	mustDo(t, s.Close())
-	s, err = Open(s.path, nil)
-	mustDo(t, err)
+	s = OpenStore(t, s.path, nil)
 	mustCheck(t, s)
-	mustDo(t, s.Close())
 }
 
 // TestHandledRows: the rows that a collection has handled go with the next commit, and no
@@ -364,8 +358,7 @@ func TestHandledRows(t *testing.T) {
 	if n := s.Metrics().Commits - before; n != 0 || s.state.Load().view.record.numDeletions != tombstones {
 		t.Errorf("%d commits, want none: a checkpoint has to come", n)
 	}
-	mustDo(t, s.DeleteValue(FromUint64(3), FromUint64(50)))
-	mustDo(t, s.Checkpoint(t.Context()))
+	mustDo(t, s.DeleteValue(FromUint64(3), FromUint64(50)), s.Checkpoint(t.Context()))
 	r := &s.state.Load().view.record
 	if r.numDeletions != 1 || s.handledRows != 0 {
 		t.Errorf("%d rows, %d of them handled, want one that is not", r.numDeletions, s.handledRows)
@@ -376,5 +369,4 @@ func TestHandledRows(t *testing.T) {
 		t.Errorf("%d rows, want none: no checkpoint has to come", r.numDeletions)
 	}
 	mustCheck(t, s)
-	mustDo(t, s.Close())
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/vfs"
 )
 
 // The tests of this file are faults that were found in the upkeep of stores, each once.
@@ -29,14 +30,9 @@ func waitsAt(names ...string) string {
 
 // demotables makes sets of n keys that can be demoted, over and over.
 func demotables(s *Store, key uint64) error {
-	var b Batch
-	for v := range uint64(6) {
-		b.Insert(FromUint64(key), FromUint64(v))
-	}
-	for v := range uint64(3) {
-		b.DeleteValue(FromUint64(key), FromUint64(v))
-	}
-	return s.Apply(&b)
+	b := insertsOf(key, key+1, 6)
+	b.ops = append(b.ops, deletesOf(key, key+1, 3).ops...)
+	return s.Apply(b)
 }
 
 // TestUpkeepShrinkDemote: Shrink waits in admission.limit for claims that callers of
@@ -44,23 +40,15 @@ func demotables(s *Store, key uint64) error {
 func TestUpkeepShrinkDemote(t *testing.T) {
 	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, GCInterval: time.Hour})
 	// Data, of which the first part goes: gaps before the log.
-	for k := range uint64(100) {
-		var b Batch
-		for i := range uint64(300) {
-			b.Insert(FromUint64(1000+k*300+i), FromUint64(i))
-		}
-		mustDo(t, s.Apply(&b))
+	for k := uint64(1000); k < 31_000; k += 300 {
+		mustDo(t, s.Apply(insertsOf(k, k+300, 1)))
 	}
 	mustDo(t, s.exclusively(func() error { // the log lies at the end, as if it had grown there
 		_, err := s.growRing(60 << 10)
 		return err
 	}))
-	for k := range uint64(100) {
-		var b Batch
-		for i := range uint64(300) {
-			b.Delete(FromUint64(1000 + k*300 + i))
-		}
-		mustDo(t, s.Apply(&b))
+	for k := uint64(1000); k < 31_000; k += 300 {
+		mustDo(t, s.Apply(deletesOf(k, k+300, 0)))
 	}
 	mustDo(t, s.Maintain(t.Context()))
 
@@ -75,11 +63,11 @@ func TestUpkeepShrinkDemote(t *testing.T) {
 					return
 				default:
 				}
-				if err := demotables(s, g); err != nil {
-					t.Error(err)
-					return
+				err := demotables(s, g)
+				if err == nil {
+					_, err = s.DemoteIfPossible(FromUint64(g))
 				}
-				if _, err := s.DemoteIfPossible(FromUint64(g)); err != nil {
+				if err != nil {
 					t.Error(err)
 					return
 				}
@@ -97,7 +85,6 @@ func TestUpkeepShrinkDemote(t *testing.T) {
 	}
 	close(stop)
 	group.Wait()
-	mustDo(t, s.Close())
 }
 
 // TestUpkeepMakeRoomDemote: a write waits in makeRoom, with checkpointing held, for claims that
@@ -131,11 +118,7 @@ func TestUpkeepMakeRoomDemote(t *testing.T) {
 	}
 	for w := range uint64(4) { // these wait for room, and so for the checkpoint
 		group.Go(func() {
-			var b Batch
-			for i := range uint64(300) {
-				b.Insert(FromUint64(1000*w+i), FromUint64(i))
-			}
-			if err := s.Apply(&b); err != nil {
+			if err := s.Apply(insertsOf(1000*w, 1000*w+300, 1)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -160,7 +143,6 @@ func TestUpkeepMakeRoomDemote(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("deadlock: ", waitsAt("(*admission).awaitRelease", "(*Store).demote", "(*Store).makeRoom"), s.admission.claimed)
 	}
-	mustDo(t, s.Close())
 }
 
 // TestUpkeepSearchPastSets: sets are deleted, some ids are used again, which moves search_set,
@@ -168,24 +150,9 @@ func TestUpkeepMakeRoomDemote(t *testing.T) {
 // Close leaves cannot be opened any more.
 func TestUpkeepSearchPastSets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
-	s, err := Open(path, &Options{GCInterval: -1})
-	mustDo(t, err)
-	put := func(from, to uint64) {
-		var b Batch
-		for k := from; k < to; k++ {
-			for v := range uint64(5) {
-				b.Insert(FromUint64(k), FromUint64(v))
-			}
-		}
-		mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
-	}
-	drop := func(from, to uint64) {
-		var b Batch
-		for k := from; k < to; k++ {
-			b.Delete(FromUint64(k))
-		}
-		mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
-	}
+	s := OpenStore(t, path, &Options{GCInterval: -1})
+	put := func(from, to uint64) { mustDo(t, s.Apply(insertsOf(from, to, 5)), s.Checkpoint(t.Context())) }
+	drop := func(from, to uint64) { mustDo(t, s.Apply(deletesOf(from, to, 0)), s.Checkpoint(t.Context())) }
 	put(0, 64)       // ids 0 to 63
 	put(64, 300)     // and up to 299
 	drop(64, 200)    // of which some are unused now
@@ -198,12 +165,7 @@ func TestUpkeepSearchPastSets(t *testing.T) {
 	if c.Search > c.Sets {
 		t.Errorf("search_set is %d of %d", c.Search, c.Sets)
 	}
-	mustDo(t, s.Close())
-	s, err = Open(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mustDo(t, s.Close())
+	mustDo(t, s.Close(), OpenStore(t, path, nil).Close())
 }
 
 // TestUpkeepMetricsClose: Metrics beside Close.
@@ -218,12 +180,7 @@ func TestUpkeepMetricsClose(t *testing.T) {
 				}
 			})
 		}
-		if err := s.Insert(FromUint64(1), FromUint64(2)); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Insert(FromUint64(1), FromUint64(2)), s.Close())
 		wg.Wait()
 	}
 }
@@ -232,15 +189,8 @@ func TestUpkeepMetricsClose(t *testing.T) {
 // background has one.
 func TestUpkeepShrinkBesideCollection(t *testing.T) {
 	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 1 << 20, GCInterval: time.Millisecond})
-	defer s.Close()
 	for k := range uint64(3000) {
-		var b Batch
-		for v := range uint64(8) {
-			b.Insert(FromUint64(k), FromUint64(v))
-		}
-		if err := s.Apply(&b); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, s.Apply(insertsOf(k, k+1, 8)))
 	}
 	pinned := 0
 	for range 20 {
@@ -275,8 +225,7 @@ func (c untilCommit) Err() error {
 // read by others either. Slices are short, so that few keys make several.
 func TestUpkeepMaintainKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
-	s, err := Open(path, &Options{GCInterval: -1, sliceBytes: 64 << 10})
-	mustDo(t, err)
+	s := OpenStore(t, path, &Options{GCInterval: -1, sliceBytes: 64 << 10})
 	random := uint64(0)
 	load := func(n int) {
 		for range n {
@@ -299,31 +248,25 @@ func TestUpkeepMaintainKilled(t *testing.T) {
 	}
 	t.Logf("%d keys, %d wait, last applied %d, end of the log %d", r.numKeys, waiting, r.lastApplied, s.logEnd())
 	// The moment between two slices of foldAll:
-	err = s.exclusively(func() error { return s.foldAll(untilCommit{t.Context(), s, s.state.Load().view.Commit()}) })
+	err := s.exclusively(func() error { return s.foldAll(untilCommit{t.Context(), s, s.state.Load().view.Commit()}) })
 	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	r = &s.state.Load().view.record
 	t.Logf("slice through %d, last applied %d", r.sliceThrough, r.lastApplied)
 
-	other, err := Open(path, &Options{ReadOnly: true})
-	if err != nil {
-		t.Errorf("a reader: %v", err)
-	} else {
-		mustDo(t, other.Close())
-	}
-	// What kill -9 would leave now:
-	data, err := os.ReadFile(path)
+	mustDo(t, OpenStore(t, path, &Options{ReadOnly: true}).Close())
+	mustDo(t, OpenStore(t, killedCopy(t, path), nil).Close(), s.Close())
+}
+
+// chunksOf are the places of the chunks of a dataset, of a store that nobody has open.
+func chunksOf(t *testing.T, path, dataset string) (at []int64) {
+	t.Helper()
+	s := OpenStore(t, path, &Options{ReadOnly: true})
+	d, err := s.state.Load().view.Dataset(dataset)
 	mustDo(t, err)
-	copied := filepath.Join(t.TempDir(), "killed.h5")
-	mustDo(t, os.WriteFile(copied, data, 0o600))
-	killed, err := Open(copied, nil)
-	if err != nil {
-		t.Errorf("after a kill: %v", err)
-	} else {
-		mustDo(t, killed.Close())
-	}
-	mustDo(t, s.Close())
+	mustDo(t, d.Walk(nil, func(c hdf5io.Chunk) (bool, error) { at = append(at, int64(c.Address)); return true, nil }), s.Close())
+	return at
 }
 
 // TestUpkeepDamagedSetStopsCollection: one damaged set keeps all others from being compacted,
@@ -332,26 +275,14 @@ func TestUpkeepDamagedSetStopsCollection(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	Unchecked(t, path, "a set is damaged")
 	s := OpenStore(t, path, &Options{GCInterval: -1})
-	var b Batch
-	for k := range uint64(100) {
-		for v := range uint64(10) {
-			b.Insert(FromUint64(k), FromUint64(v))
-		}
-	}
-	mustDo(t, s.Apply(&b))
-	b.Reset()
-	for k := range uint64(100) {
-		b.DeleteValue(FromUint64(k), FromUint64(1))
-	}
-	mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+	mustDo(t, s.Apply(insertsOf(0, 100, 10)), s.Apply(deletesOf(0, 100, 1)), s.Checkpoint(t.Context()))
 	v := s.state.Load().view
 	hash := v.hasher.Hash(FromUint64(5))
 	entry, _, err := v.buckets.Find(v.directory.Bucket(hash), hash, FromUint64(5))
 	mustDo(t, err)
 	id, _ := entry.Spilled()
 	mustDo(t, s.Close())
-	s, err = Open(path, &Options{ReadOnly: true})
-	mustDo(t, err)
+	s = OpenStore(t, path, &Options{ReadOnly: true})
 	var at int64
 	for class := range 64 {
 		if place, err := s.state.Load().view.Dataset(fmt.Sprintf("/values/class_%d", class)); err == nil {
@@ -366,12 +297,8 @@ func TestUpkeepDamagedSetStopsCollection(t *testing.T) {
 		t.Fatal("not found")
 	}
 	mustDo(t, s.Close())
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	mustDo(t, err)
-	_, err = f.WriteAt([]byte{0xff}, at+3)
-	mustDo(t, err, f.Close())
-	s, err = Open(path, &Options{GCInterval: -1})
-	mustDo(t, err)
+	flipOn(t, vfs.OS(), path, at+3, 0xff)
+	s = OpenStore(t, path, &Options{GCInterval: -1})
 	for range 3 {
 		stats, err := s.RunGCOnce(t.Context())
 		t.Logf("%+v, %v", stats, err)
@@ -390,8 +317,7 @@ func TestUpkeepDamagedDeletionLog(t *testing.T) {
 		t.Run(fmt.Sprint(rows), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s.h5")
 			o := &Options{GCInterval: -1, WALBytes: 256 << 10}
-			s, err := Open(path, o)
-			mustDo(t, err)
+			s := OpenStore(t, path, o)
 			for i := 0; i < rows; i += 100 {
 				var b Batch
 				for k := range uint64(100) {
@@ -400,47 +326,18 @@ func TestUpkeepDamagedDeletionLog(t *testing.T) {
 				}
 				mustDo(t, s.Apply(&b))
 			}
-			for k := range uint64(100) {
-				mustDo(t, s.Insert(FromUint64(k), FromUint64(1)))
-			}
-			mustDo(t, s.Close())
-			s, err = Open(path, &Options{ReadOnly: true})
-			mustDo(t, err)
-			log, err := s.state.Load().view.Dataset("/deletion_log")
-			mustDo(t, err)
-			var at []int64
-			mustDo(t, log.Walk(nil, func(c hdf5io.Chunk) (bool, error) { at = append(at, int64(c.Address)); return true, nil }), s.Close())
-			f, err := os.OpenFile(path, os.O_RDWR, 0)
-			mustDo(t, err)
-			p := make([]byte, 1)
-			last := at[len(at)-1]
-			_, err = f.ReadAt(p, last+100)
-			mustDo(t, err)
-			_, err = f.WriteAt([]byte{p[0] ^ 0x10}, last+100)
-			mustDo(t, err, f.Close())
+			mustDo(t, s.Apply(insertsOf(0, 100, 1)), s.Close())
+			at := chunksOf(t, path, "/deletion_log")
+			flipOn(t, vfs.OS(), path, at[len(at)-1]+100, 0x10)
 
-			s, err = Open(path, o)
-			mustDo(t, err)
+			s = OpenStore(t, path, o)
 			if _, err := s.RunGCOnce(t.Context()); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("collection: %v, want damage to be reported", err)
 			}
 			if _, err := s.RunGCOnce(t.Context()); err != nil { // the rows are gone
 				t.Errorf("the next collection: %v", err)
 			}
-			mustDo(t, s.Delete(FromUint64(7)))
-			if err := s.Checkpoint(t.Context()); err != nil {
-				t.Errorf("checkpoint: %v", err)
-			}
-			if err := s.Close(); err != nil {
-				t.Errorf("close: %v", err)
-			}
-			s, err = Open(path, o)
-			if err != nil {
-				t.Fatalf("open: %v", err)
-			}
-			if err := s.Close(); err != nil {
-				t.Errorf("close: %v", err)
-			}
+			mustDo(t, s.Delete(FromUint64(7)), s.Checkpoint(t.Context()), s.Close(), OpenStore(t, path, o).Close())
 		})
 	}
 }
@@ -452,8 +349,7 @@ func TestUpkeepDamagedDeletionLog(t *testing.T) {
 func TestUpkeepCollectionOfADamagedTree(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	o := &Options{GCInterval: -1, WALBytes: 256 << 10}
-	s, err := Open(path, o)
-	mustDo(t, err)
+	s := OpenStore(t, path, o)
 	for part := range uint64(10) {
 		var b Batch
 		for v := range uint64(1000) {
@@ -467,55 +363,24 @@ func TestUpkeepCollectionOfADamagedTree(t *testing.T) {
 	}
 	mustDo(t, s.Apply(&b), s.Close())
 
-	s, err = Open(path, &Options{ReadOnly: true})
-	mustDo(t, err)
-	nodes, err := s.state.Load().view.Dataset("/values/nodes")
-	mustDo(t, err)
-	var at []int64
-	mustDo(t, nodes.Walk(nil, func(c hdf5io.Chunk) (bool, error) { at = append(at, int64(c.Address)); return true, nil }), s.Close())
+	at := chunksOf(t, path, "/values/nodes")
 	whole, err := os.ReadFile(path)
 	mustDo(t, err)
 	for _, leaf := range []int{9, 40} { // the root, and the leaf with the tombstones: of others nothing is read
 		t.Run(fmt.Sprint("node ", leaf), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s.h5")
+			Unchecked(t, path, "a node of its tree is damaged")
 			mustDo(t, os.WriteFile(path, whole, 0o600))
-			f, err := os.OpenFile(path, os.O_RDWR, 0)
-			mustDo(t, err)
-			p := make([]byte, 1)
-			_, err = f.ReadAt(p, at[leaf]+100)
-			mustDo(t, err)
-			_, err = f.WriteAt([]byte{p[0] ^ 0xff}, at[leaf]+100)
-			mustDo(t, err, f.Close())
-
-			s, err = Open(path, o)
-			mustDo(t, err)
+			flipOn(t, vfs.OS(), path, at[leaf]+100, 0xff)
+			s = OpenStore(t, path, o)
 			mustDo(t, s.Insert(FromUint64(2), FromUint64(2)), s.Checkpoint(t.Context())) // others are well
 			t.Log(s.RunGCOnce(t.Context()))
-			mustDo(t, s.Insert(FromUint64(3), FromUint64(3)))
-			if err := s.Checkpoint(t.Context()); err != nil {
-				t.Errorf("a checkpoint of another key: %v", err)
-			}
-			written := 0
+			mustDo(t, s.Insert(FromUint64(3), FromUint64(3)), s.Checkpoint(t.Context())) // of another key
 			for i := range uint64(300) {
-				if err = s.Insert(FromUint64(100+i), FromUint64(3)); err != nil {
-					break
-				}
-				written++
+				mustDo(t, s.Insert(FromUint64(100+i), FromUint64(3)))
 			}
-			if err != nil {
-				t.Errorf("after %d writes of other keys: %v", written, err)
-			}
-			if err := s.Close(); err != nil {
-				t.Errorf("close: %v", err)
-			}
-			s, err = Open(path, o)
-			if err != nil {
-				t.Fatalf("open: %v", err)
-			}
-			if err := s.Checkpoint(t.Context()); err != nil {
-				t.Errorf("a checkpoint in the next life: %v", err)
-			}
-			_ = s.Close()
+			mustDo(t, s.Close())
+			mustDo(t, OpenStore(t, path, o).Checkpoint(t.Context()))
 		})
 	}
 }
@@ -540,46 +405,24 @@ func TestUpkeepShrinkMetricsRace(t *testing.T) {
 	}
 	close(stop)
 	group.Wait()
-	mustDo(t, s.Close())
 }
 
 // TestUpkeepForgedCounts: a counter of sets that is too high or too low ends a checkpoint in
 // an error, and not in a root that nobody can open.
 func TestUpkeepForgedCounts(t *testing.T) {
 	for _, forged := range []uint64{1, 300} {
-		path := filepath.Join(t.TempDir(), "s.h5")
-		s, err := Open(path, &Options{GCInterval: -1})
-		mustDo(t, err)
-		var b Batch
-		for k := range uint64(400) {
-			for v := range uint64(5) {
-				b.Insert(FromUint64(k), FromUint64(v))
-			}
-		}
-		mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
-		b.Reset()
-		for k := range uint64(200) {
-			b.Delete(FromUint64(k))
-		}
-		mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+		path := filepath.Join(t.TempDir(), fmt.Sprint(forged, ".h5"))
+		Unchecked(t, path, "a counter is forged")
+		s := OpenStore(t, path, &Options{GCInterval: -1})
+		mustDo(t, s.Apply(insertsOf(0, 400, 5)), s.Checkpoint(t.Context()), s.Apply(deletesOf(0, 200, 0)), s.Checkpoint(t.Context()))
 		mustDo(t, s.exclusively(func() error {
 			return s.change(func(m *merge) error { m.sets.Unused = forged; return nil })
 		}), s.Close())
-		s, err = Open(path, &Options{GCInterval: -1})
-		mustDo(t, err)
-		b.Reset()
-		for k := range uint64(400) {
-			b.Delete(FromUint64(k))
-		}
-		mustDo(t, s.Apply(&b))
-		if err := s.Checkpoint(t.Context()); !errors.Is(err, ErrCorrupt) {
-			t.Errorf("unused sets forged to %d: %v", forged, err)
-		}
-		if err := s.Close(); !errors.Is(err, ErrCorrupt) {
-			t.Errorf("unused sets forged to %d: close: %v", forged, err)
-		}
-		s, err = Open(path, &Options{ReadOnly: true})
-		mustDo(t, err)
+		s = OpenStore(t, path, &Options{GCInterval: -1})
+		mustDo(t, s.Apply(deletesOf(0, 400, 0)))
+		wantErr(t, s.Checkpoint(t.Context()), ErrCorrupt, fmt.Sprintf("unused sets forged to %d", forged))
+		wantErr(t, s.Close(), ErrCorrupt, fmt.Sprintf("unused sets forged to %d: close", forged))
+		s = OpenStore(t, path, &Options{ReadOnly: true})
 		if n, err := s.Count(FromUint64(300)); err != nil || n != 0 {
 			t.Errorf("%d values, %v: the log has the delete", n, err)
 		}

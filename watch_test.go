@@ -35,8 +35,7 @@ var losses = []loss{
 		must(t, os.WriteFile(path, make([]byte, 30000), 0o666))
 	}, cidstore.ErrTruncated},
 	{"another renamed over it", func(t *testing.T, path string) {
-		must(t, os.WriteFile(path+".other", make([]byte, 100<<20), 0o666))
-		must(t, os.Rename(path+".other", path))
+		must(t, os.WriteFile(path+".other", make([]byte, 100<<20), 0o666), os.Rename(path+".other", path))
 	}, cidstore.ErrReplaced},
 	{"unlinked", func(t *testing.T, path string) { must(t, os.Remove(path)) }, cidstore.ErrReplaced},
 	{"its directory removed", func(t *testing.T, path string) { must(t, os.RemoveAll(filepath.Dir(path))) }, cidstore.ErrReplaced},
@@ -174,9 +173,7 @@ func TestCutDuringAGroupCommit(t *testing.T) {
 	if ok, err := s.Has(cidstore.E{}, cidstore.E{Low: 1}); ok {
 		t.Errorf("what was not acknowledged is shown: %v", err)
 	}
-	if err := s.Close(); !errors.Is(err, cidstore.ErrTruncated) {
-		t.Errorf("Close: %v", err)
-	}
+	wantErr(t, s.Close(), cidstore.ErrTruncated, "Close")
 }
 
 // A growHook grows a file after it has said how long it is.
@@ -212,7 +209,6 @@ func TestGrowthDuringAGroupCommit(t *testing.T) {
 	if after := s.Metrics().FileBytes; after <= before {
 		t.Fatalf("%d bytes, were %d: the file did not grow", after, before)
 	}
-	must(t, s.Close())
 }
 
 // TestWhatIsNoLoss: more names, another name, and a longer file stop nobody before
@@ -228,19 +224,16 @@ func TestWhatIsNoLoss(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, path := fresh(t, nil)
-			must(t, s.Insert(cidstore.E{}, cidstore.E{}))
-			must(t, do(path))
+			must(t, s.Insert(cidstore.E{}, cidstore.E{}), do(path))
 			for i := range uint64(10) {
 				must(t, s.Insert(cidstore.E{}, cidstore.E{Low: i}))
 			}
-			must(t, s.Checkpoint(context.Background()))
-			must(t, s.Close())
+			must(t, s.Checkpoint(context.Background()), s.Close())
 			s = open(t, path, nil)
 			if n, err := s.Count(cidstore.E{}); n != 10 || err != nil {
 				t.Errorf("%d values, %v", n, err)
 			}
 			mustBeWhole(t, s)
-			must(t, s.Close())
 		})
 	}
 }
@@ -261,22 +254,16 @@ func TestReplacedWhileOpen(t *testing.T) {
 			s, path := fresh(t, nil)
 			cidstore.Unchecked(t, path, "another may lie there")
 			kept := path + ".kept"
-			must(t, os.Link(path, kept))
-			must(t, s.Insert(cidstore.FromUint64(1), cidstore.FromUint64(2)))
-			must(t, replace(path))
+			must(t, os.Link(path, kept), s.Insert(cidstore.FromUint64(1), cidstore.FromUint64(2)), replace(path))
 			must(t, s.Insert(cidstore.FromUint64(1), cidstore.FromUint64(3)))
-			if err := s.Checkpoint(context.Background()); !errors.Is(err, cidstore.ErrReplaced) {
-				t.Errorf("Checkpoint: %v", err)
-			}
+			wantErr(t, s.Checkpoint(context.Background()), cidstore.ErrReplaced, "Checkpoint")
 			if err := s.Insert(cidstore.FromUint64(1), cidstore.E{}); !errors.Is(err, cidstore.ErrReplaced) || !errors.Is(err, cidstore.ErrPoisoned) {
 				t.Errorf("Insert: %v", err)
 			}
 			if n, err := s.Count(cidstore.FromUint64(1)); n != 2 || err != nil {
 				t.Errorf("Count = %d, %v", n, err)
 			}
-			if err := s.Close(); !errors.Is(err, cidstore.ErrReplaced) {
-				t.Errorf("Close: %v", err)
-			}
+			wantErr(t, s.Close(), cidstore.ErrReplaced, "Close")
 			if name == "replaced" {
 				if p, err := os.ReadFile(path); err != nil || string(p) != "other" {
 					t.Errorf("the other file: %q, %v", p, err)
@@ -295,11 +282,8 @@ func TestReplacedWhileOpen(t *testing.T) {
 // TestReplacedBeforeClose: Close finds it too, and says so.
 func TestReplacedBeforeClose(t *testing.T) {
 	s, path := fresh(t, nil)
-	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
-	must(t, os.Remove(path))
-	if err := s.Close(); !errors.Is(err, cidstore.ErrReplaced) {
-		t.Errorf("Close: %v", err)
-	}
+	must(t, s.Insert(cidstore.E{}, cidstore.E{}), os.Remove(path))
+	wantErr(t, s.Close(), cidstore.ErrReplaced, "Close")
 }
 
 // TestCutShortWhileOpen: the file is truncated under the mapping. Reads are ErrIO,
@@ -330,9 +314,7 @@ func TestCutShortWhileOpen(t *testing.T) {
 			must(t, err)
 			for range v.All() {
 			}
-			if err := v.Err(); !errors.Is(err, cidstore.ErrIO) {
-				t.Errorf("All: %v", err)
-			}
+			wantErr(t, v.Err(), cidstore.ErrIO, "All")
 			if _, err := s.Check(context.Background()); err == nil {
 				t.Error("Check finds nothing")
 			}
