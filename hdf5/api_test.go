@@ -303,17 +303,21 @@ func TestManyReadersOfOneFile(t *testing.T) {
 	group.Wait()
 }
 
+var (
+	u8          = message1{messageDatatype, integerType(1, false)}
+	unallocated = message1{messageLayout, bytesOf(3, 1, undefined, undefined)}
+)
+
+func noChunks(sizes ...any) message1 {
+	p := bytesOf(3, 2, len(sizes)+1, undefined)
+	for _, n := range sizes {
+		p = bytesOf(p, n)
+	}
+	return message1{messageLayout, bytesOf(p, uint32(1))}
+}
+
 // TestHugeShapes reads a little of datasets that say that they are enormous.
 func TestHugeShapes(t *testing.T) {
-	u8 := message1{messageDatatype, integerType(1, false)}
-	unallocated := message1{messageLayout, bytesOf(3, 1, undefined, undefined)}
-	noChunks := func(sizes ...any) message1 {
-		p := bytesOf(3, 2, len(sizes)+1, undefined)
-		for _, n := range sizes {
-			p = bytesOf(p, n)
-		}
-		return message1{messageLayout, bytesOf(p, uint32(1))}
-	}
 	for name, messages := range map[string][]message1{
 		"contiguous": {space1(1<<63 - 1), u8, unallocated},
 		"chunked":    {space1(1<<63 - 1), u8, noChunks(uint32(1024))},
@@ -342,6 +346,9 @@ func TestHugeShapes(t *testing.T) {
 			t.Errorf("%s: %d elements far from each other, want 2", name, rows)
 		}
 	}
+}
+
+func TestImpossibleShapes(t *testing.T) {
 	for name, c := range map[string]struct {
 		want     error
 		messages []message1

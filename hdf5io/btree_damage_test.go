@@ -36,62 +36,69 @@ func (tt *testTree) change(t *testing.T, c child, level int, edit func(g *geomet
 	tt.mem.nodes[c.address] = append(sealed(p, 0), make([]byte, 512)...)[:512]
 }
 
+// recordOf and pointerOf are the bytes of record i and of pointer i of a node p.
+func (g *geometry) recordOf(p []byte, i int) []byte {
+	return p[nodePrefix+i*g.recordSize:][:g.recordSize]
+}
+func (g *geometry) pointerOf(p []byte, level, count, i int) []byte {
+	return p[nodePrefix+count*g.recordSize+i*g.levels[level].pointer:]
+}
+
+// indexDamages change a tree of depth 2, and say what the errors must name.
+var indexDamages = map[string]struct {
+	damage func(t *testing.T, tt *testTree, root, inner, leaf child)
+	names  string
+}{
+	"records swapped": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
+		tt.change(t, leaf, 0, func(g *geometry, p []byte) {
+			first := bytes.Clone(g.recordOf(p, 3))
+			copy(g.recordOf(p, 3), g.recordOf(p, 4))
+			copy(g.recordOf(p, 4), first)
+		})
+	}, "record 4"},
+	"record beyond the separator": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
+		tt.change(t, leaf, 0, func(g *geometry, p []byte) {
+			binary.LittleEndian.PutUint64(g.recordOf(p, leaf.count-1)[g.recordSize-8:], 500)
+		})
+	}, "[500]"},
+	"filter mask": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
+		tt.change(t, leaf, 0, func(g *geometry, p []byte) { g.recordOf(p, 2)[8+g.sizeWidth] = 1 })
+	}, "filter mask 0x1"},
+	"stored size": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
+		tt.change(t, leaf, 0, func(g *geometry, p []byte) { g.recordOf(p, 2)[8]++ })
+	}, "4101 bytes stored"},
+	"chunk in the superblock": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
+		tt.change(t, leaf, 0, func(g *geometry, p []byte) { clear(g.recordOf(p, 2)[:8]) })
+	}, "at 0x0"},
+	"two pointers to one leaf": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
+		tt.change(t, inner, 1, func(g *geometry, p []byte) {
+			copy(g.pointerOf(p, 1, inner.count, 1)[:9], g.pointerOf(p, 1, inner.count, 0)[:9])
+		})
+	}, "after"},
+	"pointer to the root": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
+		tt.change(t, inner, 1, func(g *geometry, p []byte) {
+			binary.LittleEndian.PutUint64(g.pointerOf(p, 1, inner.count, 0), root.address)
+		})
+	}, "signature"},
+	"pointer outside the file": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
+		tt.change(t, inner, 1, func(g *geometry, p []byte) {
+			binary.LittleEndian.PutUint64(g.pointerOf(p, 1, inner.count, 0), 1<<63)
+		})
+	}, "node address"},
+	"pointer with count 0": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
+		tt.change(t, inner, 1, func(g *geometry, p []byte) { g.pointerOf(p, 1, inner.count, 0)[8] = 0 })
+	}, "records"},
+	"total of a child": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
+		tt.change(t, root, 2, func(g *geometry, p []byte) { g.pointerOf(p, 2, root.count, 0)[9]++ })
+	}, "parent says"},
+	"total of the tree":   {func(t *testing.T, tt *testTree, root, inner, leaf child) { tt.head.total++ }, "parent says"},
+	"records of the root": {func(t *testing.T, tt *testTree, root, inner, leaf child) { tt.head.rootRecords-- }, "checksum"},
+	"depth":               {func(t *testing.T, tt *testTree, root, inner, leaf child) { tt.head.depth = 1 }, ""},
+	"depth beyond limit":  {func(t *testing.T, tt *testTree, root, inner, leaf child) { tt.head.depth = maxIndexDepth + 1 }, "depth 9"},
+}
+
 func TestDamagedIndex(t *testing.T) {
-	record := func(g *geometry, p []byte, i int) []byte { return p[nodePrefix+i*g.recordSize:][:g.recordSize] }
-	pointer := func(g *geometry, p []byte, level, count, i int) []byte {
-		return p[nodePrefix+count*g.recordSize+i*g.levels[level].pointer:]
-	}
-	for name, row := range map[string]struct {
-		damage func(t *testing.T, tt *testTree, root, inner, leaf child)
-		names  string
-	}{
-		"records swapped": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
-			tt.change(t, leaf, 0, func(g *geometry, p []byte) {
-				first := bytes.Clone(record(g, p, 3))
-				copy(record(g, p, 3), record(g, p, 4))
-				copy(record(g, p, 4), first)
-			})
-		}, "record 4"},
-		"record beyond the separator": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
-			tt.change(t, leaf, 0, func(g *geometry, p []byte) {
-				binary.LittleEndian.PutUint64(record(g, p, leaf.count-1)[g.recordSize-8:], 500)
-			})
-		}, "[500]"},
-		"filter mask": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
-			tt.change(t, leaf, 0, func(g *geometry, p []byte) { record(g, p, 2)[8+g.sizeWidth] = 1 })
-		}, "filter mask 0x1"},
-		"stored size": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
-			tt.change(t, leaf, 0, func(g *geometry, p []byte) { record(g, p, 2)[8]++ })
-		}, "4101 bytes stored"},
-		"chunk in the superblock": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
-			tt.change(t, leaf, 0, func(g *geometry, p []byte) { clear(record(g, p, 2)[:8]) })
-		}, "at 0x0"},
-		"two pointers to one leaf": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
-			tt.change(t, inner, 1, func(g *geometry, p []byte) {
-				copy(pointer(g, p, 1, inner.count, 1)[:9], pointer(g, p, 1, inner.count, 0)[:9])
-			})
-		}, "after"},
-		"pointer to the root": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
-			tt.change(t, inner, 1, func(g *geometry, p []byte) {
-				binary.LittleEndian.PutUint64(pointer(g, p, 1, inner.count, 0), root.address)
-			})
-		}, "signature"},
-		"pointer outside the file": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
-			tt.change(t, inner, 1, func(g *geometry, p []byte) {
-				binary.LittleEndian.PutUint64(pointer(g, p, 1, inner.count, 0), 1<<63)
-			})
-		}, "node address"},
-		"pointer with count 0": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
-			tt.change(t, inner, 1, func(g *geometry, p []byte) { pointer(g, p, 1, inner.count, 0)[8] = 0 })
-		}, "records"},
-		"total of a child": {func(t *testing.T, tt *testTree, root, inner, leaf child) {
-			tt.change(t, root, 2, func(g *geometry, p []byte) { pointer(g, p, 2, root.count, 0)[9]++ })
-		}, "parent says"},
-		"total of the tree":   {func(t *testing.T, tt *testTree, root, inner, leaf child) { tt.head.total++ }, "parent says"},
-		"records of the root": {func(t *testing.T, tt *testTree, root, inner, leaf child) { tt.head.rootRecords-- }, "checksum"},
-		"depth":               {func(t *testing.T, tt *testTree, root, inner, leaf child) { tt.head.depth = 1 }, ""},
-		"depth beyond limit":  {func(t *testing.T, tt *testTree, root, inner, leaf child) { tt.head.depth = maxIndexDepth + 1 }, "depth 9"},
-	} {
+	for name, row := range indexDamages {
 		t.Run(name, func(t *testing.T) {
 			tt := damagedTree(t)
 			g := tt.geometry(t)

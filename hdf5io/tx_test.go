@@ -226,30 +226,26 @@ func TestMarks(t *testing.T) {
 	}
 }
 
+// writeNumbers writes the numbers of each step-th page of /many to it.
+func writeNumbers(tx *Tx, from, to, step uint64) error {
+	d, err := tx.Dataset("/many")
+	for i := from; i < to && err == nil; i += step {
+		err = d.WritePage(i, binary.LittleEndian.AppendUint64(nil, i), Marks{})
+	}
+	return err
+}
+
 // TestLargeChunkMap: a map of three levels grows, is changed in places, read again,
 // cut back and dropped.
 func TestLargeChunkMap(t *testing.T) {
 	f, m := memoryStore(t)
 	const many = mapLeafChunks*mapFanout + 500
-	number := func(i uint64) []byte { return binary.LittleEndian.AppendUint64(nil, i) }
-	write := func(tx *Tx, from, to, step uint64) error {
-		d, err := tx.Dataset("/many")
-		if err != nil {
-			return err
-		}
-		for i := from; i < to; i += step {
-			if err := d.WritePage(i, number(i), Marks{}); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 	check := func(v *View, want uint64) {
 		t.Helper()
 		d, err := v.Dataset("/many")
 		must(t, err)
 		for i := uint64(0); i < want; i += 97 {
-			if p, err := d.Page(i); err != nil || p == nil || !bytes.Equal(p.Data(), number(i)) {
+			if p, err := d.Page(i); err != nil || p == nil || !bytes.Equal(p.Data(), binary.LittleEndian.AppendUint64(nil, i)) {
 				t.Fatalf("page %d of %d: %v, %v", i, want, p, err)
 			}
 		}
@@ -272,13 +268,13 @@ func TestLargeChunkMap(t *testing.T) {
 			if err := d.Resize(n); err != nil {
 				return err
 			}
-			return write(tx, had-had%2, n, 1)
+			return writeNumbers(tx, had-had%2, n, 1)
 		}), n)
 	}
 	if depth := f.View().maps[1].root().depth; depth != 2 {
 		t.Fatalf("depth %d", depth)
 	}
-	check(change(t, f, func(tx *Tx) error { return write(tx, 50, many, 5000) }), many)
+	check(change(t, f, func(tx *Tx) error { return writeNumbers(tx, 50, many, 5000) }), many)
 	f.Close()
 	f, _, err := Open(m, Options{})
 	must(t, err)

@@ -130,24 +130,31 @@ func TestUpdateIsAtomic(t *testing.T) {
 	checkWhole(t, f)
 }
 
+type (
+	hidden struct{ _ int }
+	bare   struct{ Text string }
+)
+
+// grid does something to /grid.
+func grid(do func(*Dataset) error) func(*Tx) error {
+	return func(tx *Tx) error {
+		d, err := tx.Dataset("/grid")
+		if err != nil {
+			return err
+		}
+		return do(d)
+	}
+}
+
+// creates makes a dataset.
+func creates(spec Spec) func(*Tx) error {
+	return func(tx *Tx) error { _, err := tx.CreateDataset("/new", spec); return err }
+}
+
 // TestMisuse: each mistake is one clear error, and the Update fails.
 func TestMisuse(t *testing.T) {
 	f := opened(t, filepath.Join(t.TempDir(), "a.h5"), small())
 	must(t, stepTo(f, 0, 1))
-	type hidden struct{ _ int }
-	type bare struct{ Text string }
-	grid := func(do func(*Dataset) error) func(*Tx) error {
-		return func(tx *Tx) error {
-			d, err := tx.Dataset("/grid")
-			if err != nil {
-				return err
-			}
-			return do(d)
-		}
-	}
-	create := func(spec Spec) func(*Tx) error {
-		return func(tx *Tx) error { _, err := tx.CreateDataset("/new", spec); return err }
-	}
 	for text, change := range map[string]func(*Tx) error{
 		`does not begin with /`:  func(tx *Tx) error { return tx.CreateGroup("a") },
 		`name ".", which HDF5`:   func(tx *Tx) error { return tx.CreateGroup("/new/./a") },
@@ -155,23 +162,23 @@ func TestMisuse(t *testing.T) {
 		`/grid is a dataset`:     func(tx *Tx) error { return tx.CreateGroup("/grid/a") },
 		`more than 8`:            func(tx *Tx) error { return tx.CreateGroup("/1/2/3/4/5/6/7/8/9") },
 		`/log is there already`:  func(tx *Tx) error { _, err := tx.CreateDataset("/log", Spec{Type: 0.0}); return err },
-		`has no fixed size`:      create(Spec{Type: []int{1}}),
-		`no Type`:                create(Spec{}),
-		`want hdf5io.String`:     create(Spec{Type: ""}),
-		`enum safeh5.halves is`:  create(Spec{Type: halves(0)}),
-		`is there twice`:         create(Spec{Type: hdf5io.Enum(hdf5io.Uint(1), hdf5io.EnumMember{Name: "a"}, hdf5io.EnumMember{Name: "b"})}),
-		`is no u8`:               create(Spec{Type: hdf5io.Enum(hdf5io.Uint(1), hdf5io.EnumMember{Name: "a", Value: 256})}),
-		`want an integer`:        create(Spec{Type: hdf5io.Enum(hdf5io.Float32(), hdf5io.EnumMember{Name: "a"})}),
-		`enum of 0 names`:        create(Spec{Type: hdf5io.Enum(hdf5io.Uint(1))}),
-		`is not exported`:        create(Spec{Type: hidden{}}),
-		`want its size in bytes`: create(Spec{Type: bare{}}),
-		`5 dimensions`:           create(Spec{Type: 0.0, Dims: []uint64{1, 1, 1, 1, 1}}),
-		`has no chunks`:          create(Spec{Type: 0.0, Gzip: 1}),
-		`give Spec.Chunk`:        create(Spec{Type: 0.0, Dims: []uint64{1 << 40}}),
-		`want 1 to 67108864`:     create(Spec{Type: 0.0, Dims: []uint64{1 << 24}, Chunk: []uint32{1 << 24}}),
-		`which has at most 3`:    create(Spec{Type: 0.0, Dims: []uint64{2, 2}, MaxDims: []uint64{Unlimited, 3}, Chunk: []uint32{4, 4}}),
-		`want 0 to 9`:            create(Spec{Type: 0.0, Dims: []uint64{1}, Chunk: []uint32{1}, Gzip: 10}),
-		`its maximum is 1`:       create(Spec{Type: 0.0, Dims: []uint64{2}, MaxDims: []uint64{1}}),
+		`has no fixed size`:      creates(Spec{Type: []int{1}}),
+		`no Type`:                creates(Spec{}),
+		`want hdf5io.String`:     creates(Spec{Type: ""}),
+		`enum safeh5.halves is`:  creates(Spec{Type: halves(0)}),
+		`is there twice`:         creates(Spec{Type: hdf5io.Enum(hdf5io.Uint(1), hdf5io.EnumMember{Name: "a"}, hdf5io.EnumMember{Name: "b"})}),
+		`is no u8`:               creates(Spec{Type: hdf5io.Enum(hdf5io.Uint(1), hdf5io.EnumMember{Name: "a", Value: 256})}),
+		`want an integer`:        creates(Spec{Type: hdf5io.Enum(hdf5io.Float32(), hdf5io.EnumMember{Name: "a"})}),
+		`enum of 0 names`:        creates(Spec{Type: hdf5io.Enum(hdf5io.Uint(1))}),
+		`is not exported`:        creates(Spec{Type: hidden{}}),
+		`want its size in bytes`: creates(Spec{Type: bare{}}),
+		`5 dimensions`:           creates(Spec{Type: 0.0, Dims: []uint64{1, 1, 1, 1, 1}}),
+		`has no chunks`:          creates(Spec{Type: 0.0, Gzip: 1}),
+		`give Spec.Chunk`:        creates(Spec{Type: 0.0, Dims: []uint64{1 << 40}}),
+		`want 1 to 67108864`:     creates(Spec{Type: 0.0, Dims: []uint64{1 << 24}, Chunk: []uint32{1 << 24}}),
+		`which has at most 3`:    creates(Spec{Type: 0.0, Dims: []uint64{2, 2}, MaxDims: []uint64{Unlimited, 3}, Chunk: []uint32{4, 4}}),
+		`want 0 to 9`:            creates(Spec{Type: 0.0, Dims: []uint64{1}, Chunk: []uint32{1}, Gzip: 10}),
+		`its maximum is 1`:       creates(Spec{Type: 0.0, Dims: []uint64{2}, MaxDims: []uint64{1}}),
 		`elements are f32`:       grid(func(d *Dataset) error { return Append(d, []float64{1}) }),
 		`want [2] to`: func(tx *Tx) error {
 			d, err := tx.Dataset("/log/rows")

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -60,6 +61,18 @@ func TestConcurrentUse(t *testing.T) {
 	epochs := []Epoch{e}
 	last := Mark{}
 	var room sync.Mutex // admission: one at a time looks for room and takes it
+	makeRoom := func() {
+		room.Lock()
+		defer room.Unlock()
+		if l.Room() < 20*RecordsFor(2, testBlock) {
+			resume := l.Pause()
+			last = l.Mark()
+			epochs = TrimEpochs(epochs, last)
+			truncated.Store(int64(len(applied)))
+			resume()
+			l.Truncate(last.Sequence)
+		}
+	}
 	write := func(id uint64, n uint64) {
 		append := l.Append
 		if id%2 == 0 {
@@ -67,16 +80,7 @@ func TestConcurrentUse(t *testing.T) {
 		}
 		for i := range n {
 			ops := []Op{{Insert, keys.E{High: id, Low: i}, keys.E{}}, {Delete, keys.E{High: id, Low: i}, keys.E{}}}
-			room.Lock()
-			if l.Room() < 20*RecordsFor(2, testBlock) {
-				resume := l.Pause()
-				last = l.Mark()
-				epochs = TrimEpochs(epochs, last)
-				truncated.Store(int64(len(applied)))
-				resume()
-				l.Truncate(last.Sequence)
-			}
-			room.Unlock()
+			makeRoom()
 			if _, err := append(ops); err != nil {
 				t.Error(err)
 				return
@@ -87,28 +91,20 @@ func TestConcurrentUse(t *testing.T) {
 	for id := range uint64(6) {
 		writers.Go(func() { write(id, 150) })
 	}
-	done := make(chan struct{})
+	var done atomic.Bool
 	for id := range 2 {
 		readers.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				if err := l.Audit(id*3, rand.IntN); err != nil {
+			for !done.Load() {
+				if err := errors.Join(l.Audit(id*3, rand.IntN), l.Flush()); err != nil {
 					t.Error(err)
 					return
-				}
-				if err := l.Flush(); err != nil {
-					t.Error(err)
 				}
 				runtime.Gosched()
 			}
 		})
 	}
 	writers.Wait()
-	close(done)
+	done.Store(true)
 	readers.Wait()
 	must(t, l.Flush())
 	frames, _, err := scanAll(c, epochs, last.Sequence, last.Sequence)
@@ -116,6 +112,12 @@ func TestConcurrentUse(t *testing.T) {
 	if got := operations(frames); !slices.Equal(got, applied[truncated.Load():]) {
 		t.Errorf("scanned %d operations, applied %d after the last truncation", len(got), len(applied)-int(truncated.Load()))
 	}
+	inOrder(t, applied, 6*150)
+}
+
+// inOrder wants so many pairs of operations on one key, the keys of each writer one after the other.
+func inOrder(t *testing.T, applied []Op, pairs int) {
+	t.Helper()
 	perWriter := map[uint64]uint64{}
 	for i := 0; i < len(applied); i += 2 {
 		k := applied[i].Key
@@ -124,7 +126,7 @@ func TestConcurrentUse(t *testing.T) {
 		}
 		perWriter[k.High]++
 	}
-	if len(applied) != 6*150*2 {
+	if len(applied) != 2*pairs {
 		t.Errorf("%d operations applied", len(applied))
 	}
 }

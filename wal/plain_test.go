@@ -12,31 +12,42 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// plainScan reads a ring of one epoch, from lastApplied on, with none of the
-// package's code: the words of FORMAT.md in the plainest way. class is what Scan's
-// error must match, or nil.
+// plainRing is a ring of one epoch, read with none of the package's code.
+type plainRing struct {
+	ring  []byte
+	c     Config
+	epoch uint64
+	block uint64 // bytes
+	r, n  uint64 // records of a block, and of the ring
+}
+
+// at is a record, with the end of the block if it is the last there.
+func (p *plainRing) at(seq uint64) []byte {
+	record := p.ring[seq%p.n/p.r*p.block+seq%p.r*40:]
+	if seq%p.r == p.r-1 {
+		return record[:p.block-(p.r-1)*40]
+	}
+	return record[:40]
+}
+
+func (p *plainRing) good(seq uint64) bool {
+	whole := append([]byte(nil), p.c.UUID[:]...)
+	whole = binary.LittleEndian.AppendUint64(whole, p.epoch)
+	whole = binary.LittleEndian.AppendUint64(whole, seq)
+	head := len(whole)
+	whole = append(whole, p.at(seq)...)
+	clear(whole[head+4 : head+8])
+	return crc32.Checksum(whole, crc32.MakeTable(crc32.Castagnoli)) == binary.LittleEndian.Uint32(p.at(seq)[4:])
+}
+
+// plainScan reads a ring of one epoch, from lastApplied on: the words of FORMAT.md in the
+// plainest way. class is what Scan's error must match, or nil.
 func plainScan(ring []byte, c Config, e Epoch, lastApplied, watermark uint64) (frames []Frame, class error) {
 	block := uint64(c.Block)
-	r := block / 40
-	n := uint64(len(ring)) / block * r
-	at := func(seq uint64) []byte { // with the end of the block, if it is the last there
-		p := ring[seq%n/r*block+seq%r*40:]
-		if seq%r == r-1 {
-			return p[:block-(r-1)*40]
-		}
-		return p[:40]
-	}
-	u64 := binary.LittleEndian.Uint64
-	u32 := binary.LittleEndian.Uint32
-	good := func(seq uint64) bool {
-		whole := append([]byte(nil), c.UUID[:]...)
-		whole = binary.LittleEndian.AppendUint64(whole, e.Number)
-		whole = binary.LittleEndian.AppendUint64(whole, seq)
-		head := len(whole)
-		whole = append(whole, at(seq)...)
-		clear(whole[head+4 : head+8])
-		return crc32.Checksum(whole, crc32.MakeTable(crc32.Castagnoli)) == u32(at(seq)[4:])
-	}
+	n := uint64(len(ring)) / block * (block / 40)
+	p := plainRing{ring, c, e.Number, block, block / 40, n}
+	at, good := p.at, p.good
+	u64, u32 := binary.LittleEndian.Uint64, binary.LittleEndian.Uint32
 	first := max(uint64(e.First), lastApplied+1)
 	before := e.Anchor
 	start := first

@@ -160,30 +160,35 @@ func TestImagesAgreeWithModel(t *testing.T) {
 		if len(steps) != tr.Len()+1 {
 			t.Fatalf("%d entries of %d steps", tr.Len(), len(steps))
 		}
-		plan := Plan{Subsets: 6, Random: 4, Seed: rapid.Uint64().Draw(t, "seed")}
-		seen, marks := map[string]bool{}, 0
-		for img := range tr.Enumerate(plan).Images() {
-			if len(img.Marks) != marks {
-				clear(seen)
-				marks = len(img.Marks)
-			}
-			w := img.FS()
-			key := ""
-			for _, name := range names {
-				got, want := readRapid(t, w, name), steps[img.Cut].files[name]
-				judge(t, img, name, got, &want)
-				key += fmt.Sprint(len(got)) + got
-			}
-			if seen[key] {
-				t.Fatalf("%v: handed out twice", img)
-			}
-			seen[key] = true
-			scribble(t, w, names)
-		}
-		if len(seen) == 0 {
-			t.Fatal("no images")
-		}
+		judgeAll(t, tr, names, steps)
 	})
+}
+
+// judgeAll holds every image of a trace to the step that it was cut at.
+func judgeAll(t *rapid.T, tr *Trace, names []string, steps []step) {
+	plan := Plan{Subsets: 6, Random: 4, Seed: rapid.Uint64().Draw(t, "seed")}
+	seen, marks := map[string]bool{}, 0
+	for img := range tr.Enumerate(plan).Images() {
+		if len(img.Marks) != marks {
+			clear(seen)
+			marks = len(img.Marks)
+		}
+		w := img.FS()
+		key := ""
+		for _, name := range names {
+			got, want := readRapid(t, w, name), steps[img.Cut].files[name]
+			judge(t, img, name, got, &want)
+			key += fmt.Sprint(len(got)) + got
+		}
+		if seen[key] {
+			t.Fatalf("%v: handed out twice", img)
+		}
+		seen[key] = true
+		scribble(t, w, names)
+	}
+	if len(seen) == 0 {
+		t.Fatal("no images")
+	}
 }
 
 func judge(t *rapid.T, img *Image, name, got string, want *modelFile) {
