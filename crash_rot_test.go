@@ -43,9 +43,7 @@ func newLiveLog(t *testing.T) *liveLog {
 	}
 	l.disk = l.fs.Copy()
 	s, err := l.openReader(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	v := s.state.Load().view
 	l.record = v.record
 	_, err = wal.Scan(s.logConfig(v), l.record.epochs, l.record.lastApplied, l.record.watermark, func(f wal.Frame) error {
@@ -98,9 +96,7 @@ func logPlace(r *record, sequence wal.Seq) int64 {
 func (l *liveLog) flip(sequence wal.Seq, bit int) {
 	l.t.Helper()
 	f, err := l.disk.OpenFile(crashPath, vfs.ReadWrite, 0)
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	mustDo(l.t, err)
 	defer f.Close()
 	at := logPlace(&l.record, sequence) + int64(bit/8)
 	var p [1]byte
@@ -108,9 +104,7 @@ func (l *liveLog) flip(sequence wal.Seq, bit int) {
 		l.t.Fatal(err)
 	}
 	p[0] ^= 1 << (bit % 8)
-	if err := f.WriteAt(p[:], at); err != nil {
-		l.t.Fatal(err)
-	}
+	mustDo(l.t, f.WriteAt(p[:], at))
 }
 
 // TestCrashRottenLog flips bits of every record of a live log. At or below the
@@ -212,32 +206,22 @@ func TestReadOfARottenLeaf(t *testing.T) {
 	key := E{High: 1, Low: 1}
 	o := &Options{GCInterval: -1}
 	s, err := Open(path, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	var b Batch
 	for i := range uint64(3000) {
 		b.Insert(key, E{Low: i})
 	}
-	if err := errors.Join(s.Apply(&b), s.Close()); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Apply(&b), s.Close())
 	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	data[bytes.Index(data, E{Low: 1001}.AppendHDF5(E{Low: 1000}.AppendHDF5(nil)))] ^= 1
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, os.WriteFile(path, data, 0o600))
 	if s, err = Open(path, o); err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	v, err := s.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	defer v.Close()
 	given := []E{{Low: 7}}
 	reads := func(when string) {
@@ -257,9 +241,7 @@ func TestReadOfARottenLeaf(t *testing.T) {
 		}
 	}
 	reads("at rest")
-	if err := s.Insert(key, E{High: 9}); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Insert(key, E{High: 9}))
 	reads("with one value pending")
 
 	var told error
@@ -292,9 +274,7 @@ func TestCrashRottenSlot(t *testing.T) {
 				}
 				for slot := range int64(2) {
 					disk := image.FS()
-					if err := rot(disk, 4096*(1+slot), 4096, uint64(image.Cut)); err != nil {
-						t.Fatal(err)
-					}
+					mustDo(t, rot(disk, 4096*(1+slot), 4096, uint64(image.Cut)))
 					images++
 					if err := c.recovered(disk, ack, issue, false); err != nil {
 						t.Fatalf("%v, slot %d rotten: %v", image, slot, err)

@@ -2,6 +2,7 @@ package cidstore
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -12,9 +13,7 @@ import (
 // onFullDisk opens the store of a disk.
 func onFullDisk(t *testing.T, disk *crashfs.FS, seed byte) *Store {
 	t.Helper()
-	s, err := Open(crashPath, &Options{FS: disk, GCInterval: -1, Rand: rand.NewChaCha8([32]byte{seed})})
-	mustDo(t, err)
-	return s
+	return OpenStore(t, crashPath, &Options{FS: disk, GCInterval: -1, Rand: rand.NewChaCha8([32]byte{seed})})
 }
 
 // importUntilFull writes pairs of the keys from 1 on, in batches, until the disk is full.
@@ -52,8 +51,7 @@ func TestShrinkOnAFullDisk(t *testing.T) {
 			mustDo(t, s.Close())
 			s = onFullDisk(t, disk, seed+100)
 			s.opts.keepPlaces = keep
-			mustDo(t, s.Delete(FromUint64(1)), s.Maintain(t.Context()))
-			mustDo(t, s.Close())
+			mustDo(t, s.Delete(FromUint64(1)), s.Maintain(t.Context()), s.Close())
 			disk.SetCapacity(int64(12+seed) << 20)
 			before := use(t, disk)
 			s = onFullDisk(t, disk, seed+200)
@@ -199,76 +197,57 @@ func TestDeletesOnAFullDisk(t *testing.T) {
 				t.Skip("takes minutes")
 			}
 			t.Parallel()
-			disk := crashfs.New(crashfs.Options{FileLimit: 64 << 20})
-			open := func(walBytes int64) *Store {
-				t.Helper()
-				s, err := Open(crashPath, &Options{FS: disk, GCInterval: -1, WALBytes: walBytes, Rand: rand.NewChaCha8([32]byte{7})})
-				if err != nil {
-					t.Fatal(err)
-				}
-				return s
-			}
-			key := func(i int) E { return FromUint64(uint64(i) * 0x9e3779b97f4a7c15) }
-			step := c.step
-			s := open(c.first)
-			disk.SetCapacity(c.disk)
-			n := 0
-			for {
-				var b Batch
-				for i := range step {
-					b.Insert(key(n+i), E{})
-				}
-				if err := s.Apply(&b); errors.Is(err, ErrNoSpace) {
-					break
-				} else if err != nil {
-					t.Fatal(err)
-				}
-				n += step
-			}
-			if c.second != 0 {
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
-				s = open(c.second)
-			}
-			deleted := 0
-			for deleted < n {
-				var b Batch
-				for i := range step {
-					b.Delete(key(deleted + i))
-				}
-				if err := s.Apply(&b); errors.Is(err, ErrNoSpace) {
-					break
-				} else if err != nil {
-					t.Fatal(err)
-				}
-				deleted += step
-			}
-			t.Logf("%d of %d keys deleted: %+v", deleted, n, s.file.Space())
-			if err := s.Checkpoint(t.Context()); err != nil {
-				t.Errorf("Checkpoint: %v", err)
-			}
-			if deleted < n {
-				t.Errorf("%d of %d keys deleted", deleted, n)
-			}
-			if err := s.Insert(key(0), E{}); err == nil {
-				deleted--
-			} else {
-				t.Errorf("Insert after the deletes: %v", err)
-			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			s = open(c.first)
-			if keys, _, err := s.Len(t.Context()); keys != uint64(n-deleted) || err != nil {
-				t.Errorf("%d keys, %v; want %d", keys, err, n-deleted)
-			}
-			if _, err := s.Check(t.Context()); err != nil {
-				t.Error(err)
-			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			deletesOnAFullDisk(t, c.disk, c.first, c.second, c.step)
 		})
+	}
+}
+
+// deletesOnAFullDisk fills a disk of so many bytes in batches of step keys, and deletes all of
+// them. The log may have first bytes, and second, unless that is 0, after a reopening.
+func deletesOnAFullDisk(t *testing.T, bytes, first, second int64, step int) {
+	disk := crashfs.New(crashfs.Options{FileLimit: 64 << 20})
+	open := func(walBytes int64) *Store {
+		return OpenStore(t, crashPath, &Options{FS: disk, GCInterval: -1, WALBytes: walBytes, Rand: rand.NewChaCha8([32]byte{7})})
+	}
+	key := func(i int) E { return FromUint64(uint64(i) * 0x9e3779b97f4a7c15) }
+	s := open(first)
+	disk.SetCapacity(bytes)
+	batches := func(most int, do func(b *Batch, key E)) (n int) { // until the disk is full
+		for n < most {
+			var b Batch
+			for i := range step {
+				do(&b, key(n+i))
+			}
+			err := s.Apply(&b)
+			if errors.Is(err, ErrNoSpace) {
+				break
+			}
+			mustDo(t, err)
+			n += step
+		}
+		return n
+	}
+	n := batches(math.MaxInt, func(b *Batch, key E) { b.Insert(key, E{}) })
+	if second != 0 {
+		mustDo(t, s.Close())
+		s = open(second)
+	}
+	deleted := batches(n, (*Batch).Delete)
+	t.Logf("%d of %d keys deleted: %+v", deleted, n, s.file.Space())
+	if err := s.Checkpoint(t.Context()); err != nil {
+		t.Errorf("Checkpoint: %v", err)
+	}
+	if deleted < n {
+		t.Errorf("%d of %d keys deleted", deleted, n)
+	}
+	if err := s.Insert(key(0), E{}); err == nil {
+		deleted--
+	} else {
+		t.Errorf("Insert after the deletes: %v", err)
+	}
+	mustDo(t, s.Close())
+	s = open(first)
+	if keys, _, err := s.Len(t.Context()); keys != uint64(n-deleted) || err != nil {
+		t.Errorf("%d keys, %v; want %d", keys, err, n-deleted)
 	}
 }

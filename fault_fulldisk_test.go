@@ -78,9 +78,7 @@ func (c *scenario) fill(most int) (full bool, err error) {
 func use(t *testing.T, disk *crashfs.FS) int64 {
 	t.Helper()
 	info, err := disk.Stat(crashPath)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	return info.Allocated
 }
 
@@ -249,9 +247,7 @@ func TestCrashFullDisk(t *testing.T) {
 				ops = []wal.Op{del(uint64(i)), delv(uint64(2*i), 1), del(c.random.Uint64N(400))}
 			}
 			written, err := c.tryFull(ops...)
-			if err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, err)
 			if !written {
 				refused++
 			}
@@ -286,146 +282,121 @@ func TestCrashFullDisk(t *testing.T) {
 // older slot: the wait for room ends in room, or in the error of the disk.
 func TestFaultRingFull(t *testing.T) {
 	seed := crashSeed(t)
-	block, ring := wal.Records(512, 512), wal.Records(64*512, 512)
-	third := ring/3 - block // operations
-	big := func(c *scenario, keys uint64) []wal.Op {
-		var ops []wal.Op
-		for range third {
-			ops = append(ops, ins(c.random.Uint64N(keys), c.random.Uint64N(4)))
-		}
-		return ops
+	for name, test := range map[string]func(t *testing.T, seed uint64){
+		"room": ringHasRoom, "many writers": ringOfManyWriters, "disk full": ringOnAFullDisk, "sync fails": ringWhoseSyncFails,
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer watchdog(t.Name(), hangLimit)()
+			test(t, seed)
+		})
 	}
-	prepare := func(t *testing.T) *scenario {
-		c := newScenario(t, seed, noQuarantine)
-		c.open()
-		for range 2 {
-			if err := c.try(big(c, 50)...); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := c.store.Checkpoint(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-		if n := c.store.pendingOps(); n != 0 {
-			t.Fatalf("%d operations wait, want none", n)
-		}
-		return c
+}
+
+// third is as many inserts as a batch may have.
+func (c *scenario) third(keys uint64) (ops []wal.Op) {
+	for range wal.Records(64*512, 512)/3 - wal.Records(512, 512) {
+		ops = append(ops, ins(c.random.Uint64N(keys), c.random.Uint64N(4)))
 	}
-	t.Run("room", func(t *testing.T) {
-		defer watchdog(t.Name(), hangLimit)()
-		c := prepare(t)
-		for range 20 {
-			if err := c.try(big(c, 50)...); err != nil {
-				t.Fatal(err)
-			}
-			if err := c.store.Checkpoint(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		// After a large checkpoint both slots are written; after a small one the older
-		// slot holds on to a part of the log.
-		if err := c.try(ins(1, 1)); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.store.Checkpoint(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.same(); err != nil {
-			t.Fatal(err)
-		}
-		room := c.store.log.Room()
-		if err := c.store.makeRoom(claim{records: room + block}); err != nil {
-			t.Fatal(err)
-		}
-		if now := c.store.log.Room(); now < room+block {
-			t.Fatalf("room for %d records, want %d", now, room+block)
-		}
-		if err := c.store.makeRoom(claim{records: ring + block}); !errors.Is(err, ErrNoSpace) {
-			t.Fatalf("room for more than a ring: %v", err)
-		}
-		c.close()
-	})
-	t.Run("many writers", func(t *testing.T) {
-		defer watchdog(t.Name(), hangLimit)()
-		c := newScenario(t, seed, func(o *Options) { noQuarantine(o); o.GCInterval = 0 })
-		c.open()
-		var batches []*Batch
-		for range 40 {
-			batches = append(batches, &Batch{ops: big(c, 50)})
-			c.model.apply(batches[len(batches)-1].ops) // inserts alone: any order will do
-		}
-		var group failures
-		for w := range 4 {
-			group.Go(func() error {
-				for i := w; i < len(batches); i += 4 {
-					if err := c.store.Apply(batches[i]); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		}
-		if err := group.Wait(); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.same(); err != nil {
-			t.Fatal(err)
-		}
-		if c.store.Metrics().Waits == 0 {
-			t.Error("no write had to wait: the ring was never full")
-		}
-		c.close()
-	})
-	t.Run("disk full", func(t *testing.T) {
-		defer watchdog(t.Name(), hangLimit)()
-		c := prepare(t)
-		c.fs.SetCapacity(1) // settling needs no space
-		full := false
-		for range 200 {
-			written, err := c.tryFull(big(c, 5000)...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if full = !written; full {
-				break
-			}
-		}
-		if err := c.same(); err != nil {
-			t.Fatal(err)
-		}
-		if !full {
-			t.Error("the disk was never full")
-		}
-		c.close()
-	})
-	t.Run("sync fails", func(t *testing.T) {
-		defer watchdog(t.Name(), hangLimit)()
-		failed := 0
-		for skip := range 12 {
-			c := prepare(t)
-			c.fs.FailSync(crashfs.FailLost, skip, 1)
-			var err error
-			for range 3 {
-				if err = c.try(big(c, 50)...); err != nil {
-					break
+	return ops
+}
+
+// fullRing is a scenario whose log is full of what the tree has.
+func fullRing(t *testing.T, seed uint64) *scenario {
+	t.Helper()
+	c := newScenario(t, seed, noQuarantine)
+	c.open()
+	mustDo(t, c.try(c.third(50)...), c.try(c.third(50)...), c.store.Checkpoint(context.Background()))
+	if n := c.store.pendingOps(); n != 0 {
+		t.Fatalf("%d operations wait, want none", n)
+	}
+	return c
+}
+
+func ringHasRoom(t *testing.T, seed uint64) {
+	c := fullRing(t, seed)
+	for range 20 {
+		mustDo(t, c.try(c.third(50)...), c.store.Checkpoint(context.Background()))
+	}
+	// After a large checkpoint both slots are written; after a small one the older
+	// slot holds on to a part of the log.
+	mustDo(t, c.try(ins(1, 1)), c.store.Checkpoint(context.Background()), c.same())
+	block, ring, room := wal.Records(512, 512), wal.Records(64*512, 512), c.store.log.Room()
+	mustDo(t, c.store.makeRoom(claim{records: room + block}))
+	if now := c.store.log.Room(); now < room+block {
+		t.Fatalf("room for %d records, want %d", now, room+block)
+	}
+	wantErr(t, c.store.makeRoom(claim{records: ring + block}), ErrNoSpace, "room for more than a ring")
+	c.close()
+}
+
+func ringOfManyWriters(t *testing.T, seed uint64) {
+	c := newScenario(t, seed, func(o *Options) { noQuarantine(o); o.GCInterval = 0 })
+	c.open()
+	var batches []*Batch
+	for range 40 {
+		batches = append(batches, &Batch{ops: c.third(50)})
+		c.model.apply(batches[len(batches)-1].ops) // inserts alone: any order will do
+	}
+	var group failures
+	for w := range 4 {
+		group.Go(func() error {
+			for i := w; i < len(batches); i += 4 {
+				if err := c.store.Apply(batches[i]); err != nil {
+					return err
 				}
 			}
-			if err != nil {
-				failed++
-				if !errors.Is(err, ErrPoisoned) || !errors.Is(err, crashfs.ErrSync) {
-					t.Fatalf("sync %d: %v", skip, err)
-				}
-			}
-			c.abandon()
-			c.fs.FailSync(0, 0, 0)
-			if err := c.recovered(c.fs, c.acked, len(c.batches), true); err != nil {
+			return nil
+		})
+	}
+	mustDo(t, group.Wait(), c.same())
+	if c.store.Metrics().Waits == 0 {
+		t.Error("no write had to wait: the ring was never full")
+	}
+	c.close()
+}
+
+func ringOnAFullDisk(t *testing.T, seed uint64) {
+	c := fullRing(t, seed)
+	c.fs.SetCapacity(1) // settling needs no space
+	full := false
+	for range 200 {
+		written, err := c.tryFull(c.third(5000)...)
+		mustDo(t, err)
+		if full = !written; full {
+			break
+		}
+	}
+	mustDo(t, c.same())
+	if !full {
+		t.Error("the disk was never full")
+	}
+	c.close()
+}
+
+func ringWhoseSyncFails(t *testing.T, seed uint64) {
+	failed := 0
+	for skip := range 12 {
+		c := fullRing(t, seed)
+		c.fs.FailSync(crashfs.FailLost, skip, 1)
+		var err error
+		for i := 0; i < 3 && err == nil; i++ {
+			err = c.try(c.third(50)...)
+		}
+		if err != nil {
+			failed++
+			if !errors.Is(err, ErrPoisoned) || !errors.Is(err, crashfs.ErrSync) {
 				t.Fatalf("sync %d: %v", skip, err)
 			}
 		}
-		if failed == 0 {
-			t.Error("no sync failed")
+		c.abandon()
+		c.fs.FailSync(0, 0, 0)
+		if err := c.recovered(c.fs, c.acked, len(c.batches), true); err != nil {
+			t.Fatalf("sync %d: %v", skip, err)
 		}
-	})
+	}
+	if failed == 0 {
+		t.Error("no sync failed")
+	}
 }
 
 // failures runs goroutines and keeps their errors.

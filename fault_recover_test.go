@@ -24,14 +24,10 @@ func TestFaultRecovery(t *testing.T) {
 					for i := range operations {
 						b.Insert(FromUint64(i), FromUint64(i+round))
 					}
-					if err := s.Apply(&b); err != nil {
-						t.Fatal(err)
-					}
+					mustDo(t, s.Apply(&b))
 				}
 				want, err := printOf(s)
-				if err != nil {
-					t.Fatal(err)
-				}
+				mustDo(t, err)
 				kill(s)
 				fault := disk.Add(errfs.Rule{Ops: errfs.Syncs | errfs.Write, Nth: nth, Forever: true})
 				recovered, err := Open(crashPath, smallOptions(disk))
@@ -52,9 +48,7 @@ func TestFaultRecovery(t *testing.T) {
 				if got, err := printOf(s); err != nil || got != want {
 					t.Fatalf("call %d: %d pairs, %v, want %d", nth, got.pairs, err, want.pairs)
 				}
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
+				mustDo(t, s.Close())
 				if fault.Failed() == 0 {
 					break
 				}
@@ -70,9 +64,7 @@ func TestFaultRecovery(t *testing.T) {
 func openOn(t *testing.T, disk *errfs.FS) *Store {
 	t.Helper()
 	s, err := Open(crashPath, smallOptions(disk))
-	if err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err)
 	return s
 }
 
