@@ -130,10 +130,12 @@ func TestManyValuesOnAFullDisk(t *testing.T) {
 	disk, random := crashfs.New(crashfs.Options{FileLimit: 64 << 20}), rand.New(rand.NewPCG(3, 1))
 	disk.SetCapacity(capacity)
 	life := func(write func(s *Store) error) error {
-		s, err := Open(crashPath, &Options{FS: disk, GCInterval: -1, Rand: rand.NewChaCha8([32]byte{3})})
+		o := &Options{FS: disk, GCInterval: -1, Rand: rand.NewChaCha8([32]byte{3})}
+		s, err := Open(crashPath, o)
 		if err != nil {
 			return err
 		}
+		willCheck(t, crashPath, o)
 		mustDo(t, write(s))
 		if err := s.Close(); !errors.Is(err, ErrNoSpace) {
 			return err

@@ -63,9 +63,7 @@ func TestFaultRecovery(t *testing.T) {
 
 func openOn(t *testing.T, disk *errfs.FS) *Store {
 	t.Helper()
-	s, err := Open(crashPath, smallOptions(disk))
-	mustDo(t, err)
-	return s
+	return OpenStore(t, crashPath, smallOptions(disk))
 }
 
 // kill lets go of a store's file as the end of its process does.

@@ -23,7 +23,8 @@ type openedFile struct {
 }
 
 // OpenStore opens a store, or the test fails. When the test ends, a store that is still open
-// is closed, and each file of one must pass Check unless Unchecked says otherwise.
+// is closed, and each file of one must pass Check unless Unchecked says otherwise. Open is for
+// what cannot be opened, for images that are checked one by one, and for other processes.
 func OpenStore(t testing.TB, path string, o *Options) *Store {
 	t.Helper()
 	s, err := Open(path, o)
