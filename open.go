@@ -34,7 +34,10 @@ func Open(path string, options *Options) (*Store, error) {
 				err = ErrReplaced // by a complete one
 			}
 		}
-		if !errors.Is(err, ErrReplaced) && !errors.Is(err, errLogAgain) {
+		var again *logAgain
+		if errors.As(err, &again) {
+			opts.found = again.found
+		} else if !errors.Is(err, ErrReplaced) {
 			break
 		}
 		s, err = open(path, opts) // ErrReplaced: another file took its place while this one was locked

@@ -136,6 +136,8 @@ type Options struct {
 	emptyLog bool
 	// olderRoot, with Salvage, reads the root of the older commit slot.
 	olderRoot bool
+	// found is what Open found before it wrote the log again, and opened the store once more.
+	found RecoveryReport
 
 	// keepPlaces stops Close from moving anything. The next increment is short if a copy
 	// has what it shares with its store at the same places.

@@ -33,6 +33,16 @@ func (r *RecoveryReport) fromTree(o hdf5io.OpenReport) {
 	r.Slot, r.Commit, r.FellBack, r.SuperblockMended = o.Slot, uint64(o.Commit), o.FellBack, o.SuperblockMended
 }
 
+// add enters what an Open found that wrote the log again, and left none of it for this one.
+func (r *RecoveryReport) add(before *RecoveryReport) {
+	r.FellBack = r.FellBack || before.FellBack
+	r.SuperblockMended = r.SuperblockMended || before.SuperblockMended
+	r.RewrittenFrames = before.RewrittenFrames
+	if before.TornAt != 0 {
+		r.TornAt, r.TornRecords = before.TornAt, before.TornRecords
+	}
+}
+
 // Recovery reports what Open found in the file.
 func (s *Store) Recovery() RecoveryReport { return s.recovery }
 
@@ -70,6 +80,8 @@ func (s *Store) load() error {
 	s.recovery.OverBudget = max(0, s.pendingOps()*opBytes-s.opts.MemoryBudget)
 	s.recovery.TornAt, s.recovery.TornRecords = uint64(s.replayed.TornAt), s.replayed.Discarded
 	s.recovery.Clean = v.record.clean && s.recovery.FramesReplayed == 0
+	s.recovery.add(&s.opts.found)
+	s.opts.found = RecoveryReport{}
 	s.lastTime.Store(max(s.replayed.Nanos, int64(v.record.created)))
 	if s.opts.ReadOnly {
 		return nil
@@ -167,7 +179,7 @@ func (s *Store) show(st *state) {
 // so that no record of an earlier life can pass for one of this life. Before that it
 // writes the frames again that may be only in the page cache, with the times that they
 // had. Package wal describes the steps under "How a life begins". On a full disk it may
-// write all frames again and return errLogAgain.
+// write all frames again and return a *logAgain.
 func (s *Store) beginLife(found *replayed) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
@@ -201,7 +213,7 @@ func (s *Store) beginLife(found *replayed) error {
 		return err
 	}
 	s.log = log
-	s.recovery.RewrittenFrames = len(late)
+	s.recovery.RewrittenFrames = max(s.recovery.RewrittenFrames, len(late))
 	if all {
 		return s.startLogAgain(epoch)
 	}
@@ -280,9 +292,11 @@ func (s *Store) checkpointDurable(found *replayed) error {
 	return s.mergeFrozen(ctx, atOnce)
 }
 
-// errLogAgain ends an Open that has written all of the log again. The next one finds the
-// store as if one life had written it.
-var errLogAgain = errors.New("the log was written again")
+// logAgain ends an Open that has written all of the log again. The next one finds the store
+// as if one life had written it.
+type logAgain struct{ found RecoveryReport }
+
+func (*logAgain) Error() string { return "the log was written again" }
 
 // startLogAgain makes the log begin with an epoch, which has all that the tree lacks.
 func (s *Store) startLogAgain(epoch wal.Epoch) error {
@@ -298,7 +312,7 @@ func (s *Store) startLogAgain(epoch wal.Epoch) error {
 	if err := s.settle(); err != nil {
 		return err
 	}
-	return errLogAgain
+	return &logAgain{s.recovery}
 }
 
 // fits reports whether the ring has room for the frames that are to be logged again.
