@@ -25,13 +25,9 @@ const (
 
 // String names the status.
 func (s Status) String() string {
-	switch s {
-	case OK:
-		return "ok"
-	case Corrected:
-		return "corrected"
-	case Uncorrectable:
-		return "uncorrectable"
+	names := [...]string{OK: "ok", Corrected: "corrected", Uncorrectable: "uncorrectable"}
+	if int(s) < len(names) {
+		return names[s]
 	}
 	return "unknown status"
 }

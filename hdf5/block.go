@@ -133,8 +133,8 @@ func collect[T any](b *Block, member []string, fits func(*Type) bool, decode fun
 	return values, nil
 }
 
-// step is one way into an element: to the bytes from offset on, count times with
-// stride bytes between.
+// step is one way into an element: to the bytes from offset on, count times, stride bytes
+// apart.
 type step struct {
 	offset, stride int
 	count          int

@@ -50,7 +50,7 @@ func (a *arrayReader) turn() {
 	a.grid = &turned
 }
 
-// elements notes the chunks of n elements, starting with the element of a number.
+// elements notes the chunks of n elements, the first of which has this number.
 func (a *arrayReader) elements(d *decoder, number, n uint64) error {
 	for i := range n {
 		start := *d

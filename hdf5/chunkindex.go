@@ -56,10 +56,7 @@ func newGrid(dims, chunk []uint64, bytes uint64) (*grid, bool) {
 	g := &grid{dims: dims, chunk: chunk, bytes: bytes}
 	total, fits := uint64(1), true
 	for i, n := range dims {
-		count := n / chunk[i]
-		if n%chunk[i] > 0 {
-			count++
-		}
+		count := n/chunk[i] + min(n%chunk[i], 1)
 		g.counts = append(g.counts, count)
 		total, _ = product(total, max(count, 1))
 		fits = fits && total < 1<<63

@@ -205,7 +205,12 @@ func (d *Dataset) RowSize() uint64 {
 // together at most Options.MaxChunkBytes. Rows outside of the dataset, and a chunk over
 // Options.MaxChunkBytes, are an ErrLimit. After an error the contents of p are undefined.
 func (d *Dataset) ReadRows(p []byte, start, count uint64) error {
-	r := rowReader{Dataset: d, selection: d.everything()}
+	return d.readInto(p, d.everything(), start, count)
+}
+
+// readInto reads rows of a selection into p.
+func (d *Dataset) readInto(p []byte, s selection, start, count uint64) error {
+	r := rowReader{Dataset: d, selection: s}
 	defer r.close()
 	return within(d.path, r.read(p, start, count))
 }
@@ -218,8 +223,6 @@ func (d *Dataset) Read(start, count uint64) (*Block, error) {
 
 // readBlock returns rows of a selection as one block.
 func (d *Dataset) readBlock(s selection, start, count uint64) (*Block, error) {
-	r := rowReader{Dataset: d, selection: s}
-	defer r.close()
 	if err := s.checkRange(start, count); err != nil {
 		return nil, within(d.path, err)
 	}
@@ -231,14 +234,14 @@ func (d *Dataset) readBlock(s selection, start, count uint64) (*Block, error) {
 		count = 0
 	}
 	p := make([]byte, size)
-	if err := r.read(p, start, count); err != nil {
-		return nil, within(d.path, err)
+	if err := d.readInto(p, s, start, count); err != nil {
+		return nil, err
 	}
-	return r.block(p, start, count), nil
+	return d.block(s, p, start, count), nil
 }
 
-// maxExpansion limits all rows of Rows to so many times the size of the file, and one GiB
-// more. Deflate can pack no better. Without a limit a file with holes would never end.
+// maxExpansion limits all rows of Rows to this many times the size of the file, plus one
+// GiB. Deflate can pack no better. Without a limit a file with holes would never end.
 const maxExpansion = 2048
 
 // blockChunks is how many chunks with filters make a block of Rows, so that several cores
@@ -273,16 +276,16 @@ func (d *Dataset) eachBlock(s selection, start, count uint64, yield func(*Block,
 			yield(nil, within(d.path, err))
 			return
 		}
-		if !yield(r.block(p, start, n), nil) {
+		if !yield(d.block(s, p, start, n), nil) {
 			return
 		}
 		start += n
 	}
 }
 
-// block returns a Block of rows that were read into p.
-func (r *rowReader) block(p []byte, start, n uint64) *Block {
-	return &Block{Start: start, Rows: int(n), Data: p, file: r.file, path: r.path, datatype: r.datatype, cells: int(r.cells())}
+// block returns a Block of rows of a selection that were read into p.
+func (d *Dataset) block(s selection, p []byte, start, n uint64) *Block {
+	return &Block{Start: start, Rows: int(n), Data: p, file: d.file, path: d.path, datatype: d.datatype, cells: int(s.cells())}
 }
 
 // bandRows returns how many rows a chunk has.

@@ -24,14 +24,17 @@ const (
 	Complex   Class = 11 // a pair of floating-point numbers
 )
 
-var classNames = []string{"integer", "float", "time", "string", "bitfield", "opaque", "compound", "reference", "enum", "variable length", "array", "complex"}
-
 // String returns the name of the class.
 func (c Class) String() string {
-	if c >= 0 && int(c) < len(classNames) {
-		return classNames[c]
+	return nameIn("class", int(c), "integer", "float", "time", "string", "bitfield", "opaque", "compound", "reference", "enum", "variable length", "array", "complex")
+}
+
+// nameIn returns the nth name, or what with n if there is none.
+func nameIn(what string, n int, names ...string) string {
+	if n >= 0 && n < len(names) {
+		return names[n]
 	}
-	return fmt.Sprintf("class %d", int(c))
+	return fmt.Sprintf("%s %d", what, n)
 }
 
 // Padding is what fills a string of fixed length after its text.

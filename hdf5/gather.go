@@ -5,7 +5,7 @@ package hdf5
 //
 // Arrays that lie side by side in the destination are read one after another and then copied
 // together, run by run: so the destination is written from its beginning to its end.
-// To copy one array after another takes a third more time.
+// Copying one array after another takes a third more time.
 type gatherer struct {
 	file      *File
 	structure string

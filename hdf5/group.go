@@ -110,16 +110,6 @@ func (g *Group) denseStorage(b *budget, d decoder) (*denseLinks, error) {
 	return g.dense, nil
 }
 
-// link returns the link with a heap id.
-func (s *denseLinks) link(b *budget, id decoder) (Link, error) {
-	s.mu.Lock()
-	s.heap.b = b
-	d := s.heap.object(id)
-	s.mu.Unlock()
-	l := d.link()
-	return l, d.err
-}
-
 // walk walks through the links, or some among which is the one that is wanted.
 func (s *denseLinks) walk(b *budget, wanted *string, visit func(Link) error) error {
 	var compare func(decoder) int
@@ -130,9 +120,13 @@ func (s *denseLinks) walk(b *budget, wanted *string, visit func(Link) error) err
 	tree.b = b
 	return tree.each(compare, func(r decoder) error {
 		hash := r.u32()
-		l, err := s.link(b, r.part("heap id", uint64(s.heap.idSize)))
-		if err != nil {
-			return err
+		s.mu.Lock()
+		s.heap.b = b
+		d := s.heap.object(r.part("heap id", uint64(s.heap.idSize)))
+		s.mu.Unlock()
+		l := d.link()
+		if d.err != nil {
+			return d.err
 		}
 		if got := lookup3([]byte(l.Name)); got != hash {
 			return r.corrupt("hash %08x of link %q, want %08x", hash, l.Name, got)

@@ -22,9 +22,7 @@ func (d *Dataset) ReadSlab(p []byte, h Hyperslab) error {
 	if err != nil {
 		return within(d.path, err)
 	}
-	r := rowReader{Dataset: d, selection: s}
-	defer r.close()
-	return within(d.path, r.read(p, 0, s.len()))
+	return d.readInto(p, s, 0, s.len())
 }
 
 // Slab returns what a Hyperslab selects. The rows of the Block are those that have
@@ -106,7 +104,7 @@ func (s *selection) checkRange(start, count uint64) error {
 	return nil
 }
 
-// upTo returns how many rows from start on make the next block of about so many rows. It
+// upTo returns how many rows from start on make the next block, which has about rows. It
 // ends where a chunk of high rows ends, so that no chunk is in two blocks.
 func (s *selection) upTo(start, rows, high uint64) uint64 {
 	along := s.patterns[0]

@@ -505,7 +505,7 @@ func repeat(p []byte, distance, length int) {
 func adler32(p []byte) uint32 {
 	const (
 		modulus = 65521
-		piece   = 1 << 16 // bytes: the sums of so many fit
+		piece   = 1 << 16 // bytes: the sums of that many fit
 		even    = 0x00ff00ff00ff00ff
 		ones    = 1 | 1<<16 | 1<<32 | 1<<48
 		// How often the second sum has each byte. The highest 16 bits of a product are

@@ -1,7 +1,5 @@
 package hdf5
 
-import "fmt"
-
 // LayoutClass says how the elements of a dataset are stored.
 type LayoutClass int
 
@@ -15,11 +13,7 @@ const (
 
 // String returns the name of the layout.
 func (l LayoutClass) String() string {
-	names := []string{"compact", "contiguous", "chunked", "virtual"}
-	if l >= Compact && int(l) < len(names) {
-		return names[l]
-	}
-	return fmt.Sprintf("layout %d", int(l))
+	return nameIn("layout", int(l), "compact", "contiguous", "chunked", "virtual")
 }
 
 // ChunkIndex says how the chunks of a dataset are found.
@@ -38,11 +32,10 @@ const (
 
 // String returns the name of the index.
 func (x ChunkIndex) String() string {
-	names := []string{"none", "B-tree v1", "single chunk", "implicit", "fixed array", "extensible array", "B-tree v2"}
-	if x >= NoIndex && int(x)+1 < len(names) {
-		return names[x+1]
+	if x == NoIndex {
+		return "none"
 	}
-	return fmt.Sprintf("index %d", int(x))
+	return nameIn("index", int(x), "B-tree v1", "single chunk", "implicit", "fixed array", "extensible array", "B-tree v2")
 }
 
 // layout is a data layout message (spec IV.A.2.i).

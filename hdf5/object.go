@@ -125,19 +125,14 @@ func (w *objectWalk) group(g *Group, depth int) bool {
 	})
 	for _, l := range links {
 		object, err := w.file.object(w.b, l.address, join(g.path, l.Name))
-		switch child := object.(type) {
-		case nil:
-			if !w.yield(nil, err) {
-				return false
-			}
-		case *Group:
-			if !w.group(child, depth+1) {
-				return false
-			}
-		default:
-			if !w.yield(child, nil) {
-				return false
-			}
+		more := false
+		if child, ok := object.(*Group); ok {
+			more = w.group(child, depth+1)
+		} else {
+			more = w.yield(object, err)
+		}
+		if !more {
+			return false
 		}
 	}
 	return err == nil || w.yield(nil, err)
