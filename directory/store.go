@@ -29,7 +29,7 @@ const (
 var _ [pointerSize]byte = [offRef + 8]byte{}
 
 const (
-	chunkPointers = 1000 // pointers of a chunk, if a shard has so many
+	chunkPointers = 1000 // pointers of a chunk, if a shard has that many
 	// maxAttribute keeps an attribute's data below the 64 KiB of a message.
 	maxAttribute = 5000
 	// maxChunk bounds what a chunk of a file may hold, in pointers.

@@ -377,17 +377,17 @@ func (u *updater) gather(n *openNode, old *childQueue, edge bool) (*openNode, er
 		if last {
 			least = 1
 		}
-		before, behind := len(n.children)-1, old.next
-		hasBefore, hasBehind := before >= 0, behind < len(old.children)
+		before, after := len(n.children)-1, old.next
+		hasBefore, hasAfter := before >= 0, after < len(old.children)
 		switch {
-		case len(run.records) >= least || !hasBefore && !hasBehind:
+		case len(run.records) >= least || !hasBefore && !hasAfter:
 			return run, nil
-		case !hasBefore || hasBehind && old.children[behind].records() < n.children[before].records():
-			node, err := u.take(&old.children[behind], level, n.span.between(old.separators, behind))
+		case !hasBefore || hasAfter && old.children[after].records() < n.children[before].records():
+			node, err := u.take(&old.children[after], level, n.span.between(old.separators, after))
 			if err != nil {
 				return nil, err
 			}
-			old.children[behind].node = node
+			old.children[after].node = node
 		default:
 			node, err := u.take(&n.children[before], level, n.span.between(n.records, before))
 			if err != nil {

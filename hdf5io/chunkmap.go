@@ -447,16 +447,9 @@ type pageEdit struct {
 	keep   Marks // marks that the page inherits from the one it replaces
 }
 
-// mapSpace is where new nodes of a map go.
-type mapSpace interface {
-	Place(p []byte) (uint64, error)
-	release(address, size uint64)
-}
-
-// update returns m with the edits, which are sorted and unique. It writes the nodes
-// that changed, and those at the address from and after it. What they replace is
-// released.
-func (m *chunkMap) update(edits []pageEdit, from uint64, space mapSpace, commit Commit) (*chunkMap, error) {
+// update returns m with the edits, which are sorted and unique. The Tx places the nodes
+// that changed, and those that MoveFrom moves.
+func (m *chunkMap) update(edits []pageEdit, tx *Tx) (*chunkMap, error) {
 	next := &chunkMap{count: m.count}
 	for _, e := range edits {
 		if e.page != nil {
@@ -476,12 +469,11 @@ func (m *chunkMap) update(edits []pageEdit, from uint64, space mapSpace, commit 
 			copy(next.levels[level], m.levels[level])
 		}
 	}
-	changed := next.edit(edits, from)
-	return next, next.place(changed, from, space, commit)
+	return next, next.place(next.edit(edits, tx.from), tx)
 }
 
 // place writes the changed leaves and the nodes above them.
-func (m *chunkMap) place(changed []int, from uint64, space mapSpace, commit Commit) error {
+func (m *chunkMap) place(changed []int, tx *Tx) error {
 	var node [mapNodeSize]byte
 	for _, i := range changed {
 		clear(node[:])
@@ -490,19 +482,19 @@ func (m *chunkMap) place(changed []int, from uint64, space mapSpace, commit Comm
 				p.put(node[k*chunkRecordSize:])
 			}
 		}
-		if err := placeMapNode(&m.levels[0][i], node[:], space, commit); err != nil {
+		if err := tx.placeMapNode(&m.levels[0][i], node[:]); err != nil {
 			return err
 		}
 	}
 	for level := 1; level < len(m.levels); level++ {
-		changed = m.parents(changed, level, from)
+		changed = m.parents(changed, level, tx.from)
 		for _, i := range changed {
 			clear(node[:])
 			below := m.levels[level-1]
 			for k, r := range below[i*mapFanout : min((i+1)*mapFanout, len(below))] {
 				r.put(node[k*nodeRecordSize:])
 			}
-			if err := placeMapNode(&m.levels[level][i], node[:], space, commit); err != nil {
+			if err := tx.placeMapNode(&m.levels[level][i], node[:]); err != nil {
 				return err
 			}
 		}
@@ -562,14 +554,8 @@ func (m *chunkMap) parents(below []int, level int, from uint64) []int {
 
 // placeMapNode writes a node, and changes its record to name it instead of the old
 // one.
-func placeMapNode(r *nodeRecord, node []byte, space mapSpace, commit Commit) error {
-	address, err := space.Place(node)
-	if err != nil {
-		return err
-	}
-	if r.address != 0 {
-		space.release(r.address, mapNodeSize)
-	}
-	*r = nodeRecord{address, commit, crc32c.Sum(node)}
-	return nil
+func (tx *Tx) placeMapNode(r *nodeRecord, node []byte) error {
+	err := tx.replace(&r.address, mapNodeSize, node)
+	r.commit, r.crc = tx.number, crc32c.Sum(node)
+	return err
 }

@@ -298,7 +298,7 @@ func (tx *Tx) storeMap(i int) (*chunkMap, error) {
 			last = append(last, e)
 		}
 	}
-	return m.update(last, tx.from, tx, tx.number)
+	return m.update(last, tx)
 }
 
 // freeMapSlack is how much longer a free map may become when its own space is

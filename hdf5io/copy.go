@@ -78,10 +78,10 @@ func (v *View) copyRange(ctx context.Context, dst vfs.File, from, to uint64) err
 // which name everything else, with checksums.
 const HeadSize = FirstExtent
 
-// MayBeOurs reports whether a file may be what damage has left of a store's: one of the
-// commit slots begins as they do, or there is nothing but a superblock before the slots.
-// Other HDF5 programs put data there. head is the first HeadSize bytes, or all bytes of a
-// file that is shorter. A file of Options.Plain is none.
+// MayBeOurs reports whether a file may have been a store before it was damaged: one of its
+// commit slots begins as it must, or there is nothing but a superblock before the slots,
+// where other HDF5 programs put data. head is the first HeadSize bytes, or all bytes of a
+// file that is shorter. A file of Options.Plain is not a store.
 func MayBeOurs(head []byte) bool {
 	for i := range 2 {
 		slot := head[min(len(head), int(slotOffset(i))):]

@@ -12,10 +12,10 @@ const moveNothing = uint64(math.MaxUint64)
 
 // MoveFrom makes the commit move what lies at the address from and after it: nodes
 // of indexes and chunk maps, pages of mapped datasets, and the chunks of the
-// datasets of paths. It moves all headers too. Only the file's own structures may
-// say where those chunks lie; what the caller knows the address of, it must move
-// itself. MoveFrom is called after everything else is changed: what the Tx has
-// placed stays there.
+// datasets of paths. It moves all headers too. Nothing except the file's own structures
+// may know where those chunks lie: the caller itself moves everything whose address it
+// knows. MoveFrom is called after everything else is changed: what the Tx has placed
+// stays there.
 func (tx *Tx) MoveFrom(from int64, paths ...string) error {
 	if err := tx.usable(); err != nil {
 		return err
@@ -153,5 +153,5 @@ func (f *File) Squeeze(most int64) (from int64, err error) {
 	return int64(end), nil
 }
 
-// squeezeSpare: one part in so many of the gaps is left for what else is placed.
+// squeezeSpare: one part in this many of the gaps is left for what else is placed.
 const squeezeSpare = 8

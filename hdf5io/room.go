@@ -17,17 +17,17 @@ const (
 	// removals is the number of commits that room is left for, one after another, even
 	// if a reader holds what they free.
 	removals = 4
-	// smallMap is the largest size of a free map for which room is left so many times.
+	// smallMap is the largest size of a free map for which room is left that many times.
 	// For a larger one, room is left for one commit.
 	smallMap = 4 << 10
 	// leastRecords is fewer than the nodes of an index have on average.
 	leastRecords = 8
 )
 
-// roomToRemove bounds what so many commits as removals write, each of which removes
-// one object or one attribute: the headers from the root down to it, and the free
-// map, which then has all that the object had. It returns the number of pieces, and
-// the most bytes that one of them has.
+// roomToRemove bounds what commits write, as many as removals, each of which removes one
+// object or one attribute: the headers from the root down to it, and the free map, which
+// then has all that the object had. It returns the number of pieces, and the most bytes
+// that one of them has.
 func roomToRemove(root *object, freeMap, endOfFile uint64) (pieces int, size uint64) {
 	most := uint64(0) // pieces that one dataset has in the file
 	root.walk("/", func(_ string, o *object) error {

@@ -28,7 +28,7 @@ const maxAddress = uint64(math.MaxInt64)
 //	    11     1  consistency flags, 0: not open for writing by the HDF5 library
 //	    12     8  base address, 0
 //	    20     8  superblock extension, undefined
-//	    28     8  end of file: the file has at least so many bytes
+//	    28     8  end of file: the file has at least this many bytes
 //	    36     8  address of the root group's object header
 //	    44     4  lookup3 of bytes 0..43
 type superblock struct {

@@ -10,7 +10,7 @@ import (
 // Limits of the work for unreadable places, each of which costs walks through the
 // chunks.
 const (
-	maxGaps  = 100    // of one dataset; after so many the rest is left out
+	maxGaps  = 100    // of one dataset; after that many the rest is left out
 	maxSteps = 10_000 // chunks of all datasets that are read one by one, to find those places
 )
 

@@ -27,7 +27,7 @@ const mostMappings = 1 << 15
 // mappings counts the mappings of all files of OS.
 var mappings = addressSpace{measure: freeAddressSpace}
 
-// take takes n bytes for one mapping, and reports whether so many were left.
+// take takes n bytes for one mapping, and reports whether that many were left.
 func (a *addressSpace) take(n int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

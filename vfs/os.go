@@ -47,8 +47,8 @@ func (osFS) Stat(name string) (Info, error) {
 	return info, pathError("stat", name, err)
 }
 
-// Reads reports whether r reads the file of the system at path, as far as r has a method
-// Stat that says so, as an os.File has.
+// Reads reports whether r reads the file at path. It can say so only of an r that has the
+// method Stat, as an os.File has.
 func Reads(r io.Reader, path string) bool {
 	file, ok := r.(interface{ Stat() (fs.FileInfo, error) })
 	if !ok {

@@ -251,7 +251,7 @@ func (s *FS) SyncDir(dir string) error {
 	})
 }
 
-// room checks that so many more pages fit on the disk.
+// room checks that this many more pages fit on the disk.
 func (s *FS) room(pages int64) error {
 	if pages == 0 || s.capacity <= 0 {
 		return nil

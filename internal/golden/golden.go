@@ -89,7 +89,7 @@ func (d *Dump) Field(name string, n int) []byte {
 	return field
 }
 
-// Uint describes the next field, a little-endian number of so many bytes, and returns it.
+// Uint describes the next field, a little-endian number of size bytes, and returns it.
 func (d *Dump) Uint(name string, size int) uint64 {
 	d.t.Helper()
 	var b [8]byte
