@@ -754,16 +754,21 @@ class Store(contextlib.AbstractContextManager):
         """Divides the pairs of the tree into those that the log does not touch, and others."""
         operations = self._operations
         of_pairs, of_keys = among(operations), among(operations[self._codes == DELETE, :2])
+        count = 0
         for part in self._tree():
+            count += len(part)
             if len(operations):
                 which = of_pairs(part) | of_keys(part[:, :2])
                 touched.append(part[which])
                 part = part[~which]
             parts.append(part)
+        if not self._skipped and count != self.config.get("num_values", count):
+            self._skipped.append("/config: num_values %d, found %d" % (self.config["num_values"], count))
 
     def _complain(self, skipped):
         if skipped:
-            raise ValueError("%s: %d places cannot be read, the first: %s" % (self._raw.name, len(skipped), skipped[0]))
+            places = "1 place" if len(skipped) == 1 else "%d places" % len(skipped)
+            raise ValueError("%s: %s cannot be read, the first: %s" % (self._raw.name, places, skipped[0]))
 
     def pairs(self, skip_bad=False):
         """Iterates every (key, value) once, ints, in no promised order. What cannot be read is left out, and is a

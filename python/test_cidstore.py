@@ -599,6 +599,13 @@ class Tree(Case):
                 (of.modify if name in of else of.create)(name, value)
             self.refuses("changed by another program: %s" % (".*" if name == "runs" else name))
         with open(self.path, "wb") as f:
+            f.write(whole)
+        with h5py.File(self.path, "r+") as f:
+            states = f["values/state"][:]
+            states["count"][np.flatnonzero(states["class"])[0]] -= 1
+            f["values/state"][:] = states
+        self.refuses("/config: num_values [0-9]+, found [0-9]+")
+        with open(self.path, "wb") as f:
             f.write(whole[:4096] + bytes(8192) + whole[12288:])
         with cidstore.open(self.path) as store:  # nothing says what the attributes were
             self.assertEqual(len(list(store.pairs())), store.config["num_values"])
