@@ -104,10 +104,7 @@ func checked(err, salvaged error) error {
 
 func (p *program) printVerdict(path string, r *cidstore.CheckReport, found cidstore.RecoveryReport, err error) error {
 	v := verdict{"ok", contentsOf(r.Figures, r.Commit, r.LogFrames, found), r.Deletions, r.Chunks, r.UsedBytes, r.FreeBytes,
-		r.DefectCount, []string{}}
-	for _, defect := range r.Defects {
-		v.Defects = append(v.Defects, oneLine(defect))
-	}
+		r.DefectCount, oneLines(r.Defects)}
 	if err != nil {
 		v.Verdict = "corrupt"
 	}

@@ -172,6 +172,15 @@ func sentence(err error) string {
 	return text
 }
 
+// oneLines returns errors, each in one line.
+func oneLines(errs []error) []string {
+	lines := []string{} // not nil, for JSON
+	for _, err := range errs {
+		lines = append(lines, oneLine(err))
+	}
+	return lines
+}
+
 // oneLine returns the error in one line. If the store and the system both say what
 // failed on which file, it says so only once.
 func oneLine(err error) string {

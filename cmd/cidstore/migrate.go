@@ -71,14 +71,7 @@ func (p *program) migrate(ctx context.Context, path, output string, truncate boo
 	if output != "" && !r.UpToDate {
 		place = output
 	}
-	answer := migrated{place, r.From, r.UpToDate, r.Keys, r.Pairs, r.OperationsReplayed, r.Backup, r.DefectCount, []string{}}
-	for _, defect := range r.Defects {
-		answer.Defects = append(answer.Defects, oneLine(defect))
-		p.note("found: %s", oneLine(defect))
-	}
-	if more := r.DefectCount - len(r.Defects); more > 0 {
-		p.note("found: %d more", more)
-	}
+	answer := migrated{place, r.From, r.UpToDate, r.Keys, r.Pairs, r.OperationsReplayed, r.Backup, r.DefectCount, p.noteDefects(r.Defects, r.DefectCount)}
 	switch {
 	case errors.Is(err, cidstore.ErrWide) && !truncate:
 		return fmt.Errorf("%w; --truncate-256 keeps the first 128 bits of each, if no two have the same", err)

@@ -69,14 +69,12 @@ func (p *program) repair(ctx context.Context, path, output, mode string) error {
 		return err
 	}
 	r, err := cidstore.RepairWith(ctx, path, output, cidstore.RepairMode(mode), options)
-	answer := repaired{output, mode, r.Slot, r.Commit, r.FellBack, r.OperationsReplayed, r.Keys, r.Pairs, r.LeftOutCount, []string{}, true}
+	answer := repaired{output, mode, r.Slot, r.Commit, r.FellBack, r.OperationsReplayed, r.Keys, r.Pairs, r.LeftOutCount, p.noteDefects(r.LeftOut, r.LeftOutCount), true}
 	for _, defect := range r.LeftOut {
 		// What was edited is not copied. Where the end of the file is missing, what cannot be read is a defect of its own.
 		if !errors.Is(defect, cidstore.ErrForeignEdit) && !errors.Is(defect, cidstore.ErrTruncated) {
 			answer.Complete = false
 		}
-		answer.Defects = append(answer.Defects, oneLine(defect))
-		p.note("found: %s", oneLine(defect))
 	}
 	if what := judgeHead(path, err); what != nil {
 		return fmt.Errorf("repair %s: %w", path, what)
@@ -97,4 +95,17 @@ func (p *program) repair(ctx context.Context, path, output, mode string) error {
 		return errNegative
 	}
 	return err
+}
+
+// noteDefects prints the defects of a file, of which there are count, and returns them in
+// lines.
+func (p *program) noteDefects(defects []error, count int) []string {
+	lines := oneLines(defects)
+	for _, line := range lines {
+		p.note("found: %s", line)
+	}
+	if more := count - len(lines); more > 0 {
+		p.note("found: %d more", more)
+	}
+	return lines
 }

@@ -74,11 +74,8 @@ func (p *program) scrub(ctx context.Context, path string, rate float64) error {
 }
 
 func (p *program) printScrub(path string, r *cidstore.ScrubReport) error {
-	v := scrubbed{"ok", r.Bytes, r.Corrected, r.Mended, r.DefectCount, []string{}}
+	v := scrubbed{"ok", r.Bytes, r.Corrected, r.Mended, r.DefectCount, oneLines(r.Defects)}
 	outcome := "ok"
-	for _, defect := range r.Defects {
-		v.Defects = append(v.Defects, oneLine(defect))
-	}
 	if r.DefectCount > 0 {
 		v.Verdict, outcome = "corrupt", "corrupt, "+counted(r.DefectCount, "defect")
 	}
