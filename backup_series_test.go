@@ -45,11 +45,17 @@ func (c *scenario) some() {
 // series makes a store with some batches, a full backup and n increments, and closes it.
 func (c *scenario) series(n int) []string {
 	c.t.Helper()
+	paths, _ := c.seriesOf(slices.Repeat([]func(){c.some}, n)...)
+	return paths
+}
+
+func (c *scenario) seriesOf(works ...func()) (paths []string, held []print) {
+	c.t.Helper()
 	c.open()
 	c.some()
-	paths, _ := c.backUpSeries(slices.Repeat([]func(){c.some}, n)...)
+	paths, held = c.backUpSeries(works...)
 	c.close()
-	return paths
+	return paths, held
 }
 
 const restoredPath = "db/restored.h5"
@@ -208,10 +214,7 @@ func TestSeriesThatDoesNotFit(t *testing.T) {
 // TestDamagedIncrement flips each byte of an increment in turn, and cuts it everywhere.
 func TestDamagedIncrement(t *testing.T) {
 	c := newScenario(t, 3, noQuarantine)
-	c.open()
-	c.some()
-	paths, held := c.backUpSeries(c.some, func() {})
-	c.close()
+	paths, held := c.seriesOf(c.some, func() {})
 	path := paths[2] // of nothing but the lives of the copies
 	whole := contentOf(t, c.fs, path)
 	f, err := c.fs.OpenFile(path, os.O_RDWR, 0)
@@ -244,10 +247,7 @@ func TestDamagedIncrement(t *testing.T) {
 // increments write over; then what is restored is right.
 func TestDamagedBase(t *testing.T) {
 	c := newScenario(t, 4, noQuarantine)
-	c.open()
-	c.some()
-	paths, held := c.backUpSeries(c.some)
-	c.close()
+	paths, held := c.seriesOf(c.some)
 	size := len(contentOf(t, c.fs, backupPath))
 	refused, healed, tries := 0, 0, 400
 	if shortCampaign() {
@@ -290,9 +290,8 @@ func TestForgedIncrement(t *testing.T) {
 // returned, nothing is left, and the same call succeeds after that.
 func TestFaultIncrement(t *testing.T) {
 	c := newScenario(t, 6, noQuarantine)
+	paths, _ := c.seriesOf(c.some)
 	c.open()
-	c.some()
-	paths, _ := c.backUpSeries(c.some)
 	c.some()
 	c.close()
 	step := 1

@@ -361,12 +361,7 @@ func TestMaintainSpilled(t *testing.T) {
 	size := func(name string, delete bool) int64 {
 		s := OpenStore(t, filepath.Join(dir, name), &Options{GCInterval: -1})
 		model := contents{}
-		apply := func(b *Batch) {
-			t.Helper()
-			model.apply(b.ops)
-			mustDo(t, s.Apply(b), s.Checkpoint(t.Context()))
-			b.Reset()
-		}
+		apply := func(b *Batch) { t.Helper(); model.put(t, s, b) }
 		var b Batch
 		for k := uint64(0); k < keys; k++ {
 			if k%part == 0 || delete {

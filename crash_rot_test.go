@@ -70,8 +70,7 @@ func newLiveLog(t *testing.T) *liveLog {
 
 // kill ends the process: nothing more is written, the locks go.
 func (c *scenario) kill() {
-	c.store.file.Close()
-	c.store.vfile.Close()
+	c.store.kill()
 	c.store = nil
 }
 

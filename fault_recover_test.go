@@ -28,14 +28,14 @@ func TestFaultRecovery(t *testing.T) {
 				}
 				want, err := printOf(s)
 				mustDo(t, err)
-				kill(s)
+				s.kill()
 				fault := disk.Add(errfs.Rule{Ops: errfs.Syncs | errfs.Write, Nth: nth, Forever: true})
 				recovered, err := Open(crashPath, smallOptions(disk))
 				disk.Clear()
 				if fault.Failed() > 0 {
 					failed++
 					if err == nil {
-						kill(recovered) // a fault that may be ignored, as of a hint
+						recovered.kill() // a fault that may be ignored, as of a hint
 					} else if !errors.Is(err, errfs.ErrIO) {
 						t.Fatalf("call %d: %v", nth, err)
 					}
@@ -67,7 +67,3 @@ func openOn(t *testing.T, disk *errfs.FS) *Store {
 }
 
 // kill lets go of a store's file as the end of its process does.
-func kill(s *Store) {
-	_ = s.file.Close()
-	_ = s.vfile.Close()
-}

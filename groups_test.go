@@ -75,6 +75,14 @@ func fullest(t *testing.T, v *view, g group) (most int) {
 	return most
 }
 
+// put writes a batch, to the tree too, and empties it.
+func (c contents) put(t *testing.T, s *Store, b *Batch) {
+	t.Helper()
+	c.apply(b.ops)
+	mustDo(t, s.Apply(b), s.Checkpoint(t.Context()))
+	b.Reset()
+}
+
 // mustHold checks a store after a checkpoint: contents, defects, keys of each bucket.
 func mustHold(t *testing.T, s *Store, model contents) {
 	t.Helper()
@@ -105,18 +113,12 @@ func mustHold(t *testing.T, s *Store, model contents) {
 func TestGroupsAreMerged(t *testing.T) {
 	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{SplitThreshold: 8, GCInterval: -1})
 	model, random := contents{}, rand.New(rand.NewPCG(1, 2))
-	apply := func(b *Batch) {
-		t.Helper()
-		model.apply(b.ops)
-		mustDo(t, s.Apply(b), s.Checkpoint(t.Context()))
-		b.Reset()
-	}
 	fill := func() {
 		var b Batch
 		for k := range uint64(20_000) {
 			b.Insert(FromUint64(k), FromUint64(random.Uint64N(9)))
 		}
-		apply(&b)
+		model.put(t, s, &b)
 		mustHold(t, s, model)
 	}
 	maintain := func() {
@@ -135,7 +137,7 @@ func TestGroupsAreMerged(t *testing.T) {
 				b.Delete(FromUint64(k))
 			}
 		}
-		apply(&b)
+		model.put(t, s, &b)
 		mustHold(t, s, model)
 		maintain()
 	}

@@ -215,6 +215,16 @@ func processTime(t *testing.T, normal time.Duration) time.Duration {
 	return normal
 }
 
+// waitUntil waits for something that other processes do.
+func waitUntil(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for patience := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(patience) {
+			t.Fatalf("after 30 s: want that %s", what)
+		}
+	}
+}
+
 // TestReadersOfOtherProcesses: every Refresh shows one value on all keys, never an
 // older one, and all that was acknowledged before it; snapshots stay; readers that
 // stand still or are killed hold up nobody and leave nothing.
@@ -237,11 +247,7 @@ func TestReadersOfOtherProcesses(t *testing.T) {
 		stopped.signal(syscall.SIGSTOP)
 		before := count()
 		time.Sleep(time.Duration(50+random.IntN(300)) * time.Millisecond)
-		for patience := time.Now().Add(30 * time.Second); count() == before; time.Sleep(time.Millisecond) {
-			if time.Now().After(patience) {
-				t.Fatalf("the writer does nothing while a reader stands still, after batch %d", before)
-			}
-		}
+		waitUntil(t, "the writer goes on while a reader stands still", func() bool { return count() > before })
 		stopped.signal(syscall.SIGCONT)
 		time.Sleep(time.Duration(random.IntN(150)) * time.Millisecond)
 		killed.kill()
@@ -254,13 +260,13 @@ func TestReadersOfOtherProcesses(t *testing.T) {
 	size := func() int64 { info, err := os.Stat(path); must(t, err); return info.Size() }
 	settled := size()
 	before := count()
-	time.Sleep(time.Second)
+	waitUntil(t, "the writer goes on", func() bool { return count() >= before+300 })
 	if now := size(); now > settled+2<<20 {
 		t.Errorf("the file has grown from %d to %d bytes with nobody to read it", settled, now)
 	}
 	batches := count()
 	writer.end()
-	t.Logf("%d batches, %d of them in the last second; %d bytes, %d after Close", batches, batches-before, settled, size())
+	t.Logf("%d batches, %d of them with nobody to read; %d bytes, %d after Close", batches, batches-before, settled, size())
 	if settled > 64<<20 {
 		t.Errorf("the file has grown to %d bytes", settled)
 	}
@@ -282,6 +288,9 @@ func TestWriterKilledUnderReaders(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "s.h5")
 	must(t, open(t, path, &cidstore.Options{WALBytes: 96 << 10, SplitThreshold: 8}).Close())
+	acked, err := openCounter(path)
+	must(t, err)
+	count := func() uint64 { n, err := acked.get(); must(t, err); return n }
 	readers := []*child{spawn(t, path, "reader", ""), spawn(t, path, "reader", "unmapped")}
 	random := rand.New(rand.NewPCG(3, 4))
 	writer := spawn(t, path, "writer", "reopens")
@@ -290,7 +299,8 @@ func TestWriterKilledUnderReaders(t *testing.T) {
 		writer.kill()
 		writer = spawn(t, path, "writer", "reopens")
 	}
-	time.Sleep(time.Second)
+	before := count()
+	waitUntil(t, "the last writer goes on", func() bool { return count() >= before+300 })
 	for _, r := range readers {
 		r.end()
 	}
@@ -311,7 +321,7 @@ func TestReadersOpenALiveStore(t *testing.T) {
 	must(t, err)
 	writer := spawn(t, path, "writer", "reopens")
 	opened := 0
-	for end := time.Now().Add(processTime(t, 3*time.Second)); time.Now().Before(end); opened++ {
+	for end := time.Now().Add(processTime(t, 2*time.Second)); time.Now().Before(end); opened++ {
 		before, err := acked.get()
 		must(t, err)
 		s, err := cidstore.Open(path, &cidstore.Options{ReadOnly: true})
@@ -357,7 +367,7 @@ while time.time() < end:
 assert opened > 0
 print(opened, overtaken)
 `
-	out, errout, err := oracle.Run(t, time.Minute, python, "-c", script, path, fmt.Sprint(processTime(t, 3*time.Second).Seconds()))
+	out, errout, err := oracle.Run(t, time.Minute, python, "-c", script, path, fmt.Sprint(processTime(t, 2*time.Second).Seconds()))
 	if err != nil {
 		t.Errorf("%v\n%s", err, errout)
 	}

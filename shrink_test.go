@@ -22,12 +22,6 @@ func gappy(t *testing.T, o *Options) (*Store, contents) {
 	t.Helper()
 	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), o)
 	model := contents{}
-	apply := func(b *Batch) {
-		t.Helper()
-		model.apply(b.ops)
-		mustDo(t, s.Apply(b), s.Checkpoint(t.Context()))
-		b.Reset()
-	}
 	var b Batch
 	for part := range uint64(20) {
 		for k := range uint64(5000) {
@@ -36,14 +30,14 @@ func gappy(t *testing.T, o *Options) (*Store, contents) {
 		for v := range uint64(500) {
 			b.Insert(FromUint64(part%3), FromUint64(part*500+v))
 		}
-		apply(&b)
+		model.put(t, s, &b)
 	}
 	for k := uint64(3); k < 100_000; k++ {
 		if k%30 != 0 {
 			b.Delete(FromUint64(k))
 		}
 	}
-	apply(&b)
+	model.put(t, s, &b)
 	mustDo(t, s.Maintain(t.Context()))
 	return s, model
 }
