@@ -275,6 +275,7 @@ func (c *scenario) restoredInPlace(image *crashfs.Image, rule errfs.Rule, had in
 // first one had not begun to write over it.
 func (c *scenario) restoreInterruptedAgain(first *crashfs.Image, rule errfs.Rule, had int) (images int, err error) {
 	disk := first.FS().Copy()
+	defer disk.Release()
 	trace := disk.Record()
 	if err := RestoreWith(context.Background(), backupPath, crashPath, c.options(pinned(disk, rule))); err != nil {
 		return 0, err
@@ -338,6 +339,7 @@ func TestFullDiskInPlace(t *testing.T) {
 					if found, err := c.stateOfPlace(c.fs, crashPath); err != nil || found != want {
 						t.Fatalf("room for %d bytes, at last: found %d, %v", room, found, err)
 					}
+					c.fs.Release()
 					c.fs = disk
 					if err == nil {
 						break
@@ -398,6 +400,7 @@ func TestFaultInPlace(t *testing.T) {
 					if err := c.holds(disk, crashPath, batchesCopied); err != nil {
 						t.Fatalf("call %d failed, then none: %v", nth, err)
 					}
+					disk.Release()
 				}
 			})
 		}

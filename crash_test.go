@@ -295,6 +295,7 @@ func (c *scenario) survivesOn(disk *crashfs.FS, ack, issue int, seed uint64, dee
 		return 0, c.recovered(disk, ack, issue, true)
 	}
 	disk = disk.Copy()
+	defer disk.Release()
 	trace := disk.Record()
 	if err := c.recovered(disk, ack, issue, false); err != nil {
 		return 0, err

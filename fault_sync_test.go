@@ -157,6 +157,7 @@ func TestFaultSync(t *testing.T) {
 
 func failOneSync(t *testing.T, seed uint64, mode crashfs.SyncFailure, nth int) (images int, err error) {
 	c := newScenario(t, seed, noQuarantine)
+	defer c.fs.Release()
 	trace := c.fs.Record()
 	c.fs.FailSync(mode, nth, 1)
 	worked := c.work(c.fs)

@@ -84,6 +84,7 @@ func TestFaultEachCall(t *testing.T) {
 // failOneCall runs work with one rule, and reports whether it ended in an error.
 func failOneCall(t *testing.T, seed uint64, rule errfs.Rule) (failed bool, err error) {
 	c := newScenario(t, seed, noQuarantine)
+	defer c.fs.Release()
 	disk := errfs.New(c.fs)
 	fault := disk.Add(rule)
 	cause := rule.Err

@@ -418,6 +418,7 @@ func migrateFaults(t *testing.T, content []byte, want contents) {
 		if err := migrated(disk, content, want); err != nil {
 			t.Fatalf("call %d failed, then none: %v", nth, err)
 		}
+		disk.Release()
 	}
 	t.Logf("%d calls, every %d. failed: %d errors, %d new stores", calls, step, failed, finished)
 	if failed == 0 || finished == 0 {

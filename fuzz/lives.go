@@ -125,11 +125,9 @@ func (m *Machine) powerCut(c Source) error {
 	plan.To = plan.From
 	image, marks := pick(trace.Enumerate(plan), c.Choose("image", 8))
 	low, high := window(marks)
-	candidates := m.prefixes(low, min(high, len(m.past))) // a batch that was refused is never there
-
 	// A later cut may fall into this recovery, and must find the same.
 	m.use(image)
-	if err := m.recover(candidates); err != nil {
+	if err := m.recover(low, min(high, len(m.past))); err != nil { // a batch that was refused is never there
 		return err
 	}
 	m.forget()
@@ -139,6 +137,9 @@ func (m *Machine) powerCut(c Source) error {
 // pick returns the nth image of an enumeration, or the last one, and its marks.
 func pick(e *crashfs.Enumeration, n int) (image *crashfs.FS, marks []any) {
 	for i := range e.Images() {
+		if image != nil {
+			image.Release()
+		}
 		image, marks = i.FS().Copy(), slices.Clone(i.Marks)
 		if n--; n < 0 {
 			break
@@ -162,23 +163,18 @@ func window(marks []any) (low, high int) {
 	return low, max(low, high)
 }
 
-// prefixes returns the contents after low to high batches of the past.
-func (m *Machine) prefixes(low, high int) (states []Model) {
+// after returns the contents after n batches of the past.
+func (m *Machine) after(n int) Model {
 	state := m.base.Clone()
-	for n := 0; n <= high; n++ {
-		if n > 0 {
-			state.Apply(m.past[n-1])
-		}
-		if n >= low {
-			states = append(states, state.Clone())
-		}
+	for _, ops := range m.past[:n] {
+		state.Apply(ops)
 	}
-	return states
+	return state
 }
 
-// recover opens the store after an accident and finds out which of the candidates it holds.
-// The machine goes on with that one.
-func (m *Machine) recover(candidates []Model) error {
+// recover opens the store after an accident, and wants the contents after low to high
+// batches of the past. The machine goes on with what it finds.
+func (m *Machine) recover(low, high int) error {
 	if err := m.open(); err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
@@ -186,10 +182,12 @@ func (m *Machine) recover(candidates []Model) error {
 	if err != nil {
 		return err
 	}
-	at := slices.IndexFunc(candidates, got.Equal)
-	if at < 0 {
-		return fmt.Errorf("%d candidates; the last: %s; recovery %+v", len(candidates),
-			got.difference(candidates[len(candidates)-1]), m.store.Recovery())
+	state := m.after(low)
+	for n := low; !got.Equal(state); n++ {
+		if n >= high {
+			return fmt.Errorf("after %d to %d batches; the last: %s; recovery %+v", low, high, got.difference(state), m.store.Recovery())
+		}
+		state.Apply(m.past[n])
 	}
 	m.model = got
 	if err := CompareStore(m.store, m.model); err != nil {
@@ -229,12 +227,11 @@ func (m *Machine) fault(c Source) error {
 	if err != nil || failed == nil {
 		return err
 	}
-	candidates := m.prefixes(m.kept, len(m.past))
 	if err := m.endReaders(); err != nil {
 		return err
 	}
 	_ = m.store.Close() // that it fails is no surprise; that it unlocks is seen at once
-	if err := m.recover(candidates); err != nil {
+	if err := m.recover(m.kept, len(m.past)); err != nil {
 		return err
 	}
 	m.record()
@@ -250,8 +247,7 @@ func (m *Machine) afterFault(failed error) error {
 	if err != nil {
 		return fmt.Errorf("read after %w: %w", failed, err)
 	}
-	whole := m.prefixes(len(m.past), len(m.past))
-	if !got.Equal(m.model) && !got.Equal(whole[0]) {
+	if !got.Equal(m.model) && !got.Equal(m.after(len(m.past))) {
 		return fmt.Errorf("after %w: %s", failed, got.difference(m.model))
 	}
 	if !errors.Is(failed, cidstore.ErrPoisoned) {
@@ -276,7 +272,6 @@ func (m *Machine) fullDisk(c Source) error {
 		for range 50 {
 			ops = append(ops, Op{Insert, cidstore.FromUint64(uint64(c.Choose("many", 4096))), cidstore.FromUint64(uint64(i))})
 		}
-		before := m.model.Clone()
 		err := m.Apply(ops...)
 		if err == nil {
 			continue
@@ -286,7 +281,7 @@ func (m *Machine) fullDisk(c Source) error {
 		}
 		m.past = m.past[:len(m.past)-1]
 		m.mark(withdrawn(len(m.past)))
-		if err := CompareKey(m.store, before, ops[1].Key); err != nil {
+		if err := CompareKey(m.store, m.model, ops[1].Key); err != nil {
 			return fmt.Errorf("when it is full: %w", err)
 		}
 		break

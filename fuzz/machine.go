@@ -101,12 +101,16 @@ func New(config Config) (*Machine, error) {
 	return m, m.open()
 }
 
-// use makes the machine use disk, as it is now, and records what happens to it.
+// use makes the machine use disk, as it is now, and records what happens to it. Of the
+// disk before nothing is open.
 func (m *Machine) use(disk *crashfs.FS) {
+	if m.disk != nil {
+		m.disk.Release()
+	}
 	m.disk = disk
 	m.faults = errfs.New(disk)
 	m.fs = m.faults
-	m.record()
+	m.trace = disk.Record()
 }
 
 // forget makes the present contents those that the past begins with.
@@ -308,7 +312,11 @@ func (m *Machine) Finish() error {
 			return fmt.Errorf("reopen: %w", err)
 		}
 	}
-	return m.store.Close()
+	err := m.store.Close()
+	if m.disk != nil {
+		m.disk.Release()
+	}
+	return err
 }
 
 // Abandon closes everything that is open, whatever state it is in.

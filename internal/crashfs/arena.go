@@ -48,12 +48,20 @@ func (a *arena) follow(from *arena) {
 }
 
 // pool keeps clean arenas: clearing the few pages that were used is much cheaper
-// than making and zeroing a new one for each image.
+// than making and zeroing a new one for each file.
 type pool struct {
 	limit int64 // size of each arena, in bytes
 
 	mu    sync.Mutex
 	clean []*arena
+}
+
+// pools has a pool for each size of arena. All file systems share them.
+var pools sync.Map
+
+func poolOf(limit int64) *pool {
+	p, _ := pools.LoadOrStore(limit, &pool{limit: limit})
+	return p.(*pool)
 }
 
 func (p *pool) get() *arena {

@@ -31,6 +31,7 @@ type Enumeration struct {
 	plan   Plan
 	ops    []op
 	report Report
+	sites  map[[stackDepth]uintptr]int // cuts after a call, by its callers
 
 	replay *FS               // all that was issued up to the cut, with the versions of its sectors
 	work   *FS               // the image yielded last
@@ -98,7 +99,10 @@ func (e *Enumeration) Images() iter.Seq[*Image] {
 		defer e.finish()
 		for cut := 0; cut <= min(e.plan.To, len(e.ops)); cut++ {
 			if cut > 0 {
-				e.advance(&e.ops[cut-1])
+				e.advance(&e.ops[cut-1], cut > e.plan.From)
+			}
+			if cut == e.plan.From {
+				e.hashAll()
 			}
 			if cut >= e.plan.From && !e.cut(cut, yield) {
 				return
@@ -118,17 +122,12 @@ func (e *Enumeration) start() {
 	e.arenas = map[uint64]*arena{}
 	e.seed, e.hash, e.pages = maphash.MakeSeed(), 0, map[pageID]uint64{}
 	e.seen, e.marks, e.images = map[uint64]bool{}, nil, 0
-	e.report = Report{Sites: map[string]int{}}
-	for _, ino := range e.replay.inodes {
-		e.rehash(ino, ino.used)
-	}
+	e.report, e.sites = Report{}, map[[stackDepth]uintptr]int{}
 }
 
 func (e *Enumeration) finish() {
 	e.retire()
-	for _, ino := range e.replay.inodes {
-		e.replay.pool.put(ino.arena)
-	}
+	e.replay.Release()
 	for _, a := range e.arenas {
 		e.replay.pool.put(a)
 	}
@@ -141,26 +140,28 @@ func (e *Enumeration) retire() {
 	if e.work == nil {
 		return
 	}
-	e.work.Crash()
-	for id, ino := range e.work.inodes {
-		if e.arenas[id] != ino.arena {
-			e.work.pool.put(ino.arena)
-		}
-	}
+	e.work.Release()
 	e.work = nil
 }
 
-// advance replays one entry.
-func (e *Enumeration) advance(o *op) {
+// hashAll makes the hash of everything, at the first cut.
+func (e *Enumeration) hashAll() {
+	for _, ino := range e.replay.inodes {
+		e.rehash(ino, ino.used)
+	}
+}
+
+// advance replays one entry. hash keeps the hash of everything up to date.
+func (e *Enumeration) advance(o *op, hash bool) {
 	if o.kind == Mark {
 		// After another mark, the same disk must be checked again.
 		e.marks = append(e.marks, o.mark)
 		clear(e.seen)
 		return
 	}
-	e.report.Sites[o.site()]++
+	e.sites[o.stack]++
 	before := bitset(nil)
-	if ino := e.replay.inodes[o.ino]; ino != nil {
+	if ino := e.replay.inodes[o.ino]; ino != nil && hash {
 		before = slices.Clone(ino.changed)
 		ino.changed.clear()
 	}

@@ -226,6 +226,7 @@ func (f *file) Map(reserve int64) (mapped vfs.Mapping, err error) {
 		reserve = min(max(reserve, size, 1), int64(len(f.ino.data)))
 		m := &mapping{f: f, data: f.ino.data[:reserve:reserve]}
 		m.known.Store(min(size, reserve))
+		f.ino.maps.Add(1)
 		mapped = m
 		return nil
 	})
@@ -259,5 +260,6 @@ func (m *mapping) Close() error {
 	if m.closed.Swap(true) {
 		return pathError("unmap", m.f.name, fs.ErrClosed)
 	}
+	m.f.ino.maps.Add(-1)
 	return nil
 }

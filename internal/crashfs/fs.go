@@ -84,7 +84,7 @@ func New(o Options) *FS {
 	}
 	o.FileLimit = (o.FileLimit + pageSize - 1) / pageSize * pageSize
 	o.Disk.FileSystem = cmp.Or(o.Disk.FileSystem, "crashfs")
-	return newFS(o, &pool{limit: o.FileLimit})
+	return newFS(o, poolOf(o.FileLimit))
 }
 
 func newFS(o Options, p *pool) *FS {
@@ -140,6 +140,20 @@ func (s *FS) Crash() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dead = true
+}
+
+// Release does what Crash does, and gives the memory of the files to file systems to
+// come. No mapping nor view of one may be in use any more.
+func (s *FS) Release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dead = true
+	for _, ino := range s.inodes {
+		if !ino.lent {
+			s.pool.put(ino.arena)
+		}
+	}
+	s.inodes = nil
 }
 
 func (s *FS) OpenFile(name string, flag int, perm fs.FileMode) (opened vfs.File, err error) {
@@ -220,6 +234,9 @@ func (s *FS) remove(name string) {
 func (s *FS) freeSpace(ino *inode) {
 	if ino != nil && ino.links == 0 && ino.opens == 0 && !s.keep {
 		delete(s.inodes, ino.id)
+		if !ino.lent && ino.maps.Load() == 0 {
+			s.pool.put(ino.arena)
+		}
 	}
 }
 

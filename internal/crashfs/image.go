@@ -24,7 +24,7 @@ func (m *Image) Site() string {
 	if m.last == nil {
 		return "the start"
 	}
-	return m.last.site()
+	return site(&m.last.stack)
 }
 
 // String says where the crash was. Plan{From: Cut, To: Cut} with the same seed and
@@ -32,7 +32,7 @@ func (m *Image) Site() string {
 func (m *Image) String() string {
 	after := "the start"
 	if m.last != nil {
-		after = fmt.Sprintf("%v by %s", m.last.kind, m.last.site())
+		after = fmt.Sprintf("%v by %s", m.last.kind, site(&m.last.stack))
 	}
 	return fmt.Sprintf("cut %d, %v %d, after %s", m.Cut, m.Class, m.Index, after)
 }
@@ -65,6 +65,7 @@ func (e *Enumeration) materialise(cut int) *FS {
 		}
 		a.follow(from.arena)
 		ino := newInode(from.id, from.mode, a)
+		ino.lent = true
 		copy(ino.blocks, from.blocks)
 		size := e.disk.sizes[n]
 		ino.size.Store(size)
@@ -110,7 +111,7 @@ func (t *Trace) Crash(seed uint64) *FS {
 	e.start()
 	defer e.finish()
 	for i := range e.ops {
-		e.advance(&e.ops[i])
+		e.advance(&e.ops[i], false)
 	}
 	e.gather()
 	e.randomSubset(len(e.ops), 1)
@@ -137,7 +138,13 @@ func (r *Report) Distinct() (n int) {
 }
 
 // Report returns the counts up to now.
-func (e *Enumeration) Report() *Report { return &e.report }
+func (e *Enumeration) Report() *Report {
+	e.report.Sites = map[string]int{}
+	for stack, n := range e.sites {
+		e.report.Sites[site(&stack)] += n
+	}
+	return &e.report
+}
 
 func (r *Report) String() string {
 	var b strings.Builder

@@ -25,9 +25,11 @@ type inode struct {
 	sizes   []int64
 	// unsynced has the sectors of which the disk may have old bytes.
 	unsynced map[int64]*unsynced
-	blocks   bitset // pages that have space on the disk
-	opens    int    // open files
-	links    int    // names
+	blocks   bitset       // pages that have space on the disk
+	opens    int          // open files
+	links    int          // names
+	maps     atomic.Int32 // open mappings: memory in use, whatever is closed
+	lent     bool         // the arena belongs to an enumeration
 	locks    lockTable
 }
 
@@ -62,9 +64,7 @@ func (ino *inode) write(p []byte, off int64, keep bool) {
 	}
 	n := int64(len(p))
 	first, end := sectors(off, n)
-	for s := first; s < end; s++ {
-		ino.dirty(s)
-	}
+	ino.dirty(first, end)
 	copy(ino.data[off:], p)
 	ino.touch(off, n)
 	if keep {
@@ -75,13 +75,20 @@ func (ino *inode) write(p []byte, off int64, keep bool) {
 	}
 }
 
-// dirty records that sector s is about to be written.
-func (ino *inode) dirty(s int64) {
-	if u := ino.unsynced[s]; u != nil {
-		u.lost = false
-		return
+// dirty records that sectors are about to be written.
+func (ino *inode) dirty(first, end int64) {
+	var old []byte
+	for s := first; s < end; s++ {
+		if u := ino.unsynced[s]; u != nil {
+			u.lost = false
+			continue
+		}
+		if old == nil { // at once for all that follow
+			old = bytes.Clone(ino.data[s*sectorSize : end*sectorSize])
+		}
+		at := int64(len(old)) - (end-s)*sectorSize
+		ino.unsynced[s] = &unsynced{old: old[at : at+sectorSize : at+sectorSize]}
 	}
-	ino.unsynced[s] = &unsynced{old: bytes.Clone(ino.sector(s))}
 }
 
 // keepVersions keeps what the sectors hold now as a version.
@@ -119,7 +126,7 @@ func (ino *inode) truncate(size int64, keep bool) {
 			if allZero(tail) {
 				continue
 			}
-			ino.dirty(s)
+			ino.dirty(s, s+1)
 			clear(tail)
 			ino.touch(s*sectorSize, sectorSize)
 			if keep {

@@ -112,12 +112,12 @@ func (s *FS) record(o op) {
 }
 
 // site names the function outside the seam that made the call, with its line.
-func (o *op) site() string {
-	n := slices.Index(o.stack[:], 0)
+func site(stack *[stackDepth]uintptr) string {
+	n := slices.Index(stack[:], 0)
 	if n < 0 {
 		n = stackDepth
 	}
-	frames := runtime.CallersFrames(o.stack[:n])
+	frames := runtime.CallersFrames(stack[:n])
 	for {
 		frame, more := frames.Next()
 		if !seam(&frame) {
