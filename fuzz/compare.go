@@ -54,7 +54,7 @@ func ContentsOf(s *cidstore.Store) (Model, error) {
 
 // CompareKey compares everything that r answers about one key.
 func CompareKey(r Reader, m Model, key E) error {
-	want := m.Values(key)
+	want := m[key]
 	got, err := r.Lookup(key)
 	if err != nil {
 		return fmt.Errorf("Lookup(%v): %w", key, err)

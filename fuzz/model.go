@@ -11,16 +11,16 @@ import (
 // E is a 128-bit identifier.
 type E = cidstore.E
 
-// Model says what a store must hold. It has for each key the set of its values, which is
-// never empty.
-type Model map[E]map[E]struct{}
+// Model says what a store must hold. It has for each key its values, ascending, of which
+// there is at least one.
+type Model map[E][]E
 
 // Insert puts value into the set of key.
 func (m Model) Insert(key, value E) {
-	if m[key] == nil {
-		m[key] = make(map[E]struct{})
+	values := m[key]
+	if at, there := slices.BinarySearchFunc(values, value, E.Compare); !there {
+		m[key] = slices.Insert(values, at, value)
 	}
-	m[key][value] = struct{}{}
 }
 
 // Delete removes all values of key.
@@ -28,20 +28,24 @@ func (m Model) Delete(key E) { delete(m, key) }
 
 // DeleteValue removes value from the set of key.
 func (m Model) DeleteValue(key, value E) {
-	delete(m[key], value)
-	if len(m[key]) == 0 {
+	values := m[key]
+	at, there := slices.BinarySearchFunc(values, value, E.Compare)
+	switch {
+	case there && len(values) == 1:
 		delete(m, key)
+	case there:
+		m[key] = slices.Delete(values, at, at+1)
 	}
 }
 
 // Has reports whether value is in the set of key.
 func (m Model) Has(key, value E) bool {
-	_, ok := m[key][value]
-	return ok
+	_, there := slices.BinarySearchFunc(m[key], value, E.Compare)
+	return there
 }
 
-// Values returns the set of key in ascending order, or nil if it is empty.
-func (m Model) Values(key E) []E { return slices.SortedFunc(maps.Keys(m[key]), E.Compare) }
+// Values returns a copy of the set of key in ascending order, or nil if it is empty.
+func (m Model) Values(key E) []E { return slices.Clone(m[key]) }
 
 // Pairs returns the number of (key, value) pairs.
 func (m Model) Pairs() (n int) {
@@ -55,15 +59,13 @@ func (m Model) Pairs() (n int) {
 func (m Model) Clone() Model {
 	c := make(Model, len(m))
 	for key, values := range m {
-		c[key] = maps.Clone(values)
+		c[key] = slices.Clone(values)
 	}
 	return c
 }
 
 // Equal reports whether both hold the same pairs.
-func (m Model) Equal(o Model) bool {
-	return maps.EqualFunc(m, o, func(a, b map[E]struct{}) bool { return maps.Equal(a, b) })
-}
+func (m Model) Equal(o Model) bool { return maps.EqualFunc(m, o, slices.Equal) }
 
 // Op is one operation of a batch.
 type Op struct {
