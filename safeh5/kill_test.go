@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,16 +43,18 @@ func TestKillChild(t *testing.T) {
 	}
 }
 
-// h5pyReader is testdata/reader.py under way.
-type h5pyReader struct {
+// h5pyProgram is a program of testdata under way, which is asked line by line.
+type h5pyProgram struct {
 	t   *testing.T
 	in  io.WriteCloser
 	out *bufio.Scanner
 }
 
-func startReader(t *testing.T) *h5pyReader {
+func startReader(t *testing.T) *h5pyProgram { t.Helper(); return startH5py(t, "reader.py") }
+
+func startH5py(t *testing.T, name string) *h5pyProgram {
 	t.Helper()
-	cmd := exec.Command(oracle.H5py(t), filepath.Join("testdata", "reader.py"))
+	cmd := exec.Command(oracle.H5py(t), filepath.Join("testdata", name))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -72,11 +75,11 @@ func startReader(t *testing.T) *h5pyReader {
 			t.Error(err)
 		}
 	})
-	return &h5pyReader{t, in, bufio.NewScanner(out)}
+	return &h5pyProgram{t, in, bufio.NewScanner(out)}
 }
 
 // ask sends one command and returns the answer.
-func (r *h5pyReader) ask(command string) string {
+func (r *h5pyProgram) ask(command string) string {
 	r.t.Helper()
 	if _, err := fmt.Fprintln(r.in, command); err != nil {
 		r.t.Fatal(err)
@@ -87,9 +90,8 @@ func (r *h5pyReader) ask(command string) string {
 	return r.out.Text()
 }
 
-// killed runs a program that says what it acknowledges, kills it a moment after some
-// lines, and returns the last step that it acknowledged and the last that it began; -1: none.
-// An error: it has ended by itself.
+// killed runs a program that says what it acknowledges, kills it, and returns the last step that it
+// acknowledged and the last that it began; -1: none. An error: it has ended by itself.
 func killed(t *testing.T, r *rand.Rand, cmd *exec.Cmd) (acked, begun int, err error) {
 	t.Helper()
 	out, err := cmd.StdoutPipe()
@@ -101,7 +103,18 @@ func killed(t *testing.T, r *rand.Rand, cmd *exec.Cmd) (acked, begun int, err er
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines, least, moment := bufio.NewScanner(out), 1+r.IntN(30), time.Duration(r.IntN(3000))*time.Microsecond
+	acked, begun, _ = heard(r, bufio.NewScanner(out), cmd.Process)
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != -1 {
+		return acked, begun, fmt.Errorf("it was not killed: %v\n%s", err, errout.String())
+	}
+	return acked, begun, nil
+}
+
+// heard follows what a process says of its steps, kills it a moment after some lines, and reads on
+// to the end, or until another says with which code it has ended.
+func heard(r *rand.Rand, lines *bufio.Scanner, process *os.Process) (acked, begun, code int) {
+	least, moment := 1+r.IntN(30), time.Duration(r.IntN(3000))*time.Microsecond
 	acked, begun = -1, -1
 	for seen := 0; lines.Scan(); {
 		word, n := "", 0
@@ -115,16 +128,14 @@ func killed(t *testing.T, r *rand.Rand, cmd *exec.Cmd) (acked, begun int, err er
 			begun = n
 		case "acked":
 			acked = n
+		case "ended":
+			return acked, begun, n
 		}
 		if seen++; seen == least { // the rest of what it says is read too
-			time.AfterFunc(moment, func() { _ = cmd.Process.Kill() })
+			time.AfterFunc(moment, func() { _ = process.Kill() })
 		}
 	}
-	var exit *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != -1 {
-		return acked, begun, fmt.Errorf("it was not killed: %v\n%s", err, errout.String())
-	}
-	return acked, begun, nil
+	return acked, begun, 0
 }
 
 // TestKill kills a writer of one file again and again: h5py opens the file each time, with all
@@ -167,20 +178,28 @@ func TestKillH5py(t *testing.T) {
 		t.Skip("for the record; CIDSTORE_CAMPAIGN=1 runs it")
 	}
 	reader := startReader(t)
-	python := oracle.H5py(t)
+	writer := startH5py(t, "writer.py")
 	path := filepath.Join(t.TempDir(), "a.h5")
 	r := rand.New(rand.NewPCG(1, 2))
 	unreadable, incomplete, stuck := 0, 0, 0
 	const kills = 300
 	for range kills {
-		acked, _, err := killed(t, r, exec.Command(python, filepath.Join("testdata", "writer.py"), path))
+		var child int
+		if _, err := fmt.Sscanf(writer.ask(path), "child %d", &child); err != nil {
+			t.Fatal(err)
+		}
+		process, err := os.FindProcess(child)
+		if err != nil {
+			t.Fatal(err)
+		}
+		acked, _, code := heard(r, writer.out, process)
 		answer := reader.ask(fmt.Sprintf("kept %d %s", max(acked, 0), path))
 		switch {
 		case strings.Contains(answer, "AssertionError"):
 			incomplete++
 		case strings.HasPrefix(answer, "failed"):
 			unreadable++
-		case err != nil: // h5py reads the file, and cannot write to it any more
+		case code != -int(syscall.SIGKILL): // h5py reads the file, and cannot write to it any more
 			stuck++
 		case acked < 400:
 			continue
@@ -204,7 +223,7 @@ func TestForeignReaderBesideWriter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := func(r *h5pyReader, command string, want int) {
+	ask := func(r *h5pyProgram, command string, want int) {
 		t.Helper()
 		if answer := r.ask(command); answer != fmt.Sprintf("step %d", want) {
 			t.Fatalf("%s: %s, want step %d", command, answer, want)
