@@ -4,7 +4,7 @@ GO ?= go
 PACKAGES ?= ./...
 
 .DEFAULT_GOAL := help
-.PHONY: help build install lint test race fuzz crash figures bench bench-peers big beside test-peers cross qemu interop demo debian check man
+.PHONY: help build install lint test race fuzz programs crash figures bench bench-peers big beside test-peers cross qemu interop demo debian check man
 
 help: ## this list
 	@echo "Targets:"
@@ -33,6 +33,9 @@ race: ## every test under the race detector, with the invariants of debug builds
 
 fuzz: ## each native fuzz target for FUZZTIME, 20s by default, whatever fails; prints each failing input
 	scripts/fuzz
+
+programs: ## PROGRAMS random programs on a store and its model, 100000 by default, on all processors; FROM=run resumes
+	scripts/programs
 
 crash: ## crash, fault and kill campaigns; SHORT=1: the short ones; SEEDBUG=name: with that bug, which must be caught; SEEDBUG=all
 	scripts/crash
