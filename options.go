@@ -114,7 +114,8 @@ type Options struct {
 	// default 10 s. It ends early if there would be ErrNoSpace otherwise, and for the oldest
 	// space if too much waits: at most a quarter of a file of up to 128 MiB, 32 MiB of one
 	// of up to 512 MiB, and a sixteenth of a larger one. If it is negative, freed space is
-	// used again two commits later.
+	// used again two commits later. In either case the oldest is used again at once if more
+	// waits than an eighth of the file, or a quarter of one of up to 128 MiB.
 	ReuseDelay time.Duration
 	// NoMmap reads with ReadAt instead of a mapping.
 	NoMmap bool

@@ -33,7 +33,9 @@ type Options struct {
 	GrowStep int64
 	// Quarantine is the number of commits for which freed space stays unused, so
 	// that HDF5 programs, which cannot pin a root, still find what they look at. It
-	// ends early if there would be ErrNoSpace otherwise. Default 2; negative: none.
+	// ends early if there would be ErrNoSpace otherwise, and in a file that is not Plain
+	// for the oldest space if more waits than an eighth of the file, or a quarter of one
+	// of up to 128 MiB. Default 2; negative: none.
 	Quarantine int
 	// ReuseDelay is the time for which freed space stays unused for the same reason, by
 	// Clock. It ends early if there would be ErrNoSpace otherwise, and for the oldest space

@@ -387,3 +387,41 @@ func TestReuseDelayOnAFullDisk(t *testing.T) {
 	}
 	checkClean(t, f.View())
 }
+
+// TestQuarantineOfMuch: what each commit frees is used again after two commits, and in a
+// store at once where it is much of the file.
+func TestQuarantineOfMuch(t *testing.T) {
+	const size = 256 << 10
+	for _, c := range []struct {
+		plain bool
+		most  int64 // bytes of the file
+	}{{false, 7 * size / 2}, {true, 11 * size / 2}} {
+		write := func(tx *Tx) error {
+			_, err := tx.CreateDataset("/data", DatasetSpec{Type: Uint(8), Dims: []uint64{size / 8}, Zero: true})
+			return err
+		}
+		raw, err := crashfs.New(crashfs.Options{}).OpenFile("db", vfs.ReadWrite|vfs.Create, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := Create(raw, Options{UUID: testUUID, GrowStep: 4096, Plain: c.plain}, nil, write)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 8 {
+			tx, err := f.Begin()
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = errors.Join(tx.Remove("/data"), write(tx))
+			if _, committed := tx.Commit(nil); errors.Join(err, committed, f.Settle()) != nil {
+				t.Fatal(err, committed)
+			}
+		}
+		if s := f.Space(); s.Size < c.most-size || s.Size > c.most {
+			t.Errorf("plain %t: %d bytes, want %d to %d", c.plain, s.Size, c.most-size, c.most)
+		}
+		f.Close()
+		raw.Close()
+	}
+}

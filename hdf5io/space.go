@@ -210,7 +210,7 @@ func (f *File) reclaim(yield bool) error {
 		if min(s.slots[0], s.slots[1]) < b.slots && !seedbug.On("reuse-too-early") {
 			return false
 		}
-		return yield || b.since+Commit(f.options.Quarantine) <= newest && !waits(b)
+		return yield || f.overfull() || b.since+Commit(f.options.Quarantine) <= newest && !waits(b)
 	}
 	// Each batch waits for later slots and pins than the one before it. So if one
 	// is not ready, none after it is.
@@ -235,6 +235,13 @@ func (f *File) reclaim(yield bool) error {
 		return f.Poison(err)
 	}
 	return nil
+}
+
+// overfull reports whether so much of a store's file waits that the quarantine ends for the
+// oldest of it. space.mu is held.
+func (f *File) overfull() bool {
+	s := &f.space
+	return !f.options.Plain && s.waiting > max(s.size/8, min(s.size/4, mostDelayed))
 }
 
 // delays returns a function that reports whether the oldest batch of limbo waits for
