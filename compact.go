@@ -10,8 +10,9 @@ import (
 // A checkpoint writes where the file is free at that moment, and the space of what it
 // replaces is free two commits later. So a store that has been written to has gaps.
 // Close fills them with its last commits. It moves what lies at the end of the file
-// into the gaps, and gives the end back. If a small store is mostly gaps, Close writes
-// all of it, first to the end of the file and then to its beginning.
+// into the gaps, and gives the end back. Before each step it trims runs; the folds of the
+// step before have left more in them that no longer counts. If a small store is mostly
+// gaps, Close writes all of it, first to the end of the file and then to its beginning.
 
 const (
 	// maxAgainBytes is the most live bytes of a store that Close writes again, twice,
@@ -36,6 +37,9 @@ func (s *Store) compact() error {
 	room := min(squeezeMost, written)
 	again := true // as long as the disk has room for it
 	for range mostSqueezes {
+		if err := s.trimInGaps(min(squeezesBytes, written)); err != nil {
+			return err
+		}
 		gaps, end, err := s.file.Gaps()
 		live := s.liveBytes()
 		if err != nil || gaps < max(least, live/8) {

@@ -2,6 +2,8 @@ package cidstore
 
 import (
 	"context"
+	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -141,6 +143,37 @@ func closeOfADamagedStore(t *testing.T, tune func(*Options)) {
 		t.Errorf("the damage is gone: %v", err)
 	}
 	mustDo(t, c.store.Close())
+}
+
+// TestCloseTrimsRuns: Close leaves no run of which half no longer counts, except one that is
+// damaged, which stops nothing.
+func TestCloseTrimsRuns(t *testing.T) {
+	for _, damaged := range []bool{false, true} {
+		c := newScenario(t, 1, squeezed)
+		c.open()
+		for part := range uint64(4) {
+			c.spread(part*300, 1, 1)
+		}
+		number := c.halfDeadRun(2)
+		if damaged {
+			d, err := c.store.state.Load().view.Dataset(fmt.Sprint("/runs/entries_", number))
+			mustDo(t, err)
+			offset, size := d.Extent()
+			mustDo(t, rot(c.fs, offset+size-512, 512, 3))
+		}
+		c.close()
+		c.open()
+		if _, ok := c.store.state.Load().view.buckets.Trimmable(math.MaxInt64); ok != damaged {
+			t.Errorf("damaged %t: a run can be trimmed after Close: %t", damaged, ok)
+		}
+		if report, err := c.store.Check(t.Context()); (err != nil) != damaged {
+			t.Errorf("damaged %t: %v, %v", damaged, err, report.Defects)
+		}
+		if !damaged {
+			mustDo(t, c.same())
+		}
+		c.close()
+	}
 }
 
 // TestReopenedOnAFullDisk: what Close has given back is somebody else's when the

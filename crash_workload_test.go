@@ -2,9 +2,11 @@ package cidstore
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/cidstore/cidstore/directory"
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -225,6 +227,24 @@ var crashWorkloads = []struct {
 		}
 		c.close()
 	}},
+	{"runs", squeezed, func(c *scenario) {
+		c.open()
+		for part := range uint64(4) {
+			c.spread(part*300, 1, 1)
+		}
+		c.do(func() error { return c.store.Maintain(context.Background()) })
+		c.spread(0, 7, 2)
+		c.spread(3, 7, 2)
+		if !c.store.runsBlock() {
+			c.t.Fatal("Shrink has no runs to fold")
+		}
+		c.do(func() error { return c.store.Shrink(context.Background()) })
+		if c.store.state.Load().view.buckets.Runs() > 0 {
+			c.t.Fatal("Shrink has folded no runs")
+		}
+		c.halfDeadRun(3)
+		c.close()
+	}},
 	{"merges", smallForms, func(c *scenario) {
 		c.open()
 		forms := map[DirectoryMode]bool{}
@@ -260,6 +280,34 @@ var crashWorkloads = []struct {
 		}
 		c.close()
 	}},
+}
+
+// spread gives 300 of 1,000 keys a value, from one on, each step keys further, and
+// checkpoints.
+func (c *scenario) spread(from, step, value uint64) {
+	c.t.Helper()
+	for range 3 {
+		var ops []wal.Op
+		for range 100 {
+			ops = append(ops, ins(from%1000, value))
+			from += step
+		}
+		c.apply(ops...)
+	}
+	c.do(func() error { return c.store.Checkpoint(context.Background()) })
+}
+
+// halfDeadRun leaves a run that Close trims, and returns its number.
+func (c *scenario) halfDeadRun(value uint64) hdf5io.Commit {
+	c.t.Helper()
+	for from := range uint64(3) {
+		c.spread(from, 11, value)
+	}
+	number, ok := c.store.state.Load().view.buckets.Trimmable(math.MaxInt64)
+	if !ok {
+		c.t.Fatal("Close has no run to trim")
+	}
+	return number
 }
 
 // heldReaders are snapshots, and a second opener that reads only, which stay for a

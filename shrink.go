@@ -2,20 +2,26 @@ package cidstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 )
 
-// Gaps are left as they are if they come to less than shrinkLeast bytes, or to less than
-// one part in shrinkShare of the live bytes.
 const (
+	// Gaps are left as they are if they come to less than shrinkLeast bytes, or to less than
+	// one part in shrinkShare of the live bytes.
 	shrinkLeast = 64 << 10
 	shrinkShare = 50
+	// deadShare: entries of runs that no longer count are left as they are if they come to
+	// less than one part in so many of the live bytes.
+	deadShare = 20
 )
 
 // Shrink gives free space back to the file system. It checkpoints, moves what lies at the
 // end of the file into the gaps before it, as often as that makes the file smaller, and
-// truncates the file. It must be alone with the file: it returns ErrLocked if another
+// truncates the file. If a run of entries is longer than each gap, or if much of what runs
+// hold no longer counts, it first folds them into their groups, as Maintain does, which
+// writes all groups again. It must be alone with the file: it returns ErrLocked if another
 // process has it open, and ErrSpacePinned if a Snapshot is open. Reads and writes go on; a
 // write may have to wait when the log is full. The log keeps its size until Close. Shrink
 // stops between two steps when ctx is done, or when the store is closed; what is done by
@@ -90,7 +96,7 @@ func (s *Store) drainReads() {
 // shorter. It takes shorter steps where a long one does not: a piece may be longer than
 // each gap before it.
 func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) error {
-	done, total := int64(0), int64(-1)
+	done, total, folded := int64(0), int64(-1), false
 	room, lowest, earliest := int64(squeezeMost), int64(math.MaxInt64), int64(math.MaxInt64)
 	for {
 		s.drainReads() // what reads under way hold can be neither moved nor given back
@@ -107,6 +113,13 @@ func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) 
 		}
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if !folded && s.runsBlock() {
+			folded = true
+			if err := s.foldInGaps(ctx); err != nil {
+				return err
+			}
+			continue
 		}
 		from, end, err := s.squeeze(room)
 		if err != nil {
@@ -139,6 +152,36 @@ func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) 
 			return err
 		}
 	}
+}
+
+// runsBlock reports whether runs keep the file long: one that is longer than each gap, and
+// so cannot be moved, lies where the file could end otherwise, or too much of what they hold
+// no longer counts.
+func (s *Store) runsBlock() bool {
+	r, live := &s.state.Load().view.record, s.liveBytes()
+	return s.state.Load().view.runsBlock(s.file.Space().Longest, live+int64(r.walSize+r.oldSize), live)
+}
+
+// runsBlock is that of a store whose longest gap, length without gaps and live bytes are
+// given.
+func (v *view) runsBlock(gap, length, live int64) bool {
+	_, dead := v.buckets.RunBytes()
+	return dead > live/deadShare || v.buckets.Unmovable(gap) > length+max(shrinkLeast, live/shrinkShare)
+}
+
+// foldInGaps folds all runs into their groups, as far as the free space has room for that.
+func (s *Store) foldInGaps(ctx context.Context) error {
+	s.file.PlaceInGaps(true)
+	defer s.file.PlaceInGaps(false)
+	err := s.foldAll(ctx)
+	switch {
+	case errors.Is(err, ErrNoSpace) && s.Failed() == nil:
+		return nil
+	case errors.Is(err, ErrCorrupt):
+		s.event("error", "operation", "shrink", "error", err)
+		return nil
+	}
+	return err
 }
 
 // moveEnd moves what lies from an address on into the gaps.

@@ -26,9 +26,6 @@ type Space struct {
 	// Shrunk is about how long the file will be after Shrink and Close, if nothing else is
 	// done before; never more than File. What is only in the log is not counted.
 	Shrunk int64
-	// Maintained is the same, if Maintain goes before Shrink: it frees what runs hold that no
-	// longer counts, and runs that are too long to be moved into a gap.
-	Maintained int64
 
 	Commit    uint64 // number of the root that these figures are of
 	OldestPin uint64 // oldest commit whose root somebody pins; Commit if none is older
@@ -63,18 +60,26 @@ func (s *Store) Space() (Space, error) {
 		Commit: uint64(v.view.Commit()), OldestPin: uint64(min(space.OldestPin, v.view.Commit())),
 	}
 	out.Live = max(out.File-out.Log-out.Free-out.Limbo-out.Pinned, 0)
-	log, fold := int64(closedBlocks*r.walBlock), r.foldBytes(uint64(v.pendingOps()))
-	shortest := func(live int64) int64 { return min(out.File, live+log+closedReserve(live, fold)) }
-	out.Shrunk, out.Maintained = shortest(out.Live), shortest(out.Live-v.view.buckets.DeadBytes())
-	end := min(out.File, v.view.buckets.Unmovable(space.Longest))
-	if out.Live > s.opts.againBytes || end < out.Live+out.Live/2 { // otherwise Close writes all of it again
-		out.Shrunk = max(out.Shrunk, end)
-	}
+	out.Shrunk = v.view.shrunk(&out, space.Longest, r.foldBytes(uint64(v.pendingOps())))
 	if out.OldestPin < out.Commit {
 		out.OldestPinSeen = s.seen.at(space.OldestPin)
 		out.OldestPinHolder = s.file.PinHolder(space.OldestPin, s.info)
 	}
 	return out, nil
+}
+
+// shrunk is Space.Shrunk; gap is the longest gap, and fold is what it takes to fold a group.
+func (v *view) shrunk(s *Space, gap, fold int64) int64 {
+	live, end := s.Live, int64(0)
+	if v.runsBlock(gap, live+s.Log, live) {
+		waiting, dead := v.buckets.RunBytes()
+		if waiting < s.Free+s.Limbo { // then there is room to fold all runs
+			live -= dead
+		} else {
+			end = v.buckets.Unmovable(gap)
+		}
+	}
+	return min(s.File, max(end, live+int64(closedBlocks*v.record.walBlock)+closedReserve(live, fold)))
 }
 
 // sightings are when roots were first seen, so that a pin has an age.

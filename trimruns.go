@@ -5,27 +5,23 @@ import (
 	"log/slog"
 
 	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/hdf5io"
 )
 
-// trimRuns writes runs again without the entries that no longer count, if the disk is
-// full. A run is freed when the last of its groups is folded, and until then about half of
-// all that runs hold no longer counts; but these folds need room. checkpointing is held.
+// A run is freed when the last of its groups is folded, and until then about half of all
+// that runs hold no longer counts. Folding the rest would write whole groups. To write a
+// run again without what no longer counts, if that is at least half of it, writes less than
+// it frees.
+
+// trimRuns writes such runs again if the disk is full: there folds need room too.
+// checkpointing is held.
 func (s *Store) trimRuns() error {
 	for s.file.Tight() {
 		number, ok := s.state.Load().view.buckets.Trimmable(s.file.Longest())
 		if !ok {
 			return nil
 		}
-		err := s.change(func(m *merge) error {
-			states := func(yield func(bucket.State, error) bool) {
-				for g, err := range m.base.groups(0) {
-					if !yield(g.state, err) {
-						return
-					}
-				}
-			}
-			return guard(func() error { return m.buckets.Trim(number, states) })
-		})
+		err := s.change(func(m *merge) error { return m.trimRun(number) })
 		switch {
 		case errors.Is(err, ErrNoSpace) || errors.Is(err, ErrCorrupt): // the run stays as it is
 			return nil
@@ -38,4 +34,48 @@ func (s *Store) trimRuns() error {
 		}
 	}
 	return nil
+}
+
+// trimInGaps writes all such runs again for which there is a gap, most bytes at most, in one
+// commit. One that is damaged stays as it is, with those after it.
+func (s *Store) trimInGaps(most int64) error {
+	if _, ok := s.state.Load().view.buckets.Trimmable(min(s.file.Longest(), most)); !ok {
+		return nil
+	}
+	s.file.PlaceInGaps(true)
+	err := s.change(func(m *merge) error {
+		for {
+			number, ok := m.buckets.Trimmable(min(m.tx.Longest(), most-m.tx.Placed()))
+			if !ok {
+				return nil
+			}
+			err := m.trimRun(number)
+			switch {
+			case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrIO):
+				return nil
+			case err != nil:
+				return err
+			}
+		}
+	})
+	s.file.PlaceInGaps(false)
+	switch {
+	case errors.Is(err, ErrNoSpace) && s.Failed() == nil:
+		return nil
+	case err != nil:
+		return s.writeFailed(err)
+	}
+	return s.pack()
+}
+
+// trimRun writes a run again without the entries that no longer count.
+func (m *merge) trimRun(number hdf5io.Commit) error {
+	states := func(yield func(bucket.State, error) bool) {
+		for g, err := range m.base.groups(0) {
+			if !yield(g.state, err) {
+				return
+			}
+		}
+	}
+	return guard(func() error { return m.buckets.Trim(number, states) })
 }

@@ -12,10 +12,19 @@ import (
 // count. These must be at least half of its entries, and those that count must take
 // at most most bytes. ok is false if there is no such run.
 func (t *Table) Trimmable(most int64) (number hdf5io.Commit, ok bool) {
+	return trimmable(t.runs, most)
+}
+
+// Trimmable is Table.Trimmable of the runs as the Writer has left them.
+func (w *Writer) Trimmable(most int64) (number hdf5io.Commit, ok bool) {
+	return trimmable(w.runs, most)
+}
+
+func trimmable(runs []run, most int64) (number hdf5io.Commit, ok bool) {
 	dead := uint32(0)
-	for i := range t.runs {
-		r := &t.runs[i]
-		if r.err != nil || r.entries-r.live < max(r.live, dead+1) || r.trimmedSize() > most {
+	for i := range runs {
+		r := &runs[i]
+		if r.entries-r.live < max(r.live, dead+1) || r.err != nil || r.trimmedSize() > most {
 			continue
 		}
 		dead, number, ok = r.entries-r.live, r.number, true
@@ -34,13 +43,15 @@ func (r *run) size() int64 {
 	return int64(r.entries)*(EntrySize+tagSize) + int64(r.mores)*moreSize + int64(r.slots)*slotSize
 }
 
-// DeadBytes is about how many bytes of runs hold entries that no longer count. They are
-// free when all groups are folded.
-func (t *Table) DeadBytes() (bytes int64) {
+// RunBytes is about how many bytes of runs hold entries that count, and entries that no
+// longer do. All of them are free when all groups are folded.
+func (t *Table) RunBytes() (live, dead int64) {
 	for i := range t.runs {
-		bytes += t.runs[i].size() - t.runs[i].trimmedSize()
+		r := &t.runs[i]
+		live += r.trimmedSize()
+		dead += r.size() - r.trimmedSize()
 	}
-	return bytes
+	return live, dead
 }
 
 // Unmovable is where the last run ends that MoveRuns cannot move, because a dataset of it
@@ -57,7 +68,8 @@ func (t *Table) Unmovable(longestGap int64) (end int64) {
 
 // Trim writes a run of the base again, under its number, with only those of its
 // entries that count. groups yields all groups, in order of their hashes. Nothing
-// else may be done with this Writer before Flush.
+// but more trims may be done with this Writer before Flush. If a part of the run is
+// damaged, the run stays as it is.
 func (w *Writer) Trim(number hdf5io.Commit, groups iter.Seq2[State, error]) error {
 	for i := range w.runs {
 		if w.runs[i].number == number {

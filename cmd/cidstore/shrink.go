@@ -19,24 +19,11 @@ type shrunk struct {
 	Freed    int64  `json:"freed"`
 }
 
-// maintainedShare: maintain is advised if it makes the file shorter by more than one part in
-// so many.
-const maintainedShare = 10
-
-// adviseMaintain says that shrink frees more after maintain, if it does.
-func (p *program) adviseMaintain(path string, space cidstore.Space) {
-	if space.Shrunk-space.Maintained > space.Shrunk/maintainedShare {
-		p.note("note: about %d bytes if cidstore maintain %s goes before shrink", space.Maintained, path)
-	}
-}
-
 // estimate is the answer of shrink --estimate.
 type estimate struct {
 	Path     string `json:"path"`
 	Bytes    int64  `json:"bytes"`
 	Expected int64  `json:"expected"` // after shrink
-
-	Maintained int64 `json:"maintained"` // after maintain and then shrink
 }
 
 // notAloneError says that another process has the store open, perhaps only for reading.
@@ -60,10 +47,7 @@ killed at any moment; everything that it has done until then is kept.
 It prints the size before and after. On a terminal it first prints about what size to
 expect. Some free space stays: room for the next writes, and small gaps. With --estimate
 it writes nothing, prints the size now and about what it would be, and can run beside
-other processes. Space that they hold cannot be given back.
-
-Maintain may free much of what a large import has left, which shrink only moves, or
-cannot move. A note says so if that comes to more than a tenth of the file.`,
+other processes. Space that they hold cannot be given back.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if estimate {
@@ -86,7 +70,6 @@ func (p *program) shrink(ctx context.Context, path string, asJSON bool) error {
 			return err
 		}
 		expected = space.Shrunk
-		p.adviseMaintain(path, space)
 		if shown.out != nil {
 			p.note("%s: %d bytes, about %d when shrunk", path, space.File, expected)
 		}
@@ -125,7 +108,6 @@ func (p *program) estimateShrink(path string) error {
 		if err != nil {
 			return err
 		}
-		p.adviseMaintain(path, space)
-		return p.result(estimate{path, space.File, space.Shrunk, space.Maintained}, "%s: %d bytes, about %d when shrunk", path, space.File, space.Shrunk)
+		return p.result(estimate{path, space.File, space.Shrunk}, "%s: %d bytes, about %d when shrunk", path, space.File, space.Shrunk)
 	})
 }
