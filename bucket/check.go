@@ -309,7 +309,7 @@ func (c *Checker) slot(i, number int) {
 		}
 		c.bytes += int64(len(x.entries) + len(x.mores) + len(x.tags))
 		c.items = c.items[:0]
-		c.part(&x, x.tags, uint(64-min(r.shift, 64)))
+		c.part(&x, x.tags, r.shared())
 	})
 }
 

@@ -230,3 +230,45 @@ func TestFindPastADamagedTwin(t *testing.T) {
 		t.Errorf("a key that the damaged one may have been: found %t, %v", found, err)
 	}
 }
+
+// TestEntryOverAnother: an entry that is copied over its neighbour has a checksum that
+// agrees, and so has the part. The key that is gone is damaged, not absent.
+func TestEntryOverAnother(t *testing.T) {
+	w := newWorld(t, 8)
+	var row, waiting []Item
+	for i := range uint64(40) {
+		row = append(row, w.item(keys.FromUint64(i), i))
+		waiting = append(waiting, w.item(keys.FromUint64(100+i), i))
+	}
+	w.commit(row, false, -1, func(*State) bool { return true })
+	w.commit(waiting, false, 0, func(*State) bool { return false })
+	s, err := w.table.State(0)
+	must(t, err)
+	r := &w.table.runs[0]
+	for _, part := range []struct {
+		name        string
+		at, entries int64
+	}{{"row", int64(s.RowAddress), int64(s.Entries)}, {"run", int64(r.entriesAt), int64(r.entries)}} {
+		name, at := part.name, part.at
+		if part.entries < 10 {
+			t.Fatalf("the %s has %d entries", name, part.entries)
+		}
+		for i := range part.entries - 1 {
+			both := make([]byte, 2*EntrySize)
+			_, err := w.raw.ReadAt(both, at+i*EntrySize)
+			must(t, err)
+			key, gone := getE(both[offKeyHigh:]), getE(both[EntrySize+offKeyHigh:])
+			must(t, w.raw.WriteAt(both[:EntrySize], at+(i+1)*EntrySize))
+			w.open(FirstTouch, false)
+			hash := w.hasher.Hash(gone)
+			if _, found, err := w.table.Find(w.groupOf(hash), hash, gone); found || !errors.Is(err, corrupt.Err) {
+				t.Errorf("entry %d of the %s: found %t, %v", i+1, name, found, err)
+			}
+			hash = w.hasher.Hash(key)
+			if e, found, err := w.table.Find(w.groupOf(hash), hash, key); !found || err != nil || e.Item(hash) != w.model[key] {
+				t.Errorf("entry %d of the %s: found %t, %v", i, name, found, err)
+			}
+			must(t, w.raw.WriteAt(both, at+i*EntrySize))
+		}
+	}
+}

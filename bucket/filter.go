@@ -220,7 +220,7 @@ func (t *Table) makeRegion(f *filter, number int) *region {
 // mark marks the entries of a run from low to high, which lie in one region. It
 // returns false if some of them cannot be trusted.
 func (t *Table) mark(f *filter, g *region, number int, r *run, low, high uint64) bool {
-	told := uint(64-min(r.shift, 64)) + 8*tagSize // bits of a hash that slot and tag give
+	told := r.shared() + 8*tagSize // bits of a hash that slot and tag give
 	for i := r.slot(low); i <= r.slot(high); i++ {
 		s := r.span(i)
 		if s.first == s.end {

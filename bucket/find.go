@@ -38,8 +38,9 @@ func (t *Table) pageOf(id uint32, hash uint64) (*hdf5io.Page, page, error) {
 
 // inRow is where a hash is looked for in a row.
 type inRow struct {
-	number  int // of the bucket
-	count   int // of its entries
+	number  int  // of the bucket
+	count   int  // of its entries
+	shared  uint // bits that the hashes of the bucket's keys share
 	tags    []byte
 	tag     uint16
 	at      int    // where its tag probably is
@@ -53,7 +54,8 @@ func (t *Table) inRow(p page, hash uint64) (w inRow) {
 		return w
 	}
 	w.tags = p.tags(t.geometry)[s.first*tagSize : s.end*tagSize]
-	w.tag = tagOf(hash, uint(p.depth()+p.bits()))
+	w.shared = uint(p.depth() + p.bits())
+	w.tag = tagOf(hash, w.shared)
 	w.at = nearTag(w.count, w.tag)
 	w.nearTag = binary.LittleEndian.Uint16(w.tags[w.at*tagSize:])
 	return w
@@ -134,7 +136,7 @@ func (t *Table) findInRun(r *run, hash uint64, key keys.E) (Entry, bool, error) 
 			return Entry{}, false, err
 		}
 	}
-	return t.findAmong(&x, x.tags, i, tag, key)
+	return t.findAmong(&x, r, i, tag, key)
 }
 
 // findInRow looks at the entries that have the key's tag. The tags were verified
@@ -165,8 +167,11 @@ func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, w *inRow, key keys
 	var damage error // of an entry that may have been the key's
 	for ; i < x.count && binary.LittleEndian.Uint16(w.tags[i*tagSize:]) == w.tag; i++ {
 		e, err := t.entry(&x, i)
-		if err == nil && x.key(i) == key {
-			return e, true, nil
+		if err == nil {
+			if x.key(i) == key {
+				return e, true, nil
+			}
+			err = t.misplaced(&x, i, w.tag, w.shared)
 		}
 		if damage == nil {
 			damage = err
@@ -175,16 +180,29 @@ func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, w *inRow, key keys
 	return Entry{}, false, damage
 }
 
-// findAmong compares the keys of the entries that have a tag, beginning with entry
-// i.
-func (t *Table) findAmong(x *part, tags []byte, i int, tag uint16, key keys.E) (Entry, bool, error) {
-	for ; i < x.count && binary.LittleEndian.Uint16(tags[i*tagSize:]) == tag; i++ {
+// findAmong compares the keys of the entries of a slot that have a tag, beginning with
+// entry i.
+func (t *Table) findAmong(x *part, r *run, i int, tag uint16, key keys.E) (Entry, bool, error) {
+	for ; i < x.count && binary.LittleEndian.Uint16(x.tags[i*tagSize:]) == tag; i++ {
 		if x.key(i) == key {
 			e, err := t.entry(x, i)
 			return e, err == nil, err
 		}
+		if err := t.misplaced(x, i, tag, r.shared()); err != nil {
+			return Entry{}, false, err
+		}
 	}
 	return Entry{}, false, nil
+}
+
+// misplaced returns an error if the key of an entry cannot have the tag that stands in
+// its place. Then the entry of another key was copied over it: an entry ends with its own
+// checksum, so the checksum of the part is the same whichever entry lies there.
+func (t *Table) misplaced(x *part, i int, tag uint16, shared uint) error {
+	if got := tagOf(t.hasher.Hash(x.key(i)), shared); got != tag {
+		return x.entryError(i, "its key %v has tag %#04x, want %#04x", x.key(i), got, tag)
+	}
+	return nil
 }
 
 // findInBad looks for a good entry of the key in a part whose checksum disagrees.

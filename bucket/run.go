@@ -197,7 +197,10 @@ func (r *run) marked(slot int) bool { return r.marks[slot/64].Load()&(1<<(slot%6
 func (r *run) mark(slot int)        { r.marks[slot/64].Or(1 << (slot % 64)) }
 
 // tag returns the tag of a hash in its slot.
-func (r *run) tag(hash uint64) uint16 { return tagOf(hash, uint(64-min(r.shift, 64))) }
+func (r *run) tag(hash uint64) uint16 { return tagOf(hash, r.shared()) }
+
+// shared is how many bits the hashes of a slot's keys share.
+func (r *run) shared() uint { return uint(64 - min(r.shift, 64)) }
 
 // shiftFor returns how many hashes, as a power of two, each slot has in a run of n
 // entries from low to high.

@@ -224,8 +224,8 @@ func (s Stored) verify(c *child, b []byte) error {
 	return nil
 }
 
-// touch reads from each line of memory of b: many at a time, which a checksum would wait for
-// one after the other.
+// touch reads from each line of memory of b, many at a time. A checksum waits for each line
+// before it asks for the next.
 //
 //go:noinline
 func touch(b []byte) (sum byte) {

@@ -115,7 +115,7 @@ func TestConcurrentUse(t *testing.T) {
 	inOrder(t, applied, 6*150)
 }
 
-// inOrder wants so many pairs of operations on one key, the keys of each writer one after the other.
+// inOrder wants so many pairs of operations on one key, the keys of each writer in a row.
 func inOrder(t *testing.T, applied []Op, pairs int) {
 	t.Helper()
 	perWriter := map[uint64]uint64{}
