@@ -324,22 +324,14 @@ func (s *sequential) Write(p []byte) (int, error) {
 func (v *Snapshot) replayInto(dst *Store) error {
 	atOnce := dst.opsAtOnce()
 	var b Batch
-	var err error
-	put := func(o *op) {
+	err := v.eachPending(func(o *op) error {
 		b.ops = append(b.ops, wal.Op{Code: o.code, Key: o.key, Value: o.value})
-		if b.Len() == atOnce && err == nil {
-			err = dst.Apply(&b)
-			b.Reset()
+		if b.Len() < atOnce {
+			return nil
 		}
-	}
-	if v.frozen != nil {
-		v.frozen.all(everything, func(o *op) {
-			if !v.inTree(o.hash) {
-				put(o)
-			}
-		})
-	}
-	v.fresh.all(v.visible, put)
+		defer b.Reset()
+		return dst.Apply(&b)
+	})
 	if err != nil {
 		return err
 	}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -66,6 +68,7 @@ func (s *Store) logEnd() wal.Seq {
 // freeze turns the fresh table into the frozen one, between two frames, when all frames
 // are durable. checkpointing is held.
 func (s *Store) freeze() {
+	fresh := s.newTable(int(s.state.Load().fresh.count.Load()))
 	s.frozenThrough = s.replayed.End
 	if s.log != nil {
 		resume := s.log.Pause()
@@ -73,7 +76,47 @@ func (s *Store) freeze() {
 		s.frozenThrough = s.log.Mark()
 	}
 	st := s.state.Load()
-	s.state.Store(&state{fresh: newTable(st.fresh.keys), frozen: st.fresh, view: st.view})
+	s.state.Store(&state{fresh: fresh, frozen: st.fresh, view: st.view})
+}
+
+// newTable makes a table of this store. Only that of a writable store is given back by
+// freeTables; a reader may show another one with the View that it has.
+func (s *Store) newTable(keys int) *table { return newTable(keys, !s.opts.ReadOnly) }
+
+// outlived is a table that no state has since the root of a commit.
+type outlived struct {
+	table *table
+	since hdf5io.Commit
+}
+
+// freeTables gives back the memory of the tables that no reader looks at any more.
+// checkpointing is held.
+func (s *Store) freeTables() {
+	held := s.file.OldestHeld()
+	s.outlived = slices.DeleteFunc(s.outlived, func(o outlived) bool {
+		if o.since > held {
+			return false
+		}
+		o.table.free()
+		return true
+	})
+}
+
+// freeAll gives back the memory of all tables, those of st, the last state, included.
+// Nobody looks at them any more.
+func (s *Store) freeAll(st *state) {
+	st.free()
+	for _, o := range s.outlived {
+		o.table.free()
+	}
+}
+
+// free gives back the memory of the tables of a state.
+func (st *state) free() {
+	if st != nil {
+		st.fresh.free()
+		st.frozen.free()
+	}
 }
 
 // checkpoint is one merge of a frozen table into the tree.
@@ -105,6 +148,7 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 	st := s.state.Load()
 	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough}
 	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
+	defer c.ops.free()()
 	c.plan(st.view)
 	ends, began, count, placed := c.begins(), s.opts.Clock(), c.ops.len(), s.metrics.placedBytes.Load()
 	limit, paused, wentAhead := s.sliceLimit(), time.Duration(0), ^uint64(0)
@@ -238,6 +282,7 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 		return false, err
 	}
 	defer m.tx.Abort()
+	defer m.buckets.Free()
 	if s.file.Tight() {
 		limit = min(limit, m.tx.Longest()/2) // so that the new run is one piece
 	}
@@ -308,9 +353,13 @@ func (s *Store) publish(m *merge, frozen *table) error {
 	if err != nil {
 		return s.poisoned(err)
 	}
-	older := m.base.record.lastApplied
-	s.state.Store(&state{fresh: s.state.Load().fresh, frozen: frozen, view: next})
+	older, before := m.base.record.lastApplied, s.state.Load()
+	s.state.Store(&state{fresh: before.fresh, frozen: frozen, view: next})
 	root.Adopted()
+	if before.frozen != frozen {
+		s.outlived = append(s.outlived, outlived{before.frozen, root.Commit()})
+	}
+	s.freeTables()
 	s.settled = false
 	s.movedTo(older)
 	if s.log != nil {

@@ -54,7 +54,7 @@ func (s *Store) pendingShare(st *state) float64 {
 func (st *state) oldest() int64 {
 	for _, t := range [...]*table{st.frozen, st.fresh} {
 		if t != nil && t.count.Load() > 0 {
-			return t.at(1).nanos
+			return t.began.Load()
 		}
 	}
 	return 0

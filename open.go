@@ -93,6 +93,7 @@ func open(path string, opts Options) (*Store, error) {
 		s.readPast(damage)
 	}
 	if err != nil {
+		s.freeAll(s.state.Load())
 		return nil, errors.Join(s.recovery.Salvaged, err, tree.Close(), file.Close())
 	}
 	s.noteOpen()

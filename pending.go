@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/cidstore/cidstore/vfs"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -19,12 +20,20 @@ import (
 //   - visible is stored once per frame, after all its operations are in. A reader
 //     loads it first, and ignores operations after it: so it sees all of a frame or
 //     nothing of it.
+//
+// The memory of a table of a writable store is outside of the heap, except where its
+// operations begin. The store gives it back when no reader holds a View that was shown
+// with the table (freeTables). So only those look at operations who have pinned such a
+// View, who hold checkpointing, or who add.
 type table struct {
 	heads   atomic.Pointer[heads]
 	blocks  atomic.Pointer[[]opBlock]
 	visible atomic.Uint64 // a wal.Seq: highest sequence whose complete frame is in
 	count   atomic.Uint32 // operations
+	began   atomic.Int64  // time of the first operation, ns since 1970
 	keys    int           // distinct keys; only the adder uses it
+	outside bool          // some of its memory is outside of the heap
+	past    []*heads      // those that were too short; readers may still look at them
 }
 
 // op is one operation. It has 64 bytes, as a cache line has. The operations on one key
@@ -42,10 +51,15 @@ type op struct {
 
 const (
 	opsPerBlock = 8192
-	// opBytes is about the memory that an operation takes, with its share of the heads
-	// and its place in the queue while it is merged.
-	opBytes    = 104
+	// opBytes is the memory that an operation takes: its own, 16 bytes of its place in the
+	// queue while it is merged, and 11 to 32 bytes of the heads.
+	opBytes    = 112
 	firstHeads = 1 << 10
+	// heapBlocks is how many blocks of a table are on the heap, so that small stores ask
+	// the system for nothing. Other memory is on the heap if it has fewer elements than
+	// these blocks.
+	heapBlocks = 2
+	heapFew    = heapBlocks * opsPerBlock
 
 	everything = ^wal.Seq(0) // no operation has a higher sequence
 )
@@ -56,25 +70,59 @@ type opBlock struct {
 	stations *[opsPerBlock]uint32 // before each operation, in the form of previous; nil until one is needed
 }
 
+// alloc returns n zero values.
+func alloc[T any](n int, outside bool) []T {
+	if outside {
+		return vfs.Alloc[T](n)
+	}
+	return make([]T, n)
+}
+
 // heads is an open-addressed hash table from each key to its newest operation. Its length
-// is a power of two, and it is at most half full. A slot is 0, or the upper half of the
-// key's hash and 1 + the number of the operation: a search can pass most other keys
-// without a look at their operations.
+// is a power of two, and it is at most three quarters full. A slot is 0, or the upper half
+// of the key's hash and 1 + the number of the operation. The lower bits of that half say
+// where the slot belongs, so that heads grow without a look at the operations. The other
+// bits let a search pass most other keys without one.
 type heads struct {
 	slots []atomic.Uint64
 }
 
-// newTable makes a table with room for about that many keys; callers give the number that
-// the last table had.
-func newTable(keys int) *table {
-	t := new(table)
+// newTable makes a table with room for about that many keys; callers give the number of
+// operations that the last table had.
+func newTable(keys int, outside bool) *table {
+	t := &table{outside: outside}
 	n := firstHeads
-	for n < 2*keys {
+	for 3*n/4 < keys+keys/8 {
 		n *= 2
 	}
-	t.heads.Store(&heads{make([]atomic.Uint64, n)})
+	t.heads.Store(t.newHeads(n))
 	t.blocks.Store(new([]opBlock))
 	return t
+}
+
+func (t *table) newHeads(n int) *heads {
+	return &heads{alloc[atomic.Uint64](n, t.outside && n >= heapFew)}
+}
+
+// isOutside reports whether the block that begins with, or has, the operation after n is
+// outside of the heap.
+func (t *table) isOutside(n uint32) bool { return t.outside && n >= heapFew }
+
+// free gives back the memory of a table that nobody looks at any more.
+func (t *table) free() {
+	if t == nil || !t.outside {
+		return
+	}
+	t.outside = false
+	for _, h := range append(t.past, t.heads.Swap(nil)) {
+		vfs.Free(h.slots)
+	}
+	for _, b := range *t.blocks.Swap(nil) {
+		vfs.Free(b.ops[:])
+		if b.stations != nil {
+			vfs.Free(b.stations[:])
+		}
+	}
 }
 
 // bytes returns how much memory the table's operations take.
@@ -94,11 +142,14 @@ func (t *table) add(hash uint64, sequence wal.Seq, nanos int64, o wal.Op) {
 	n := t.count.Load()
 	blocks := *t.blocks.Load()
 	if n/opsPerBlock == uint32(len(blocks)) {
-		grown := append(blocks[:len(blocks):len(blocks)], opBlock{ops: new([opsPerBlock]op)})
+		grown := append(blocks[:len(blocks):len(blocks)], opBlock{ops: (*[opsPerBlock]op)(alloc[op](opsPerBlock, t.isOutside(n)))})
 		t.blocks.Store(&grown)
 		blocks = grown
 	}
-	if 2*(t.keys+1) > len(t.heads.Load().slots) {
+	if n == 0 {
+		t.began.Store(nanos)
+	}
+	if 4*(t.keys+1) > 3*len(t.heads.Load().slots) {
 		t.growHeads()
 	}
 	slot := t.slot(t.heads.Load(), hash, o.Key)
@@ -128,10 +179,10 @@ func (t *table) through() wal.Seq { return wal.Seq(t.visible.Load()) }
 
 // slot returns the slot where the head of key's chain stands, or belongs.
 func (t *table) slot(h *heads, hash uint64, key E) *atomic.Uint64 {
-	mask := uint64(len(h.slots) - 1)
-	for i := hash & mask; ; i = (i + 1) & mask {
+	tag, mask := hash>>32, uint64(len(h.slots)-1)
+	for i := tag & mask; ; i = (i + 1) & mask {
 		head := h.slots[i].Load()
-		if head == 0 || head>>32 == hash>>32 && t.at(uint32(head)).key == key {
+		if head == 0 || head>>32 == tag && t.at(uint32(head)).key == key {
 			return &h.slots[i]
 		}
 	}
@@ -139,20 +190,23 @@ func (t *table) slot(h *heads, hash uint64, key E) *atomic.Uint64 {
 
 func (t *table) growHeads() {
 	old := t.heads.Load()
-	grown := &heads{make([]atomic.Uint64, 2*len(old.slots))}
+	grown := t.newHeads(2 * len(old.slots))
 	mask := uint64(len(grown.slots) - 1)
 	for i := range old.slots {
 		head := old.slots[i].Load()
 		if head == 0 {
 			continue
 		}
-		j := t.at(uint32(head)).hash & mask
+		j := head >> 32 & mask
 		for grown.slots[j].Load() != 0 { // keys are distinct
 			j = (j + 1) & mask
 		}
 		grown.slots[j].Store(head)
 	}
 	t.heads.Store(grown)
+	if t.outside {
+		t.past = append(t.past, old)
+	}
 }
 
 // newest returns the newest operation on key up to sequence visible, or nil.
@@ -199,7 +253,7 @@ func (t *table) setStation(b *opBlock, n, previous, depth uint32) {
 		previous = stationBefore(*t.blocks.Load(), previous)
 	}
 	if b.stations == nil {
-		b.stations = new([opsPerBlock]uint32)
+		b.stations = (*[opsPerBlock]uint32)(alloc[uint32](opsPerBlock, t.isOutside(n-1)))
 	}
 	b.stations[(n-1)%opsPerBlock] = previous
 }
@@ -269,13 +323,22 @@ func (t *table) before(o *op) *op {
 	return t.at(o.previous)
 }
 
-// all calls yield with each operation up to sequence visible, in order.
-func (t *table) all(visible wal.Seq, yield func(*op)) {
+// all calls yield with each operation, in order.
+func (t *table) all(yield func(*op)) {
 	for n := uint32(1); n <= t.count.Load(); n++ {
-		o := t.at(n)
-		if o.sequence > visible {
-			return
-		}
-		yield(o)
+		yield(t.at(n))
 	}
+}
+
+// some appends copies of operations up to sequence visible to dst, as many as it has room
+// for. It leaves out the first ones, up to number from.
+func (t *table) some(dst []op, from uint32, visible wal.Seq) []op {
+	for ; from < t.count.Load() && len(dst) < cap(dst); from++ {
+		o := t.at(from + 1)
+		if o.sequence > visible {
+			break
+		}
+		dst = append(dst, *o)
+	}
+	return dst
 }

@@ -1,10 +1,14 @@
 package cidstore
 
 import (
+	"errors"
 	"math/rand/v2"
+	"path/filepath"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/cidstore/cidstore/wal"
 )
@@ -20,7 +24,8 @@ func TestOperationIsALineOfTheCache(t *testing.T) {
 // chains of every length, from each sequence on.
 func TestSinceIsTheChain(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	table, keys := newTable(0), uint64(4)
+	table, keys := newTable(0, true), uint64(4)
+	defer table.free()
 	for n := range 3 * opsPerBlock {
 		key := min(rng.Uint64N(20), keys-1) // most are of the last one
 		o := wal.Op{Code: wal.Insert, Key: E{Low: key}, Value: E{Low: rng.Uint64()}}
@@ -64,5 +69,145 @@ func TestSinceIsTheChain(t *testing.T) {
 	}
 	if stations == 0 {
 		t.Error("no chain has a station")
+	}
+}
+
+// held returns the memory of a table and of the queue of its checkpoint, in bytes.
+func (t *table) held() (bytes int64) {
+	for _, h := range append(t.past, t.heads.Load()) {
+		bytes += 8 * int64(len(h.slots))
+	}
+	return bytes + 64*opsPerBlock*int64(len(*t.blocks.Load())) + 16*int64(t.count.Load())
+}
+
+// TestMemoryOfOperations: as many operations as the budget allows take no more than the
+// budget. Their memory is given back when they are in the tree and no snapshot needs them,
+// and by Close.
+func TestMemoryOfOperations(t *testing.T) {
+	const budget, batch = 8 << 20, 1000
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{MemoryBudget: budget, GCInterval: time.Hour})
+	n := uint64(0)
+	put := func(count int) {
+		t.Helper()
+		var b Batch
+		for ; b.Len() < count; n++ {
+			b.Insert(FromUint64(n), FromUint64(^n))
+		}
+		mustDo(t, s.Apply(&b))
+	}
+	enough := func() bool {
+		s.admission.mu.Lock()
+		defer s.admission.mu.Unlock()
+		return s.shortOf(claim{batch + 2, batch}) == enough
+	}
+	s.checkpointing.Lock() // no checkpoint takes a part away
+	for enough() {
+		put(batch)
+	}
+	full := s.state.Load().fresh
+	t.Logf("%d operations take %d bytes", n, full.held())
+	if held := full.held(); held > budget+64*opsPerBlock || held < budget*3/4 {
+		t.Errorf("%d operations take %d bytes, the budget is %d", n, held, budget)
+	}
+	v, err := s.Snapshot()
+	mustDo(t, err)
+	s.checkpointing.Unlock()
+
+	mustDo(t, s.Checkpoint(t.Context()))
+	if !full.outside {
+		t.Error("the memory is given back while a snapshot needs it")
+	}
+	for k := range n {
+		if ok, err := v.Has(FromUint64(k), FromUint64(^k)); !ok || err != nil {
+			t.Fatalf("key %d of the snapshot: %t, %v", k, ok, err)
+		}
+	}
+	mustDo(t, v.Close())
+	put(1)
+	mustDo(t, s.Checkpoint(t.Context()))
+	if full.outside || len(s.outlived) > 0 {
+		t.Errorf("the memory is still there; %d tables outlived a checkpoint", len(s.outlived))
+	}
+	put(batch)
+	last := s.state.Load().fresh
+	mustDo(t, s.Close())
+	if last.outside {
+		t.Error("the memory is still there after Close")
+	}
+}
+
+// TestMemoryUnderReaders: loops over pending operations, whose snapshot is closed while
+// they go on, meet no memory that was given back.
+func TestMemoryUnderReaders(t *testing.T) {
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
+	for round := range uint64(8) {
+		var b Batch
+		for k := range uint64(2000) {
+			b.Insert(FromUint64(k%500), FromUint64(round<<32|k))
+		}
+		mustDo(t, s.Apply(&b))
+		v, err := s.Snapshot()
+		mustDo(t, err)
+		var readers sync.WaitGroup
+		for _, read := range []func() error{
+			func() error { _, _, err := v.len(t.Context()); return err },
+			func() error { return v.eachPending(func(*op) error { return nil }) },
+			func() error {
+				for range v.All() {
+					continue
+				}
+				return v.ended()
+			},
+			func() error {
+				for _, err := range v.Values(FromUint64(7)) {
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			},
+		} {
+			readers.Go(func() {
+				for {
+					if err := read(); errors.Is(err, ErrClosed) {
+						return
+					} else if err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(time.Millisecond)
+		mustDo(t, v.Close(), s.Checkpoint(t.Context()))
+		readers.Wait()
+	}
+	mustDo(t, s.Close())
+}
+
+// TestHeadsGrow: what a table holds is found however its hashes lie, and the parts of it
+// that were replaced are given back with it.
+func TestHeadsGrow(t *testing.T) {
+	for _, low := range []uint64{0, 0xfff << 52} { // of an interrupted checkpoint only the last hashes are left
+		a := newTable(0, true)
+		const n = 3 * heapFew
+		for i := range uint64(n) {
+			a.add(low|i*0x9e3779b97f4a7c15>>12, 1, 1, ins(i, i))
+		}
+		a.publish(1)
+		for i := range uint64(n) {
+			if o := a.newest(low|i*0x9e3779b97f4a7c15>>12, FromUint64(i), 1); o == nil || o.value != FromUint64(i) {
+				t.Fatalf("operation %d is not found", i)
+			}
+		}
+		slots := len(a.heads.Load().slots)
+		if load := float64(a.keys) / float64(slots); load <= 0.375 || load > 0.75 {
+			t.Errorf("%d keys in %d slots", a.keys, slots)
+		}
+		a.free()
+		if a.outside || a.heads.Load() != nil || a.blocks.Load() != nil {
+			t.Error("the table has memory after free")
+		}
+		a.free() // does nothing
 	}
 }

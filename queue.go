@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math"
 	"slices"
+
+	"github.com/cidstore/cidstore/vfs"
 )
 
 // queue holds the operations of a table that a checkpoint has still to merge, in order of
@@ -25,7 +27,7 @@ func newQueue(t *table, from uint64) queue {
 	var ends [256 + 1]int
 	each := func(visit func(number uint32, hash uint64)) {
 		number := uint32(0)
-		t.all(everything, func(o *op) {
+		t.all(func(o *op) {
 			if number++; o.hash >= from {
 				visit(number, o.hash)
 			}
@@ -35,7 +37,7 @@ func newQueue(t *table, from uint64) queue {
 	for i := range 256 {
 		ends[i+1] += ends[i]
 	}
-	q := queue{t, make([]place, ends[256])}
+	q := queue{t, alloc[place](ends[256], ends[256] >= heapFew)}
 	next := ends
 	each(func(number uint32, hash uint64) {
 		part := hash >> 56
@@ -70,6 +72,13 @@ func (q *queue) groupEqualHashes() {
 		}
 		i = n
 	}
+}
+
+// free returns a function that gives back the memory of the queue, however much of it is
+// left by then.
+func (q *queue) free() func() {
+	places := q.places
+	return func() { vfs.Free(places) }
 }
 
 func (q *queue) len() int { return len(q.places) }

@@ -233,9 +233,17 @@ const valuesPerStep = 1024
 // calls bad with what is wrong there. It returns only an error that ends the loop.
 func (v *Snapshot) values(key E, bad func(error), yield func(E) bool) error {
 	hash := v.view.hasher.Hash(key)
-	fresh, frozen := v.pending(hash, key)
 	var few [8]outcome
-	list, cleared := v.outcomes(few[:0], key, fresh, frozen)
+	var list []outcome
+	var cleared bool
+	err := v.guard(func() error {
+		fresh, frozen := v.pending(hash, key)
+		list, cleared = v.outcomes(few[:0], key, fresh, frozen)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	var d stored
 	if !cleared {
 		err := v.guard(func() (err error) { d, err = v.stored(hash, key); return err })

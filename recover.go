@@ -61,7 +61,7 @@ func (s *Store) load() error {
 		if !s.opts.emptyLog || !v.record.clean {
 			return ErrWALKey
 		}
-		s.state.Store(&state{fresh: newTable(0), view: v})
+		s.state.Store(&state{fresh: s.newTable(0), view: v})
 		v.Adopted()
 		return nil
 	}
@@ -72,6 +72,8 @@ func (s *Store) load() error {
 		s.readPast(salvaged)
 	} else if found, err = s.replay(v); err == nil {
 		s.showFound(&found)
+	} else {
+		found.state.free()
 	}
 	if err != nil {
 		return err
@@ -116,11 +118,11 @@ type replayed struct {
 // operations that the slices of an interrupted checkpoint have applied: nothing is applied
 // twice. With an error, found is what was read before it.
 func (s *Store) replay(v *view) (found replayed, err error) {
-	st := &state{fresh: newTable(0), view: v}
+	st := &state{fresh: s.newTable(0), view: v}
 	found.state = st
 	r := &v.record
 	if r.sliceThrough != 0 {
-		st.frozen = newTable(0)
+		st.frozen = s.newTable(0)
 	}
 	report, err := wal.Scan(s.logConfig(v), r.epochs, r.lastApplied, r.watermark, func(f wal.Frame) error {
 		if f.Last == r.sliceThrough {
@@ -277,8 +279,8 @@ func (s *Store) checkpointDurable(found *replayed) error {
 	if found.durable.Sequence <= st.view.record.lastApplied {
 		return nil
 	}
-	fresh, frozen := newTable(0), newTable(0)
-	st.fresh.all(everything, func(o *op) {
+	fresh, frozen := s.newTable(0), s.newTable(0)
+	st.fresh.all(func(o *op) {
 		t := fresh
 		if o.sequence <= found.durable.Sequence {
 			t = frozen
@@ -289,6 +291,7 @@ func (s *Store) checkpointDurable(found *replayed) error {
 	frozen.publish(found.durable.Sequence)
 	s.frozenThrough = found.durable
 	s.state.Store(&state{fresh: fresh, frozen: frozen, view: st.view})
+	st.free()
 	return s.mergeFrozen(ctx, atOnce)
 }
 

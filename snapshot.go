@@ -9,6 +9,7 @@ import (
 
 	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/wal"
 )
 
 // Snapshot is a consistent, immutable view of the store. It never blocks the writer, but
@@ -196,7 +197,10 @@ type member struct {
 // members walks every key of the tree and of the tables, in order of (hash, key). It
 // goes on past what cannot be read, and calls bad with what is wrong there.
 func (v *Snapshot) members(bad func(error), visit func(*member) (bool, error)) error {
-	touched := v.touchedKeys()
+	touched, err := v.touchedKeys()
+	if err != nil {
+		return err
+	}
 	var items []bucket.Item
 	for run := range v.view.directory.All() {
 		items = items[:0] // after a fault there are none
@@ -238,18 +242,49 @@ func (v *Snapshot) members(bad func(error), visit func(*member) (bool, error)) e
 
 // touchedKeys returns the keys with operations that the tree lacks, in order of (hash,
 // key), each once.
-func (r reader) touchedKeys() []bucket.Item {
+func (v *Snapshot) touchedKeys() ([]bucket.Item, error) {
 	var keys []bucket.Item
-	r.fresh.all(r.visible, func(o *op) { keys = append(keys, bucket.Item{Hash: o.hash, Key: o.key}) })
-	if r.frozen != nil {
-		r.frozen.all(everything, func(o *op) {
-			if !r.inTree(o.hash) {
-				keys = append(keys, bucket.Item{Hash: o.hash, Key: o.key})
-			}
-		})
-	}
+	err := v.eachPending(func(o *op) error {
+		keys = append(keys, bucket.Item{Hash: o.hash, Key: o.key})
+		return nil
+	})
 	slices.SortFunc(keys, func(a, b bucket.Item) int {
 		return cmp.Or(cmp.Compare(a.Hash, b.Hash), a.Key.Compare(b.Key))
 	})
-	return slices.CompactFunc(keys, func(a, b bucket.Item) bool { return a.Key == b.Key })
+	return slices.CompactFunc(keys, func(a, b bucket.Item) bool { return a.Key == b.Key }), err
+}
+
+// opsPerStep is how many operations are copied under one guard, so that a caller's code
+// never runs inside it.
+const opsPerStep = 1024
+
+// eachPending calls visit with each operation that the tree lacks, in order.
+func (v *Snapshot) eachPending(visit func(*op) error) error {
+	if v.pendingOps() == 0 {
+		return nil
+	}
+	some := make([]op, 0, opsPerStep)
+	for _, from := range [...]struct {
+		table   *table
+		visible wal.Seq
+	}{{v.frozen, everything}, {v.fresh, v.visible}} {
+		for n := uint32(0); from.table != nil; n += uint32(len(some)) {
+			err := v.guard(func() error { some = from.table.some(some[:0], n, from.visible); return nil })
+			if err != nil {
+				return err
+			}
+			if len(some) == 0 {
+				break
+			}
+			for i := range some {
+				if from.table == v.frozen && v.inTree(some[i].hash) {
+					continue
+				}
+				if err := visit(&some[i]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }

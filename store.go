@@ -34,12 +34,13 @@ type Store struct {
 	// checkpointing is held during a checkpoint, and by whatever else commits a root. It
 	// guards the fields below.
 	checkpointing commitLock
-	frozenThrough wal.Mark // end of the frozen table's last frame
-	settled       bool     // both slots name the present root
-	placedEach    uint64   // bytes that the last checkpoint placed for each operation
-	clearedRows   uint64   // of the deletion log, since Open
-	handledRows   uint64   // of the deletion log, that a collection has handled and the next commit drops
-	followed      *state   // of a reader: Refresh can add to it what is written to the log
+	frozenThrough wal.Mark   // end of the frozen table's last frame
+	settled       bool       // both slots name the present root
+	placedEach    uint64     // bytes that the last checkpoint placed for each operation
+	clearedRows   uint64     // of the deletion log, since Open
+	handledRows   uint64     // of the deletion log, that a collection has handled and the next commit drops
+	outlived      []outlived // in order of their commits
+	followed      *state     // of a reader: Refresh can add to it what is written to the log
 
 	collecting sync.Mutex // one collection at a time; guards scanned
 	scanned    uint64     // set id at which the next one goes on
@@ -191,13 +192,15 @@ func (s *Store) Close() error {
 	if !s.opts.ReadOnly {
 		err = s.closeWriter()
 	}
-	last, reserve := s.state.Load().view.record, s.closedReserve()
+	st := s.state.Load()
+	last, reserve := st.view.record, s.closedReserve()
 	s.state.Store(nil) // first, so that a Snapshot that is taken now sees it, or is seen below
 	s.snapshots.Range(func(v, _ any) bool {
 		_ = v.(*Snapshot).end(ErrSnapshotExpired) // no matter if its owner has closed it by then
 		return true
 	})
 	s.file.Drain()
+	s.freeAll(st)
 	if !s.opts.ReadOnly && err == nil { // only now, as Trim makes roots that readers do not know
 		err = s.file.Trim(reserve, nil)
 	}
@@ -335,7 +338,11 @@ func (v *Snapshot) len(ctx context.Context) (keys, values uint64, err error) {
 // beyondTree returns by how much pending operations change the numbers of keys and values,
 // modulo 2^64. With an error, it counts the keys that can be read.
 func (v *Snapshot) beyondTree(ctx context.Context) (keys, values uint64, err error) {
-	for i, item := range v.touchedKeys() {
+	touched, err := v.touchedKeys()
+	if err != nil {
+		return 0, 0, err
+	}
+	for i, item := range touched {
 		if i%1024 == 0 && ctx.Err() != nil {
 			return keys, values, ctx.Err()
 		}

@@ -3,11 +3,11 @@ package bucket
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/internal/seedbug"
+	"github.com/cidstore/cidstore/vfs"
 )
 
 // pendingRun gathers the entries of a new run. They are sealed at the end, when
@@ -16,17 +16,35 @@ type pendingRun struct {
 	hashes         []uint64
 	entries, mores []byte
 	counts         []byte // more rows of each entry: 0 or 1
+	giveBack       func() // gives back the memory that Expect has made, if it is outside of the heap
 }
 
 func (p *pendingRun) size() int64 {
 	return int64(len(p.entries) + len(p.mores) + len(p.hashes)*tagSize)
 }
 
-// Expect makes room for a new run of n entries.
+// expectOutside is from how many entries on the room for a run is outside of the heap.
+const expectOutside = 16 << 10
+
+// Expect makes room for a new run of n entries. It is called once, and Free must follow.
 func (w *Writer) Expect(n int) {
-	w.pending.hashes = slices.Grow(w.pending.hashes, n)
-	w.pending.entries = slices.Grow(w.pending.entries, n*EntrySize)
-	w.pending.counts = slices.Grow(w.pending.counts, n)
+	p, counts := &w.pending, []byte(nil)
+	if n < expectOutside {
+		p.hashes, p.entries, counts = make([]uint64, n), make([]byte, n*EntrySize), make([]byte, n)
+	} else {
+		p.hashes, p.entries, counts = vfs.Alloc[uint64](n), vfs.Alloc[byte](n*EntrySize), vfs.Alloc[byte](n)
+		hashes, entries := p.hashes, p.entries
+		p.giveBack = func() { vfs.Free(hashes); vfs.Free(entries); vfs.Free(counts) }
+	}
+	p.hashes, p.entries, p.counts = p.hashes[:0], p.entries[:0], counts[:0]
+}
+
+// Free gives back the memory of the new run. The Writer is useless after that.
+func (w *Writer) Free() {
+	if free := w.pending.giveBack; free != nil {
+		w.pending = pendingRun{}
+		free()
+	}
 }
 
 // Absorb makes the new run take in the newest runs of the base, as long as each is

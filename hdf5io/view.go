@@ -212,3 +212,12 @@ func (f *File) pinnedExcept(one *View) bool {
 	defer f.space.mu.Unlock()
 	return slices.ContainsFunc(f.space.views, func(v *View) bool { return v != one && v.pinned() })
 }
+
+// OldestHeld is the commit of the oldest View that a reader of this process holds, or may
+// begin to hold.
+func (f *File) OldestHeld() Commit {
+	f.space.mu.Lock()
+	defer f.space.mu.Unlock()
+	f.dropViews()
+	return f.space.views[0].slot.commit
+}

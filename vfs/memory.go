@@ -1,0 +1,23 @@
+package vfs
+
+import "unsafe"
+
+// Alloc returns n zero values of T, which must have no pointers, outside of the heap of
+// Go. The collector lets the heap grow to about twice of what is in use; memory outside
+// takes only itself, and the system has it back after Free. Where the system gives none,
+// and under the race detector, which sees only the heap, it is on the heap.
+func Alloc[T any](n int) []T {
+	var one T
+	if p := mapMemory(n * int(unsafe.Sizeof(one))); p != nil {
+		return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(p))), n)
+	}
+	return make([]T, n)
+}
+
+// Free gives back what Alloc has returned, all of it. Nobody may use it any more. Memory
+// of the heap is left to the collector.
+func Free[T any](p []T) {
+	if cap(p) > 0 {
+		unmapMemory(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(p))), cap(p)*int(unsafe.Sizeof(p[:1][0]))))
+	}
+}
