@@ -67,18 +67,17 @@ const leastSample = 2000
 // growRingIfFull grows the log if a checkpoint is due because of the log's length, and not
 // because of memory, and if the data are large enough for a log of twice the size.
 // checkpointing is held.
-func (s *Store) growRingIfFull() error {
+func (s *Store) growRingIfFull() (grown bool, err error) {
 	st := s.state.Load()
 	size := int64(st.view.record.walSize)
 	if size >= s.opts.WALBytes || st.fresh.bytes() >= s.opts.MemoryBudget/3 {
-		return nil
+		return false, nil
 	}
 	want := min(max(size*ringGrowth, s.opts.startBytes), s.ringLimit())
 	if want < 2*size && want < s.opts.WALBytes {
-		return nil
+		return false, nil
 	}
-	_, err := s.growRing(want)
-	return err
+	return s.growRing(want)
 }
 
 // growRingFor grows the log for a write of so many records, if the write is larger than a
@@ -124,6 +123,9 @@ func (s *Store) growRing(size int64) (grown bool, err error) {
 		}
 		address, err := createRing(m.tx, size, s.opts.blockBytes)
 		if err != nil {
+			return err
+		}
+		if err := m.tx.Sync(); err != nil { // so that nobody waits for the zeros
 			return err
 		}
 		resume = s.log.Pause()

@@ -92,7 +92,8 @@ func atOnce(ctx context.Context) error { return ctx.Err() }
 // commitLock is a mutex whose holder can see that somebody waits for it.
 type commitLock struct {
 	sync.Mutex
-	waiting atomic.Int32
+	waiting atomic.Int64
+	served  atomic.Int64 // who had to wait and got it
 }
 
 // Lock locks the mutex. While it waits, wanted returns true.
@@ -103,7 +104,16 @@ func (l *commitLock) Lock() {
 	l.waiting.Add(1)
 	l.Mutex.Lock()
 	l.waiting.Add(-1)
+	l.served.Add(1)
 }
 
 // wanted reports whether somebody waits for the lock.
 func (l *commitLock) wanted() bool { return l.waiting.Load() > 0 }
+
+// yield lets those who wait for the lock have it, and then its holder again.
+func (l *commitLock) yield() {
+	for until := l.served.Load() + l.waiting.Load(); l.served.Load() < until; {
+		l.Mutex.Unlock()
+		l.Mutex.Lock()
+	}
+}

@@ -159,9 +159,13 @@ func (s *Store) checkpointDue() bool {
 		return false
 	}
 	applied := max(st.view.record.lastApplied, st.view.record.sliceThrough)
-	ring := wal.Seq(s.ringRecords(int64(st.view.record.walSize)))
-	return s.log.Next()-1-min(applied, s.log.Next()-1) >= ring*2/5 ||
+	return s.log.Next()-1-min(applied, s.log.Next()-1) >= wal.Seq(s.ringRecords(int64(st.view.record.walSize))*2/5) ||
 		st.fresh.bytes() >= s.opts.MemoryBudget*2/5
+}
+
+// dueOps returns at about how many operations a checkpoint is due.
+func (s *Store) dueOps(st *state) int64 {
+	return min(s.ringRecords(int64(st.view.record.walSize)), s.opts.MemoryBudget/opBytes) * 2 / 5
 }
 
 // changes reports whether an operation changes a set, or how it is kept. Summaries do

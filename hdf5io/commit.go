@@ -73,6 +73,17 @@ func (tx *Tx) commit(payload []byte, finish func(*commitSlot) error) (*View, err
 	return v, nil
 }
 
+// Sync makes durable what was placed so far, so that Commit has less to wait for.
+func (tx *Tx) Sync() error {
+	if err := tx.usable(); err != nil {
+		return err
+	}
+	if err := tx.writer.flush(); err != nil {
+		return err
+	}
+	return tx.sync()
+}
+
 func (tx *Tx) sync() error {
 	s := &tx.file.space
 	s.mu.Lock()

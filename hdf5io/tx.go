@@ -359,6 +359,10 @@ func (tx *Tx) claimMap(o *object, chunkMap ChunkMap) error {
 	return nil
 }
 
+// zerosAtOnce is how many bytes of zeros wait for the disk. What others sync in that time
+// has to wait for them too.
+const zerosAtOnce = 4 << 20
+
 func (tx *Tx) placeContiguous(d *datasetHeader, spec *DatasetSpec) error {
 	if d.size == 0 {
 		d.address = undefinedAddress
@@ -378,6 +382,11 @@ func (tx *Tx) placeContiguous(d *datasetHeader, spec *DatasetSpec) error {
 	}
 	zeros := make([]byte, min(d.size, writeUnit))
 	for at := uint64(0); at < d.size; at += writeUnit {
+		if at > 0 && at%zerosAtOnce == 0 {
+			if err := tx.Sync(); err != nil {
+				return err
+			}
+		}
 		if err := tx.writer.write(d.address+at, zeros[:min(writeUnit, d.size-at)]); err != nil {
 			return err
 		}

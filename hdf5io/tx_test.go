@@ -298,6 +298,57 @@ func TestLargeChunkMap(t *testing.T) {
 	}
 }
 
+// unsyncedFile counts the bytes that no sync has followed.
+type unsyncedFile struct {
+	*memoryFile
+	now, most int
+}
+
+func (f *unsyncedFile) WriteAt(p []byte, off int64) error {
+	f.now += len(p)
+	f.most = max(f.most, f.now)
+	return f.memoryFile.WriteAt(p, off)
+}
+
+func (f *unsyncedFile) Datasync() error { f.now = 0; return nil }
+func (f *unsyncedFile) Sync() error     { f.now = 0; return nil }
+
+// TestZerosDoNotPileUp: what others sync never waits for many zeros.
+func TestZerosDoNotPileUp(t *testing.T) {
+	m := &unsyncedFile{memoryFile: &memoryFile{}}
+	f, err := Create(m, Options{UUID: testUUID, GrowStep: 32 << 10}, nil, buildTestTree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.now, m.most = 0, 0
+	change(t, f, func(tx *Tx) error {
+		if err := writeRound(tx, 1); err != nil {
+			return err
+		}
+		if _, err := tx.CreateDataset("/ring", DatasetSpec{Type: Uint(8), Dims: []uint64{6<<17 + 5}, Zero: true}); err != nil {
+			return err
+		}
+		if m.most < zerosAtOnce || m.most > zerosAtOnce+writeUnit {
+			t.Errorf("%d bytes waited for a sync, want about %d", m.most, zerosAtOnce)
+		}
+		if err := tx.Sync(); err != nil {
+			return err
+		}
+		if m.now != 0 {
+			t.Errorf("%d bytes wait after Sync", m.now)
+		}
+		return nil
+	})
+	tx, err := f.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx.Abort()
+	if err := tx.Sync(); err == nil {
+		t.Error("Sync after Abort returned no error")
+	}
+}
+
 func TestContiguous(t *testing.T) {
 	f, m := memoryStore(t)
 	var offset, size int64
