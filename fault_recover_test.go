@@ -65,5 +65,3 @@ func openOn(t *testing.T, disk *errfs.FS) *Store {
 	t.Helper()
 	return OpenStore(t, crashPath, smallOptions(disk))
 }
-
-// kill lets go of a store's file as the end of its process does.

@@ -15,7 +15,7 @@ func Alloc[T any](n int) []T {
 }
 
 // Free gives back what Alloc has returned, all of it. Nobody may use it any more. Memory
-// of the heap is left to the collector.
+// of the heap is left to the collector; under the race detector it is written over.
 func Free[T any](p []T) {
 	if cap(p) > 0 {
 		unmapMemory(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(p))), cap(p)*int(unsafe.Sizeof(p[:1][0]))))

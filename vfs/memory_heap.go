@@ -1,4 +1,4 @@
-//go:build !(darwin || freebsd || linux) || race
+//go:build !(darwin || freebsd || linux || race)
 
 package vfs
 
