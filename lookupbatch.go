@@ -22,6 +22,7 @@ func (s *Store) LookupBatch(keys []E, yield func(i int, values []E) bool) error 
 		return err
 	}
 	defer v.Close()
+	v.memos = &v.state.memos // as in Values
 	return ofStore(v.LookupBatch(keys, yield))
 }
 

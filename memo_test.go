@@ -3,6 +3,7 @@ package cidstore
 import (
 	"context"
 	"errors"
+	"iter"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -254,4 +255,45 @@ func TestReadersShareAMemo(t *testing.T) {
 		}
 	}
 	readers.Wait()
+}
+
+// TestLoopsKeepTheMemo: Values and LookupBatch of a Store leave what they sorted to the
+// next reader; a Snapshot, which may be of an older moment, keeps its own.
+func TestLoopsKeepTheMemo(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var b Batch
+	for i := range uint64(4 * longChain) {
+		b.Insert(E{Low: i % 2}, E{Low: i})
+	}
+	if err := s.Apply(&b); err != nil {
+		t.Fatal(err)
+	}
+	values := func(list iter.Seq2[E, error]) (n int) {
+		for _, err := range list {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		return n
+	}
+	v, err := s.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	if n := values(v.Values(E{})); n != 2*longChain || s.Metrics().CachedKeys != 0 {
+		t.Errorf("%d values of a snapshot, %d keys kept by the store, want none", n, s.Metrics().CachedKeys)
+	}
+	if n := values(s.Values(E{})); n != 2*longChain || s.Metrics().CachedKeys != 1 {
+		t.Errorf("%d values, %d keys kept, want 1", n, s.Metrics().CachedKeys)
+	}
+	err = s.LookupBatch([]E{{Low: 1}}, func(_ int, list []E) bool { return len(list) == 2*longChain })
+	if err != nil || s.Metrics().CachedKeys != 2 {
+		t.Errorf("%v, %d keys kept, want 2", err, s.Metrics().CachedKeys)
+	}
 }

@@ -290,11 +290,11 @@ func (t *table) legs(list []*op, station uint32, sequence wal.Seq) ([]*op, *op) 
 		var walks [sideBySide]uint32
 		n := 0
 		for ; n < sideBySide && depth > 0; n++ {
-			end := uint32(0) // of the chain: whether all is wanted can only be known without a look if everything is
+			end := uint32(0) // of the chain; then whether the leg is wanted is known only if all is
 			if depth > leg {
 				end = stationBefore(blocks, station)
 			}
-			if end == 0 && sequence > 0 || end > 0 && at(blocks, end).sequence <= sequence {
+			if sequence > 0 && (end == 0 || at(blocks, end).sequence <= sequence) {
 				break
 			}
 			walks[n], station = station, end

@@ -375,6 +375,7 @@ func (s *Store) Values(key E) iter.Seq2[E, error] {
 			return
 		}
 		defer v.Close()
+		v.memos = &v.state.memos // this is the newest moment, as for the other methods of Store
 		v.stream(key, v.fail, func(value E, err error) bool { return yield(value, ofStore(err)) })
 	}
 }

@@ -18,7 +18,7 @@ type innerCache struct {
 }
 
 const (
-	// cachedNodes copies take 4.3 MB, and are the inner nodes of a tree of 10^7 values.
+	// cachedNodes copies take 5 MB, and are the inner nodes of a tree of 10^7 values.
 	cachedNodes = 1 << cachedBits
 	cachedBits  = 10
 	// patience is how often other nodes must be wanted in the place of an unused one before

@@ -27,6 +27,8 @@ const (
 	maxDealBits = 9  // so that what is written next of each heap fits the near caches
 )
 
+const _ = uint(few - heapItems) // what is dealt is enough for two heaps
+
 // Sort sorts items by their values. Items of one value stay in their order. They are dealt
 // to heaps by the first bits in which their values differ, then each heap is sorted in the
 // same way. Sort takes as much memory again as the items.
