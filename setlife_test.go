@@ -2,7 +2,6 @@ package cidstore
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"path/filepath"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/internal/sample"
 )
 
@@ -57,7 +57,7 @@ func (m *lifeModel) demote() bool {
 // lifeWorld is a store and the models of a few of its keys.
 type lifeWorld struct {
 	t      *rapid.T
-	path   string
+	disk   *crashfs.FS
 	store  *Store
 	models [3]lifeModel
 }
@@ -68,8 +68,7 @@ func (w *lifeWorld) must(err error) {
 
 func (w *lifeWorld) open() {
 	var err error
-	o := &Options{GCInterval: -1, WALBytes: 1 << 20}
-	w.store, err = Open(w.path, o)
+	w.store, err = Open(crashPath, &Options{FS: w.disk, GCInterval: -1, WALBytes: 1 << 20})
 	w.must(err)
 }
 
@@ -159,10 +158,8 @@ func (w *lifeWorld) check(r lifeReader, models *[3]lifeModel) {
 // TestLifeOfSets: a set is promoted, demoted, compacted and deleted as the model is,
 // whatever part of it is pending, and so is a snapshot of any moment.
 func TestLifeOfSets(t *testing.T) {
-	dir, n := t.TempDir(), 0
 	sample.Check(t, func(rt *rapid.T) {
-		n++
-		w := &lifeWorld{t: rt, path: filepath.Join(dir, fmt.Sprint(n, ".h5"))}
+		w := &lifeWorld{t: rt, disk: crashfs.New(crashfs.Options{FileLimit: 16 << 20})}
 		w.open()
 		defer func() { _ = w.store.Close() }() // after a failure
 		for range rapid.IntRange(1, 40).Draw(rt, "steps") {

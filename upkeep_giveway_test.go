@@ -72,7 +72,7 @@ type upkept struct {
 
 func newUpkept(t *testing.T, tune func(o *Options)) *upkept {
 	t.Helper()
-	u := &upkept{t: t, fs: &countingFS{FS: vfs.OS()}}
+	u := &upkept{t: t, fs: &countingFS{FS: crashfs.New(crashfs.Options{FileLimit: 64 << 20})}}
 	o := &Options{GCInterval: -1, blockBytes: 512, FS: u.fs}
 	if tune != nil {
 		tune(o)
@@ -216,7 +216,7 @@ func TestUpkeepBesideClose(t *testing.T) {
 			t.Errorf("%s: %v after %d steps, want ErrClosed after one", name, err, u.steps)
 		}
 		mustDo(t, <-closed)
-		s := OpenStore(t, u.path, nil)
+		s := OpenStore(t, u.path, &Options{FS: u.fs})
 		mustCheck(t, s)
 		mustDo(t, s.Close())
 	}
