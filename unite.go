@@ -223,6 +223,11 @@ func (s *Store) overGroups(ctx context.Context, visit func(m *merge) (changed bo
 // visitFrom makes one commit of overGroups, which begins at the hash from. It returns the
 // hash at which the next one begins, or 0 if there is none.
 func (s *Store) visitFrom(from uint64, limit int64, visit func(m *merge) (bool, error)) (next uint64, err error) {
+	if !s.file.InGaps() {
+		if err := s.file.Reserve(limit); err != nil && !errors.Is(err, ErrNoSpace) {
+			return 0, err
+		}
+	}
 	m, err := s.begin()
 	if err != nil {
 		return 0, err

@@ -487,6 +487,13 @@ func (f *File) PlaceInGaps(on bool) {
 	f.space.pool.inGaps = on
 }
 
+// InGaps reports whether PlaceInGaps is on.
+func (f *File) InGaps() bool {
+	f.space.mu.Lock()
+	defer f.space.mu.Unlock()
+	return f.space.pool.inGaps
+}
+
 // Gaps is how many bytes of usable space lie before the last byte in use, and where
 // that is.
 func (f *File) Gaps() (bytes, end int64, err error) {
