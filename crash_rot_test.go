@@ -111,6 +111,7 @@ func (l *liveLog) flip(sequence wal.Seq, bit int) {
 // salvage learns it. After it the record is the torn end of the log: what
 // stands before is there.
 func TestCrashRottenLog(t *testing.T) {
+	t.Parallel()
 	l := newLiveLog(t)
 	bits := 16
 	if shortCampaign() {

@@ -111,9 +111,11 @@ type scenario struct {
 	store   *Store
 	model   contents
 	batches [][]wal.Op
-	prints  []print // prints[n]: after n batches
-	acked   int     // batches, of those that are tried
-	copied  bool    // there is a backup
+	prints  []print             // prints[n]: after n batches
+	acked   int                 // batches, of those that are tried
+	copied  bool                // there is a backup
+	held    map[heldFile]bool   // files that are good
+	judged  map[judgedImage]int // what was found on disks that are good
 	random  *rand.Rand
 }
 
@@ -122,6 +124,7 @@ const crashPath = "db/s.h5"
 func newScenario(t *testing.T, seed uint64, tune func(*Options)) *scenario {
 	return &scenario{
 		t: t, tune: tune, fs: crashfs.New(crashfs.Options{FileLimit: 8 << 20}), model: contents{},
+		held: map[heldFile]bool{}, judged: map[judgedImage]int{},
 		prints: []print{{}}, random: rand.New(rand.NewPCG(seed, 1)),
 	}
 }
@@ -287,7 +290,12 @@ func window(marks []any) (ack, issue int) {
 // crashes hit the recovery itself; it returns the number of their images.
 func (c *scenario) survives(image *crashfs.Image, deeper int) (nested int, err error) {
 	ack, issue := window(image.Marks)
-	return c.survivesOn(image.FS(), ack, issue, image.Hash, deeper)
+	return c.survivesOn(image.FS(), ack, issue, seedOf(image), deeper)
+}
+
+// seedOf returns a seed that differs from image to image.
+func seedOf(image *crashfs.Image) uint64 {
+	return uint64(image.Cut)<<32 | uint64(image.Class)<<24 | uint64(image.Index)
 }
 
 func (c *scenario) survivesOn(disk *crashfs.FS, ack, issue int, seed uint64, deeper int) (nested int, err error) {
@@ -306,7 +314,7 @@ func (c *scenario) survivesOn(disk *crashfs.FS, ack, issue int, seed uint64, dee
 		if nested%50 == 25 {
 			below = deeper - 1
 		}
-		n, err := c.survivesOn(again.FS(), ack, issue, again.Hash, below)
+		n, err := c.survivesOn(again.FS(), ack, issue, seedOf(again), below)
 		if err != nil {
 			return nested, fmt.Errorf("crash in the recovery at %v: %w", again, err)
 		}

@@ -376,6 +376,7 @@ var migrations = []struct {
 func TestMigrateFaults(t *testing.T) {
 	for _, m := range migrations {
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
 			content, want := m.file(t)
 			migrateFaults(t, content, want)
 		})
@@ -431,6 +432,7 @@ func migrateFaults(t *testing.T, content []byte, want contents) {
 func TestMigrateKilled(t *testing.T) {
 	for _, m := range migrations {
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
 			content, want := m.file(t)
 			migrateKilled(t, content, want)
 		})

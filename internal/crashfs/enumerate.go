@@ -37,7 +37,6 @@ type Enumeration struct {
 	work   *FS               // the image yielded last
 	arenas map[uint64]*arena // memory of work by inode: equal to replay's except for changed pages
 
-	seed   maphash.Seed
 	hash   uint64            // of the bytes of replay
 	pages  map[pageID]uint64 // what each page contributes
 	seen   map[uint64]bool   // hashes of the images at cuts with the same marks
@@ -50,6 +49,9 @@ type Enumeration struct {
 	files []*inode
 	disk  disk
 }
+
+// hashSeed is the same for all, so that images of several enumerations can be compared.
+var hashSeed = maphash.MakeSeed()
 
 type pageID struct {
 	ino  uint64
@@ -120,7 +122,7 @@ func (e *Enumeration) start() {
 	e.replay = e.trace.base.restore(o, s.pool)
 	e.replay.keep = true
 	e.arenas = map[uint64]*arena{}
-	e.seed, e.hash, e.pages = maphash.MakeSeed(), 0, map[pageID]uint64{}
+	e.hash, e.pages = 0, map[pageID]uint64{}
 	e.seen, e.marks, e.images = map[uint64]bool{}, nil, 0
 	e.report, e.sites = Report{}, map[[stackDepth]uintptr]int{}
 }
@@ -195,7 +197,7 @@ func (e *Enumeration) sectorHash(ino uint64, sector int64, p []byte) uint64 {
 	if allZero(p) {
 		return 0
 	}
-	return mix(maphash.Bytes(e.seed, p), ino, uint64(sector))
+	return mix(maphash.Bytes(hashSeed, p), ino, uint64(sector))
 }
 
 // mix joins numbers into one hash.
@@ -332,7 +334,7 @@ func (e *Enumeration) diskHash(cut int) uint64 {
 		h ^= mix(uint64(size), ino.id, 1)
 	}
 	for name, ino := range e.replay.names.prefix(e.disk.names) {
-		h ^= mix(maphash.String(e.seed, name), ino.id, 2)
+		h ^= mix(maphash.String(hashSeed, name), ino.id, 2)
 	}
 	return h
 }

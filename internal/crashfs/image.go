@@ -13,7 +13,7 @@ type Image struct {
 	Cut   int    // entries of the trace before the crash
 	Index int    // number of the candidate in its class, at the cut
 	Marks []any  // the marks before the crash, oldest first; must not be changed
-	Hash  uint64 // equal for equal disks, in one enumeration
+	Hash  uint64 // equal for equal disks, in one process
 
 	e    *Enumeration
 	last *op // before the cut; nil at cut 0
