@@ -3,6 +3,7 @@ package hdf5io
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cidstore/cidstore/vfs"
 )
@@ -184,11 +185,8 @@ func (w *runWriter) fits(address uint64) bool {
 // fill copies p into the buffer at the index at.
 func (w *runWriter) fill(at int, p []byte) {
 	if need := at + len(p); need > len(w.buffer) {
-		if cap(w.buffer) < writeUnit {
-			w.buffer = append(make([]byte, 0, writeUnit), w.buffer...)
-		}
 		n := len(w.buffer)
-		w.buffer = w.buffer[:need]
+		w.buffer = slices.Grow(w.buffer, need-n)[:need] // a small store needs little
 		if at > n {
 			clear(w.buffer[n:at])
 		}
