@@ -326,3 +326,46 @@ func TestYieldComesBeforeEachCall(t *testing.T) {
 		t.Fatalf("%d calls", calls)
 	}
 }
+
+// TestReleasedMemoryIsClean: a file of a file system that is released, or a file that is removed,
+// gives its memory to later files, which are empty. A file that is mapped keeps it.
+func TestReleasedMemoryIsClean(t *testing.T) {
+	o := Options{FileLimit: 20 * pageSize} // a pool of its own
+	first := New(o)
+	f := open(t, first, "f")
+	must(t, f.WriteAt(fill('a'), 0))
+	removed := open(t, first, "removed")
+	must(t, removed.WriteAt(fill('b'), 5*pageSize))
+	mapped := open(t, first, "mapped")
+	must(t, mapped.WriteAt(fill('c'), 0))
+	m, err := mapped.Map(pageSize)
+	must(t, err)
+	view, err := m.View(0, sectorSize)
+	must(t, err)
+	must(t, first.Remove("mapped"))
+	must(t, mapped.Close())
+	must(t, first.Remove("removed"))
+	must(t, removed.Close())
+	first.Release()
+	if err := f.WriteAt(fill('d'), 0); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("a write after the release: %v", err)
+	}
+	if n := len(poolOf(o.FileLimit).clean); n != 2 {
+		t.Errorf("%d files gave their memory, want 2", n)
+	}
+	second := New(o)
+	for i := range 3 {
+		name := fmt.Sprint(i)
+		must(t, open(t, second, name).Truncate(20*pageSize))
+		if got := read(t, second, name); !allZeros(got) {
+			t.Errorf("file %d is not empty: %s", i, letters(got))
+		}
+		must(t, open(t, second, name).WriteAt(fill('e'), 0))
+	}
+	if !bytes.Equal(view, fill('c')) {
+		t.Error("the mapped file has changed")
+	}
+	must(t, m.Close())
+}
+
+func allZeros(s string) bool { return strings.Trim(s, "\x00") == "" }
