@@ -353,15 +353,18 @@ func TestH5pyOpensALiveStore(t *testing.T) {
 	writer := spawn(t, path, "writer", "")
 	const script = `
 import sys, time, h5py
-end, opened, overtaken = time.time() + float(sys.argv[2]), 0, 0
+end, opened, overtaken, grew = time.time() + float(sys.argv[2]), 0, 0, 0
 while time.time() < end:
     try:
         with h5py.File(sys.argv[1], "r") as f:
             f["/config"].attrs["commit"]
             list(f)
-        opened += 1
+        opened, grew = opened + 1, 0
     except (OSError, KeyError, RuntimeError) as e:
-        if "truncated" in str(e):
+        # HDF5 asks for the length of the file before it reads the superblock. A busy
+        # system can let a growth and a commit come in between, but not each time.
+        grew = grew + 1 if "truncated" in str(e) else 0
+        if grew == 3:
             raise
         overtaken += 1
 assert opened > 0
