@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/cidstore/cidstore/bucket"
+	"github.com/cidstore/cidstore/gc"
+	"github.com/cidstore/cidstore/valueset"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -40,6 +44,9 @@ func (s *Store) admit(ops []wal.Op) (claim, error) {
 	for {
 		if s.claim(want) {
 			err := s.cover(deletes)
+			if errors.Is(err, ErrNoSpace) && spared && !deletes {
+				err = s.coverExactly(ops, err)
+			}
 			if err == nil {
 				return want, nil
 			}
@@ -158,8 +165,8 @@ func (st *state) pendingOps() int64 {
 }
 
 // cover grows the file, before a write is logged, until its free space covers what
-// the pending operations can add to the tree and a reserve of three slices. Deletes
-// may use the reserve down to two slices.
+// the pending operations can add to the tree, and the reserve. Deletes may use the
+// reserve down to the least that a checkpoint works with.
 func (s *Store) cover(deletes bool) error {
 	s.admission.mu.Lock()
 	defer s.admission.mu.Unlock()
@@ -167,16 +174,21 @@ func (s *Store) cover(deletes bool) error {
 	if pending <= s.admission.covered {
 		return nil
 	}
-	ahead := pending + pending/8 + 64
-	if err := s.file.ReservePieces(s.growth(ahead)+3*s.smallestSlice(), 4, s.foldBytes()); err == nil {
+	ahead, slice := pending+pending/8+64, s.smallestSlice()
+	step, piece := s.step()
+	least, piece := max(2*slice, step), max(piece, s.foldBytes())
+	// While the disk has room, the file grows by what is usual. Once it is full, a write is
+	// promised no more than there is: the bound.
+	err := s.file.ReservePieces(usualGrowth(ahead)+least+slice, 4, piece)
+	if err == nil && !s.file.Full() {
 		s.admission.covered = ahead
 		return nil
 	}
-	slices := int64(3)
-	if deletes {
-		slices = 2
+	pieces := 3
+	if !deletes {
+		least, pieces = least+slice, 4
 	}
-	err := s.file.ReservePieces(s.growth(pending)+slices*s.smallestSlice(), int(slices)+1, s.foldBytes())
+	err = s.file.ReservePieces(s.growth(pending)+least, pieces, piece)
 	if err == nil {
 		s.admission.covered = pending
 		return nil
@@ -184,10 +196,74 @@ func (s *Store) cover(deletes bool) error {
 	// Deletes write entries of runs and shorter rows, which fit into gaps that are too
 	// short to count as free. If a checkpoint finds no such gap, the deletes stay in the
 	// log, where they were promised room.
-	if space := s.file.Space(); deletes && errors.Is(err, ErrNoSpace) && space.Free+space.Fragments >= slices*s.smallestSlice() {
+	if space := s.file.Space(); deletes && errors.Is(err, ErrNoSpace) && space.Free+space.Fragments >= least {
 		return nil
 	}
 	return s.writeFailed(fmt.Errorf("write: %w", err))
+}
+
+// coverExactly is cover for a write that holds a claim and for which a full disk has no room
+// by the bound, which is the error short. It looks at the sets of its keys.
+func (s *Store) coverExactly(ops []wal.Op, short error) error {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	added, err := s.state.Load().view.growth(ops)
+	if err != nil {
+		return short
+	}
+	s.admission.mu.Lock()
+	defer s.admission.mu.Unlock()
+	if others := s.pendingOps() + s.admission.claimed.ops - int64(len(ops)); others > 0 {
+		added += s.growth(others)
+	}
+	step, piece := s.step()
+	slice := s.smallestSlice()
+	if s.file.ReservePieces(added+max(2*slice, step)+slice, 4, max(piece, s.foldBytes())) != nil {
+		return s.writeFailed(short)
+	}
+	return nil
+}
+
+// growth is Store.growth for operations that are given, as far as the sets of their keys tell.
+func (v *view) growth(ops []wal.Op) (bytes int64, err error) {
+	st := state{fresh: newTable(0, false), view: v}
+	st.add(1, 0, ops)
+	st.fresh.publish(wal.Seq(len(ops)))
+	var entries, sets, nodes int64
+	for left := newQueue(st.fresh, 0); left.len() > 0; {
+		list := left.takeKey()
+		o := list[0]
+		entry, found, err := v.buckets.Find(v.directory.Bucket(o.hash), o.hash, o.key)
+		if err != nil {
+			return 0, err
+		}
+		n, more, id, spilled := int64(entry.Count()+len(list)), int64(0), uint64(0), false
+		if found {
+			id, spilled = entry.Spilled()
+		}
+		switch {
+		case spilled:
+			values := make([]E, len(list))
+			for i, o := range list {
+				values[i] = o.value
+			}
+			slices.SortFunc(values, E.Compare)
+			set, err := v.sets.Open(id, o.key)
+			if err != nil {
+				return 0, err
+			}
+			if n, more, err = set.Added(values); err != nil {
+				return 0, err
+			}
+			bytes, sets, nodes = bytes+n, sets+1, nodes+more
+		case n > valueset.Inline:
+			n, more = valueset.Needs(n)
+			bytes, sets, nodes, entries = bytes+n, sets+1, nodes+more, entries+1
+		default:
+			entries++
+		}
+	}
+	return bytes + bucket.RunBytes(entries) + commitBytes + v.record.sets.Names(sets, nodes), nil
 }
 
 // spare frees all the space it can for a write that found the disk full. It puts the
@@ -212,16 +288,51 @@ func (s *Store) spare() error {
 	return s.settle()
 }
 
-// growth estimates what n pending operations add to the tree, in bytes. Each adds an
-// entry of a run, with a more row or its share of a spilled one, and its share of
-// the larger groups that it makes. Sets that move to a larger class can take more.
-// A checkpoint that finds too little room stops between two slices with ErrNoSpace,
-// and the log keeps the rest.
-func (s *Store) growth(n int64) int64 { return n*perOperation + 16<<10 }
+// usualGrowth is about what n pending operations add to the tree, in bytes: an entry of a run
+// each, with a more row or its share of a set.
+func usualGrowth(n int64) int64 { return bucket.RunBytes(n) + 2*commitBytes }
 
-// perOperation is what one operation adds, in bytes: an entry, a more row, a tag, and
-// a share of what points to them.
-const perOperation = 112
+// growth bounds by how many bytes the tree becomes longer with n pending operations, by a
+// checkpoint of one slice that folds no group; docs/CRASH.md, "What operations add", has the
+// proof. Each of them adds an entry of a run, or less than that to a set.
+func (s *Store) growth(n int64) int64 {
+	st := s.state.Load()
+	most, repeated := int64(st.fresh.distinct.Load()), int64(0)
+	repeated = int64(st.fresh.count.Load()) - most
+	if st.frozen != nil {
+		frozen := int64(st.frozen.distinct.Load())
+		repeated += int64(st.frozen.count.Load()) - frozen
+		most = max(most, frozen)
+	}
+	return st.view.record.growth(n, min(most, n), max(n-repeated, 0))
+}
+
+// growth is Store.growth for n operations on at least most different keys, and on no more
+// than keys.
+func (r *record) growth(n, most, keys int64) int64 {
+	sets, all := int64(r.sets.Sets-r.sets.Unused), int64(r.numKeys)
+	// A key gets a set with its fifth value. One that has v values has v - 1 of them already,
+	// and each operation but those on other keys may add one.
+	more := min(int64(r.numValues)-all, (valueset.Inline-1)*max(all-sets, 0))
+	promoted := min(keys, (n-most+more)/(valueset.Inline-1))
+	return bucket.RunBytes(n) + commitBytes + r.sets.Growth(n, keys, promoted, int64(r.numValues+r.numTombstones))
+}
+
+// commitBytes bounds what a commit that writes a run adds to headers: those of the run's four
+// datasets, the links to them, and what attributes become longer.
+const commitBytes = 8 << 10
+
+// step bounds what the least commit of a checkpoint places, which changes one value of one
+// key: all together, and the longest piece, in bytes. goAhead and slices of one group come
+// down to it.
+func (s *Store) step() (bytes, piece int64) { return s.state.Load().view.step() }
+
+func (v *view) step() (bytes, piece int64) {
+	bytes, piece, edits := v.record.sets.Step()
+	row, more := gc.Step()
+	maps.Copy(edits, more)
+	return bytes + row + bucket.RunBytes(1) + commitBytes + v.RoomToChange(edits), piece
+}
 
 // foldBytes returns about the most bytes that it takes to write a group again. That is
 // the least that a checkpoint can fold at once. The space of the old group is free two
@@ -255,8 +366,11 @@ func (s *Store) sliceOf(size int64) int64 {
 // closedReserve returns the free space that Close leaves in the file, in bytes. It is a
 // small part of the data, but enough for the commits of the next Open, and for its
 // deletes, on a disk that is full by then. Deletes need room to fold a group.
-func (s *Store) closedReserve() int64 { return closedReserve(s.liveBytes(), s.foldBytes()) }
+func (s *Store) closedReserve() int64 {
+	return s.state.Load().view.closedReserve(s.liveBytes(), s.foldBytes())
+}
 
-func closedReserve(live, fold int64) int64 {
-	return min(max(live/64, 3*leastSlice+fold), 3*mostSlice)
+func (v *view) closedReserve(live, fold int64) int64 {
+	step, _ := v.step()
+	return min(max(live/64, max(3*leastSlice, step)+fold), 3*mostSlice)
 }

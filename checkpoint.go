@@ -279,7 +279,7 @@ func (c *checkpoint) takes(v *view, g *group, err error) int {
 // bytes are placed, and commits. last reports whether the whole table is in the tree.
 func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	s := c.store
-	if err := s.file.Reserve(min(limit, s.growth(int64(c.ops.len()))+s.smallestSlice())); err != nil && !errors.Is(err, ErrNoSpace) {
+	if err := s.file.Reserve(min(limit, usualGrowth(int64(c.ops.len()))+s.smallestSlice())); err != nil && !errors.Is(err, ErrNoSpace) {
 		return false, err
 	}
 	m, err := s.begin()

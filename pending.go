@@ -26,14 +26,15 @@ import (
 // with the table (freeTables). So only those look at operations who have pinned such a
 // View, who hold checkpointing, or who add.
 type table struct {
-	heads   atomic.Pointer[heads]
-	blocks  atomic.Pointer[[]opBlock]
-	visible atomic.Uint64 // a wal.Seq: highest sequence whose complete frame is in
-	count   atomic.Uint32 // operations
-	began   atomic.Int64  // time of the first operation, ns since 1970
-	keys    int           // distinct keys; only the adder uses it
-	outside bool          // some of its memory is outside of the heap
-	past    []*heads      // those that were too short; readers may still look at them
+	heads    atomic.Pointer[heads]
+	blocks   atomic.Pointer[[]opBlock]
+	visible  atomic.Uint64 // a wal.Seq: highest sequence whose complete frame is in
+	count    atomic.Uint32 // operations
+	began    atomic.Int64  // time of the first operation, ns since 1970
+	keys     int           // distinct keys; only the adder uses it
+	distinct atomic.Int64  // keys, as of the last publish
+	outside  bool          // some of its memory is outside of the heap
+	past     []*heads      // those that were too short; readers may still look at them
 }
 
 // op is one operation. It has 64 bytes, as a cache line has. The operations on one key
@@ -172,7 +173,10 @@ func (t *table) add(hash uint64, sequence wal.Seq, nanos int64, o wal.Op) {
 }
 
 // publish makes every operation up to sequence visible.
-func (t *table) publish(sequence wal.Seq) { t.visible.Store(uint64(sequence)) }
+func (t *table) publish(sequence wal.Seq) {
+	t.distinct.Store(int64(t.keys))
+	t.visible.Store(uint64(sequence))
+}
 
 // through returns the sequence up to which every operation is visible.
 func (t *table) through() wal.Seq { return wal.Seq(t.visible.Load()) }

@@ -109,7 +109,7 @@ func (s *Store) growRing(size int64) (grown bool, err error) {
 			return false, err
 		}
 	}
-	if err := s.file.Reserve(size + s.growth(s.pendingOps()) + 3*s.sliceOf(size)); err != nil {
+	if err := s.file.Reserve(size + usualGrowth(s.pendingOps()) + 3*s.sliceOf(size)); err != nil {
 		if errors.Is(err, ErrNoSpace) {
 			return false, nil
 		}

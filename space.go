@@ -79,7 +79,7 @@ func (v *view) shrunk(s *Space, gap, fold int64) int64 {
 			end = v.buckets.Unmovable(gap)
 		}
 	}
-	return min(s.File, max(end, live+int64(closedBlocks*v.record.walBlock)+closedReserve(live, fold)))
+	return min(s.File, max(end, live+int64(closedBlocks*v.record.walBlock)+v.closedReserve(live, fold)))
 }
 
 // sightings are when roots were first seen, so that a pin has an age.

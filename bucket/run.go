@@ -212,6 +212,12 @@ func shiftFor(low, high uint64, n int) uint32 {
 	return uint32(bits.Len64((high - low) / slots))
 }
 
+// RunBytes returns the most bytes that a run of n entries takes: each with a more row and a
+// tag, the slots, and paddings. The headers of its datasets come to it.
+func RunBytes(n int64) int64 {
+	return n*(EntrySize+moreSize+tagSize) + (n/slotEntries+3)*slotSize + 4*hdf5io.ExtentUnit
+}
+
 // sumRuns is the checksum of the records of runs; 0 if there are none. A store
 // keeps it where no tool can change it, because old values would come back if a run
 // were left out.

@@ -13,6 +13,11 @@ const (
 	chunkRows = 128
 )
 
+// Step bounds what it places to add one row: a chunk, in bytes, and which.
+func Step() (bytes int64, edits hdf5io.Edits) {
+	return chunkRows*RecordSize + hdf5io.ExtentUnit, hdf5io.Edits{logPath: 1}
+}
+
 // CreateDatasets makes the empty log of a new store.
 func CreateDatasets(tx *hdf5io.Tx) error {
 	_, err := tx.CreateDataset(logPath, hdf5io.DatasetSpec{

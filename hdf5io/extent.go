@@ -251,6 +251,17 @@ func (p *pool) fit(least uint64) (extent, bool) {
 	return extent{}, false
 }
 
+// short is take for a short thing on a disk that is full. It prefers the longest gaps that do
+// not count as usable, so that pieces of minUsable are left for what needs them.
+func (p *pool) short(least uint64) (extent, bool) {
+	for c := classOf(minUsable) - 1; c > classOf(sectorSize); c-- {
+		if k, whole := p.lowest(c, least); whole.size > 0 {
+			return p.cut(c, k, whole), true
+		}
+	}
+	return p.take(least, takeRun)
+}
+
 // runSize is how much of e a run takes. In a longer extent the run ends with a
 // write unit, so that the next run is written in complete units.
 func runSize(e extent, least, most uint64) uint64 {

@@ -52,3 +52,67 @@ func (o *object) height() int {
 	}
 	return 1 + below
 }
+
+// IndexGrowth bounds by how many bytes the index of a dataset becomes longer if records are
+// put into it that has total records now: every full node that takes one is divided, and so
+// are the nodes above. It holds for an index of up to two dimensions.
+func IndexGrowth(records, total int64) (bytes int64) {
+	g, err := indexShape{rank: 2, chunkBytes: 1, nodeSize: indexNodeSize}.geometry()
+	if err != nil || records <= 0 {
+		return 0
+	}
+	for level := range g.levels {
+		limit := int64(g.limit(level))
+		divided := min(records, total/limit) + records/limit + 1
+		bytes += divided * indexNodeSize
+		records, total = divided, total/int64(g.least(level))+divided
+		if total <= 1 {
+			break
+		}
+	}
+	return bytes
+}
+
+// Edits says how many chunks of the dataset at a path a commit names or deletes.
+type Edits map[string]int
+
+// RoomToChange bounds what a commit places that makes the edits, apart from the chunks
+// themselves: the nodes on the way to each, all headers except those of datasets in one
+// piece, both chunk maps and the free map. Other objects are not changed, and none is added.
+func (v *View) RoomToChange(edits Edits) int64 {
+	bytes, pieces := uint64(0), uint64(0)
+	v.root.walk("/", func(path string, o *object) error {
+		if o.dataset != nil && !o.chunked() {
+			return nil
+		}
+		bytes, pieces = bytes+padded(uint64(len(o.header))), pieces+1
+		if n := edits[path]; n > 0 {
+			nodes := o.mostNodes(n)
+			bytes += nodes*indexNodeSize + padded(indexHeaderSize)
+			pieces += nodes + 1 + uint64(n)
+		}
+		return nil
+	})
+	for _, m := range v.maps {
+		levels := uint64(len(m.levels)) + 1
+		bytes, pieces = bytes+levels*mapNodeSize, pieces+levels
+	}
+	entry := 2 * uint64(len(binary.AppendUvarint(nil, v.slot.endOfFile/ExtentUnit))) // of the free map
+	return int64(bytes + padded(v.slot.freeMapSize+freeMapSlack+2*pieces*entry))
+}
+
+// mostNodes bounds how many nodes of a dataset's index n edits write: on the way to each,
+// two nodes of a level, because one is divided or takes a neighbour in, and a new root; but
+// never more than the index then has.
+func (o *object) mostNodes(n int) uint64 {
+	g, err := o.dataset.indexShape().geometry()
+	if err != nil {
+		return 0
+	}
+	all, level := uint64(0), o.index.total+uint64(n)
+	for i := 0; i <= o.index.depth+1; i++ {
+		level = level/uint64(g.least(i)) + 1
+		all += level
+	}
+	return min(uint64(n*(2*(o.index.depth+1)+1)), all)
+}

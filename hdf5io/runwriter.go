@@ -95,10 +95,13 @@ func (w *runWriter) next(size uint64) error {
 	var e extent
 	found := false
 	lacking := func() uint64 {
-		if s.tight() && size >= leastFit {
-			e, found = s.pool.fit(size)
-		} else {
+		switch {
+		case !s.tight():
 			e, found = s.pool.take(size, takeRun)
+		case size >= leastFit:
+			e, found = s.pool.fit(size)
+		default:
+			e, found = s.pool.short(size)
 		}
 		if found {
 			return 0

@@ -26,6 +26,7 @@ type space struct {
 	// unsynced: the file grew, and no Sync has followed.
 	unsynced bool
 	full     bool // the last growth met a full disk
+	short    bool // ReservePieces did not find what it was to find the last time
 
 	slots [2]Commit // what each slot names; 0: none that is valid
 	// views are those that readers may hold, oldest first; the last is the newest.
@@ -321,12 +322,11 @@ func (f *File) checkUUID() error {
 	return corrupt.Errorf("commit slots", firstSlot, "%w: file_uuid %x in the first and %x in the second, want %x", ErrForeignEdit, found[0], found[1], f.uuid)
 }
 
-// tight reports whether the disk is full and little of the file is free. Then using
-// little space matters more than speed. mu is held.
-func (s *space) tight() bool { return s.full && s.pool.usable < s.size/4 }
+// tight is File.Tight. mu is held.
+func (s *space) tight() bool { return s.full && (s.short || s.pool.usable < s.size/4) }
 
-// Tight reports whether the disk is full and little of the file is free. Then using
-// little space matters more than speed.
+// Tight reports whether the disk is full and little of the file is free, or less than
+// was to be reserved. Then using little space matters more than speed.
 func (f *File) Tight() bool {
 	f.space.mu.Lock()
 	defer f.space.mu.Unlock()
@@ -356,10 +356,12 @@ func (f *File) ReservePieces(n int64, pieces int, size int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	want, piece := uint64(max(n, 0)), padded(uint64(max(size, 0)))+sectorSize
-	return f.makeRoom(func() uint64 {
+	err := f.makeRoom(func() uint64 {
 		lack := want - min(want, s.pool.usable)
 		return max(lack, uint64(s.pool.lacksPieces(pieces, piece))*piece)
 	})
+	s.short = err != nil
+	return err
 }
 
 // makeRoom makes space until lacking returns 0: it takes from limbo, then grows the
