@@ -160,6 +160,7 @@ func TestCloseTrimsRuns(t *testing.T) {
 			mustDo(t, err)
 			offset, size := d.Extent()
 			mustDo(t, rot(c.fs, offset+size-512, 512, 3))
+			Unchecked(t, crashPath, "a run is damaged")
 		}
 		c.close()
 		c.open()
