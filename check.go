@@ -89,7 +89,7 @@ func (s *Store) check(ctx context.Context, progress func(done, total int64)) (*C
 	if report.DefectCount == 0 {
 		return report, nil
 	}
-	err = fmt.Errorf("check: %d defects, the first: %w", report.DefectCount, report.Defects[0])
+	err = fmt.Errorf("check: defects: %d, the first: %w", report.DefectCount, report.Defects[0])
 	if !errors.Is(err, ErrCorrupt) { // the log's chain does not match, or a read failed
 		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}

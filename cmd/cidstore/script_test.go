@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -38,6 +39,9 @@ func TestScripts(t *testing.T) {
 			t.Errorf("%s runs nothing: %v", name, err)
 		}
 	}
+	// Under nohup the programs of the scripts would ignore SIGHUP too. What handles it does
+	// not pass that on.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
