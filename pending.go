@@ -23,8 +23,8 @@ import (
 //
 // The memory of a table of a writable store is outside of the heap, except where its
 // operations begin. The store gives it back when no reader holds a View that was shown
-// with the table (freeTables). So only those look at operations who have pinned such a
-// View, who hold checkpointing, or who add.
+// with the table (freeTables). So operations are read only by a reader that has pinned
+// such a View, by the holder of checkpointing, and by the adder.
 type table struct {
 	heads    atomic.Pointer[heads]
 	blocks   atomic.Pointer[[]opBlock]

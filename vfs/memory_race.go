@@ -4,8 +4,8 @@ package vfs
 
 func mapMemory(int) []byte { return nil }
 
-// unmapMemory writes over all of it. So the race detector names whoever still uses it, and
-// what is read there later makes no sense.
+// unmapMemory writes over all of p, so that the race detector names a goroutine that still
+// uses it, and one that reads it later reads nonsense.
 func unmapMemory(p []byte) {
 	for i := range p {
 		p[i] = 0xaa
