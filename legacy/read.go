@@ -114,7 +114,7 @@ func Read(ctx context.Context, in io.ReaderAt, size int64, options *Options) (*C
 	}
 	c := r.finish()
 	if c.Keys() == 0 && r.lost {
-		return nil, fmt.Errorf("%w: no key with values; defects: %d, the first: %w", ErrUnreadable, c.DefectCount, c.Defects[0])
+		return nil, fmt.Errorf("%w: no key with values, and %d defects, the first: %w", ErrUnreadable, c.DefectCount, c.Defects[0])
 	}
 	return c, nil
 }
