@@ -179,8 +179,8 @@ func (c *check) parts() int {
 	return 1 + min(runtime.GOMAXPROCS(0)/2, int(c.view.record.groups()/checkedApart))
 }
 
-// inParts checks the groups with their sets, and the runs, in so many parts at the same
-// time. The error is that of the first part whose bytes could not be read.
+// inParts checks the groups with their sets, and the runs, divided into parts that are
+// checked at the same time. The error names the parts whose bytes could not be read.
 func (c *check) inParts(parts int, progress func(done, total int64)) error {
 	told := checkProgress{size: c.view.EndOfFile(), tell: progress}
 	list, errs := make([]*check, parts), make([]error, parts)

@@ -259,7 +259,7 @@ func TestUpkeepMaintainKilled(t *testing.T) {
 	mustDo(t, OpenStore(t, killedCopy(t, path), nil).Close(), s.Close())
 }
 
-// chunksOf are the places of the chunks of a dataset, of a store that nobody has open.
+// chunksOf returns the offsets of the chunks of a dataset. Nobody has the store open.
 func chunksOf(t *testing.T, path, dataset string) (at []int64) {
 	t.Helper()
 	s := OpenStore(t, path, &Options{ReadOnly: true})

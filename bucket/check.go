@@ -166,8 +166,8 @@ func (c *Checker) unused(id uint32, s *State) {
 	}
 }
 
-// Slots checks the slots of part number of all runs, from 0, where the runs are
-// divided into so many parts.
+// Slots checks one part of the slots of all runs: number, from 0, of parts that are
+// about equal.
 func (c *Checker) Slots(number, parts int) {
 	for i := range c.t.runs {
 		r := &c.t.runs[i]
