@@ -129,7 +129,10 @@ type checkpoint struct {
 	through wal.Mark
 	ops     queue // what is left of the frozen operations
 	folds   stretch
-	keep    bool // there is no room to fold any group, so everything goes into runs
+	folded  float64 // about how many entries the groups of folds have, including those that wait
+	next    uint64  // hash after the last slice
+	last    bool    // that was the last one
+	keep    bool    // there is no room to fold any group, so everything goes into runs
 	done    structure
 }
 
@@ -149,12 +152,15 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 		return err
 	}
 	st := s.state.Load()
-	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough}
+	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough, next: st.view.record.sliceHash}
 	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
 	defer c.ops.free()()
 	c.plan(st.view)
 	ends, began, count, placed := c.begins(), s.opts.Clock(), c.ops.len(), s.metrics.placedBytes.Load()
 	limit, paused, wentAhead := s.sliceLimit(), time.Duration(0), ^uint64(0)
+	work, large := c.work(), int64(count) >= s.dueOps(st)/4 // a small one says little about others
+	s.pacing.begin(began.UnixNano(), count, work)
+	defer func() { s.pacing.end(large) }()
 	for last := false; !last; {
 		from := s.opts.Clock()
 		if err := pause(ctx); err != nil {
@@ -165,6 +171,8 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 		last, err = c.slice(limit)
 		switch {
 		case err == nil:
+			now, left := s.opts.Clock(), c.work()
+			s.pacing.passed(now.UnixNano(), (now.Sub(began) - paused).Nanoseconds(), work-left, left)
 			if err := s.trimRuns(); err != nil {
 				return err
 			}
@@ -194,9 +202,6 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 		if err := s.settle(); err != nil {
 			return err
 		}
-	}
-	if took := s.opts.Clock().Sub(began) - paused; int64(count) >= s.dueOps(st)/4 { // others say little about an operation
-		s.pacing.took(took.Nanoseconds(), count)
 	}
 	return s.summarize(c.done)
 }
@@ -253,11 +258,21 @@ func (c *checkpoint) plan(v *view) {
 			if excess <= 0 || lap > 0 && g.Prefix >= c.folds.start {
 				break
 			}
-			excess -= float64(c.takes(v, &g, err))
+			waits := float64(c.takes(v, &g, err))
+			excess -= waits
+			c.folded += waits + float64(g.state.Entries)
 			c.folds.size = g.Last() + 1 - c.folds.start
 		}
 	}
 	c.folds.all = c.folds.size == 0 // the stretch goes once around the circle
+}
+
+// work returns how much of the checkpoint is left, in entries that are folded.
+func (c *checkpoint) work() float64 {
+	if c.last {
+		return 0
+	}
+	return opWork*float64(c.ops.len()) + c.folded*(1-c.folds.below(c.next))
 }
 
 // manyRuns is the number of runs over one hash above which more groups are folded,
@@ -319,7 +334,7 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	if dropped && s.log != nil {
 		s.log.DropOld()
 	}
-	c.ops = rest
+	c.ops, c.next, c.last = rest, m.next, last
 	c.done.add(m.done)
 	return last, nil
 }

@@ -61,34 +61,6 @@ func TestDanger(t *testing.T) {
 	is("the most", danger{1, 1, 1}.score(), 1, 1)
 }
 
-// TestPaceOfSmallCheckpoints: what a checkpoint of a few operations takes says nothing about
-// one operation, and slows no writer.
-func TestPaceOfSmallCheckpoints(t *testing.T) {
-	var now atomic.Int64
-	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1, WALBytes: 1 << 20, Clock: func() time.Time { return time.Unix(1_700_000_000, now.Add(1e6)) }})
-	n := uint64(0)
-	checkpoint := func(operations int64) {
-		t.Helper()
-		var b Batch
-		for range operations {
-			b.Insert(FromUint64(n), E{})
-			n++
-		}
-		mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
-	}
-	checkpoint(10)
-	if cost := s.pacing.cost.Load(); cost != 0 {
-		t.Errorf("after a checkpoint of 10 operations each costs %d ns", cost/1024)
-	}
-	checkpoint(s.dueOps(s.state.Load()) / 2)
-	large := s.pacing.cost.Load()
-	checkpoint(10)
-	if after := s.pacing.cost.Load(); large == 0 || after != large {
-		t.Errorf("an operation costs %d ns in a large checkpoint, and %d ns after a small one", large/1024, after/1024)
-	}
-	mustDo(t, s.Close())
-}
-
 // TestCommitLockYields: those who wait for the lock have it before yield returns.
 func TestCommitLockYields(t *testing.T) {
 	var l commitLock

@@ -32,6 +32,8 @@ type merge struct {
 	deletions []gc.Record
 	groupOps  []*op                              // of the group under way
 	keyEnds   []int                              // where the operations of each key of the group end
+	hashes    []uint64                           // of these keys
+	finder    bucket.Finder                      // at the group under way
 	relatives []relative                         // of the family under way
 	united    []bucket.Item                      // of the family under way
 	unused    []uint32                           // ids of base groups that no pointer names; nil if not known yet
@@ -135,10 +137,12 @@ func (m *merge) group(hash uint64, queue *queue) error {
 	for i := range f.groups {
 		g := &f.groups[i]
 		m.groupOps = queue.take(m.groupOps[:0], g.state.Covers)
-		m.findKeys()
+		if err := m.findKeys(g.id); err != nil {
+			return err
+		}
 		from := 0
-		for _, end := range m.keyEnds {
-			if err := m.key(g.id, m.groupOps[from:end]); err != nil {
+		for i, end := range m.keyEnds {
+			if err := m.key(i, m.groupOps[from:end]); err != nil {
 				return err
 			}
 			from = end
@@ -159,18 +163,23 @@ func (m *merge) group(hash uint64, queue *queue) error {
 	return m.buckets.Keep(st, m.changes)
 }
 
-// findKeys finds the operations of each key of the group. They lie all over the table: to
+// findKeys finds the operations of each key of group id. They lie all over the table: to
 // look at them here waits for many cache lines at once, and m.key then finds them there.
-func (m *merge) findKeys() {
-	m.keyEnds = m.keyEnds[:0]
+func (m *merge) findKeys(id uint32) error {
+	m.keyEnds, m.hashes = m.keyEnds[:0], m.hashes[:0]
+	if len(m.groupOps) == 0 {
+		return nil
+	}
 	for i, o := range m.groupOps {
-		if i > 0 && o.key != m.groupOps[i-1].key {
-			m.keyEnds = append(m.keyEnds, i)
+		if i == 0 || o.key != m.groupOps[i-1].key {
+			m.hashes = append(m.hashes, o.hash)
+			if i > 0 {
+				m.keyEnds = append(m.keyEnds, i)
+			}
 		}
 	}
-	if len(m.groupOps) > 0 {
-		m.keyEnds = append(m.keyEnds, len(m.groupOps))
-	}
+	m.keyEnds = append(m.keyEnds, len(m.groupOps))
+	return m.finder.Seek(m.base.buckets, id, m.hashes)
 }
 
 // crowded reports whether at least as many entries wait for a group as it has. Then it is
@@ -231,11 +240,11 @@ func (m *merge) divisible(items []bucket.Item, depth uint8) bool {
 	return true
 }
 
-// key applies the operations on one key in their order, as if each had a checkpoint of its
-// own, and notes how the entry of the key changes.
-func (m *merge) key(id uint32, ops []*op) error {
+// key applies the operations on key i of the group in their order, as if each had a
+// checkpoint of its own, and notes how the entry of the key changes.
+func (m *merge) key(i int, ops []*op) error {
 	first := ops[0]
-	entry, found, err := m.base.buckets.Find(id, first.hash, first.key)
+	entry, found, err := m.finder.Find(i, first.key)
 	if err != nil {
 		return err
 	}
@@ -444,4 +453,18 @@ func (s stretch) next(hash uint64) (uint64, bool) {
 		return s.start, true
 	}
 	return 0, false
+}
+
+// below returns the part of the stretch that is below hash, from 0 to 1.
+func (s stretch) below(hash uint64) float64 {
+	switch {
+	case s.all:
+		return float64(hash) / (1 << 64)
+	case s.size == 0:
+		return 1
+	case s.start+s.size > s.start || s.start+s.size == 0: // in one piece
+		return float64(min(max(hash, s.start)-s.start, s.size)) / float64(s.size)
+	}
+	head := s.start + s.size // it begins again at 0
+	return float64(min(hash, head)+max(hash, s.start)-s.start) / float64(s.size)
 }

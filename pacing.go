@@ -1,56 +1,115 @@
 package cidstore
 
 import (
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
-// pacing slows writers before the log is full. A checkpoint gives room back only at its
-// end: without pacing, writers would run at full speed and then wait for all of it.
+// pacing slows writers while a checkpoint runs. That gives room back only at its end, and
+// without pacing writers would run at full speed until the log is full and then wait for
+// all of it. With it they take the room that is left at an even rate until the checkpoint
+// ends, as far as its plan and its slices foretell that. Slower writers never wait.
 type pacing struct {
-	cost atomic.Int64 // of an operation in the last checkpoint, in units of ns / 1024
-	owed atomic.Int64 // ns that writers should have slept
+	mu    sync.Mutex // guards the fields below
+	began int64      // when the checkpoint under way began, in ns since 1970; 0: none is
+	ends  int64      // when it will probably end
+	perOp float64    // ns that it will take in all, for each of its operations
+	soFar float64    // ns that a unit of its work took so far
+	unit  float64    // the same of the last large checkpoint
+	seen  int64      // when a writer was here last
+	owed  float64    // ns by which writers are ahead of the rate
 }
 
 const (
-	// paceFrom and paceFull are shares of the log: above the first, writers are slowed;
-	// above the second, they are no faster than the checkpoint.
-	paceFrom, paceFull = 0.5, 0.8
+	// A checkpoint's work is counted in entries that it folds. To find what an operation
+	// changes, and to put it into a run, is opWork of these.
+	opWork = 3
+	// firstUnit is taken until a checkpoint was measured.
+	firstUnit = 300.0
+	// paceReserve is the part of the log and of memory that writers should leave, because
+	// a checkpoint may take longer than foretold: one in so many.
+	paceReserve = 10
+	// overdue is the part of its time so far that a checkpoint is taken to need still when
+	// it should have ended: one in so many.
+	overdue = 16
 	// leastPause is the shortest sleep: shorter ones are saved up.
-	leastPause = int64(time.Millisecond)
+	leastPause = float64(time.Millisecond)
 	// mostPause bounds how long one write sleeps, whatever the clock has said.
-	mostPause = int64(20 * time.Millisecond)
+	mostPause = 20 * time.Millisecond
 )
 
-// took notes how long a checkpoint of so many operations took, in ns.
-func (p *pacing) took(ns int64, operations int) {
-	if ns > 0 && operations > 0 {
-		p.cost.Store(min(ns, int64(time.Hour)) * 1024 / int64(operations))
+// begin says that a checkpoint of so many operations and so much work begins.
+func (p *pacing) begin(now int64, ops int, work float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.unit == 0 {
+		p.unit = firstUnit
 	}
+	p.began, p.ends, p.perOp = now, now+int64(work*p.unit), work*p.unit/float64(max(ops, 1))
 }
 
-// pace makes a writer of n operations wait while a checkpoint lags. The fuller the log
-// or the memory for pending operations is, the longer it waits. Where the store is in
-// danger, it waits as long as the checkpoint takes for n operations. Nobody is refused.
+// passed says that the part of the checkpoint's work that is done took so many ns, and how
+// much is left.
+func (p *pacing) passed(now, took int64, done, left float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.soFar = float64(took) / max(done, 1)
+	p.ends = now + int64(left*p.soFar)
+}
+
+// end says that the checkpoint under way has ended. A large one tells how long the next
+// will take.
+func (p *pacing) end(large bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if large && p.soFar > 0 {
+		p.unit = p.soFar
+	}
+	p.began, p.ends, p.soFar = 0, 0, 0
+}
+
+// owe counts n operations of a writer when there is room for so many, and returns how long
+// it should sleep. If the store is in danger, writers may be no faster than the checkpoint.
+func (p *pacing) owe(now int64, n int, room int64, danger bool) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.began == 0 {
+		return 0
+	}
+	left := max(p.ends-now, (now-p.began)/overdue, 0)
+	each := float64(left) / float64(max(room, 1))
+	if danger {
+		each = max(each, p.perOp)
+	}
+	passed := float64(max(now-p.seen, 0))
+	p.seen = now
+	p.owed = min(max(p.owed+each*float64(n)-passed, 0), float64(mostPause))
+	if p.owed < leastPause {
+		return 0
+	}
+	return time.Duration(p.owed)
+}
+
+// pace makes a writer of n operations wait if writers take the room for pending operations
+// faster than the checkpoint under way allows. Nobody is refused.
 func (s *Store) pace(n int) {
 	st := s.state.Load()
 	if st == nil || st.frozen == nil || s.opts.GCInterval < 0 {
 		return
 	}
-	full := s.pendingShare(st)
-	if full <= paceFrom {
-		return
+	pending := s.pendingShare(st)
+	danger := pending*pendingWeight+unsortedWeight+ageWeight > dangerMost && s.dangerOf(st).score() > dangerMost
+	if pause := s.pacing.owe(s.opts.Clock().UnixNano(), n, s.roomToPace(st), danger); pause > 0 {
+		select {
+		case <-s.stop:
+		case <-time.After(pause):
+		}
 	}
-	share := min((full-paceFrom)/(paceFull-paceFrom), 1)
-	if s.dangerOf(st).score() > dangerMost {
-		share = 1
-	}
-	owed := s.pacing.owed.Add(int64(share * float64(s.pacing.cost.Load()) * float64(n) / 1024))
-	if owed < leastPause || !s.pacing.owed.CompareAndSwap(owed, 0) {
-		return
-	}
-	select {
-	case <-s.stop:
-	case <-time.After(time.Duration(min(owed, mostPause))):
-	}
+}
+
+// roomToPace returns how many operations fit into the log and into memory without the
+// reserve.
+func (s *Store) roomToPace(st *state) int64 {
+	ring, memory := s.ringRecords(int64(st.view.record.walSize)), s.opts.MemoryBudget/opBytes
+	return min(s.log.Room()-ring/paceReserve, memory-memory/paceReserve-st.pendingOps())
 }

@@ -23,6 +23,8 @@ const (
 	quietSteps = 4
 	// mostSteps bounds one wait, whatever writers do: 0.2 s.
 	mostSteps = 200
+	// urgentShare is the share of the log, or of memory, above which no commit waits.
+	urgentShare = 0.5
 )
 
 // upkeep is what giveWay remembers from one wait to the next.
@@ -72,7 +74,7 @@ func (s *Store) writers() int64 {
 func (s *Store) commitUrgent() bool {
 	st := s.state.Load()
 	return st == nil || s.life.Err() != nil || s.opts.Durability == Async || s.checkpointing.wanted() ||
-		s.file.Full() || s.pendingShare(st) > paceFrom
+		s.file.Full() || s.pendingShare(st) > urgentShare
 }
 
 // waitStep waits for wayStep, or until ctx is done or the store is closed.

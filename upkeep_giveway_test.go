@@ -248,7 +248,7 @@ func TestUpkeepUrgent(t *testing.T) {
 	u := newUpkept(t, func(o *Options) { o.WALBytes = 1 << 20 })
 	u.each = func(context.Context) {
 		var b Batch
-		for u.pendingShare(u.state.Load()) <= paceFrom { // one group each
+		for u.pendingShare(u.state.Load()) <= urgentShare { // one group each
 			b.Reset()
 			for range 200 {
 				u.next++

@@ -1,0 +1,115 @@
+package bucket
+
+import (
+	"encoding/binary"
+
+	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/keys"
+)
+
+// A Finder finds the entries of many keys of one group, in the order of their hashes, as
+// a checkpoint needs them. It goes through the tags of each run once, side by side with
+// the hashes, and so needs no filter of runs: to make one for all that waits in a large
+// store costs more than the checkpoint itself. Its memory is reused.
+type Finder struct {
+	table  *Table
+	id     uint32
+	pg     *hdf5io.Page
+	page   page
+	hashes []uint64
+	newest []*run   // those that count for the group, the newest first
+	may    []uint64 // for each hash, a bit for each of the newest runs that may have it
+}
+
+// oldRuns is the bit of Finder.may that stands for all runs from that number on.
+const oldRuns = 63
+
+// Seek goes to group id, which covers all hashes. They ascend. They stay the caller's, but
+// must not change until the last Find.
+func (f *Finder) Seek(t *Table, id uint32, hashes []uint64) error {
+	f.table, f.id, f.hashes, f.newest = t, id, hashes, f.newest[:0]
+	var err error
+	if f.pg, f.page, err = t.pageOf(id, hashes[0]); err != nil {
+		return err
+	}
+	f.may = f.may[:0]
+	for range hashes {
+		f.may = append(f.may, 0)
+	}
+	for i := len(t.runs) - 1; i >= 0 && t.runs[i].number > f.page.commit(); i-- {
+		if r := &t.runs[i]; hashes[0] <= r.high && hashes[len(hashes)-1] >= r.low {
+			f.newest = append(f.newest, r)
+			if err := f.ask(r, 1<<min(len(f.newest)-1, oldRuns)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ask sets a bit for each hash that a run may have: its tag is there, or what is there
+// cannot be trusted, which Find reports if it is still the key's.
+func (f *Finder) ask(r *run, bit uint64) error {
+	for i := 0; i < len(f.hashes); {
+		switch hash := f.hashes[i]; {
+		case hash < r.low:
+			i++
+		case hash > r.high:
+			return nil
+		case r.err != nil:
+			f.may[i] |= bit
+			i++
+		default:
+			n, err := f.askSlot(r, i, bit)
+			if err != nil {
+				return err
+			}
+			i += n
+		}
+	}
+	return nil
+}
+
+// askSlot is ask for the hashes from i on that lie in one slot. It returns how many do.
+func (f *Finder) askSlot(r *run, i int, bit uint64) (n int, err error) {
+	t, number := f.table, r.slot(f.hashes[i])
+	s := r.span(number)
+	var x part
+	switch {
+	case s.first == s.end: // it has no tags
+	case r.marked(number) && t.verify != Always:
+		err = t.slotTags(&x, r, s)
+	default:
+		err = t.slot(&x, r, number, again)
+	}
+	if err != nil {
+		return 0, err
+	}
+	bad, at := x.trust == isBad, 0
+	for ; i+n < len(f.hashes) && f.hashes[i+n] <= r.high && r.slot(f.hashes[i+n]) == number; n++ {
+		tag := r.tag(f.hashes[i+n])
+		for at < len(x.tags) && binary.LittleEndian.Uint16(x.tags[at:]) < tag {
+			at += tagSize
+		}
+		if bad || at < len(x.tags) && binary.LittleEndian.Uint16(x.tags[at:]) == tag {
+			f.may[i+n] |= bit
+		}
+	}
+	return n, nil
+}
+
+// Find is Find of the table for a key that has hash i of those given to Seek.
+func (f *Finder) Find(i int, key keys.E) (Entry, bool, error) {
+	w := f.table.inRow(f.page, f.hashes[i])
+	if may := f.may[i]; may != 0 {
+		for k, r := range f.newest {
+			if may&(1<<min(k, oldRuns)) == 0 || f.hashes[i] < r.low || f.hashes[i] > r.high {
+				continue
+			}
+			if e, found, err := f.table.findInRun(r, f.hashes[i], key); found || err != nil {
+				return e, found && !e.deleted, err
+			}
+		}
+	}
+	return f.table.findInRow(f.id, f.pg, f.page, &w, key)
+}

@@ -1,0 +1,104 @@
+package cidstore
+
+import (
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestPaceOfSmallCheckpoints: what a checkpoint of a few operations takes says nothing about
+// one operation, and slows no writer.
+func TestPaceOfSmallCheckpoints(t *testing.T) {
+	var now atomic.Int64
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1, WALBytes: 1 << 20, Clock: func() time.Time { return time.Unix(1_700_000_000, now.Add(1e6)) }})
+	n := uint64(0)
+	checkpoint := func(operations int64) {
+		t.Helper()
+		var b Batch
+		for range operations {
+			b.Insert(FromUint64(n), E{})
+			n++
+		}
+		mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
+	}
+	checkpoint(10)
+	if unit := s.pacing.unit; unit != firstUnit {
+		t.Errorf("after a checkpoint of 10 operations a unit of work takes %g ns", unit)
+	}
+	checkpoint(s.dueOps(s.state.Load()) / 2)
+	large := s.pacing.unit
+	checkpoint(10)
+	if after := s.pacing.unit; large == firstUnit || after != large {
+		t.Errorf("a unit of work takes %g ns in a large checkpoint, and %g ns after a small one", large, after)
+	}
+	mustDo(t, s.Close())
+}
+
+// TestPacing: writers that are faster than a checkpoint take the room evenly until it ends,
+// whatever was foretold, and slower ones never wait.
+func TestPacing(t *testing.T) {
+	const room, batch = 1_000_000, 1000
+	for _, c := range []struct {
+		what             string
+		foretold, really time.Duration // of the checkpoint
+		own              time.Duration // that a writer needs for a batch
+		danger           bool
+		least, most      float64 // of the room that is taken when the checkpoint ends
+		waits            bool
+	}{
+		{"a fast writer", 2 * time.Second, 2 * time.Second, 100 * time.Microsecond, false, 0.9, 1.02, true},
+		{"the checkpoint takes half of its time", 2 * time.Second, time.Second, 100 * time.Microsecond, false, 0.9, 1.02, true},
+		{"the checkpoint takes twice its time", time.Second, 2 * time.Second, 100 * time.Microsecond, false, 0.9, 1.05, true},
+		{"a slow writer", 2 * time.Second, 2 * time.Second, 3 * time.Millisecond, false, 0.6, 0.7, false},
+		{"a slow writer in danger", 2 * time.Second, 2 * time.Second, 3 * time.Millisecond, true, 0.2, 0.3, true},
+	} {
+		p := pacing{unit: float64(c.foretold.Nanoseconds()) / 100}
+		now, taken, waited := int64(1e18), int64(0), false
+		began := now
+		p.begin(now, room/4, 100)
+		for slice := int64(1); now < began+c.really.Nanoseconds(); {
+			pause := p.owe(now, batch, room-taken, c.danger)
+			waited = waited || pause > 0
+			now += pause.Nanoseconds() + c.own.Nanoseconds()
+			taken += batch
+			if passed := now - began; passed*10 > slice*c.really.Nanoseconds() {
+				p.passed(now, passed, float64(slice*10), float64(100-slice*10))
+				slice++
+			}
+		}
+		if part := float64(taken) / room; part < c.least || part > c.most || waited != c.waits {
+			t.Errorf("%s: %.2f of the room is taken, want %g to %g; waited: %t", c.what, part, c.least, c.most, waited)
+		}
+		p.end(true)
+		if pause := p.owe(now, room, 1, c.danger); pause != 0 {
+			t.Errorf("%s: a pause of %v after the checkpoint", c.what, pause)
+		}
+	}
+}
+
+// TestStretchBelow: the part of a stretch that lies below a hash grows from 0 to 1, also of
+// one that begins again at 0.
+func TestStretchBelow(t *testing.T) {
+	const half, quarter = uint64(1) << 63, uint64(1) << 62
+	for _, c := range []struct {
+		s    stretch
+		hash uint64
+		want float64
+	}{
+		{stretch{}, 0, 1},
+		{stretch{all: true}, quarter, 0.25},
+		{stretch{start: quarter, size: half}, 0, 0},
+		{stretch{start: quarter, size: half}, half, 0.5},
+		{stretch{start: quarter, size: half}, ^uint64(0), 1},
+		{stretch{start: half, size: half}, half + quarter, 0.5},
+		{stretch{start: half + quarter, size: half}, 0, 0},
+		{stretch{start: half + quarter, size: half}, quarter, 0.5},
+		{stretch{start: half + quarter, size: half}, half, 0.5},
+		{stretch{start: half + quarter, size: half}, half + quarter + quarter/2, 0.75},
+	} {
+		if got := c.s.below(c.hash); got < c.want-1e-9 || got > c.want+1e-9 {
+			t.Errorf("%+v below %#x: %g, want %g", c.s, c.hash, got, c.want)
+		}
+	}
+}
