@@ -19,6 +19,13 @@ import (
 // A level is the height of a node above the leaves, which are level 0. Widths of
 // fields depend only on the level, so nodes stay valid when the tree grows.
 
+// indexTree is an index as it is stored: where to read its nodes, and its head.
+type indexTree struct {
+	src   nodeSource
+	shape indexShape
+	head  indexHeader
+}
+
 // nodeSource reads nodes of an index.
 type nodeSource interface {
 	// read returns the n bytes at addr. They are valid as long as the operation
@@ -66,7 +73,6 @@ type indexHeader struct {
 	total       uint64 // records in the tree
 }
 
-// emptyIndex is the index of a dataset without chunks.
 func emptyIndex() indexHeader { return indexHeader{root: undefinedAddress} }
 
 // Index header, all integers little-endian:
@@ -177,8 +183,8 @@ func (g *geometry) recordType() byte {
 	return recordUnfiltered
 }
 
-// append encodes the header of an index of the shape. The error tells what
-// cannot be written.
+// append encodes the header of an index of the shape. The error says what cannot be
+// written.
 func (h indexHeader) append(dst []byte, shape indexShape) ([]byte, error) {
 	g, err := shape.geometry()
 	if err != nil {
@@ -234,7 +240,6 @@ func parseIndexHeader(p []byte, offset int64, shape indexShape) (indexHeader, er
 	return h, nil
 }
 
-// checkHeader reports why h cannot be the head of an index.
 func (g *geometry) checkHeader(h indexHeader) error {
 	switch {
 	case h == emptyIndex():
@@ -247,19 +252,18 @@ func (g *geometry) checkHeader(h indexHeader) error {
 	return g.checkChild(h.rootChild(), h.depth)
 }
 
-// open derives the widths of the index of a head, and checks the head.
-func (s indexShape) open(head indexHeader) (*geometry, error) {
-	g, err := s.geometry()
+// open derives the widths of the tree, and checks its head.
+func (t indexTree) open() (*geometry, error) {
+	g, err := t.shape.geometry()
 	if err != nil {
 		return nil, err
 	}
-	if err := g.checkHeader(head); err != nil {
-		return nil, nodeError(head.root, err)
+	if err := g.checkHeader(t.head); err != nil {
+		return nil, nodeError(t.head.root, err)
 	}
 	return g, nil
 }
 
-// rootChild is the pointer to the root.
 func (h indexHeader) rootChild() child { return child{h.root, h.rootRecords, h.total} }
 
 // child is a pointer to a node: where it is and what must be found there.
@@ -269,7 +273,6 @@ type child struct {
 	total   uint64 // records in the node and below
 }
 
-// checkChild reports why c cannot point to a node of the level.
 func (g *geometry) checkChild(c child, level int) error {
 	if c.address < superblockSize || c.address > maxAddress-uint64(g.nodeSize) {
 		return fmt.Errorf("node address %#x", c.address)
@@ -284,7 +287,6 @@ func (g *geometry) checkChild(c child, level int) error {
 	return nil
 }
 
-// appendRecord encodes one record.
 func (g *geometry) appendRecord(dst []byte, r *chunkRecord) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, r.address)
 	if g.filtered {
@@ -343,7 +345,6 @@ func (g *geometry) readNode(src nodeSource, c child, level int) (nodeBytes, erro
 	return n, nil
 }
 
-// nodeError names the node that is damaged.
 func nodeError(address uint64, err error) error {
 	return corrupt.Errorf("index node", int64(address), "%w", err)
 }
@@ -412,7 +413,6 @@ func (n nodeBytes) record(i int) (chunkRecord, error) {
 	return r, n.g.checkRecord(r)
 }
 
-// checkRecord reports why r cannot be in the index.
 func (g *geometry) checkRecord(r chunkRecord) error {
 	switch {
 	case !g.fits(r.size):

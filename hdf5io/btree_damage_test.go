@@ -116,15 +116,15 @@ func TestDamagedIndex(t *testing.T) {
 					t.Errorf("%s: error %v, want a corrupt one of a node that names %q", what, err, row.names)
 				}
 			}
-			expect("walk", walkIndex(tt.mem, tt.shape, tt.head, [4]uint64{}, nil, func(chunkRecord) (bool, error) { return true, nil }))
+			expect("walk", indexTree{tt.mem, tt.shape, tt.head}.walk([4]uint64{}, nil, func(chunkRecord) (bool, error) { return true, nil }))
 			var defects []error
-			checkIndex(tt.mem, tt.shape, tt.head, [4]uint64{}, everywhere, nil, nil, func(err error) { defects = append(defects, err) })
+			indexTree{tt.mem, tt.shape, tt.head}.check([4]uint64{}, everywhere, nil, nil, func(err error) { defects = append(defects, err) })
 			expect("check", errors.Join(defects...))
 			var edits []chunkEdit
 			for i := range uint64(2000) {
 				edits = append(edits, chunkEdit{coord: [4]uint64{2 * i}, address: 4096, size: g.storedSize()})
 			}
-			_, err = updateIndex(tt.mem, newNodeMemory(), tt.shape, tt.head, edits, moveNothing, func(chunkRecord) {})
+			_, err = indexTree{tt.mem, tt.shape, tt.head}.update(newNodeMemory(), edits, moveNothing, func(chunkRecord) {})
 			expect("update", err)
 		})
 	}
@@ -133,7 +133,7 @@ func TestDamagedIndex(t *testing.T) {
 func TestCheckBounds(t *testing.T) {
 	tt := damagedTree(t)
 	defects, records := 0, 0
-	checkIndex(tt.mem, tt.shape, tt.head, [4]uint64{}, [4]uint64{3000}, nil, func(chunkRecord) bool { records++; return true }, func(err error) {
+	indexTree{tt.mem, tt.shape, tt.head}.check([4]uint64{}, [4]uint64{3000}, nil, func(chunkRecord) bool { records++; return true }, func(err error) {
 		defects++
 		if !errors.Is(err, corrupt.Err) {
 			t.Errorf("error %v, want a corrupt one", err)
@@ -182,15 +182,15 @@ func TestIndexOfItselfEnds(t *testing.T) {
 		}
 		src.reads = 0
 	}
-	ended("walk", walkIndex(src, shape, head, [4]uint64{}, nil, func(chunkRecord) (bool, error) { return true, nil }))
+	ended("walk", indexTree{src, shape, head}.walk([4]uint64{}, nil, func(chunkRecord) (bool, error) { return true, nil }))
 	var first error
-	checkIndex(src, shape, head, [4]uint64{}, everywhere, nil, nil, func(err error) { first = errors.Join(first, err) })
+	indexTree{src, shape, head}.check([4]uint64{}, everywhere, nil, nil, func(err error) { first = errors.Join(first, err) })
 	ended("check", first)
 	var edits []chunkEdit
 	for i := range uint64(10000) {
 		edits = append(edits, chunkEdit{coord: [4]uint64{i}, delete: true})
 	}
-	_, err = updateIndex(src, newNodeMemory(), shape, head, edits, moveNothing, func(chunkRecord) {})
+	_, err = indexTree{src, shape, head}.update(newNodeMemory(), edits, moveNothing, func(chunkRecord) {})
 	ended("update", err)
 }
 
@@ -204,7 +204,7 @@ func TestIndexIOErrors(t *testing.T) {
 	}
 	for nth := 0; ; nth++ {
 		mem := &faultyNodes{nodeMemory: tt.mem, left: nth, fault: fault}
-		_, err := updateIndex(mem, mem, tt.shape, tt.head, edits, moveNothing, func(chunkRecord) {})
+		_, err := indexTree{mem, tt.shape, tt.head}.update(mem, edits, moveNothing, func(chunkRecord) {})
 		if err == nil {
 			if nth < 100 {
 				t.Errorf("only %d calls", nth)

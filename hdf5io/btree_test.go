@@ -114,7 +114,7 @@ func (tt *testTree) update(t rapid.TB, edits []chunkEdit) {
 		}
 	}
 	clear(tt.mem.freed)
-	head, err := updateIndex(tt.mem, tt.mem, tt.shape, tt.head, edits, moveNothing, func(r chunkRecord) {
+	head, err := indexTree{tt.mem, tt.shape, tt.head}.update(tt.mem, edits, moveNothing, func(r chunkRecord) {
 		if _, twice := replaced[r.coord]; twice {
 			t.Fatalf("chunk %v replaced twice", r.coord)
 		}
@@ -149,7 +149,7 @@ func (tt *testTree) check(t rapid.TB) map[uint64]bool {
 	t.Helper()
 	live := map[uint64]bool{}
 	var records []chunkRecord
-	checkIndex(tt.mem, tt.shape, tt.head, [4]uint64{}, everywhere,
+	indexTree{tt.mem, tt.shape, tt.head}.check([4]uint64{}, everywhere,
 		func(addr uint64, size int) { live[addr] = true },
 		func(r chunkRecord) bool { records = append(records, r); return true },
 		func(err error) { t.Fatalf("check: %v", err) })
@@ -467,7 +467,7 @@ func TestUpdateTouchesPathsOnly(t *testing.T) {
 		if rng.IntN(2) == 0 {
 			e = chunkEdit{coord: coord, delete: true}
 		}
-		head, err := updateIndex(tt.mem, tt.mem, tt.shape, tt.head, []chunkEdit{e}, moveNothing, func(chunkRecord) {})
+		head, err := indexTree{tt.mem, tt.shape, tt.head}.update(tt.mem, []chunkEdit{e}, moveNothing, func(chunkRecord) {})
 		must(t, err)
 		// A deleted separator opens two paths, each with a neighbour a level.
 		most := 4 * (tt.head.depth + 1)
@@ -513,7 +513,7 @@ func TestUpdateRefusesEdits(t *testing.T) {
 		"refused after good ones": {{coord: [4]uint64{1, 1}, delete: true}, {coord: good.coord, address: 1, size: shape.chunkBytes}},
 	} {
 		mem := newNodeMemory()
-		if _, err := updateIndex(mem, mem, shape, emptyIndex(), edits, moveNothing, func(chunkRecord) {}); err == nil || errors.Is(err, corrupt.Err) {
+		if _, err := (indexTree{mem, shape, emptyIndex()}).update(mem, edits, moveNothing, func(chunkRecord) {}); err == nil || errors.Is(err, corrupt.Err) {
 			t.Errorf("%s: error %v, want one that is not corrupt", name, err)
 		}
 	}
@@ -529,7 +529,7 @@ func TestLookupAndWalk(t *testing.T) {
 		sorted := tt.sorted()
 		for n := range uint64(3000) {
 			coord := [4]uint64{n}
-			r, found, err := lookupIndex(tt.mem, shape, tt.head, coord)
+			r, found, err := indexTree{tt.mem, shape, tt.head}.lookup(coord)
 			want, exists := tt.model[coord]
 			if err != nil || found != exists || r != want {
 				t.Fatalf("lookup %v: %+v %v %v, want %+v %v", coord, r, found, err, want, exists)
@@ -540,7 +540,7 @@ func TestLookupAndWalk(t *testing.T) {
 			first, _ := slices.BinarySearchFunc(sorted, coord, func(r chunkRecord, c [4]uint64) int { return compareCoord(r.coord, c) })
 			rest, count := sorted[first:], int(n%200)
 			var got []chunkRecord
-			err = walkIndex(tt.mem, shape, tt.head, coord, nil, func(r chunkRecord) (bool, error) {
+			err = indexTree{tt.mem, shape, tt.head}.walk(coord, nil, func(r chunkRecord) (bool, error) {
 				got = append(got, r)
 				return len(got) <= count, nil
 			})
@@ -549,11 +549,8 @@ func TestLookupAndWalk(t *testing.T) {
 			}
 		}
 		stop := errors.New("stop")
-		if err := walkIndex(tt.mem, shape, tt.head, [4]uint64{}, nil, func(chunkRecord) (bool, error) { return true, stop }); err != stop {
+		if err := (indexTree{tt.mem, shape, tt.head}).walk([4]uint64{}, nil, func(chunkRecord) (bool, error) { return true, stop }); err != stop {
 			t.Errorf("walk returned %v, want the visitor's error", err)
-		}
-		if err := walkIndex(tt.mem, shape, tt.head, [4]uint64{}, func(uint64, int) error { return stop }, nil); err != stop {
-			t.Errorf("walk returned %v, want the node visitor's error", err)
 		}
 	}
 }
@@ -597,7 +594,7 @@ func BenchmarkUpdateIndex(b *testing.B) {
 				slices.SortFunc(edits, func(a, b chunkEdit) int { return compareCoord(a.coord, b.coord) })
 				sink := newNodeMemory()
 				b.StartTimer()
-				if _, err := updateIndex(tt.mem, sink, tt.shape, tt.head, edits, moveNothing, func(chunkRecord) {}); err != nil {
+				if _, err := (indexTree{tt.mem, tt.shape, tt.head}).update(sink, edits, moveNothing, func(chunkRecord) {}); err != nil {
 					b.Fatal(err)
 				}
 				written += len(sink.nodes)

@@ -76,21 +76,21 @@ func (s span) between(separators []chunkRecord, i int) span {
 	return s
 }
 
-// updateIndex applies edits, which ascend by coord, each coord once, to the tree of
-// head, and returns the head of the new tree; the old one stays as it is. Deleting
-// what is absent changes nothing. Nodes at the address from and after it are
-// written again. replaced is called for each record of the old tree that was
-// replaced or deleted. After an error the sink holds parts of a tree that nothing
-// names.
-func updateIndex(src nodeSource, sink nodeSink, shape indexShape, head indexHeader, edits []chunkEdit, from uint64, replaced func(chunkRecord)) (indexHeader, error) {
-	g, err := shape.open(head)
+// update applies edits, which ascend by coord, each coord once, and returns the head
+// of the new tree; t stays as it is. To delete what is absent changes nothing. Nodes
+// at the address from and after it are written again. replaced is called for each
+// record of t that was replaced or deleted. After an error the sink holds parts of a
+// tree that nothing names.
+func (t indexTree) update(sink nodeSink, edits []chunkEdit, from uint64, replaced func(chunkRecord)) (indexHeader, error) {
+	head := t.head
+	g, err := t.open()
 	if err != nil {
 		return indexHeader{}, err
 	}
 	if err := g.checkEdits(edits); err != nil {
 		return indexHeader{}, err
 	}
-	u := updater{g: g, src: src, sink: sink, from: from, replaced: replaced}
+	u := updater{g: g, src: t.src, sink: sink, from: from, replaced: replaced}
 	// The root becomes the only child of a node that holds nothing, so that it too
 	// has a parent that settles it.
 	top := &openNode{level: head.depth + 1, children: []subtree{{child: head.rootChild()}}}
@@ -235,8 +235,8 @@ func (u *updater) pushDown(n *openNode, edits []chunkEdit) (changed bool, err er
 			continue
 		}
 		changed = true
-		left, right := n.span.between(n.records[:kept], kept), n.span.between(n.records, i+1)
-		left.high, left.hasHigh = r.coord, true
+		left := n.span.between(n.records[:kept], kept).between(n.records[i:], 0)
+		right := n.span.between(n.records, i+1)
 		a, err := u.take(&n.children[kept], n.level-1, left)
 		if err != nil {
 			return false, err
@@ -286,7 +286,6 @@ func (u *updater) moves(n *openNode, i int) bool {
 	return c.node == nil && u.from != moveNothing && (n.level > 1 || c.address >= u.from)
 }
 
-// applyToLeaf merges the edits into the records of a leaf.
 func (u *updater) applyToLeaf(n *openNode, edits []chunkEdit) (changed bool) {
 	merged := make([]chunkRecord, 0, len(n.records)+len(edits))
 	old := n.records
@@ -423,16 +422,12 @@ func (u *updater) divide(n *openNode, run *openNode, edge bool) {
 			}
 		}
 		end := start + share - 1 // separator after the piece
-		piece := &openNode{level: run.level, span: run.span.between(nil, 0)}
-		piece.records = slices.Clip(run.records[start:end])
+		piece := &openNode{level: run.level, records: slices.Clip(run.records[start:end])}
+		piece.span = run.span.between(run.records[:start], start).between(run.records[end:], 0)
 		if run.level > 0 {
 			piece.children = slices.Clip(run.children[start : end+1])
 		}
-		if start > 0 {
-			piece.span.low, piece.span.hasLow = run.records[start-1].coord, true
-		}
 		if end < len(run.records) {
-			piece.span.high, piece.span.hasHigh = run.records[end].coord, true
 			n.records = append(n.records, run.records[end])
 		}
 		n.children = append(n.children, subtree{node: piece})

@@ -2,16 +2,15 @@ package hdf5io
 
 import "fmt"
 
-// lookupIndex finds the record of the chunk at coord. It reads one node of each
-// level.
-func lookupIndex(src nodeSource, shape indexShape, head indexHeader, coord [4]uint64) (chunkRecord, bool, error) {
-	g, err := shape.open(head)
-	if err != nil || head.root == undefinedAddress {
+// lookup finds the record of the chunk at coord. It reads one node of each level.
+func (t indexTree) lookup(coord [4]uint64) (chunkRecord, bool, error) {
+	g, err := t.open()
+	if err != nil || t.head.root == undefinedAddress {
 		return chunkRecord{}, false, err
 	}
-	c := head.rootChild()
-	for level := head.depth; ; level-- {
-		n, err := g.readNode(src, c, level)
+	c := t.head.rootChild()
+	for level := t.head.depth; ; level-- {
+		n, err := g.readNode(t.src, c, level)
 		if err != nil {
 			return chunkRecord{}, false, err
 		}
@@ -30,35 +29,27 @@ func lookupIndex(src nodeSource, shape indexShape, head indexHeader, coord [4]ui
 	}
 }
 
-// walkIndex calls visit for every record that is not before from, in order, until
-// it returns false or an error. It calls visitNode, if not nil, for every node
-// before its records. Damage ends the walk with a corrupt error that names the
-// node.
-func walkIndex(src nodeSource, shape indexShape, head indexHeader, from [4]uint64, visitNode func(addr uint64, size int) error, visit func(chunkRecord) (bool, error)) error {
-	w := indexWalk{src: src, from: from, visitNode: visitNode, visit: visit, defect: func(err error) error { return err }}
-	return w.run(shape, head)
+// walk calls visit for every record that is not before from, in order, until it
+// returns false or an error. It calls visitNode, if not nil, for every node before
+// its records. Damage ends the walk with a corrupt error that names the node.
+func (t indexTree) walk(from [4]uint64, visitNode func(addr uint64, size int), visit func(chunkRecord) (bool, error)) error {
+	w := indexWalk{indexTree: t, from: from, visitNode: visitNode, visit: visit, defect: func(err error) error { return err }}
+	return w.run()
 }
 
-// checkIndex reads the complete index and calls defect for everything that is wrong
-// with it: checksums, order, counts at each level, totals, and chunks outside
-// bounds, which are numbers of chunks along each dimension of the rank. visitNode
-// and visit, which may be nil, are called for every sound node and record that is
-// not before from, until visit returns false. What lies below a damaged node is not
-// seen.
-func checkIndex(src nodeSource, shape indexShape, head indexHeader, from, bounds [4]uint64, visitNode func(addr uint64, size int), visit func(chunkRecord) bool, defect func(error)) {
-	w := indexWalk{src: src, from: from}
+// check reads the tree from the record of from on and calls defect for everything
+// that is wrong with it: checksums, order, counts at each level, totals, and chunks
+// outside bounds, which has the number of chunks along each dimension. It calls
+// visitNode and visit, which may be nil, for every sound node and record, until
+// visit returns false. It does not see what lies below a damaged node.
+func (t indexTree) check(from, bounds [4]uint64, visitNode func(addr uint64, size int), visit func(chunkRecord) bool, defect func(error)) {
+	w := indexWalk{indexTree: t, from: from, visitNode: visitNode}
 	w.defect = func(err error) error {
 		defect(err)
 		return nil
 	}
-	w.visitNode = func(addr uint64, size int) error {
-		if visitNode != nil {
-			visitNode(addr, size)
-		}
-		return nil
-	}
 	w.visit = func(r chunkRecord) (bool, error) {
-		for i := range shape.rank {
+		for i := range t.shape.rank {
 			if r.coord[i] >= bounds[i] {
 				defect(nodeError(w.node, fmt.Errorf("chunk %v lies outside of %v", w.g.place(r.coord), w.g.place(bounds))))
 				return true, nil
@@ -66,7 +57,7 @@ func checkIndex(src nodeSource, shape indexShape, head indexHeader, from, bounds
 		}
 		return visit == nil || visit(r), nil
 	}
-	if err := w.run(shape, head); err != nil {
+	if err := w.run(); err != nil {
 		defect(err)
 	}
 }
@@ -75,10 +66,10 @@ func checkIndex(src nodeSource, shape indexShape, head indexHeader, from, bounds
 // it. As no node is empty, this also ends a walk over nodes that point to each
 // other in a circle.
 type indexWalk struct {
+	indexTree
 	g         *geometry
-	src       nodeSource
 	from      [4]uint64
-	visitNode func(addr uint64, size int) error
+	visitNode func(addr uint64, size int)
 	visit     func(chunkRecord) (bool, error)
 	// defect is called with what is wrong with a node. If it returns an error, the
 	// walk ends with that; if nil, the walk goes on after that node.
@@ -89,11 +80,11 @@ type indexWalk struct {
 	started bool
 }
 
-func (w *indexWalk) run(shape indexShape, head indexHeader) (err error) {
-	if w.g, err = shape.open(head); err != nil || head.root == undefinedAddress {
+func (w *indexWalk) run() (err error) {
+	if w.g, err = w.open(); err != nil || w.head.root == undefinedAddress {
 		return err
 	}
-	_, err = w.subtree(head.rootChild(), head.depth)
+	_, err = w.subtree(w.head.rootChild(), w.head.depth)
 	return err
 }
 
@@ -105,9 +96,7 @@ func (w *indexWalk) subtree(c child, level int) (more bool, err error) {
 		return true, w.defect(err)
 	}
 	if w.visitNode != nil {
-		if err := w.visitNode(c.address, int(w.g.nodeSize)); err != nil {
-			return false, err
-		}
+		w.visitNode(c.address, int(w.g.nodeSize))
 	}
 	first, found := n.search(w.from)
 	for i := first; i <= n.count; i++ {

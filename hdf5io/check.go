@@ -133,10 +133,9 @@ func comparePaths(a, b string) int {
 	return slices.Compare(strings.Split(strings.Trim(a, "/"), "/"), strings.Split(strings.Trim(b, "/"), "/"))
 }
 
-// ownedExtent is an extent and the number of its owner.
 type ownedExtent struct {
 	extent
-	owner int
+	owner int // index in checker.owners
 }
 
 func (c *checker) defect(err error) {
@@ -177,7 +176,6 @@ func (c *checker) use(address, size uint64) {
 	c.used = append(c.used, e)
 }
 
-// useAll enters extents of a new owner.
 func (c *checker) useAll(owner string, list []extent) {
 	c.owner(owner)
 	for _, e := range list {
@@ -185,8 +183,7 @@ func (c *checker) useAll(owner string, list []extent) {
 	}
 }
 
-// head checks what lies before the first extent: superblock, zeros, slots. All of
-// it except the zeros is written in place.
+// head checks what lies before the first extent: superblock, zeros, slots.
 func (c *checker) head() {
 	f := c.view.file
 	if f.options.ReadOnly {
@@ -297,7 +294,7 @@ func (c *checker) stored(structure string, address uint64, want []byte) {
 	}
 }
 
-// object checks one object, and reports whether it came to its end.
+// object checks one object. end is false if the part ends before all of it is checked.
 func (c *checker) object(path string, o *object) (end bool) {
 	c.owner("object " + path)
 	c.stored("header of "+path, o.address, o.header)
@@ -316,13 +313,13 @@ func (c *checker) object(path string, o *object) (end bool) {
 	return c.chunks(c.view.datasets[path])
 }
 
-// chunks walks the index of a dataset, and reports whether it came to its end.
+// chunks is object for the index and the chunks of a dataset.
 func (c *checker) chunks(d *Dataset) (end bool) {
 	var from [4]uint64
 	if c.from.path == d.path {
 		from = c.from.coord
 	}
-	any := false // a chunk was checked: at least one is, however many nodes lead to it
+	checked := false // a chunk: each part checks one, however many nodes lead to it
 	var bounds [4]uint64
 	for k, n := range d.object.dataset.dims {
 		chunk := uint64(d.object.dataset.chunk[k])
@@ -336,12 +333,12 @@ func (c *checker) chunks(d *Dataset) (end bool) {
 		nodes = append(nodes, extent{address, uint64(size)})
 	}
 	end = true
-	checkIndex(c, d.shape, d.object.index, from, bounds, node, func(r chunkRecord) bool {
-		if any && c.stops(Place{path: d.path, coord: r.coord}) {
+	indexTree{c, d.shape, d.object.index}.check(from, bounds, node, func(r chunkRecord) bool {
+		if checked && c.stops(Place{path: d.path, coord: r.coord}) {
 			end = false
 			return false
 		}
-		any = true
+		checked = true
 		c.stats.Chunks++
 		c.use(r.address, uint64(r.size))
 		if d.shape.filtered {
@@ -376,7 +373,6 @@ func (c *checker) page(d *Dataset, r chunkRecord) bool {
 	return true
 }
 
-// mappedChunks is the number of chunks that the chunk map names.
 func (d *Dataset) mappedChunks() (n uint64) {
 	if d.pages == nil {
 		return 0
@@ -387,8 +383,7 @@ func (d *Dataset) mappedChunks() (n uint64) {
 	return n
 }
 
-// mapNodes checks the nodes of a map, the first of which has this number, and
-// reports whether it came to its end.
+// mapNodes is object for the nodes of a map, the first of which has this number.
 func (c *checker) mapNodes(m *chunkMap, number *int) (end bool) {
 	c.owner("chunk map")
 	for _, level := range m.levels {

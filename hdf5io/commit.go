@@ -187,7 +187,7 @@ func (tx *Tx) storeChunks(t *TxDataset) error {
 	if o.chunkMap != Unmapped {
 		tx.maps[o.chunkMap-FirstMap].edits = t.pages
 	}
-	index, err := updateIndex(tx.base, indexSink{tx}, t.shape, o.index, edits, tx.from, func(r chunkRecord) {
+	index, err := t.tree().update(indexSink{tx}, edits, tx.from, func(r chunkRecord) {
 		tx.release(r.address, uint64(r.size))
 	})
 	if err != nil {
@@ -222,7 +222,7 @@ func (t *TxDataset) prune() error {
 			t.Delete(e.coord[:t.shape.rank]...)
 		}
 	}
-	return walkIndex(t.tx.base, t.shape, t.object.index, [4]uint64{}, nil, func(r chunkRecord) (bool, error) {
+	return t.tree().walk([4]uint64{}, nil, func(r chunkRecord) (bool, error) {
 		if t.outside(r.coord) {
 			t.Delete(r.coord[:t.shape.rank]...)
 		}

@@ -12,26 +12,20 @@ import (
 // Dataset is a dataset of one View. It is immutable; any number of goroutines may
 // use it while the View is pinned.
 type Dataset struct {
-	view   *View
-	path   string
-	object *object
-	shape  indexShape
-	pages  *chunkMap // of a mapped dataset
-	size   int       // bytes of a chunk without its filter
+	shaped
+	view  *View
+	path  string
+	shape indexShape
+	pages *chunkMap // nil: it has none
 }
 
 func newDataset(v *View, path string, o *object) *Dataset {
-	d := &Dataset{view: v, path: path, object: o}
+	d := &Dataset{shaped: shaped{o}, view: v, path: path}
 	if o.chunked() {
 		d.shape = o.dataset.indexShape()
-		d.size = int(d.shape.chunkBytes)
 	}
 	if o.chunkMap != Unmapped {
-		m := &v.maps[o.chunkMap-FirstMap]
-		if *m == nil {
-			*m = new(chunkMap)
-		}
-		d.pages = *m
+		d.pages = v.maps[o.chunkMap-FirstMap]
 	}
 	return d
 }
@@ -42,25 +36,28 @@ func (d *Dataset) Path() string { return d.path }
 // Offset is where the dataset's object header lies in the file.
 func (d *Dataset) Offset() int64 { return int64(d.object.address) }
 
-// Dims returns the number of elements along each dimension.
-func (d *Dataset) Dims() []uint64 { return slices.Clone(d.object.dataset.dims) }
-
-// ChunkDims returns the elements of a chunk along each dimension; nil for a
-// contiguous dataset.
-func (d *Dataset) ChunkDims() []uint32 { return slices.Clone(d.object.dataset.chunk) }
-
-// Type is the datatype of the elements.
-func (d *Dataset) Type() Datatype { return d.object.dataset.Type }
-
 // Filtered reports whether chunks end with a Fletcher32.
 func (d *Dataset) Filtered() bool { return d.object.dataset.filtered }
 
+// shaped is a dataset of a View or of a Tx: what its header says.
+type shaped struct{ object *object }
+
+// Dims returns the number of elements along each dimension.
+func (s shaped) Dims() []uint64 { return slices.Clone(s.object.dataset.dims) }
+
+// ChunkDims returns the elements of a chunk along each dimension; nil for a
+// contiguous dataset.
+func (s shaped) ChunkDims() []uint32 { return slices.Clone(s.object.dataset.chunk) }
+
+// Type is the datatype of the elements.
+func (s shaped) Type() Datatype { return s.object.dataset.Type }
+
 // Extent is where the data of a contiguous dataset lie; zeros for a chunked one.
-func (d *Dataset) Extent() (offset, size int64) {
-	if d.object.chunked() {
+func (s shaped) Extent() (offset, size int64) {
+	if s.object.chunked() {
 		return 0, 0
 	}
-	return int64(d.object.dataset.address), int64(d.object.dataset.size)
+	return int64(s.object.dataset.address), int64(s.object.dataset.size)
 }
 
 // Chunk says where one chunk lies.
@@ -95,13 +92,15 @@ func (o *object) coordOf(coord []uint64) (out [4]uint64, err error) {
 	return out, nil
 }
 
+func (d *Dataset) tree() indexTree { return indexTree{d.view, d.shape, d.object.index} }
+
 // Find looks a chunk up in the HDF5 index by its number along each dimension.
 func (d *Dataset) Find(coord ...uint64) (Chunk, bool, error) {
 	at, err := d.object.coordOf(coord)
 	if err != nil {
 		return Chunk{}, false, err
 	}
-	r, found, err := lookupIndex(d.view, d.shape, d.object.index, at)
+	r, found, err := d.tree().lookup(at)
 	if err != nil || !found {
 		return Chunk{}, false, err
 	}
@@ -162,7 +161,7 @@ func (d *Dataset) Walk(from []uint64, visit func(Chunk) (bool, error)) error {
 	if err != nil {
 		return err
 	}
-	return walkIndex(d.view, d.shape, d.object.index, at, nil, func(r chunkRecord) (bool, error) {
+	return d.tree().walk(at, nil, func(r chunkRecord) (bool, error) {
 		c, err := d.chunk(r)
 		if err != nil {
 			return false, err
@@ -171,9 +170,8 @@ func (d *Dataset) Walk(from []uint64, visit func(Chunk) (bool, error)) error {
 	})
 }
 
-// Page returns chunk i of a mapped dataset through its chunk map, verified at first
-// touch; nil if there is no such chunk. After the first touch it takes no lock and
-// allocates nothing.
+// Page returns chunk i of a dataset with a chunk map, verified when it is first read;
+// nil if there is no such chunk. After that it takes no lock and allocates nothing.
 func (d *Dataset) Page(i uint64) (*Page, error) {
 	if d.pages == nil {
 		return nil, d.notMapped()
@@ -182,7 +180,7 @@ func (d *Dataset) Page(i uint64) (*Page, error) {
 	if p == nil || p.bytes.Load() != nil {
 		return p, nil
 	}
-	if err := p.load(d.view, d.size); err != nil {
+	if err := p.load(d.view, int(d.shape.chunkBytes)); err != nil {
 		return nil, fmt.Errorf("dataset %s: %w", d.path, err)
 	}
 	return p, nil
@@ -200,8 +198,8 @@ func (d *Dataset) PageAgain(i uint64) (*Page, error) {
 	return p, nil
 }
 
-// Pages is the number of chunks that the chunk map of a mapped dataset covers,
-// including those that do not exist.
+// Pages is the number of chunks that the dataset's chunk map covers, including those
+// that do not exist; 0 without one.
 func (d *Dataset) Pages() uint64 {
 	if d.pages == nil {
 		return 0

@@ -133,18 +133,18 @@ func FuzzIndexNode(f *testing.F) {
 			sameNode(t, g, n, node)
 		}
 		visited := 0
-		err = walkIndex(src, s, head, [4]uint64{}, nil, func(chunkRecord) (bool, error) { visited++; return true, nil })
+		err = indexTree{src, s, head}.walk([4]uint64{}, nil, func(chunkRecord) (bool, error) { visited++; return true, nil })
 		if err != nil && !errors.Is(err, corrupt.Err) || err == nil && uint64(visited) != head.total || visited > l.max {
 			t.Fatalf("walk: %d records, %v, the head says %d", visited, err, head.total)
 		}
 		defects := 0
-		checkIndex(src, s, head, [4]uint64{}, everywhere, nil, nil, func(error) { defects++ })
+		indexTree{src, s, head}.check([4]uint64{}, everywhere, nil, nil, func(error) { defects++ })
 		if (err == nil) != (defects == 0) {
 			t.Fatalf("check found %d defects, walk %v", defects, err)
 		}
 		edits := []chunkEdit{{delete: true}, {coord: [4]uint64{7}, address: 4096, size: g.storedSize()}, {coord: [4]uint64{1 << 60}, delete: true}}
 		mem := newNodeMemory()
-		if _, err := updateIndex(src, mem, s, head, edits, moveNothing, func(chunkRecord) {}); err != nil && !errors.Is(err, corrupt.Err) {
+		if _, err := (indexTree{src, s, head}).update(mem, edits, moveNothing, func(chunkRecord) {}); err != nil && !errors.Is(err, corrupt.Err) {
 			t.Fatalf("update: %v, want a corrupt error", err)
 		}
 	})

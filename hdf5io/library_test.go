@@ -103,7 +103,7 @@ func (c *chunkedValues) build(f *fileImage, rng *rand.Rand) uint64 {
 			sorted = append(sorted, e)
 		}
 		slices.SortFunc(sorted, func(a, b chunkEdit) int { return compareCoord(a.coord, b.coord) })
-		head, err = updateIndex(f, f, shape, head, sorted, moveNothing, func(r chunkRecord) { f.free(r.address, int(r.size)) })
+		head, err = indexTree{f, shape, head}.update(f, sorted, moveNothing, func(r chunkRecord) { f.free(r.address, int(r.size)) })
 		must(f.t, err)
 	}
 	c.depth = head.depth

@@ -220,7 +220,6 @@ func (tx *Tx) editParent(path string) (parent *object, name string, err error) {
 	return parent, name, nil
 }
 
-// add puts a new object into the tree.
 func (tx *Tx) add(path string, o *object) error {
 	parent, name, err := tx.editParent(path)
 	if err != nil {
@@ -419,7 +418,7 @@ func (tx *Tx) Dataset(path string) (*TxDataset, error) {
 
 func (tx *Tx) pending(path string, o *object) *TxDataset {
 	if o.pending == nil {
-		o.pending = &TxDataset{tx: tx, path: path, object: o}
+		o.pending = &TxDataset{shaped: shaped{o}, tx: tx, path: path}
 		if o.chunked() {
 			o.pending.shape = o.dataset.indexShape()
 			o.pending.stored = o.pending.shape.storedSize()
@@ -443,7 +442,6 @@ func (tx *Tx) Remove(path string) error {
 	})
 }
 
-// detach removes an object from its group.
 func (tx *Tx) detach(path string) (*object, error) {
 	parent, name, err := tx.editParent(path)
 	if err != nil {
@@ -489,8 +487,8 @@ func (tx *Tx) releaseObject(o *object) error {
 		return nil
 	}
 	tx.release(o.indexAddress, uint64(len(o.indexBytes)))
-	node := func(address uint64, size int) error { tx.release(address, uint64(size)); return nil }
-	return walkIndex(tx.base, o.dataset.indexShape(), o.index, [4]uint64{}, node, func(r chunkRecord) (bool, error) {
+	tree := indexTree{tx.base, o.dataset.indexShape(), o.index}
+	return tree.walk([4]uint64{}, indexSink{tx}.free, func(r chunkRecord) (bool, error) {
 		tx.release(r.address, uint64(r.size))
 		return true, nil
 	})

@@ -11,9 +11,9 @@ import (
 // TxDataset collects what a Tx does to a dataset. Its methods are cheap: the
 // index is updated once, at the commit. The last edit of a chunk counts.
 type TxDataset struct {
+	shaped
 	tx      *Tx
 	path    string
-	object  *object
 	shape   indexShape
 	stored  uint32 // bytes of a stored chunk
 	edits   []chunkEdit
@@ -23,26 +23,12 @@ type TxDataset struct {
 	err     error // of the first edit that is not possible; Commit returns it
 }
 
-// Dims returns the number of elements along each dimension.
-func (t *TxDataset) Dims() []uint64 { return slices.Clone(t.object.dataset.dims) }
-
-// Extent is where the data of a contiguous dataset lie in the file.
-func (t *TxDataset) Extent() (offset, size int64) {
-	if t.object.chunked() {
-		return 0, 0
-	}
-	return int64(t.object.dataset.address), int64(t.object.dataset.size)
-}
-
-// Type is like Dataset.Type.
-func (t *TxDataset) Type() Datatype { return t.object.dataset.Type }
+// tree is the index in the root that the Tx began with.
+func (t *TxDataset) tree() indexTree { return indexTree{t.tx.base, t.shape, t.object.index} }
 
 // MaxDims returns the limits of Dims, Unlimited for a dimension without one; nil if
 // Dims are fixed.
 func (t *TxDataset) MaxDims() []uint64 { return slices.Clone(t.object.dataset.maxDims) }
-
-// ChunkDims is like Dataset.ChunkDims.
-func (t *TxDataset) ChunkDims() []uint32 { return slices.Clone(t.object.dataset.chunk) }
 
 // Packing returns which filters come before the Fletcher32: shuffle, and deflate with
 // its level, 0 if it is not used.
@@ -162,9 +148,8 @@ func (t *TxDataset) store(data []byte) (address uint64, sum []byte, err error) {
 	return address, sum, err
 }
 
-// WritePage is Write for chunk i of a mapped dataset, which the chunk map will name
-// too. The new page keeps those marks of the page that it replaces which are set in
-// keep.
+// WritePage is Write for chunk i of a dataset with a chunk map, which will name it too.
+// The new page keeps those marks of the page that it replaces which are set in keep.
 func (t *TxDataset) WritePage(i uint64, data []byte, keep Marks) error {
 	if t.object.chunkMap == Unmapped {
 		return fmt.Errorf("dataset %s is in no chunk map", t.path)

@@ -150,6 +150,11 @@ func (v *View) Attribute(path, name string) (Attribute, bool, error) {
 
 // complete derives the other parts of v from slot, root and maps.
 func (v *View) complete() {
+	for i := range v.maps {
+		if v.maps[i] == nil {
+			v.maps[i] = new(chunkMap)
+		}
+	}
 	v.datasets = make(map[string]*Dataset)
 	v.groups = make(map[string]*object)
 	v.root.walk("/", func(path string, o *object) error {
@@ -160,11 +165,6 @@ func (v *View) complete() {
 		v.datasets[path] = newDataset(v, path, o)
 		return nil
 	})
-	for i := range v.maps {
-		if v.maps[i] == nil {
-			v.maps[i] = new(chunkMap)
-		}
-	}
 	v.file.mapView(v)
 }
 
@@ -178,8 +178,10 @@ func (f *File) publish(v *View) {
 	f.view.Store(v)
 }
 
-// drainPoll is the time between two looks of Drain.
-const drainPoll = 50 * time.Microsecond
+const (
+	drainPoll = 50 * time.Microsecond // between two looks at the counters
+	drainMost = time.Second           // for which DrainOlder waits
+)
 
 // Drain waits until no View is pinned. The caller has made sure that nobody pins
 // one any more; after that, Close does not unmap what a reader is reading.
@@ -188,9 +190,6 @@ func (f *File) Drain() {
 		time.Sleep(drainPoll)
 	}
 }
-
-// drainMost is how long DrainOlder waits at most.
-const drainMost = time.Second
 
 // DrainOlder waits until no View except the newest is pinned, for a second at most, and no
 // longer than until kept reports that a reader keeps a View: it is for reads under way.
