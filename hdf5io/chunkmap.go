@@ -16,10 +16,10 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// A chunk map names every chunk of a one-dimensional dataset with the commit that
-// wrote it and its checksum. Its nodes are copied on write, and all of them are
-// verified when the file is opened; the chunks themselves are verified at first
-// touch. All integers are little-endian.
+// A chunk map names every chunk of a one-dimensional dataset with its checksum and
+// the commit that wrote it. A change writes new nodes and leaves the old ones. All
+// nodes are verified when the file is opened, each chunk when it is first read. All
+// integers are little-endian.
 
 // A chunk map root.
 // FORMAT.md: chunk map root
@@ -150,8 +150,8 @@ func (r *nodeRecord) put(b []byte) {
 	binary.LittleEndian.PutUint32(b[offNodeCRC:], r.crc)
 }
 
-// Page is one chunk of a mapped dataset, shared by all Views in which the chunk
-// is the same. A Page that Dataset.Page returned is verified.
+// Page is one chunk of a dataset with a chunk map. All Views in which the chunk is
+// the same share it. A Page that Dataset.Page returned is verified.
 type Page struct {
 	number, address uint64
 	commit          Commit
@@ -211,7 +211,7 @@ func (p *Page) verify(v *View) ([]byte, error) {
 	return stored, nil
 }
 
-// load makes the page ready. Concurrent calls wait for the first.
+// load verifies the page and sets its bytes. Concurrent calls wait for the first.
 func (p *Page) load(v *View, dataSize int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -237,8 +237,7 @@ func (p *Page) put(b []byte) {
 // mapLeaf holds the pages of one leaf; nil: no chunk. Immutable.
 type mapLeaf [mapLeafChunks]*Page
 
-// chunkMap is a map as it is in memory. Immutable; leaves and pages are shared
-// between Views.
+// chunkMap is a map in memory. It is immutable; Views share its leaves and pages.
 type chunkMap struct {
 	count  uint64
 	leaves []*mapLeaf
@@ -257,7 +256,6 @@ func (m *chunkMap) page(i uint64) *Page {
 	return leaf[i%mapLeafChunks]
 }
 
-// pages yields the pages of all chunks that there are.
 func (m *chunkMap) pages() iter.Seq[*Page] {
 	return func(yield func(*Page) bool) {
 		for _, leaf := range m.leaves {
@@ -280,11 +278,11 @@ func (m *chunkMap) root() mapRoot {
 }
 
 // mapLoader reads and verifies all nodes of a map, except the leaves that known
-// also has. known is the map of an older root, or nil.
+// also has.
 type mapLoader struct {
 	src    nodeSource
-	known  *chunkMap
-	stored uint32 // bytes of each chunk
+	known  *chunkMap // of an older root, or nil
+	stored uint32    // bytes of each chunk
 	commit Commit
 	end    uint64
 	bad    func(error) // if not nil, it is called for nodes that are left out
@@ -308,7 +306,7 @@ func (l *mapLoader) load(root mapRoot) (*chunkMap, error) {
 			if r.address == 0 { // below a node that was left out
 				continue
 			}
-			if err := readMapNode(l.src, r, children, l.commit, l.end); err != nil {
+			if err := l.inner(r, children); err != nil {
 				if l.bad == nil {
 					return nil, err
 				}
@@ -331,7 +329,8 @@ func (l *mapLoader) load(root mapRoot) (*chunkMap, error) {
 	return m, nil
 }
 
-// leaf reads leaf i of a map of count chunks.
+// leaf returns leaf i of a map of count chunks: the known one, or a new one with
+// those known pages that are the same chunks.
 func (l *mapLoader) leaf(r nodeRecord, i int, count uint64) (*mapLeaf, error) {
 	if r.address == 0 {
 		return nil, nil
@@ -344,23 +343,16 @@ func (l *mapLoader) leaf(r nodeRecord, i int, count uint64) (*mapLeaf, error) {
 		}
 	}
 	first := uint64(i) * mapLeafChunks
-	leaf, err := readMapLeaf(l.src, r, first, min(mapLeafChunks, count-first), l.stored, l.commit, l.end)
-	if err != nil {
-		return nil, err
+	leaf, err := l.readLeaf(r, first, min(mapLeafChunks, count-first))
+	if err != nil || known == nil {
+		return leaf, err
 	}
-	if known != nil {
-		leaf.share(known)
-	}
-	return leaf, nil
-}
-
-// share takes those pages of known that are the same chunks.
-func (l *mapLeaf) share(known *mapLeaf) {
-	for i, p := range l {
-		if k := known[i]; p != nil && k != nil && p.address == k.address && p.commit == k.commit && p.crc == k.crc {
-			l[i] = k
+	for k, p := range known {
+		if q := leaf[k]; p != nil && q != nil && p.address == q.address && p.commit == q.commit && p.crc == q.crc {
+			leaf[k] = p
 		}
 	}
+	return leaf, nil
 }
 
 func mapNodeError(address uint64, format string, args ...any) error {
@@ -385,9 +377,9 @@ func readMapBytes(src nodeSource, r nodeRecord, used int) ([]byte, error) {
 	return p, nil
 }
 
-// readMapNode reads the inner node r into the records of its children.
-func readMapNode(src nodeSource, r nodeRecord, children []nodeRecord, commit Commit, end uint64) error {
-	p, err := readMapBytes(src, r, len(children)*nodeRecordSize)
+// inner reads the inner node r into the records of its children.
+func (l *mapLoader) inner(r nodeRecord, children []nodeRecord) error {
+	p, err := readMapBytes(l.src, r, len(children)*nodeRecordSize)
 	if err != nil {
 		return err
 	}
@@ -400,16 +392,16 @@ func readMapNode(src nodeSource, r nodeRecord, children []nodeRecord, commit Com
 		if reserved := binary.LittleEndian.Uint32(b[offNodeReserved:]); reserved != 0 {
 			return mapNodeError(r.address, "record %d: reserved %#x, want 0", i, reserved)
 		}
-		if err := c.check(commit, end); err != nil {
+		if err := c.check(l.commit, l.end); err != nil {
 			return mapNodeError(r.address, "record %d: %w", i, err)
 		}
 	}
 	return nil
 }
 
-// readMapLeaf reads the leaf r, whose n records begin with the one of chunk first.
-func readMapLeaf(src nodeSource, r nodeRecord, first, n uint64, stored uint32, commit Commit, end uint64) (*mapLeaf, error) {
-	p, err := readMapBytes(src, r, int(n)*chunkRecordSize)
+// readLeaf reads the leaf r, whose n records begin with the one of chunk first.
+func (l *mapLoader) readLeaf(r nodeRecord, first, n uint64) (*mapLeaf, error) {
+	p, err := readMapBytes(l.src, r, int(n)*chunkRecordSize)
 	if err != nil {
 		return nil, err
 	}
@@ -429,11 +421,11 @@ func readMapLeaf(src nodeSource, r nodeRecord, first, n uint64, stored uint32, c
 			}
 			continue
 		}
-		if c.size != stored || !insideData(c.address, uint64(c.size), end) {
-			return nil, mapNodeError(r.address, "record %d: chunk of %d bytes at %#x, want %d", i, c.size, c.address, stored)
+		if c.size != l.stored || !insideData(c.address, uint64(c.size), l.end) {
+			return nil, mapNodeError(r.address, "record %d: chunk of %d bytes at %#x, want %d", i, c.size, c.address, l.stored)
 		}
-		if c.commit == 0 || c.commit > commit {
-			return nil, mapNodeError(r.address, "record %d: chunk of commit %d, want 1 to %d", i, c.commit, commit)
+		if c.commit == 0 || c.commit > l.commit {
+			return nil, mapNodeError(r.address, "record %d: chunk of commit %d, want 1 to %d", i, c.commit, l.commit)
 		}
 		leaf[i] = c
 	}
