@@ -12,8 +12,7 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// copyStep is how many bytes Copy moves at a time.
-const copyStep = 1 << 20
+const copyStep = 1 << 20 // bytes that Copy moves at a time
 
 // LockWriter takes the writer's lock of a file that is not open as a File. The
 // error is vfs.ErrLockHeld if another process writes the file. The lock ends when
@@ -41,15 +40,36 @@ func (v *View) Copy(ctx context.Context, dst vfs.File, payload []byte, skip ...R
 	if err != nil {
 		return err
 	}
-	if err := dst.Allocate(0, v.EndOfFile()); err != nil {
+	if err := m.copyTo(ctx, dst); err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
+	return nil
+}
+
+// copyTo writes the data first, then slots and superblock, which make dst a file with
+// one root.
+func (m *Image) copyTo(ctx context.Context, dst vfs.File) error {
+	if err := dst.Allocate(0, m.Size()); err != nil {
+		return err
+	}
 	for _, e := range m.used {
-		if err := v.copyRange(ctx, dst, e.start, e.end()); err != nil {
-			return fmt.Errorf("copy: %w", err)
+		if err := m.view.copyRange(ctx, dst, e.start, e.end()); err != nil {
+			return err
 		}
 	}
-	return m.copyHead(dst)
+	if err := dst.Sync(); err != nil { // before a slot names the data
+		return err
+	}
+	for i := range 2 {
+		at := slotOffset(i)
+		if err := dst.WriteSync(m.head[at:at+slotSize], at); err != nil {
+			return err
+		}
+	}
+	if err := dst.WriteSync(m.head[:superblockSize], 0); err != nil {
+		return err
+	}
+	return dst.Sync()
 }
 
 // Range is a range of bytes of the file.
@@ -168,23 +188,6 @@ func (m *Image) ReadAt(p []byte, off int64) (int, error) {
 		return n, io.EOF
 	}
 	return n, nil
-}
-
-// copyHead writes slots and superblock, which make dst a file with one root.
-func (m *Image) copyHead(dst vfs.File) error {
-	if err := dst.Sync(); err != nil { // before a slot names the data
-		return fmt.Errorf("copy: %w", err)
-	}
-	for i := range 2 {
-		at := slotOffset(i)
-		if err := dst.WriteSync(m.head[at:at+slotSize], at); err != nil {
-			return fmt.Errorf("copy: %w", err)
-		}
-	}
-	if err := dst.WriteSync(m.head[:superblockSize], 0); err != nil {
-		return fmt.Errorf("copy: %w", err)
-	}
-	return dst.Sync()
 }
 
 // Identity is the UUID of a file that is not open as a File, and the commit and the
