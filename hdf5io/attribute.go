@@ -57,7 +57,6 @@ func (a *Attribute) append(dst []byte) []byte {
 	return append(dst, a.Data...)
 }
 
-// check reports why a cannot be written.
 func (a *Attribute) check() error {
 	if err := cmp.Or(checkName(a.Name), a.Type.check()); err != nil {
 		return err

@@ -42,22 +42,21 @@ const (
 	plainMagic  = "H5TXSLT1" // of a file with Options.Plain
 	slotVersion = 1
 
-	// MaxPayload is how many bytes a commit can carry for the caller.
+	// MaxPayload is how many bytes of the caller's a commit can carry.
 	MaxPayload = offSlotCRC - offSlotPayload
 )
 
 var _ [slotSize]byte = [offSlotCRC + 4]byte{}
 var _ [offSlotPayload - offSlotMap0]byte = [len(commitSlot{}.maps) * mapRootSize]byte{}
 
-// Where the parts of the file are that are written in place.
 const (
-	firstSlot = 4096 // the second follows it
+	firstSlot = 4096 // address; the second slot follows
 
 	// FirstExtent is the address of the first extent, after the slots.
 	FirstExtent = firstSlot + 2*slotSize
 
-	// ExtentUnit is what the address of an extent is a multiple of, in bytes, and
-	// its size is padded to.
+	// ExtentUnit is the unit, in bytes, of which the address of an extent is a
+	// multiple, and to which its size is padded.
 	ExtentUnit = 64
 )
 
@@ -66,7 +65,6 @@ func slotOffset(i int) int64 { return firstSlot + int64(i)*slotSize }
 // Commit is the number of a commit, and of its root. The first is 1.
 type Commit uint64
 
-// commitSlot is one slot.
 type commitSlot struct {
 	plain                       bool
 	uuid                        [16]byte
@@ -159,7 +157,6 @@ func parseSlot(p []byte, offset int64) (*commitSlot, error) {
 // space (lock.go). Generations have the same bound.
 const maxCommit = pinBase - 1
 
-// check checks that the fields of s agree.
 func (s *commitSlot) check(offset int64) error {
 	bad := func(at int64, format string, args ...any) error {
 		return corrupt.Errorf("commit slot", offset+at, format, args...)

@@ -262,7 +262,6 @@ func (d Datatype) checkNames(depth int) error {
 	return d.base.checkNested(depth + 1)
 }
 
-// holds reports whether an integer type has the value.
 func (d Datatype) holds(value int64) bool {
 	if d.size > 8 {
 		return false

@@ -9,7 +9,7 @@
 //	slot     one of two blocks of 4,096 bytes that name a root and how to verify it
 //	View     one root in memory: its tree of headers, and its chunk maps
 //	Tx       the one write transaction
-//	page     a chunk of a mapped dataset, verified by the chunk map
+//	page     a chunk of a dataset with a chunk map, which verifies it
 //	pool     free space that a Tx may use now
 //	limbo    space that a commit freed and that an older root may still reach
 //	pin      what keeps an old root: a counter of its View for readers in this

@@ -79,8 +79,8 @@ const (
 	goodRun = 8 << 10  // the same in a small file, which should stay small
 	runPart = 512      // in between: the file's size divided by this
 	takeRun = 32 << 20 // bytes that a Tx takes of a longer extent: many write units, because the last one is cut short
+	fitRun  = 8 << 10  // takeRun on a full disk
 
-	fitRun = 8 << 10 // the same on a full disk
 	// leastFit is the smallest thing for which a gap of its size is looked for on a
 	// full disk. When something smaller is freed, the whole sectors in its gap are
 	// too few for another thing of that size; such things are better placed one
@@ -116,7 +116,7 @@ func (e extent) sectors() extent {
 	return extent{start, 0}
 }
 
-// usable is the bytes of e that count as usable.
+// usable is how many bytes of e count as usable: see minUsable.
 func (e extent) usable() uint64 {
 	if size := e.sectors().size; size >= minUsable {
 		return size
@@ -141,7 +141,6 @@ type pool struct {
 	floor   uint64 // nothing is taken that begins below it
 }
 
-// classOf is the class of extents of size bytes.
 func classOf(size uint64) int {
 	return min(bits.Len64(size/ExtentUnit)-1, longClass)
 }
@@ -169,7 +168,6 @@ func (p *pool) lacksPieces(n int, size uint64) int {
 	return n
 }
 
-// enter puts entry i of the list into its class.
 func (p *pool) enter(i int) {
 	if whole := p.list[i].sectors(); whole.size > 0 {
 		c := classOf(whole.size)
@@ -177,7 +175,6 @@ func (p *pool) enter(i int) {
 	}
 }
 
-// put adds e to the pool.
 func (p *pool) put(e extent) {
 	if e.size == 0 {
 		return
@@ -195,9 +192,8 @@ func (p *pool) setFileSize(size uint64) {
 
 // take removes whole sectors: at least least bytes, and of a longer extent at most
 // max(least, most). It prefers long extents, so that what is placed at one time is
-// together in the file, and among the good ones the lowest, so that the file can be
-// cut at its end. If there is no good one, it takes from the longest class that
-// there is.
+// together in the file, and of the good ones the lowest, so that the file can be cut
+// at its end. If there is no good one, it takes from the longest class.
 func (p *pool) take(least, most uint64) (extent, bool) {
 	least = (least + sectorSize - 1) &^ (sectorSize - 1)
 	most = max(most&^(sectorSize-1), least)
@@ -234,10 +230,9 @@ func (p *pool) lowest(c int, least uint64) (k int, whole extent) {
 	return 0, extent{}
 }
 
-// fit is take for a disk that is full. Of the extents that are long enough it cuts
-// one of the shortest, so that short things go into short gaps, and long extents
-// are left for what needs them. It takes at most fitRun bytes, so that what follows
-// gets a gap of its own size.
+// fit is take for a full disk. Of the extents that are long enough it cuts one of
+// the shortest, so that long ones are left for what needs them. It takes at most
+// fitRun bytes, so that what follows gets a gap of its own size.
 func (p *pool) fit(least uint64) (extent, bool) {
 	least = (least + sectorSize - 1) &^ (sectorSize - 1)
 	for c := classOf(least); c <= longClass; c++ {
@@ -251,8 +246,8 @@ func (p *pool) fit(least uint64) (extent, bool) {
 	return extent{}, false
 }
 
-// short is take for a short thing on a disk that is full. It prefers the longest gaps that do
-// not count as usable, so that pieces of minUsable are left for what needs them.
+// short is take for something shorter than leastFit on a full disk. It prefers the longest
+// gaps that do not count as usable, so that pieces of minUsable are left for what needs them.
 func (p *pool) short(least uint64) (extent, bool) {
 	for c := classOf(minUsable) - 1; c > classOf(sectorSize); c-- {
 		if k, whole := p.lowest(c, least); whole.size > 0 {
@@ -326,7 +321,6 @@ type freeMap struct {
 	freed []extent // by this commit: reached by the root before it
 }
 
-// append encodes the free map.
 func (m *freeMap) append(dst []byte) []byte {
 	return appendExtents(appendExtents(dst, m.free), m.freed)
 }

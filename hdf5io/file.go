@@ -33,14 +33,14 @@ type Options struct {
 	GrowStep int64
 	// Quarantine is the number of commits for which freed space stays unused, so
 	// that HDF5 programs, which cannot pin a root, still find what they look at. It
-	// ends early if there would be ErrNoSpace otherwise, and in a file that is not Plain
-	// for the oldest space if more waits than an eighth of the file, or a quarter of one
-	// of up to 128 MiB. Default 2; negative: none.
+	// ends early where a Tx would fail with ErrNoSpace, and, except in a Plain file, for
+	// the oldest space if more waits than a quarter of the file or 32 MiB, whichever is
+	// less, and than an eighth of the file. Default 2; negative: none.
 	Quarantine int
-	// ReuseDelay is the time for which freed space stays unused for the same reason, by
-	// Clock. It ends early if there would be ErrNoSpace otherwise, and for the oldest space
-	// if too much waits: at most a quarter of a file of up to 128 MiB, 32 MiB of one of up
-	// to 512 MiB, and a sixteenth of a larger one. 0, or no Clock: none.
+	// ReuseDelay is the time, by Clock, for which freed space stays unused, for the same
+	// reason. It ends early where a Tx would fail with ErrNoSpace, and for the oldest
+	// space if more waits than a quarter of the file or 32 MiB, whichever is less, and
+	// than a sixteenth of the file. 0, or no Clock: none.
 	ReuseDelay time.Duration
 	Clock      func() time.Time
 }
@@ -53,24 +53,23 @@ var (
 	// ErrPoisoned: an earlier write or sync failed; nothing more is written until
 	// the file is opened again. It wraps the cause.
 	ErrPoisoned = errors.New("an earlier write or sync failed")
-	// ErrNoSpace: the file cannot grow and its free space does not suffice.
+	// ErrNoSpace: the file cannot grow, and has too little free space.
 	ErrNoSpace = vfs.ErrNoSpace
-	// ErrSpacePinned: as ErrNoSpace, but there would be room without the readers
-	// that hold old roots.
+	// ErrSpacePinned: ErrNoSpace, because readers of old roots hold too much space.
 	ErrSpacePinned = fmt.Errorf("space is held by readers of old roots: %w", ErrNoSpace)
-	// ErrNotOurs: not HDF5, or HDF5 without commit slots.
+	// ErrNotOurs: not HDF5, or HDF5 without commit slots or with those of the other
+	// kind; see Options.Plain.
 	ErrNotOurs = errors.New("not a file of this store")
 	// ErrVersion: the file has a version, later or older, that this code does not read.
 	ErrVersion = errors.New("file version not supported")
 	// ErrTruncated: the file is shorter than its root says. It matches corrupt.Err.
 	ErrTruncated = errors.New("file is truncated")
-	// ErrForeignEdit: an HDF5 program committed a root of its own. It matches corrupt.Err.
+	// ErrForeignEdit: another program has written to the file. It matches corrupt.Err.
 	ErrForeignEdit = errors.New("file was changed by another program")
 	// ErrIO: a read failed; the text names the extent.
 	ErrIO = errors.New("read failed")
 )
 
-// versionError is ErrVersion with the version found.
 type versionError struct{ version uint32 }
 
 func (e *versionError) Error() string {
@@ -85,6 +84,7 @@ func ioError(offset int64, n int, err error) error {
 const (
 	defaultGrowStep   = 2 << 20
 	maxGrowStep       = 64 << 20 // of the proportional growth
+	maxStep           = 1 << 40  // of Options.GrowStep
 	growUnit          = 4096
 	defaultQuarantine = 2
 	mostDelayed       = 32 << 20 // see Options.ReuseDelay
@@ -104,7 +104,7 @@ type File struct {
 	closed atomic.Bool
 
 	// slotMu is held while slots are written or adopted: by Commit, Settle,
-	// Trim, Refresh and Close. It guards the fields below it; taken before space.mu.
+	// Trim, Refresh and Close. It guards slot, generation and lastCommit.
 	slotMu     sync.Mutex
 	slot       int    // the slot that names the root in use, the newer if both do
 	generation uint64 // highest seen in a slot
@@ -147,7 +147,6 @@ func (f *File) writable() error {
 	return f.Failed()
 }
 
-// readAt reads all of p at offset.
 func (f *File) readAt(p []byte, offset int64) error {
 	if f.closed.Load() {
 		return ErrClosed
@@ -227,9 +226,6 @@ func newFile(file vfs.File, o Options) *File {
 	return &File{file: file, options: o}
 }
 
-// maxStep bounds GrowStep.
-const maxStep = 1 << 40
-
 func (f *File) create(payload []byte, build func(*Tx) error) error {
 	if err := f.lock(); err != nil {
 		return err
@@ -266,8 +262,8 @@ func (f *File) create(payload []byte, build func(*Tx) error) error {
 	return err
 }
 
-// Settle makes both slots name the newest root, and syncs. What only earlier roots
-// reach is free then. It must not be called while a Tx is being committed.
+// Settle makes both slots durably name the newest root. What only earlier roots reach
+// is free then. It must not be called while a Tx is being committed.
 func (f *File) Settle() error {
 	f.slotMu.Lock()
 	defer f.slotMu.Unlock()

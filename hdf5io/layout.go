@@ -186,7 +186,6 @@ func (d *datasetHeader) checkChunked() error {
 	return err
 }
 
-// appendLayout encodes the data of the layout message.
 func (d *datasetHeader) appendLayout(dst []byte) []byte {
 	if d.chunk == nil {
 		dst = append(dst, layoutVersion, layoutContiguous)

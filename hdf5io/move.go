@@ -11,11 +11,9 @@ import (
 const moveNothing = uint64(math.MaxUint64)
 
 // MoveFrom makes the commit move what lies at the address from and after it: nodes
-// of indexes and chunk maps, pages of mapped datasets, and the chunks of the
-// datasets of paths. It moves all headers too. Nothing except the file's own structures
-// may know where those chunks lie: the caller itself moves everything whose address it
-// knows. MoveFrom is called after everything else is changed: what the Tx has placed
-// stays there.
+// of indexes and chunk maps, the chunks that chunk maps name, and those of the datasets
+// of paths, whose addresses only the index may hold. It moves all headers too. It is
+// called last, because what the Tx has placed stays where it is.
 func (tx *Tx) MoveFrom(from int64, paths ...string) error {
 	if err := tx.usable(); err != nil {
 		return err
@@ -46,8 +44,8 @@ func (tx *Tx) moveHeader(path string) error {
 	return err
 }
 
-// moveDataset is MoveFrom of a dataset of the base root; chunks: of its chunks too, if
-// they are in no chunk map.
+// moveDataset is MoveFrom for one dataset of the base root. chunks says whether to move
+// its chunks if no chunk map has them.
 func (tx *Tx) moveDataset(d *Dataset, chunks bool) error {
 	if err := tx.moveHeader(d.path); err != nil || !d.object.chunked() {
 		return err
@@ -92,7 +90,7 @@ func (t *TxDataset) moveChunks(d *Dataset) error {
 	})
 }
 
-// movePages is moveChunks of a mapped dataset.
+// movePages is moveChunks for a dataset with a chunk map.
 func (t *TxDataset) movePages(d *Dataset) error {
 	edited := t.edited()
 	for i := range min(d.pages.count, t.chunks(0)) {
@@ -153,5 +151,4 @@ func (f *File) Squeeze(most int64) (from int64, err error) {
 	return int64(end), nil
 }
 
-// squeezeSpare: one part in this many of the gaps is left for what else is placed.
-const squeezeSpare = 8
+const squeezeSpare = 8 // one part in this many of the gaps is left for what else is placed

@@ -18,7 +18,7 @@ const (
 
 	indexNodeSize = 2048
 
-	// mapAttribute, a u8 of a mapped dataset, says which chunk map it has.
+	// mapAttribute, a u8 of a dataset, says which chunk map it has.
 	mapAttribute = "chunk_map"
 )
 

@@ -50,7 +50,7 @@ type link struct {
 // datasetHeader is what the object header of a dataset says.
 type datasetHeader struct {
 	Type          Datatype
-	dims, maxDims []uint64    // 1 to 4 dimensions; maxDims nil: dims; an element undefinedAddress: unlimited
+	dims, maxDims []uint64    // up to 4 dimensions; maxDims nil: dims; an element may be Unlimited
 	chunk         []uint32    // elements of a chunk along each dimension; nil: contiguous
 	filtered      bool        // chunks end in their Fletcher32
 	packing                   // filtered: what comes before it
@@ -359,7 +359,6 @@ func (c *headerContent) object() (*groupHeader, *datasetHeader, error) {
 	return nil, nil, fmt.Errorf("messages make neither a group nor a dataset")
 }
 
-// count returns how many of the types were seen.
 func (c *headerContent) count(types ...messageType) (n int) {
 	for _, t := range types {
 		if c.seen[t] {

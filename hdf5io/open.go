@@ -255,7 +255,6 @@ func (f *File) loadEither(pair *slotPair, newest int, report *OpenReport) (loade
 	return f.salvageRoot(pair, newest, report)
 }
 
-// kindOf says what a file is by its slots.
 func kindOf(plain bool) string {
 	if plain {
 		return "a plain HDF5 file"
@@ -338,7 +337,6 @@ func truncated(want uint64, got int64) error {
 	return corrupt.Errorf("file", got, "%w: %d bytes, want %d", ErrTruncated, got, want)
 }
 
-// checkSize compares the file's size with what the slot says.
 func (f *File) checkSize(s *commitSlot) error {
 	info, err := f.file.Info()
 	if err != nil {

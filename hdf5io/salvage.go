@@ -159,8 +159,8 @@ func (g *foreignReader) heap() {
 }
 
 // edited refines err for an object tree whose headers are not those of the slot's
-// root. If they are once members and attributes that this package did not write are
-// left out, another program has added those, and nothing else in the tree differs.
+// root. If they match without the members that could not be read and the last
+// attributes, another program has added those, and nothing else in the tree differs.
 func (o *object) edited(s *commitSlot, err error) error {
 	attributes := o.attributes
 	for n := len(attributes); n >= 0; n-- { // other programs put theirs after ours

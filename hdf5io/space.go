@@ -26,7 +26,7 @@ type space struct {
 	// unsynced: the file grew, and no Sync has followed.
 	unsynced bool
 	full     bool // the last growth met a full disk
-	short    bool // ReservePieces did not find what it was to find the last time
+	short    bool // the last ReservePieces did not find enough
 
 	slots [2]Commit // what each slot names; 0: none that is valid
 	// views are those that readers may hold, oldest first; the last is the newest.
@@ -381,7 +381,7 @@ func (f *File) makeRoom(lacking func() uint64) error {
 	if growError == nil || !errors.Is(growError, ErrNoSpace) {
 		return growError
 	}
-	if f.options.Plain { // a store does it itself, when it is good for more
+	if f.options.Plain { // a store calls Settle itself, where it serves other purposes too
 		if err := f.settleUnlocked(); err != nil {
 			return err
 		}
@@ -401,7 +401,7 @@ func (f *File) makeRoom(lacking func() uint64) error {
 	return growError
 }
 
-// roomInGaps is makeRoom that does not make the file longer.
+// roomInGaps is makeRoom without growth of the file.
 func (f *File) roomInGaps(lacking func() uint64) error {
 	if lacking() == 0 {
 		return nil
