@@ -19,8 +19,8 @@ func CopyAccess(to, from File) error {
 	return copyAccess(t.f, f.f)
 }
 
-// Kind returns the type and the permissions of what has the name itself. On the
-// machine's file system it does not follow a symbolic link; others have none.
+// Kind returns the type and the permissions of the file at name. It does not follow a
+// symbolic link, which only the machine's file system has.
 func Kind(on FS, name string) (fs.FileMode, error) {
 	if on == OS() {
 		info, err := os.Lstat(name)

@@ -2,10 +2,10 @@ package vfs
 
 import "unsafe"
 
-// Alloc returns n zero values of T, which must have no pointers, outside of the heap of
-// Go. The collector lets the heap grow to about twice of what is in use; memory outside
-// takes only itself, and the system has it back after Free. Where the system gives none,
-// and under the race detector, which sees only the heap, it is on the heap.
+// Alloc returns n zero values of T, which must have no pointers, outside Go's heap. The
+// collector lets the heap grow to about twice what is in use; memory outside the heap does
+// not count for that, and goes back to the system at Free. Where the system gives none,
+// and under the race detector, which sees only the heap, Alloc uses the heap.
 func Alloc[T any](n int) []T {
 	var one T
 	if p := mapMemory(n * int(unsafe.Sizeof(one))); p != nil {

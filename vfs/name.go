@@ -11,8 +11,8 @@ import (
 const LongestName = 143
 
 // TemporaryName returns path with a suffix: the name of the file while it is being made.
-// If that name is too long, a digest takes its place, which everybody who makes the file
-// computes, and nobody for another file.
+// If that would be too long, a digest takes the place of the file's name, so that all who
+// make this file use one temporary name, and nobody uses it for another file.
 func TemporaryName(path, suffix string) string {
 	dir, name := filepath.Split(path)
 	if len(name)+len(suffix) > LongestName {

@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 )
 
-// The logic that all systems share. What differs is in os_*.go, lock_*.go, map_*.go
-// and info_*.go, as functions that take a descriptor.
+// The logic that all systems share. What differs is in the files whose names end with a
+// system, as functions that take a descriptor.
 
 // OS returns the file system of the machine.
 func OS() FS { return osFS{} }
@@ -47,8 +47,8 @@ func (osFS) Stat(name string) (Info, error) {
 	return info, pathError("stat", name, err)
 }
 
-// Reads reports whether r reads the file at path. It can say so only of an r that has the
-// method Stat, as an os.File has.
+// Reads reports whether r reads the file at path. It is false for an r without the method
+// Stat, which an os.File has.
 func Reads(r io.Reader, path string) bool {
 	file, ok := r.(interface{ Stat() (fs.FileInfo, error) })
 	if !ok {
@@ -59,8 +59,7 @@ func Reads(r io.Reader, path string) bool {
 	return err == nil && namedErr == nil && os.SameFile(source, named)
 }
 
-// maxLinks is how many symbolic links may lead to a file.
-const maxLinks = 40
+const maxLinks = 40 // symbolic links that may lead to a file
 
 // Target returns the name of the file that name leads to by symbolic links; the
 // file need not exist. It is for callers that replace a file by its name. On file

@@ -10,9 +10,9 @@ import (
 func ProcessID() int { return os.Getpid() }
 
 // LockHolder returns the number of a living process that keeps others from taking l
-// on the file with this info, or 0 if it finds none. It tries likely first. It does
-// not find processes that this one may not look at, which are those of other users
-// or outside its container; and only on Linux does it find any.
+// on the file with this info, or 0 if it finds none. It tries likely first. It finds
+// only processes that this one may look at, not those of other users or outside its
+// container, and it finds any only on Linux.
 func LockHolder(info Info, l Lock, likely int) int { return lockHolder(info, l, likely) }
 
 // IsReadOnlyFS reports whether err says that a file system is mounted read-only.
