@@ -61,8 +61,9 @@ type structure struct {
 // New returns a dump without structures.
 func New(t testing.TB, content []byte) *Dump { return &Dump{t: t, content: content} }
 
-// Structure is made of the fields that are called for in fields, from offset at. The
-// call may describe other structures between them. Without a title it is only its fields.
+// Structure adds a structure at offset at, made of the fields that the function fields
+// describes. That may also describe other structures. Without a title the text is only
+// the fields.
 func (d *Dump) Structure(title string, at int, fields func()) {
 	outer, outerText := d.at, d.text
 	d.at, d.text = at, new(strings.Builder)
@@ -97,8 +98,7 @@ func (d *Dump) Uint(name string, size int) uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-// rowBytes is how many bytes are in a line of the text.
-const rowBytes = 16
+const rowBytes = 16 // in a line of the text
 
 func (d *Dump) write(name string, at int, field []byte) {
 	if len(field) > rowBytes && bytes.Count(field, field[:1]) == len(field) {

@@ -22,16 +22,16 @@ func Less(a, b keys.E) bool {
 }
 
 const (
-	few         = 20 // so many items or fewer are sorted by insertion
-	heapItems   = 8  // items that a heap should have
-	maxDealBits = 9  // so that what is written next of each heap fits the near caches
+	few         = 20 // up to this many items are sorted by insertion
+	pileItems   = 8  // items that a pile should have
+	maxDealBits = 9  // so that the places where the piles are written next fit the near caches
 )
 
-const _ = uint(few - heapItems) // what is dealt is enough for two heaps
+const _ = uint(few - pileItems) // what is dealt is enough for two piles
 
-// Sort sorts items by their values. Items of one value stay in their order. They are dealt
-// to heaps by the first bits in which their values differ, then each heap is sorted in the
-// same way. Sort takes as much memory again as the items.
+// Sort sorts items by their values. Items of one value stay in their order. It is a radix
+// sort: it deals items to piles by the first bits in which their values differ, and sorts
+// each pile in the same way. It takes as much memory again as the items.
 func Sort(items []Item) {
 	if !ascend(items) {
 		if len(items) <= few {
@@ -66,26 +66,26 @@ func sortTo(dst, items, spare []Item) {
 		copy(dst, items)
 		return
 	}
-	width := min(bits.Len(uint(len(items)/heapItems)), maxDealBits)
+	width := min(bits.Len(uint(len(items)/pileItems)), maxDealBits)
 	up, down, ofLow := bits.LeadingZeros64(high), 64-width, high == 0
 	if ofLow {
 		up = bits.LeadingZeros64(low)
 	}
-	heap := func(v *keys.E) uint64 { // width bits, beginning with the first that differs: heaps are in the order of values
+	pile := func(v *keys.E) uint64 { // width bits, beginning with the first that differs: piles are in the order of values
 		if ofLow {
 			return v.Low << (up & 63) >> (down & 63)
 		}
 		return v.High << (up & 63) >> (down & 63)
 	}
-	var ends [1<<maxDealBits + 1]uint32 // first where each heap begins, then where it ends
+	var ends [1<<maxDealBits + 1]uint32 // first where each pile begins, then where it ends
 	for i := range items {
-		ends[heap(&items[i].Value)+1]++
+		ends[pile(&items[i].Value)+1]++
 	}
 	for i := 1; i < 1<<width; i++ {
 		ends[i] += ends[i-1]
 	}
 	for i := range items {
-		k := heap(&items[i].Value)
+		k := pile(&items[i].Value)
 		spare[ends[k]] = items[i]
 		ends[k]++
 	}
