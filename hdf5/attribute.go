@@ -152,7 +152,6 @@ func (d *decoder) attributeHead() attributeHead {
 	return h
 }
 
-// attributeName returns the name of an attribute message.
 func (d *decoder) attributeName() string {
 	h := d.attributeHead()
 	name, _, _ := strings.Cut(string(d.take(h.nameSize)), "\x00")

@@ -164,7 +164,6 @@ func (b *Block) steps(member []string) ([]step, *Type, error) {
 	}
 }
 
-// perElement returns how many values of a member an element has.
 func (b *Block) perElement(member []string) int {
 	steps, _, _ := b.steps(member)
 	n := 1
@@ -225,7 +224,6 @@ func (t *Type) bits(p []byte) uint64 {
 	return binary.LittleEndian.Uint64(word[:])
 }
 
-// integer returns an integer in two's complement, and whether it is negative.
 func (t *Type) integer(p []byte) (n uint64, negative bool) {
 	if t.Class == Enum {
 		t = t.Base
@@ -240,7 +238,6 @@ func (t *Type) integer(p []byte) (n uint64, negative bool) {
 	return n >> unused, false
 }
 
-// number returns a floating-point number.
 func (t *Type) number(p []byte) float64 {
 	f, n := *t.float, t.bits(p)
 	switch {

@@ -8,7 +8,6 @@ import (
 // errDone ends a walk early, without an error to the caller.
 var errDone = errors.New("done")
 
-// done returns err, or nil for errDone.
 func done(err error) error {
 	if errors.Is(err, errDone) {
 		return nil

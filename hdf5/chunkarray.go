@@ -118,7 +118,6 @@ func (a *arrayReader) pages(structure string, address, number, n, perPage uint64
 	return nil
 }
 
-// page reads a page of n elements.
 func (a *arrayReader) page(structure string, address, number, n uint64) error {
 	d := a.file.read(a.b, structure, address, a.bytesOf(n)+4)
 	d.unseal()

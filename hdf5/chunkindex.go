@@ -34,7 +34,6 @@ func (g *grid) number(at []uint64) (uint64, bool) {
 	return n, true
 }
 
-// coordinates sets at to those of the chunk with a number.
 func (g *grid) coordinates(number uint64, at []uint64) {
 	for i := len(g.counts) - 1; i >= 0; i-- {
 		at[i] = number % g.counts[i]
@@ -86,7 +85,6 @@ func (x *chunkIndex) between(low, high uint64) (first, last uint64) {
 	return place(low), place(high)
 }
 
-// number returns the number of the chunk at a place.
 func (x *chunkIndex) number(place uint64) uint64 {
 	if x.implicit != nil {
 		return place
@@ -121,7 +119,6 @@ type indexReader struct {
 	index    chunkIndex
 }
 
-// readIndex reads the index of a chunked dataset.
 func (d *Dataset) readIndex() (*chunkIndex, error) {
 	r := &indexReader{dataset: d, file: d.file, b: d.file.newBudget(), grid: d.grid, filtered: len(d.filters) > 0}
 	l := &d.layout
@@ -171,7 +168,7 @@ func (r *indexReader) add(d decoder, c chunk, at []uint64) error {
 }
 
 // finish sorts the chunks, and refuses an index with two chunks of the same number or with
-// two that share bytes: in a file with such chunks there may be any number of rows to read.
+// two that share bytes, with which a small file could claim any number of rows to read.
 func (r *indexReader) finish() error {
 	x := &r.index
 	at := r.dataset.layout.at

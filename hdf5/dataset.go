@@ -24,7 +24,6 @@ type Dataset struct {
 	index *chunkIndex // once it was read
 }
 
-// newDataset reads the messages of a dataset's header.
 func newDataset(b *budget, o objectHeader) (*Dataset, error) {
 	d := &Dataset{objectHeader: o}
 	typeMessage, spaceMessage := o.need(b, messageDatatype), o.need(b, messageDataspace)
@@ -208,7 +207,6 @@ func (d *Dataset) ReadRows(p []byte, start, count uint64) error {
 	return d.readInto(p, d.everything(), start, count)
 }
 
-// readInto reads rows of a selection into p.
 func (d *Dataset) readInto(p []byte, s selection, start, count uint64) error {
 	r := rowReader{Dataset: d, selection: s}
 	defer r.close()
@@ -221,7 +219,6 @@ func (d *Dataset) Read(start, count uint64) (*Block, error) {
 	return d.readBlock(d.everything(), start, count)
 }
 
-// readBlock returns rows of a selection as one block.
 func (d *Dataset) readBlock(s selection, start, count uint64) (*Block, error) {
 	if err := s.checkRange(start, count); err != nil {
 		return nil, within(d.path, err)
@@ -258,7 +255,6 @@ func (d *Dataset) Rows(start, count uint64) iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) { d.eachBlock(d.everything(), start, count, yield) }
 }
 
-// eachBlock yields rows of a selection in blocks.
 func (d *Dataset) eachBlock(s selection, start, count uint64, yield func(*Block, error) bool) {
 	rows, err := d.blockRows(&s, start, count)
 	if err != nil {
@@ -283,7 +279,6 @@ func (d *Dataset) eachBlock(s selection, start, count uint64, yield func(*Block,
 	}
 }
 
-// block returns a Block of rows of a selection that were read into p.
 func (d *Dataset) block(s selection, p []byte, start, n uint64) *Block {
 	return &Block{Start: start, Rows: int(n), Data: p, file: d.file, path: d.path, datatype: d.datatype, cells: int(s.cells())}
 }

@@ -2,8 +2,7 @@ package hdf5
 
 import "math/bits"
 
-// maxRank is the largest number of dimensions that HDF5 has.
-const maxRank = 32
+const maxRank = 32 // dimensions: HDF5 has no more
 
 // Unlimited is the entry of MaxShape for a dimension without a limit.
 const Unlimited = undefined
@@ -16,7 +15,6 @@ type dataspace struct {
 	elements uint64
 }
 
-// dataspace parses a dataspace message.
 func (d *decoder) dataspace() (s dataspace) {
 	version := d.version(1, 2)
 	rank, flags := int(d.u8()), d.u8()

@@ -86,8 +86,7 @@ type floatFormat struct {
 	vax                                                  bool
 }
 
-// maxTypeDepth limits how deep types nest.
-const maxTypeDepth = 32
+const maxTypeDepth = 32 // of types in types
 
 // datatype parses a datatype message. After an error the result has no meaning.
 func (d *decoder) datatype(depth int) *Type {
@@ -134,14 +133,12 @@ func (d *decoder) datatype(depth int) *Type {
 	return t
 }
 
-// bitRange reads which bits of a number are the value.
 func (d *decoder) bitRange(t *Type) {
 	t.BitOffset, t.Precision = int(d.u16()), int(d.u16())
 	end := t.BitOffset + t.Precision
 	d.require(t.Precision > 0 && int64(end) <= 8*t.Size, "bits %d to %d of a number of %d bytes", t.BitOffset, end, t.Size)
 }
 
-// float reads the properties of a floating-point type.
 func (d *decoder) float(t *Type, flags uint32) {
 	d.bitRange(t)
 	t.BigEndian = flags&1 != 0
@@ -168,7 +165,6 @@ func (d *decoder) name(version byte) string {
 	return name
 }
 
-// compound reads n members.
 func (d *decoder) compound(t *Type, version byte, n, depth int) {
 	width := 4
 	if version >= 3 {
@@ -219,7 +215,6 @@ func (d *decoder) arraySize(t *Type) int64 {
 	return int64(size)
 }
 
-// enum reads the base type, n names and n values.
 func (d *decoder) enum(t *Type, version byte, n, depth int) {
 	t.Base = d.datatype(depth + 1)
 	d.require(t.Base.Class == Integer && t.Base.Size == t.Size, "enum of %d bytes, of %s of %d bytes", t.Size, t.Base.Class, t.Base.Size)
@@ -231,7 +226,6 @@ func (d *decoder) enum(t *Type, version byte, n, depth int) {
 	}
 }
 
-// variable reads the base type of a variable-length one.
 func (d *decoder) variable(t *Type, flags uint32, depth int) {
 	kind := flags & 15
 	d.require(kind <= 1, "variable-length type of kind %d, want 0 or 1", kind)
@@ -241,7 +235,6 @@ func (d *decoder) variable(t *Type, flags uint32, depth int) {
 	d.require(t.Size == want, "variable-length type of %d bytes, want %d", t.Size, want)
 }
 
-// array reads the dimensions and base type of an array.
 func (d *decoder) array(t *Type, version byte, depth int) {
 	rank := int(d.u8())
 	d.require(version >= 2 && rank >= 1 && rank <= maxRank, "array type of version %d with %d dimensions", version, rank)
@@ -259,7 +252,6 @@ func (d *decoder) array(t *Type, version byte, depth int) {
 	d.require(size == t.Size, "array type %v of %d bytes, want %d", t.Dims, t.Size, size)
 }
 
-// complex reads the base type of a complex number.
 func (d *decoder) complex(t *Type, flags uint32, depth int) {
 	if flags&1 == 0 || flags>>1&3 != 0 {
 		d.fail(ErrUnsupported, "complex numbers of unlike parts, or not rectangular: flags %#x", flags)

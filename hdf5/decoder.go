@@ -21,7 +21,6 @@ type decoder struct {
 	err       error
 }
 
-// left returns how many bytes have not been read yet.
 func (d *decoder) left() int { return len(d.data) - d.pos }
 
 // fault returns an error with the decoder's offset.
@@ -29,7 +28,6 @@ func (d *decoder) fault(kind error, format string, args ...any) error {
 	return fault(kind, d.structure, d.start+int64(d.pos), format, args...)
 }
 
-// corrupt returns an ErrCorrupt with the decoder's offset.
 func (d *decoder) corrupt(format string, args ...any) error {
 	return d.fault(ErrCorrupt, format, args...)
 }
@@ -108,7 +106,6 @@ func (d *decoder) align(since int) {
 	}
 }
 
-// part returns a decoder of the next n bytes.
 func (d *decoder) part(structure string, n uint64) decoder {
 	start := d.start + int64(d.pos)
 	p := d.take(n)
@@ -138,7 +135,6 @@ type budget struct {
 // bytes of some structures are read twice to learn their length, and a little more.
 func (f *File) newBudget() *budget { return &budget{left: 2*f.size + 64<<10} }
 
-// spend takes n bytes from the budget.
 func (b *budget) spend(structure string, offset int64, n uint64) error {
 	if n > uint64(b.left) {
 		b.left = 0

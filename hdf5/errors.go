@@ -56,8 +56,7 @@ func (e *Error) Error() string {
 	return text.String()
 }
 
-// longText is the length of the longest text in an error, in bytes, that is not cut.
-const longText = 500
+const longText = 500 // bytes: a longer text in an error is cut
 
 // oneLine returns a text of one line that is not too long.
 func oneLine(text string) string {

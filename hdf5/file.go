@@ -65,7 +65,6 @@ func NewReader(r io.ReaderAt, size int64, options *Options) (*File, error) {
 	return newFile(&File{reader: r, size: max(size, 0), maxChunk: defaultMaxChunkBytes}, options)
 }
 
-// newFile opens a file with a reader.
 func newFile(f *File, options *Options) (*File, error) {
 	if options != nil && options.MaxChunkBytes > 0 {
 		f.maxChunk = min(options.MaxChunkBytes, math.MaxInt/4)

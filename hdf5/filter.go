@@ -93,9 +93,9 @@ type pipeline struct {
 // errFilter says that no such filter made the data.
 var errFilter = errors.New("not the output of the filter")
 
-// undo undoes the filters of a stored chunk in reverse order, except for those whose bit
-// is in mask. The result has size bytes. It may be in dst, if that has size bytes, or be a
-// part of stored, or be valid only until the next call. If dst has not size bytes, the
+// undo undoes the filters of a stored chunk in reverse order, except those whose bit is
+// in mask. The result has size bytes. It may be in dst, if that has size bytes, or be a
+// part of stored, or be valid only until the next call. If dst has another size, the
 // result may still be shuffled: then shuffled is the size of its elements, else 0.
 func (p *pipeline) undo(dst, stored []byte, mask uint32, size int) (data []byte, shuffled int, err error) {
 	// A filter may have made a little more than it was given.
@@ -203,7 +203,6 @@ func (p *pipeline) unzstd(dst, src []byte, limit int) ([]byte, error) {
 	return out, nil
 }
 
-// close frees what the filters hold.
 func (p *pipeline) close() {
 	if p.zstd != nil {
 		p.zstd.Close()

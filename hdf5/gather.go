@@ -101,7 +101,6 @@ func (g *gatherer) flush() error {
 	return nil
 }
 
-// place copies what was read to its places.
 func (g *gatherer) place() {
 	for i, more := 0, true; more; i++ {
 		more = false

@@ -244,7 +244,6 @@ const (
 	maxSoftLinks = 32
 )
 
-// resolver follows a path.
 type resolver struct {
 	file        *File
 	original    string
@@ -280,7 +279,6 @@ func (r *resolver) open(group *Group, path string) (Object, error) {
 	return at, nil
 }
 
-// follow opens the object of a link in a group.
 func (r *resolver) follow(group *Group, l Link) (Object, error) {
 	path := join(group.path, l.Name)
 	switch l.Kind {

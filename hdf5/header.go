@@ -39,7 +39,6 @@ type header struct {
 	blocks        []decoder // bytes with messages alone, in order
 }
 
-// message is one header message.
 type message struct {
 	kind  int
 	flags byte
@@ -90,7 +89,6 @@ func (h *header) check(b *budget, m message) error {
 	return nil
 }
 
-// add adds a block of messages.
 func (h *header) add(block decoder) error {
 	h.blocks = append(h.blocks, block)
 	return block.err
@@ -201,7 +199,6 @@ func (h *header) find(b *budget, kind int) (body decoder, ok bool) {
 	return decoder{file: h.file}, false
 }
 
-// has reports whether there is a message of a type.
 func (h *header) has(kind int) bool {
 	for m := range h.messages() {
 		if m.kind == kind {
@@ -255,7 +252,6 @@ func (f *File) shared(b *budget, d decoder, kind int) decoder {
 	return d
 }
 
-// nameOf returns the name of a message type.
 func nameOf(kind int) string {
 	if kind < len(messageNames) && messageNames[kind] != "" {
 		return messageNames[kind]

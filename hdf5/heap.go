@@ -5,7 +5,6 @@ import "sync"
 // localHeap holds the names of an old group (spec III.D).
 type localHeap struct{ data decoder }
 
-// localHeap reads the local heap at an address.
 func (f *File) localHeap(b *budget, address uint64) (*localHeap, error) {
 	d := f.signed(b, "local heap", "HEAP", address, 8+2*uint64(f.super.lengthSize)+uint64(f.super.offsetSize))
 	d.version(0, 0)
@@ -36,7 +35,6 @@ type globalHeap struct {
 	cost        int // bytes that they take in memory, about
 }
 
-// collection is one global heap collection.
 type collection struct {
 	data    decoder
 	objects map[uint16]span
@@ -79,7 +77,6 @@ func (h *globalHeap) object(f *File, b *budget, address uint64, index uint32) ([
 	return c.data.data[s.start : s.start+s.size : s.start+s.size], nil
 }
 
-// collection reads a collection and finds its objects.
 func (f *File) collection(b *budget, address uint64) (*collection, error) {
 	const structure = "global heap collection"
 	head := f.signed(b, structure, "GCOL", address, 8+uint64(f.super.lengthSize))

@@ -130,7 +130,6 @@ func (d *Dataset) shape() []uint64 {
 	return []uint64{d.Len()}
 }
 
-// everything selects all elements.
 func (d *Dataset) everything() selection {
 	s := selection{element: uint64(d.datatype.Size)}
 	for _, n := range d.shape() {

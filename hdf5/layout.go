@@ -53,7 +53,6 @@ type layout struct {
 	single      chunk    // SingleChunk with filters: size and mask
 }
 
-// layout parses a data layout message.
 func (d *decoder) layout() layout {
 	l := layout{index: NoIndex, at: *d}
 	version := d.version(1, 5)

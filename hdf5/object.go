@@ -40,7 +40,6 @@ func (o *objectHeader) Path() string { return o.path }
 // Address returns the address of the object header, which identifies the object.
 func (o *objectHeader) Address() uint64 { return o.address }
 
-// kindOf returns the word for the kind of an object.
 func kindOf(o Object) string {
 	switch o.(type) {
 	case *Group:
@@ -53,7 +52,6 @@ func kindOf(o Object) string {
 	return fmt.Sprintf("%T", o)
 }
 
-// object reads the object at an address.
 func (f *File) object(b *budget, address uint64, path string) (Object, error) {
 	h, err := f.header(b, address)
 	if err != nil {
@@ -96,7 +94,6 @@ func (f *File) Objects() iter.Seq2[Object, error] {
 	}
 }
 
-// objectWalk is one walk of Objects.
 type objectWalk struct {
 	file  *File
 	b     *budget
@@ -104,8 +101,7 @@ type objectWalk struct {
 	yield func(Object, error) bool
 }
 
-// maxGroupDepth is how deep groups may be nested in a walk through all objects.
-const maxGroupDepth = 1000
+const maxGroupDepth = 1000 // of groups in groups, in a walk through all objects
 
 // group yields a group and what is in it. It returns false to end the walk.
 func (w *objectWalk) group(g *Group, depth int) bool {
@@ -138,7 +134,6 @@ func (w *objectWalk) group(g *Group, depth int) bool {
 	return err == nil || w.yield(nil, err)
 }
 
-// join returns the path of a link in a group.
 func join(group, name string) string {
 	return strings.TrimSuffix(group, "/") + "/" + name
 }

@@ -16,14 +16,12 @@ type rowReader struct {
 	workers []*chunkReader
 }
 
-// close frees what the workers hold.
 func (r *rowReader) close() {
 	for _, w := range r.workers {
 		w.pipeline.close()
 	}
 }
 
-// read reads count rows from start on into p.
 func (r *rowReader) read(p []byte, start, count uint64) error {
 	if err := r.checkRange(start, count); err != nil {
 		return err
@@ -67,7 +65,6 @@ func (r *rowReader) whole(rows rowRange) *overlap {
 	return o
 }
 
-// fillRows fills p with the fill value.
 func (r *rowReader) fillRows(p []byte) {
 	if r.fill == nil {
 		clear(p)
@@ -84,8 +81,7 @@ type rowRange struct {
 	start, count uint64
 }
 
-// leastParallel is how many bytes of chunks are worth another goroutine.
-const leastParallel = 256 << 10
+const leastParallel = 256 << 10 // bytes of chunks that are worth another goroutine
 
 // readChunks reads rows of a chunked dataset. Where there is no chunk it uses the fill
 // value.
@@ -173,8 +169,7 @@ type chunkReader struct {
 	gatherer  gatherer
 }
 
-// mostAbreast is how many chunks without filters are copied together.
-const mostAbreast = 8
+const mostAbreast = 8 // chunks without filters that are copied together
 
 // readSome reads the part of the rows that lies in the chunks from one place of the index
 // to another.

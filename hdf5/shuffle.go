@@ -66,7 +66,6 @@ type strip struct {
 	ordered []byte
 }
 
-// begin begins to read a chunk.
 func (s *strip) begin(chunk []byte, element int) {
 	s.chunk, s.element, s.ordered = chunk, element, s.ordered[:0]
 }

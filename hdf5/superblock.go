@@ -1,6 +1,5 @@
 package hdf5
 
-// signature begins every superblock.
 const signature = "\x89HDF\r\n\x1a\n"
 
 // superblock is the superblock, where reading a file begins (spec II.A).
@@ -64,7 +63,6 @@ func (f *File) parseSuperblock() error {
 	return nil
 }
 
-// widths reads the sizes of addresses and lengths.
 func (d *decoder) widths(s *superblock) {
 	s.offsetSize, s.lengthSize = int(d.u8()), int(d.u8())
 	for _, width := range []int{s.offsetSize, s.lengthSize} {
