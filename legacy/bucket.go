@@ -87,10 +87,8 @@ func (r *reader) findMasks() error {
 	return err
 }
 
-// slotCount is how many slots an entry has.
-const slotCount = 4
+const slotCount = 4 // of an entry
 
-// bucketRows takes the entries of a block.
 func (r *reader) bucketRows(bucket int64, path string, b *hdf5.Block) error {
 	c, err := columns(b, map[string]int{"key_high": 1, "key_low": 1, "slots": slotCount, "state_mask": 1})
 	if err != nil {
@@ -165,7 +163,6 @@ func (r *reader) decodeMask(mask uint64) (used uint8, ok bool) {
 // valuePrefix begins the path of a value set; the name of its key follows.
 const valuePrefix = "/values/sp/valueset_"
 
-// valueSet is a dataset of values.
 type valueSet struct {
 	dataset *hdf5.Dataset
 	used    bool

@@ -72,7 +72,6 @@ func (r *reader) namedDirectory(config *hdf5.Group, d directory) (bool, error) {
 	return true, nil
 }
 
-// shards reads the datasets of the group /directory.
 func (r *reader) shards(d directory) error {
 	g, err := r.group("directory")
 	if err != nil || g == nil {
@@ -87,7 +86,6 @@ func (r *reader) shards(d directory) error {
 	})
 }
 
-// directoryRows reads the rows of a dataset.
 func (r *reader) directoryRows(path string, d directory) error {
 	rows, err := r.dataset(path)
 	if err != nil || rows == nil {

@@ -20,7 +20,7 @@ import (
 // All integers are little-endian, addresses are offsets in the file, and crc32c is
 // CRC32C.
 //
-//	commit slot, at 4096 and at 8192: the whole one of the higher generation counts
+//	commit slot, at 4096 and at 8192: of the sound ones that of the higher generation counts
 //	     0     8  magic         CIDSLOT1
 //	     8     4  version       1
 //	    16    16  file_uuid     begins every seed
@@ -98,7 +98,6 @@ func (r *reader) findSlot() (bool, error) {
 	return true, nil
 }
 
-// format1 reads a store of format 1.
 type format1 struct {
 	*reader
 	record []byte // the store record
@@ -174,9 +173,8 @@ func (f *format1) verified(place string, address, size uint64, want, seed uint32
 	return p, nil
 }
 
-// visitState takes one state of a page. whole says that the checksum of the page is
-// right.
-type visitState func(number uint64, state []byte, whole bool) error
+// visitState takes one state of a page, which is sound if its checksum is right.
+type visitState func(number uint64, state []byte, sound bool) error
 
 // pages calls visit for the states that a chunk map leads to. It uses nodes and
 // pages with wrong checksums too, because what they name has checksums.
@@ -310,7 +308,6 @@ func (f *format1) replay(key []byte) error {
 	return err
 }
 
-// takeOperation takes an operation of the log.
 func (f *format1) takeOperation(o operation) error {
 	if o.code != 0 { // else it changes no pair
 		f.change([]operation{o})
@@ -318,5 +315,4 @@ func (f *format1) takeOperation(o operation) error {
 	return f.ctx.Err()
 }
 
-// identifierAt reads an identifier.
 func identifierAt(p []byte) keys.E { return keys.E{High: le.Uint64(p), Low: le.Uint64(p[8:])} }

@@ -67,7 +67,6 @@ type stored struct {
 	where  rowPlace
 }
 
-// bucket takes the entries of a bucket.
 func (f *format1) bucket(number uint64, s []byte, _ bool) error {
 	if s[offBucketFlags]&1 == 0 {
 		return nil
@@ -158,17 +157,15 @@ func (f *format1) entry(e, mores []byte, seed uint32, place rowPlace, items map[
 	items[key] = item
 }
 
-// set is the state of a set.
 type set struct {
 	state []byte
-	whole bool // the checksum of its page is right
+	sound bool // the checksum of its page is right
 	used  bool
 }
 
-// noteSet remembers the state of a set.
-func (f *format1) noteSet(number uint64, s []byte, whole bool) error {
+func (f *format1) noteSet(number uint64, s []byte, sound bool) error {
 	if le.Uint16(s[offClass:]) != 0 {
-		f.sets[number] = &set{state: s, whole: whole}
+		f.sets[number] = &set{state: s, sound: sound}
 	}
 	return nil
 }
@@ -189,7 +186,7 @@ func (f *format1) spilledSet(key keys.E, item stored) ([]keys.E, error) {
 func (f *format1) unusedSets() error {
 	for _, number := range slices.Sorted(maps.Keys(f.sets)) {
 		s := f.sets[number]
-		if s.used || !s.whole {
+		if s.used || !s.sound {
 			continue
 		}
 		key, place := identifierAt(s.state), rowPlace{"set", number, "/values/state"}
@@ -207,7 +204,6 @@ func (f *format1) unusedSets() error {
 	return nil
 }
 
-// setValues reads the values of a set.
 func (f *format1) setValues(number uint64, s []byte) ([]keys.E, error) {
 	n := node{
 		number: le.Uint64(s[offSetRow:]), address: le.Uint64(s[offSetAddress:]), commit: le.Uint64(s[offSetCommit:]),

@@ -35,7 +35,6 @@ type change struct {
 	last  map[keys.E]bool // for each value, whether its last operation was an insertion
 }
 
-// changes are what the log does.
 type changes map[keys.E]*change
 
 func (c changes) add(o operation) {
@@ -52,7 +51,6 @@ func (c changes) add(o operation) {
 	k.last[o.value] = o.code == opInsert
 }
 
-// change notes operations of the log.
 func (r *reader) change(operations []operation) {
 	for _, o := range operations {
 		r.changes.add(o)
@@ -129,7 +127,6 @@ type chain struct {
 	previous []byte   // MAC of the record before
 }
 
-// verify returns what is wrong with a record.
 func (c *chain) verify(rec *record) error {
 	if c.keys == nil {
 		return nil
@@ -264,7 +261,6 @@ type player struct {
 	applied int64 // how many records are in the buckets
 }
 
-// take replays the records of a block.
 func (p *player) take(b *hdf5.Block) error {
 	records, err := parseRecords(b)
 	if err != nil {
@@ -291,7 +287,6 @@ func (p *player) take(b *hdf5.Block) error {
 	return nil
 }
 
-// parseRecords reads the records of a block.
 func parseRecords(b *hdf5.Block) ([]record, error) {
 	c, err := columns(b, map[string]int{"txn_id": 1, "op_type": 1, "key_high": 1, "key_low": 1, "value_high": 1, "value_low": 1})
 	if err != nil {

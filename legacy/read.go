@@ -269,7 +269,6 @@ func (r *reader) narrowLayout() (Layout, error) {
 // formatVersion is the only version that the Python package has written.
 const formatVersion = 1
 
-// checkVersion refuses files of an unknown version.
 func (r *reader) checkVersion() error {
 	config, err := r.root.Group("config")
 	if err != nil {

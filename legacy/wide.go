@@ -76,10 +76,8 @@ func wideColumn(b *hdf5.Block, count int, path ...string) ([]wideE, error) {
 	return column, nil
 }
 
-// wideSlots is how many slots an entry has.
-const wideSlots = 2
+const wideSlots = 2 // of an entry
 
-// wideRows takes the entries of a block.
 func (r *reader) wideRows(bucket int64, path string, b *hdf5.Block) error {
 	names, err := wideColumn(b, 1, "key")
 	if err != nil {
@@ -163,7 +161,6 @@ const (
 	wideVersion                                                            = 1
 )
 
-// wideTransaction identifies a transaction.
 type wideTransaction [offWideKey - offWideTransaction]byte
 
 // wideReplay finds the changes that the log has beyond the buckets.
@@ -255,7 +252,6 @@ func (r *reader) wideRecordAt(log io.ReaderAt, at int64) (id wideTransaction, o 
 	return id, o, err
 }
 
-// wideAt reads the four words of an identifier.
 func wideAt(p []byte) (w wideE) {
 	for i := range w {
 		w[i] = binary.LittleEndian.Uint64(p[8*i:])
