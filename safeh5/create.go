@@ -52,7 +52,7 @@ func fill(raw vfs.File, path string, o Options) error {
 	if err := lockNamed(raw, newName(path), o); err != nil {
 		return err
 	}
-	options := o.file()
+	options := o.hdf5io()
 	if _, err := io.ReadFull(o.random, options.UUID[:]); err != nil {
 		return err
 	}

@@ -317,7 +317,6 @@ func (d *Dataset) write(start, count []uint64, p []byte) error {
 	return d.writeChunks(start, count, p)
 }
 
-// writePiece writes a box of a dataset that is in one piece.
 func (d *Dataset) writePiece(start, count []uint64, p []byte) error {
 	if d.piece == nil {
 		address, size := d.inner.Extent()
@@ -450,10 +449,8 @@ func (d *Dataset) load(key [4]uint64) ([]byte, error) {
 	return chunk, nil
 }
 
-// fletcherSize is the size of the checksum after each chunk.
-const fletcherSize = 4
+const fletcherSize = 4 // bytes of the checksum after each chunk
 
-// store packs a chunk and puts it into the file.
 func (d *Dataset) store(key [4]uint64, chunk []byte) error {
 	packed, skipped, err := d.pack(chunk)
 	if err != nil {

@@ -66,15 +66,14 @@ func open(path string, o Options) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, _, err := hdf5io.Open(raw, o.file())
+	file, _, err := hdf5io.Open(raw, o.hdf5io())
 	if err != nil {
 		return nil, errors.Join(lockedBy(err, raw, o), raw.Close())
 	}
 	return &File{raw: raw, file: file, options: o}, nil
 }
 
-// file returns the options of hdf5io.
-func (o *Options) file() hdf5io.Options {
+func (o *Options) hdf5io() hdf5io.Options {
 	// Without mapping a failing disk gives an error, not a memory fault.
 	return hdf5io.Options{Plain: true, ReadOnly: o.ReadOnly, NoMmap: true, NoFallBack: !o.TakeOlder, Quarantine: o.KeepUpdates, GrowStep: o.growStep}
 }

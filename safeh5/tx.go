@@ -20,9 +20,9 @@ type Tx struct {
 	removes  bool                // something was removed
 	done     bool
 	err      error // the first
-	open     int   // bytes of chunks that are kept in memory
-	mostOpen int   // and how many may be
-	pieces   int64 // bytes of datasets in one piece that are
+	open     int   // bytes of changed chunks in memory
+	mostOpen int   // limit of open
+	pieces   int64 // bytes of datasets in one piece in memory
 }
 
 var errOver = errors.New("the Update is over")
@@ -50,7 +50,6 @@ func (tx *Tx) CreateGroup(path string) error {
 	return tx.do(func() error { return tx.groups(path) })
 }
 
-// groups makes a group and the groups above it.
 func (tx *Tx) groups(path string) error {
 	if !strings.HasPrefix(path, "/") {
 		return fmt.Errorf("path %q does not begin with /", path)

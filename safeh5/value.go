@@ -137,8 +137,7 @@ func coderOf(t reflect.Type, tag string) (*coder, error) {
 	return c, err
 }
 
-// mostNested limits how deep arrays and structs nest, as hdf5io does.
-const mostNested = 8
+const mostNested = 8 // arrays and structs in each other, as in hdf5io
 
 func newCoder(t reflect.Type, tag string, depth int) (*coder, error) {
 	if depth >= mostNested {
@@ -320,7 +319,6 @@ func putString(p []byte, s string, size int) error {
 	return nil
 }
 
-// attributeOf returns an attribute with a Go value.
 func attributeOf(name string, value any) (hdf5io.Attribute, error) {
 	a := hdf5io.Attribute{Name: name}
 	v := reflect.ValueOf(value)
