@@ -16,7 +16,6 @@ const (
 	pageSize   = 4096 // what the bitsets and the accounting of space count in
 )
 
-// touch records that [off, off+n) was written.
 func (a *arena) touch(off, n int64) {
 	for page := off / pageSize; page*pageSize < off+n; page++ {
 		a.used.set(page)
@@ -29,7 +28,6 @@ func (a *arena) page(i int64) []byte {
 	return a.data[i*pageSize : min((i+1)*pageSize, int64(len(a.data)))]
 }
 
-// sector returns the bytes of one sector.
 func (a *arena) sector(i int64) []byte {
 	return a.data[i*sectorSize : (i+1)*sectorSize]
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// file is one open file.
 type file struct {
 	fs       *FS
 	ino      *inode
@@ -58,7 +57,7 @@ func (f *file) write(p []byte, off int64) error {
 	if off < 0 {
 		return fs.ErrInvalid
 	}
-	err := error(nil)
+	var err error
 	if limit := int64(len(f.ino.data)); n > limit-off {
 		n, err = max(0, limit-off), vfs.ErrNoSpace
 	}

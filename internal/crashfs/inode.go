@@ -201,7 +201,6 @@ func (ino *inode) failSync(mode SyncFailure, off, n int64) {
 	}
 }
 
-// dirtySectors returns the un-synced sectors in ascending order.
 func (ino *inode) dirtySectors() []int64 { return slices.Sorted(maps.Keys(ino.unsynced)) }
 
 // missing counts the pages of [off, off+n) that have no space on the disk yet.

@@ -94,7 +94,6 @@ func (t *Trace) Len() int {
 	return len(t.ops)
 }
 
-// entries returns what has been recorded so far.
 func (t *Trace) entries() []op {
 	t.fs.mu.Lock()
 	defer t.fs.mu.Unlock()
@@ -200,7 +199,6 @@ func (s *FS) snapshot() snapshot {
 	return snap
 }
 
-// restore makes a file system from a snapshot.
 func (snap *snapshot) restore(o Options, p *pool) *FS {
 	s := newFS(o, p)
 	s.lastID = snap.lastID
