@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
 )
@@ -445,19 +446,8 @@ func (n nodeBytes) child(i int) child {
 // search returns the index of the first record that is not before coord, and
 // whether it is the record of coord.
 func (n nodeBytes) search(coord [4]uint64) (index int, found bool) {
-	low, high := 0, n.count
-	for low < high {
-		middle := int(uint(low+high) / 2)
-		switch compareCoord(n.coord(middle), coord) {
-		case 0:
-			return middle, true
-		case -1:
-			low = middle + 1
-		default:
-			high = middle
-		}
-	}
-	return low, false
+	index = sort.Search(n.count, func(i int) bool { return compareCoord(n.coord(i), coord) >= 0 })
+	return index, index < n.count && n.coord(index) == coord
 }
 
 // compareCoord orders places by their first dimension first. Dimensions beyond

@@ -200,7 +200,7 @@ func (c *checker) head() {
 	for i, err := range pair.errs {
 		// A slot that was torn when the file was opened stays so until the next
 		// commit. OpenReport has reported it.
-		if err != nil && f.space.slotCommit(i) != 0 {
+		if err != nil && f.space.slots[i] != 0 {
 			c.defect(fmt.Errorf("slot %d: %w", i, err))
 		}
 	}
@@ -321,9 +321,8 @@ func (c *checker) chunks(d *Dataset) (end bool) {
 	}
 	checked := false // a chunk: each part checks one, however many nodes lead to it
 	var bounds [4]uint64
-	for k, n := range d.object.dataset.dims {
-		chunk := uint64(d.object.dataset.chunk[k])
-		bounds[k] = n/chunk + min(n%chunk, 1)
+	for k := range d.shape.rank {
+		bounds[k] = d.object.dataset.chunks(k)
 	}
 	var nodes []extent
 	c.owner("chunks of " + d.path)

@@ -233,7 +233,7 @@ func (t *TxDataset) prune() error {
 // outside reports whether a chunk lies outside the dimensions.
 func (t *TxDataset) outside(coord [4]uint64) bool {
 	for k := range t.shape.rank {
-		if coord[k] >= t.chunks(k) {
+		if coord[k] >= t.object.dataset.chunks(k) {
 			return true
 		}
 	}
@@ -271,7 +271,7 @@ func (t *TxDataset) sortedEdits() ([]chunkEdit, error) {
 			continue
 		}
 		for k := range t.shape.rank {
-			if n := t.chunks(k); e.coord[k] >= n && !e.delete {
+			if n := t.object.dataset.chunks(k); e.coord[k] >= n && !e.delete {
 				return nil, fmt.Errorf("chunk %v, dimension %d has %d", e.coord[:t.shape.rank], k, n)
 			}
 		}

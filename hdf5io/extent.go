@@ -92,9 +92,9 @@ const (
 	// scanLimit bounds how many extents that may be too short are looked at before a
 	// larger one, or growth, is taken instead.
 	scanLimit = 32
-	// minUsable is the shortest extent that counts as usable. Everything that is
-	// placed fits into it, except the largest value sets and the free map of a
-	// large file.
+	// minUsable is the shortest extent that counts as usable. Everything that a store
+	// places fits into it, except the largest value sets and the free map of a large
+	// file.
 	minUsable = 16 << 10
 )
 
@@ -124,8 +124,8 @@ func (e extent) usable() uint64 {
 	return 0
 }
 
-// pool is the space that a Tx may use now. Extents are in classes by the
-// logarithm of their whole sectors; taking one and putting one back cost O(1).
+// pool is the space that a Tx may use now. Extents are in classes by the logarithm of
+// their whole sectors, so that few are looked at to take one.
 type pool struct {
 	// list[:sorted] ascends and is joined; what was put since then follows. An
 	// extent that was taken has size 0.

@@ -1,6 +1,7 @@
 package hdf5io
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -91,7 +92,8 @@ const (
 )
 
 // File is an open file. Any number of goroutines may read its Views, and use
-// Reserve, Space and Regions; there is one Tx at a time.
+// Reserve, Space and Regions; there is one Tx at a time. The vfs.File belongs to the
+// caller of Create or Open, who closes it after File.Close, or when they fail.
 type File struct {
 	file    vfs.File
 	options Options
@@ -170,9 +172,8 @@ func (f *File) syncAll(size bool) error {
 	return nil
 }
 
-// Close unmaps and unlocks the file, even if it returns an error; it writes
-// nothing. The vfs.File belongs to the caller and stays open. No View may still be
-// in use.
+// Close unmaps and unlocks the file, even if it returns an error; it writes nothing. No
+// View may still be in use.
 func (f *File) Close() error {
 	f.slotMu.Lock()
 	defer f.slotMu.Unlock()
@@ -198,9 +199,7 @@ func (f *File) release() error {
 
 // Create formats the empty file and returns it, open for writing; build makes its
 // first root, of commit 1. When Create returns, everything except the file's name
-// is durable. The superblock is written last: until then the file is not HDF5. The
-// vfs.File belongs to the caller, who closes it after File.Close, or when Create
-// fails.
+// is durable. The superblock is written last: until then the file is not HDF5.
 func Create(file vfs.File, o Options, payload []byte, build func(*Tx) error) (*File, error) {
 	o.ReadOnly = false
 	f := newFile(file, o)
@@ -217,12 +216,7 @@ func newFile(file vfs.File, o Options) *File {
 		o.GrowStep = defaultGrowStep
 	}
 	o.GrowStep = min(o.GrowStep+growUnit-1, maxStep) &^ (growUnit - 1)
-	switch {
-	case o.Quarantine == 0:
-		o.Quarantine = defaultQuarantine
-	case o.Quarantine < 0:
-		o.Quarantine = 0
-	}
+	o.Quarantine = max(cmp.Or(o.Quarantine, defaultQuarantine), 0)
 	return &File{file: file, options: o}
 }
 
@@ -271,7 +265,7 @@ func (f *File) Settle() error {
 		return err
 	}
 	v := f.view.Load()
-	if f.space.settled(v.slot.commit) {
+	if f.space.slots == [2]Commit{v.slot.commit, v.slot.commit} {
 		return nil
 	}
 	return f.writeOtherSlot(v.slot)
@@ -299,7 +293,9 @@ func (f *File) writeSlot(i int, s *commitSlot) error {
 	f.slot = i
 	f.generation = s.generation
 	f.lastCommit = max(f.lastCommit, s.commit)
-	f.space.setSlotCommit(i, s.commit)
+	f.space.mu.Lock()
+	f.space.slots[i] = s.commit
+	f.space.mu.Unlock()
 	return nil
 }
 

@@ -268,6 +268,12 @@ func (d *datasetHeader) setLayout(l datasetLayout, fillFlags byte) error {
 	return nil
 }
 
+// chunks is the number of chunks along dimension k.
+func (d *datasetHeader) chunks(k int) uint64 {
+	n := uint64(d.chunk[k])
+	return d.dims[k]/n + min(d.dims[k]%n, 1)
+}
+
 // chunkWidth is the number of bytes that the layout has for each size of a chunk.
 func (d *datasetHeader) chunkWidth() int {
 	return byteWidth(uint64(max(d.Type.size, slices.Max(d.chunk))))

@@ -93,7 +93,7 @@ func (t *TxDataset) moveChunks(d *Dataset) error {
 // movePages is moveChunks for a dataset with a chunk map.
 func (t *TxDataset) movePages(d *Dataset) error {
 	edited := t.edited()
-	for i := range min(d.pages.count, t.chunks(0)) {
+	for i := range min(d.pages.count, t.object.dataset.chunks(0)) {
 		if p := d.pages.page(i); p == nil || p.address+uint64(p.size) <= t.tx.from || edited[[4]uint64{i}] {
 			continue
 		}

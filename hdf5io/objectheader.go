@@ -179,8 +179,6 @@ func (g *groupHeader) append(dst []byte) ([]byte, error) {
 	return m.seal("group header", dst)
 }
 
-// append encodes the complete object header of the dataset. The error says what
-// cannot be written; dst is then lost.
 func (d *datasetHeader) append(dst []byte) ([]byte, error) {
 	m := messageList{err: d.check()}
 	m.add(messageDataspace, func(dst []byte) []byte { return appendDataspace(dst, d.dims, d.maxDims) })

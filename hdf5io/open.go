@@ -115,10 +115,9 @@ func (f *File) Payloads() (payloads [][]byte, err error) {
 	return payloads, nil
 }
 
-// Open opens a file that Create has made. The vfs.File belongs to the caller, who
-// closes it after File.Close, or when Open fails. To open it for reading takes a
-// pin, and never writes; to open it for writing takes the writer's lock, or fails
-// with vfs.ErrLockHeld, and mends the superblock.
+// Open opens a file that Create has made. For reading it takes a pin, and never writes;
+// for writing it takes the writer's lock, or fails with vfs.ErrLockHeld, and mends the
+// superblock.
 func Open(file vfs.File, o Options) (*File, OpenReport, error) {
 	f := newFile(file, o)
 	var report OpenReport

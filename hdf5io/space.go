@@ -28,7 +28,9 @@ type space struct {
 	full     bool // the last growth met a full disk
 	short    bool // the last ReservePieces did not find enough
 
-	slots [2]Commit // what each slot names; 0: none that is valid
+	// slots is what each slot names; 0: it is not valid. It changes only while slotMu is
+	// held too, so that either lock is enough to read it.
+	slots [2]Commit
 	// views are those that readers may hold, oldest first; the last is the newest.
 	views   []*View
 	adopted Commit // no reader pins a View of an earlier commit any more
@@ -137,25 +139,6 @@ func (v *View) Space() (Space, error) {
 	return out, nil
 }
 
-func (s *space) setSlotCommit(i int, commit Commit) {
-	s.mu.Lock()
-	s.slots[i] = commit
-	s.mu.Unlock()
-}
-
-func (s *space) slotCommit(i int) Commit {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.slots[i]
-}
-
-// settled reports whether both slots name the commit.
-func (s *space) settled(commit Commit) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.slots[0] == commit && s.slots[1] == commit
-}
-
 // Adopted is called when v has taken the place of all older Views for the caller,
 // so that no reader will pin one of those any more. Begin calls it for the newest
 // View. Until then, what v's commit freed is not used.
@@ -167,9 +150,8 @@ func (v *View) Adopted() {
 	f.dropViews()
 }
 
-// dropViews forgets old Views that no reader holds. A reader counts itself first,
-// and then looks whether its View is still the adopted one. So a View whose
-// counters are zero after its successor was adopted is never read again.
+// dropViews forgets old Views that no reader holds. Because of what View.Pin demands of
+// readers, a View that is not pinned after its successor was adopted is never read again.
 func (f *File) dropViews() {
 	s := &f.space
 	for len(s.views) > 1 && s.views[0].slot.commit < s.adopted && !s.views[0].pinned() {
@@ -532,9 +514,8 @@ func (f *File) UsedFrom(address int64) (bytes int64, err error) {
 	return int64(used), nil
 }
 
-// EndQuarantine frees what neither slot's root nor a reader reaches, though HDF5
-// programs, which cannot pin a root, may still look at it. It is called before the
-// file is closed, so that the last commits fill gaps.
+// EndQuarantine frees what neither slot's root nor a reader reaches. It is called before
+// the file is closed, so that the last commits fill gaps.
 func (f *File) EndQuarantine() error {
 	if err := f.writable(); err != nil {
 		return err

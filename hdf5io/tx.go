@@ -299,8 +299,9 @@ type DatasetSpec struct {
 	Attributes []Attribute
 }
 
-// CreateDataset makes a dataset. A chunked one has no chunks yet; a contiguous one
-// has its space, which begins at a multiple of 4,096 if it is at least as long.
+// CreateDataset makes a dataset. A chunked one has no chunks yet; a contiguous one has
+// its space, unless spec.Later. 4,096 bytes or more without spec.Data begin at a
+// multiple of 4,096.
 func (tx *Tx) CreateDataset(path string, spec DatasetSpec) (*TxDataset, error) {
 	if spec.Deflate < 0 || spec.Deflate > maxDeflate {
 		return nil, fmt.Errorf("dataset %s: deflate of level %d, want 0 to %d", path, spec.Deflate, maxDeflate)
@@ -314,25 +315,21 @@ func (tx *Tx) CreateDataset(path string, spec DatasetSpec) (*TxDataset, error) {
 	if err := tx.claimMap(o, spec.Map); err != nil {
 		return nil, fmt.Errorf("dataset %s: %w", path, err)
 	}
-	var size uint64
 	if d.chunk != nil {
 		d.nodeSize = indexNodeSize
 	} else {
-		size, _ = dataBytes(d.Type.size, d.dims)
-		d.size = size
+		d.size, _ = dataBytes(d.Type.size, d.dims)
 	}
 	if err := errors.Join(d.check(), d.checkKind(tx.file.options.Plain)); err != nil {
 		return nil, fmt.Errorf("dataset %s: %w", path, err)
 	}
-	if spec.Data != nil && (d.chunk != nil || uint64(len(spec.Data)) != size) {
-		return nil, fmt.Errorf("dataset %s: %d bytes of data, want %d", path, len(spec.Data), size)
+	if spec.Data != nil && (d.chunk != nil || uint64(len(spec.Data)) != d.size) {
+		return nil, fmt.Errorf("dataset %s: %d bytes of data, want %d", path, len(spec.Data), d.size)
 	}
 	if err := tx.add(path, o); err != nil {
 		return nil, err
 	}
-	if d.chunk == nil && spec.Later && size > 0 {
-		d.address = undefinedAddress
-	} else if d.chunk == nil {
+	if d.chunk == nil {
 		if err := tx.placeContiguous(d, &spec); err != nil {
 			return nil, fmt.Errorf("dataset %s: %w", path, err)
 		}
@@ -363,7 +360,7 @@ func (tx *Tx) claimMap(o *object, chunkMap ChunkMap) error {
 const zerosAtOnce = 4 << 20
 
 func (tx *Tx) placeContiguous(d *datasetHeader, spec *DatasetSpec) error {
-	if d.size == 0 {
+	if d.size == 0 || spec.Later {
 		d.address = undefinedAddress
 		return nil
 	}

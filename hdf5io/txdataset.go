@@ -154,7 +154,7 @@ func (t *TxDataset) WritePage(i uint64, data []byte, keep Marks) error {
 	if t.object.chunkMap == Unmapped {
 		return fmt.Errorf("dataset %s is in no chunk map", t.path)
 	}
-	if chunks := t.chunks(0); i >= chunks {
+	if chunks := t.object.dataset.chunks(0); i >= chunks {
 		return fmt.Errorf("dataset %s: chunk %d of %d", t.path, i, chunks)
 	}
 	address, sum, err := t.place(data)
@@ -167,13 +167,6 @@ func (t *TxDataset) WritePage(i uint64, data []byte, keep Marks) error {
 		crc: crc32c.Extend(chunkCRC(t.tx.file.uuid, i, t.tx.number, data), sum),
 	}})
 	return nil
-}
-
-// chunks is the number of chunks along dimension k.
-func (t *TxDataset) chunks(k int) uint64 {
-	d := t.object.dataset
-	n := uint64(d.chunk[k])
-	return d.dims[k]/n + min(d.dims[k]%n, 1)
 }
 
 // Resize sets the dimensions of a chunked dataset, within its maximum. The commit
