@@ -37,8 +37,7 @@
 //
 // A store of format 1 is read without HDF5, beginning with its commit slots. Only
 // what has a correct checksum is taken: entries of buckets one by one, the values
-// of a set by row or node. Package wal, which still reads the log of format 1,
-// reads the log.
+// of a set by row or node, and the frames of the log.
 //
 // # Damage
 //

@@ -179,7 +179,7 @@ func TestFormat1Damage(t *testing.T) {
 					t.Errorf("lacks %q", part)
 				}
 			}
-			if c.name != "tail" && c.name != "address of a row" { // of which other keys live
+			if c.name != "tail" && c.name != "address of a row" { // on which other keys depend
 				holdsAll(t, contents, want, c.lost...)
 			}
 		})

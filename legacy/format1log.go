@@ -57,7 +57,7 @@ type format1Log struct {
 	lastApplied wal.Seq
 	watermark   wal.Seq
 	take        func(operation) error
-	tornAt      wal.Seq // first record of a frame that is not whole; 0: there is none
+	tornAt      wal.Seq // first record of an incomplete frame; 0: there is none
 
 	piece []byte  // records at hand
 	at    wal.Seq // sequence of the first of them
@@ -132,8 +132,8 @@ func (l *format1Log) check(epochs []wal.Epoch) error {
 	return nil
 }
 
-// replay takes the operations of all whole frames after lastApplied. A record that was
-// durable once and is not there is an error that matches corrupt.Err.
+// replay takes the operations of all complete frames after lastApplied. A record that
+// was durable once and is not there is an error that matches corrupt.Err.
 func (l *format1Log) replay(epochs []wal.Epoch) error {
 	if err := l.check(epochs); err != nil {
 		return err
