@@ -50,13 +50,13 @@ func (a *addressSpace) give(n int64) {
 	a.count--
 }
 
-// freeAddressSpace measures how much of the address space mappings may take: the
-// largest power of two that can be set aside in one piece, up to half of what
-// 47-bit or 32-bit addresses have, and half of what ulimit -v allows.
+// freeAddressSpace measures how much of the address space mappings may take. It starts
+// with half of what a process has, or of what ulimit -v allows, and halves that until
+// it can be set aside in one piece.
 func freeAddressSpace() int64 {
 	most := uint64(1) << 46
 	if math.MaxInt == math.MaxInt32 {
-		most = 1 << 30
+		most = 1 << 30 // of 2 to 4 GiB
 	}
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_AS, &limit) == nil {
