@@ -442,7 +442,7 @@ func TestBombs(t *testing.T) {
 }
 
 // TestLinksMillionTimes reads a group whose symbol table names one link a million
-// times, in a file that has not so many bytes.
+// times, in a file of fewer bytes.
 func TestLinksMillionTimes(t *testing.T) {
 	const entries = 100
 	name := strings.Repeat("n", 2000)

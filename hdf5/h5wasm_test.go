@@ -50,7 +50,7 @@ func TestNewFormats(t *testing.T) {
 	}
 }
 
-// wantSquares wants every dataset of squares whole.
+// wantSquares wants every dataset to be complete squares.
 func wantSquares(t *testing.T, root *Group) {
 	t.Helper()
 	for _, name := range strings.Fields("whole single singlegzip fixed fixedgzip extensible extensiblegzip fixed2 fixed2gzip extensible2 extensible2gzip tree treegzip") {

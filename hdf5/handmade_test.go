@@ -177,7 +177,7 @@ func TestRareTypes(t *testing.T) {
 	}
 }
 
-// TestBadTypes holds types against their own sizes.
+// TestBadTypes reads types that do not agree with their sizes.
 func TestBadTypes(t *testing.T) {
 	deep := integerType(1, false)
 	for range 40 {

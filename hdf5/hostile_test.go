@@ -30,7 +30,7 @@ func readSample(t testing.TB, name string) []byte {
 // as long as there is time.
 const smallSample = 4 << 10
 
-// hostileTime is for all damaged copies of a sample of so many bytes.
+// hostileTime is the time for all damaged copies of a sample of size bytes.
 func hostileTime(size int) time.Duration {
 	if os.Getenv("CIDSTORE_CAMPAIGN") == "1" && size <= smallSample {
 		return time.Hour

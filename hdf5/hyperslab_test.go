@@ -173,8 +173,8 @@ func (r failingReader) ReadAt(p []byte, offset int64) (int, error) {
 	return n, errors.Join(err, io.ErrUnexpectedEOF)
 }
 
-// TestReadsThatFail: when a part of the data cannot be read, the error says of which chunk, or
-// that it is of none, and where; it is the reader's own.
+// TestReadsThatFail: when a part of the data cannot be read, the error names the chunk, if it
+// is in one, and the place, and wraps the reader's own error.
 func TestReadsThatFail(t *testing.T) {
 	for _, name := range []string{"tiles", "netcdf4", "kinds-latest", "kinds-earliest"} {
 		data := readSample(t, name)

@@ -41,7 +41,7 @@ func wantInflate(t *testing.T, packed []byte, limit int) {
 	}
 }
 
-// inflateSamples are data of which streams have every kind of block and match.
+// inflateSamples are data whose streams have every kind of block and match.
 func inflateSamples() [][]byte {
 	seed := uint64(1)
 	random := func(n int) uint64 {

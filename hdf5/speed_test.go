@@ -52,7 +52,7 @@ func BenchmarkBesideH5py(b *testing.B) {
 	}
 }
 
-// beside takes turns, of which the first is not counted.
+// beside lets both take turns, and does not count the first.
 func beside(b *testing.B, peer *peer, task, name string, run func(*testing.B, *File, *[]byte)) {
 	var buffer []byte
 	turn := func() (cpu, elapsed float64) {

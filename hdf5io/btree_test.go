@@ -96,8 +96,8 @@ func (tt *testTree) set(coord [4]uint64) chunkEdit {
 	return e
 }
 
-// update applies edits to tree and model, and compares everything the law says:
-// content, replaced records, freed nodes, structure.
+// update applies edits to tree and model, and compares content, replaced records,
+// freed nodes and structure.
 func (tt *testTree) update(t rapid.TB, edits []chunkEdit) {
 	t.Helper()
 	slices.SortFunc(edits, func(a, b chunkEdit) int { return compareCoord(a.coord, b.coord) })

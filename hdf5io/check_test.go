@@ -21,7 +21,7 @@ func checkHead(p []byte) error {
 	return err
 }
 
-// TestCheckReaderSeesHead: a reader tells of every flipped bit before the first
+// TestCheckReaderSeesHead: Check by a reader reports every flipped bit before the first
 // extent, though reading needs neither the superblock nor the second slot.
 func TestCheckReaderSeesHead(t *testing.T) {
 	image := smallImage(t)
@@ -67,8 +67,8 @@ func TestCheckReaderAfterKill(t *testing.T) {
 	}
 }
 
-// TestCheckSeesFallBack: the older root in place of the newest, which is damaged,
-// is not all well, until a commit has replaced that one.
+// TestCheckSeesFallBack: if the newest root is damaged and the older one is in use,
+// Check says so until a commit has replaced the damaged one.
 func TestCheckSeesFallBack(t *testing.T) {
 	image := smallImage(t)
 	pair, err := readSlots(&memoryFile{image})
@@ -90,8 +90,8 @@ func TestCheckSeesFallBack(t *testing.T) {
 	}
 }
 
-// TestOpenMendsHead: of whatever a power cut has left of the sector of the
-// superblock, and of anything else before the slots.
+// TestOpenMendsHead: an open for writing mends whatever a power cut left in the sector
+// of the superblock, and anything else before the slots.
 func TestOpenMendsHead(t *testing.T) {
 	for _, at := range []int{0, 44, superblockSize, 511, firstSlot - 1} {
 		m := &memoryFile{smallImage(t)}

@@ -13,7 +13,7 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// The small file that most tests use: a mapped dataset of 8 pages, rows of two
+// The small file that most tests use: a dataset of 8 pages with a chunk map, rows of two
 // chunks, a log, and an attribute that says how often it was changed.
 const (
 	testRows   = 40
@@ -244,8 +244,8 @@ func TestPoolFits(t *testing.T) {
 	}
 }
 
-// TestPageOfAnUnmappedDataset: a caller that asks for a page expects a mapped
-// dataset, so it is damage if the dataset is not mapped.
+// TestPageOfAnUnmappedDataset: a caller that asks for a page expects a chunk map, so it
+// is damage if the dataset has none.
 func TestPageOfAnUnmappedDataset(t *testing.T) {
 	f, _ := testFile(t, Options{})
 	d, err := f.View().Dataset("/buckets/entries")

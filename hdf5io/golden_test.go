@@ -87,7 +87,7 @@ func goldenTree(tx *Tx, plain bool) error {
 	return errors.Join(errs...)
 }
 
-// goldenRows writes rows: so many that the index has an inner node.
+// goldenRows writes enough rows for an inner node in the index.
 func goldenRows(tx *Tx, from, to uint64) error {
 	rows, err := tx.Dataset("/table/rows")
 	if err != nil {

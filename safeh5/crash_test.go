@@ -28,9 +28,9 @@ func on(fs vfs.FS) *Options {
 }
 
 // TestCrashEnumeration cuts the power at every call of a life from the creation of the file
-// to Close, and of the next: each disk that may be left has a file that is whole, with
-// the last step that was acknowledged or the one under way, and goes on from there; or,
-// while it is being created, none.
+// to Close, and of the next life. Each disk that may be left has a sound file with the last
+// step that was acknowledged or the one under way, and goes on from there. While the file is
+// being created there may be none.
 func TestCrashEnumeration(t *testing.T) { crashEverywhere(t, nil) }
 
 // TestCrashSeenByH5py is the same for h5py, which reads a file as the power cut left it or, where
@@ -47,8 +47,8 @@ func TestCrashSeenByH5py(t *testing.T) {
 	t.Logf("%d files read by h5py as they were left, %d after Open had mended the superblock", h.left, h.mended)
 }
 
-// crashEverywhere cuts the power at every call and looks at each disk; with h5py at every so many
-// of them, and h5py looks too.
+// crashEverywhere cuts the power at every call and looks at each disk; with h5py it looks at
+// some of them, and h5py does too.
 func crashEverywhere(t *testing.T, h5py *asH5py) {
 	fs := crashfs.New(crashfs.Options{})
 	trace := fs.Record()
@@ -299,7 +299,7 @@ func TestFaultSync(t *testing.T) {
 }
 
 // TestFaultDiskFull runs on disks of many sizes: an Update that finds no room says so and
-// changes nothing, the file stays whole, and a larger disk lets it go on.
+// changes nothing, the file stays sound, and a larger disk lets it go on.
 func TestFaultDiskFull(t *testing.T) {
 	full := 0
 	for size := int64(48 << 10); size <= 192<<10; size += 36 << 10 {

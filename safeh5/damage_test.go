@@ -52,9 +52,9 @@ func knownError(err error) bool {
 	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrForeign) || errors.Is(err, hdf5.ErrCorrupt) || errors.Is(err, hdf5.ErrUnsupported)
 }
 
-// TestFlippedBits flips a bit everywhere, or nearly: it is noticed by Open, View or Check, or it is
-// of no meaning, or of the data that has no checksum; never does anything panic, nor does
-// an Update on such a file spoil more.
+// TestFlippedBits flips bits all over a file: Open, View or Check notices, unless the bit has no
+// meaning or is in data without a checksum. Nothing panics, and an Update on such a file damages
+// nothing else.
 func TestFlippedBits(t *testing.T) {
 	data, pieceAt, pieceSize := closedFile(t, 8)
 	stride := 499

@@ -83,7 +83,7 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// TestUpdateIsAtomic: what an Update has done is gone if it fails, and so is what panics.
+// TestUpdateIsAtomic: an Update that fails or panics leaves nothing.
 func TestUpdateIsAtomic(t *testing.T) {
 	f := opened(t, filepath.Join(t.TempDir(), "a.h5"), small())
 	must(t, stepTo(f, 0, 3))
@@ -272,7 +272,7 @@ func TestForeignFiles(t *testing.T) {
 	refused(ours, "a file that h5py has written to")
 }
 
-// TestViewsWhileUpdating: each View sees one whole step, however many there are beside a writer.
+// TestViewsWhileUpdating: each View sees one complete step, however many there are beside a writer.
 func TestViewsWhileUpdating(t *testing.T) {
 	f := opened(t, filepath.Join(t.TempDir(), "a.h5"), small())
 	var readers sync.WaitGroup
@@ -389,8 +389,8 @@ func TestManyChunksInMemory(t *testing.T) {
 	checkWhole(t, f)
 }
 
-// TestLeftover: what a crash left of a file in the making is no hindrance; what else
-// stands there is.
+// TestLeftover: a file that a crash has left half made is removed; anything else under its
+// name is an error.
 func TestLeftover(t *testing.T) {
 	disk := crashfs.New(crashfs.Options{})
 	raw, err := disk.OpenFile(crashPath+newSuffix, vfs.ReadWrite|vfs.Create, 0o600)

@@ -168,8 +168,8 @@ func TestFaultDiskFullReader(t *testing.T) {
 }
 
 // TestCrashDiskFull cuts the power at every call of a life on a disk that is full, where an Update
-// that finds no room settles the one before it: each disk has the last state or the
-// one under way, whole.
+// that finds no room settles the one before it: each disk has all of the last state or of
+// the one under way.
 func TestCrashDiskFull(t *testing.T) {
 	disk := crashfs.New(crashfs.Options{Capacity: 96 << 10})
 	f, err := Open(crashPath, on(disk))

@@ -91,7 +91,7 @@ func (r *h5pyProgram) ask(command string) string {
 }
 
 // killed runs a program that says what it acknowledges, kills it, and returns the last step that it
-// acknowledged and the last that it began; -1: none. An error: it has ended by itself.
+// acknowledged and the last that it began; -1: none. It is an error if the program ends by itself.
 func killed(t *testing.T, r *rand.Rand, cmd *exec.Cmd) (acked, begun int, err error) {
 	t.Helper()
 	out, err := cmd.StdoutPipe()
@@ -111,8 +111,8 @@ func killed(t *testing.T, r *rand.Rand, cmd *exec.Cmd) (acked, begun int, err er
 	return acked, begun, nil
 }
 
-// heard follows what a process says of its steps, kills it a moment after some lines, and reads on
-// to the end, or until another says with which code it has ended.
+// heard reads what a process says of its steps, and kills it a moment after some lines. It reads
+// to the end, or to a line "ended" with an exit code.
 func heard(r *rand.Rand, lines *bufio.Scanner, process *os.Process) (acked, begun, code int) {
 	least, moment := 1+r.IntN(30), time.Duration(r.IntN(3000))*time.Microsecond
 	acked, begun = -1, -1

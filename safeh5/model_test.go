@@ -308,7 +308,7 @@ func (m *model) compare(h *hdf5.File) error {
 	return nil
 }
 
-// TestModel holds random trees of all types, shapes and filters against a map.
+// TestModel compares random trees of all types, shapes and filters with a map.
 func TestModel(t *testing.T) { rapid.Check(t, holdAgainstModel) }
 
 // holdAgainstModel makes random Updates, and has package hdf5 read the file after each, and

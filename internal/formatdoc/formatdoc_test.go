@@ -49,8 +49,8 @@ type structure struct {
 	place  string // file:line, for people
 }
 
-// check checks a structure by itself: fields follow each other without gap or
-// overlap from 0 to the size, and names are unique except reserved.
+// check checks one structure: fields follow each other without gap or overlap from 0
+// to the size, and names are unique except reserved.
 func (s structure) check() error {
 	if len(s.fields) == 0 {
 		return fmt.Errorf("%s: %q has no fields", s.place, s.name)

@@ -63,8 +63,8 @@ func BenchmarkPython(b *testing.B) {
 	}
 }
 
-// benchmarkPython makes a store with so many pairs, values of them for each key,
-// and so many pending operations that are only in the log.
+// benchmarkPython makes a store of pairs pairs, values of them for each key, of which
+// pending are only in the log.
 func benchmarkPython(b *testing.B, pairs, values, pending int) {
 	python := oracle.Python(b, "h5py", "numpy", "pandas")
 	path := filepath.Join(b.TempDir(), "store.h5")

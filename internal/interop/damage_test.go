@@ -8,9 +8,9 @@ import (
 	"github.com/cidstore/cidstore/internal/oracle"
 )
 
-// spread changes a byte at so many places of a file, one at a time. What is read
-// must be right, or an error that names the file; with damage skipped, no pair may
-// be wrong.
+// spread changes a byte at each of some places of a file, one at a time. What is read
+// must be right, or an error that names the file; with damage skipped, no pair may be
+// wrong.
 const spread = `
 import sys
 sys.path.insert(0, sys.argv[1])
