@@ -537,3 +537,36 @@ func (f *File) openSpace(s *commitSlot, free *freeMap, pair slotPair, report *Op
 	}
 	return nil
 }
+
+// Refresh makes the root of the newest slot the File.View of an opener for reading,
+// if it is newer, and reports whether it was. The View before it stays pinned until
+// its last reader is gone and the caller has called Adopted of the new one.
+func (f *File) Refresh() (bool, error) {
+	f.slotMu.Lock()
+	defer f.slotMu.Unlock()
+	switch {
+	case f.closed.Load():
+		return false, ErrClosed
+	case !f.options.ReadOnly:
+		return false, errors.New("refresh: the file is open for writing")
+	}
+	now := f.view.Load()
+	pair, err := readSlots(f.file)
+	if err != nil {
+		return false, fmt.Errorf("refresh: %w", err)
+	}
+	if i := pair.newest(); i >= 0 && pair.slots[i].commit <= now.slot.commit {
+		return false, nil
+	}
+	root, _, err := f.findRoot(new(OpenReport))
+	if err != nil {
+		return false, fmt.Errorf("refresh: %w", err)
+	}
+	v := root.view
+	if v.slot.commit <= now.slot.commit || v.slot.uuid != f.uuid {
+		f.unpin(v.slot.commit) // the newest does not validate
+		return false, nil
+	}
+	f.publish(v)
+	return true, nil
+}
