@@ -42,7 +42,7 @@ const (
 	plainMagic  = "H5TXSLT1" // of a file with Options.Plain
 	slotVersion = 1
 
-	// MaxPayload is how many bytes of the caller's a commit can carry.
+	// MaxPayload is the largest payload of a commit, in bytes.
 	MaxPayload = offSlotCRC - offSlotPayload
 )
 
@@ -55,8 +55,8 @@ const (
 	// FirstExtent is the address of the first extent, after the slots.
 	FirstExtent = firstSlot + 2*slotSize
 
-	// ExtentUnit is the unit, in bytes, of which the address of an extent is a
-	// multiple, and to which its size is padded.
+	// ExtentUnit is in bytes: each extent begins at a multiple of it and is padded to
+	// one.
 	ExtentUnit = 64
 )
 

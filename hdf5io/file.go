@@ -35,13 +35,13 @@ type Options struct {
 	// Quarantine is the number of commits for which freed space stays unused, so
 	// that HDF5 programs, which cannot pin a root, still find what they look at. It
 	// ends early where a Tx would fail with ErrNoSpace, and, except in a Plain file, for
-	// the oldest space if more waits than a quarter of the file or 32 MiB, whichever is
-	// less, and than an eighth of the file. Default 2; negative: none.
+	// the oldest space if what waits exceeds both an eighth of the file and the lesser of
+	// a quarter of it and 32 MiB. Default 2; negative: none.
 	Quarantine int
 	// ReuseDelay is the time, by Clock, for which freed space stays unused, for the same
 	// reason. It ends early where a Tx would fail with ErrNoSpace, and for the oldest
-	// space if more waits than a quarter of the file or 32 MiB, whichever is less, and
-	// than a sixteenth of the file. 0, or no Clock: none.
+	// space if what waits exceeds both a sixteenth of the file and the lesser of a quarter
+	// of it and 32 MiB. 0, or no Clock: none.
 	ReuseDelay time.Duration
 	Clock      func() time.Time
 }
