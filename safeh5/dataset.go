@@ -329,7 +329,8 @@ func (d *Dataset) writePiece(start, count []uint64, p []byte) error {
 		}
 		copy(d.piece, old)
 	}
-	box{to: d.dims, from: count, count: count, element: int(d.typ.Size())}.copy(d.piece, start, p, nil)
+	b := box{side{d.piece, d.dims, start}, side{p, count, nil}, count, uint64(d.typ.Size())}
+	b.copy(0, 0, 0)
 	return nil
 }
 
@@ -380,21 +381,21 @@ func (d *Dataset) writeChunk(at, start, count []uint64, p []byte) error {
 	}
 	var key [4]uint64
 	copy(key[:], at)
-	b := box{to: d.chunk, from: count, count: part, element: int(d.typ.Size())}
+	element := uint64(d.typ.Size())
 	if whole && piece {
 		d.close(key)
-		offset := int(from[0])
+		offset := from[0] * element
 		for _, n := range count[1:] {
-			offset *= int(n)
+			offset *= n
 		}
-		offset *= b.element
-		return d.store(key, p[offset:offset+d.chunkBytes()])
+		return d.store(key, p[offset:offset+uint64(d.chunkBytes())])
 	}
 	chunk, err := d.openChunk(key, whole)
 	if err != nil {
 		return err
 	}
-	b.copy(chunk, to, p, from)
+	b := box{side{chunk, d.chunk, to}, side{p, count, from}, part, element}
+	b.copy(0, 0, 0)
 	if d.tx.open > d.tx.mostOpen {
 		return d.tx.each((*Dataset).flush)
 	}
@@ -503,33 +504,41 @@ func (d *Dataset) forget() {
 	d.open, d.piece, d.gone = nil, nil, true
 }
 
-// box copies a box of elements from one array into another.
+// box is a box of elements to copy from one array into another.
 type box struct {
-	to, from []uint64 // the dimensions of the arrays
-	count    []uint64 // of the box
-	element  int      // bytes
+	to, from side
+	count    []uint64
+	element  uint64 // bytes
 }
 
-// copy copies the box at from in src to the box at to in dst. Nil means the beginning.
-func (b box) copy(dst []byte, to []uint64, src []byte, from []uint64) {
-	b.level(0, dst, to, 0, src, from, 0)
+// side is one of the arrays, and where the box begins in it; nil: at the beginning.
+type side struct {
+	p           []byte
+	dims, start []uint64
 }
 
-func (b box) level(i int, dst []byte, to []uint64, dstAt uint64, src []byte, from []uint64, srcAt uint64) {
+// copy copies the part of the box that has places to and from, which are counted in
+// elements, along the dimensions before i.
+func (b *box) copy(i int, to, from uint64) {
 	if i == len(b.count) { // no dimension at all
-		copy(dst[:b.element], src[:b.element])
+		copy(b.to.p[:b.element], b.from.p[:b.element])
 		return
 	}
-	dstAt, srcAt = dstAt*b.to[i]+to[i], srcAt*b.from[i]
-	if from != nil {
-		srcAt += from[i]
-	}
+	to, from = b.to.at(to, i), b.from.at(from, i)
 	if i == len(b.count)-1 {
-		size := uint64(b.element)
-		copy(dst[dstAt*size:(dstAt+b.count[i])*size], src[srcAt*size:])
+		copy(b.to.p[to*b.element:(to+b.count[i])*b.element], b.from.p[from*b.element:])
 		return
 	}
 	for n := range b.count[i] {
-		b.level(i+1, dst, to, dstAt+n, src, from, srcAt+n)
+		b.copy(i+1, to+n, from+n)
 	}
+}
+
+// at goes on from a place along the dimensions before i to the start along dimension i.
+func (s *side) at(place uint64, i int) uint64 {
+	place *= s.dims[i]
+	if s.start != nil {
+		place += s.start[i]
+	}
+	return place
 }
