@@ -187,22 +187,27 @@ func (f *format1) pages(path string, root []byte, stateSize uint64, visit visitS
 		f.lose("chunk map of "+path, "depth %d, want up to %d", depth, maxMapDepth)
 		return nil
 	}
-	page := func(number uint64, record []byte) error {
-		return f.page(path, number, record, stateSize, visit)
-	}
-	return f.mapNode("chunk map of "+path, address, le.Uint32(root[28:]), depth, 0, page)
+	s := statePages{f, path, stateSize, visit}
+	return s.node(address, le.Uint32(root[28:]), depth, 0)
 }
 
-// mapNode calls page for the records that a node of a chunk map leads to, with the
-// numbers of their pages, beginning with first.
-func (f *format1) mapNode(what string, address uint64, want, depth uint32, first uint64, page func(uint64, []byte) error) error {
-	place := fmt.Sprintf("%s, node at %#x", what, address)
-	p, err := f.extent(address, mapNodeSize)
+// statePages are the pages of states that one chunk map leads to.
+type statePages struct {
+	*format1
+	path      string
+	stateSize uint64
+	visit     visitState
+}
+
+// node takes the pages that a node of the map leads to, the first of which has a number.
+func (s *statePages) node(address uint64, want, depth uint32, first uint64) error {
+	place := fmt.Sprintf("chunk map of %s, node at %#x", s.path, address)
+	p, err := s.extent(address, mapNodeSize)
 	if err != nil {
-		return f.damaged(place, err)
+		return s.damaged(place, err)
 	}
 	if got := crc32c.Sum(p); got != want {
-		f.lose(place, "crc32c %#08x, want %#08x; what it names is verified", got, want)
+		s.lose(place, "crc32c %#08x, want %#08x; what it names is verified", got, want)
 	}
 	records, pages := mapLeafSize, uint64(1) // of each record
 	if depth > 0 {
@@ -216,9 +221,9 @@ func (f *format1) mapNode(what string, address uint64, want, depth uint32, first
 		switch address := le.Uint64(record); {
 		case address == 0:
 		case depth > 0:
-			err = f.mapNode(what, address, le.Uint32(record[16:]), depth-1, number, page)
+			err = s.node(address, le.Uint32(record[16:]), depth-1, number)
 		default:
-			err = page(number, record)
+			err = s.page(number, record)
 		}
 		if err != nil {
 			return err
@@ -227,20 +232,20 @@ func (f *format1) mapNode(what string, address uint64, want, depth uint32, first
 	return nil
 }
 
-// page reads the page of a record and calls visit for its states.
-func (f *format1) page(path string, number uint64, record []byte, stateSize uint64, visit visitState) error {
+// page reads the page of a record and visits its states.
+func (s *statePages) page(number uint64, record []byte) error {
 	address, commit, want := le.Uint64(record), le.Uint64(record[8:]), le.Uint32(record[20:])
-	place := fmt.Sprintf("page %d of %s at %#x", number, path, address)
-	p, err := f.extent(address, statesOfPage*stateSize+pageSumSize)
+	place := fmt.Sprintf("page %d of %s at %#x", number, s.path, address)
+	p, err := s.extent(address, statesOfPage*s.stateSize+pageSumSize)
 	if err != nil {
-		return f.damaged(place, err)
+		return s.damaged(place, err)
 	}
-	got := crc32c.Extend(f.seed(number, commit), p)
+	got := crc32c.Extend(s.seed(number, commit), p)
 	if got != want {
-		f.lose(place, "crc32c %#08x, want %#08x; what it names is verified, but changes may be missing", got, want)
+		s.lose(place, "crc32c %#08x, want %#08x; what it names is verified, but changes may be missing", got, want)
 	}
 	for i := range uint64(statesOfPage) {
-		if err := visit(number*statesOfPage+i, p[i*stateSize:][:stateSize], got == want); err != nil {
+		if err := s.visit(number*statesOfPage+i, p[i*s.stateSize:][:s.stateSize], got == want); err != nil {
 			return err
 		}
 	}
