@@ -40,7 +40,7 @@ type Field struct {
 }
 
 // class is the first byte of a datatype: version << 4 | class of the format
-// (HDF5 spec IV.A.2.d). None is 0, so the zero Datatype is no integer.
+// (HDF5 spec IV.A.2.d). No class is 0, so the zero Datatype is invalid.
 type class uint8
 
 const (
@@ -61,9 +61,8 @@ const (
 	// maxRank bounds the dimensions of datasets, attributes and array types.
 	maxRank = 4
 
-	datatypePrefix = 8    // class and version, three bytes of bits, u32 size
-	integerSigned  = 0x08 // class bit of integers
-	stringForm     = 0x11 // class bits of strings: NUL-padded, UTF-8
+	integerSigned = 0x08 // class bit of integers
+	stringForm    = 0x11 // class bits of strings: NUL-padded, UTF-8
 )
 
 // doubleForm and singleForm are what follows the class byte of a float64 and of a float32:
@@ -92,8 +91,8 @@ func Bool() Datatype { return boolean }
 
 var boolean = Enum(Int(1), EnumMember{"FALSE", 0}, EnumMember{"TRUE", 1})
 
-// Enum is an integer of the type base, some of whose values have names. No name and
-// no value is there twice.
+// Enum is an integer of the type base, some of whose values have names. Names and
+// values are unique.
 func Enum(base Datatype, members ...EnumMember) Datatype {
 	return Datatype{class: classEnum, size: base.size, base: &base, names: slices.Clone(members)}
 }

@@ -135,7 +135,7 @@ type pool struct {
 	// sorted ones is the last. Extents without a whole sector are in none.
 	classes [numClasses][]int
 	bytes   uint64 // in all
-	usable  uint64 // in whole sectors, at least minUsable together
+	usable  uint64 // of the extents with minUsable or more, in whole sectors
 	good    int    // class from which on an extent is as good as any longer one
 	inGaps  bool   // all extents that are long enough are equally good
 	floor   uint64 // nothing is taken that begins below it

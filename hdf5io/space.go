@@ -478,8 +478,8 @@ func (f *File) InGaps() bool {
 	return f.space.pool.inGaps
 }
 
-// Gaps is how many bytes of usable space lie before the last byte in use, and where
-// that is.
+// Gaps is how many bytes of usable space lie before the end of the last extent in use,
+// and where that end is.
 func (f *File) Gaps() (bytes, end int64, err error) {
 	s := &f.space
 	s.mu.Lock()

@@ -191,8 +191,8 @@ func (f *File) Drain() {
 	}
 }
 
-// DrainOlder waits until no View except the newest is pinned, for a second at most, and no
-// longer than until kept reports that a reader keeps a View: it is for reads under way.
+// DrainOlder waits for reads under way: until no View except the newest is pinned, until
+// kept reports that a reader keeps one, or for a second.
 func (f *File) DrainOlder(kept func() bool) {
 	newest, over := f.view.Load(), time.After(drainMost)
 	for f.pinnedExcept(newest) && !kept() {
