@@ -158,7 +158,6 @@ func (d *decoder) attributeName() string {
 	return name
 }
 
-// attribute parses an attribute message.
 func (o *objectHeader) attribute(b *budget, d decoder) (*Attribute, error) {
 	h := d.attributeHead()
 	a := &Attribute{}

@@ -116,7 +116,6 @@ func (b *Block) Sequences(member ...string) iter.Seq2[*Block, error] {
 	}
 }
 
-// collect returns the results of decode for all values of a member.
 func collect[T any](b *Block, member []string, fits func(*Type) bool, decode func(*Type, []byte) (T, error)) ([]T, error) {
 	var values []T
 	err := b.each(member, fits, func(t *Type, p []byte) error {
@@ -173,7 +172,6 @@ func (b *Block) perElement(member []string) int {
 	return n
 }
 
-// each calls visit with the bytes of each value of a member.
 func (b *Block) each(member []string, fits func(*Type) bool, visit func(*Type, []byte) error) error {
 	steps, t, err := b.steps(member)
 	if err != nil {

@@ -78,7 +78,6 @@ func (d *Dataset) readFill(b *budget) error {
 	return nil
 }
 
-// checkLayout checks that layout, shape and type fit together.
 func (d *Dataset) checkLayout() error {
 	l := &d.layout
 	if d.has(messageExternal) {

@@ -354,7 +354,6 @@ func (z *inflater) buildDynamic(r *bitReader) error {
 	return build(z.distances[:], distanceBits, lengths[literals:], distanceCode)
 }
 
-// block unpacks a block to dst[n:].
 func (z *inflater) block(r *bitReader, dst []byte, n int) (int, error) {
 	n, ended, err := z.fast(r, dst, n)
 	for !ended && err == nil {
