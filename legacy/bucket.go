@@ -234,7 +234,6 @@ func (r *reader) spilled(key keys.E, slots [slotCount]uint64, place rowPlace) ([
 	return values, err
 }
 
-// reportUnused reports the value sets that no entry leads to.
 func (r *reader) reportUnused() {
 	for _, key := range sorted(r.valueSets) {
 		if set := r.valueSets[key]; !set.used {

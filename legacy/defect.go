@@ -81,7 +81,6 @@ type label struct {
 
 func (r *reader) label(key keys.E) label { return label{r.names, key} }
 
-// String returns the text.
 func (l label) String() string {
 	if name, known := l.names[l.key]; known {
 		return fmt.Sprintf("key %q (%s)", name, l.key)
@@ -89,12 +88,10 @@ func (l label) String() string {
 	return "key " + l.key.String()
 }
 
-// rowPlace is the place of a row.
 type rowPlace struct {
 	what string
 	row  uint64
 	path string
 }
 
-// String returns the text.
 func (p rowPlace) String() string { return fmt.Sprintf("%s %d of %s", p.what, p.row, p.path) }

@@ -106,7 +106,6 @@ type format1 struct {
 	sets   map[uint64]*set
 }
 
-// formatOneStore reads a store of format 1.
 func (r *reader) formatOneStore() error {
 	f := format1{reader: r, record: r.slot[offSlotRecord:], sets: make(map[uint64]*set)}
 	f.credit = uint64(r.size) + leastCredit

@@ -42,7 +42,6 @@ const (
 // did, which is in the buckets, or change no pair.
 var logOpcodes = []byte{logInsert, logDelete, logCommit, logDeleteValue, logPad, 10, 11, 20, 21, 22, 23, 24}
 
-// logRing is a place of records.
 type logRing struct {
 	in      *io.SectionReader
 	records uint64

@@ -119,7 +119,6 @@ func Read(ctx context.Context, in io.ReaderAt, size int64, options *Options) (*C
 	return c, nil
 }
 
-// reportOpen reports that a writer has not closed the file.
 func (r *reader) reportOpen() {
 	if r.file.OpenForWriting() {
 		r.report("superblock", "marked as open for writing: the writer was killed, or is at work")

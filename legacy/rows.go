@@ -156,7 +156,6 @@ func (r *reader) children(g *hdf5.Group, visit func(name string) error) error {
 	return nil
 }
 
-// number reads an attribute that is a number.
 func (r *reader) number(o hdf5.Object, name string) (n int64, there bool, err error) {
 	a, err := o.Attribute(name)
 	if errors.Is(err, hdf5.ErrNotFound) {

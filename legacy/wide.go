@@ -37,7 +37,6 @@ func (r *reader) shorten(w wideE) (keys.E, error) {
 	return e, nil
 }
 
-// wideStore reads a store of 256 bits.
 func (r *reader) wideStore() error {
 	err := r.eachBucket(func(number int64, rows *hdf5.Dataset) error {
 		return r.rows(rows, func(b *hdf5.Block) error { return r.wideRows(number, rows.Path(), b) })
@@ -163,7 +162,6 @@ const (
 
 type wideTransaction [offWideKey - offWideTransaction]byte
 
-// wideReplay finds the changes that the log has beyond the buckets.
 func (r *reader) wideReplay() error {
 	const place = "log"
 	log, size := r.options.Log, r.options.LogSize
