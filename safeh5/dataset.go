@@ -334,7 +334,7 @@ func (d *Dataset) writePiece(start, count []uint64, p []byte) error {
 	return nil
 }
 
-// openPiece reads a dataset in one piece into memory, until the Update ends.
+// openPiece makes memory for a dataset in one piece, which it has until the Update ends.
 func (d *Dataset) openPiece(size int64) error {
 	if size > mostPiece-d.tx.pieces {
 		return fmt.Errorf("%d bytes in one piece and %d of others, limit of an Update %d", size, d.tx.pieces, mostPiece)

@@ -200,7 +200,6 @@ func (e *Enumeration) sectorHash(ino uint64, sector int64, p []byte) uint64 {
 	return mix(maphash.Bytes(hashSeed, p), ino, uint64(sector))
 }
 
-// mix joins numbers into one hash.
 func mix(h uint64, parts ...uint64) uint64 {
 	for _, p := range parts {
 		h = (h ^ p) * 0x9e3779b97f4a7c15

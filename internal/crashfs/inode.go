@@ -165,7 +165,6 @@ func (ino *inode) syncSector(s, first, end int64) {
 	}
 }
 
-// syncAll makes all bytes and the size durable.
 func (ino *inode) syncAll() {
 	ino.sync(0, int64(len(ino.data)))
 	ino.syncSize()
