@@ -309,7 +309,7 @@ func (c *checker) object(path string, o *object) (end bool) {
 		}
 		return true
 	}
-	c.stored("index of "+path, o.indexAddress, o.indexBytes)
+	c.stored("index of "+path, o.dataset.address, o.indexBytes)
 	return c.chunks(c.view.datasets[path])
 }
 

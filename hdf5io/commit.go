@@ -193,14 +193,14 @@ func (tx *Tx) storeChunks(t *TxDataset) error {
 	if err != nil {
 		return err
 	}
-	if index == o.index && o.indexAddress != 0 && tx.from == moveNothing {
+	if index == o.index && o.indexBytes != nil && tx.from == moveNothing {
 		return nil
 	}
 	bytes, err := index.append(nil, t.shape)
 	if err != nil {
 		return err
 	}
-	if err := tx.replace(&o.indexAddress, uint64(len(o.indexBytes)), bytes); err != nil {
+	if err := tx.replace(&o.dataset.address, uint64(len(o.indexBytes)), bytes); err != nil {
 		return err
 	}
 	o.index, o.indexBytes, o.changed = index, bytes, true

@@ -25,17 +25,16 @@ const (
 // object is a group or dataset. Objects of a View are immutable; a Tx copies those
 // that it changes, and those above them.
 type object struct {
-	dataset    *datasetHeader // nil: a group; the address and attributes in it are not kept up to date
+	dataset    *datasetHeader // nil: a group; its attributes are those below
 	members    []member       // of a group, ascending by name
 	attributes []Attribute
 	index      indexHeader // of a chunked dataset
 	chunkMap   ChunkMap    // that names the chunks
 
 	// As stored in the file; address 0: not stored yet.
-	address      uint64
-	header       []byte
-	indexAddress uint64
-	indexBytes   []byte
+	address    uint64
+	header     []byte
+	indexBytes []byte // at dataset.address
 
 	tx      *Tx // the Tx that may change the object; nil: none
 	changed bool
@@ -191,7 +190,6 @@ func (t *treeReader) dataset(path string, o *object, d *datasetHeader) error {
 		}
 		return nil
 	}
-	o.indexAddress = d.address
 	if !insideData(d.address, indexHeaderSize, t.end) {
 		return corrupt.Errorf("object "+path, int64(o.address), "index at %#x", d.address)
 	}
@@ -228,8 +226,8 @@ func mapAttributeOf(m ChunkMap) Attribute {
 	return Attribute{Name: mapAttribute, Type: Uint(1), Data: []byte{byte(m - FirstMap)}}
 }
 
-// encode makes the header of o as it is now. The index header of a chunked dataset
-// has its address already.
+// encode makes the header of o as it is now. The index of a chunked dataset is placed
+// already.
 func (o *object) encode() ([]byte, error) {
 	if o.dataset == nil {
 		g := groupHeader{attributes: o.attributes, links: make([]link, len(o.members))}
@@ -240,8 +238,5 @@ func (o *object) encode() ([]byte, error) {
 	}
 	d := *o.dataset
 	d.attributes = o.attributes
-	if d.chunk != nil {
-		d.address = o.indexAddress
-	}
 	return d.append(nil)
 }

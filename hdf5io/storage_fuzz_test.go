@@ -128,7 +128,7 @@ func sealedStructures(t testing.TB, image []byte) []sealedRange {
 				t.Fatal("the image's indexes are to be one leaf each")
 			}
 			lookup(int(o.index.root), nodePrefix+o.index.rootRecords*g.recordSize+checksumSize)
-			lookup(int(o.indexAddress), len(o.indexBytes))
+			lookup(int(o.dataset.address), len(o.indexBytes))
 		}
 		lookup(int(o.address), len(o.header))
 		return nil
@@ -146,7 +146,7 @@ func sealedStructures(t testing.TB, image []byte) []sealedRange {
 		v.root.walk("/", func(_ string, o *object) error {
 			crc = crc32c.Extend(crc, p[o.address:][:len(o.header)])
 			if o.chunked() {
-				crc = crc32c.Extend(crc, p[o.indexAddress:][:indexHeaderSize])
+				crc = crc32c.Extend(crc, p[o.dataset.address:][:indexHeaderSize])
 			}
 			return nil
 		})

@@ -329,6 +329,7 @@ func (tx *Tx) CreateDataset(path string, spec DatasetSpec) (*TxDataset, error) {
 	if err := tx.add(path, o); err != nil {
 		return nil, err
 	}
+	d.address = undefinedAddress // until it is placed
 	if d.chunk == nil {
 		if err := tx.placeContiguous(d, &spec); err != nil {
 			return nil, fmt.Errorf("dataset %s: %w", path, err)
@@ -361,7 +362,6 @@ const zerosAtOnce = 4 << 20
 
 func (tx *Tx) placeContiguous(d *datasetHeader, spec *DatasetSpec) error {
 	if d.size == 0 || spec.Later {
-		d.address = undefinedAddress
 		return nil
 	}
 	var err error
@@ -483,7 +483,7 @@ func (tx *Tx) releaseObject(o *object) error {
 	if o.address == 0 {
 		return nil
 	}
-	tx.release(o.indexAddress, uint64(len(o.indexBytes)))
+	tx.release(o.dataset.address, uint64(len(o.indexBytes)))
 	tree := indexTree{tx.base, o.dataset.indexShape(), o.index}
 	return tree.walk([4]uint64{}, indexSink{tx}.free, func(r chunkRecord) (bool, error) {
 		tx.release(r.address, uint64(r.size))

@@ -491,7 +491,7 @@ func TestCheckFinds(t *testing.T) {
 	for name, damage := range map[string]func(f *File, m *memoryFile) uint64{
 		"header": func(f *File, m *memoryFile) uint64 { return f.View().groups["/config"].address + 20 },
 		"index": func(f *File, m *memoryFile) uint64 {
-			return f.View().datasets["/buckets/entries"].object.indexAddress + 9
+			return f.View().datasets["/buckets/entries"].object.dataset.address + 9
 		},
 		"node": func(f *File, m *memoryFile) uint64 {
 			return f.View().datasets["/buckets/entries"].object.index.root + 9
