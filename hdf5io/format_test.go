@@ -92,7 +92,7 @@ const elementBytesHex = `36 05 00 00 60 00 00 00
 	"version" 00 54 | 30 00 00 00 04 00 00 00 00 00 20 00`
 
 func TestGroupHeaderBytes(t *testing.T) {
-	g := groupHeader{links: []link{{"buckets", 0x4bc0}, {"state", 0x4cb8}, {"wal", 0x4d78}, {"config", 0x4e48}}}
+	g := objectHeader{links: []link{{"buckets", 0x4bc0}, {"state", 0x4cb8}, {"wal", 0x4d78}, {"config", 0x4e48}}}
 	want := unhex(t, `"OHDR" 02 00 6d
 		02 12 00 00 | 00 00 ff*8 ff*8
 		0a 02 00 01 | 00 00
@@ -117,7 +117,7 @@ func TestDatasetHeaderBytes(t *testing.T) {
 		05 02 00 01 | 03 0b
 		08 17 00 00 | 04 02 00 03 01  01 02 60  05  00 02 00 00  64 28  70 49 00 00 00 00 00 00
 		b7 87 dc 49`)
-	got, err := d.append(nil)
+	got, err := (&objectHeader{dataset: &d}).append(nil)
 	must(t, err)
 	sameBytes(t, got, want)
 }

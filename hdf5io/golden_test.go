@@ -168,18 +168,18 @@ func (d fileDump) object(path string, address uint64) {
 		}
 		d.Field("lookup3", 4)
 	})
-	group, dataset, _, err := parseObjectHeader(d.content[address:], int64(address))
+	h, _, err := parseObjectHeader(d.content[address:], int64(address))
 	switch {
 	case err != nil:
 		d.t.Fatal(err)
-	case group != nil:
-		for _, l := range group.links {
+	case h.dataset == nil:
+		for _, l := range h.links {
 			d.object(strings.TrimSuffix(path, "/")+"/"+l.name, l.address)
 		}
-	case dataset.chunk == nil:
-		d.Structure("", int(dataset.address), func() { d.Field(path, int(dataset.size)) })
+	case h.dataset.chunk == nil:
+		d.Structure("", int(h.dataset.address), func() { d.Field(path, int(h.dataset.size)) })
 	default:
-		d.index(path, dataset)
+		d.index(path, h.dataset)
 	}
 }
 

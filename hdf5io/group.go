@@ -49,10 +49,10 @@ func readLink(r *fieldReader) link {
 	return l
 }
 
-// check reports why the links of g cannot be written.
-func (g *groupHeader) check() error {
-	names := make(map[string]bool, len(g.links))
-	for _, l := range g.links {
+// checkLinks reports why a group cannot have the links.
+func checkLinks(links []link) error {
+	names := make(map[string]bool, len(links))
+	for _, l := range links {
 		if err := checkName(l.name); err != nil {
 			return fmt.Errorf("link: %w", err)
 		}

@@ -108,8 +108,8 @@ func (c *chunkedValues) build(f *fileImage, rng *rand.Rand) uint64 {
 	}
 	c.depth = head.depth
 	d.address = f.put(head.append(nil, shape))
-	d.attributes = []Attribute{{Name: "units", Type: String(8), Data: []byte("chunks\x00\x00")}}
-	return f.put(d.append(nil))
+	h := objectHeader{dataset: &d, attributes: []Attribute{{Name: "units", Type: String(8), Data: []byte("chunks\x00\x00")}}}
+	return f.put(h.append(nil))
 }
 
 func (c *chunkedValues) chunkData(first uint32) []byte {
@@ -150,7 +150,7 @@ func buildImage(t testing.TB) ([]byte, []*chunkedValues, expected) {
 		{name: "rank4", dims: []uint64{10, 8, 7, 6}, chunk: []uint32{2, 2, 2, 1}, nodeSize: 512, batches: 4, size: 300},
 	}
 	want := expected{Chunked: map[string][][]any{}, Shapes: map[string][]uint64{}}
-	var members groupHeader
+	var members objectHeader
 	for _, c := range datasets {
 		members.links = append(members.links, link{c.name, c.build(f, rng)})
 		want.Shapes[c.name] = c.dims
@@ -169,11 +169,11 @@ func buildImage(t testing.TB) ([]byte, []*chunkedValues, expected) {
 		want.Contiguous = append(want.Contiguous, math.Sqrt(float64(i)))
 		numbers = binary.LittleEndian.AppendUint64(numbers, math.Float64bits(want.Contiguous[i]))
 	}
-	contiguous := datasetHeader{Type: Float64(), dims: []uint64{1000}, address: f.put(numbers, nil), size: 8000}
-	none := datasetHeader{Type: Compound(24, Field{"id", 0, Uint(8)}, Field{"ids", 8, Array(Uint(4), 2, 2)}), dims: []uint64{0}, address: undefinedAddress}
+	contiguous := objectHeader{dataset: &datasetHeader{Type: Float64(), dims: []uint64{1000}, address: f.put(numbers, nil), size: 8000}}
+	none := objectHeader{dataset: &datasetHeader{Type: Compound(24, Field{"id", 0, Uint(8)}, Field{"ids", 8, Array(Uint(4), 2, 2)}), dims: []uint64{0}, address: undefinedAddress}}
 	chunked := f.put(members.append(nil))
 	pointer := Compound(12, Field{"bucket_id", 0, Uint(4)}, Field{"ref", 4, Uint(8)})
-	root := groupHeader{
+	root := objectHeader{
 		links: []link{{"chunked", chunked}, {"numbers", f.put(contiguous.append(nil))}, {"nichts_für_niemand", f.put(none.append(nil))}},
 		attributes: []Attribute{
 			{Name: "u8", Type: Uint(1), Data: []byte{200}},

@@ -25,7 +25,7 @@ const (
 // object is a group or dataset. Objects of a View are immutable; a Tx copies those
 // that it changes, and those above them.
 type object struct {
-	dataset    *datasetHeader // nil: a group; its attributes are those below
+	dataset    *datasetHeader // nil: a group
 	members    []member       // of a group, ascending by name
 	attributes []Attribute
 	index      indexHeader // of a chunked dataset
@@ -147,23 +147,23 @@ func (t *treeReader) object(path string, address uint64, depth int) (*object, er
 	if o.header, err = t.src.read(address, size); err != nil {
 		return nil, err
 	}
-	group, dataset, _, err := parseObjectHeader(o.header, int64(address))
+	h, _, err := parseObjectHeader(o.header, int64(address))
 	if err != nil && t.bad != nil {
 		t.bad(fmt.Errorf("object %s: %w", path, err))
-		group, dataset, err = t.foreignObject(o.header, address)
+		h, err = t.foreignObject(o.header, address)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("object %s: %w", path, err)
 	}
-	if group == nil {
-		return o, t.dataset(path, o, dataset)
+	o.dataset, o.attributes = h.dataset, h.attributes
+	if h.dataset != nil {
+		return o, t.dataset(path, o, h.dataset)
 	}
-	return o, t.group(path, o, group, depth)
+	return o, t.group(path, o, h.links, depth)
 }
 
-func (t *treeReader) group(path string, o *object, g *groupHeader, depth int) error {
-	o.attributes = g.attributes
-	for _, l := range g.links {
+func (t *treeReader) group(path string, o *object, links []link, depth int) error {
+	for _, l := range links {
 		child, err := t.object(joinPath(path, l.name), l.address, depth+1)
 		if err != nil && t.bad != nil {
 			t.bad(err)
@@ -179,8 +179,6 @@ func (t *treeReader) group(path string, o *object, g *groupHeader, depth int) er
 }
 
 func (t *treeReader) dataset(path string, o *object, d *datasetHeader) error {
-	o.dataset, o.attributes = d, d.attributes
-	d.attributes = nil
 	if err := d.checkKind(t.file.options.Plain); err != nil {
 		return corrupt.Errorf("object "+path, int64(o.address), "%w", err)
 	}
@@ -229,14 +227,9 @@ func mapAttributeOf(m ChunkMap) Attribute {
 // encode makes the header of o as it is now. The index of a chunked dataset is placed
 // already.
 func (o *object) encode() ([]byte, error) {
-	if o.dataset == nil {
-		g := groupHeader{attributes: o.attributes, links: make([]link, len(o.members))}
-		for i, m := range o.members {
-			g.links[i] = link{m.name, m.object.address}
-		}
-		return g.append(nil)
+	h := objectHeader{dataset: o.dataset, attributes: o.attributes}
+	for _, m := range o.members {
+		h.links = append(h.links, link{m.name, m.object.address})
 	}
-	d := *o.dataset
-	d.attributes = o.attributes
-	return d.append(nil)
+	return h.append(nil)
 }

@@ -35,10 +35,11 @@ const (
 	maxHeaderBytes = 16 << 20
 )
 
-// groupHeader is what the object header of a group says.
-type groupHeader struct {
-	links      []link
-	attributes []Attribute
+// objectHeader is what the header of a group or a dataset says.
+type objectHeader struct {
+	links      []link         // of a group
+	dataset    *datasetHeader // nil: a group
+	attributes []Attribute    // names are unique
 }
 
 // link names one member of a group.
@@ -47,16 +48,15 @@ type link struct {
 	address uint64 // of the member's object header
 }
 
-// datasetHeader is what the object header of a dataset says.
+// datasetHeader is what the header of a dataset says, except attributes.
 type datasetHeader struct {
 	Type          Datatype
-	dims, maxDims []uint64    // up to 4 dimensions; maxDims nil: dims; an element may be Unlimited
-	chunk         []uint32    // elements of a chunk along each dimension; nil: contiguous
-	filtered      bool        // chunks end in their Fletcher32
-	packing                   // filtered: what comes before it
-	address, size uint64      // contiguous: the data; chunked: address of the index header
-	nodeSize      uint32      // chunked: bytes of an index node
-	attributes    []Attribute // names are unique
+	dims, maxDims []uint64 // up to 4 dimensions; maxDims nil: dims; an element may be Unlimited
+	chunk         []uint32 // elements of a chunk along each dimension; nil: contiguous
+	filtered      bool     // chunks end in their Fletcher32
+	packing                // filtered: what comes before it
+	address, size uint64   // contiguous: the data; chunked: address of the index header
+	nodeSize      uint32   // chunked: bytes of an index node
 }
 
 type messageType uint8
@@ -166,20 +166,20 @@ func (m *messageList) seal(what string, dst []byte) ([]byte, error) {
 	return sealed(dst, start), nil
 }
 
-// append encodes the complete object header of the group. The error says what
-// cannot be written; dst is then lost.
-func (g *groupHeader) append(dst []byte) ([]byte, error) {
-	m := messageList{err: g.check()}
-	m.add(messageLinkInfo, appendNoDenseStorage)
-	m.add(messageGroupInfo, appendGroupInfo)
-	for i := range g.links {
-		m.add(messageLink, g.links[i].append)
+// append encodes the complete header. The error says what cannot be written; dst is
+// then lost.
+func (h *objectHeader) append(dst []byte) ([]byte, error) {
+	if h.dataset == nil {
+		m := messageList{err: checkLinks(h.links)}
+		m.add(messageLinkInfo, appendNoDenseStorage)
+		m.add(messageGroupInfo, appendGroupInfo)
+		for i := range h.links {
+			m.add(messageLink, h.links[i].append)
+		}
+		m.addAttributes(h.attributes)
+		return m.seal("group header", dst)
 	}
-	m.addAttributes(g.attributes)
-	return m.seal("group header", dst)
-}
-
-func (d *datasetHeader) append(dst []byte) ([]byte, error) {
+	d := h.dataset
 	m := messageList{err: d.check()}
 	m.add(messageDataspace, func(dst []byte) []byte { return appendDataspace(dst, d.dims, d.maxDims) })
 	m.add(messageDatatype, d.Type.append)
@@ -188,7 +188,7 @@ func (d *datasetHeader) append(dst []byte) ([]byte, error) {
 	if d.filtered {
 		m.add(messageFilter, d.appendFilterPipeline)
 	}
-	m.addAttributes(d.attributes)
+	m.addAttributes(h.attributes)
 	return m.seal("dataset header", dst)
 }
 
@@ -225,16 +225,15 @@ func parseHeaderPrefix(p []byte, offset int64) (size, messages int, err error) {
 }
 
 // parseObjectHeader reads the object header at the start of p, which lies at offset
-// in the file and may be longer than the header. It sets either group or dataset.
-// It refuses every form that append does not write, except NIL messages. The result
-// shares no bytes with p.
-func parseObjectHeader(p []byte, offset int64) (group *groupHeader, dataset *datasetHeader, size int, err error) {
-	bad := func(at int, format string, args ...any) (*groupHeader, *datasetHeader, int, error) {
-		return nil, nil, 0, corrupt.Errorf("object header", offset+int64(at), format, args...)
+// in the file and may be longer than the header. It refuses every form that append
+// does not write, except NIL messages. The result shares no bytes with p.
+func parseObjectHeader(p []byte, offset int64) (h *objectHeader, size int, err error) {
+	bad := func(at int, format string, args ...any) (*objectHeader, int, error) {
+		return nil, 0, corrupt.Errorf("object header", offset+int64(at), format, args...)
 	}
 	size, pos, err := parseHeaderPrefix(p, offset)
 	if err != nil {
-		return nil, nil, 0, err
+		return nil, 0, err
 	}
 	if size > len(p) {
 		return bad(0, "%d bytes, want %d", len(p), size)
@@ -251,10 +250,10 @@ func parseObjectHeader(p []byte, offset int64) (group *groupHeader, dataset *dat
 		}
 		pos += next
 	}
-	if group, dataset, err = c.object(); err != nil {
+	if h, err = c.object(); err != nil {
 		return bad(0, "%w", err)
 	}
-	return group, dataset, size, nil
+	return h, size, nil
 }
 
 // headerContent gathers messages until it is clear what they describe.
@@ -332,29 +331,27 @@ func (c *headerContent) parseData(t messageType, p []byte) (err error) {
 }
 
 // object checks that the messages describe one group or one dataset.
-func (c *headerContent) object() (*groupHeader, *datasetHeader, error) {
+func (c *headerContent) object() (*objectHeader, error) {
 	if c.seen[messageAttributeInfo] != c.seen[messageAttribute] {
-		return nil, nil, fmt.Errorf("%d attributes, but attribute info message: %v", len(c.attributes), c.seen[messageAttributeInfo])
+		return nil, fmt.Errorf("%d attributes, but attribute info message: %v", len(c.attributes), c.seen[messageAttributeInfo])
 	}
 	if err := checkAttributes(c.attributes); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	groupParts := c.count(messageLinkInfo, messageGroupInfo)
 	datasetParts := c.count(messageDataspace, messageDatatype, messageFillValue, messageLayout)
 	switch {
 	case groupParts == 2 && datasetParts == 0 && !c.seen[messageFilter]:
-		g := &groupHeader{links: c.links, attributes: c.attributes}
-		return g, nil, g.check()
+		return &objectHeader{links: c.links, attributes: c.attributes}, checkLinks(c.links)
 	case datasetParts == 4 && groupParts == 0 && !c.seen[messageLink]:
 		d := &c.dataset
 		d.filtered = c.seen[messageFilter]
 		if d.shuffle && c.shuffled != d.Type.size {
-			return nil, nil, fmt.Errorf("shuffle of elements of %d bytes, datatype of %d", c.shuffled, d.Type.size)
+			return nil, fmt.Errorf("shuffle of elements of %d bytes, datatype of %d", c.shuffled, d.Type.size)
 		}
-		d.attributes = c.attributes
-		return nil, d, d.setLayout(c.layout, c.fillFlags)
+		return &objectHeader{dataset: d, attributes: c.attributes}, d.setLayout(c.layout, c.fillFlags)
 	}
-	return nil, nil, fmt.Errorf("messages make neither a group nor a dataset")
+	return nil, fmt.Errorf("messages make neither a group nor a dataset")
 }
 
 func (c *headerContent) count(types ...messageType) (n int) {

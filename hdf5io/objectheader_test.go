@@ -181,16 +181,15 @@ func drawAttributes(t *rapid.T) []Attribute {
 	return attributes
 }
 
-func drawGroup(t *rapid.T) *groupHeader {
-	g := &groupHeader{attributes: drawAttributes(t)}
+func drawLinks(t *rapid.T) (links []link) {
 	for _, name := range rapid.SliceOfNDistinct(drawName(), 0, 8, rapid.ID).Draw(t, "links") {
-		g.links = append(g.links, link{name, rapid.Uint64Range(superblockSize, maxAddress).Draw(t, "address")})
+		links = append(links, link{name, rapid.Uint64Range(superblockSize, maxAddress).Draw(t, "address")})
 	}
-	return g
+	return links
 }
 
 func drawDataset(t *rapid.T) *datasetHeader {
-	d := &datasetHeader{Type: drawDatatype(t, 0), attributes: drawAttributes(t)}
+	d := &datasetHeader{Type: drawDatatype(t, 0)}
 	d.dims = rapid.SliceOfN(rapid.Uint64Range(0, 1000), 1, maxRank).Draw(t, "dims")
 	d.address = rapid.Uint64Range(superblockSize, 1<<50).Draw(t, "address")
 	if rapid.Bool().Draw(t, "contiguous") {
@@ -215,26 +214,22 @@ func drawDataset(t *rapid.T) *datasetHeader {
 func TestObjectHeaderRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		junk := rapid.SliceOfN(rapid.Byte(), 12, 20).Draw(t, "after")
+		h := &objectHeader{attributes: drawAttributes(t)}
 		if rapid.Bool().Draw(t, "group") {
-			g := drawGroup(t)
-			p, err := g.append([]byte("before"))
-			must(t, err)
-			p = p[len("before"):]
-			got, none, size, err := parseObjectHeader(append(slices.Clip(p), junk...), 99)
-			if err != nil || none != nil || size != len(p) || !reflect.DeepEqual(got, g) {
-				t.Fatalf("parsed %+v, %d bytes, %v, want %+v, %d", got, size, err, g, len(p))
+			h.links = drawLinks(t)
+		} else {
+			h.dataset = drawDataset(t)
+			d := h.dataset
+			if chunkBytes, ok := elementBytes(d.Type.size, d.chunk); d.chunk != nil && (!ok || chunkBytes > maxChunkBytes) {
+				t.Skip("chunk too large")
 			}
-			return
 		}
-		d := drawDataset(t)
-		if chunkBytes, ok := elementBytes(d.Type.size, d.chunk); d.chunk != nil && (!ok || chunkBytes > maxChunkBytes) {
-			t.Skip("chunk too large")
-		}
-		p, err := d.append(nil)
+		p, err := h.append([]byte("before"))
 		must(t, err)
-		none, got, size, err := parseObjectHeader(append(slices.Clip(p), junk...), 99)
-		if err != nil || none != nil || size != len(p) || !reflect.DeepEqual(got, d) {
-			t.Fatalf("parsed %+v, %d bytes, %v, want %+v, %d", got, size, err, d, len(p))
+		p = p[len("before"):]
+		got, size, err := parseObjectHeader(append(slices.Clip(p), junk...), 99)
+		if err != nil || size != len(p) || !reflect.DeepEqual(got, h) {
+			t.Fatalf("parsed %+v, %d bytes, %v, want %+v, %d", got, size, err, h, len(p))
 		}
 		if size, err := objectHeaderSize(p[:headerPrefixRead]); err != nil || size != len(p) {
 			t.Fatalf("size from the prefix %d, %v, want %d", size, err, len(p))
@@ -243,18 +238,22 @@ func TestObjectHeaderRoundTrip(t *testing.T) {
 }
 
 func sampleHeaders(t rapid.TB) [][]byte {
-	attribute := Attribute{Name: "dir", Type: pointerType, Dims: []uint64{2}, Data: make([]byte, 24)}
-	group := groupHeader{links: []link{{"a", 100}, {"größe", 200}}, attributes: []Attribute{attribute}}
-	contiguous := datasetHeader{Type: Float64(), dims: []uint64{3}, address: 4096, size: 24}
+	attributes := []Attribute{{Name: "dir", Type: pointerType, Dims: []uint64{2}, Data: make([]byte, 24)}}
 	chunked := datasetHeader{Type: element, dims: []uint64{25, 2}, maxDims: []uint64{undefinedAddress, 2},
-		chunk: []uint32{1, 2}, filtered: true, address: 0x4970, nodeSize: 2048, attributes: []Attribute{attribute}}
-	scalar := datasetHeader{Type: Bool(), address: 4096, size: 1}
+		chunk: []uint32{1, 2}, filtered: true, address: 0x4970, nodeSize: 2048}
 	packed, deflated := chunked, chunked
 	packed.packing, deflated.packing = packing{shuffle: true, deflate: 9}, packing{deflate: 1}
 	deflated.Type = Float32()
 	var headers [][]byte
-	for _, encode := range []func([]byte) ([]byte, error){group.append, contiguous.append, chunked.append, scalar.append, packed.append, deflated.append} {
-		p, err := encode(nil)
+	for _, h := range []objectHeader{
+		{links: []link{{"a", 100}, {"größe", 200}}, attributes: attributes},
+		{dataset: &datasetHeader{Type: Float64(), dims: []uint64{3}, address: 4096, size: 24}},
+		{dataset: &chunked, attributes: attributes},
+		{dataset: &datasetHeader{Type: Bool(), address: 4096, size: 1}},
+		{dataset: &packed, attributes: attributes},
+		{dataset: &deflated, attributes: attributes},
+	} {
+		p, err := h.append(nil)
 		must(t, err)
 		headers = append(headers, p)
 	}
@@ -263,7 +262,7 @@ func sampleHeaders(t rapid.TB) [][]byte {
 
 func TestObjectHeaderDamage(t *testing.T) {
 	for _, p := range sampleHeaders(t) {
-		cutAndFlip(t, p, func(p []byte) error { _, _, _, err := parseObjectHeader(p, 4096); return err })
+		cutAndFlip(t, p, func(p []byte) error { _, _, err := parseObjectHeader(p, 4096); return err })
 		if size, err := objectHeaderSize(p); err != nil || size != len(p) {
 			t.Errorf("size %d, %v, want %d", size, err, len(p))
 		}
@@ -284,25 +283,20 @@ func parseResealed(t rapid.TB, p []byte) {
 		return
 	}
 	p = sealed(bytes.Clone(p[:size-checksumSize]), 0)
-	group, dataset, n, err := parseObjectHeader(p, 0)
+	h, n, err := parseObjectHeader(p, 0)
 	if err != nil {
 		if !errors.Is(err, corrupt.Err) {
 			t.Fatalf("error %v, want a corrupt one", err)
 		}
 		return
 	}
-	var again []byte
-	if group != nil {
-		again, err = group.append(nil)
-	} else {
-		again, err = dataset.append(nil)
-	}
+	again, err := h.append(nil)
 	if err != nil {
 		t.Fatalf("accepted, but not written again: %v", err)
 	}
-	group2, dataset2, _, err := parseObjectHeader(again, 0)
-	if err != nil || n != size || !reflect.DeepEqual(group, group2) || !reflect.DeepEqual(dataset, dataset2) {
-		t.Fatalf("%+v %+v became %+v %+v, %v", group, dataset, group2, dataset2, err)
+	h2, _, err := parseObjectHeader(again, 0)
+	if err != nil || n != size || !reflect.DeepEqual(h, h2) {
+		t.Fatalf("%+v became %+v, %v", h, h2, err)
 	}
 }
 
@@ -331,7 +325,7 @@ func TestObjectHeaderRefuses(t *testing.T) {
 		"attribute info, no attribute": {linkInfo + info + "\x15\x12\x00\x04" + noDenseStorage, "attribute info"},
 		"group info too long":          {linkInfo + "\x0a\x03\x00\x01\x00\x00\x00", "group info message"},
 	} {
-		_, _, _, err := parseObjectHeader(withMessages([]byte(row.messages)), 0x1000)
+		_, _, err := parseObjectHeader(withMessages([]byte(row.messages)), 0x1000)
 		if row.names == "" {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -342,7 +336,7 @@ func TestObjectHeaderRefuses(t *testing.T) {
 			t.Errorf("%s: error %v, want a corrupt one that names %q", name, err, row.names)
 		}
 	}
-	_, _, _, err := parseObjectHeader(withMessages([]byte(linkInfo+"\x10\x00\x00\x00")), 0x1000)
+	_, _, err := parseObjectHeader(withMessages([]byte(linkInfo+"\x10\x00\x00\x00")), 0x1000)
 	if want := "0x1020"; err == nil || !strings.Contains(err.Error(), want) { // 10 bytes of prefix, 22 of link info
 		t.Errorf("error %v, want the offset %s of the message", err, want)
 	}
@@ -373,35 +367,37 @@ func TestHeaderLimits(t *testing.T) {
 		"growing, contiguous": func(d *datasetHeader) { d.chunk, d.nodeSize, d.size, d.maxDims = nil, 0, 32, []uint64{9} },
 		"data nowhere":        func(d *datasetHeader) { d.chunk, d.nodeSize, d.size, d.address = nil, 0, 32, undefinedAddress },
 		"wrong size":          func(d *datasetHeader) { d.chunk, d.nodeSize, d.size = nil, 0, 31 },
-		"attribute too short": func(d *datasetHeader) { d.attributes = []Attribute{{Name: "a", Type: Uint(4), Data: []byte{1}}} },
-		"attribute twice": func(d *datasetHeader) {
-			a := Attribute{Name: "a", Type: Uint(1), Data: []byte{1}}
-			d.attributes = []Attribute{a, a}
-		},
-		"attribute of 64 KiB": func(d *datasetHeader) {
-			d.attributes = []Attribute{{Name: "a", Type: String(65536), Data: make([]byte, 65536)}}
-		},
 	} {
 		d := good
 		change(&d)
-		if _, err := d.append(nil); err == nil {
+		if _, err := (&objectHeader{dataset: &d}).append(nil); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	a := Attribute{Name: "a", Type: Uint(1), Data: []byte{1}}
+	for name, attributes := range map[string][]Attribute{
+		"attribute too short": {{Name: "a", Type: Uint(4), Data: []byte{1}}},
+		"attribute twice":     {a, a},
+		"attribute of 64 KiB": {{Name: "a", Type: String(65536), Data: make([]byte, 65536)}},
+	} {
+		if _, err := (&objectHeader{dataset: &good, attributes: attributes}).append(nil); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
 	for _, links := range [][]link{{{"", 100}}, {{"a", 47}}, {{"a", undefinedAddress}}, {{"a", 100}, {"a", 200}}, {{strings.Repeat("a", 256), 100}}} {
-		g := groupHeader{links: links}
+		g := objectHeader{links: links}
 		if _, err := g.append(nil); err == nil {
 			t.Errorf("links %v: no error", links)
 		}
 	}
 	// The largest directory that fits an attribute: a message of 65,535 bytes at most.
 	for entries, fits := range map[uint64]bool{5455: true, 5456: false} {
-		g := groupHeader{attributes: []Attribute{{Name: "dir", Type: pointerType, Dims: []uint64{entries}, Data: make([]byte, 12*entries)}}}
+		g := objectHeader{attributes: []Attribute{{Name: "dir", Type: pointerType, Dims: []uint64{entries}, Data: make([]byte, 12*entries)}}}
 		if p, err := g.append(nil); (err == nil) != fits {
 			t.Errorf("%d pointers: %d bytes, %v, want it to fit: %v", entries, len(p), err, fits)
 		}
 	}
-	var many groupHeader
+	var many objectHeader
 	for i := range 300 {
 		name := strings.Repeat("a", 1+i%200) + strings.Repeat("b", i/200)
 		many.attributes = append(many.attributes, Attribute{Name: name, Type: String(65000), Data: make([]byte, 65000)})

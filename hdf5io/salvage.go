@@ -25,13 +25,13 @@ const (
 
 // foreignObject reads what it can of the header of an object that another program
 // has written to. It leaves out what is wrong; the caller checks the result.
-func (t *treeReader) foreignObject(header []byte, address uint64) (*groupHeader, *datasetHeader, error) {
+func (t *treeReader) foreignObject(header []byte, address uint64) (*objectHeader, error) {
 	size, pos, err := parseHeaderPrefix(header, int64(address))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if size > len(header) {
-		return nil, nil, corrupt.Errorf("object header", int64(address), "%d bytes, want %d", len(header), size)
+		return nil, corrupt.Errorf("object header", int64(address), "%d bytes, want %d", len(header), size)
 	}
 	g := &foreignReader{tree: t, names: make(map[string]bool)}
 	blocks := [][]byte{header[pos : size-checksumSize]}
@@ -46,11 +46,11 @@ func (t *treeReader) foreignObject(header []byte, address uint64) (*groupHeader,
 	c.seen[messageLink] = len(c.links) > 0
 	c.seen[messageAttribute] = len(c.attributes) > 0
 	c.seen[messageAttributeInfo] = c.seen[messageAttribute]
-	group, dataset, err := c.object()
+	h, err := c.object()
 	if err != nil {
-		err = corrupt.Errorf("object header", int64(address), "%w", err)
+		return nil, corrupt.Errorf("object header", int64(address), "%w", err)
 	}
-	return group, dataset, err
+	return h, nil
 }
 
 type foreignReader struct {
