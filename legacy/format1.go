@@ -198,7 +198,7 @@ type statePages struct {
 	visit     visitState
 }
 
-// node takes the pages that a node of the map leads to, the first of which has a number.
+// node reads the pages below a node of the map. first is the number of the first.
 func (s *statePages) node(address uint64, want, depth uint32, first uint64) error {
 	place := fmt.Sprintf("chunk map of %s, node at %#x", s.path, address)
 	p, err := s.extent(address, mapNodeSize)

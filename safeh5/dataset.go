@@ -517,8 +517,8 @@ type side struct {
 	dims, start []uint64
 }
 
-// copy copies the part of the box that has places to and from, which are counted in
-// elements, along the dimensions before i.
+// copy copies the box from dimension i on. to and from say how many elements come before
+// it in the arrays, by the dimensions before i.
 func (b *box) copy(i int, to, from uint64) {
 	if i == len(b.count) { // no dimension at all
 		copy(b.to.p[:b.element], b.from.p[:b.element])
@@ -534,7 +534,7 @@ func (b *box) copy(i int, to, from uint64) {
 	}
 }
 
-// at goes on from a place along the dimensions before i to the start along dimension i.
+// at is the place of the box's start along dimension i, after a place along those before.
 func (s *side) at(place uint64, i int) uint64 {
 	place *= s.dims[i]
 	if s.start != nil {
