@@ -70,7 +70,7 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 		return 0, 0, nil
 	}
 	c.rows[id] = rowPlace{s.RowAddress, uint32(g.chunks(int(s.Entries))), uint32(g.chunks(int(s.Mores))), true}
-	if _, err := t.later(&c.later, &state{s.Prefix, s.Last(), s.Commit}, nil); err != nil {
+	if _, err := t.later(&c.later, &s, nil); err != nil {
 		c.broken = true // run reports it
 	}
 	later := c.later.list
@@ -86,7 +86,7 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 		c.part(&x, p.tags(g)[b.first*tagSize:b.end*tagSize], uint(s.LocalDepth+s.BucketBits))
 	}
 	c.unused(id, &s)
-	items := merge(c.items[:0], c.items[len(later):], later)
+	items := merge(c.items[:0], c.items[len(later):], later, false)
 	for i := range t.runs {
 		n, err := t.countIn(&t.runs[i], &s)
 		if err != nil {

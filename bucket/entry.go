@@ -124,14 +124,10 @@ func putEntry(p []byte, it *Item, more uint16) {
 }
 
 func putMore(p []byte, it *Item) {
-	for i := 1; i < int(it.Count); i++ {
-		putE(p[(i-1)*keys.Size:], it.Values[i])
+	p = p[:0]
+	for _, v := range it.Values[1:it.Count] {
+		p = v.AppendHDF5(p)
 	}
-}
-
-func putE(p []byte, e keys.E) {
-	binary.LittleEndian.PutUint64(p, e.High)
-	binary.LittleEndian.PutUint64(p[8:], e.Low)
 }
 
 func getE(p []byte) keys.E {

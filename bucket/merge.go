@@ -2,29 +2,11 @@ package bucket
 
 import "sort"
 
-// merge appends to dst the live items of old and changes; if both have a key, it
-// takes the change. Both ascend. dst may share the memory of old if it begins at
-// least len(changes) items before it.
-func merge(dst, old, changes []Item) []Item {
-	for len(changes) > 0 {
-		c := &changes[0]
-		for len(old) > 0 && Less(&old[0], c) {
-			dst, old = append(dst, old[0]), old[1:]
-		}
-		if len(old) > 0 && old[0].Key == c.Key {
-			old = old[1:]
-		}
-		if !c.Deleted {
-			dst = append(dst, *c)
-		}
-		changes = changes[1:]
-	}
-	return append(dst, old...)
-}
-
-// supersede is merge, but keeps deleted items, because what they delete lies
-// elsewhere.
-func supersede(dst, old, changes []Item) []Item {
+// merge appends to dst the items of old and changes; if both have a key, it takes the
+// change. Both ascend. Changes that are Deleted are left out, or kept if what they delete
+// lies elsewhere. dst may share the memory of old if it begins at least len(changes)
+// items before it.
+func merge(dst, old, changes []Item, keepDeleted bool) []Item {
 	for i := range changes {
 		c := &changes[i]
 		for len(old) > 0 && Less(&old[0], c) {
@@ -33,7 +15,9 @@ func supersede(dst, old, changes []Item) []Item {
 		if len(old) > 0 && old[0].Key == c.Key {
 			old = old[1:]
 		}
-		dst = append(dst, *c)
+		if keepDeleted || !c.Deleted {
+			dst = append(dst, *c)
+		}
 	}
 	return append(dst, old...)
 }

@@ -12,7 +12,7 @@ import (
 func (w *Writer) MoveRuns(from int64) error {
 	for i := range w.runs {
 		r := &w.runs[i]
-		if r.live == 0 || r.err != nil || !r.reaches(uint64(max(from, 0))) {
+		if r.live == 0 || r.err != nil || r.end() <= uint64(max(from, 0)) {
 			continue
 		}
 		at := [...]*uint64{&r.entriesAt, &r.tagsAt, &r.indexAt, &r.moresAt}
@@ -33,28 +33,22 @@ func (w *Writer) MoveRuns(from int64) error {
 // such run, it writes nothing. If a slot is damaged in another way, the run stays
 // as it is, and MendRun returns an error.
 func (w *Writer) MendRun(number hdf5io.Commit) (mended uint64, err error) {
-	for i := range w.runs {
-		r := &w.runs[i]
-		if r.number != number || r.live == 0 {
-			continue
-		}
-		entries, n, err := w.base.mendedEntries(r)
-		if n == 0 || err != nil {
-			return 0, err
-		}
-		d := r.datasets()[0]
-		if err := w.tx.Remove(d.path); err != nil {
-			return 0, fmt.Errorf("bucket: mend %s: %w", r.name(), err)
-		}
-		made, err := w.tx.CreateDataset(d.path, hdf5io.DatasetSpec{Type: d.element, Dims: []uint64{d.count}, Data: entries})
-		if err != nil {
-			return 0, fmt.Errorf("bucket: mend %s: %w", r.name(), err)
-		}
-		offset, _ := made.Extent()
-		r.entriesAt = uint64(offset)
-		return n, nil
+	r := w.run(number)
+	if r == nil || r.live == 0 {
+		return 0, nil
 	}
-	return 0, nil
+	entries, mended, err := w.base.mendedEntries(r)
+	if mended == 0 || err != nil {
+		return 0, err
+	}
+	d := r.datasets()[0]
+	if err := w.tx.Remove(d.path); err != nil {
+		return 0, fmt.Errorf("bucket: mend %s: %w", r.name(), err)
+	}
+	if r.entriesAt, err = w.create(d, entries); err != nil {
+		return 0, fmt.Errorf("bucket: mend %s: %w", r.name(), err)
+	}
+	return mended, nil
 }
 
 // mendedEntries returns the entries of a run with all masks corrected, and how many
@@ -79,11 +73,6 @@ func (t *Table) mendedEntries(r *run) (entries []byte, mended uint64, err error)
 		entries = append(entries, correctMasks(x.entries, x.count)...)
 	}
 	return entries, mended, nil
-}
-
-// reaches reports whether part of a run is at the address from or after it.
-func (r *run) reaches(from uint64) bool {
-	return r.end() > from
 }
 
 // end is where the last dataset of a run ends in the file.

@@ -94,8 +94,7 @@ func (w *Writer) Next(hash uint64) (next uint64, ok bool) {
 // it, into the new run. changes ascend, one for each key.
 func (w *Writer) Keep(s *State, changes []Item) error {
 	if w.absorbed > 0 {
-		scope := state{s.Prefix, s.Last(), s.Commit}
-		if _, err := w.base.later(&w.later, &scope, w.absorbs); err != nil {
+		if _, err := w.base.later(&w.later, s, w.absorbs); err != nil {
 			return fmt.Errorf("bucket: take in runs: %w", err)
 		}
 		if len(w.later.list) > 0 {
@@ -261,7 +260,8 @@ func (w *Writer) remove(r *run) error {
 	return nil
 }
 
-// writeRun seals entries as a run with the given number and places its datasets.
+// writeRun seals entries as a run with the given number and places its datasets. The run
+// has no body, which the Table of the new root reads.
 func (w *Writer) writeRun(p *pendingRun, number hdf5io.Commit) (run, error) {
 	n := len(p.hashes)
 	r := run{
@@ -276,15 +276,22 @@ func (w *Writer) writeRun(p *pendingRun, number hdf5io.Commit) (run, error) {
 	data := [][]byte{p.entries, tags, index, p.mores}
 	at := [...]*uint64{&r.entriesAt, &r.tagsAt, &r.indexAt, &r.moresAt}
 	for i, d := range r.datasets() {
-		made, err := w.tx.CreateDataset(d.path, hdf5io.DatasetSpec{Type: d.element, Dims: []uint64{d.count}, Data: data[i]})
-		if err != nil {
+		var err error
+		if *at[i], err = w.create(d, data[i]); err != nil {
 			return r, err
 		}
-		offset, _ := made.Extent()
-		*at[i] = uint64(offset)
 	}
-	r.body = nil // the Table of the new root reads it
 	return r, nil
+}
+
+// create makes a dataset of a run, and returns where its data are.
+func (w *Writer) create(d runDataset, data []byte) (address uint64, err error) {
+	made, err := w.tx.CreateDataset(d.path, hdf5io.DatasetSpec{Type: d.element, Dims: []uint64{d.count}, Data: data})
+	if err != nil {
+		return 0, err
+	}
+	offset, _ := made.Extent()
+	return uint64(offset), nil
 }
 
 // sealRun numbers the more rows of a run by slot, seals its entries, and makes its

@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -255,7 +256,7 @@ func (t *Table) Items(dst []Item, id uint32) ([]Item, error) {
 	st := p.state()
 	g := gatherings.Get().(*gathering)
 	defer gatherings.Put(g)
-	doubts, damage := t.later(g, &state{st.Prefix, st.Last(), st.Commit}, nil)
+	doubts, damage := t.later(g, &st, nil)
 	later := g.list
 	start := len(dst)
 	rows := start + len(later)
@@ -265,7 +266,7 @@ func (t *Table) Items(dst []Item, id uint32) ([]Item, error) {
 		dst = dst[:rows+len(certain(dst[rows:], doubts))]
 		damage = fmt.Errorf("%w; it may have later values of %d keys of %s", damage, all-len(dst), groupName(id))
 	}
-	return merge(dst[:start], dst[rows:], later), errors.Join(damage, err)
+	return merge(dst[:start], dst[rows:], later, false), errors.Join(damage, err)
 }
 
 // hashes is a range of hashes, both ends included.
@@ -276,12 +277,6 @@ func certain(list []Item, doubts []hashes) []Item {
 	return slices.DeleteFunc(list, func(it Item) bool {
 		return slices.ContainsFunc(doubts, func(d hashes) bool { return it.Hash >= d.low && it.Hash <= d.high })
 	})
-}
-
-// state is what decides which entries of runs count for a group.
-type state struct {
-	low, high uint64
-	commit    hdf5io.Commit
 }
 
 // rowItems appends the items of a group's row; with an error, those that are good.
@@ -321,12 +316,12 @@ var gatherings = sync.Pool{New: func() any { return new(gathering) }}
 // or all if only is nil. With an error, the list has the items that are good, and
 // doubts are the ranges of hashes for which entries in older runs and in the row
 // may be out of date.
-func (t *Table) later(g *gathering, s *state, only func(r *run) bool) (doubts []hashes, err error) {
+func (t *Table) later(g *gathering, s *State, only func(r *run) bool) (doubts []hashes, err error) {
 	g.list = g.list[:0]
 	for i := range t.runs {
 		r := &t.runs[i]
-		low, high := max(s.low, r.low), min(s.high, r.high)
-		if r.number <= s.commit || low > high || only != nil && !only(r) {
+		low, high := max(s.Prefix, r.low), min(s.Last(), r.high)
+		if r.number <= s.Commit || low > high || only != nil && !only(r) {
 			continue
 		}
 		before := len(doubts)
@@ -347,7 +342,7 @@ func (g *gathering) change(changes []Item) {
 		g.list = append(g.list, changes...)
 		return
 	}
-	g.other = supersede(g.other[:0], g.list, changes)
+	g.other = merge(g.other[:0], g.list, changes, true)
 	g.list, g.other = g.other, g.list
 }
 
@@ -385,15 +380,7 @@ func (t *Table) runItems(dst []Item, doubts []hashes, r *run, low, high uint64) 
 	return append(dst[:start], items[first:end]...), doubts, damage
 }
 
-func compareHash(it Item, hash uint64) int {
-	switch {
-	case it.Hash < hash:
-		return -1
-	case it.Hash > hash:
-		return 1
-	}
-	return 0
-}
+func compareHash(it Item, hash uint64) int { return cmp.Compare(it.Hash, hash) }
 
 // decode appends the entries of x, whose hashes are from low to high. All items of
 // dst from index start on must ascend. With an error it appends those that are

@@ -71,20 +71,15 @@ func (t *Table) Unmovable(longestGap int64) (end int64) {
 // but more trims may be done with this Writer before Flush. If a part of the run is
 // damaged, the run stays as it is.
 func (w *Writer) Trim(number hdf5io.Commit, groups iter.Seq2[State, error]) error {
-	for i := range w.runs {
-		if w.runs[i].number == number {
-			return w.trim(&w.runs[i], groups)
-		}
+	r := w.run(number)
+	if r == nil {
+		return fmt.Errorf("bucket: trim: there is no run %d", number)
 	}
-	return fmt.Errorf("bucket: trim: there is no run %d", number)
-}
-
-func (w *Writer) trim(r *run, groups iter.Seq2[State, error]) error {
 	var rest pendingRun
-	only := func(o *run) bool { return o.number == r.number }
+	only := func(o *run) bool { return o.number == number }
 	for s, err := range groups {
 		if err == nil {
-			_, err = w.base.later(&w.later, &state{s.Prefix, s.Last(), s.Commit}, only)
+			_, err = w.base.later(&w.later, &s, only)
 		}
 		if err != nil {
 			return fmt.Errorf("bucket: trim %s: %w", r.name(), err)
@@ -99,10 +94,20 @@ func (w *Writer) trim(r *run, groups iter.Seq2[State, error]) error {
 	if err := w.remove(r); err != nil {
 		return err
 	}
-	trimmed, err := w.writeRun(&rest, r.number)
+	trimmed, err := w.writeRun(&rest, number)
 	if err != nil {
 		return fmt.Errorf("bucket: trim %s: %w", r.name(), err)
 	}
 	*r = trimmed
+	return nil
+}
+
+// run returns a run of the base, or nil.
+func (w *Writer) run(number hdf5io.Commit) *run {
+	for i := range w.runs {
+		if w.runs[i].number == number {
+			return &w.runs[i]
+		}
+	}
 	return nil
 }

@@ -74,7 +74,7 @@ func (w *Writer) Fold(id uint32, changes []Item) ([]Item, error) {
 	if seedbug.On("fold-forgets-newest") {
 		only = func(r *run) bool { return r.number < w.runs[len(w.runs)-1].number }
 	}
-	if _, err := w.base.later(&w.later, &state{s.Prefix, s.Last(), s.Commit}, only); err != nil {
+	if _, err := w.base.later(&w.later, &s, only); err != nil {
 		return nil, fmt.Errorf("bucket: fold: %w", err)
 	}
 	w.later.change(changes)
@@ -83,7 +83,7 @@ func (w *Writer) Fold(id uint32, changes []Item) ([]Item, error) {
 	if w.items, err = w.base.rowItems(w.items, id, pg, p); err != nil {
 		return nil, fmt.Errorf("bucket: fold: %w", err)
 	}
-	return merge(w.items[:0], w.items[len(later):], later), nil
+	return merge(w.items[:0], w.items[len(later):], later, false), nil
 }
 
 // Consume records that a group is folded: what runs hold for it no longer counts.
