@@ -228,7 +228,7 @@ func (t *Table) CheckUnused(ctx context.Context, numSets uint64, report func(err
 		if set%pageRows == 0 && ctx.Err() != nil {
 			return unused
 		}
-		_, used, err := t.owner(set)
+		_, used, err := t.At(set)
 		switch {
 		case err != nil:
 			report(err)

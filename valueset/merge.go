@@ -2,6 +2,7 @@ package valueset
 
 import (
 	"slices"
+	"sort"
 
 	"github.com/cidstore/cidstore/internal/order"
 	"github.com/cidstore/cidstore/keys"
@@ -24,16 +25,7 @@ type merger struct {
 
 // before is how many of the sorted edits are for values below v.
 func before(edits []order.Item, v keys.E) int {
-	lo, hi := 0, len(edits)
-	for lo < hi {
-		mid := int(uint(lo+hi) / 2)
-		if order.Less(edits[mid].Value, v) {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo
+	return sort.Search(len(edits), func(i int) bool { return !order.Less(edits[i].Value, v) })
 }
 
 // leaf appends to items what the edits make of the values in b, and reports whether

@@ -6,19 +6,19 @@ import "github.com/cidstore/cidstore/keys"
 // they are at the address from or after it. It is for sets that nothing else in the
 // Tx changes; an unused one stays as it is.
 func (w *Writer) Move(set uint64, from int64) error {
-	st, page, err := w.base.state(set)
-	if err != nil || st.class == classFree {
+	s, used, err := w.base.At(set)
+	if err != nil || !used {
 		return err
 	}
-	s := Stored{table: w.base, page: page, set: set, state: st}
 	least := uint64(max(from, 0))
 	if !s.isTree() {
 		return w.moveRow(s, least)
 	}
-	root, moved, err := w.moveNode(s, s.root(), int(st.depth), least)
+	root, moved, err := w.moveNode(s, s.root(), int(s.state.depth), least)
 	if err != nil || !moved {
 		return err
 	}
+	st := s.state
 	st.at, st.commit, st.crc = root.at, root.commit, root.crc
 	return w.setState(set, &st)
 }
@@ -32,16 +32,9 @@ func (w *Writer) moveRow(s Stored, from uint64) error {
 	if err != nil {
 		return err
 	}
-	k, _ := classIndex(st.class)
-	d, err := w.class(k)
-	if err != nil {
+	if err := w.writeRow(&st, s.set, b); err != nil {
 		return err
 	}
-	if st.at, err = d.Write(b, s.set, 0); err != nil {
-		return err
-	}
-	st.commit = w.tx.NextCommit()
-	st.crc = w.base.seed.checksum(s.set, st.commit, b)
 	return w.setState(s.set, &st)
 }
 

@@ -108,36 +108,28 @@ func (s *Set) Exists() bool { return s.IsSpilled() }
 
 // Count is the number of live values.
 func (s *Set) Count() uint64 {
-	if s.form != formTree {
-		return uint64(len(s.live))
-	}
-	if !s.exact && len(s.edits) == 0 {
-		return s.baseLive()
-	}
-	s.keep(s.resolve())
-	return s.lives
+	live, _ := s.counts()
+	return live
 }
 
 // TombstoneCount is the number of deleted values not yet compacted away.
 func (s *Set) TombstoneCount() uint64 {
-	if s.form != formTree {
-		return uint64(len(s.dead))
+	_, dead := s.counts()
+	return dead
+}
+
+func (s *Set) counts() (live, dead uint64) {
+	if s.form != formTree || !s.exact && len(s.edits) == 0 {
+		return s.base()
 	}
-	if !s.exact && len(s.edits) == 0 {
-		return s.baseDead()
+	if err := s.resolve(); s.err == nil {
+		s.err = err
 	}
-	s.keep(s.resolve())
-	return s.deads
+	return s.lives, s.deads
 }
 
 // Err is the first error of Count and TombstoneCount, which cannot return it.
 func (s *Set) Err() error { return s.err }
-
-func (s *Set) keep(err error) {
-	if s.err == nil {
-		s.err = err
-	}
-}
 
 // Values returns the live values, ascending; nil if there are none.
 func (s *Set) Values() ([]keys.E, error) {
@@ -228,7 +220,7 @@ func (s *Set) Remove(v keys.E) error {
 }
 
 func (s *Set) removeFromTree(v keys.E) error {
-	if !s.exact && s.removes+1 >= s.baseLive() {
+	if live, _ := s.base(); !s.exact && s.removes+1 >= live {
 		if err := s.resolve(); err != nil {
 			return err
 		}
@@ -331,7 +323,7 @@ func (s *Set) Compact() error {
 		}
 		return nil
 	}
-	if !s.exact && s.removes == 0 && s.baseDead() == 0 {
+	if _, dead := s.base(); !s.exact && s.removes == 0 && dead == 0 {
 		return nil
 	}
 	if err := s.resolve(); err != nil || s.deads == 0 {
@@ -353,19 +345,12 @@ func (s *Set) Compact() error {
 	return nil
 }
 
-// baseLive and baseDead are the counts of a tree's base.
-func (s *Set) baseLive() uint64 {
+// base returns the counts of a tree's base, or of what is in memory.
+func (s *Set) base() (live, dead uint64) {
 	if s.inFile {
-		return s.stored.Count()
+		return s.stored.Count(), s.stored.Tombstones()
 	}
-	return uint64(len(s.live))
-}
-
-func (s *Set) baseDead() uint64 {
-	if s.inFile {
-		return s.stored.Tombstones()
-	}
-	return uint64(len(s.dead))
+	return uint64(len(s.live)), uint64(len(s.dead))
 }
 
 // resolve makes a tree exact: it looks up every value edited so far. As long as the
@@ -375,7 +360,8 @@ func (s *Set) resolve() error {
 		return nil
 	}
 	edits := s.edits
-	s.known, s.lives, s.deads = make(map[keys.E]status, len(edits)), s.baseLive(), s.baseDead()
+	s.known = make(map[keys.E]status, len(edits))
+	s.lives, s.deads = s.base()
 	for i := range edits {
 		e := &edits[i]
 		st, err := s.status(e.Value)

@@ -16,6 +16,16 @@ const (
 
 func classPath(class int) string { return fmt.Sprintf("/values/class_%d", class) }
 
+// Paths returns the datasets whose chunks belong to sets: the rows of every class
+// and the nodes.
+func Paths() []string {
+	paths := []string{nodesPath}
+	for _, n := range classes {
+		paths = append(paths, classPath(n))
+	}
+	return paths
+}
+
 func setName(set uint64) string { return fmt.Sprintf("value set %d", set) }
 
 // Table reads the spilled sets of one View. Safe for concurrent use while the
@@ -77,12 +87,6 @@ func (t *Table) state(set uint64) (state, *hdf5io.Page, error) {
 	return s, p, s.check(set, t.view.Commit(), uint64(t.view.EndOfFile()))
 }
 
-// owner returns the key that a set id belongs to, and whether the id is in use.
-func (t *Table) owner(set uint64) (owner keys.E, used bool, err error) {
-	s, _, err := t.state(set)
-	return s.owner, s.class != classFree, err
-}
-
 // At returns the set of an id, whichever key owns it, and whether there is one.
 func (t *Table) At(set uint64) (s Stored, used bool, err error) {
 	st, p, err := t.state(set)
@@ -95,16 +99,16 @@ func (t *Table) At(set uint64) (s Stored, used bool, err error) {
 // Open finds the set of a key by the id in its hash entry. It is a corrupt error if
 // the id is unused or its set belongs to another key.
 func (t *Table) Open(set uint64, owner keys.E) (Stored, error) {
-	s, p, err := t.state(set)
+	s, used, err := t.At(set)
 	switch {
 	case err != nil:
 		return Stored{}, err
-	case s.class == classFree:
+	case !used:
 		return Stored{}, setError(set, 0, "unused, want the set of key %v", owner)
-	case s.owner != owner:
-		return Stored{}, setError(set, s.at, "set of key %v, want that of %v", s.owner, owner)
+	case s.Owner() != owner:
+		return Stored{}, setError(set, s.state.at, "set of key %v, want that of %v", s.Owner(), owner)
 	}
-	return Stored{table: t, page: p, set: set, state: s}, nil
+	return s, nil
 }
 
 // Stored is a spilled set as its View has it. It is valid while the View is pinned,

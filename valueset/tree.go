@@ -35,7 +35,7 @@ func (t *treeEdit) save() (root child, depth int, err error) {
 	switch {
 	case !s.inFile:
 		t.leaf(s.baseBytes(), uint64(len(s.live)), uint64(len(s.dead)), t.edits)
-		list, err = t.packLeaves(pieces(len(t.items), leafFull, leafValues, false), nil)
+		list, err = t.leafTier().pack(t.items, nil, false)
 	case s.stored.state.depth == 0:
 		list, err = t.leaves([]child{s.stored.root()}, t.edits, true)
 	default:
@@ -49,7 +49,7 @@ func (t *treeEdit) save() (root child, depth int, err error) {
 		spare = []uint64{root.node}
 	}
 	for err == nil && len(list) > 1 {
-		list, err = t.packInner(list, pieces(len(list), innerFull, fanOut, false), spare)
+		list, err = t.innerTier().pack(list, spare, false)
 		spare = nil
 		depth++
 	}
@@ -134,24 +134,7 @@ func (t *treeEdit) leaves(nodes []child, edits []order.Item, rightmost bool) ([]
 		changed[i] = t.leaf(b, c.count, c.tombs, edits[:n])
 		edits, ends[i] = edits[n:], len(t.items)
 	}
-	least := leafLeast
-	if t.set.compacted {
-		least = leafCompact
-	}
-	if !fits(ends, least, leafValues) {
-		return t.packLeaves(pieces(len(t.items), leafFull, leafValues, appending), numbers(nodes))
-	}
-	list := slices.Clone(nodes)
-	for i := range list {
-		if !changed[i] {
-			continue
-		}
-		var err error
-		if list[i], err = t.w.writeLeaf(nodes[i].node, t.items[start(ends, i):ends[i]]); err != nil {
-			return nil, err
-		}
-	}
-	return list, nil
+	return t.leafTier().replace(nodes, t.items, ends, changed, appending)
 }
 
 // inners is run for inner nodes.
@@ -170,12 +153,33 @@ func (t *treeEdit) inners(nodes []child, level int, edits []order.Item, rightmos
 		}
 		edits, ends[i] = edits[n:], len(kids)
 	}
-	least := innerLeast
-	if t.set.compacted {
-		least = innerCompact
+	return t.innerTier().replace(nodes, kids, ends, changed, false)
+}
+
+// tier is one kind of node: leaves, of items, or inner nodes, of children.
+type tier[T any] struct {
+	*treeEdit
+	write                      func(number uint64, elements []T) (child, error)
+	least, compact, full, most int // elements of a node
+}
+
+func (t *treeEdit) leafTier() tier[item] {
+	return tier[item]{t, t.w.writeLeaf, leafLeast, leafCompact, leafFull, leafValues}
+}
+
+func (t *treeEdit) innerTier() tier[child] {
+	return tier[child]{t, t.w.writeInner, innerLeast, innerCompact, innerFull, fanOut}
+}
+
+// replace returns what replaces nodes that are neighbours and have now the elements up to ends.
+// It writes those that have changed or, if one holds too much or too little, packs all of them.
+func (k tier[T]) replace(nodes []child, elements []T, ends []int, changed []bool, appending bool) ([]child, error) {
+	least := k.least
+	if k.set.compacted {
+		least = k.compact
 	}
-	if !fits(ends, least, fanOut) {
-		return t.packInner(kids, pieces(len(kids), innerFull, fanOut, false), numbers(nodes))
+	if !fits(ends, least, k.most) {
+		return k.pack(elements, numbers(nodes), appending)
 	}
 	list := slices.Clone(nodes)
 	for i := range list {
@@ -183,37 +187,25 @@ func (t *treeEdit) inners(nodes []child, level int, edits []order.Item, rightmos
 			continue
 		}
 		var err error
-		if list[i], err = t.w.writeInner(nodes[i].node, kids[start(ends, i):ends[i]]); err != nil {
+		if list[i], err = k.write(nodes[i].node, elements[start(ends, i):ends[i]]); err != nil {
 			return nil, err
 		}
 	}
 	return list, nil
 }
 
-// packLeaves writes the items as leaves that end at ends. They take over the
-// numbers of the nodes that they replace; the rest of those numbers is not used
-// again.
-func (t *treeEdit) packLeaves(ends []int, numbers []uint64) ([]child, error) {
+// pack writes the elements as new nodes. They take over the numbers of the nodes that they
+// replace; the rest of those numbers is not used again.
+func (k tier[T]) pack(elements []T, numbers []uint64, appending bool) ([]child, error) {
+	ends := pieces(len(elements), k.full, k.most, appending)
 	list := make([]child, len(ends))
 	for i := range ends {
 		var err error
-		if list[i], err = t.w.writeLeaf(t.w.number(&numbers), t.items[start(ends, i):ends[i]]); err != nil {
+		if list[i], err = k.write(k.w.number(&numbers), elements[start(ends, i):ends[i]]); err != nil {
 			return nil, err
 		}
 	}
-	return list, t.w.dropNodes(numbers)
-}
-
-// packInner is packLeaves one level up.
-func (t *treeEdit) packInner(kids []child, ends []int, numbers []uint64) ([]child, error) {
-	list := make([]child, len(ends))
-	for i := range ends {
-		var err error
-		if list[i], err = t.w.writeInner(t.w.number(&numbers), kids[start(ends, i):ends[i]]); err != nil {
-			return nil, err
-		}
-	}
-	return list, t.w.dropNodes(numbers)
+	return list, k.w.dropNodes(numbers)
 }
 
 // start returns where part i begins, of the parts that end at ends.

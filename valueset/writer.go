@@ -278,26 +278,35 @@ func (w *Writer) saveSpilled(s *Set, set uint64) (state, error) {
 // saveRow writes live and dead as a row and frees what the set had before.
 func (w *Writer) saveRow(s *Set, set uint64, live, dead []keys.E) (state, error) {
 	k := classOf(len(live) + len(dead))
-	d, err := w.class(k)
-	if err != nil {
-		return state{}, err
-	}
-	size := classes[k] * keys.Size
 	b := appendValues(w.bytes[:0], live, dead)
 	used := len(b)
-	b = b[:size] // maxRow values have room
+	b = b[:classes[k]*keys.Size] // maxRow values have room
 	clear(b[used:])
-	at, err := d.Write(b, set, 0)
-	if err != nil {
+	count := uint64(len(live))
+	st := state{owner: s.key, row: set, count: count, tombs: uint64(len(dead)), sorted: count, class: uint16(classes[k])}
+	if err := w.writeRow(&st, set, b); err != nil {
 		return state{}, err
 	}
 	w.grown[k] = true
 	if s.spilled {
-		err = w.dropStored(s, classes[k])
+		return st, w.dropStored(s, classes[k])
 	}
-	commit := w.tx.NextCommit()
-	return state{owner: s.key, row: set, at: at, commit: commit, count: uint64(len(live)), tombs: uint64(len(dead)),
-		sorted: uint64(len(live)), crc: w.base.seed.checksum(set, commit, b), class: uint16(classes[k])}, err
+	return st, nil
+}
+
+// writeRow writes b as the row of a set, and sets in st where it is.
+func (w *Writer) writeRow(st *state, set uint64, b []byte) error {
+	k, _ := classIndex(st.class)
+	d, err := w.class(k)
+	if err != nil {
+		return err
+	}
+	if st.at, err = d.Write(b, set, 0); err != nil {
+		return err
+	}
+	st.commit = w.tx.NextCommit()
+	st.crc = w.base.seed.checksum(set, st.commit, b)
+	return nil
 }
 
 // dropStored frees the stored form of s, unless the new one, which is of a class,
@@ -378,7 +387,7 @@ func (w *Writer) used(set uint64) (bool, error) {
 	if p := w.pages[set/pageRows]; p != nil {
 		return p.class(set) != classFree, nil
 	}
-	_, used, err := w.base.owner(set)
+	_, used, err := w.base.At(set)
 	return used, err
 }
 
@@ -412,18 +421,12 @@ func (w *Writer) Renumber(key keys.E, set uint64) (uint64, error) {
 	}
 	st := s.state
 	if row != nil {
+		if err := w.writeRow(&st, id, row); err != nil {
+			return 0, err
+		}
 		k, _ := classIndex(st.class)
-		d, err := w.class(k)
-		if err != nil {
-			return 0, err
-		}
-		if st.at, err = d.Write(row, id, 0); err != nil {
-			return 0, err
-		}
-		d.Delete(set, 0)
-		w.grown[k] = true
-		st.row, st.commit = id, w.tx.NextCommit()
-		st.crc = w.base.seed.checksum(id, st.commit, row)
+		w.classes[k].Delete(set, 0)
+		w.grown[k], st.row = true, id
 	}
 	if err := w.setState(id, &st); err != nil {
 		return 0, err
@@ -573,6 +576,7 @@ func (w *Writer) Flush() error {
 	if err := w.trim(); err != nil {
 		return fmt.Errorf("value sets: %w", err)
 	}
+	w.Search = min(w.Search, w.Sets)
 	changed := slices.Sorted(maps.Keys(w.pages))
 	for _, i := range changed { // before the dimensions leave them out
 		if p := w.pages[i]; p.dirty != 0 && p.empty() {
@@ -600,12 +604,6 @@ func (w *Writer) Flush() error {
 
 // trim gives up the last pages of states if no id of them is in use.
 func (w *Writer) trim() error {
-	err := w.dropLastPages()
-	w.Search = min(w.Search, w.Sets)
-	return err
-}
-
-func (w *Writer) dropLastPages() error {
 	for w.Unused > 0 && w.Sets > 0 {
 		first := (w.Sets - 1) / pageRows * pageRows
 		for set := first; set < w.Sets; set++ {
