@@ -214,11 +214,8 @@ func (c *Checker) Finish() {
 		if c.broken || c.rows[id].checked {
 			continue
 		}
-		switch pg, err := c.t.used(uint32(id)); {
-		case err != nil:
-			c.add(corrupt.Errorf(groupName(uint32(id)), c.t.states.Offset(), "it has a page, but no directory pointer"))
-		case pg != nil:
-			c.add(corrupt.Errorf(groupName(uint32(id)), pg.Offset(), "it has a page, but no directory pointer"))
+		if pg, err := c.t.used(uint32(id)); pg != nil || err != nil {
+			c.add(corrupt.Errorf(groupName(uint32(id)), c.t.Offset(uint32(id)), "it has a page, but no directory pointer"))
 		}
 	}
 	for i := range c.t.runs {
@@ -290,9 +287,8 @@ func (c *Checker) form(i int) bool {
 			continue
 		}
 		at, _ := made.Extent()
-		want := map[string]uint64{"entries": r.entriesAt, "tags": r.tagsAt, "index": r.indexAt, "more": r.moresAt}[d.kind]
-		if !slices.Equal(made.Dims(), []uint64{d.count}) || !made.Type().Equal(d.element) || uint64(at) != want {
-			c.add(corrupt.Errorf("dataset "+d.path, at, "%v of %v, want %d at %#x", made.Dims(), made.Type(), d.count, want))
+		if !slices.Equal(made.Dims(), []uint64{d.count}) || !made.Type().Equal(d.element) || uint64(at) != *d.at {
+			c.add(corrupt.Errorf("dataset "+d.path, at, "%v of %v, want %d at %#x", made.Dims(), made.Type(), d.count, *d.at))
 		}
 	}
 	return true

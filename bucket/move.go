@@ -15,14 +15,13 @@ func (w *Writer) MoveRuns(from int64) error {
 		if r.live == 0 || r.err != nil || r.end() <= uint64(max(from, 0)) {
 			continue
 		}
-		at := [...]*uint64{&r.entriesAt, &r.tagsAt, &r.indexAt, &r.moresAt}
-		for k, d := range r.datasets() {
+		for _, d := range r.datasets() {
 			moved, err := w.tx.MoveContiguous(d.path)
 			if err != nil {
 				return fmt.Errorf("bucket: move %s: %w", r.name(), err)
 			}
 			offset, _ := moved.Extent()
-			*at[k] = uint64(offset)
+			*d.at = uint64(offset)
 		}
 	}
 	return nil
@@ -45,7 +44,7 @@ func (w *Writer) MendRun(number hdf5io.Commit) (mended uint64, err error) {
 	if err := w.tx.Remove(d.path); err != nil {
 		return 0, fmt.Errorf("bucket: mend %s: %w", r.name(), err)
 	}
-	if r.entriesAt, err = w.create(d, entries); err != nil {
+	if err := w.create(d, entries); err != nil {
 		return 0, fmt.Errorf("bucket: mend %s: %w", r.name(), err)
 	}
 	return mended, nil

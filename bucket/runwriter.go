@@ -228,24 +228,25 @@ func (w *Writer) flushRuns() error {
 
 // runDataset is one of the datasets of a run.
 type runDataset struct {
-	kind    string // first word of its name
 	path    string
 	element hdf5io.Datatype
 	count   uint64
+	at      *uint64 // address, in the run
 }
 
 // datasets returns the datasets of a run: entries, tags, index, and more rows if it
 // has any.
 func (r *run) datasets() []runDataset {
-	of := func(kind string, element hdf5io.Datatype, count uint64) runDataset {
-		return runDataset{kind, fmt.Sprintf("%s/%s_%d", runsPath, kind, r.number), element, count}
+	of := func(kind string, element hdf5io.Datatype, count uint64, at *uint64) runDataset {
+		return runDataset{fmt.Sprintf("%s/%s_%d", runsPath, kind, r.number), element, count, at}
 	}
 	all := []runDataset{
-		of("entries", entryType(), uint64(r.entries)), of("tags", hdf5io.Uint(tagSize), uint64(r.entries)),
-		of("index", slotType(), uint64(r.slots)+1),
+		of("entries", entryType(), uint64(r.entries), &r.entriesAt),
+		of("tags", hdf5io.Uint(tagSize), uint64(r.entries), &r.tagsAt),
+		of("index", slotType(), uint64(r.slots)+1, &r.indexAt),
 	}
 	if r.mores > 0 {
-		all = append(all, of("more", moreType(), uint64(r.mores)))
+		all = append(all, of("more", moreType(), uint64(r.mores), &r.moresAt))
 	}
 	return all
 }
@@ -274,24 +275,23 @@ func (w *Writer) writeRun(p *pendingRun, number hdf5io.Commit) (run, error) {
 	tags, index := w.base.seal.sealRun(&r, p)
 	r.indexCRC = w.base.seal.partSum(w.base.seal.seed(runID, r.number), index, nil, nil)
 	data := [][]byte{p.entries, tags, index, p.mores}
-	at := [...]*uint64{&r.entriesAt, &r.tagsAt, &r.indexAt, &r.moresAt}
 	for i, d := range r.datasets() {
-		var err error
-		if *at[i], err = w.create(d, data[i]); err != nil {
+		if err := w.create(d, data[i]); err != nil {
 			return r, err
 		}
 	}
 	return r, nil
 }
 
-// create makes a dataset of a run, and returns where its data are.
-func (w *Writer) create(d runDataset, data []byte) (address uint64, err error) {
+// create makes a dataset of a run.
+func (w *Writer) create(d runDataset, data []byte) error {
 	made, err := w.tx.CreateDataset(d.path, hdf5io.DatasetSpec{Type: d.element, Dims: []uint64{d.count}, Data: data})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	offset, _ := made.Extent()
-	return uint64(offset), nil
+	*d.at = uint64(offset)
+	return nil
 }
 
 // sealRun numbers the more rows of a run by slot, seals its entries, and makes its
