@@ -100,16 +100,26 @@ func (m *merger) apply(st status, e *order.Item) status {
 	return isDead
 }
 
-// all applies all edits to all of the base, in memory.
-func (m *merger) all() ([]item, error) {
-	s := m.set
-	if !s.inFile {
-		m.leaf(s.baseBytes(), uint64(len(s.live)), uint64(len(s.dead)), m.edits)
-		return m.items, nil
+// merged returns what sorted edits make of the base of a tree, in memory.
+func (s *Set) merged(edits []order.Item) (live, dead []keys.E, err error) {
+	m := merger{set: s}
+	if s.inFile {
+		root := s.stored.root()
+		err = m.below(&root, int(s.stored.state.depth), edits)
+	} else {
+		m.leaf(s.baseBytes(), uint64(len(s.live)), uint64(len(s.dead)), edits)
 	}
-	root := s.stored.root()
-	err := m.below(&root, int(s.stored.state.depth), m.edits)
-	return m.items, err
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, it := range m.items {
+		if it.dead {
+			dead = append(dead, it.value)
+		} else {
+			live = append(live, it.value)
+		}
+	}
+	return live, dead, nil
 }
 
 func (m *merger) below(c *child, level int, edits []order.Item) error {

@@ -136,19 +136,10 @@ func (s *Set) Values() ([]keys.E, error) {
 	if s.form != formTree {
 		return slices.Clone(s.live), nil
 	}
-	m := merger{set: s, edits: slices.Clone(s.edits)}
-	order.Sort(m.edits)
-	items, err := m.all()
-	if err != nil {
-		return nil, err
-	}
-	var list []keys.E
-	for i := range items {
-		if !items[i].dead {
-			list = append(list, items[i].value)
-		}
-	}
-	return list, nil
+	edits := slices.Clone(s.edits)
+	order.Sort(edits)
+	live, _, err := s.merged(edits)
+	return live, err
 }
 
 // Add puts v into the set. The fifth live value of an inline set promotes it; a

@@ -248,18 +248,9 @@ func (w *Writer) saveSpilled(s *Set, set uint64) (state, error) {
 	}
 	order.Sort(s.edits)
 	if s.exact && s.lives+s.deads <= maxRow {
-		m := merger{set: s, edits: s.edits}
-		items, err := m.all()
+		live, dead, err := s.merged(s.edits)
 		if err != nil {
 			return state{}, err
-		}
-		var live, dead []keys.E
-		for _, it := range items {
-			if it.dead {
-				dead = append(dead, it.value)
-			} else {
-				live = append(live, it.value)
-			}
 		}
 		return w.saveRow(s, set, live, dead)
 	}
