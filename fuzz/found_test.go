@@ -29,7 +29,7 @@ func must(t rapid.TB, errs ...error) {
 	}
 }
 
-// TestChainEmptied: deleting every key of a bucket with overflow rows is an
+// TestChainEmptied: deleting every key of a bucket that is too full to be divided is an
 // effect, though nothing is left to write.
 func TestChainEmptied(t *testing.T) {
 	m := machine(t, fuzz.Config{Options: small})

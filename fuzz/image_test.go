@@ -31,7 +31,7 @@ const imagePath = "db/store.h5"
 var pendingKey = cidstore.FromString("pending")
 
 // newImage makes an image: keys of one to four values, sets in rows and in a tree,
-// tombstones, overflow rows, tails with deleted entries, the deletion log, and
+// tombstones, crowded buckets, runs with deleted entries, the deletion log, and
 // batches that are in the log alone.
 func newImage(t testing.TB) *image {
 	t.Helper()

@@ -112,7 +112,7 @@ var families = []family{
 	{name: "open", help: "Whether the store is open: 1, or 0 after Close.", kind: gauge, samples: isOpen},
 	moment("opened_timestamp_seconds", "When the store was opened and its counters began.", func(m *figures) time.Time { return m.Opened }),
 
-	now("buckets", "Rows of buckets, overflow rows included.", func(m *figures) uint64 { return m.BucketCount }),
+	now("buckets", "Buckets of all groups.", func(m *figures) uint64 { return m.BucketCount }),
 	now("directory_pointers", "Pointers of the directory, a power of two.", func(m *figures) uint64 { return m.DirectorySize }),
 	now("keys", "Keys in the tree, without what only the log has yet.", func(m *figures) uint64 { return m.Keys }),
 	now("values", "Values in the tree, without what only the log has yet.", func(m *figures) uint64 { return m.Values }),
@@ -139,7 +139,7 @@ var families = []family{
 	countEach("errors_total", "type", "Error events by type.", (*figures).Errors),
 	moment("last_error_timestamp_seconds", "When the last error event was; left out before the first.", func(m *figures) time.Time { return m.LastErrorTime }),
 	count("corrected_masks_total", "State masks of which one wrong bit was corrected, at each read.", func(m *figures) uint64 { return m.CorrectedMasks }),
-	count("rows_judged_singly_total", "Rows with a wrong checksum whose entries were judged one by one, at each read.", func(m *figures) uint64 { return m.RowsJudgedSingly }),
+	count("rows_judged_singly_total", "Buckets and slots with a wrong checksum whose entries were judged one by one, at each read.", func(m *figures) uint64 { return m.RowsJudgedSingly }),
 
 	countEach("maintenance_total", "kind", "Times that maintenance did something, by kind.", (*figures).Maintained),
 	count("scrubs_total", "Scrubs that came to their end.", func(m *figures) uint64 { return m.Scrubs }),
