@@ -62,7 +62,7 @@ anything; a file that was made of it can be verified with cidstore restore --ver
 					return fmt.Errorf("--since: %w", err)
 				}
 			}
-			shown := p.copyProgress("copy", asJSON)
+			shown := p.progress("copy", asJSON)
 			options.Progress = shown.update
 			err := p.withStore(args[0], reading, func(s *cidstore.Store) error {
 				if args[1] == inStream {
@@ -72,9 +72,7 @@ anything; a file that was made of it can be verified with cidstore restore --ver
 			})
 			shown.finish()
 			if len(options.Since) > 0 && !isA[openError](err) {
-				if what := judgeHead(options.Since[0], err); what != nil {
-					return fmt.Errorf("backup: since %s: %w", options.Since[0], what)
-				}
+				err = explained("backup: since", options.Since[0], err)
 			}
 			if err != nil || args[1] == inStream {
 				return err

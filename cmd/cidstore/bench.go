@@ -119,7 +119,8 @@ func (b *bench) run(parent string) (err error) {
 	start := time.Now()
 	err = b.withStore(path, changing, func(*cidstore.Store) error {
 		b.OpenSeconds = time.Since(start).Seconds()
-		return b.say("open after close", b.OpenSeconds*1e3, "ms", "")
+		b.show("open after close", b.OpenSeconds*1e3, "ms", "")
+		return nil
 	})
 	if err != nil {
 		return err
@@ -127,10 +128,11 @@ func (b *bench) run(parent string) (err error) {
 	if b.FileBytes, err = fileSize(path); err != nil {
 		return err
 	}
+	b.show("file", float64(b.FileBytes), "bytes", "after Close")
 	if b.json {
 		return b.result(b.measured, "")
 	}
-	return b.say("file", float64(b.FileBytes), "bytes", "after Close")
+	return nil
 }
 
 // begin makes the folder, if the disk has room.
@@ -216,31 +218,28 @@ func (b *bench) disk() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := b.say("disk, 4 KiB write + fsync", b.DiskSyncs, "/s", each(b.DiskSyncs, 1)); err != nil {
-		return err
-	}
-	return b.say("disk, sequential write", b.DiskBytes/1e6, "MB/s", "")
+	b.show("disk, 4 KiB write + fsync", b.DiskSyncs, "/s", each(b.DiskSyncs, 1))
+	b.show("disk, sequential write", b.DiskBytes/1e6, "MB/s", "")
+	return nil
 }
 
 // use measures writes and lookups.
-func (b *bench) use(s *cidstore.Store) error {
+func (b *bench) use(s *cidstore.Store) (err error) {
 	if err := b.single(s); err != nil {
 		return err
 	}
 	if err := b.batches(s); err != nil {
 		return err
 	}
-	var err error
 	if b.Hits, err = b.lookups(s, 0, 1); err != nil {
 		return err
 	}
-	if err := b.say("lookup, present key", b.Hits, "/s", each(b.Hits, 1)); err != nil {
-		return err
-	}
+	b.show("lookup, present key", b.Hits, "/s", each(b.Hits, 1))
 	if b.Misses, err = b.lookups(s, absentKeys, 0); err != nil {
 		return err
 	}
-	return b.say("lookup, absent key", b.Misses, "/s", each(b.Misses, 1))
+	b.show("lookup, absent key", b.Misses, "/s", each(b.Misses, 1))
+	return nil
 }
 
 // single measures durable writes of one pair each.
@@ -258,11 +257,9 @@ func (b *bench) single(s *cidstore.Store) (err error) {
 		return err
 	}
 	b.Writes16Ratio = b.Writes16 / b.DiskSyncs
-	err = b.say("durable write, 1 writer", b.Writes1, "/s", fmt.Sprintf("%s, %.2f for each sync of the disk", each(b.Writes1, 1), b.Writes1Ratio))
-	if err != nil {
-		return err
-	}
-	return b.say("durable write, 16 writers", b.Writes16, "/s", fmt.Sprintf("%s, %.2f for each sync of the disk", each(b.Writes16, benchWriters), b.Writes16Ratio))
+	b.show("durable write, 1 writer", b.Writes1, "/s", fmt.Sprintf("%s, %.2f for each sync of the disk", each(b.Writes1, 1), b.Writes1Ratio))
+	b.show("durable write, 16 writers", b.Writes16, "/s", fmt.Sprintf("%s, %.2f for each sync of the disk", each(b.Writes16, benchWriters), b.Writes16Ratio))
+	return nil
 }
 
 // batches measures durable batches.
@@ -275,12 +272,13 @@ func (b *bench) batches(s *cidstore.Store) error {
 		}
 		return s.Apply(&batch)
 	})
-	b.Batched = rate * float64(min(b.Pairs, benchBatch))
-	b.BatchedRatio = b.Batched * pairBytes / b.DiskBytes
 	if err != nil {
 		return err
 	}
-	return b.say("batches of 1,000", b.Batched, "pairs/s", fmt.Sprintf("%.1f MB/s of pairs, %.3f for each byte of the disk", b.Batched*pairBytes/1e6, b.BatchedRatio))
+	b.Batched = rate * float64(min(b.Pairs, benchBatch))
+	b.BatchedRatio = b.Batched * pairBytes / b.DiskBytes
+	b.show("batches of 1,000", b.Batched, "pairs/s", fmt.Sprintf("%.1f MB/s of pairs, %.3f for each byte of the disk", b.Batched*pairBytes/1e6, b.BatchedRatio))
+	return nil
 }
 
 // lookups measures lookups of many keys from first on, which must have this many values.
@@ -302,8 +300,12 @@ func (b *bench) lookups(s *cidstore.Store, first uint64, values int) (float64, e
 }
 
 // rate calls f with 0, 1 and so on from several workers at once, until it has called f
-// most times or limit is over, and returns the calls per second.
+// most times or limit is over, and returns the calls per second. It does not begin if what
+// was shown before could not be printed.
 func (b *bench) rate(workers, most int, limit time.Duration, f func(i int) error) (float64, error) {
+	if err := b.out.Flush(); err != nil {
+		return 0, err
+	}
 	var next atomic.Int64
 	errs := make([]error, workers)
 	var group sync.WaitGroup
@@ -325,20 +327,17 @@ func (b *bench) rate(workers, most int, limit time.Duration, f func(i int) error
 	return float64(min(next.Load(), int64(most))) / time.Since(start).Seconds(), cmp.Or(errs...)
 }
 
-// say prints a figure as soon as it is known. With --json it leaves that to the end.
-func (b *bench) say(what string, value float64, unit, note string) error {
+// show prints a figure as soon as it is known. With --json it leaves that to the end.
+func (b *bench) show(what string, value float64, unit, note string) {
 	if b.json {
-		return nil
+		return
 	}
 	text := fmt.Sprintf("%.1f", value)
 	if value >= 100 {
 		text = grouped(uint64(value))
 	}
-	line := fmt.Sprintf("%-26s %12s %-8s %s", what, text, unit, note)
-	if err := b.result(nil, "%s", strings.TrimRight(line, " ")); err != nil {
-		return err
-	}
-	return b.out.Flush()
+	b.line("%s", strings.TrimRight(fmt.Sprintf("%-26s %12s %-8s %s", what, text, unit, note), " "))
+	_ = b.out.Flush() // rate and run return the error
 }
 
 // each returns how long one call takes, at a rate and with so many calls at once.

@@ -102,6 +102,15 @@ func checked(err, salvaged error) error {
 	return err
 }
 
+// defects prints the defects in words; with --json the verdict has them.
+func (p *program) defects(lines []string) {
+	for _, defect := range lines {
+		if !p.json {
+			p.line("%s", defect)
+		}
+	}
+}
+
 func (p *program) printVerdict(path string, r *cidstore.CheckReport, found cidstore.RecoveryReport, err error) error {
 	v := verdict{"ok", contentsOf(r.Figures, r.Commit, r.LogFrames, found), r.Deletions, r.Chunks, r.UsedBytes, r.FreeBytes,
 		r.DefectCount, oneLines(r.Defects)}
@@ -111,18 +120,11 @@ func (p *program) printVerdict(path string, r *cidstore.CheckReport, found cidst
 	if err != nil && len(v.Defects) == 0 {
 		v.DefectCount, v.Defects = 1, []string{oneLine(err)}
 	}
-	if p.json {
-		return p.result(v, "")
-	}
-	for _, defect := range v.Defects {
-		if err := p.result(nil, "%s", defect); err != nil {
-			return err
-		}
-	}
 	outcome := "ok"
 	if err != nil {
 		outcome = "corrupt, " + counted(v.DefectCount, "defect")
 	}
-	return p.result(nil, "%s: %s: %d keys, %d values, %d groups, %d buckets, %d runs, %d waiting entries, %d spilled sets, %d tombstones, %d chunks, %d pending batches, %d bytes used, %d unused",
+	p.defects(v.Defects)
+	return p.result(v, "%s: %s: %d keys, %d values, %d groups, %d buckets, %d runs, %d waiting entries, %d spilled sets, %d tombstones, %d chunks, %d pending batches, %d bytes used, %d unused",
 		path, outcome, v.Keys, v.Values, v.Groups, v.Buckets, v.Runs, v.WaitingEntries, v.SpilledSets, v.Tombstones, v.Chunks, v.PendingBatches, v.UsedBytes, v.UnusedBytes)
 }

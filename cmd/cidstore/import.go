@@ -253,7 +253,8 @@ func (i *importer) fill(ctx context.Context, s *cidstore.Store, first *portion, 
 // While it does, the reader reads and hashes the next ones.
 func (i *importer) load(ctx context.Context, s *cidstore.Store, p *portion, totalBytes int64) (err error) {
 	defer i.queue.stop()
-	shown := i.importProgress(i.progressJSON, totalBytes)
+	shown := i.progress("import", i.progressJSON)
+	shown.begin(totalBytes)
 	defer shown.finish()
 	for ; ; p = nil {
 		if p == nil {
@@ -265,7 +266,7 @@ func (i *importer) load(ctx context.Context, s *cidstore.Store, p *portion, tota
 			return fmt.Errorf("import: %w", err)
 		}
 		if p.records > 0 || p.err == nil && !p.last {
-			shown.update(p.file, p.lastLine, i.pairs, p.bytes)
+			shown.stored(p, i.pairs, totalBytes)
 		}
 		switch {
 		case p.last && p.err != nil && ctx.Err() == nil:

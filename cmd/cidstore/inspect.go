@@ -118,10 +118,11 @@ func storeFacts(ctx context.Context, s *cidstore.Store) *facts {
 	return f
 }
 
-func (f *facts) print(out io.Writer) error {
+func (f *facts) print(out io.Writer) {
 	if f.Problem != "" {
-		if _, err := fmt.Fprintf(out, "store: %s\n", shown(f.Problem)); err != nil || f.Commit == 0 {
-			return err
+		fmt.Fprintf(out, "store: %s\n", shown(f.Problem))
+		if f.Commit == 0 {
+			return
 		}
 	}
 	how, torn := "", ""
@@ -131,9 +132,8 @@ func (f *facts) print(out io.Writer) error {
 	if f.TornAt > 0 {
 		torn = fmt.Sprintf(", torn at sequence %d", f.TornAt)
 	}
-	_, err := fmt.Fprintf(out, "store: commit %d in slot %d%s, %d keys, %d values\nlog: %d bytes, closed cleanly: %t, %d pending batches%s\n",
+	fmt.Fprintf(out, "store: commit %d in slot %d%s, %d keys, %d values\nlog: %d bytes, closed cleanly: %t, %d pending batches%s\n",
 		f.Commit, f.Slot, how, f.Keys, f.Values, f.LogBytes, f.ClosedCleanly, f.PendingBatches, torn)
-	return err
 }
 
 // fileFacts holds what a file says about itself. It begins the JSON object.
@@ -147,7 +147,7 @@ type fileFacts struct {
 	Store             *facts `json:"store,omitempty"`
 }
 
-func (f *fileFacts) print(out io.Writer) error {
+func (f *fileFacts) print(out io.Writer) {
 	text := fmt.Sprintf("%s: HDF5, superblock version %d, %d bytes", shown(f.Path), f.SuperblockVersion, f.Bytes)
 	if f.UserBlock > 0 {
 		text += fmt.Sprintf(", user block of %d bytes", f.UserBlock)
@@ -158,11 +158,10 @@ func (f *fileFacts) print(out io.Writer) error {
 	if f.OpenForWriting {
 		text += ", marked as open for writing"
 	}
-	_, err := fmt.Fprintln(out, text)
-	if err == nil && f.Store != nil {
-		err = f.Store.print(out)
+	fmt.Fprintln(out, text)
+	if f.Store != nil {
+		f.Store.print(out)
 	}
-	return err
 }
 
 // outcome is the end of the JSON object.
@@ -208,33 +207,36 @@ func (i *inspection) refuse(file io.ReaderAt, err error) error {
 	return err
 }
 
-// begin prints what comes before the tree. With --json the object stays open.
+// begin prints what comes before the tree. With --json the object stays open. A failed
+// write fails again in print and end.
 func (i *inspection) begin(head *fileFacts) error {
 	if !i.json {
-		return head.print(i.out)
+		head.print(i.out)
+		return nil
 	}
 	text, err := json.Marshal(head)
-	if err == nil {
-		_, err = i.out.Write(append(bytes.TrimSuffix(text, []byte("}")), `,"objects":[`...))
+	if err != nil {
+		return err
 	}
+	_, err = i.out.Write(append(bytes.TrimSuffix(text, []byte("}")), `,"objects":[`...))
 	return err
 }
 
 // end prints what comes after the tree.
 func (i *inspection) end() error {
 	o := outcome{i.damaged, i.notVerified, i.stopped}
-	if i.json {
-		text, err := json.Marshal(o)
-		if err == nil {
-			_, err = fmt.Fprintf(i.out, "],%s\n", bytes.TrimPrefix(text, []byte("{")))
+	if !i.json {
+		if o.Stopped != "" {
+			fmt.Fprintf(i.out, "stopped: %s\n", o.Stopped)
 		}
+		return nil
+	}
+	text, err := json.Marshal(o)
+	if err != nil {
 		return err
 	}
-	if o.Stopped != "" {
-		_, err := fmt.Fprintf(i.out, "stopped: %s\n", o.Stopped)
-		return err
-	}
-	return nil
+	_, err = fmt.Fprintf(i.out, "],%s\n", bytes.TrimPrefix(text, []byte("{")))
+	return err
 }
 
 // judge returns the error of the command, from what the walk found.

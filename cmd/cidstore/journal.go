@@ -29,9 +29,7 @@ func (p *program) printJournal(s *cidstore.Store) error {
 		}{list}, "")
 	}
 	for _, e := range list {
-		if err := p.result(nil, "%s  %-8s %12d %10.3f s", e.Time, e.Kind, e.Count, e.Seconds); err != nil {
-			return err
-		}
+		p.line("%s  %-8s %12d %10.3f s", e.Time, e.Kind, e.Count, e.Seconds)
 	}
 	return nil
 }

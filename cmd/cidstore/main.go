@@ -245,12 +245,18 @@ func (p *program) note(format string, args ...any) {
 	}
 }
 
-// result prints a result, as JSON or in words in one line, which must not control the
-// terminal either.
+// result prints a result, as JSON or in words in one line.
 func (p *program) result(object any, format string, args ...any) error {
 	if p.json {
 		return json.NewEncoder(p.out).Encode(object)
 	}
-	_, err := fmt.Fprintln(p.out, visible(fmt.Sprintf(format, args...)))
+	p.line(format, args...)
+	_, err := p.out.Write(nil)
 	return err
+}
+
+// line prints a line of a result in words, which must not control the terminal either. If
+// that fails, p.out returns the error at its next use, and run flushes it at the end.
+func (p *program) line(format string, args ...any) {
+	fmt.Fprintln(p.out, visible(fmt.Sprintf(format, args...)))
 }

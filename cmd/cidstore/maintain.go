@@ -82,14 +82,10 @@ func (p *program) reportMaintenance(before, after *condition) error {
 			After  *condition `json:"after"`
 		}{before, after}, "")
 	}
-	if err := p.result(nil, "%-18s %12s %12s", "", "before", "after"); err != nil {
-		return err
-	}
+	p.line("%-18s %12s %12s", "", "before", "after")
 	now := after.list()
 	for i, was := range before.list() {
-		if err := p.result(nil, "%-18s %12v %12v", was.name, was.value, now[i].value); err != nil {
-			return err
-		}
+		p.line("%-18s %12v %12v", was.name, was.value, now[i].value)
 	}
 	return nil
 }

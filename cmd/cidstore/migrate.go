@@ -76,10 +76,7 @@ func (p *program) migrate(ctx context.Context, path, output string, truncate boo
 	case errors.Is(err, cidstore.ErrWide) && !truncate:
 		return fmt.Errorf("%w; --truncate-256 keeps the first 128 bits of each, if no two have the same", err)
 	case err != nil:
-		if what := judgeHead(path, err); what != nil {
-			err = fmt.Errorf("migrate %s: %w", path, what)
-		}
-		return err
+		return explained("migrate", path, err)
 	case r.UpToDate && output != "":
 		return p.copyCurrent(ctx, path, output, answer)
 	case r.UpToDate:

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"time"
@@ -12,14 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
-
-// progress shows how far an import is. Everything that it shows is durable.
-type progress interface {
-	// update: pairs of all files so far, with those up to the given line of a file,
-	// and bytes of the input.
-	update(file string, line int64, pairs uint64, bytes int64)
-	finish()
-}
 
 // A line must not wrap, or each redraw would fill another one.
 const (
@@ -33,60 +24,39 @@ func (p *program) showsBars() bool {
 	return !p.quiet && err == nil && columns >= leastColumns
 }
 
-// importProgress returns what shows the progress of an import: lines of JSON if they
-// are asked for, otherwise a bar on a terminal, otherwise nothing.
-func (p *program) importProgress(asJSON bool, totalBytes int64) progress {
+// progress shows how far a command is: with lines of JSON if they are asked for, otherwise
+// with a bar on a terminal.
+type progress struct {
+	what    string        // is being done
+	lines   *json.Encoder // nil: no lines. If standard error fails, there is no way left to say so
+	out     *os.File      // of the bar; nil: no bar
+	bar     *progressbar.ProgressBar
+	percent int64 // in the last line of update
+	start   time.Time
+}
+
+func (p *program) progress(what string, asJSON bool) *progress {
+	s := &progress{what: what, percent: -1, start: time.Now()}
 	switch {
 	case asJSON:
-		return jsonProgress{json.NewEncoder(p.messages)}
+		s.lines = json.NewEncoder(p.messages)
 	case p.showsBars():
-		return newBar(p.messages, totalBytes)
+		s.out = p.messages
 	}
-	return noProgress{}
+	return s
 }
 
-type noProgress struct{}
-
-func (noProgress) update(string, int64, uint64, int64) {}
-func (noProgress) finish()                             {}
-
-// jsonProgress writes one object per batch, for programs that want to know what is
-// acknowledged.
-type jsonProgress struct{ out *json.Encoder }
-
-func (j jsonProgress) update(file string, line int64, pairs uint64, _ int64) {
-	// If standard error fails, there is no way left to say so.
-	_ = j.out.Encode(struct {
-		File  string `json:"file"`
-		Line  int64  `json:"line"`
-		Pairs uint64 `json:"pairs"`
-	}{file, line, pairs})
-}
-
-func (jsonProgress) finish() {}
-
-// bar is a bar for the bytes of the input, or a spinner if their number is not known.
-// It shows the pairs and their rate before the bar and the time left after it.
-type bar struct {
-	bar   *progressbar.ProgressBar
-	out   *os.File
-	total int64 // bytes; -1: unknown
-	start time.Time
-}
-
-func newBar(out *os.File, totalBytes int64) *bar {
-	length := totalBytes
-	if length == 0 {
-		length = 1 // an empty file is finished at once
+// begin shows the bar for that many bytes, or a spinner if their number is not known, -1.
+func (s *progress) begin(total int64) {
+	if s.out == nil || s.bar != nil {
+		return
 	}
-	return &bar{bar: byteBar(out, "import", length), out: out, total: totalBytes, start: time.Now()}
-}
-
-// byteBar returns a bar for that many bytes, which appears at once.
-func byteBar(out io.Writer, what string, length int64) *progressbar.ProgressBar {
-	return progressbar.NewOptions64(length,
-		progressbar.OptionSetWriter(out),
-		progressbar.OptionSetDescription(what),
+	if total == 0 {
+		total = 1 // an empty file is finished at once
+	}
+	s.bar = progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(s.out),
+		progressbar.OptionSetDescription(s.what),
 		progressbar.OptionSetWidth(30),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionThrottle(100*time.Millisecond),
@@ -96,33 +66,70 @@ func byteBar(out io.Writer, what string, length int64) *progressbar.ProgressBar 
 		progressbar.OptionSetRenderBlankState(true))
 }
 
-func (b *bar) update(_ string, _ int64, pairs uint64, bytes int64) {
-	if b.total >= 0 {
+// update shows how many bytes are done, and of how many. Lines come at each percent.
+func (s *progress) update(done, total int64) {
+	total = max(total, 1)
+	if s.lines != nil && done*100/total > s.percent {
+		s.percent = done * 100 / total
+		_ = s.lines.Encode(struct {
+			Bytes int64 `json:"bytes"`
+			Total int64 `json:"total"`
+		}{done, total})
+	}
+	s.begin(total)
+	if s.bar != nil {
+		_ = s.bar.Set64(done)
+	}
+}
+
+// stored shows that a portion of an import is durable, and pairs of all files so far. total
+// is how many bytes the files have, or -1. The bar has the pairs and their rate before it
+// and the time left after it.
+func (s *progress) stored(p *portion, pairs uint64, total int64) {
+	if s.lines != nil {
+		_ = s.lines.Encode(struct {
+			File  string `json:"file"`
+			Line  int64  `json:"line"`
+			Pairs uint64 `json:"pairs"`
+		}{p.file, p.lastLine, pairs})
+	}
+	if s.bar == nil {
+		return
+	}
+	bytes := p.bytes
+	if total >= 0 {
 		// The last byte is read before the last batch is stored. The bar must not be
 		// full until that is done.
-		bytes = max(min(bytes, b.total-1), 0)
+		bytes = max(min(bytes, total-1), 0)
 	}
-	rate := float64(pairs) / max(time.Since(b.start).Seconds(), 0.001)
+	rate := float64(pairs) / max(time.Since(s.start).Seconds(), 0.001)
 	// The words come first, because only one of two draws in a row is shown. Errors of
 	// drawing do not matter.
-	b.bar.Describe(b.fitting(grouped(pairs)+" pairs", ", "+grouped(uint64(rate))+" pairs/s"))
-	_ = b.bar.Set64(bytes)
+	s.bar.Describe(s.fitting(grouped(pairs)+" pairs", ", "+grouped(uint64(rate))+" pairs/s"))
+	_ = s.bar.Set64(bytes)
 }
 
 // fitting returns as much of a description as fits into the line.
-func (b *bar) fitting(pairs, rate string) string {
-	columns, _, err := term.GetSize(int(b.out.Fd()))
+func (s *progress) fitting(pairs, rate string) string {
+	columns, _, err := term.GetSize(int(s.out.Fd()))
 	switch room := columns - columnsAfter; {
 	case err != nil || len(pairs+rate) <= room:
 		return pairs + rate
 	case len(pairs) <= room:
 		return pairs
 	}
-	return "import"
+	return s.what
 }
 
-func (b *bar) finish() {
-	_ = b.bar.Finish()
+func (s *progress) finish() {
+	if s.bar != nil {
+		_ = s.bar.Finish()
+	}
+}
+
+// progressFlag adds the flag --progress-json to a command that copies or moves data.
+func progressFlag(c *cobra.Command, asJSON *bool) {
+	c.Flags().BoolVar(asJSON, "progress-json", false, "at each percent, write a JSON object {bytes, total} to standard error")
 }
 
 // counted returns a number with its noun: 1 defect, 2 defects.
@@ -140,52 +147,4 @@ func grouped(n uint64) string {
 		text = text[:i] + "," + text[i:]
 	}
 	return text
-}
-
-// copyProgress shows how many bytes are done, and of how many: with lines of JSON if they
-// are asked for, with a bar on a terminal.
-type copyProgress struct {
-	what    string        // is being done
-	lines   *json.Encoder // nil: no lines
-	bar     *progressbar.ProgressBar
-	out     io.Writer // of the bar; nil: no bar
-	percent int64     // in the last line
-}
-
-func (p *program) copyProgress(what string, asJSON bool) *copyProgress {
-	switch {
-	case asJSON:
-		return &copyProgress{what: what, lines: json.NewEncoder(p.messages), percent: -1}
-	case p.showsBars():
-		return &copyProgress{what: what, out: p.messages}
-	}
-	return new(copyProgress)
-}
-
-// progressFlag adds the flag --progress-json to a command that copies or moves data.
-func progressFlag(c *cobra.Command, asJSON *bool) {
-	c.Flags().BoolVar(asJSON, "progress-json", false, "at each percent, write a JSON object {bytes, total} to standard error")
-}
-
-func (s *copyProgress) update(done, total int64) {
-	// If standard error fails, there is no way left to say so.
-	if s.lines != nil && done*100/max(total, 1) > s.percent {
-		s.percent = done * 100 / max(total, 1)
-		_ = s.lines.Encode(struct {
-			Bytes int64 `json:"bytes"`
-			Total int64 `json:"total"`
-		}{done, total})
-	}
-	if s.out != nil && s.bar == nil {
-		s.bar = byteBar(s.out, s.what, max(total, 1))
-	}
-	if s.bar != nil {
-		_ = s.bar.Set64(done)
-	}
-}
-
-func (s *copyProgress) finish() {
-	if s.bar != nil {
-		_ = s.bar.Finish()
-	}
 }

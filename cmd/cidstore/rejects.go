@@ -52,9 +52,7 @@ func createRejects(ctx context.Context, path string, needed []string) (*rejectFi
 
 func (r *rejectFile) add(rejects []rejectedText) error {
 	for _, one := range rejects {
-		if err := r.json.Encode(one); err != nil {
-			return fmt.Errorf("--rejects: %w", err)
-		}
+		_ = r.json.Encode(one) // Flush returns the error of a failed write again
 	}
 	if err := r.out.Flush(); err != nil {
 		return fmt.Errorf("--rejects: %w", err)

@@ -76,14 +76,11 @@ func (p *program) repair(ctx context.Context, path, output, mode string) error {
 			answer.Complete = false
 		}
 	}
-	if what := judgeHead(path, err); what != nil {
-		return fmt.Errorf("repair %s: %w", path, what)
-	}
 	if errors.Is(err, cidstore.ErrCorrupt) && mode == string(cidstore.RepairSalvage) {
 		err = unsavedError{err}
 	}
 	if err != nil {
-		return err
+		return explained("repair", path, err)
 	}
 	outcome := ""
 	if !answer.Complete {

@@ -110,13 +110,10 @@ func (p *program) readBackups(backups []string, what string, asJSON bool, read f
 	if err != nil {
 		return err
 	}
-	shown := p.copyProgress(what, asJSON)
+	shown := p.progress(what, asJSON)
 	err = read(options, shown.update)
 	shown.finish()
-	if wrong := judgeHead(backups[0], err); wrong != nil {
-		return fmt.Errorf("restore %s: %w", backups[0], wrong)
-	}
-	return err
+	return explained("restore", backups[0], err)
 }
 
 // restoreStream restores a backup from standard input.
@@ -125,7 +122,7 @@ func (p *program) restoreStream(ctx context.Context, store string, asJSON bool) 
 	if err != nil {
 		return err
 	}
-	shown := p.copyProgress("copy", asJSON)
+	shown := p.progress("copy", asJSON)
 	err = cidstore.RestoreFrom(ctx, newInterruptible(ctx, p.in), store, options, shown.update)
 	shown.finish()
 	if isNone(err) {

@@ -79,13 +79,6 @@ func (p *program) printScrub(path string, r *cidstore.ScrubReport) error {
 	if r.DefectCount > 0 {
 		v.Verdict, outcome = "corrupt", "corrupt, "+counted(r.DefectCount, "defect")
 	}
-	if p.json {
-		return p.result(v, "")
-	}
-	for _, defect := range v.Defects {
-		if err := p.result(nil, "%s", defect); err != nil {
-			return err
-		}
-	}
-	return p.result(nil, "%s: %s: %d bytes verified, %d masks with a wrong bit, %d mended", path, outcome, v.Bytes, v.CorrectedMasks, v.MendedMasks)
+	p.defects(v.Defects)
+	return p.result(v, "%s: %s: %d bytes verified, %d masks with a wrong bit, %d mended", path, outcome, v.Bytes, v.CorrectedMasks, v.MendedMasks)
 }

@@ -14,7 +14,6 @@ type setWriter struct {
 	out   *bufio.Writer
 	key   cidstore.E
 	open  bool // an object has been begun
-	count int  // of its values
 	names []named
 }
 
@@ -23,29 +22,17 @@ type named struct {
 	name  string
 }
 
-// begin ends the object under way and starts that of key.
-func (w *setWriter) begin(key cidstore.E) error {
-	if err := w.end(); err != nil {
-		return err
-	}
-	w.open, w.key, w.count, w.names = true, key, 0, w.names[:0]
-	_, err := w.out.WriteString(`{"key":"` + key.String() + `","values":[`)
-	return err
-}
-
 // add writes a value; values of the same key must follow each other.
 func (w *setWriter) add(key, value cidstore.E) error {
+	before := ","
 	if !w.open || w.key != key {
-		if err := w.begin(key); err != nil {
+		if err := w.end(); err != nil {
 			return err
 		}
+		w.open, w.key, w.names = true, key, w.names[:0]
+		before = `{"key":"` + key.String() + `","values":[`
 	}
-	if w.count++; w.count > 1 {
-		if err := w.out.WriteByte(','); err != nil {
-			return err
-		}
-	}
-	_, err := w.out.WriteString(`"` + value.String() + `"`)
+	_, err := w.out.WriteString(before + `"` + value.String() + `"`)
 	return err
 }
 

@@ -62,7 +62,7 @@ other processes. Space that they hold cannot be given back.`,
 }
 
 func (p *program) shrink(ctx context.Context, path string, asJSON bool) error {
-	expected, shown := int64(0), p.copyProgress("move", asJSON)
+	expected, shown := int64(0), p.progress("move", asJSON)
 	options := &cidstore.ShrinkOptions{Progress: shown.update}
 	before, after, err := p.sizesAround(path, func(s *cidstore.Store) error {
 		space, err := s.Space()

@@ -104,9 +104,7 @@ func (p *program) watch(ctx context.Context, path string, s *cidstore.Store, eve
 			return err
 		}
 		if !p.json {
-			if err := p.out.WriteByte('\n'); err != nil {
-				return err
-			}
+			p.line("")
 		}
 		if err := p.out.Flush(); err != nil {
 			return err
@@ -131,9 +129,7 @@ func (p *program) printFigures(list []figure) error {
 		return p.result(object, "")
 	}
 	for _, f := range list {
-		if err := p.result(nil, "%-18s %v", f.name, f.value); err != nil {
-			return err
-		}
+		p.line("%-18s %v", f.name, f.value)
 	}
 	return nil
 }

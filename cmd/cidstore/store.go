@@ -75,26 +75,19 @@ type openError struct{ error }
 
 func (e openError) Unwrap() error { return e.error }
 
+// openStore waits for the lock of the store as long as --wait says, or until a signal ends
+// the program.
 func (p *program) openStore(path string, how access, options *cidstore.Options) (*cidstore.Store, error) {
 	if err := checkPath(path, how); err != nil {
 		return nil, err
 	}
-	s, err := p.openWhenFree(path, options)
-	if what := judgeHead(path, err); what != nil {
-		err = fmt.Errorf("open %s: %w", path, what)
-	}
-	return s, err
+	options.LockTimeout = p.wait
+	s, err := unlessStopped(p.ctx, func() (*cidstore.Store, error) { return cidstore.Open(path, options) })
+	return s, explained("open", path, err)
 }
 
 // defaultWait is long enough for short commands to take turns.
 const defaultWait = 2 * time.Second
-
-// openWhenFree opens the store, and waits for its lock as long as --wait says, or
-// until a signal ends the program.
-func (p *program) openWhenFree(path string, options *cidstore.Options) (*cidstore.Store, error) {
-	options.LockTimeout = p.wait
-	return unlessStopped(p.ctx, func() (*cidstore.Store, error) { return cidstore.Open(path, options) })
-}
 
 // noStoreError says in plain words what a file is that is no store. It replaces errors
 // about missing parts of a store.
@@ -125,6 +118,15 @@ func (e shiftedError) Unwrap() error { return e.error }
 // form.
 func isNone(err error) bool {
 	return errors.Is(err, cidstore.ErrNotCIDStore) && !errors.Is(err, cidstore.ErrHalfMade) && !errors.Is(err, cidstore.ErrLegacy)
+}
+
+// explained returns the error of an action, such as "open", on the file at path. If that
+// file is no store, the error says what it is instead.
+func explained(action, path string, err error) error {
+	if what := judgeHead(path, err); what != nil {
+		return fmt.Errorf("%s %s: %w", action, path, what)
+	}
+	return err
 }
 
 // judgeHead returns a noStoreError if Open refused the file at path with err because it has

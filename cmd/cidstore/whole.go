@@ -33,10 +33,10 @@ func createWhole(path string, fill func(vfs.File) error) error {
 		return err
 	}
 	err = fillAndRename(system, file, temporary, path, fill)
-	if closeErr := file.Close(); closeErr != nil {
+	if closeErr := file.Close(); closeErr != nil { // else Join would hide a signal from exitCode
 		err = errors.Join(err, closeErr)
 	}
-	return err // not joined, so that a signal keeps its exit code
+	return err
 }
 
 // fillAndRename calls fill to write a file, and renames it when it is durable. If that is
