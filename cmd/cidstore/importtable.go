@@ -100,13 +100,15 @@ func (r *rowBlock) text(row int) string {
 	var cells []string
 	for _, s := range r.sides {
 		for _, p := range s.parts {
-			switch w := r.words[p.slot()]; {
-			case s.text:
+			if s.text {
 				cells = append(cells, r.texts[p.slot()][row])
-			case w.signed != nil:
-				cells = append(cells, fmt.Sprint(w.signed[row*p.width+p.at]))
-			default:
-				cells = append(cells, fmt.Sprint(w.plain[row*p.width+p.at]))
+				continue
+			}
+			v := r.words[p.slot()][row*p.width+p.at]
+			if p.of.Signed {
+				cells = append(cells, fmt.Sprint(int64(v)))
+			} else {
+				cells = append(cells, fmt.Sprint(v))
 			}
 		}
 	}

@@ -53,14 +53,13 @@ type side struct {
 // part is a column. It is a member of records, or one of the numbers of a row.
 type part struct {
 	name   string
+	of     *hdf5.Type
 	member []string // empty for a row of numbers
 	at     int      // place among the numbers of a row
 	width  int      // how many numbers a row has
-	signed bool
 }
 
-// openTable opens a file and finds the columns. It returns an inputError if they do
-// not fit.
+// open opens a file and finds the columns. It returns an inputError if they do not fit.
 func (t *tableFlags) open(name string) (*tableFile, error) {
 	file, err := hdf5.Open(name, nil)
 	if errors.Is(err, hdf5.ErrNotHDF5) {
@@ -106,14 +105,14 @@ func (t *tableFlags) find(file *hdf5.File) (*tableFile, error) {
 	}
 	object, err := root.Open(t.dataset)
 	if errors.Is(err, hdf5.ErrNotFound) {
-		return nil, inputError{fmt.Sprintf("it has no dataset %q%s", t.dataset, hintOfTables(root, file))}
+		return nil, inputError{fmt.Sprintf("it has no dataset %q%s", t.dataset, hintOfTable(file))}
 	}
 	if err != nil {
 		return nil, err
 	}
 	data, ok := object.(*hdf5.Dataset)
 	if !ok {
-		return nil, inputError{fmt.Sprintf("%s is a %s, not a dataset%s", shown(object.Path()), kindOf(object), hintOfTables(root, file))}
+		return nil, inputError{fmt.Sprintf("%s is a %s, not a dataset%s", shown(object.Path()), kindOf(object), hintOfTable(file))}
 	}
 	if !isTable(data) {
 		return nil, inputError{fmt.Sprintf("%s is not a table: it has elements of type %s in %d dimensions, want records in one dimension or integers in two",
@@ -134,8 +133,8 @@ func isTable(d *hdf5.Dataset) bool {
 	return class == hdf5.Compound && len(d.Shape()) == 1 || class == hdf5.Integer && len(d.Shape()) == 2
 }
 
-// hintOfTables names the table of a file that has exactly one, and is empty otherwise.
-func hintOfTables(root *hdf5.Group, file *hdf5.File) string {
+// hintOfTable names the table of a file that has exactly one, and is empty otherwise.
+func hintOfTable(file *hdf5.File) string {
 	if d := oneTable(file); d != nil {
 		return "; its only table is " + shown(d.Path())
 	}
@@ -191,11 +190,10 @@ func findSide(d *hdf5.Dataset, what, text string) (side, error) {
 		if err != nil {
 			return s, err
 		}
-		text, err := judgePart(d, p)
-		if err != nil {
+		if s.text, err = p.isText(); err != nil {
 			return s, err
 		}
-		if s.text = text; text && len(names) > 1 {
+		if s.text && len(names) > 1 {
 			return s, inputError{fmt.Sprintf("column %s is text, so it must be the only column of the %s", p.name, what)}
 		}
 		s.parts = append(s.parts, p)
@@ -207,28 +205,19 @@ func findSide(d *hdf5.Dataset, what, text string) (side, error) {
 func findPart(d *hdf5.Dataset, name string) (part, error) {
 	missing := inputError{fmt.Sprintf("%s has no column %q; its columns are %s", shown(d.Path()), name, columnNames(d))}
 	if d.Type().Class == hdf5.Compound {
-		t := memberOf(d, name)
-		if t == nil {
-			return part{}, missing
+		for _, m := range d.Type().Members {
+			if m.Name == name {
+				return part{name: name, of: m.Type, member: []string{name}, width: 1}, nil
+			}
 		}
-		return part{name: name, member: []string{name}, width: 1, signed: t.Signed}, nil
+		return part{}, missing
 	}
 	width := d.Shape()[1]
 	n, err := strconv.ParseUint(name, 10, 31)
 	if err != nil || n < 1 || n > width {
 		return part{}, missing
 	}
-	return part{name: name, at: int(n - 1), width: int(width), signed: d.Type().Signed}, nil
-}
-
-// memberOf returns the type of the member of a name, or nil if there is none.
-func memberOf(d *hdf5.Dataset, name string) *hdf5.Type {
-	for _, m := range d.Type().Members {
-		if m.Name == name {
-			return m.Type
-		}
-	}
-	return nil
+	return part{name: name, of: d.Type(), at: int(n - 1), width: int(width)}, nil
 }
 
 // columnNames returns the names of the columns of a table as a text.
@@ -243,13 +232,9 @@ func columnNames(d *hdf5.Dataset) string {
 	return cutText(strings.Join(names, ", "))
 }
 
-// judgePart reports whether a column is text. It refuses one that cannot be used.
-func judgePart(d *hdf5.Dataset, p part) (text bool, err error) {
-	t := d.Type()
-	if p.member != nil {
-		t = memberOf(d, p.name)
-	}
-	switch {
+// isText reports whether a column is text. It refuses one that cannot be used.
+func (p part) isText() (bool, error) {
+	switch t := p.of; {
 	case t.Class == hdf5.String, t.Class == hdf5.Variable && t.IsString:
 		return true, nil
 	case t.Class == hdf5.Float:
@@ -266,19 +251,13 @@ func judgePart(d *hdf5.Dataset, p part) (text bool, err error) {
 type rowBlock struct {
 	rows  int
 	sides [2]side
-	words map[string]words
+	words map[string][]uint64 // a signed one as it is in memory
 	texts map[string][]string
-}
-
-// words holds the integers of a column, or of all columns of rows of numbers.
-type words struct {
-	plain  []uint64
-	signed []int64 // instead of plain
 }
 
 // read reads the columns of a block.
 func (t *tableFile) read(b *hdf5.Block) (*rowBlock, error) {
-	block := &rowBlock{b.Rows, t.sides, make(map[string]words), make(map[string][]string)}
+	block := &rowBlock{b.Rows, t.sides, make(map[string][]uint64), make(map[string][]string)}
 	for _, s := range t.sides {
 		for _, p := range s.parts {
 			if err := block.load(b, s, p); err != nil {
@@ -299,34 +278,30 @@ func (p part) slot() string {
 }
 
 func (r *rowBlock) load(b *hdf5.Block, s side, p part) (err error) {
-	if _, there := r.words[p.slot()]; there || r.texts[p.slot()] != nil {
-		return nil
-	}
-	var w words
+	slot := p.slot()
 	switch {
+	case r.words[slot] != nil, r.texts[slot] != nil:
 	case s.text:
-		r.texts[p.slot()], err = b.Strings(p.member...)
-		return err
-	case p.signed:
-		w.signed, err = b.Int64s(p.member...)
+		r.texts[slot], err = b.Strings(p.member...)
+	case p.of.Signed:
+		var signed []int64
+		signed, err = b.Int64s(p.member...)
+		for _, v := range signed {
+			r.words[slot] = append(r.words[slot], uint64(v))
+		}
 	default:
-		w.plain, err = b.Uint64s(p.member...)
+		r.words[slot], err = b.Uint64s(p.member...)
 	}
-	r.words[p.slot()] = w
 	return err
 }
 
 // word returns the integer of a column in a row of the block.
 func (r *rowBlock) word(p part, row int) (uint64, error) {
-	w := r.words[p.slot()]
-	at := row*p.width + p.at
-	if w.signed == nil {
-		return w.plain[at], nil
+	v := r.words[p.slot()][row*p.width+p.at]
+	if p.of.Signed && int64(v) < 0 {
+		return 0, fmt.Errorf("column %s is %d, but identifiers are not negative", p.name, int64(v))
 	}
-	if v := w.signed[at]; v < 0 {
-		return 0, fmt.Errorf("column %s is %d, but identifiers are not negative", p.name, v)
-	}
-	return uint64(w.signed[at]), nil
+	return v, nil
 }
 
 // identifier returns the key or the value of a row. text is what it was parsed from.
