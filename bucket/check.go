@@ -205,8 +205,8 @@ func (c *Checker) twice(id uint32) {
 	c.add(corrupt.Errorf(groupName(id), c.t.Offset(id), "two directory runs lead to it"))
 }
 
-// Finish checks the form of the runs, and that the HDF5 index names the chunks of the
-// groups that were checked, and no others, where they lie. Other tools read the chunks
+// Finish checks the form of the runs, and that the HDF5 index names exactly the chunks of
+// the groups that were checked, at their addresses. Other tools read the chunks
 // through this index, and what it names counts as used space. All groups and slots have
 // been checked before.
 func (c *Checker) Finish() {

@@ -1,5 +1,5 @@
 // Package bucket keeps hash entries: it finds the entry of a key, folds changes
-// into the rows of groups, and lets others wait in runs.
+// into the rows of groups, and keeps other changes waiting in runs.
 //
 // Terms:
 //

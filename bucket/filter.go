@@ -58,7 +58,7 @@ const (
 	spareFilterBits  = 7
 	leastFilterSize  = 9
 	mostFilterSize   = 33
-	staleRuns        = 2 // so many runs, in all or that a region lacks, are asked one by one
+	staleRuns        = 2 // up to so many runs are asked one by one: all, or those that a region lacks
 	filterMultiplier = 0x9e3779b97f4a7c15
 )
 

@@ -213,7 +213,7 @@ func shiftFor(low, high uint64, n int) uint32 {
 }
 
 // RunBytes returns the most bytes that a run of n entries takes: each with a more row and a
-// tag, the slots, and paddings. The headers of its datasets come to it.
+// tag, the slots, and paddings. It does not count the headers of its datasets.
 func RunBytes(n int64) int64 {
 	return n*(EntrySize+moreSize+tagSize) + (n/slotEntries+3)*slotSize + 4*hdf5io.ExtentUnit
 }

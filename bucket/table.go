@@ -45,8 +45,7 @@ type Table struct {
 	damage *Damage
 }
 
-// Damage counts damage in spite of which reads succeeded. Any number of goroutines
-// may use it.
+// Damage counts damage that reads got past. Any number of goroutines may use it.
 type Damage struct{ corrected, judged atomic.Uint64 }
 
 // Counters returns how many masks were corrected, and how many buckets had to be
@@ -134,8 +133,8 @@ func (t *Table) State(id uint32) (State, error) {
 	return p.state(), nil
 }
 
-// Offset returns where the page of a group lies in the file, or if that is not known, where
-// the dataset of all pages does.
+// Offset returns where the page of a group lies in the file, or, if that is not known, where
+// the dataset of all pages lies.
 func (t *Table) Offset(id uint32) int64 {
 	if pg, err := t.used(id); err == nil && pg != nil {
 		return pg.Offset()

@@ -43,8 +43,8 @@ func (r *run) size() int64 {
 	return int64(r.entries)*(EntrySize+tagSize) + int64(r.mores)*moreSize + int64(r.slots)*slotSize
 }
 
-// RunBytes is about how many bytes of runs hold entries that count, and entries that no
-// longer do. All of them are free when all groups are folded.
+// RunBytes estimates how many bytes of the runs of t hold entries that count, and how many
+// hold others. All of them are free when all groups are folded.
 func (t *Table) RunBytes() (live, dead int64) {
 	for i := range t.runs {
 		r := &t.runs[i]
@@ -54,8 +54,8 @@ func (t *Table) RunBytes() (live, dead int64) {
 	return live, dead
 }
 
-// Unmovable is where the last run ends that MoveRuns cannot move, because a dataset of it
-// is longer than each gap, which has at most that many bytes; 0 if there is none.
+// Unmovable returns where the last run ends that MoveRuns cannot move, because one of its
+// datasets is longer than the longest gap; 0 if there is none.
 func (t *Table) Unmovable(longestGap int64) (end int64) {
 	for i := range t.runs {
 		r := &t.runs[i]

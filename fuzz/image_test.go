@@ -122,7 +122,7 @@ func diskOf(t testing.TB, p []byte) (disk *crashfs.FS, file vfs.File) {
 	return disk, file
 }
 
-// detected reports whether an error is one by which damage is told.
+// detected reports whether an error reports damage.
 func detected(err error) bool {
 	return errors.Is(err, cidstore.ErrCorrupt) || errors.Is(err, cidstore.ErrTampered)
 }
@@ -135,7 +135,7 @@ type verdict struct {
 }
 
 // judge opens a damaged image for reading and asks it for every key. Each answer
-// must be right or an error that tells of damage. all: it walks all pairs too, and
+// must be right or an error that reports damage. all: it walks all pairs too, and
 // lets Check find what reads found.
 func (m *image) judge(disk vfs.FS, all bool) (v verdict, err error) {
 	s, err := cidstore.Open(imagePath, &cidstore.Options{FS: disk, ReadOnly: true})

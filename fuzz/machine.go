@@ -101,8 +101,8 @@ func New(config Config) (*Machine, error) {
 	return m, m.open()
 }
 
-// use makes the machine use disk, as it is now, and records what happens to it. Of the
-// disk before nothing is open.
+// use makes the machine use disk, as it is now, and records what happens to it. Nothing is
+// open on the disk before it.
 func (m *Machine) use(disk *crashfs.FS) {
 	if m.disk != nil {
 		m.disk.Release()

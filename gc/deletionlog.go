@@ -13,7 +13,7 @@ const (
 	chunkRows = 128
 )
 
-// Step bounds what it places to add one row: a chunk, in bytes, and which.
+// Step returns a bound of the bytes that adding one row places, a chunk, and which chunk.
 func Step() (bytes int64, edits hdf5io.Edits) {
 	return chunkRows*RecordSize + hdf5io.ExtentUnit, hdf5io.Edits{logPath: 1}
 }

@@ -129,7 +129,7 @@ var families = []family{
 	count("promotion_events_total", "Sets that became too large for their entry.", func(m *figures) uint64 { return m.PromotionEvents }),
 	count("demotion_events_total", "Sets that went back into their entry.", func(m *figures) uint64 { return m.DemotionEvents }),
 	count("compaction_events_total", "Sets whose tombstones were erased.", func(m *figures) uint64 { return m.CompactionEvents }),
-	count("gc_runs_total", "Collections of garbage that came to their end.", func(m *figures) uint64 { return m.GCRuns }),
+	count("gc_runs_total", "Collections of garbage that were completed.", func(m *figures) uint64 { return m.GCRuns }),
 
 	count("gc_deletions_total", "Rows of the deletion log that collections handled.", func(m *figures) uint64 { return m.Garbage.Deletions }),
 	count("gc_compacted_sets_total", "Sets whose tombstones collections dropped.", func(m *figures) uint64 { return m.Garbage.Compacted }),
@@ -142,15 +142,15 @@ var families = []family{
 	count("rows_judged_singly_total", "Buckets and slots with a wrong checksum whose entries were judged one by one, at each read.", func(m *figures) uint64 { return m.RowsJudgedSingly }),
 
 	countEach("maintenance_total", "kind", "Times that maintenance did something, by kind.", (*figures).Maintained),
-	count("scrubs_total", "Scrubs that came to their end.", func(m *figures) uint64 { return m.Scrubs }),
+	count("scrubs_total", "Scrubs that were completed.", func(m *figures) uint64 { return m.Scrubs }),
 	count("scrubbed_bytes_total", "Bytes that scrubs have verified.", func(m *figures) uint64 { return m.ScrubbedBytes }),
 	count("scrub_defects_total", "Places that scrubs found damaged and could not mend, in each scrub.", func(m *figures) uint64 { return m.ScrubDefects }),
 	count("mended_masks_total", "State masks with one wrong bit that scrubs have written again.", func(m *figures) uint64 { return m.MendedMasks }),
 	moment("last_scrub_timestamp_seconds", "When the last scrub ended, in an earlier life too; left out before the first.", func(m *figures) time.Time { return m.LastScrub }),
 
 	count("commits_total", "Roots committed.", func(m *figures) uint64 { return m.Commits }),
-	count("checkpoints_total", "Checkpoints that came to their end.", func(m *figures) uint64 { return m.Checkpoints }),
-	took("checkpoint_duration_seconds", "How long checkpoints took that came to their end.", func(m *figures) *cidstore.Durations { return &m.CheckpointTimes }),
+	count("checkpoints_total", "Checkpoints that were completed.", func(m *figures) uint64 { return m.Checkpoints }),
+	took("checkpoint_duration_seconds", "How long checkpoints took that were completed.", func(m *figures) *cidstore.Durations { return &m.CheckpointTimes }),
 	count("placed_bytes_total", "Bytes written into the space of the tree.", func(m *figures) uint64 { return m.PlacedBytes }),
 	count("write_waits_total", "Times that a write had to wait for room.", func(m *figures) uint64 { return m.Waits }),
 	now("pending_operations", "Operations in memory that the tree lacks.", func(m *figures) uint64 { return m.PendingOperations }),

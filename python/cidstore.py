@@ -6,7 +6,7 @@
         for key, value in store.pairs(): ...
 
 A store is the file as it was when it was opened: its tree, and over that the operations that only its log has. All is
-held against its checksums; a pin (Linux) keeps a writer from reusing what is read. Threads may share a store. A child
+compared with its checksums; a pin (Linux) keeps a writer from reusing what is read. Threads may share a store. A child
 process that has inherited one (fork), or was sent one (pickle), opens the file again when it first uses it, and sees it as
 it is then; a store that was closed before that stays closed."""
 import contextlib
@@ -339,8 +339,8 @@ class Store(contextlib.AbstractContextManager):
         return True
 
     def _compare(self, head, attributes):
-        """Holds the attributes against the record of this root in its commit slot. If neither slot is good, as in a file that
-        h5repack has written, there is nothing to hold them against."""
+        """Compares the attributes with the record of this root in its commit slot. If neither slot is good, as in a file that
+        h5repack has written, there is nothing to compare them with."""
         slots, start = np.frombuffer(head, np.uint8, 2 * SLOT, SLOT).reshape(2, SLOT), np.full(2, 0xFFFFFFFF, "<u4")
         sums = ~extended(start, slots[:, :-4])
         good = [s.tobytes() for s in slots[slots[:, -4:].copy().view("<u4")[:, 0] == sums] if s[:8].tobytes() == b"CIDSLOT1"]

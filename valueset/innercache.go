@@ -21,9 +21,9 @@ const (
 	// cachedNodes copies take 5 MB, and are the inner nodes of a tree of 10^7 values.
 	cachedNodes = 1 << cachedBits
 	cachedBits  = 10
-	// patience is how often other nodes must be wanted in the place of an unused one before
-	// it makes way. Its root may be gone. If the trees are too large for the cache, patience
-	// keeps most lookups from making a copy.
+	// patience is how often other nodes must be wanted in the place of one before that makes
+	// way, if it is not used in that time: its root may be gone. If the trees are too large
+	// for the cache, patience keeps most lookups from making a copy.
 	patience = 32
 )
 
@@ -36,9 +36,9 @@ type cachedNode struct {
 	bytes  [nodeSize]byte
 }
 
-// fence is how many numbers a line of the cache has. Each of the fences is the first of so
-// many highs. The separators themselves lie in a line each, of which a search by halves
-// would wait for six.
+// fence is how many numbers a line of the processor's cache has. Each of the fences is the
+// first of so many highs. The separators themselves lie in a line each, and a binary search
+// would wait for six of these.
 const fence = 8
 
 // find returns the child whose range holds v, as inner.find does.
@@ -63,8 +63,8 @@ func upTo(numbers *[fence]uint64, h uint64) (n int) {
 	return n
 }
 
-// places returns the two slots where the node at an address may be. With one, two of five
-// nodes would find theirs taken when the cache is three quarters full.
+// places returns the two slots where the node at an address may be. If there were one, two
+// of five nodes would find it taken when the cache is three quarters full.
 func (c *innerCache) places(at uint64) [2]*atomic.Pointer[cachedNode] {
 	i := at / hdf5io.ExtentUnit * 0x9e3779b97f4a7c15 >> (64 - cachedBits)
 	return [2]*atomic.Pointer[cachedNode]{&c.slots[i], &c.slots[i^1]}
@@ -84,7 +84,8 @@ func (c *innerCache) find(k *child) *cachedNode {
 }
 
 // offer keeps a copy of the node b, which find has not found, and returns it, if one of its
-// places is free and the copy is good. Not b is verified: it may be in the file, and change.
+// places is free and the copy is good. It verifies the copy, because b may be in the file,
+// and change.
 func (c *innerCache) offer(k *child, b []byte, seed seed) *cachedNode {
 	var free *atomic.Pointer[cachedNode]
 	for _, slot := range c.places(k.at) {

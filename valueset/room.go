@@ -12,9 +12,9 @@ import (
 // pageBytes is what a page of states takes in the file, with its checksum.
 const pageBytes = pageRows*stateSize + hdf5io.ExtentUnit
 
-// Growth bounds by how many bytes the sets of a store become larger with n operations on its
-// keys: touched of these have a set, and promoted get one. values says how many values all
-// sets have, tombstones included. 24 bytes for each operation are left to the caller.
+// Growth returns a bound of the bytes by which n operations make the sets of a store larger:
+// touched of their keys have a set, and promoted get one. values is how many values all sets
+// have, tombstones included. The caller adds 24 bytes for each operation.
 //
 //   - A row of c values and j operations becomes one of at most 1.5 (c + j) values, because
 //     classes are that far apart. If it has more than maxRow then, it becomes leaves that are
@@ -37,8 +37,8 @@ func (c Counters) Growth(n, touched, promoted, values int64) int64 {
 		c.Names(touched+promoted, nodes+trees*(maxRow/leafFull+3)+n/leafFull)
 }
 
-// Names bounds by how many bytes the states and the indexes become longer with a number of
-// sets, which may be new, and of new nodes.
+// Names returns a bound of the bytes by which a number of sets, which may be new, and of new
+// nodes make the states and the indexes longer.
 func (c Counters) Names(sets, nodes int64) int64 {
 	pages := sets/pageRows + 2
 	return pages*pageBytes + hdf5io.IndexGrowth(pages, int64(c.Sets)/pageRows) + classCount*hdf5io.IndexGrowth(1, 0) +
@@ -54,9 +54,9 @@ const becomesTree = (maxRow+leafFull)*nodeSize/leafFull + nodeSize - maxRow*keys
 // not used again, so that all of these children still count.
 func (c Counters) depth() int { return 1 + (bits.Len64(c.Nodes)+3)/5 } // 5: log2(fanOut / 2)
 
-// Step bounds what it places to change one value of one set: all together, and the longest
-// piece, in bytes. edits says which chunks of which datasets; what it takes to name these is
-// not counted.
+// Step returns bounds of what is placed to change one value of one set: of all together and
+// of the longest piece, in bytes. edits says how many chunks of which datasets that are; the
+// bytes that name these are not counted.
 func (c Counters) Step() (bytes, piece int64, edits hdf5io.Edits) {
 	if c.Sets == c.Unused {
 		return 0, 0, hdf5io.Edits{}
@@ -71,8 +71,8 @@ func (c Counters) Step() (bytes, piece int64, edits hdf5io.Edits) {
 	return bytes + pageBytes, piece, edits
 }
 
-// Needs bounds what a set of n values takes that has just become one, without what names it,
-// and how many nodes it has.
+// Needs returns bounds of the bytes of a set of n values that has just become one, without
+// what names it, and of its nodes.
 func Needs(n int64) (bytes, nodes int64) {
 	if n <= maxRow {
 		return int64(classes[classOf(int(n))])*keys.Size + hdf5io.ExtentUnit, 0
@@ -82,8 +82,8 @@ func Needs(n int64) (bytes, nodes int64) {
 	return nodes * nodeSize, nodes
 }
 
-// Added bounds by how many bytes the set becomes larger by operations on values, which ascend,
-// without what names it, and by how many nodes. It reads the inner nodes above the values.
+// Added returns bounds of the bytes, without what names them, and of the nodes that operations
+// on values, which ascend, add to the set. It reads the inner nodes above the values.
 func (s Stored) Added(values []keys.E) (bytes, nodes int64, err error) {
 	if !s.isTree() {
 		bytes, nodes = Needs(int64(s.Count()+s.Tombstones()) + int64(len(values)))
@@ -100,8 +100,8 @@ func (s Stored) Added(values []keys.E) (bytes, nodes int64, err error) {
 	return nodes * nodeSize, nodes, err
 }
 
-// added returns what node c holds before operations on values and after them, at most, and how
-// many nodes more there are below it.
+// added returns how many elements node c has before operations on values, how many at most
+// after them, and how many nodes are added below it.
 func (s Stored) added(c *child, level int, values []keys.E) (before, after, nodes int64, err error) {
 	if level == 0 {
 		n := int64(c.count + c.tombs)
@@ -119,7 +119,7 @@ func (s Stored) added(c *child, level int, values []keys.E) (before, after, node
 	if level > 1 {
 		least, full, most = innerLeast, innerFull, fanOut
 	}
-	packs, over := int64(0), int64(0) // children that are packed again, and what the touched ones are over
+	packs, over := int64(0), int64(0) // children that are packed again; elements above full in the touched ones
 	for i := range kids {
 		n := len(values)
 		if i+1 < len(kids) {

@@ -86,7 +86,7 @@ func (s *Set) edit(v keys.E, kind uint64) {
 }
 
 // OnRemove sets a function that is called for each live value that is deleted, and
-// once, with whole set and a zero value, for a Clear of a key that had values.
+// once, with whole true and a zero value, for a Clear of a key that had values.
 // ordinal is the number of the operation: calls of Add, Remove, Clear, Promote,
 // Demote and Compact are counted from 0. Calls of f come in the order of
 // operations. For a tree, however, those for single values may come in Save, in

@@ -77,7 +77,7 @@ var _ [EpochSize]byte = [offAnchor + macSize]byte{}
 
 const macSize = 32
 
-// Seq is the sequence of a record. None has the sequence 0.
+// Seq is the sequence of a record. 0 is never used.
 type Seq uint64
 
 // NoEnd is the End of the epoch that is still being written.

@@ -158,7 +158,7 @@ func (s *scan) epoch(e Epoch) error {
 		}
 	}
 	if e.End != NoEnd && (end < e.End || f.first != e.End) {
-		return s.config.damage(f.first, "no whole frame from here, want frames up to %d, the end of epoch %d", e.End, e.Number)
+		return s.config.damage(f.first, "no complete frame from here, want frames up to %d, the end of epoch %d", e.End, e.Number)
 	}
 	return nil
 }

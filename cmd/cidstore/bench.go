@@ -156,8 +156,8 @@ func (b *bench) begin(parent string) error {
 	return nil
 }
 
-// sweep removes the folders that benches have left when they were killed. It takes no
-// notice of errors: the folder may be that of another user.
+// sweep removes the folders of benches that were killed. It ignores errors: the folder may
+// be that of another user.
 func (b *bench) sweep(parent string) {
 	folders, _ := os.ReadDir(parent)
 	for _, folder := range folders {

@@ -19,7 +19,7 @@ func (p *program) gcCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "gc STORE",
 		Short: "Remove what deletions have left in the store",
-		Long: `Gc works off the deletion log: it drops the tombstones of the sets that the log names,
+		Long: `Gc goes through the deletion log: it drops the tombstones of the sets that the log names,
 and then the rows of the log. It also looks at up to 65,536 sets in turn, and frees
 those that no key refers to. A store that is open for writing does the same by itself,
 once a minute. Maintain does more.

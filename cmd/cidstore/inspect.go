@@ -87,7 +87,7 @@ func openRegular(path string) (*os.File, int64, error) {
 // hasSlots reports whether a file looks like a store.
 func hasSlots(file io.ReaderAt) bool {
 	head := make([]byte, headBytes)
-	n, _ := file.ReadAt(head, 0) // a failure shows again later
+	n, _ := file.ReadAt(head, 0) // hdf5.NewReader meets a failure again
 	return bytes.Contains(head[:n], []byte(slotMagic))
 }
 

@@ -25,7 +25,7 @@ func (p *program) maintainCommand() *cobra.Command {
 		Short: "Do all maintenance of the store now",
 		Long: `Maintain does at once what a store that is open for writing does over time. It folds
 waiting entries into their groups, merges groups that have become small, moves sets of
-up to four values back into the entries of their keys, drops tombstones, and works off
+up to four values back into the entries of their keys, drops tombstones, and empties
 the deletion log. It may rewrite the whole store.
 
 It prints figures from before and after. The file may have grown: cidstore shrink gives
