@@ -335,7 +335,7 @@ func TestMigrateDirectory(t *testing.T) {
 	for i, l := range limits {
 		t.Run(fmt.Sprint(i, l.want), func(t *testing.T) {
 			o := &Options{SplitThreshold: 8, GCInterval: -1}
-			o.directory.Limits.Attribute, o.directory.Limits.Dataset, o.directory.Limits.Shard = l.attribute, l.dataset, 8
+			o.directory.Attribute, o.directory.Dataset, o.directory.Shard = l.attribute, l.dataset, 8
 			s := OpenStore(t, path, o)
 			if i == 0 {
 				b := insertsOf(0, 2000, 1)

@@ -30,7 +30,7 @@ func volatile(o *Options) { o.Durability, o.FlushInterval = Async, 40*time.Micro
 // smallForms is noQuarantine with a directory that takes every form.
 func smallForms(o *Options) {
 	o.quarantine = -1
-	o.directory.Limits = directory.Limits{Attribute: 2, Dataset: 8, Shard: 8}
+	o.directory = directory.Limits{Attribute: 2, Dataset: 8, Shard: 8}
 }
 
 // workloads, each of a kind of its own.

@@ -183,7 +183,7 @@ func firstGroup(tx *hdf5io.Tx, r *record) error {
 	if err := w.Flush(r.numGroups); err != nil {
 		return err
 	}
-	if err := directory.New(commit).Edit().Store(tx); err != nil {
+	if err := directory.New(commit, directory.Limits{}).Edit().Store(tx); err != nil {
 		return err
 	}
 	return writeConfig(tx, r, commit)

@@ -58,7 +58,7 @@ func TestJournalOfLives(t *testing.T) {
 	options := func() *Options {
 		o := &Options{GCInterval: -1, ScrubRate: -1, SplitThreshold: 8, WALBytes: 8 << 20, startBytes: 64 << 10}
 		o.Clock = func() time.Time { return time.Unix(1_700_000_000, clock.Add(1000)) }
-		o.directory.Limits.Attribute = 2
+		o.directory.Attribute = 2
 		o.Rand = rand.NewChaCha8([32]byte{1}) // with one hash seed of about 100, nothing is halved
 		return o
 	}

@@ -156,7 +156,7 @@ type Options struct {
 	sliceBytes int64
 	againBytes int64
 	stepBytes  int64
-	directory  directory.Options
+	directory  directory.Limits
 	quarantine int
 }
 

@@ -29,7 +29,7 @@ func everyForm(t *testing.T, tune func(*Options)) *scenario {
 	t.Helper()
 	c := newScenario(t, 11, func(o *Options) {
 		o.WALBytes, o.ScrubRate, o.sliceBytes = 256*512, -1, 64<<10
-		o.directory.Limits = directory.Limits{Attribute: 2, Dataset: 64, Shard: 64}
+		o.directory = directory.Limits{Attribute: 2, Dataset: 64, Shard: 64}
 		if tune != nil {
 			tune(o)
 		}

@@ -173,7 +173,7 @@ func FuzzDirectory(f *testing.F) {
 		for uint64(1)<<depth < n {
 			depth++
 		}
-		d := newDirectory(depth, l.pages, stored{}, defaultLimits())
+		d := newDirectory(depth, l.pages, stored{}, Limits{}.complete())
 		at := uint64(0) // the runs cover the pointers, each with its own
 		for r := range d.All() {
 			for range uint64(1) << (depth - int(r.Depth)) {

@@ -33,10 +33,8 @@ type Pointer struct {
 	Ref    hdf5io.Commit // in which this bucket id was created
 }
 
-// Options are for tests; the zero value means the limits of the format.
-type Options struct{ Limits Limits }
-
-// Limits say how many pointers each form holds.
+// Limits say how many pointers each form holds. Tests lower them; one that is not positive
+// is that of the format.
 type Limits struct {
 	Attribute int // most pointers of an attribute, up to 5,000: it must fit one message
 	Dataset   int // most pointers of one dataset
@@ -54,17 +52,12 @@ func (l Limits) mode(n uint64) Mode {
 	return Sharded
 }
 
-// defaultLimits are the limits of the format.
-func defaultLimits() Limits { return Limits{Attribute: 1000, Dataset: 1_000_000, Shard: 100_000} }
-
-// limits returns the limits of the options. One that is not positive is that of the
-// format.
-func (o Options) limits() Limits {
-	normal := defaultLimits()
+// complete returns the limits with those of the format in the place of absent ones.
+func (l Limits) complete() Limits {
 	return Limits{
-		Attribute: min(cmp.Or(max(o.Limits.Attribute, 0), normal.Attribute), maxAttribute),
-		Dataset:   cmp.Or(max(o.Limits.Dataset, 0), normal.Dataset),
-		Shard:     cmp.Or(max(o.Limits.Shard, 0), normal.Shard),
+		Attribute: min(cmp.Or(max(l.Attribute, 0), 1000), maxAttribute),
+		Dataset:   cmp.Or(max(l.Dataset, 0), 1_000_000),
+		Shard:     cmp.Or(max(l.Shard, 0), 100_000),
 	}
 }
 
@@ -111,16 +104,8 @@ type stored struct {
 
 // New returns the directory of a new store: depth 0, one pointer, to bucket 0.
 // ref is the commit that creates that bucket.
-func New(ref hdf5io.Commit, options ...Options) *Directory {
-	return newDirectory(0, []page{{[]uint32{0}, []hdf5io.Commit{ref}}}, stored{}, chosen(options).limits())
-}
-
-// chosen returns the last of the options given, or the zero value.
-func chosen(options []Options) Options {
-	if len(options) == 0 {
-		return Options{}
-	}
-	return options[len(options)-1]
+func New(ref hdf5io.Commit, limits Limits) *Directory {
+	return newDirectory(0, []page{{[]uint32{0}, []hdf5io.Commit{ref}}}, stored{}, limits.complete())
 }
 
 func newDirectory(depth int, pages []page, base stored, limits Limits) *Directory {

@@ -86,7 +86,7 @@ func (w *world) store(e *Editor) *Directory {
 }
 
 // load reads the stored directory and compares it with d.
-func (w *world) load(d *Directory, buckets uint64, o Options) *Directory {
+func (w *world) load(d *Directory, buckets uint64, o Limits) *Directory {
 	w.t.Helper()
 	got, err := Load(w.file.View(), d.Depth(), buckets, o)
 	must(w.t, err)
@@ -101,7 +101,7 @@ func (w *world) load(d *Directory, buckets uint64, o Options) *Directory {
 	return got
 }
 
-var small = Options{Limits{Attribute: 4, Dataset: 16, Shard: 5}}
+var small = Limits{Attribute: 4, Dataset: 16, Shard: 5}
 
 // bucketModel is one bucket of the model: the hashes that share depth bits with prefix.
 type bucketModel struct {
@@ -189,7 +189,7 @@ func TestDirectoryLaw(t *testing.T) {
 			d = w.store(e)
 			compare(rt, before, was, hashes)
 			compare(rt, d, model, hashes)
-			if want := small.limits().mode(uint64(d.Len())); d.Mode() != want {
+			if want := small.complete().mode(uint64(d.Len())); d.Mode() != want {
 				rt.Fatalf("%d pointers as %q, want %q", d.Len(), d.Mode(), want)
 			}
 			if rapid.Bool().Draw(rt, "reopen") {
@@ -204,7 +204,7 @@ func TestDirectoryLaw(t *testing.T) {
 }
 
 // grown is a directory of 2^depth pointers, each to another bucket.
-func grown(depth int, o Options) *Directory {
+func grown(depth int, o Limits) *Directory {
 	e := New(1, o).Edit()
 	next := uint32(1)
 	for d := range depth {
@@ -219,13 +219,13 @@ func grown(depth int, o Options) *Directory {
 // TestForms: the forms of the default limits, and what a change rewrites.
 func TestForms(t *testing.T) {
 	for depth, want := range map[int]Mode{0: Attribute, 9: Attribute, 10: Dataset, 13: Dataset} {
-		d := grown(depth, Options{})
+		d := grown(depth, Limits{})
 		if d.Mode() != want {
 			t.Errorf("depth %d: %q, want %q", depth, d.Mode(), want)
 		}
 		w, d := newWorld(t, d)
 		w.reopen()
-		d = w.load(d, uint64(d.Len()), Options{})
+		d = w.load(d, uint64(d.Len()), Limits{})
 		for _, changed := range []int{0, 1} {
 			tx, err := w.file.Begin()
 			must(t, err)
@@ -247,7 +247,7 @@ func TestForms(t *testing.T) {
 // that the present ones ask for, with a Store that changes nothing else. A second
 // Store has nothing to do.
 func TestMigration(t *testing.T) {
-	limits := []Options{small, {Limits{Attribute: 64, Dataset: 64, Shard: 64}}, {Limits{Attribute: 1, Dataset: 64, Shard: 7}}, {Limits{Attribute: 1, Dataset: 2, Shard: 8}}}
+	limits := []Limits{small, {Attribute: 64, Dataset: 64, Shard: 64}, {Attribute: 1, Dataset: 64, Shard: 7}, {Attribute: 1, Dataset: 2, Shard: 8}}
 	for i, from := range limits {
 		for j, to := range limits {
 			t.Run(fmt.Sprint(i, "to", j), func(t *testing.T) {
@@ -261,7 +261,7 @@ func TestMigration(t *testing.T) {
 				moved = w.store(moved.Edit())
 				w.reopen()
 				w.load(moved, 32, to)
-				if want := to.limits().mode(32); moved.Mode() != want {
+				if want := to.complete().mode(32); moved.Mode() != want {
 					t.Fatalf("moved to %q, want %q", moved.Mode(), want)
 				}
 				tx, err := w.file.Begin()
@@ -280,7 +280,7 @@ func TestMigration(t *testing.T) {
 // TestHalveToOnePointer: the pointers that are left are the first of those that the
 // file has.
 func TestHalveToOnePointer(t *testing.T) {
-	for _, o := range []Options{{}, {Limits{Attribute: 1, Dataset: 8, Shard: 1}}, small} {
+	for _, o := range []Limits{{}, {Attribute: 1, Dataset: 8, Shard: 1}, small} {
 		w, d := newWorld(t, grown(3, o))
 		for depth := 2; depth >= 0; depth-- {
 			e := d.Edit()
@@ -327,14 +327,14 @@ func TestEditorRefuses(t *testing.T) {
 }
 
 func TestFindDoesNotAllocate(t *testing.T) {
-	d := grown(12, Options{})
+	d := grown(12, Limits{})
 	if n := testing.AllocsPerRun(100, func() { d.Find(0x123456789abcdef0) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
 func BenchmarkFind(b *testing.B) {
-	d := grown(16, Options{})
+	d := grown(16, Limits{})
 	hash := uint64(1)
 	sum := uint64(0)
 	for b.Loop() {

@@ -1,4 +1,5 @@
-// Package directory maps the hash of a key to its bucket: extendible hashing.
+// Package directory maps the hash of a key to its bucket: extendible hashing. What is a
+// bucket here, as in the literature, is a group in package bucket and in the file.
 //
 // A directory of depth D has 2^D pointers, and the top D bits of a hash are the
 // index of its pointer. A bucket of local depth d holds the hashes that share d

@@ -13,7 +13,7 @@ import (
 // its length, that bucket ids are below buckets, and invariants I2 and I3. depth is
 // the global depth in bits; buckets is the number of rows of the bucket state. The
 // error is a corrupt error if the bytes are wrong.
-func Load(view *hdf5io.View, depth int, buckets uint64, options ...Options) (*Directory, error) {
+func Load(view *hdf5io.View, depth int, buckets uint64, limits Limits) (*Directory, error) {
 	if depth < 0 || depth > min(MaxDepth, bits.UintSize-2) {
 		return nil, corrupt.Errorf("directory", -1, "depth %d, want 0 to %d", depth, MaxDepth)
 	}
@@ -26,7 +26,7 @@ func Load(view *hdf5io.View, depth int, buckets uint64, options ...Options) (*Di
 		return nil, err
 	}
 	base := stored{form: found, depth: depth, pages: l.pages}
-	return newDirectory(depth, slices.Clone(l.pages), base, chosen(options).limits()), nil
+	return newDirectory(depth, slices.Clone(l.pages), base, limits.complete()), nil
 }
 
 // loader gathers want pointers from pieces of the file.
