@@ -107,11 +107,7 @@ func (s Stored) added(c *child, level int, values []keys.E) (before, after, node
 		n := int64(c.count + c.tombs)
 		return n, n + int64(len(values)), 0, nil
 	}
-	b, err := s.node(c, level)
-	if err != nil {
-		return 0, 0, 0, err
-	}
-	kids, err := inner(b).children(c)
+	kids, err := s.children(c, level)
 	if err != nil {
 		return 0, 0, 0, err
 	}

@@ -211,6 +211,16 @@ func (s Stored) node(c *child, level int) ([]byte, error) {
 	return b, s.verify(c, b)
 }
 
+// children reads the inner node c, which is level levels above the leaves, and returns its
+// children.
+func (s Stored) children(c *child, level int) ([]child, error) {
+	b, err := s.node(c, level)
+	if err != nil {
+		return nil, err
+	}
+	return inner(b).children(c)
+}
+
 // unverified reads a node that is not the root.
 func (s Stored) unverified(c *child) ([]byte, error) {
 	b, err := s.table.view.Bytes(int64(c.at&(1<<63-1)), nodeSize)

@@ -66,11 +66,7 @@ func (t *treeEdit) save() (root child, depth int, err error) {
 // levels above the leaves, and reports whether they differ. rightmost says that c
 // is the last node of its level.
 func (t *treeEdit) children(dst []child, c *child, level int, edits []order.Item, rightmost bool) ([]child, bool, error) {
-	b, err := t.set.stored.node(c, level)
-	if err != nil {
-		return dst, false, err
-	}
-	kids, err := inner(b).children(c)
+	kids, err := t.set.stored.children(c, level)
 	if err != nil {
 		return dst, false, err
 	}

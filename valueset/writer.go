@@ -323,11 +323,7 @@ func (w *Writer) dropStored(s *Set, class int) error {
 // dropTree frees the node c and all below it. Leaves are not read.
 func (w *Writer) dropTree(s Stored, c *child, level int) error {
 	if level > 0 {
-		b, err := s.node(c, level)
-		if err != nil {
-			return err
-		}
-		kids, err := inner(b).children(c)
+		kids, err := s.children(c, level)
 		if err != nil {
 			return err
 		}
