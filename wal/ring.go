@@ -93,11 +93,10 @@ func (c *Config) check() error {
 	if c.Block < minBlock || c.Block > maxBlock || c.Block%blockUnit != 0 {
 		return corrupt.Errorf("log", -1, "block of %d bytes, want a multiple of %d from %d to %d", c.Block, blockUnit, minBlock, maxBlock)
 	}
-	err := c.checkRing(c.Ring)
-	if err == nil && c.Old.Storage != nil {
-		err = c.checkRing(c.Old)
+	if err := c.checkRing(c.Ring); err != nil || c.Old.Storage == nil {
+		return err
 	}
-	return err
+	return c.checkRing(c.Old)
 }
 
 // minBlocks is the smallest number of blocks in a ring: a frame may take a third of it.
