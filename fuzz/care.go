@@ -15,11 +15,10 @@ func (m *Machine) compact(c Source) error {
 	if err := m.store.Compact(key); err != nil {
 		return err
 	}
-	n, err := m.store.TombstoneCount(key)
-	if err == nil && n != 0 {
-		err = fmt.Errorf("%d tombstones after a compaction", n)
+	if n, err := m.store.TombstoneCount(key); err != nil || n != 0 {
+		return fmt.Errorf("%d tombstones after a compaction, %v", n, err)
 	}
-	return errors.Join(err, CompareKey(m.store, m.model, key))
+	return CompareKey(m.store, m.model, key)
 }
 
 func (m *Machine) demote(c Source) error {
@@ -59,11 +58,10 @@ func (m *Machine) maintain(c Source) error {
 		return err
 	}
 	m.secured()
-	f, err := m.store.Figures(context.Background())
-	if err == nil && (f.Runs != 0 || f.Tombstones != 0) {
-		err = fmt.Errorf("%d runs and %d tombstones after maintenance", f.Runs, f.Tombstones)
+	if f, err := m.store.Figures(context.Background()); err != nil || f.Runs != 0 || f.Tombstones != 0 {
+		return fmt.Errorf("%d runs and %d tombstones after maintenance, %v", f.Runs, f.Tombstones, err)
 	}
-	return errors.Join(err, CompareKey(m.store, m.model, m.key(c)))
+	return CompareKey(m.store, m.model, m.key(c))
 }
 
 func (m *Machine) migrateDirectory(c Source) error {
@@ -89,17 +87,16 @@ func (m *Machine) shrink(c Source) error {
 
 // scrub finds nothing wrong, by the writer and by readers, and the journal says that it was.
 func (m *Machine) scrub(c Source) error {
-	report, err := m.store.Scrub(context.Background())
-	if err == nil && (report.Corrected != 0 || report.Bytes == 0) {
-		err = fmt.Errorf("a scrub of a good store: %+v", report)
+	if report, err := m.store.Scrub(context.Background()); err != nil || report.Corrected != 0 || report.Bytes == 0 {
+		return fmt.Errorf("a scrub of a good store: %+v, %v", report, err)
 	}
-	if list := m.store.Journal(); err == nil && (len(list) == 0 || list[len(list)-1].Kind != "scrub") {
-		err = fmt.Errorf("after a scrub the journal has %+v", list)
+	if list := m.store.Journal(); len(list) == 0 || list[len(list)-1].Kind != "scrub" {
+		return fmt.Errorf("after a scrub the journal has %+v", list)
 	}
 	for _, r := range m.readers {
-		if err == nil {
-			_, err = r.store.Scrub(context.Background())
+		if _, err := r.store.Scrub(context.Background()); err != nil {
+			return err
 		}
 	}
-	return errors.Join(err, CompareKey(m.store, m.model, m.key(c)))
+	return CompareKey(m.store, m.model, m.key(c))
 }
