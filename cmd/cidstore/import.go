@@ -111,23 +111,23 @@ stored twice.`, maxLine, keptRejects, batchPairs)
 func (i *importer) run(ctx context.Context, path string, files []string) error {
 	i.reader.files, i.reader.store = files, path
 	total, err := i.reader.check()
-	if err == nil && i.rejectsPath != "" {
-		i.rejectsTo, err = createRejects(ctx, i.rejectsPath, append([]string{path}, files...))
-		i.reader.keepTexts = true
+	if isA[inputError](err) {
+		return partialError{fmt.Errorf("import: %w", err), 0}
 	}
 	if err != nil {
-		err = fmt.Errorf("import: %w", err)
-		if isA[inputError](err) {
-			err = partialError{err, 0}
-		}
-		return err
+		return fmt.Errorf("import: %w", err)
+	}
+	if i.rejectsPath == "" {
+		return i.into(ctx, path, total)
+	}
+	i.reader.keepTexts = true
+	if i.rejectsTo, err = createRejects(ctx, i.rejectsPath, append([]string{path}, files...)); err != nil {
+		return fmt.Errorf("import: %w", err)
 	}
 	err = i.into(ctx, path, total)
-	if i.rejectsTo != nil {
-		// A failure of the store matters more.
-		if closeErr := i.rejectsTo.close(); closeErr != nil && (err == nil || err == errNegative) {
-			err = closeErr
-		}
+	// A failure of the store matters more.
+	if closeErr := i.rejectsTo.close(); closeErr != nil && (err == nil || err == errNegative) {
+		return closeErr
 	}
 	return err
 }

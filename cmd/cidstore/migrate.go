@@ -93,9 +93,10 @@ func (p *program) migrate(ctx context.Context, path, output string, truncate boo
 // copyCurrent makes the new store of --output from one of the present format.
 func (p *program) copyCurrent(ctx context.Context, path, output string, answer migrated) error {
 	err := p.withStore(path, reading, func(s *cidstore.Store) (err error) {
-		if err = s.Backup(ctx, output); err == nil {
-			answer.Keys, answer.Values, err = s.Len(ctx)
+		if err := s.Backup(ctx, output); err != nil {
+			return err
 		}
+		answer.Keys, answer.Values, err = s.Len(ctx)
 		return err
 	})
 	if err != nil {

@@ -26,28 +26,34 @@ func createRejects(ctx context.Context, path string, needed []string) (*rejectFi
 	if err != nil {
 		return nil, fmt.Errorf("--rejects: %w", err)
 	}
-	info, err := file.Stat()
-	for _, name := range needed {
-		if other, otherErr := os.Stat(name); err == nil && otherErr == nil && os.SameFile(info, other) && info.Mode().IsRegular() {
-			err = usageError{fmt.Errorf("--rejects: %s is also %s", path, name)}
-			if made {
-				err = errors.Join(err, os.Remove(path))
-			}
-		}
-	}
-	if err == nil && info.Mode().IsRegular() {
-		err = file.Truncate(0)
+	regular, err := emptyRejects(file, needed)
+	if isUsage(err) && made {
+		err = errors.Join(err, os.Remove(path))
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	out := bufio.NewWriter(file)
-	if !info.Mode().IsRegular() { // nobody may be reading
+	if !regular { // nobody may be reading
 		out = bufio.NewWriter(interruptibleWriter{file, ctx})
 	}
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
 	return &rejectFile{file, out, encoder}, nil
+}
+
+// emptyRejects empties a regular file, unless it is one of the needed ones.
+func emptyRejects(file *os.File, needed []string) (regular bool, err error) {
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return false, err
+	}
+	for _, name := range needed {
+		if other, err := os.Stat(name); err == nil && os.SameFile(info, other) {
+			return true, usageError{fmt.Errorf("--rejects: %s is also %s", file.Name(), name)}
+		}
+	}
+	return true, file.Truncate(0)
 }
 
 func (r *rejectFile) add(rejects []rejectedText) error {
