@@ -165,7 +165,7 @@ func (s *Store) runsBlock() bool {
 // runsBlock is that of a store whose longest gap, length without gaps and live bytes are
 // given.
 func (v *view) runsBlock(gap, length, live int64) bool {
-	_, dead := v.buckets.RunBytes()
+	_, dead := v.buckets.RunSpace()
 	return dead > live/deadShare || v.buckets.Unmovable(gap) > length+max(shrinkLeast, live/shrinkShare)
 }
 

@@ -72,7 +72,7 @@ func (s *Store) Space() (Space, error) {
 func (v *view) shrunk(s *Space, gap, fold int64) int64 {
 	live, end := s.Live, int64(0)
 	if v.runsBlock(gap, live+s.Log, live) {
-		waiting, dead := v.buckets.RunBytes()
+		waiting, dead := v.buckets.RunSpace()
 		if waiting < s.Free+s.Limbo { // then there is room to fold all runs
 			live -= dead
 		} else {

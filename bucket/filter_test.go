@@ -104,7 +104,7 @@ func TestFilterOfDamage(t *testing.T) {
 		}
 	}
 	if errors == 0 {
-		t.Error("no key tells of the damage")
+		t.Error("no lookup reports the damage")
 	}
 }
 

@@ -43,9 +43,9 @@ func (r *run) size() int64 {
 	return int64(r.entries)*(EntrySize+tagSize) + int64(r.mores)*moreSize + int64(r.slots)*slotSize
 }
 
-// RunBytes estimates how many bytes of the runs of t hold entries that count, and how many
+// RunSpace estimates how many bytes of the runs of t hold entries that count, and how many
 // hold others. All of them are free when all groups are folded.
-func (t *Table) RunBytes() (live, dead int64) {
+func (t *Table) RunSpace() (live, dead int64) {
 	for i := range t.runs {
 		r := &t.runs[i]
 		live += r.trimmedSize()

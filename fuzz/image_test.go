@@ -293,8 +293,8 @@ func (m *image) sample(t *testing.T) (bits []int64) {
 	return bits
 }
 
-// entryAt tells of which key a byte holds the entry, in a row or a tail: key, first
-// value and what follows, of the 48 bytes. Only of keys with one value.
+// entryAt returns the key whose entry, in a row or a run, has the byte at an offset. It finds
+// only keys with one value.
 func (m *image) entryAt(at int64) (key fuzz.E, ok bool) {
 	const entrySize = 48
 	for start := max(at-entrySize+1, 3*4096); start <= at; start++ {
