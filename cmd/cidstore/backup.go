@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -16,8 +17,8 @@ type copied struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// inStream is the COPY that stands for standard output, or for standard input.
-const inStream = "-"
+// standard stands for standard input, or for standard output, in the place of a file.
+const standard = "-"
 
 func (p *program) backupCommand() *cobra.Command {
 	var options cidstore.BackupOptions
@@ -51,33 +52,7 @@ anything; a file that was made of it can be verified with cidstore restore --ver
   cidstore backup words.h5 - | ssh elsewhere cidstore restore - words.h5`,
 		Args: arguments(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			if options.Compact && (len(options.Since) > 0 || args[1] == inStream) {
-				return usageError{errors.New("--compact: want a full backup in a file, without --since")}
-			}
-			if args[1] == inStream && term.IsTerminal(int(os.Stdout.Fd())) {
-				return usageError{errors.New("backup: standard output is a terminal; send it to a file or a program")}
-			}
-			for _, path := range options.Since {
-				if err := checkPath(path, reading); err != nil {
-					return fmt.Errorf("--since: %w", err)
-				}
-			}
-			shown := p.progress("copy", asJSON)
-			options.Progress = shown.update
-			err := p.withStore(args[0], reading, func(s *cidstore.Store) error {
-				if args[1] == inStream {
-					return s.BackupTo(c.Context(), p.out, &options)
-				}
-				return s.BackupWith(c.Context(), args[1], &options)
-			})
-			shown.finish()
-			if len(options.Since) > 0 && !isA[openError](err) {
-				err = explained("backup: since", options.Since[0], err)
-			}
-			if err != nil || args[1] == inStream {
-				return err
-			}
-			return p.reportCopy("backup written to", args[1])
+			return p.backup(c.Context(), args[0], args[1], &options, asJSON)
 		},
 	}
 	c.Flags().StringArrayVar(&options.Since, "since", nil, "make an increment since the backup in this `file`; repeat it for each increment since then")
@@ -86,11 +61,41 @@ anything; a file that was made of it can be verified with cidstore restore --ver
 	return c
 }
 
+func (p *program) backup(ctx context.Context, store, path string, options *cidstore.BackupOptions, asJSON bool) error {
+	if options.Compact && (len(options.Since) > 0 || path == standard) {
+		return usageError{errors.New("--compact: want a full backup in a file, without --since")}
+	}
+	if path == standard && term.IsTerminal(int(os.Stdout.Fd())) {
+		return usageError{errors.New("backup: standard output is a terminal; send it to a file or a program")}
+	}
+	for _, base := range options.Since {
+		if err := checkPath(base, reading); err != nil {
+			return fmt.Errorf("--since: %w", err)
+		}
+	}
+	shown := p.progress("copy", asJSON)
+	options.Progress = shown.update
+	err := p.withStore(store, reading, func(s *cidstore.Store) error {
+		if path == standard {
+			return s.BackupTo(ctx, p.out, options)
+		}
+		return s.BackupWith(ctx, path, options)
+	})
+	shown.finish()
+	if len(options.Since) > 0 && !isA[openError](err) {
+		err = explained("backup: since", options.Since[0], err)
+	}
+	if err != nil || path == standard {
+		return err
+	}
+	return p.reportCopy("backup written to", path)
+}
+
 // reportCopy prints the size of a file that has been made.
 func (p *program) reportCopy(what, path string) error {
-	info, err := os.Stat(path)
+	size, err := fileSize(path)
 	if err != nil {
 		return err
 	}
-	return p.result(copied{path, info.Size()}, "%s %s, %d bytes", what, path, info.Size())
+	return p.result(copied{path, size}, "%s %s, %d bytes", what, path, size)
 }

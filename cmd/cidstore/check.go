@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,10 +71,7 @@ func (p *program) check(ctx context.Context, path string) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err == nil {
-			// The damaged log was skipped, to see the rest.
-			err = found.Salvaged
-		}
+		err = cmp.Or(err, found.Salvaged) // the damaged log was skipped, to see the rest
 		return errors.Join(p.printVerdict(path, report, found, err), checked(err, found.Salvaged))
 	})
 	if !judged && exitCode(err) == exitCorrupt && !isA[noStoreError](err) {

@@ -309,7 +309,7 @@ func (i *importer) keep(p *portion) error {
 // noteTerminal says that the program waits for input, if the input is a terminal.
 func (i *importer) noteTerminal() {
 	for _, name := range i.reader.files {
-		if in, ok := i.in.(*os.File); ok && name == stdinName && term.IsTerminal(int(in.Fd())) {
+		if in, ok := i.in.(*os.File); ok && name == standard && term.IsTerminal(int(in.Fd())) {
 			i.note("type pairs, KEY TAB VALUE, one a line; Ctrl-D on an empty line ends them")
 			return
 		}

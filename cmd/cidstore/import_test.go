@@ -24,7 +24,7 @@ func importFrom(t *testing.T, ctx context.Context, in io.Reader, patience time.D
 	t.Cleanup(func() { s.Close() })
 	p := &program{in: in, out: bufio.NewWriter(io.Discard), messages: os.Stderr, quiet: true}
 	i := &importer{program: p, patience: patience,
-		reader: pairReader{files: []string{stdinName}, stdin: in, columns: columns{1, 2}}}
+		reader: pairReader{files: []string{standard}, stdin: in, columns: columns{1, 2}}}
 	ended := make(chan error, 1)
 	i.start()
 	go func() { ended <- i.load(ctx, s, nil, -1) }()
@@ -147,7 +147,7 @@ func TestIntakeKeepsOrder(t *testing.T) {
 
 // TestRejectedTextsAreBounded: a portion ends where it would keep too many texts.
 func TestRejectedTextsAreBounded(t *testing.T) {
-	r := pairReader{files: []string{stdinName}, keepTexts: true, columns: columns{1, 2}, to: newIntake()}
+	r := pairReader{files: []string{standard}, keepTexts: true, columns: columns{1, 2}, to: newIntake()}
 	r.stdin = strings.NewReader(strings.Repeat(strings.Repeat("x", maxLine-1)+"\n", 20))
 	go r.run()
 	var rejected int64
@@ -179,7 +179,7 @@ func TestImportLosesStore(t *testing.T) {
 			i := &importer{program: p, patience: time.Hour, reader: pairReader{stdin: in, columns: columns{1, 2}}}
 			ended := make(chan error, 1)
 			go func() {
-				ended <- i.run(t.Context(), path, []string{stdinName})
+				ended <- i.run(t.Context(), path, []string{standard})
 				in.Close()
 			}()
 			send := func(batches int) (err error) {

@@ -12,9 +12,6 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-// stdinName stands for standard input among the files.
-const stdinName = "-"
-
 // errHeaderJSON refuses --header for JSON, whose lines name their fields themselves.
 var errHeaderJSON = usageError{errors.New("--header: JSON lines have no header")}
 
@@ -38,10 +35,10 @@ type pairReader struct {
 // returns the size of all files together, or -1 if one of them has no known size.
 func (r *pairReader) check() (total int64, err error) {
 	for _, name := range r.files {
-		if name == stdinName && r.table.dataset != "" {
-			return 0, usageError{errors.New("--dataset: an HDF5 file cannot be read from standard input")}
-		}
-		if name == stdinName {
+		if name == standard {
+			if r.table.dataset != "" {
+				return 0, usageError{errors.New("--dataset: an HDF5 file cannot be read from standard input")}
+			}
 			total = -1
 			continue
 		}
@@ -122,7 +119,7 @@ var errNotTaken = errors.New("nobody takes what is read")
 
 func (r *pairReader) readFile(name string) error {
 	file := r.stdin
-	if name != stdinName {
+	if name != standard {
 		opened, err := os.Open(name)
 		if err != nil {
 			return err

@@ -67,7 +67,7 @@ var errStreams = usageError{errors.New("restore: standard input must be one full
 
 // verifyBackups says whether a full backup and its increments are good.
 func (p *program) verifyBackups(ctx context.Context, backups []string, asJSON bool) error {
-	if slices.Contains(backups, inStream) {
+	if slices.Contains(backups, standard) {
 		return errStreams
 	}
 	err := p.readBackups(backups, "verify", asJSON, func(options *cidstore.Options, update func(done, total int64)) error {
@@ -82,11 +82,11 @@ func (p *program) verifyBackups(ctx context.Context, backups []string, asJSON bo
 // restore makes store from a full backup and its increments.
 func (p *program) restore(ctx context.Context, backups []string, store string, asJSON bool) error {
 	switch {
-	case store == inStream:
+	case store == standard:
 		return usageError{errors.New("restore: STORE must be a file; only COPY can be -, for standard input")}
-	case slices.Contains(backups, inStream) && len(backups) > 1:
+	case slices.Contains(backups, standard) && len(backups) > 1:
 		return errStreams
-	case backups[0] == inStream:
+	case backups[0] == standard:
 		return p.restoreStream(ctx, store, asJSON)
 	}
 	err := p.readBackups(backups, "copy", asJSON, func(options *cidstore.Options, update func(done, total int64)) error {

@@ -33,7 +33,7 @@ func (t *toTable) check(args []string) error {
 	case len(args) < 2:
 		return usageError{errors.New("export --to hdf5: after STORE, name the file to make")}
 	}
-	if t.path = args[1]; t.path == inStream {
+	if t.path = args[1]; t.path == standard {
 		return usageError{errors.New("export --to hdf5: an HDF5 table needs a file, not standard output")}
 	}
 	return absent(t.path)
