@@ -64,32 +64,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	err = f.View(func(h *hdf5.File) error {
-		root, err := h.Root()
-		if err != nil {
-			return err
-		}
-		readings, err := root.Dataset("roof/readings")
-		if err != nil {
-			return err
-		}
-		for block, err := range readings.Rows(0, readings.Len()) {
-			if err != nil {
-				return err
-			}
-			times, _ := block.Int64s("time")
-			values, _ := block.Float64s("value")
-			places, err := block.Strings("place")
-			if err != nil {
-				return err
-			}
-			for i := range times {
-				fmt.Println(times[i], values[i], places[i])
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := f.View(printReadings); err != nil {
 		log.Fatal(err)
 	}
 	// Output:
@@ -97,6 +72,33 @@ func Example() {
 	// 0 21 south
 	// 1 20.5 north
 	// 1 21 south
+}
+
+// printReadings prints the log.
+func printReadings(h *hdf5.File) error {
+	root, err := h.Root()
+	if err != nil {
+		return err
+	}
+	readings, err := root.Dataset("roof/readings")
+	if err != nil {
+		return err
+	}
+	for block, err := range readings.Rows(0, readings.Len()) {
+		if err != nil {
+			return err
+		}
+		times, _ := block.Int64s("time")
+		values, _ := block.Float64s("value")
+		places, err := block.Strings("place")
+		if err != nil {
+			return err
+		}
+		for i := range times {
+			fmt.Println(times[i], values[i], places[i])
+		}
+	}
+	return nil
 }
 
 // A table of two dimensions that grows by rows, of which a part is written again.
