@@ -40,13 +40,19 @@ func (o *BackupOptions) withDefaults() BackupOptions {
 	if o != nil {
 		c = *o
 	}
-	if c.Progress == nil {
-		c.Progress = noProgress
-	}
+	c.Progress = orNone(c.Progress)
 	return c
 }
 
 func noProgress(int64, int64) {}
+
+// orNone returns progress, or noProgress if it is nil.
+func orNone(progress func(done, total int64)) func(done, total int64) {
+	if progress == nil {
+		return noProgress
+	}
+	return progress
+}
 
 // Backup writes a consistent copy of the store to path while the store is in use.
 // The copy holds everything that was acknowledged before the call, and of later
@@ -90,11 +96,12 @@ func (s *Store) BackupWith(ctx context.Context, path string, options *BackupOpti
 		}
 		return file, err
 	}
+	made := newFile{path: path, opts: opts, temporary: temporary}
 	if len(o.Since) > 0 {
-		err = v.makeIncrement(ctx, path, temporary, &o)
+		err = v.makeIncrement(ctx, made, &o)
 	} else {
-		fill := func(dst vfs.File) error { return v.copyTo(ctx, dst, o.Progress) }
-		err = makeWhole(ctx, path, temporary, opts, fill, func(dst *Store) error {
+		made.fill = func(dst vfs.File) error { return v.copyTo(ctx, dst, o.Progress) }
+		err = made.makeStore(ctx, func(dst *Store) error {
 			err := v.replayInto(dst)
 			if err == nil && o.Compact {
 				err = dst.Shrink(ctx)
@@ -174,24 +181,24 @@ func (v *Snapshot) payload() ([]byte, []hdf5io.Range) {
 func (v *Snapshot) copyTo(ctx context.Context, dst vfs.File, progress func(done, total int64)) error {
 	payload, skip := v.payload()
 	size := v.view.EndOfFile()
-	told := &toldFile{File: dst, tell: func(done int64) { progress(min(done, size), size) }}
-	err := v.guard(func() error { return v.view.Copy(ctx, told, payload, skip...) })
+	reporting := &reportingFile{File: dst, report: func(done int64) { progress(min(done, size), size) }}
+	err := v.guard(func() error { return v.view.Copy(ctx, reporting, payload, skip...) })
 	if err == nil {
 		progress(size, size)
 	}
 	return err
 }
 
-// toldFile is a file, written in order, that reports how far it has been written.
-type toldFile struct {
+// reportingFile is a file, written in order, that reports how far it has been written.
+type reportingFile struct {
 	vfs.File
-	tell func(end int64)
+	report func(end int64)
 }
 
-func (f *toldFile) WriteAt(p []byte, off int64) error {
+func (f *reportingFile) WriteAt(p []byte, off int64) error {
 	err := f.File.WriteAt(p, off)
 	if err == nil {
-		f.tell(off + int64(len(p)))
+		f.report(off + int64(len(p)))
 	}
 	return err
 }
@@ -219,7 +226,7 @@ func (v *Snapshot) draft(ctx context.Context) (*draft, error) {
 	opts := v.copyOptions()
 	opts.FS, opts.GCInterval = draftFS{d}, -1
 	opts.Logger = slog.New(slog.DiscardHandler) // nobody sees this file
-	return d, verifyWhole(ctx, v.store.path, opts, v.replayInto, noProgress)
+	return d, verifyStore(ctx, v.store.path, opts, v.replayInto, noProgress)
 }
 
 // streamTo writes the copy to w.
@@ -228,14 +235,19 @@ func (v *Snapshot) streamTo(ctx context.Context, w io.Writer, progress func(done
 	if err != nil {
 		return err
 	}
-	return d.each(ctx, progress, func(p []byte, _ int64) error { _, err := w.Write(p); return err })
+	return inSteps(ctx, d.size, progress, func(p []byte, at int64) error {
+		if _, err := d.ReadAt(p, at); err != nil {
+			return err
+		}
+		_, err := w.Write(p)
+		return err
+	})
 }
 
-// makeIncrement makes the increment at path. Before the increment gets its name, it is
-// verified together with the backups of o.Since.
-func (v *Snapshot) makeIncrement(ctx context.Context, path string, temporary func() (vfs.File, error), o *BackupOptions) error {
-	opts := v.store.opts
-	fill := func(dst vfs.File) error {
+// makeIncrement makes the increment. Before it gets its name, it is verified together with
+// the backups of o.Since.
+func (v *Snapshot) makeIncrement(ctx context.Context, made newFile, o *BackupOptions) error {
+	made.fill = func(dst vfs.File) error {
 		out := bufio.NewWriterSize(&sequential{file: dst}, maxPart)
 		if err := v.incrementTo(ctx, out, o); err != nil {
 			return err
@@ -245,8 +257,8 @@ func (v *Snapshot) makeIncrement(ctx context.Context, path string, temporary fun
 		}
 		return dst.Sync()
 	}
-	return makeNamed(path, temporary, &opts, fill, func() error {
-		s, err := openSeries(append(slices.Clone(o.Since), temporaryName(path)), &opts)
+	return made.make(func() error {
+		s, err := openSeries(append(slices.Clone(o.Since), temporaryName(made.path)), &made.opts)
 		if err != nil {
 			return err
 		}
@@ -292,8 +304,11 @@ func (v *Snapshot) incrementTo(ctx context.Context, w io.Writer, o *BackupOption
 	if err != nil {
 		return err
 	}
-	sum, old := sha256.New(), make([]byte, seriesStep)
-	err = d.each(ctx, o.Progress, func(p []byte, at int64) error {
+	sum, old := sha256.New(), make([]byte, pieceBytes)
+	err = inSteps(ctx, d.size, o.Progress, func(p []byte, at int64) error {
+		if _, err := d.ReadAt(p, at); err != nil {
+			return err
+		}
 		sum.Write(p)
 		if err := before.next(old[:len(p)]); err != nil {
 			return err
@@ -336,72 +351,4 @@ func (v *Snapshot) replayInto(dst *Store) error {
 		return err
 	}
 	return dst.Apply(&b)
-}
-
-// makeWhole makes the store at path. It calls temporary to make a file and fill to write
-// a store into it. Then it opens the store, which replays its log, calls change, verifies
-// all of it, and gives it its name. If anything fails, path stays as it was.
-func makeWhole(ctx context.Context, path string, temporary func() (vfs.File, error), opts Options, fill func(vfs.File) error, change func(*Store) error) error {
-	opts.GCInterval = -1
-	return makeNamed(path, temporary, &opts, fill, func() error {
-		return verifyWhole(ctx, temporaryName(path), opts, change, noProgress)
-	})
-}
-
-// makeNamed makes the file at path. It calls temporary to make it, fill to write it, and
-// verify to check it under its temporary name. Then it gives the file its own name.
-func makeNamed(path string, temporary func() (vfs.File, error), opts *Options, fill func(vfs.File) error, verify func() error) (err error) {
-	file, err := temporary()
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil && !errors.Is(err, ErrLocked) {
-			err = errors.Join(err, removeLeftover(path, opts))
-		}
-	}()
-	info, err := filled(file, fill)
-	if err != nil {
-		return err
-	}
-	if err := verify(); err != nil {
-		return err
-	}
-	return giveName(path, info, opts)
-}
-
-// filled calls fill to write a new file, and closes it.
-func filled(file vfs.File, fill func(vfs.File) error) (vfs.Info, error) {
-	info, err := file.Info()
-	if err == nil {
-		err = fill(file)
-	}
-	return info, errors.Join(err, file.Close())
-}
-
-// verifyWhole replays, changes and checks the store at path. A store with another log
-// key is only checked, which is enough if everything in its log is applied. progress is
-// called with the number of bytes checked so far and the total.
-func verifyWhole(ctx context.Context, path string, opts Options, change func(*Store) error, progress func(done, total int64)) (err error) {
-	s, err := open(path, opts)
-	if errors.Is(err, ErrWALKey) && change == nil {
-		opts.ReadOnly, opts.emptyLog = true, true
-		s, err = open(path, opts)
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	if change != nil {
-		if err := change(s); err != nil {
-			return err
-		}
-	}
-	if !opts.ReadOnly {
-		if err := s.Checkpoint(ctx); err != nil {
-			return err
-		}
-	}
-	_, err = s.check(ctx, progress)
-	return err
 }

@@ -32,7 +32,7 @@ func (c *scenario) streamed() ([]byte, print) {
 	return full.Bytes(), held
 }
 
-// keeps wants a restore of r to fail with want, and the store to stay as it is.
+// keeps expects a restore of r to fail with want, and the store to stay as it is.
 func (c *scenario) keeps(ctx context.Context, disk vfs.FS, r io.Reader, want error) error {
 	before := contentOf(c.t, c.fs, crashPath)
 	if err := RestoreFrom(ctx, r, crashPath, c.options(disk), nil); !errors.Is(err, want) {
@@ -47,8 +47,7 @@ func (c *scenario) keeps(ctx context.Context, disk vfs.FS, r io.Reader, want err
 	return nil
 }
 
-// TestRestoreFrom: a stream makes a store, a new one and in place of another, whatever
-// parts it comes in.
+// TestRestoreFrom restores a stream, in pieces of any size, to a new store and over another.
 func TestRestoreFrom(t *testing.T) {
 	c := newScenario(t, 11, noQuarantine)
 	p, held := c.streamed()
@@ -77,7 +76,7 @@ func TestRestoreFrom(t *testing.T) {
 func TestRestoreFromDamaged(t *testing.T) {
 	c := newScenario(t, 12, noQuarantine)
 	p, _ := c.streamed()
-	cuts := []int{0, 1, hdf5io.HeadSize - 1, hdf5io.HeadSize, hdf5io.HeadSize + 1, seriesStep, seriesStep + hdf5io.HeadSize}
+	cuts := []int{0, 1, hdf5io.HeadSize - 1, hdf5io.HeadSize, hdf5io.HeadSize + 1, pieceBytes, pieceBytes + hdf5io.HeadSize}
 	for i := range 20 / invariants.Sparse {
 		cuts = append(cuts, len(p)*i/20)
 	}
@@ -130,7 +129,7 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// calls calls itself when it is read, and is empty.
+// calls is an empty reader that calls a function when it is read.
 type calls func()
 
 func (c calls) Read([]byte) (int, error) { c(); return 0, io.EOF }
@@ -205,7 +204,7 @@ func TestRestoreFromNotInPlace(t *testing.T) {
 	}
 }
 
-// TestVerifyTellsProgress: of a full backup too.
+// TestVerifyTellsProgress: VerifyBackup reports its progress, for a full backup too.
 func TestVerifyTellsProgress(t *testing.T) {
 	c := newScenario(t, 14, noQuarantine)
 	paths := c.series(1)

@@ -1,7 +1,6 @@
 package cidstore
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -64,26 +63,6 @@ func (d *draft) ReadAt(p []byte, off int64) (int, error) {
 		return int(n), io.EOF
 	}
 	return int(n), nil
-}
-
-// each calls visit for one piece of the file after another, in order.
-func (d *draft) each(ctx context.Context, progress func(done, total int64), visit func(p []byte, at int64) error) error {
-	buffer := make([]byte, seriesStep)
-	for at := int64(0); at < d.size; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		p := buffer[:min(seriesStep, d.size-at)]
-		if _, err := d.ReadAt(p, at); err != nil {
-			return err
-		}
-		if err := visit(p, at); err != nil {
-			return err
-		}
-		at += int64(len(p))
-		progress(at, d.size)
-	}
-	return nil
 }
 
 func (d *draft) WriteAt(p []byte, off int64) error {

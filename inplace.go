@@ -169,7 +169,7 @@ func createInPlace(path string, opts *Options) error {
 			return err // another opener was faster
 		}
 	}
-	return writeInPlace(file, mark{maker: creation}, func(p *placed) error {
+	return writeInPlace(file, mark{maker: creation}, func(p *inPlaceFile) error {
 		if err := file.Truncate(headBytes); err != nil { // drops what an interrupted one has written
 			return err
 		}
@@ -183,11 +183,11 @@ func createInPlace(path string, opts *Options) error {
 
 // writeInPlace marks file, which lockPlace has locked, and calls fill to write a store
 // into it. If that succeeds, it takes the marks away.
-func writeInPlace(file vfs.File, m mark, fill func(*placed) error) error {
+func writeInPlace(file vfs.File, m mark, fill func(*inPlaceFile) error) error {
 	if err := setMarks(file, m); err != nil {
 		return fmt.Errorf("mark the file as half made: %w", err)
 	}
-	p := &placed{File: file}
+	p := &inPlaceFile{File: file}
 	err := fill(p)
 	if err == nil {
 		err = p.finish()
@@ -222,9 +222,9 @@ func setMarks(file vfs.File, m mark) error {
 	return nil
 }
 
-// placed is a file that is written in place, as its maker sees it: it is empty at first,
+// inPlaceFile is a file that is written in place, as its maker sees it: it is empty at first,
 // and has no marks. Its head is in memory until finish. Only one goroutine may use it.
-type placed struct {
+type inPlaceFile struct {
 	vfs.File
 	head [headBytes]byte
 	size int64
@@ -236,7 +236,7 @@ func split(off, n int64) (head, rest int64) {
 	return head, n - head
 }
 
-func (p *placed) ReadAt(b []byte, off int64) (int, error) {
+func (p *inPlaceFile) ReadAt(b []byte, off int64) (int, error) {
 	n := max(0, min(int64(len(b)), p.size-off))
 	head, rest := split(off, n)
 	if head > 0 {
@@ -253,11 +253,11 @@ func (p *placed) ReadAt(b []byte, off int64) (int, error) {
 	return int(n), nil
 }
 
-func (p *placed) WriteAt(b []byte, off int64) error { return p.write(b, off, p.File.WriteAt) }
+func (p *inPlaceFile) WriteAt(b []byte, off int64) error { return p.write(b, off, p.File.WriteAt) }
 
-func (p *placed) WriteSync(b []byte, off int64) error { return p.write(b, off, p.File.WriteSync) }
+func (p *inPlaceFile) WriteSync(b []byte, off int64) error { return p.write(b, off, p.File.WriteSync) }
 
-func (p *placed) write(b []byte, off int64, write func([]byte, int64) error) error {
+func (p *inPlaceFile) write(b []byte, off int64, write func([]byte, int64) error) error {
 	head, rest := split(off, int64(len(b)))
 	if head > 0 {
 		copy(p.head[off:], b[:head])
@@ -271,7 +271,7 @@ func (p *placed) write(b []byte, off int64, write func([]byte, int64) error) err
 	return nil
 }
 
-func (p *placed) Allocate(off, n int64) error {
+func (p *inPlaceFile) Allocate(off, n int64) error {
 	head, rest := split(off, n)
 	if rest > 0 {
 		if err := p.File.Allocate(off+head, rest); err != nil {
@@ -282,7 +282,7 @@ func (p *placed) Allocate(off, n int64) error {
 	return nil
 }
 
-func (p *placed) Truncate(size int64) error {
+func (p *inPlaceFile) Truncate(size int64) error {
 	if err := p.File.Truncate(max(size, headBytes)); err != nil {
 		return err
 	}
@@ -293,22 +293,22 @@ func (p *placed) Truncate(size int64) error {
 	return nil
 }
 
-func (p *placed) Info() (vfs.Info, error) {
+func (p *inPlaceFile) Info() (vfs.Info, error) {
 	info, err := p.File.Info()
 	info.Size = p.size
 	return info, err
 }
 
-func (p *placed) Map(int64) (vfs.Mapping, error) { return nil, vfs.ErrNoMap }
+func (p *inPlaceFile) Map(int64) (vfs.Mapping, error) { return nil, vfs.ErrNoMap }
 
 // lockPlace has taken the locks, which are held at least until finish is done.
 
-func (p *placed) TryLock(vfs.Lock) error { return nil }
+func (p *inPlaceFile) TryLock(vfs.Lock) error { return nil }
 
-func (p *placed) Unlock(vfs.Lock) error { return nil }
+func (p *inPlaceFile) Unlock(vfs.Lock) error { return nil }
 
 // finish writes the head, and so makes the file what its maker has written.
-func (p *placed) finish() error {
+func (p *inPlaceFile) finish() error {
 	if err := p.File.WriteAt(p.head[2*markSize:], 2*markSize); err != nil {
 		return err
 	}

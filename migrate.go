@@ -37,8 +37,8 @@ type MigrateReport struct {
 	Keys, Pairs uint64
 	// OperationsReplayed counts the operations that were only in the log.
 	OperationsReplayed int
-	// Backup is the path of the copy of the old file, if the new one was to take its
-	// place. After an error it is set only if the copy is still there.
+	// Backup is the path of the copy of the old file, if the new one takes its place.
+	// After an error it is set only if the copy is still there.
 	Backup string
 
 	// Defects say what was damaged in the old file, where, and whether it was taken
@@ -50,8 +50,8 @@ type MigrateReport struct {
 // backupSuffix is appended to the name of a file whose place a migrated one takes.
 const backupSuffix = ".bak"
 
-// Migrate takes over the store at path, which the earlier Python package wrote, in any of
-// its layouts, or which has format 1; package legacy describes them. A value of 64 bits
+// Migrate takes over the store at path: one of format 1, or one that the earlier Python
+// package wrote, in any of its layouts, which package legacy describes. A value of 64 bits
 // becomes the low half of a value. Migrate reports what is damaged, and takes over
 // everything else.
 //
@@ -243,9 +243,9 @@ func (m *migration) keep(backup string, old vfs.File) (made bool, err error) {
 	kind, err := vfs.Kind(m.opts.FS, backup)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		temporary := func() (vfs.File, error) { return newTemporary(backup, old, &m.opts) }
-		fill := func(file vfs.File) error { return copyFile(m.ctx, file, old) }
-		err := makeNamed(backup, temporary, &m.opts, fill, func() error { return nil })
+		made := newFileLike(backup, old, m.opts)
+		made.fill = func(file vfs.File) error { return copyFile(m.ctx, file, old) }
+		err := made.make(func() error { return nil })
 		return err == nil, err
 	case err != nil:
 		return false, err
@@ -314,9 +314,9 @@ func (m *migration) discard(backup, path string, old vfs.File) error {
 	return m.opts.FS.SyncDir(filepath.Dir(backup))
 }
 
-// like returns the file whose access the one at output gets. A new store is opened for
-// writing several times. If nobody may write to the old file, a copy with its access could
-// not be; then only the owner may read and write the new one.
+// like returns the file whose access the one at output gets. Making a store opens it for
+// writing several times, which the access of a read-only file forbids: then only the owner
+// may read and write the new one.
 func (m *migration) like(path, output string, old vfs.File) vfs.File {
 	const ownerWrites = 0o200
 	info, err := old.Info()
@@ -337,37 +337,17 @@ type private struct{ vfs.File }
 
 // write makes the new store at path, with the access of the file like.
 func (m *migration) write(path string, like vfs.File, contents *legacy.Contents) error {
-	temporary := func() (vfs.File, error) { return newTemporary(path, like, &m.opts) }
-	fill := func(dst vfs.File) error { return format(dst, &m.opts) }
-	err := makeWhole(m.ctx, path, temporary, m.opts, fill, func(dst *Store) error { return m.pairs(contents, dst) })
-	if err == nil {
-		m.report.Keys, m.report.Pairs = uint64(contents.Keys()), uint64(contents.Pairs())
-	}
-	return err
-}
-
-// migrateBatch is how many pairs are written at a time.
-const migrateBatch = 1000
-
-// pairs writes all pairs, and counts them.
-func (m *migration) pairs(contents *legacy.Contents, dst *Store) error {
-	atOnce := max(1, min(migrateBatch, int(dst.log.Largest())/2))
-	var b Batch
-	for key, value := range contents.All() {
-		if b.Insert(key, value); b.Len() < atOnce {
-			continue
-		}
-		if err := errors.Join(m.ctx.Err(), dst.Apply(&b)); err != nil {
+	keys, pairs := uint64(contents.Keys()), uint64(contents.Pairs())
+	made := newFileLike(path, like, m.opts)
+	made.fill = func(dst vfs.File) error { return format(dst, &m.opts) }
+	err := made.makeStore(m.ctx, func(dst *Store) error {
+		if err := dst.insertAll(m.ctx, contents.All()); err != nil {
 			return err
 		}
-		b.Reset()
-	}
-	if err := dst.Apply(&b); err != nil {
-		return err
-	}
-	keys, values, err := dst.Len(m.ctx)
-	if err == nil && (keys != uint64(contents.Keys()) || values != uint64(contents.Pairs())) {
-		err = fmt.Errorf("the new store has %d keys with %d values, want %d and %d", keys, values, contents.Keys(), contents.Pairs())
+		return dst.holds(m.ctx, keys, pairs)
+	})
+	if err == nil {
+		m.report.Keys, m.report.Pairs = keys, pairs
 	}
 	return err
 }
@@ -400,19 +380,14 @@ func copyFile(ctx context.Context, dst, src vfs.File) error {
 	if err != nil {
 		return err
 	}
-	buffer := make([]byte, 1<<20)
-	for at := int64(0); at < info.Size; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		p := buffer[:min(int64(len(buffer)), info.Size-at)]
+	err = inSteps(ctx, info.Size, noProgress, func(p []byte, at int64) error {
 		if n, err := src.ReadAt(p, at); n < len(p) {
 			return fmt.Errorf("read %d bytes at %#x: %w", len(p), at, err)
 		}
-		if err := dst.WriteAt(p, at); err != nil {
-			return err
-		}
-		at += int64(len(p))
+		return dst.WriteAt(p, at)
+	})
+	if err != nil {
+		return err
 	}
 	return dst.Sync()
 }

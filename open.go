@@ -171,16 +171,16 @@ const (
 	maxLockPoll = 100 * time.Millisecond
 )
 
-// lockPause pauses before a lock is tried again that has been waited for that long, and
-// returns for how long it paused.
+// lockPause pauses before a lock is tried again, after so long a wait, and returns for how
+// long it paused.
 func lockPause(waited, patience time.Duration) time.Duration {
 	pause := max(time.Millisecond, min(lockPoll+waited/8, maxLockPoll, patience-waited))
 	time.Sleep(pause)
 	return pause
 }
 
-// trimPatience is the least time that a reader waits for a lock: a writer keeps others
-// out for a moment while it makes the file shorter.
+// trimPatience is how long a reader waits for a lock at least: a writer keeps others out for
+// a moment while it makes the file shorter.
 const trimPatience = time.Second
 
 // openTree takes the locks, waits for them as long as the options say, and opens the HDF5
@@ -213,7 +213,7 @@ func lockAndOpen(file vfs.File, options hdf5io.Options) (tree *hdf5io.File, repo
 	if err := file.TryLock(vfs.Lock{Whole: true}); err != nil {
 		return nil, report, err
 	}
-	if err := isWhole(file); err != nil {
+	if err := notHalfMade(file); err != nil {
 		return nil, report, err
 	}
 	if err := isOfFormat(file); err != nil {
@@ -222,8 +222,8 @@ func lockAndOpen(file vfs.File, options hdf5io.Options) (tree *hdf5io.File, repo
 	return hdf5io.Open(file, options)
 }
 
-// isWhole returns an error that matches ErrHalfMade if file is half made.
-func isWhole(file vfs.File) error {
+// notHalfMade returns an error that matches ErrHalfMade if file is half made.
+func notHalfMade(file vfs.File) error {
 	h, err := readMarks(file)
 	if err != nil {
 		return err
@@ -231,8 +231,8 @@ func isWhole(file vfs.File) error {
 	return h.err()
 }
 
-// isOfFormat returns an error if the newest slot says that the file has another format:
-// of such a file not even the superblock is mended. Whatever else is wrong comes up later.
+// isOfFormat returns an error if the newest slot says that the file has another format: in
+// such a file not even the superblock is mended. hdf5io.Open reports whatever else is wrong.
 func isOfFormat(file vfs.File) error {
 	if p, err := hdf5io.ReadPayload(file); err == nil && len(p) >= 4 {
 		return checkFormat(p)

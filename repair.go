@@ -154,37 +154,30 @@ func (r *repair) copy(src *Store, output string) error {
 	opts := r.opts
 	opts.ReadOnly, opts.Salvage, opts.Durability = false, false, Async
 	opts.SplitThreshold = int(v.view.record.splitThreshold)
-	fill := func(dst vfs.File) error { return format(dst, &opts) }
-	temporary := func() (vfs.File, error) { return newTemporary(output, src.vfile, &opts) }
-	if err := makeWhole(r.ctx, output, temporary, opts, fill, func(dst *Store) error { return r.pairs(v, dst) }); err != nil {
+	made := newFileLike(output, src.vfile, opts)
+	made.fill = func(dst vfs.File) error { return format(dst, &opts) }
+	if err := made.makeStore(r.ctx, func(dst *Store) error { return r.pairs(v, dst) }); err != nil {
 		return fmt.Errorf("to %s: %w", output, err)
 	}
 	return nil
 }
 
-// repairBatch is how many pairs are written at a time.
-const repairBatch = 1000
-
-// pairs copies every pair that can be read.
+// pairs copies every pair that can be read, and counts them.
 func (r *repair) pairs(v *Snapshot, dst *Store) error {
-	atOnce := max(1, min(repairBatch, int(dst.log.Largest())/2))
-	var b Batch
-	var last E
-	for key, value := range v.All() {
-		if r.report.Pairs == 0 || key != last {
-			r.report.Keys++
+	err := dst.insertAll(r.ctx, func(yield func(E, E) bool) {
+		var last E
+		for key, value := range v.All() {
+			if r.report.Pairs == 0 || key != last {
+				r.report.Keys++
+			}
+			last = key
+			r.report.Pairs++
+			if !yield(key, value) {
+				return
+			}
 		}
-		last = key
-		r.report.Pairs++
-		if b.Insert(key, value); b.Len() < atOnce {
-			continue
-		}
-		if err := errors.Join(r.ctx.Err(), dst.Apply(&b)); err != nil {
-			return err
-		}
-		b.Reset()
-	}
-	if err := dst.Apply(&b); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	damage := v.Err()
@@ -194,9 +187,5 @@ func (r *repair) pairs(v *Snapshot, dst *Store) error {
 	if damage != nil {
 		r.leftOut.add(damage)
 	}
-	keys, values, err := dst.Len(r.ctx)
-	if err == nil && (keys != r.report.Keys || values != r.report.Pairs) {
-		err = fmt.Errorf("the copy has %d keys with %d values, want %d and %d", keys, values, r.report.Keys, r.report.Pairs)
-	}
-	return err
+	return dst.holds(r.ctx, r.report.Keys, r.report.Pairs)
 }

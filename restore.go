@@ -23,10 +23,9 @@ import (
 // control list of the file that it replaces, or else of the backup, as far as the caller
 // may set them. Other extended attributes are not kept, and other names of the old file
 // (hard links) still lead to the old file. A symbolic link at path stays, and the file
-// that it leads to is replaced. Restore
-// replaces a store, also one that is damaged, or an empty file. If another file is at
-// path, it returns fs.ErrExist. The backup itself is not replaced, whatever name it has:
-// its increments would no longer fit.
+// that it leads to is replaced. Restore replaces a store, even a damaged one, or an empty
+// file. If another file is at path, it returns fs.ErrExist. The backup itself is not
+// replaced, whatever name it has: its increments would no longer fit.
 //
 // If a file is at path and none can be renamed to it, because path is a mount point or its
 // directory takes no new file, Restore first verifies the backup and then writes it into
@@ -46,20 +45,17 @@ func RestoreWith(ctx context.Context, backup, path string, options *Options) err
 
 // RestoreFrom is RestoreWith of a full backup, as BackupTo writes it, which it reads from
 // r to its end. It calls progress, if that is not nil, with the number of bytes that are
-// copied and the number of all. If the end comes too early it returns ErrTruncated, and
-// ErrCorrupt if bytes follow the backup. r
-// cannot be read twice: so it is an error if the backup would have to be written into the
-// file at path. ctx does not end a read that waits.
+// copied and the number of all. It returns ErrTruncated if the end comes too early, and
+// ErrCorrupt if bytes follow the backup. It is an error if the backup would have to be
+// written into the file at path, because that takes reading it twice. ctx does not end a
+// read that waits.
 func RestoreFrom(ctx context.Context, r io.Reader, path string, options *Options, progress func(done, total int64)) error {
 	opts, err := options.withDefaults()
 	if err != nil {
 		return err
 	}
 	opts.ReadOnly, opts.Salvage = false, false
-	if progress == nil {
-		progress = noProgress
-	}
-	fill := func(dst vfs.File) error { return copyStream(ctx, r, dst, progress) }
+	fill := func(dst vfs.File) error { return copyStream(ctx, r, dst, orNone(progress)) }
 	inPlace := func(_ vfs.File, why error) error {
 		return fmt.Errorf("%w; keep the backup in a file, and restore that", why)
 	}
@@ -92,8 +88,9 @@ func restoreInto(ctx context.Context, path string, opts Options, like vfs.File, 
 			return fmt.Errorf("to %s: %w", path, err)
 		}
 	}
-	temporary := func() (vfs.File, error) { return newTemporary(path, like, &opts) }
-	err = makeWhole(ctx, path, temporary, opts, fill, nil)
+	made := newFileLike(path, like, opts)
+	made.fill = fill
+	err = made.makeStore(ctx, nil)
 	if mustBeInPlace(err) && target != nil {
 		err = inPlace(target, err)
 	}
@@ -106,7 +103,7 @@ func restoreInto(ctx context.Context, path string, opts Options, like vfs.File, 
 // copyStream writes all that r gives into dst and syncs it. If that does not begin as a
 // backup does, it reads no more than the head.
 func copyStream(ctx context.Context, r io.Reader, dst vfs.File, progress func(done, total int64)) error {
-	buffer := make([]byte, seriesStep)
+	buffer := make([]byte, pieceBytes)
 	part := buffer[:hdf5io.HeadSize]
 	for at, size := int64(0), int64(hdf5io.HeadSize); ; part = buffer {
 		n, err := io.ReadFull(r, part)
@@ -145,8 +142,8 @@ func copyStream(ctx context.Context, r io.Reader, dst vfs.File, progress func(do
 // RestoreSeries is RestoreWith of a full backup and its increments, in the order in which
 // they were made (BackupOptions.Since). The store is as it was at the last of them. If
 // they do not follow each other, or path is an increment, it returns ErrBackupSeries
-// before it writes anything; if one is damaged, ErrCorrupt. It calls progress, if that is
-// not nil, with the number of bytes that are copied and the number of all.
+// before it writes anything; if one is damaged, ErrCorrupt. progress is that of
+// RestoreFrom.
 func RestoreSeries(ctx context.Context, backups []string, path string, options *Options, progress func(done, total int64)) error {
 	opts, err := options.withDefaults()
 	if err != nil {
@@ -158,9 +155,7 @@ func RestoreSeries(ctx context.Context, backups []string, path string, options *
 		return fmt.Errorf("restore %w", err)
 	}
 	defer src.close()
-	if progress == nil {
-		progress = noProgress
-	}
+	progress = orNone(progress)
 	fill := func(dst vfs.File) error { return src.copyTo(ctx, dst, progress) }
 	inPlace := func(target vfs.File, _ error) error { return restoreInPlace(ctx, src, target, opts, progress) }
 	if err := src.isNot(path, &opts); err != nil {
@@ -215,10 +210,7 @@ func VerifyBackup(ctx context.Context, backups []string, options *Options, progr
 		return fmt.Errorf("verify %w", err)
 	}
 	defer s.close()
-	if progress == nil {
-		progress = noProgress
-	}
-	if err := s.judge(ctx, opts, progress); err != nil {
+	if err := s.judge(ctx, opts, orNone(progress)); err != nil {
 		return fmt.Errorf("verify %s: %w", s.name(), err)
 	}
 	return nil
@@ -230,7 +222,7 @@ func (s *series) judge(ctx context.Context, opts Options, progress func(done, to
 		return s.verify(ctx, progress)
 	}
 	opts.ReadOnly, opts.GCInterval = true, -1
-	return verifyWhole(ctx, s.paths[0], opts, nil, progress)
+	return verifyStore(ctx, s.paths[0], opts, nil, progress)
 }
 
 // restoreInPlace copies the backup into target.
@@ -254,7 +246,7 @@ func restoreInPlace(ctx context.Context, src *series, target vfs.File, opts Opti
 		return err
 	}
 	m := mark{restoration, absolute(src.paths[0], &opts)}
-	return writeInPlace(target, m, func(p *placed) error {
+	return writeInPlace(target, m, func(p *inPlaceFile) error {
 		err := p.Allocate(0, src.size())
 		if err == nil {
 			err = src.copyTo(ctx, p, progress)

@@ -5,15 +5,32 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// seriesStep is how many bytes of a series are read at a time.
-const seriesStep = 1 << 20
+// pieceBytes is how many bytes of a file are read at a time.
+const pieceBytes = 1 << 20
+
+// inSteps calls step for one piece of size bytes after another. step fills p with the bytes
+// at that offset, and uses them.
+func inSteps(ctx context.Context, size int64, progress func(done, total int64), step func(p []byte, at int64) error) error {
+	buffer := make([]byte, min(pieceBytes, size))
+	for at := int64(0); at < size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p := buffer[:min(pieceBytes, size-at)]
+		if err := step(p, at); err != nil {
+			return err
+		}
+		at += int64(len(p))
+		progress(at, size)
+	}
+	return nil
+}
 
 // series is a backup to be read: a full one, and its increments, in order.
 type series struct {
@@ -56,7 +73,7 @@ func (s *series) add(file vfs.File, info vfs.Info) error {
 	case is:
 		return fmt.Errorf("%w: it is an increment, the full backup comes first", ErrBackupSeries)
 	}
-	return isWhole(file)
+	return notHalfMade(file)
 }
 
 // isIncrement reports whether a file begins like an increment.
@@ -193,27 +210,18 @@ func (s *series) each(ctx context.Context, progress func(done, total int64), vis
 	if err != nil {
 		return err
 	}
-	size, sum := s.size(), hash.Hash(nil)
-	if len(s.increments) > 0 {
-		sum = sha256.New()
-	}
-	buffer := make([]byte, seriesStep)
-	for at := int64(0); at < size; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		p := buffer[:min(seriesStep, size-at)]
+	sum := sha256.New()
+	err = inSteps(ctx, s.size(), progress, func(p []byte, at int64) error {
 		if err := in.next(p); err != nil {
 			return err
 		}
-		if err := visit(p, at); err != nil {
-			return err
-		}
-		if sum != nil {
+		if len(s.increments) > 0 {
 			sum.Write(p)
 		}
-		at += int64(len(p))
-		progress(at, size)
+		return visit(p, at)
+	})
+	if err != nil {
+		return err
 	}
 	if n := len(s.increments); n > 0 {
 		if got, want := [sha256.Size]byte(sum.Sum(nil)), s.increments[n-1].sum; got != want {

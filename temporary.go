@@ -1,9 +1,11 @@
 package cidstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 
@@ -30,6 +32,111 @@ func (e inPlaceError) Unwrap() error { return e.error }
 func mustBeInPlace(err error) bool {
 	var e inPlaceError
 	return errors.As(err, &e)
+}
+
+// newFile is a file that is to be made at path.
+type newFile struct {
+	path      string
+	opts      Options
+	temporary func() (vfs.File, error) // makes it, empty and locked, under its temporary name
+	fill      func(vfs.File) error     // writes it
+}
+
+// newFileLike returns a file that gets the access of like, see newTemporary.
+func newFileLike(path string, like vfs.File, opts Options) newFile {
+	return newFile{path: path, opts: opts, temporary: func() (vfs.File, error) { return newTemporary(path, like, &opts) }}
+}
+
+// make makes the file, and gives it its name after verify has accepted it. If anything
+// fails, path stays as it was.
+func (f *newFile) make(verify func() error) (err error) {
+	file, err := f.temporary()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil && !errors.Is(err, ErrLocked) {
+			err = errors.Join(err, removeLeftover(f.path, &f.opts))
+		}
+	}()
+	info, err := filled(file, f.fill)
+	if err != nil {
+		return err
+	}
+	if err := verify(); err != nil {
+		return err
+	}
+	return giveName(f.path, info, &f.opts)
+}
+
+// makeStore makes the file, which is a store. It opens the store, which replays its log,
+// calls change, if that is not nil, and verifies all of it.
+func (f *newFile) makeStore(ctx context.Context, change func(*Store) error) error {
+	f.opts.GCInterval = -1
+	return f.make(func() error {
+		return verifyStore(ctx, temporaryName(f.path), f.opts, change, noProgress)
+	})
+}
+
+// filled calls fill to write a new file, and closes it.
+func filled(file vfs.File, fill func(vfs.File) error) (vfs.Info, error) {
+	info, err := file.Info()
+	if err == nil {
+		err = fill(file)
+	}
+	return info, errors.Join(err, file.Close())
+}
+
+// verifyStore replays, changes and checks the store at path. A store with another log
+// key is only checked, which is enough if everything in its log is applied. progress is
+// called with the number of bytes checked so far and the total.
+func verifyStore(ctx context.Context, path string, opts Options, change func(*Store) error, progress func(done, total int64)) (err error) {
+	s, err := open(path, opts)
+	if errors.Is(err, ErrWALKey) && change == nil {
+		opts.ReadOnly, opts.emptyLog = true, true
+		s, err = open(path, opts)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if change != nil {
+		if err := change(s); err != nil {
+			return err
+		}
+	}
+	if !opts.ReadOnly {
+		if err := s.Checkpoint(ctx); err != nil {
+			return err
+		}
+	}
+	_, err = s.check(ctx, progress)
+	return err
+}
+
+// insertAll inserts pairs, in batches.
+func (s *Store) insertAll(ctx context.Context, pairs iter.Seq2[E, E]) error {
+	atOnce := s.opsAtOnce()
+	var b Batch
+	for key, value := range pairs {
+		if b.Insert(key, value); b.Len() < atOnce {
+			continue
+		}
+		if err := errors.Join(ctx.Err(), s.Apply(&b)); err != nil {
+			return err
+		}
+		b.Reset()
+	}
+	return s.Apply(&b)
+}
+
+// holds returns an error unless the store has so many keys and values.
+func (s *Store) holds(ctx context.Context, keys, values uint64) error {
+	gotKeys, gotValues, err := s.Len(ctx)
+	if err == nil && (gotKeys != keys || gotValues != values) {
+		err = fmt.Errorf("the new store has %d keys with %d values, want %d and %d", gotKeys, gotValues, keys, values)
+	}
+	return err
 }
 
 // newTemporary makes an empty file under path's temporary name, and locks it. The file
