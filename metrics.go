@@ -1,7 +1,6 @@
 package cidstore
 
 import (
-	"context"
 	"errors"
 	"iter"
 	"log/slog"
@@ -71,8 +70,8 @@ type Metrics struct {
 
 	// Replays counts how often the log was read: by Open and Refresh, and by Check and
 	// AuditWAL of a reader. The next two count what was in it, and ReplayErrors how often
-	// it was damaged. It can look damaged to a reader that a writer overtakes; such a
-	// reader reads it again.
+	// it was damaged, or looked damaged to a reader that a writer overtook: such a reader
+	// reads it again.
 	Replays, ReplayedFrames, ReplayedOperations, ReplayErrors uint64
 }
 
@@ -142,21 +141,14 @@ type counters struct {
 	lastTime  time.Time
 }
 
-// scanned counts a replay of the log.
-func (c *counters) scanned(r *wal.ScanReport, err error) {
-	c.replays.Add(1)
-	c.replayedFrames.Add(uint64(r.Frames))
-	c.replayedOperations.Add(uint64(r.Ops))
-	if err != nil {
-		c.replayErrors.Add(1)
-	}
-}
-
-// readOn counts a replay of the part of the log that a reader had not read before.
-func (c *counters) readOn(before, now *wal.ScanReport) {
+// scanned counts a replay of the log, or of what it has beyond before.
+func (c *counters) scanned(before, now *wal.ScanReport, err error) {
 	c.replays.Add(1)
 	c.replayedFrames.Add(uint64(now.Frames - before.Frames))
 	c.replayedOperations.Add(uint64(now.Ops - before.Ops))
+	if err != nil {
+		c.replayErrors.Add(1)
+	}
 }
 
 // audited counts a reader's audit of the log.
@@ -203,7 +195,7 @@ func (s *Store) count(m *merge) {
 	s.metrics.compactions.Add(done.compactions)
 }
 
-// journalOf enters in the journal the maintenance that a commit did on its own account.
+// journalOf enters in the journal the maintenance that a commit did by the way.
 func (s *Store) journalOf(m *merge) {
 	counts := map[maintenance]uint64{
 		didMerge: m.done.merges, didHalve: m.done.halvings, didDemote: m.done.demotions, didCompact: m.done.compactions,
@@ -319,5 +311,5 @@ func (s *Store) event(event string, args ...any) {
 		}
 		s.metrics.failed(last, s.opts.Clock())
 	}
-	s.opts.Logger.Log(context.Background(), level, event, append([]any{"path", s.path}, args...)...)
+	s.note(level, event, args...)
 }

@@ -134,16 +134,15 @@ func (r *record) append(dst []byte) []byte {
 	return append(dst, p...)
 }
 
-// words lists the fields of eight bytes with their places: one list for the
-// encoder and the decoder.
-func (r *record) words() []struct {
+// recordWord is a field of eight bytes.
+type recordWord struct {
 	offset int
 	word   *uint64
-} {
-	return []struct {
-		offset int
-		word   *uint64
-	}{
+}
+
+// words lists the fields of eight bytes, for the encoder and the decoder.
+func (r *record) words() []recordWord {
+	return []recordWord{
 		{recLastApplied, (*uint64)(&r.lastApplied)}, {recSliceThrough, (*uint64)(&r.sliceThrough)}, {recSliceHash, &r.sliceHash},
 		{recWatermark, (*uint64)(&r.watermark)}, {recNumKeys, &r.numKeys}, {recNumValues, &r.numValues},
 		{recNumBuckets, &r.numBuckets}, {recNumSets, &r.sets.Sets}, {recSearchSet, &r.sets.Search},

@@ -33,7 +33,8 @@ func (r *RecoveryReport) fromTree(o hdf5io.OpenReport) {
 	r.Slot, r.Commit, r.FellBack, r.SuperblockMended = o.Slot, uint64(o.Commit), o.FellBack, o.SuperblockMended
 }
 
-// add enters what an Open found that wrote the log again, and left none of it for this one.
+// add takes over what an earlier attempt of Open found: it wrote the log again, so that this
+// one finds no trace of it.
 func (r *RecoveryReport) add(before *RecoveryReport) {
 	r.FellBack = r.FellBack || before.FellBack
 	r.SuperblockMended = r.SuperblockMended || before.SuperblockMended
@@ -46,8 +47,8 @@ func (r *RecoveryReport) add(before *RecoveryReport) {
 // Recovery reports what Open found in the file.
 func (s *Store) Recovery() RecoveryReport { return s.recovery }
 
-// load reads the newest root and the log after it. If the store is writable, it also
-// begins a life of the log.
+// load reads the newest root and the log after it, and makes a writable store ready for
+// writes.
 func (s *Store) load() error {
 	v, err := s.loadView(s.file.View())
 	if err != nil {
@@ -150,7 +151,7 @@ func (s *Store) replay(v *view) (found replayed, err error) {
 		return nil
 	})
 	found.report = report
-	s.metrics.scanned(&report, err)
+	s.metrics.scanned(new(wal.ScanReport), &report, err)
 	if err == nil && r.sliceThrough != 0 && found.frozenThrough.Sequence != r.sliceThrough {
 		err = corrupt.Errorf("store record", recSliceThrough, "a checkpoint is under way through sequence %d, at which no batch of the log ends", r.sliceThrough)
 	}
@@ -295,8 +296,8 @@ func (s *Store) checkpointDurable(found *replayed) error {
 	return s.mergeFrozen(ctx, atOnce)
 }
 
-// logAgain ends an Open that has written all of the log again. The next one finds the store
-// as if one life had written it.
+// logAgain ends an attempt of Open that has written all of the log again. The next attempt
+// finds the store as if one life had written it.
 type logAgain struct{ found RecoveryReport }
 
 func (*logAgain) Error() string { return "the log was written again" }

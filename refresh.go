@@ -73,7 +73,7 @@ func (s *Store) readOn() (on bool, err error) {
 			return false, err
 		}
 	}
-	s.metrics.readOn(&s.replayed, &report)
+	s.metrics.scanned(&s.replayed, &report, nil)
 	s.replayed, s.followed = report, st
 	st.fresh.publish(report.End.Sequence)
 	return true, nil

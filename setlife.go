@@ -13,7 +13,7 @@ import (
 // Compact drops the tombstones of the set of key. The values stay. It is no error if there
 // are no tombstones. Compact is durable when it returns, as Insert is.
 func (s *Store) Compact(key E) error {
-	n, err := s.compactable(key)
+	n, err := present(s, key, reader.compactable)
 	if err != nil {
 		return err
 	}
@@ -23,18 +23,19 @@ func (s *Store) Compact(key E) error {
 	return s.one(wal.Op{Code: wal.CompactSet, Key: key})
 }
 
-// compactable returns the number of tombstones of key, and an error if its set cannot be
-// compacted: an operation that a checkpoint cannot carry out would stop every checkpoint.
-func (s *Store) compactable(key E) (n int, err error) {
+// present returns what read finds about key in the present state.
+func present[T any](s *Store, key E, read func(reader, E) (T, error)) (found T, err error) {
 	r, pin, err := s.acquire()
 	if err != nil {
-		return 0, err
+		return found, err
 	}
 	defer r.view.Unpin(pin)
-	err = guard(func() (err error) { n, err = r.compactable(key); return err })
-	return n, err
+	err = guard(func() (err error) { found, err = read(r, key); return err })
+	return found, err
 }
 
+// compactable returns the number of tombstones of key, and an error if its set cannot be
+// compacted: an operation that a checkpoint cannot carry out would stop every checkpoint.
 func (r reader) compactable(key E) (n int, err error) {
 	n, err = r.tombstones(key)
 	if n == 0 || err != nil {
@@ -56,7 +57,7 @@ func (s *Store) DemoteIfPossible(key E) (bool, error) {
 	if err := s.writable(); err != nil {
 		return false, err
 	}
-	if can, err := s.demotable(key); err != nil || !can {
+	if can, err := present(s, key, reader.demotable); err != nil || !can {
 		return false, err
 	}
 	ops := []wal.Op{{Code: wal.DemoteSet, Key: key}}
@@ -76,11 +77,11 @@ func (s *Store) DemoteIfPossible(key E) (bool, error) {
 	}
 }
 
-// demote logs the demotion of a set, if there is room for it. It reports whether that
-// changes anything: others may have written since the caller looked. It holds
-// checkpointing, so that no checkpoint takes the operation and those before it out of the
-// tables until then. The holder of checkpointing may wait for claims, so demote takes that
-// lock before it makes its claim.
+// demote logs the demotion of a set; done reports whether there was room for it. demoted
+// reports whether that changes anything: others may have written since the caller looked. It
+// holds checkpointing, so that no checkpoint takes the operation and those before it out of
+// the tables until then. The holder of checkpointing may wait for claims, so demote takes
+// that lock before it makes its claim.
 func (s *Store) demote(key E, ops []wal.Op) (done, demoted bool, err error) {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
@@ -107,16 +108,6 @@ func (s *Store) demote(key E, ops []wal.Op) (done, demoted bool, err error) {
 }
 
 // demotable reports whether key has a spilled set of values that would fit its entry.
-func (s *Store) demotable(key E) (can bool, err error) {
-	r, pin, err := s.acquire()
-	if err != nil {
-		return false, err
-	}
-	defer r.view.Unpin(pin)
-	err = guard(func() (err error) { can, err = r.demotable(key); return err })
-	return can, err
-}
-
 func (r reader) demotable(key E) (bool, error) {
 	set, err := r.evaluate(key)
 	if err != nil {
@@ -165,27 +156,11 @@ func (r reader) spilled(key E) (bool, error) {
 }
 
 // TombstoneCount returns the number of deleted values of key that are not compacted away.
-func (s *Store) TombstoneCount(key E) (n int, err error) {
-	r, pin, err := s.acquire()
-	if err != nil {
-		return 0, err
-	}
-	defer r.view.Unpin(pin)
-	err = guard(func() (err error) { n, err = r.tombstones(key); return err })
-	return n, err
-}
+func (s *Store) TombstoneCount(key E) (int, error) { return present(s, key, reader.tombstones) }
 
 // ValueSetExists reports whether the values of key are in a spilled set, outside its
 // entry.
-func (s *Store) ValueSetExists(key E) (spilled bool, err error) {
-	r, pin, err := s.acquire()
-	if err != nil {
-		return false, err
-	}
-	defer r.view.Unpin(pin)
-	err = guard(func() (err error) { spilled, err = r.spilled(key); return err })
-	return spilled, err
-}
+func (s *Store) ValueSetExists(key E) (bool, error) { return present(s, key, reader.spilled) }
 
 // TombstoneCount is Store.TombstoneCount as of the snapshot.
 func (v *Snapshot) TombstoneCount(key E) (n int, err error) {
