@@ -29,9 +29,9 @@ type GCStats struct {
 // RunGCOnce collects garbage now. After a checkpoint it drops the tombstones of all sets
 // that the deletion log names, and the rows that it has handled. It also frees sets that no
 // key names; each call looks for them in a part of the store. What is damaged stays as it
-// is, and the error reports it at the end. Beside writers each of its commits waits for up
-// to 0.2 s, so that few writes are held up by one. RunGCOnce stops between two steps when
-// ctx is done or the store is closed, and keeps what is done by then.
+// is, and the error at the end reports it. While others write, each of its commits waits for
+// up to 0.2 s, so that it delays few writes. RunGCOnce stops between two steps when ctx is
+// done or the store is closed, and keeps what is done by then.
 func (s *Store) RunGCOnce(ctx context.Context) (GCStats, error) {
 	ctx, cancel := s.during(ctx)
 	defer cancel()
@@ -77,7 +77,7 @@ func (s *Store) collectInBackground(ctx context.Context) error {
 	if s.Failed() != nil {
 		return nil // it has been reported
 	}
-	if err := s.calm(ctx); err != nil {
+	if err := s.checkpointInDanger(ctx); err != nil {
 		return s.ended(err)
 	}
 	_, err := s.collect(ctx, collection{sets: scannedSets})
@@ -96,7 +96,7 @@ type collection struct {
 	rows    uint64 // rows of the deletion log
 	before  uint64 // Store.clearedRows as of the view
 	ops     []wal.Op
-	each    []uint64         // for each operation, the tombstones of its set
+	each    []uint64         // for each of ops, the tombstones of its set
 	asked   map[E]wal.Opcode // the operation of each key that has one
 	orphans []uint64
 	stats   GCStats
@@ -248,10 +248,10 @@ func (c *collection) scan(ctx context.Context) error {
 	return nil
 }
 
-// look looks at the sets with ids from from up to end.
-func (c *collection) look(from, end uint64) error {
+// look looks at the sets with ids below end, beginning with first.
+func (c *collection) look(first, end uint64) error {
 	return c.view.guard(func() error {
-		for id := from; id < end; id++ {
+		for id := first; id < end; id++ {
 			if err := c.lookAt(id); err != nil {
 				c.damage.add(err)
 			}
@@ -376,9 +376,13 @@ func (c *collection) commit(ctx context.Context) error {
 		if err := s.giveWay(ctx); err != nil {
 			return err
 		}
-		return s.writeFailed(s.change(func(*merge) error { return nil }))
+		return s.recommit()
 	})
 }
+
+// recommit commits the present root once more, with what every commit brings up to date:
+// the journal, the deletion log, and the form of the directory. checkpointing is held.
+func (s *Store) recommit() error { return s.writeFailed(s.change(func(*merge) error { return nil })) }
 
 // exclusively runs f while nobody else changes the tree. If the store takes no writes, it
 // returns the reason instead.

@@ -61,10 +61,7 @@ func (s *Store) compact() error {
 		}
 		budget -= end - from
 		before := s.metrics.placedBytes.Load()
-		s.file.PlaceInGaps(true)
-		err = s.writeAgain(from, end, nil)
-		s.file.PlaceInGaps(false)
-		if err != nil {
+		if err := s.inGaps(func() error { return s.writeAgain(from, end, nil) }); err != nil {
 			return err
 		}
 		if s.metrics.placedBytes.Load() == before {
@@ -99,7 +96,7 @@ func (s *Store) writeAgain(from, most int64, moved func(bytes int64)) error {
 	defer m.tx.Abort()
 	committed, err := s.commitMoved(m, from, most, moved)
 	if committed {
-		return s.pack()
+		return s.freeReplaced()
 	}
 	if err == nil || s.failure.Load() != nil || s.file.Failed() != nil {
 		return err

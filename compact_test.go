@@ -47,7 +47,7 @@ func closeFillsGaps(t *testing.T, tune func(*Options)) {
 	c.open()
 	c.gappy()
 	c.store.checkpointing.Lock()
-	err := c.store.pack()
+	err := c.store.freeReplaced()
 	c.store.checkpointing.Unlock()
 	mustDo(t, err)
 	if gaps, live := c.gaps(); gaps < max(32<<10, live/2) {
@@ -68,7 +68,7 @@ func closeFillsGaps(t *testing.T, tune func(*Options)) {
 	c.close()
 }
 
-// TestCloseMovesTrees: so it is with a set of more values than a row takes.
+// TestCloseMovesTrees is TestCloseFillsGaps with a set of more values than a row takes.
 func TestCloseMovesTrees(t *testing.T) { eachPacking(t, closeMovesTrees) }
 
 func closeMovesTrees(t *testing.T, tune func(*Options)) {
@@ -177,8 +177,8 @@ func TestCloseTrimsRuns(t *testing.T) {
 	}
 }
 
-// TestReopenedOnAFullDisk: what Close has given back is somebody else's when the
-// store is opened again. It opens, reads, takes deletes, and closes.
+// TestReopenedOnAFullDisk: a store whose disk was filled by others after Close opens, reads,
+// takes deletes, and closes.
 func TestReopenedOnAFullDisk(t *testing.T) {
 	for _, n := range []int{1, 100, 20_000} {
 		disk := crashfs.New(crashfs.Options{FileLimit: 64 << 20})

@@ -60,8 +60,8 @@ func (st *state) oldest() int64 {
 	return 0
 }
 
-// calm checkpoints if operations are pending and the store is in danger.
-func (s *Store) calm(ctx context.Context) error {
+// checkpointInDanger checkpoints if operations are pending and the store is in danger.
+func (s *Store) checkpointInDanger(ctx context.Context) error {
 	st := s.state.Load()
 	if st == nil || st.pendingOps() == 0 || s.dangerOf(st).score() < dangerDue {
 		return nil

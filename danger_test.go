@@ -37,13 +37,13 @@ func TestDanger(t *testing.T) {
 	is("age of now", of().age, 0, 0)
 	now.Add(int64(5 * time.Hour))
 	is("age of five intervals", of().age, 0.49, 0.51)
-	mustDo(t, s.calm(t.Context()))
+	mustDo(t, s.checkpointInDanger(t.Context()))
 	if s.pendingOps() == 0 {
 		t.Error("a checkpoint before it was due")
 	}
 	now.Add(int64(50 * time.Hour))
 	is("age of many", of().age, 1, 1)
-	mustDo(t, s.calm(t.Context()))
+	mustDo(t, s.checkpointInDanger(t.Context()))
 	if s.pendingOps() != 0 || of().age != 0 {
 		t.Errorf("%d operations are pending after the checkpoint that was due, age %g", s.pendingOps(), of().age)
 	}

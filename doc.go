@@ -35,14 +35,15 @@
 //	root, View    one committed state of the tree, immutable
 //	slot          one of the two pages that name the newest two roots
 //	pin           a reader's claim on a View: its space is not used again
+//	life          the time from Open to Close of a store that is open for writing
 //	upkeep        work that no writer waits for: collections, Maintain, scrubs, early checkpoints
 //
 // # Concurrency
 //
-// All methods of Store are safe for use by many goroutines. Readers take no
-// lock: they load one atomic pointer {fresh, frozen, View}. One process has the
+// All methods of Store are safe for use by many goroutines. Readers never wait for a
+// writer: they load one atomic pointer {fresh, frozen, View}. One process has the
 // file open for writing; others read it with Options.ReadOnly and Refresh.
 //
-// Locks are taken in this order: closing → checkpointing → admission → the log's.
-// Only the log's and the checkpoint's are held across syncs.
+// Locks are taken in this order: collecting → closing → auditing or checkpointing →
+// admission → the log's. The lock of admission is never held across a sync.
 package cidstore

@@ -8,10 +8,8 @@ import (
 // Maintain does at once what checkpoints and the background do over time. It checkpoints,
 // moves spilled sets that fit into the entries of their keys there, compacts the others,
 // drops what the deletion log names, folds all waiting entries into their groups, merges
-// groups that have become small, and gives sets the ids of sets that are gone. What is
-// damaged stays as it is, and the error reports it at the end. Beside writers each of its
-// commits waits for up to 0.2 s, so that few writes are held up by one. Maintain stops
-// between two steps when ctx is done or the store is closed, and keeps what is done by then.
+// groups that have become small, and gives sets the ids of sets that are gone. It treats
+// damage, writers and ctx as RunGCOnce does.
 func (s *Store) Maintain(ctx context.Context) error {
 	ctx, cancel := s.during(ctx)
 	defer cancel()
@@ -92,6 +90,6 @@ func (s *Store) MigrateDirectory(ctx context.Context) error {
 		if err := s.giveWay(ctx); err != nil {
 			return err
 		}
-		return s.writeFailed(s.change(func(*merge) error { return nil }))
+		return s.recommit()
 	}))
 }

@@ -12,10 +12,9 @@ const (
 	ringPath    = "/wal"
 	oldRingPath = "/wal_old"
 	ringGrowth  = 4 // the ring grows by this factor at each step
-	liveShare   = 4 // a ring that grows to save checkpoints takes at most one part in so many of the live bytes
-
-	// closedBlocks is the size of the log of a closed store, in blocks: the log takes a
-	// few single writes before it has to grow.
+	liveShare   = 4 // the log suits the data if it is this part of the live bytes; see ringLimit
+	// closedBlocks is the size of the log of a closed store, in blocks, which takes a few
+	// single writes before it has to grow.
 	closedBlocks = 4
 )
 
@@ -29,40 +28,39 @@ func (s *Store) liveBytes() int64 {
 	return max(live, 0)
 }
 
-// ringLimit returns how large a log suits the data: a fraction of the live bytes, but at
-// least what a new store starts with. Where operations are expensive, because each
-// rewrites a part of a set of values, fewer checkpoints are worth more: then the log may be
-// as large as the data, and half as large again if most values lie in sets of many. There
-// the data are small beside the log, because a value takes fewer bytes than its record: a
-// checkpoint rewrites nearly all of a tree for a few operations on each leaf.
+// ringLimit returns how large a log suits the data: a quarter of the live bytes, but at
+// least what a new store starts with. Where each operation rewrites a part of a set of
+// values, fewer checkpoints are worth a longer log: it may be as large as the data, and half
+// as large again if most values lie in large sets. A value there takes fewer bytes than its
+// log record, and a checkpoint rewrites nearly all of a tree for a few operations on each
+// leaf.
 func (s *Store) ringLimit() int64 {
 	live := s.liveBytes()
 	dense := live < denseValue*int64(s.state.Load().view.record.numValues)
 	good := live / liveShare
 	switch {
-	case dense && s.placedEach > dearDense:
+	case dense && s.placedEach > costlyInDense:
 		good = live + live/2
-	case s.placedEach > dearOperation:
+	case s.placedEach > costlyOperation:
 		good = live
 	}
 	return min(max(s.opts.startBytes, good), s.opts.WALBytes)
 }
 
 const (
-	// dearOperation is how many bytes a checkpoint has to place for each operation before
+	// costlyOperation is how many bytes a checkpoint has to place for each operation before
 	// the log grows further. It is twice the cost of an entry that waits in a run and is
 	// folded.
-	dearOperation = 300
+	costlyOperation = 300
 	// denseValue is how many live bytes a value takes, at most, in a store whose values
-	// lie mostly in sets of many. A set of four takes 39 a value, one of 16 takes 26.
+	// lie mostly in large sets. A set of four takes 39 a value, one of 16 takes 26.
 	denseValue = 32
-	// dearDense replaces dearOperation in such a store. It is what an operation on a large
-	// tree costs if the log is as large as the tree.
-	dearDense = 100
+	// costlyInDense replaces costlyOperation in such a store. It is what an operation on a
+	// large tree costs if the log is as large as the tree.
+	costlyInDense = 100
+	// leastSample is how many operations a checkpoint needs to show what they cost.
+	leastSample = 2000
 )
-
-// leastSample is how many operations a checkpoint needs to show what they cost.
-const leastSample = 2000
 
 // growRingIfFull grows the log if a checkpoint is due because of the log's length, and not
 // because of memory, and if the data are large enough for a log of twice the size.
@@ -101,7 +99,7 @@ func (s *Store) growRingFor(records int64) (grown bool, err error) {
 // there. If the disk has no room for it, that is no error: the log stays as it is.
 func (s *Store) growRing(size int64) (grown bool, err error) {
 	size = min(roundUp(size, int64(s.opts.blockBytes)), s.opts.WALBytes)
-	if err := s.whole(); err != nil {
+	if err := s.intact(); err != nil {
 		return false, s.poisoned(err)
 	}
 	if s.state.Load().view.record.oldAddress != 0 { // the last step is not over

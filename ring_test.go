@@ -80,11 +80,11 @@ func TestLargestBatchWhateverTheLog(t *testing.T) {
 	}
 }
 
-// TestLogFollowsDearOperations: the log of a key with many values, whose checkpoints
-// rewrite a part of its tree, becomes larger than a quarter of the data, and at most half as
-// large again as they are. That of a key whose values come in order, and that of as many
-// keys with one value each, do not.
-func TestLogFollowsDearOperations(t *testing.T) {
+// TestLogFollowsCostlyOperations: where checkpoints rewrite a part of the tree of a key with
+// many values, the log grows past a quarter of the data, up to one and a half times their
+// size. Where the values of the key come in order, or as many keys have one value each, it
+// does not.
+func TestLogFollowsCostlyOperations(t *testing.T) {
 	const n = 60_000
 	share := func(key, value func(i uint64) E) float64 {
 		s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1, startBytes: 256 << 10, Rand: rand.NewChaCha8([32]byte{7})})
@@ -139,7 +139,7 @@ func TestLogNeedsOnePiece(t *testing.T) {
 		}
 		return m.tx.Remove(name)
 	})
-	c.do(func() error { return c.store.exclusively(c.store.pack) })
+	c.do(func() error { return c.store.exclusively(c.store.freeReplaced) })
 	c.fs.SetCapacity(use(t, c.fs))
 	start := c.options(c.fs).startBytes
 	if free, longest := c.store.file.Space().Free, c.store.file.Longest(); free < 3*start || longest >= start {

@@ -14,17 +14,17 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// A scrub is the walk of Check in steps. Each step is a read of its own, of the root that
-// is the newest at that moment: so a scrub that takes hours does not hold freed space. It
-// goes on by path and chunk, by hash, by the number of a run and by set id: what a commit
-// moves, splits or merges between steps is either still to come or was just written. Only
-// Check, which holds one root, can see whether each byte is used once and counts agree.
+// A scrub is the walk of Check in steps. Each step reads the root that is the newest at that
+// moment, so a scrub that takes hours does not keep freed space from being used. Its place
+// is a path and chunk, a hash, the number of a run, or a set id: what a commit moves, splits
+// or merges between steps is either still to come or was just written. Only Check, which
+// holds one root, can see whether each byte is used once and counts agree.
 
 // ScrubReport says what a scrub has verified, what it mended, and what it could not mend.
 type ScrubReport struct {
 	Bytes     int64  // bytes verified; those under several checksums count once for each
-	Corrected uint64 // state masks with one wrong bit; reads correct it
-	Mended    uint64 // written again: not all of them if the store is read-only or the disk full
+	Corrected uint64 // state masks with one wrong bit, which reads correct
+	Mended    uint64 // such masks that were written again: not all if the store is read-only or the disk full
 
 	Defects     []error // the first 1,000 distinct places that cannot be mended
 	DefectCount int     // of all
@@ -97,11 +97,12 @@ func (c *scrub) run() error {
 	s.maintained(didScrub, uint64(c.damage.Count), took)
 	s.note(slog.LevelInfo, "scrub", "bytes", c.report.Bytes, "corrected", c.report.Corrected,
 		"mended", c.report.Mended, "defects", c.damage.Count)
-	return c.keep()
+	return c.commitJournal()
 }
 
-// keep commits the journal's entry of the scrub at once, if the file can be written to.
-func (c *scrub) keep() error {
+// commitJournal commits the journal's entry of the scrub at once, if the file can be
+// written to.
+func (c *scrub) commitJournal() error {
 	s := c.store
 	if !c.mends() {
 		return nil
@@ -109,7 +110,7 @@ func (c *scrub) keep() error {
 	if err := s.giveWay(c.ctx); err != nil {
 		return err
 	}
-	err := s.exclusively(func() error { return s.writeFailed(s.change(func(*merge) error { return nil })) })
+	err := s.exclusively(s.recommit)
 	if errors.Is(err, ErrNoSpace) {
 		return nil // the next commit will have it
 	}

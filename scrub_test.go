@@ -357,8 +357,8 @@ func TestCrashScrub(t *testing.T) {
 	c.close()
 }
 
-// TestFaultScrub lets every call of a scrub that mends fail, or find the disk full: it ends
-// with the cause, or goes without, and the store holds what it held.
+// TestFaultScrub makes every call of a scrub that mends fail, or find the disk full: it ends
+// with the cause, or without mending, and the store holds what it held.
 func TestFaultScrub(t *testing.T) {
 	failed := 0
 	for _, cause := range []error{errfs.ErrIO, vfs.ErrNoSpace} {
@@ -448,7 +448,7 @@ func TestScrubHasNoRoom(t *testing.T) {
 	filled := 0
 	for space := int64(1); space > 0; {
 		mustDo(t, c.store.exclusively(func() error { // fills the longest, once no root of before holds any
-			err := c.store.pack()
+			err := c.store.freeReplaced()
 			if space = c.store.file.Longest(); err != nil || space < 5000*bucket.EntrySize {
 				space = 0
 				return err
@@ -488,8 +488,8 @@ func (c onceDone) Err() error {
 	return nil
 }
 
-// TestScrubCancelled: a scrub ends at any step whose context is done, without a note of a
-// whole one; one of a closed store, or beside Close, says so.
+// TestScrubCancelled: a scrub ends at any step when its context is done, and is not noted as
+// complete; one of a closed store, or beside Close, returns ErrClosed.
 func TestScrubCancelled(t *testing.T) {
 	c := everyForm(t, func(o *Options) { o.stepBytes = 5000 })
 	s := c.store

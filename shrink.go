@@ -42,8 +42,8 @@ type ShrinkOptions struct {
 // ShrinkWith is Shrink with options.
 func (s *Store) ShrinkWith(ctx context.Context, options *ShrinkOptions) error {
 	progress := noProgress
-	if options != nil && options.Progress != nil {
-		progress = options.Progress
+	if options != nil {
+		progress = orNone(options.Progress)
 	}
 	ctx, cancel := s.during(ctx)
 	defer cancel()
@@ -100,15 +100,15 @@ func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) 
 	room, lowest, earliest := int64(squeezeMost), int64(math.MaxInt64), int64(math.MaxInt64)
 	for {
 		s.drainReads() // what reads under way hold can be neither moved nor given back
-		if err := s.pack(); err != nil {
+		if err := s.freeReplaced(); err != nil {
 			return err
 		}
 		if total < 0 {
-			behind, err := s.file.UsedFrom(s.liveBytes()) // after its future end, with the log
+			beyond, err := s.file.UsedFrom(s.liveBytes()) // after its future end, with the log
 			if err != nil {
 				return err
 			}
-			total = min(behind, s.liveBytes())
+			total = min(beyond, s.liveBytes())
 			progress(done, total)
 		}
 		if err := ctx.Err(); err != nil {
@@ -144,9 +144,11 @@ func (s *Store) fillGaps(ctx context.Context, progress func(done, total int64)) 
 			}
 		}
 		start := done
-		err = s.moveEnd(from, func(bytes int64) {
-			done = min(start+bytes, total)
-			progress(done, total)
+		err = s.inGaps(func() error {
+			return s.writeAgain(from, s.file.Space().Size, func(bytes int64) {
+				done = min(start+bytes, total)
+				progress(done, total)
+			})
 		})
 		if err != nil {
 			return err
@@ -169,11 +171,16 @@ func (v *view) runsBlock(gap, length, live int64) bool {
 	return dead > live/deadShare || v.buckets.Unmovable(gap) > length+max(shrinkLeast, live/shrinkShare)
 }
 
-// foldInGaps folds all runs into their groups, as far as the free space has room for that.
-func (s *Store) foldInGaps(ctx context.Context) error {
+// inGaps runs f, whose commits place everything in gaps: the file does not grow.
+func (s *Store) inGaps(f func() error) error {
 	s.file.PlaceInGaps(true)
 	defer s.file.PlaceInGaps(false)
-	err := s.foldAll(ctx)
+	return f()
+}
+
+// foldInGaps folds all runs into their groups, as far as the free space has room for that.
+func (s *Store) foldInGaps(ctx context.Context) error {
+	err := s.inGaps(func() error { return s.foldAll(ctx) })
 	switch {
 	case errors.Is(err, ErrNoSpace) && s.Failed() == nil:
 		return nil
@@ -182,13 +189,6 @@ func (s *Store) foldInGaps(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// moveEnd moves what lies from an address on into the gaps.
-func (s *Store) moveEnd(from int64, moved func(bytes int64)) error {
-	s.file.PlaceInGaps(true)
-	defer s.file.PlaceInGaps(false)
-	return s.writeAgain(from, s.file.Space().Size, moved)
 }
 
 // squeeze returns the address after which the file should be moved into its gaps, at most
@@ -211,9 +211,8 @@ func (s *Store) moveRing(from int64) error {
 		return nil
 	}
 	s.admission.limit(s.ringRecords(size) / 3)
-	s.file.PlaceInGaps(true)
-	moved, err := s.growRing(size)
-	s.file.PlaceInGaps(false)
+	moved := false
+	err := s.inGaps(func() (err error) { moved, err = s.growRing(size); return err })
 	s.admission.limit(noLimit)
 	if err != nil || !moved {
 		return err
@@ -221,7 +220,7 @@ func (s *Store) moveRing(from int64) error {
 	if err := s.finishRingGrowth(); err != nil {
 		return err
 	}
-	return s.pack()
+	return s.freeReplaced()
 }
 
 // adoptRoot shows the newest root of the file, which Trim has made, to readers.

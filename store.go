@@ -39,8 +39,8 @@ type Store struct {
 	placedEach    uint64     // bytes that the last checkpoint placed for each operation
 	clearedRows   uint64     // of the deletion log, since Open
 	handledRows   uint64     // of the deletion log, that a collection has handled and the next commit drops
-	outlived      []outlived // in order of their commits
-	followed      *state     // of a reader: Refresh can add to it what is written to the log
+	outlived      []outlived // tables that only older Views need, in order of their commits
+	followed      *state     // of a reader: Refresh adds to it what was written to the log since
 
 	collecting sync.Mutex // one collection at a time; guards scanned
 	scanned    uint64     // set id at which the next one goes on
@@ -131,7 +131,7 @@ func (s *Store) start() {
 	}
 }
 
-// needCollection asks for a collection in the background.
+// needCollection asks the background for a collection.
 func (s *Store) needCollection() {
 	select {
 	case s.garbage <- struct{}{}:
@@ -172,11 +172,11 @@ func (s *Store) runFlushes() {
 
 // Close puts everything into the tree, syncs, and unlocks. It leaves a log of a few
 // blocks, and gives free space at the end of the file back to the file system, unless
-// somebody else has the file open. It packs a file with many gaps first: it writes up to
-// 32 MiB of data twice; of a larger store, or where the disk has no room for that, it moves
-// the end, 512 MiB at most and no more than four times what this life has written. Close
-// releases the locks even when it fails; the next Open then finds what the log holds. A
-// second Close returns ErrClosed.
+// somebody else has the file open. If the file has many gaps, Close first moves data into
+// them: it writes all of a store of up to 32 MiB again, twice. Of a larger store, or where
+// the disk has no room for that, it moves the end, 512 MiB at most and no more than four
+// times what was written since Open. Close releases the locks even when it fails; the next
+// Open then finds what the log holds. A second Close returns ErrClosed.
 func (s *Store) Close() error {
 	s.endLife() // long operations end now
 	s.closing.Lock()
@@ -214,36 +214,34 @@ func (s *Store) Close() error {
 func (s *Store) closeWriter() error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
-	if err := s.Failed(); err != nil {
-		return err
+	for _, step := range []func() error{
+		s.Failed,
+		func() error {
+			if err := s.notReplaced(); err != nil {
+				return s.poisoned(err)
+			}
+			return nil
+		},
+		s.flush, // so the log has all Async writes, even if the checkpoint fails
+		s.freeReplaced,
+		func() error { return s.checkpointAll(context.Background()) },
+		s.freeReplaced,
+		s.commitClean,
+		s.freeReplaced,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	if err := s.notReplaced(); err != nil {
-		return s.poisoned(err)
-	}
-	if err := s.flush(); err != nil { // so the log has all Async writes, even if the checkpoint fails
-		return err
-	}
-	if err := s.pack(); err != nil {
-		return err
-	}
-	if err := s.checkpointAll(context.Background()); err != nil {
-		return err
-	}
-	if err := s.pack(); err != nil {
-		return err
-	}
-	if err := s.commitClean(); err != nil {
-		return err
-	}
-	if err := s.pack(); err != nil || s.opts.keepPlaces {
-		return err
+	if s.opts.keepPlaces {
+		return nil
 	}
 	return s.writeFailed(s.compact())
 }
 
-// pack frees all the space that it can, so that the last commits of a life go into the
-// gaps of the file, and its end can be given back.
-func (s *Store) pack() error {
+// freeReplaced makes all space that was replaced usable at once, as far as nobody reads it.
+// So the last commits of a life go into the gaps of the file, and its end can be given back.
+func (s *Store) freeReplaced() error {
 	if !s.settled {
 		if err := s.settle(); err != nil {
 			return err
@@ -282,7 +280,7 @@ func (s *Store) commitLast(shrink bool) error {
 // file is cut short.
 func (s *Store) notReplaced() error {
 	if !s.opts.ReadOnly {
-		if err := s.whole(); err != nil {
+		if err := s.intact(); err != nil {
 			return err
 		}
 	}

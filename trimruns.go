@@ -42,30 +42,33 @@ func (s *Store) trimInGaps(most int64) error {
 	if _, ok := s.state.Load().view.buckets.Trimmable(min(s.file.Longest(), most)); !ok {
 		return nil
 	}
-	s.file.PlaceInGaps(true)
-	err := s.change(func(m *merge) error {
-		for {
-			number, ok := m.buckets.Trimmable(min(m.tx.Longest(), most-m.tx.Placed()))
-			if !ok {
-				return nil
-			}
-			err := m.trimRun(number)
-			switch {
-			case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrIO):
-				return nil
-			case err != nil:
-				return err
-			}
-		}
+	err := s.inGaps(func() error {
+		return s.change(func(m *merge) error { return m.trimAll(most) })
 	})
-	s.file.PlaceInGaps(false)
 	switch {
 	case errors.Is(err, ErrNoSpace) && s.Failed() == nil:
 		return nil
 	case err != nil:
 		return s.writeFailed(err)
 	}
-	return s.pack()
+	return s.freeReplaced()
+}
+
+// trimAll trims runs as long as one fits, until most bytes are placed or one is damaged.
+func (m *merge) trimAll(most int64) error {
+	for {
+		number, ok := m.buckets.Trimmable(min(m.tx.Longest(), most-m.tx.Placed()))
+		if !ok {
+			return nil
+		}
+		err := m.trimRun(number)
+		switch {
+		case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrIO):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
 }
 
 // trimRun writes a run again without the entries that no longer count.

@@ -13,9 +13,9 @@ import (
 // which costs two calls of fstat. If the path names another file while this one still has
 // a name, the next checkpoint sees it.
 
-// whole returns ErrTruncated if the file is shorter than the store has made it, and
+// intact returns ErrTruncated if the file is shorter than the store has made it, and
 // ErrReplaced if it no longer has a name.
-func (s *Store) whole() error {
+func (s *Store) intact() error {
 	links, err := s.file.Links()
 	switch {
 	case err != nil:
@@ -41,7 +41,7 @@ type watchedRing struct {
 // WriteSync writes and syncs. It looks at the file before the write too, because the write
 // can make a file that was cut short as long again as it was.
 func (r watchedRing) WriteSync(p []byte, off int64) error {
-	if err := r.store.whole(); err != nil {
+	if err := r.store.intact(); err != nil {
 		return err
 	}
 	began := r.store.opts.Clock()
@@ -49,5 +49,5 @@ func (r watchedRing) WriteSync(p []byte, off int64) error {
 		return err
 	}
 	r.store.metrics.syncTimes.observe(r.store.opts.Clock().Sub(began))
-	return r.store.whole()
+	return r.store.intact()
 }
