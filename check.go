@@ -47,8 +47,8 @@ func (r *CheckReport) add(err error) {
 // Check reads everything that the present root reaches, and the log, and verifies every
 // checksum and every invariant: the HDF5 objects and their indexes, that each byte is
 // either used once or free once, the directory, buckets, sets, counts and the log's
-// chain. It repairs nothing, blocks nobody, and may run while others write. A large store
-// is checked by one goroutine and half as many more as there are processors. It stops
+// chain. It repairs nothing and may run while others write. One goroutine checks a small
+// store, and up to half as many more as there are processors check a large one. Check stops
 // when ctx is done, or when the store is closed (ErrClosed). The report is never nil. The
 // error is nil only if there is no defect; an error for defects matches ErrCorrupt and
 // wraps the first of them.
@@ -73,7 +73,8 @@ func (s *Store) check(ctx context.Context, progress func(done, total int64)) (*C
 		report.add(err)
 	}
 	keys, values, err := v.beyondTree(ctx)
-	report.Keys, report.Values = report.Keys+keys, report.Values+values
+	report.Keys += keys
+	report.Values += values
 	if err != nil && report.DefectCount == 0 && ctx.Err() == nil {
 		report.add(err)
 	}
@@ -170,24 +171,24 @@ func (c *check) contents(progress func(done, total int64)) error {
 	return nil
 }
 
-// checkedApart is how many groups are worth a goroutine.
-const checkedApart = 64
+// groupsPerPart is how many groups make one more goroutine worth it.
+const groupsPerPart = 64
 
-// parts is the number of goroutines that check: one, and where that is worth it half as
-// many as there are processors.
+// parts returns the number of goroutines that check: one, and up to half as many more as
+// there are processors.
 func (c *check) parts() int {
-	return 1 + min(runtime.GOMAXPROCS(0)/2, int(c.view.record.groups()/checkedApart))
+	return 1 + min(runtime.GOMAXPROCS(0)/2, int(c.view.record.groups()/groupsPerPart))
 }
 
 // inParts checks the groups with their sets, and the runs, divided into parts that are
 // checked at the same time. The error names the parts whose bytes could not be read.
 func (c *check) inParts(parts int, progress func(done, total int64)) error {
-	told := checkProgress{size: c.view.EndOfFile(), tell: progress}
+	report := checkProgress{size: c.view.EndOfFile(), progress: progress}
 	list, errs := make([]*check, parts), make([]error, parts)
 	var all sync.WaitGroup
 	for i := range list {
 		list[i] = newCheck(c.ctx, c.view, new(CheckReport))
-		part := func() { errs[i] = guard(func() error { list[i].part(i, parts, &told); return nil }) }
+		part := func() { errs[i] = guard(func() error { list[i].part(i, parts, &report); return nil }) }
 		if i < parts-1 {
 			all.Go(part)
 		} else {
@@ -203,7 +204,7 @@ func (c *check) inParts(parts int, progress func(done, total int64)) error {
 
 // part checks the groups whose first hash lies in part number of all hashes, with their
 // sets, and this part of the runs.
-func (c *check) part(number, parts int, told *checkProgress) {
+func (c *check) part(number, parts int, done *checkProgress) {
 	width := math.MaxUint64/uint64(parts) + 1 // 0 for one part
 	first := width * uint64(number)
 	for run := range c.view.directory.From(first) {
@@ -214,7 +215,7 @@ func (c *check) part(number, parts int, told *checkProgress) {
 			return
 		}
 		c.setsOf(c.group(run, c.report.add))
-		told.add(run)
+		done.add(run)
 	}
 	c.groups.Slots(number, parts)
 }
@@ -243,14 +244,15 @@ type checkProgress struct {
 	mu   sync.Mutex
 	done float64 // part of all hashes
 	size int64   // of the file
-	tell func(done, total int64)
+
+	progress func(done, total int64)
 }
 
 func (p *checkProgress) add(run directory.Run) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done += math.Ldexp(1, -int(run.Depth))
-	p.tell(int64(float64(p.size)*p.done), p.size)
+	p.progress(int64(float64(p.size)*p.done), p.size)
 }
 
 // group checks that a group is what the directory says, and checks its contents. It

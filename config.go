@@ -60,8 +60,8 @@ func createConfig(tx *hdf5io.Tx, r *record, uuid [16]byte) error {
 	return nil
 }
 
-// writeConfig copies the store record into the attributes of /config, for readers that
-// have only an HDF5 library.
+// writeConfig copies the store record into attributes of /config, for readers that have
+// only an HDF5 library.
 func writeConfig(tx *hdf5io.Tx, r *record, commit hdf5io.Commit) error {
 	for _, a := range []hdf5io.Attribute{
 		{Name: "global_depth", Type: hdf5io.Uint(1), Data: []byte{byte(r.globalDepth)}},

@@ -18,9 +18,9 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// createIfAbsent makes a store at path, unless there is a file with something in it.
-// halfMade says that the file holds a store that was begun in place, which is completed.
-// If others are making the store, it waits for them as it would for a lock.
+// createIfAbsent makes a store at path, unless there is a file with something in it. If
+// halfMade is set, the file holds a store that was begun in place, and createIfAbsent
+// completes it. If others are making the store, it waits for them as it would for a lock.
 func createIfAbsent(path string, opts *Options, halfMade bool) error {
 	for waited := time.Duration(0); ; {
 		info, err := opts.FS.Stat(path)
@@ -60,8 +60,8 @@ func createInEmpty(path string, opts *Options) error {
 	return err
 }
 
-// create makes a store at path, unless another opener was faster. If the file like is
-// not nil, the store gets its access, and create closes it.
+// create makes a store at path, unless another opener is faster. If the file like is not
+// nil, the store gets its access, and create closes like.
 func create(path string, like vfs.File, opts *Options) error {
 	file, err := newTemporary(path, like, opts)
 	if like != nil {

@@ -53,12 +53,12 @@ var maintenanceNames = [maintenanceKinds]string{
 	"merge", "halve", "migrate", "compact", "demote", "collect", "scrub", "mend", "shrink", "grow log",
 }
 
-// journalEntries is how many entries the journal keeps.
-const journalEntries = 128
-
-// sameEntry is how long work of one kind is added to one entry. So checkpoints that merge
-// buckets all day leave room for other entries.
-const sameEntry = time.Minute
+const (
+	journalEntries = 128 // that the journal keeps
+	// sameEntry is how long work of one kind is added to one entry. So checkpoints that
+	// merge buckets all day leave room for other entries.
+	sameEntry = time.Minute
+)
 
 // journal holds the last things that maintenance did, oldest first. Each commit writes it
 // into the file.

@@ -36,7 +36,7 @@ type merge struct {
 	finder    bucket.Finder                      // at the group under way
 	relatives []relative                         // of the family under way
 	united    []bucket.Item                      // of the family under way
-	unused    []uint32                           // ids of base groups that no pointer names; nil if not known yet
+	unused    []uint32                           // ids of the base's groups that no pointer names; nil if not known yet
 	ops       []*op                              // of the key under way
 	onRemove  func(v E, whole bool, ordinal int) // removed, as a function made once
 	changes   []bucket.Item                      // of the group under way

@@ -51,8 +51,8 @@ type Options struct {
 	// WALBytes is the size up to which the log inside the file grows, in bytes,
 	// 64 KiB to 1 TiB; default 256 MiB. A new store starts with a log of 4 MiB, or of
 	// WALBytes if that is less. The log grows to a quarter of the live data, to one and a
-	// half times them where sets of many values are rewritten, and further for a batch that
-	// needs more. No batch may take more than a third of WALBytes (ErrTooLarge). Close
+	// half times their size where sets of many values are rewritten, and further for a batch
+	// that needs more. No batch may take more than a third of WALBytes (ErrTooLarge). Close
 	// leaves a log of 16 KiB, which grows again with the next writes.
 	WALBytes int64
 	// MemoryBudget bounds the memory of the operations that are not in the tree yet, in
@@ -70,9 +70,9 @@ type Options struct {
 	// Async writes are flushed by the first write after FlushInterval.
 	GCInterval time.Duration
 	// ScrubInterval is the time between scrubs in the background, see Scrub; default 24 h.
-	// It counts from the last complete one that the Journal knows of, or from the making of
-	// the store. The store looks once a minute whether one is due. None runs if the interval
-	// is negative, if GCInterval is, or with ReadOnly.
+	// It counts from the last complete scrub in the Journal, or from the making of the
+	// store. The store looks once a minute whether one is due. None runs if ScrubInterval or
+	// GCInterval is negative, or with ReadOnly.
 	ScrubInterval time.Duration
 	// ScrubRate is the most bytes a second that a scrub reads, also one by Scrub; default
 	// 16 MiB. The log, and each single group and leaf, are read without a pause. Negative:
@@ -109,13 +109,12 @@ type Options struct {
 	Verify VerifyMode
 	// LockTimeout is how long Open waits for another writer; default 0.
 	LockTimeout time.Duration
-	// ReuseDelay is how long space that a commit freed stays unused, so that HDF5 programs
-	// that look at the file, and cannot hold on to a root, still find what they look at;
-	// default 10 s. It ends early if there would be ErrNoSpace otherwise, and for the oldest
-	// space if too much waits: at most a quarter of a file of up to 128 MiB, 32 MiB of one
-	// of up to 512 MiB, and a sixteenth of a larger one. If it is negative, freed space is
-	// used again two commits later. In either case the oldest is used again at once if more
-	// waits than an eighth of the file, or a quarter of one of up to 128 MiB.
+	// ReuseDelay is how long space that a commit freed stays unused, at least for two
+	// commits; default 10 s. Until then HDF5 programs, which cannot hold on to a root, still
+	// find what they look at. Negative means only the two commits. The delay ends early if
+	// there would be ErrNoSpace otherwise. For the oldest space it also ends when more waits
+	// than a quarter of the file or 32 MiB, whichever is less, and more than a sixteenth of
+	// it; beyond an eighth, that space does not even wait for two commits.
 	ReuseDelay time.Duration
 	// NoMmap reads with ReadAt instead of a mapping.
 	NoMmap bool
@@ -137,27 +136,21 @@ type Options struct {
 	emptyLog bool
 	// olderRoot, with Salvage, reads the root of the older commit slot.
 	olderRoot bool
-	// found is what Open found before it wrote the log again, and opened the store once more.
+	// found is what an earlier attempt of this Open found, before it wrote the log again.
 	found RecoveryReport
-
 	// keepPlaces stops Close from moving anything. The next increment is short if a copy
 	// has what it shares with its store at the same places.
 	keepPlaces bool
 
-	// What follows is the geometry, which tests set to make everything small; 0 means the
-	// default. It is the block of the log and the size that the log starts with, the steps
-	// in which the file grows, the largest slice of a checkpoint, the most live bytes of a
-	// store that Close writes again as a whole, the step of a scrub, the sizes at which the
-	// directory changes its form, and for how many commits freed space is not used again
-	// (negative: none, and no ReuseDelay).
-	blockBytes int
-	startBytes int64
-	growBytes  int64
-	sliceBytes int64
-	againBytes int64
-	stepBytes  int64
-	directory  directory.Limits
-	quarantine int
+	// Tests set these to make everything small; 0 means the default.
+	blockBytes int              // of a block of the log
+	startBytes int64            // of the log of a new store
+	growBytes  int64            // step in which the file grows
+	sliceBytes int64            // most that a slice of a checkpoint places
+	againBytes int64            // live bytes up to which Close writes all of a store again
+	stepBytes  int64            // that a scrub reads in one step
+	directory  directory.Limits // sizes at which the directory changes its form
+	quarantine int              // commits for which freed space is not used again; negative: none, and no ReuseDelay
 }
 
 const (

@@ -13,7 +13,7 @@ import (
 // last three are what the newest root does not reach.
 //
 // A store that is open for writing knows all of this. One that is open for reading gives
-// what the file and the locks say, as a writer that opened it now would find it. If
+// what the file and the locks say, as a writer that opened it now would find it. There, if
 // another process pins an old root, all that the newest root does not reach counts as
 // pinned: while a writer is at work, that is an upper bound.
 type Space struct {
@@ -23,8 +23,8 @@ type Space struct {
 	Free   int64 // what the next commits may use, however short the gaps are
 	Limbo  int64 // what is freed, but can be used only after later commits
 	Pinned int64 // what is freed, but still pinned by readers of old roots
-	// Shrunk is about how long the file will be after Shrink and Close, if nothing else is
-	// done before; never more than File. What is only in the log is not counted.
+	// Shrunk is about how long the file will be after Shrink and Close, if nothing else
+	// changes it; never more than File. What is only in the log is not counted.
 	Shrunk int64
 
 	Commit    uint64 // number of the root that these figures are of
@@ -93,8 +93,8 @@ type sighting struct {
 	time   time.Time
 }
 
-// maxSightings bounds the list. When it is full, sightings are dropped that are not needed
-// to know each age to within one part in ageParts.
+// maxSightings bounds the list. When it is full, it loses the sightings without which each
+// age is still known to within one part in ageParts.
 const (
 	maxSightings = 1024
 	ageParts     = 16

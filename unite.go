@@ -12,9 +12,9 @@ import (
 
 // Groups that have become small are merged. When a group is folded, its neighbours that
 // share all bits of its prefix except the last few are folded with it, if all of them
-// together hold less than half of what a group should. A group splits when it is full. So
-// a group that was just merged takes as many keys again before it splits, and one that was
-// just split loses half of its keys before it is merged.
+// together hold less than half of what a group holds when it splits. So a group that was
+// just merged takes as many keys again before it splits, and one that was just split loses
+// half of its keys before it is merged.
 
 // family is the groups that become one group; mostly there is only one.
 type family struct {
@@ -194,8 +194,8 @@ func (s *Store) uniteGroups(ctx context.Context) error {
 
 // overGroups calls visit for the groups in order of their hashes. Each commit has about as
 // many bytes as a slice of a checkpoint, and gives way to writers. visit looks at the group
-// at m.next, or at several from there on, changes them or not, and moves m.next past them.
-// checkpointing is held.
+// at m.next, or at several from there on, moves m.next past them, and reports whether it has
+// changed any. checkpointing is held.
 func (s *Store) overGroups(ctx context.Context, visit func(m *merge) (changed bool, err error)) error {
 	from, limit := uint64(0), s.sliceLimit()
 	for {
@@ -252,6 +252,13 @@ func (s *Store) visitFrom(from uint64, limit int64, visit func(m *merge) (bool, 
 	return m.next, s.commit(m, s.state.Load().frozen)
 }
 
+const (
+	// renumberSets accepts one unused id for renumberShare used ones, and leastUnused more:
+	// fewer are not worth a commit.
+	renumberShare = 8
+	leastUnused   = 256
+)
+
 // renumberSets gives lower ids to the sets with the highest ones, if too many ids are
 // unused. That frees the space of their states. Nothing waits in runs. checkpointing is
 // held.
@@ -294,11 +301,3 @@ func (s *Store) renumberSets(ctx context.Context) error {
 		return true, m.replace(g.id, g.state, items)
 	})
 }
-
-const (
-	// renumberShare is how many used ids one unused id may stand against: more unused ones
-	// are too many.
-	renumberShare = 8
-	// leastUnused is a number of unused ids that is not yet worth a commit.
-	leastUnused = 256
-)

@@ -110,10 +110,11 @@ func (s *Store) openView(root *hdf5io.View, r record, d *directory.Directory) (*
 	return v, err
 }
 
-// readPast notes damage that Options.Salvage reads past.
+// readPast notes damage that Options.Salvage reads past. It notes it once, though roots are
+// read again and again.
 func (s *Store) readPast(damage error) {
 	if damage == nil || s.recovery.Salvaged != nil && strings.Contains(s.recovery.Salvaged.Error(), damage.Error()) {
-		return // it is noted once, though roots are read again and again
+		return
 	}
 	s.recovery.Salvaged = errors.Join(s.recovery.Salvaged, damage)
 }
