@@ -14,7 +14,7 @@ import (
 )
 
 // TestAsyncFlushesWhenTheClockIsSetBack: without goroutines the first write after
-// FlushInterval flushes, though the clock says that less than no time has passed.
+// FlushInterval flushes, even if the clock was set back.
 func TestAsyncFlushesWhenTheClockIsSetBack(t *testing.T) {
 	disk := crashfs.New(crashfs.Options{FileLimit: 8 << 20})
 	now := time.Unix(1_700_000_000, 0) // an hour fast, until somebody sets it right
@@ -59,8 +59,8 @@ func TestAsyncCloseOnAFullDisk(t *testing.T) {
 	mustDo(t, s.Close())
 }
 
-// TestRandIsShared: Options.Rand, which need not be safe for concurrent use, is
-// drawn from by copies in the making and by audits. For the race detector.
+// TestRandIsShared is for the race detector: copies in the making and audits draw from
+// Options.Rand at the same time, which need not be safe for concurrent use.
 func TestRandIsShared(t *testing.T) {
 	dir := t.TempDir()
 	s := OpenStore(t, filepath.Join(dir, "s.h5"), &Options{WALBytes: 64 << 10, Rand: rand.NewChaCha8([32]byte{1})})

@@ -49,8 +49,8 @@ func somePages(random *rand.Rand, n int) []byte {
 	return p
 }
 
-// TestIncrementOfBytes: an increment makes of any base any image, whatever their sizes
-// are, read in steps of any size, and is as long as what differs.
+// TestIncrementOfBytes: an increment turns any base into any image, whatever their sizes and
+// the steps in which it is read, and is as long as what differs.
 func TestIncrementOfBytes(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 60 {
@@ -104,8 +104,7 @@ func readParts(p []byte) (r *incrementReader, parts []incrementPart, err error) 
 	return r, parts, err
 }
 
-// forged is p with bytes at off, and the checksum after it, of what begins at start,
-// made right.
+// forged is p with other bytes at off, and with the right checksum of what begins at start.
 func forged(p []byte, start, off, crc int, bytesThere ...byte) []byte {
 	p = bytes.Clone(p)
 	copy(p[start+off:], bytesThere)
@@ -203,7 +202,7 @@ func FuzzIncrement(f *testing.F) {
 	})
 }
 
-// acceptable holds an increment that was accepted to what must be true of it.
+// acceptable returns what is wrong with an increment that was accepted.
 func acceptable(t *testing.T, p []byte, r *incrementReader, parts []incrementPart) {
 	var again bytes.Buffer
 	w, err := newIncrementWriter(&again, &r.header)

@@ -60,7 +60,7 @@ func (c *scenario) seriesOf(works ...func()) (paths []string, held []print) {
 
 const restoredPath = "db/restored.h5"
 
-// restores restores a series to a new file, and wants these pairs in it, whole.
+// restores restores a series to a new file, which must be a good store with these pairs.
 func (c *scenario) restores(disk vfs.FS, paths []string, want print) error {
 	o := c.options(disk)
 	ctx := c.t.Context()
@@ -124,7 +124,7 @@ func TestIncrements(t *testing.T) {
 	}
 }
 
-// TestIncrementIsShort: it has what was changed, and little beside it, also where the
+// TestIncrementIsShort: an increment has little more than what was changed, even if the
 // store was full of gaps when the backup was made.
 func TestIncrementIsShort(t *testing.T) {
 	for name, rounds := range map[string]int{"new": 1, "with gaps": 6} {
@@ -269,8 +269,8 @@ func TestDamagedBase(t *testing.T) {
 	}
 }
 
-// TestForgedIncrement: with checksums of its parts that are right it makes another
-// image, which the last one gives.
+// TestForgedIncrement: an increment whose parts have the right checksums, but which makes
+// another image, fails by the checksum of the image.
 func TestForgedIncrement(t *testing.T) {
 	c := newScenario(t, 5, noQuarantine)
 	paths := c.series(1)
@@ -366,8 +366,8 @@ func TestFaultIncrementDiskFull(t *testing.T) {
 	}
 }
 
-// TestRestoreSeriesInPlace: where no file can get the name of the target the same is
-// written into it; increments that are damaged leave it alone.
+// TestRestoreSeriesInPlace: where no file can get the name of the target, the store is
+// written into it; damaged increments leave it alone.
 func TestRestoreSeriesInPlace(t *testing.T) {
 	for _, place := range placements {
 		c := newScenario(t, 8, noQuarantine)
@@ -399,8 +399,8 @@ func (w *failingWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestBackupTo: a stream has the bytes of a backup, of a store that is written, of one
-// that is read and cannot write, and of one with operations that are in no root.
+// TestBackupTo: a stream has the bytes of a backup, whether the store is written to, is only
+// read, can no longer be written to, or has operations that are in no root.
 func TestBackupTo(t *testing.T) {
 	for name, prepare := range map[string]func(c *scenario){
 		"writer": func(*scenario) {},
@@ -451,7 +451,7 @@ func TestBackupTo(t *testing.T) {
 	}
 }
 
-// TestIncrementIsNoStore: the errors of those who take one for a store name it.
+// TestIncrementIsNoStore: whoever takes an increment for a store gets an error that says so.
 func TestIncrementIsNoStore(t *testing.T) {
 	c := newScenario(t, 10, noQuarantine)
 	paths := c.series(1)
@@ -464,8 +464,8 @@ func TestIncrementIsNoStore(t *testing.T) {
 	}
 }
 
-// TestTwoIncrementsAtOnce: of those who make one file at the same time one makes it, and
-// the others are told so.
+// TestTwoIncrementsAtOnce: of several that are made at the same path, one succeeds, and the
+// others fail and say why.
 func TestTwoIncrementsAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	s := OpenStore(t, dir+"/s.h5", &Options{Durability: Async})
@@ -512,8 +512,8 @@ func TestRestoreOverIncrement(t *testing.T) {
 	}
 }
 
-// TestRestoreOntoBackup: no name of a backup is taken for that of the store, and the
-// increments go on to fit.
+// TestRestoreOntoBackup: a restore onto one of its backups, by any name, is refused, and
+// the increments still fit.
 func TestRestoreOntoBackup(t *testing.T) {
 	dir := t.TempDir()
 	full, increment, link, other := dir+"/full.h5", dir+"/increment", dir+"/link", dir+"/other"

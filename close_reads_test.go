@@ -35,8 +35,8 @@ func (f *trimHookFile) TryLock(l vfs.Lock) error {
 	return f.File.TryLock(l)
 }
 
-// TestLookupWhileCloseTrims: Close waits for a reader that has come until the
-// last moment, or the reader comes too late; the mapping is not taken from under it.
+// TestLookupWhileCloseTrims: Close waits for a reader that begins at the last moment, or the
+// reader gets ErrClosed; the mapping is never taken away under it.
 func TestLookupWhileCloseTrims(t *testing.T) {
 	hook := &trimHook{}
 	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, SplitThreshold: 16, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
@@ -79,8 +79,8 @@ func TestLookupWhileCloseTrims(t *testing.T) {
 	<-done
 }
 
-// TestCloseEndsCheck: Close waits for no Check to read all of the store: it ends soon after
-// the life of the store has, which is what Close ends first, and says so.
+// TestCloseEndsCheck: Close does not wait until a Check has read all of the store. The Check
+// ends soon after Close begins, and returns ErrClosed.
 func TestCloseEndsCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hook := &readHook{}

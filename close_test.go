@@ -13,7 +13,7 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
-// soon fails the test if do does not come to its end.
+// soon fails the test if do does not end.
 func soon(t *testing.T, what string, do func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -165,8 +165,8 @@ func TestLoopsCallBack(t *testing.T) {
 	})
 }
 
-// TestCloseInsideALoop: a loop that goes on after its snapshot was closed is given
-// nothing more, though it has read already what would come next.
+// TestCloseInsideALoop: a loop whose snapshot is closed yields nothing more, even what it has
+// read already.
 func TestCloseInsideALoop(t *testing.T) {
 	s, _ := fresh(t, &cidstore.Options{GCInterval: -1})
 	many := cidstore.FromUint64(100)

@@ -55,7 +55,7 @@ func TestNoGoroutineAfterClose(t *testing.T) {
 	})
 }
 
-// TestGoroutineFree: a negative GCInterval means none while it is open either.
+// TestGoroutineFree: with a negative GCInterval a store runs no goroutines while it is open.
 func TestGoroutineFree(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	s, _ := fresh(t, &cidstore.Options{GCInterval: -1, Durability: cidstore.Async, WALBytes: 64 << 10})
@@ -108,7 +108,7 @@ func TestEverybodyAtOnce(t *testing.T) {
 	}
 }
 
-// compareWritten opens the store again and looks for all that was acknowledged.
+// compareWritten opens the store again and expects all that was acknowledged.
 func compareWritten(t *testing.T, disk *crashfs.FS, written *[8]atomic.Uint64) {
 	t.Helper()
 	s := open(t, "db/s.h5", &cidstore.Options{FS: disk})
@@ -184,7 +184,7 @@ func keepReading(t *testing.T, s *cidstore.Store, r uint64, written *[8]atomic.U
 	}
 }
 
-// keepWalking reads snapshots whole: what one says stays the same.
+// keepWalking reads all of each of many snapshots, twice: a snapshot never changes.
 func keepWalking(t *testing.T, s *cidstore.Store) {
 	for {
 		v, err := s.Snapshot()

@@ -25,8 +25,8 @@ const (
 const batchesCopied = 12 // batches in the copy
 
 // TestCrashBackup cuts the power at every call of a backup of a store in use, and of
-// a restore over a store that has gone on: each file is there as it was or as it
-// is to be, whole, and a backup that was acknowledged stays.
+// a restore over a store that has gone on: each file is complete, the old one or the new
+// one, and a backup that was acknowledged stays.
 func TestCrashBackup(t *testing.T) {
 	crashCopy(t, backupPath, func(*scenario) {},
 		func(c *scenario) error { return c.store.Backup(c.t.Context(), backupPath) },

@@ -193,7 +193,7 @@ func delv(k, v uint64) wal.Op {
 // campaignVariable makes the campaigns run at full length: scripts/crash sets it.
 const campaignVariable = "CIDSTORE_CAMPAIGN"
 
-// shortCampaign: a sample is enough, as part of go test of everything.
+// shortCampaign reports whether a sample is enough, as in go test of everything.
 func shortCampaign() bool { return testing.Short() || os.Getenv(campaignVariable) != "1" }
 
 // crashBudget is how many distinct images a campaign looks at in all.
@@ -284,10 +284,10 @@ func window(marks []any) (ack, issue int) {
 	return ack, issue
 }
 
-// survives opens a disk that a crash left and holds it against I1 to I4: every
-// acknowledged batch is there, the one in flight whole or not at all, the file
-// checks clean, takes writes, and says the same again. deeper: how many further
-// crashes hit the recovery itself; it returns the number of their images.
+// survives opens a disk that a crash left and expects I1 to I4: every acknowledged batch is
+// there, and all or nothing of the one in flight; the file passes Check, takes writes, and
+// holds the same after another Open. deeper is how many further crashes hit the recovery
+// itself. survives returns the number of their images.
 func (c *scenario) survives(image *crashfs.Image, deeper int) (nested int, err error) {
 	ack, issue := window(image.Marks)
 	return c.survivesOn(image.FS(), ack, issue, seedOf(image), deeper)
@@ -323,7 +323,7 @@ func (c *scenario) survivesOn(disk *crashfs.FS, ack, issue int, seed uint64, dee
 	return nested, nil
 }
 
-// recovered opens the store on a disk and checks it; further: writes to it too.
+// recovered opens the store on a disk and checks it; if further is set, it writes to it too.
 func (c *scenario) recovered(disk vfs.FS, ack, issue int, further bool) error {
 	if _, err := disk.Stat(crashPath); errors.Is(err, fs.ErrNotExist) && ack == 0 && !further {
 		return nil

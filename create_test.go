@@ -13,8 +13,8 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// TestManyMakeOneStore: of those who open a path where nothing is, each gets the
-// store, one after another, or learns that another has it.
+// TestManyMakeOneStore: of many that open a path without a file at the same time, each gets
+// the store in turn, or ErrLocked.
 func TestManyMakeOneStore(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -73,8 +73,8 @@ func (f *thief) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, err
 	return f.FS.OpenFile(name, flag, perm)
 }
 
-// TestMakerLosesItsFile: whose temporary file another opener took for a leftover
-// has met a lock, and makes the store again if there is time.
+// TestMakerLosesItsFile: a maker whose temporary file another opener has removed as a
+// leftover gets ErrLocked, or makes the store again if there is time.
 func TestMakerLosesItsFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	_, err := cidstore.Open(path, &cidstore.Options{FS: &thief{vfs.OS(), 1}})
@@ -104,8 +104,8 @@ func TestLeftovers(t *testing.T) {
 	must(t, open(t, neighbour, &cidstore.Options{ReadOnly: true}).Close())
 }
 
-// TestOpenWaitsForTheFileOfThePath: an opener that waited for a file's lock does
-// not go on with that file when another one has come in its place.
+// TestOpenWaitsForTheFileOfThePath: an opener that waited for the lock of a file opens the
+// file that has replaced it by then.
 func TestOpenWaitsForTheFileOfThePath(t *testing.T) {
 	dir := t.TempDir()
 	path, other := filepath.Join(dir, "s.h5"), filepath.Join(dir, "o.h5")

@@ -78,8 +78,8 @@ func (c *scenario) fillStructures() {
 	}
 }
 
-// forgeRecord changes eight bytes of the record in both slots, with the checksums
-// to it, and reports whether they were others.
+// forgeRecord changes eight bytes of the record in both slots, makes the checksums right, and
+// reports whether the bytes were different before.
 func forgeRecord(t *testing.T, disk *crashfs.FS, offset int, value uint64) (changed bool) {
 	t.Helper()
 	f, err := disk.OpenFile(crashPath, vfs.ReadWrite, 0)

@@ -76,9 +76,9 @@ func makeDamageable(t *testing.T, path string) sets {
 	return model
 }
 
-// holdsWhatCanBeRead holds the loops of s to its lookups: pairs of a key that can be
-// looked up are given, all of them; of another key none that is wrong. It returns the
-// number of pairs that were given.
+// holdsWhatCanBeRead compares the loops of s with its lookups: the loops give all pairs of a
+// key that can be looked up, and no wrong pair of any other key. It returns the number of
+// pairs that they gave.
 func holdsWhatCanBeRead(t *testing.T, s *cidstore.Store, model sets) int {
 	t.Helper()
 	v, err := s.Snapshot()
@@ -169,7 +169,7 @@ func TestLoopsGoOnPastDamage(t *testing.T) {
 		}
 		opened++
 		if r := s.Recovery(); r.FellBack && r.Salvaged != nil {
-			// An older moment: what makes it the newest, the log, is damaged, and it says so.
+			// An older moment, because the log is damaged; the store says so.
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}

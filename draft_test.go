@@ -10,8 +10,8 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// TestDraft: a draft reads as a file that holds what it stands on and was changed in
-// the same way, and that stays as it was.
+// TestDraft: a draft reads as a copy of its base that was changed in the same way, and the
+// base stays as it was.
 func TestDraft(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 9))
 	for range 40 {

@@ -187,8 +187,8 @@ func failOneSync(t *testing.T, seed uint64, mode crashfs.SyncFailure, nth int) (
 	}
 	trace.Stop()
 	c.abandon()
-	// The opener who finds a cache that lies is in the most danger: many images of
-	// each call of it.
+	// An opener that finds a cache that lies is in the most danger, so it gets many images of
+	// each of its calls.
 	many := 1
 	if mode == crashfs.FailLost {
 		many = max(1, 30/invariants.Sparse)
@@ -242,8 +242,8 @@ func (c *scenario) refuses(worked error, trace *crashfs.Trace) error {
 	return nil
 }
 
-// restart opens the store again, finds out what became of the batch that failed,
-// and takes that for the truth from here on.
+// restart opens the store again, and puts into the model what became of the batch that
+// failed.
 func (c *scenario) restart() error {
 	s, err := Open(crashPath, c.options(c.fs))
 	if err != nil {
@@ -321,8 +321,8 @@ func TestLostFramesBesideACheckpoint(t *testing.T) {
 	}
 }
 
-// TestPoisonedStoreReads: after a failed sync the file is as it was, and all that
-// reads it still works: Check, and a copy, which is what one wants then.
+// TestPoisonedStoreReads: after a failed sync the file stays as it was, and everything that
+// reads it still works: Check, and above all Backup.
 func TestPoisonedStoreReads(t *testing.T) {
 	disk := crashfs.New(crashfs.Options{FileLimit: 8 << 20})
 	s, err := Open(crashPath, smallOptions(disk))

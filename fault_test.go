@@ -38,10 +38,10 @@ var faultKinds = []struct {
 	{"read", errfs.Read, 100, false, false},
 }
 
-// TestFaultEachCall lets every call of a run to the file system fail, once or from
-// then on, with an error of input and output or for want of space. The run ends in
-// success or in an error that has the cause; then, on a disk that is well again,
-// the store opens and has what was acknowledged, all else whole or not at all.
+// TestFaultEachCall makes every call of a run to the file system fail, once or from
+// then on, with an I/O error or for lack of space. The run succeeds, or returns an error
+// that has the cause; then, on a disk that works again, the store opens and has what was
+// acknowledged, and all or nothing of each other batch.
 func TestFaultEachCall(t *testing.T) {
 	seed := crashSeed(t)
 	for _, k := range faultKinds {
@@ -142,8 +142,8 @@ func (c *scenario) backupIsWhole() error {
 	return errors.Join(err, s.Close())
 }
 
-// TestFaultReaders lets every call of an opener that reads only fail: what it
-// returns is right or an error, and the file is not changed.
+// TestFaultReaders makes every call of a read-only store fail: what it returns is right or
+// an error, and the file is not changed.
 func TestFaultReaders(t *testing.T) {
 	c := newScenario(t, crashSeed(t), noQuarantine)
 	c.open()
@@ -158,28 +158,7 @@ func TestFaultReaders(t *testing.T) {
 	}
 	want := c.model.print()
 	disk := errfs.New(c.fs)
-	read := func() error {
-		o := c.options(disk)
-		o.ReadOnly = true
-		s, err := Open(crashPath, o)
-		if err != nil {
-			return err
-		}
-		defer s.Close()
-		for range 2 {
-			if p, err := printOf(s); err != nil || p != want {
-				return fmt.Errorf("%d pairs, want %d: %w", p.pairs, want.pairs, err)
-			}
-			if err := s.Refresh(); err != nil {
-				return fmt.Errorf("refresh: %w", err)
-			}
-		}
-		if _, err := s.Space(); err != nil {
-			return err
-		}
-		_, err = s.Check(context.Background())
-		return err
-	}
+	read := func() error { return readAllOf(c.options(disk), want) }
 	count := disk.Add(errfs.Rule{})
 	if err := read(); err != nil {
 		t.Fatal(err)
@@ -216,6 +195,29 @@ func TestFaultReaders(t *testing.T) {
 		t.Fatalf("on a disk that is well again: %v", err)
 	}
 	c.close()
+}
+
+// readAllOf reads a store that must have the pairs of want, in every way that a reader has.
+func readAllOf(o *Options, want print) error {
+	o.ReadOnly = true
+	s, err := Open(crashPath, o)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	for range 2 {
+		if p, err := printOf(s); err != nil || p != want {
+			return fmt.Errorf("%d pairs, want %d: %w", p.pairs, want.pairs, err)
+		}
+		if err := s.Refresh(); err != nil {
+			return fmt.Errorf("refresh: %w", err)
+		}
+	}
+	if _, err := s.Space(); err != nil {
+		return err
+	}
+	_, err = s.Check(context.Background())
+	return err
 }
 
 // fileBytes reads the store's whole file.

@@ -15,9 +15,9 @@ import (
 	"github.com/cidstore/cidstore/internal/crashfs"
 )
 
-// Golden files are stores of every format that there was, as the program of that time
-// has written them: see testdata/golden/make. Those of the present format say if a
-// change has made another format of it without another number.
+// Golden files are stores of every format so far, as the program of that time wrote them: see
+// testdata/golden/make. Those of the present format show whether a change has changed the
+// format without changing its number.
 
 // goldenFile is a golden file without its gzip.
 func goldenFile(t testing.TB, format int, name string) []byte {
@@ -110,8 +110,8 @@ func readGolden(t *testing.T, disk *crashfs.FS, name string, content []byte, wan
 	stays(t, disk, oldPath, content)
 }
 
-// writeGolden changes every key of a file of the present format, takes most of them away,
-// and looks at what is left: each in a life of its own.
+// writeGolden changes every key of a file of the present format, deletes most of them, and
+// looks at what is left, each in a life of its own.
 func writeGolden(t *testing.T, disk *crashfs.FS, name string, want contents) {
 	t.Helper()
 	for life := range 3 {
@@ -159,8 +159,8 @@ func migrateGolden(t *testing.T, disk *crashfs.FS, name string, content []byte, 
 	mustDo(t, has(OpenStore(t, "db/new.h5", goldenOptions(disk, name)), want.print()))
 }
 
-// TestMigrateWantsTheSecret: without it a log of format 1 cannot be read, and nothing
-// is made.
+// TestMigrateWantsTheSecret: without its secret a log of format 1 cannot be read, and no
+// store is made.
 func TestMigrateWantsTheSecret(t *testing.T) {
 	content := goldenFile(t, 1, "secret.h5")
 	for _, secret := range []string{"", "another"} {

@@ -75,7 +75,7 @@ func fullest(t *testing.T, v *view, g group) (most int) {
 	return most
 }
 
-// put writes a batch, to the tree too, and empties it.
+// put writes a batch, checkpoints, and empties the batch.
 func (c contents) put(t *testing.T, s *Store, b *Batch) {
 	t.Helper()
 	c.apply(b.ops)

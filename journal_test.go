@@ -49,8 +49,8 @@ func TestJournalKeeps(t *testing.T) {
 	}
 }
 
-// TestJournalOfLives: what every kind of maintenance notes, by counts of metrics and events
-// too; the file has it, for readers beside and for the next life, after a kill as of the last
+// TestJournalOfLives: every kind of maintenance is in the journal, as metrics and events count
+// it. Readers and the next life find the journal in the file; after a kill, as of the last
 // commit.
 func TestJournalOfLives(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
@@ -132,8 +132,8 @@ func maintainedInEveryWay(t *testing.T, s *Store) {
 	}
 }
 
-// TestJournalDamaged: a journal that no store has written is a defect for Check, and
-// otherwise as good as none.
+// TestJournalDamaged: a damaged journal is a defect for Check, and counts as an empty one
+// otherwise.
 func TestJournalDamaged(t *testing.T) {
 	for name, a := range map[string]hdf5io.Attribute{
 		"another type":   {Name: journalName, Type: hdf5io.Uint(8), Data: make([]byte, 8)},

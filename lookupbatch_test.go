@@ -41,7 +41,7 @@ func batchStore(t *testing.T, o *Options) (s *Store, keys []E) {
 	return s, keys
 }
 
-// TestLookupBatch: it says what as many lookups say, in their order, as of one moment.
+// TestLookupBatch gives what as many Lookups give, in their order, as of one moment.
 func TestLookupBatch(t *testing.T) {
 	s, keys := batchStore(t, &Options{SplitThreshold: 8, GCInterval: -1})
 	for _, n := range []int{0, 1, 63, 64, 65, len(keys)} {

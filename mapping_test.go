@@ -19,8 +19,8 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// tightHook sets aside for a mapping what its file has and no more, so that each
-// growth of the file asks for a new mapping, and counts mappings.
+// tightHook gives each mapping only the length of its file, so that every growth of the file
+// asks for a new mapping, and counts mappings.
 type tightHook struct {
 	made, open atomic.Int64
 	refuse     atomic.Bool

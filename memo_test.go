@@ -17,7 +17,7 @@ import (
 	"github.com/cidstore/cidstore/wal"
 )
 
-// someSlices is a context that is over after so many slices of a checkpoint.
+// someSlices is a context that ends after so many slices of a checkpoint.
 type someSlices struct {
 	context.Context
 	left int

@@ -212,7 +212,7 @@ func TestGarbageIsCounted(t *testing.T) {
 	}
 }
 
-// TestDamageCountsOn: damage that was read through is counted over all roots.
+// TestDamageCountsOn: the counters of damage that reads got past go on with each new root.
 func TestDamageCountsOn(t *testing.T) {
 	disk := crashfs.New(crashfs.Options{})
 	o := &cidstore.Options{FS: disk, GCInterval: -1}

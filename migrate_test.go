@@ -109,7 +109,7 @@ func bytesAt(disk vfs.FS, path string) ([]byte, error) {
 	return content, errors.Join(err, f.Close())
 }
 
-// holdsPairs wants a good store with these pairs.
+// holdsPairs expects a good store with these pairs.
 func holdsPairs(disk vfs.FS, path string, want print) error {
 	o := smallOptions(disk)
 	o.ReadOnly = true
@@ -121,7 +121,7 @@ func holdsPairs(disk vfs.FS, path string, want print) error {
 	return errors.Join(err, has(s, want), s.Close())
 }
 
-// has wants a store to have these pairs.
+// has expects a store to have these pairs.
 func has(s *Store, want print) error {
 	got, err := printOf(s)
 	if err == nil && got != want {
@@ -130,7 +130,7 @@ func has(s *Store, want print) error {
 	return err
 }
 
-// stays wants a file to have these bytes.
+// stays expects a file to have these bytes.
 func stays(t *testing.T, disk vfs.FS, path string, want []byte, when ...any) {
 	t.Helper()
 	if now, err := bytesAt(disk, path); err != nil || !bytes.Equal(now, want) {
@@ -138,7 +138,7 @@ func stays(t *testing.T, disk vfs.FS, path string, want []byte, when ...any) {
 	}
 }
 
-// absent wants no file under a path.
+// absent expects no file under a path.
 func absent(t *testing.T, disk vfs.FS, path string, when ...any) {
 	t.Helper()
 	if _, err := disk.Stat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -194,7 +194,7 @@ func TestMigrateSamples(t *testing.T) {
 	}
 }
 
-// migrated wants the new store in the place of the old file, and the old one beside it.
+// migrated expects the new store in the place of the old file, and the old one beside it.
 func migrated(disk vfs.FS, content []byte, want contents) error {
 	kept, err := bytesAt(disk, oldPath+backupSuffix)
 	if err == nil && !bytes.Equal(kept, content) {
@@ -203,8 +203,8 @@ func migrated(disk vfs.FS, content []byte, want contents) error {
 	return errors.Join(err, holdsPairs(disk, oldPath, want.print()))
 }
 
-// survives wants the old file or the new store, and that nothing is lost. It reports
-// which of the two it is.
+// survives expects the old file or the new store, and nothing lost. It reports which of the
+// two it is.
 func survives(disk vfs.FS, content []byte, want contents) (done bool, err error) {
 	now, err := bytesAt(disk, oldPath)
 	if err != nil {
@@ -309,7 +309,7 @@ func TestOpenNamesMigrate(t *testing.T) {
 	}
 }
 
-// TestMigrateWaitsForNobody: a file that somebody writes is not migrated.
+// TestMigrateWaitsForNobody: a file that another process has open for writing is not migrated.
 func TestMigrateWaitsForNobody(t *testing.T) {
 	disk := oldDisk(t, legacySample(t, "layout-attr-latest"))
 	writer, err := disk.OpenFile(oldPath, os.O_RDWR, 0)
@@ -474,7 +474,7 @@ func migrateKilled(t *testing.T, content []byte, want contents) {
 	}
 }
 
-// TestMigrateHostile migrates samples with wrong bytes: what is no good is left as it
+// TestMigrateHostile migrates samples with wrong bytes: a file that is refused stays as it
 // was, and whatever is made is a good store.
 func TestMigrateHostile(t *testing.T) {
 	for _, name := range []string{"layout-damaged", "upstream-empty", "upstream-256bit", "layout-sharded", "format1/closed"} {

@@ -22,7 +22,7 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// Each thing that can be wrong with what a user gives, and the error for it. A
+// These tests go through what can be wrong with what a user gives, and the error for each. A
 // file that is refused is left as it was.
 
 // smallFile makes a closed store of small structures with n pairs.
@@ -348,7 +348,7 @@ func TestNonsenseOptions(t *testing.T) {
 	}
 }
 
-// TestReadFailsOnce: a read that fails is ErrIO, and only once.
+// TestReadFailsOnce: a read that fails returns ErrIO, and reads work again when the disk does.
 func TestReadFailsOnce(t *testing.T) {
 	path := smallFile(t, 100)
 	disk := errfs.New(vfs.OS())
@@ -376,8 +376,8 @@ func TestWorkingDirectoryMoves(t *testing.T) {
 	}
 }
 
-// TestClockOfNoUse: whatever the clock says, before 1970, backwards or nothing new,
-// decides nothing.
+// TestClockOfNoUse: a clock before 1970, one that goes backwards, and one that stands still
+// change nothing.
 func TestClockOfNoUse(t *testing.T) {
 	calls := int64(0)
 	for name, clock := range map[string]func() time.Time{

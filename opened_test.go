@@ -136,7 +136,7 @@ func deletesOf(from, to, n uint64) *Batch {
 	return b
 }
 
-// wantErr wants an error that matches another.
+// wantErr fails the test unless an error matches another.
 func wantErr(t testing.TB, err, want error, when ...any) {
 	t.Helper()
 	if !errors.Is(err, want) {

@@ -136,8 +136,8 @@ func TestMemoryOfOperations(t *testing.T) {
 	}
 }
 
-// TestMemoryUnderReaders: loops over pending operations, whose snapshot is closed while
-// they go on, meet no memory that was given back.
+// TestMemoryUnderReaders: loops over pending operations never read memory that was given
+// back, even when their snapshot is closed while they go on.
 func TestMemoryUnderReaders(t *testing.T) {
 	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
 	for round := range uint64(8) {

@@ -183,7 +183,7 @@ func spawn(t *testing.T, path, role, trait string) *child {
 	return c
 }
 
-// end lets the child come to its end, which must be good.
+// end lets the child end, which must succeed.
 func (c *child) end() {
 	c.t.Helper()
 	must(c.t, c.stdin.Close())

@@ -15,7 +15,7 @@ import (
 	"github.com/cidstore/cidstore/internal/sample"
 )
 
-// lifeModel is what one set is kept as: what spec.md says of sets, in a few lines.
+// lifeModel is how one set is kept: the rules for sets, in a few lines.
 type lifeModel struct {
 	live, dead map[uint64]bool
 	spilled    bool
@@ -116,7 +116,7 @@ func (w *lifeWorld) step() {
 	}
 }
 
-// lifeReader is what Store and Snapshot tell of how a set is kept.
+// lifeReader is what Store and Snapshot say about how a set is kept.
 type lifeReader interface {
 	Lookup(key E) ([]E, error)
 	TombstoneCount(key E) (int, error)

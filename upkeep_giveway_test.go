@@ -129,7 +129,7 @@ func TestUpkeepGivesWay(t *testing.T) {
 	}
 }
 
-// TestUpkeepWithoutWriters: it finds out that nobody writes, and does so once.
+// TestUpkeepWithoutWriters: upkeep waits only once to find out that nobody writes.
 func TestUpkeepWithoutWriters(t *testing.T) {
 	u := newUpkept(t, nil)
 	_, err := u.RunGCOnce(t.Context())
@@ -150,8 +150,8 @@ func TestUpkeepWithoutWriters(t *testing.T) {
 	mustDo(t, u.Close())
 }
 
-// TestUpkeepEndsBesideWriters: writers that never pause, and one whose disk never answers,
-// do not keep upkeep from its end.
+// TestUpkeepEndsBesideWriters: upkeep ends although writers never pause, or one waits for a
+// disk that never answers.
 func TestUpkeepEndsBesideWriters(t *testing.T) {
 	for _, stuck := range []bool{false, true} {
 		u := newUpkept(t, nil)

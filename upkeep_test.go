@@ -16,7 +16,7 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// The tests of this file are faults that were found in the upkeep of stores, each once.
+// Each test of this file is a fault that was once found in the upkeep of stores.
 
 func waitsAt(names ...string) string {
 	buf := make([]byte, 1<<22)
@@ -28,18 +28,18 @@ func waitsAt(names ...string) string {
 	return out
 }
 
-// demotables makes sets of n keys that can be demoted, over and over.
+// demotables makes the set of a key one that can be demoted.
 func demotables(s *Store, key uint64) error {
 	b := insertsOf(key, key+1, 6)
 	b.ops = append(b.ops, deletesOf(key, key+1, 3).ops...)
 	return s.Apply(b)
 }
 
-// TestUpkeepShrinkDemote: Shrink waits in admission.limit for claims that callers of
-// DemoteIfPossible hold, who wait for checkpointing, which Shrink holds.
+// TestUpkeepShrinkDemote: Shrink, which waits for claims with checkpointing held, ends beside
+// callers of DemoteIfPossible. They waited for checkpointing while they held claims.
 func TestUpkeepShrinkDemote(t *testing.T) {
 	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, GCInterval: time.Hour})
-	// Data, of which the first part goes: gaps before the log.
+	// Data that are deleted later leave gaps before the log.
 	for k := uint64(1000); k < 31_000; k += 300 {
 		mustDo(t, s.Apply(insertsOf(k, k+300, 1)))
 	}
@@ -87,8 +87,7 @@ func TestUpkeepShrinkDemote(t *testing.T) {
 	group.Wait()
 }
 
-// TestUpkeepMakeRoomDemote: a write waits in makeRoom, with checkpointing held, for claims that
-// callers of DemoteIfPossible hold, who wait for checkpointing.
+// TestUpkeepMakeRoomDemote is TestUpkeepShrinkDemote with a write that waits in makeRoom.
 func TestUpkeepMakeRoomDemote(t *testing.T) {
 	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, GCInterval: time.Hour})
 	const n = 16
@@ -145,9 +144,8 @@ func TestUpkeepMakeRoomDemote(t *testing.T) {
 	}
 }
 
-// TestUpkeepSearchPastSets: sets are deleted, some ids are used again, which moves search_set,
-// and then the highest ids go: trim returns before it lowers search_set, and the store that
-// Close leaves cannot be opened any more.
+// TestUpkeepSearchPastSets: search_set is moved up when ids are used again, and must come down
+// when the highest ids go. It did not, and the store that Close left could not be opened.
 func TestUpkeepSearchPastSets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	s := OpenStore(t, path, &Options{GCInterval: -1})
@@ -185,8 +183,8 @@ func TestUpkeepMetricsClose(t *testing.T) {
 	}
 }
 
-// TestUpkeepShrinkBesideCollection: Shrink says that snapshots are open where only the
-// background has one.
+// TestUpkeepShrinkBesideCollection: the snapshot of a collection in the background is no
+// reason for Shrink to fail.
 func TestUpkeepShrinkBesideCollection(t *testing.T) {
 	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 1 << 20, GCInterval: time.Millisecond})
 	for k := range uint64(3000) {
@@ -220,9 +218,8 @@ func (c untilCommit) Err() error {
 	return nil
 }
 
-// TestUpkeepMaintainKilled: a store whose process is killed, or loses power, in Maintain, while
-// that folds runs in several slices and nothing is pending, cannot be opened any more, and not
-// read by others either. Slices are short, so that few keys make several.
+// TestUpkeepMaintainKilled: a store can be opened and read after a kill in Maintain between two
+// slices that fold runs, with nothing pending. Slices are short, so that few keys make several.
 func TestUpkeepMaintainKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	s := OpenStore(t, path, &Options{GCInterval: -1, sliceBytes: 64 << 10})
@@ -269,8 +266,8 @@ func chunksOf(t *testing.T, path, dataset string) (at []int64) {
 	return at
 }
 
-// TestUpkeepDamagedSetStopsCollection: one damaged set keeps all others from being compacted,
-// and every row of the deletion log in it, without end.
+// TestUpkeepDamagedSetStopsCollection: one damaged set does not keep others from being
+// compacted, nor rows in the deletion log.
 func TestUpkeepDamagedSetStopsCollection(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	Unchecked(t, path, "a set is damaged")
@@ -310,8 +307,8 @@ func TestUpkeepDamagedSetStopsCollection(t *testing.T) {
 	t.Log(s.Close())
 }
 
-// TestUpkeepDamagedDeletionLog: a byte of the deletion log is damaged, which only says what is
-// to be collected: collections, checkpoints with deletes, Close and the next Open fail.
+// TestUpkeepDamagedDeletionLog: the deletion log only says what is to be collected. A damaged
+// byte there made collections, checkpoints with deletes, Close and the next Open fail.
 func TestUpkeepDamagedDeletionLog(t *testing.T) {
 	for _, rows := range []int{100, 3000} {
 		t.Run(fmt.Sprint(rows), func(t *testing.T) {
@@ -342,10 +339,9 @@ func TestUpkeepDamagedDeletionLog(t *testing.T) {
 	}
 }
 
-// TestUpkeepCollectionOfADamagedTree: a leaf of a tree of values is damaged; all other keys can be
-// read and written, until a collection, which the background makes by itself, logs a compaction of
-// that tree: from then on no checkpoint of anything comes to its end, Close fails, and so does
-// Close after each reopening.
+// TestUpkeepCollectionOfADamagedTree: where a leaf of a tree of values is damaged, all other keys
+// can be read and written. A collection logged a compaction of that tree, and from then on every
+// checkpoint and Close failed.
 func TestUpkeepCollectionOfADamagedTree(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	o := &Options{GCInterval: -1, WALBytes: 256 << 10}
@@ -385,7 +381,7 @@ func TestUpkeepCollectionOfADamagedTree(t *testing.T) {
 	}
 }
 
-// TestUpkeepShrinkMetricsRace: run with -race.
+// TestUpkeepShrinkMetricsRace is for the race detector.
 func TestUpkeepShrinkMetricsRace(t *testing.T) {
 	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
 	var group sync.WaitGroup

@@ -94,7 +94,7 @@ func TestNothingIsAcknowledgedOfALostFile(t *testing.T) {
 	}
 }
 
-// TestCloseOfALostFile: without a write in between, Close says so, and writes nothing.
+// TestCloseOfALostFile: Close finds the loss if no write has, says so, and writes nothing.
 func TestCloseOfALostFile(t *testing.T) {
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
@@ -211,8 +211,8 @@ func TestGrowthDuringAGroupCommit(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoLoss: more names, another name, and a longer file stop nobody before
-// the next checkpoint.
+// TestWhatIsNoLoss: a further name, another name, or a longer file stops no write before the
+// next checkpoint.
 func TestWhatIsNoLoss(t *testing.T) {
 	for name, do := range map[string]func(path string) error{
 		"linked":   func(path string) error { return os.Link(path, path+".link") },
@@ -279,7 +279,7 @@ func TestReplacedWhileOpen(t *testing.T) {
 	}
 }
 
-// TestReplacedBeforeClose: Close finds it too, and says so.
+// TestReplacedBeforeClose: Close finds that the file was replaced, and says so.
 func TestReplacedBeforeClose(t *testing.T) {
 	s, path := fresh(t, nil)
 	must(t, s.Insert(cidstore.E{}, cidstore.E{}), os.Remove(path))
