@@ -124,12 +124,6 @@ func (s *Store) verifyLog() (frames int, err error) {
 	return frames, err
 }
 
-// verifyAll is Check for Options.Verify == VerifyOpen.
-func (s *Store) verifyAll() error {
-	_, err := s.Check(context.Background())
-	return err
-}
-
 // check walks one root, or a part of it.
 type check struct {
 	ctx    context.Context

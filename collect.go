@@ -166,8 +166,7 @@ func (c *collection) deletions(ctx context.Context) error {
 			if c.asked[key] != 0 {
 				continue
 			}
-			n := 0
-			err := c.view.guard(func() (err error) { n, err = c.view.compactable(key); return err })
+			n, err := within(c.view, key, reader.compactable)
 			switch {
 			case err != nil && ends(err):
 				return err

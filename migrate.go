@@ -243,8 +243,7 @@ func (m *migration) keep(backup string, old vfs.File) (made bool, err error) {
 	kind, err := vfs.Kind(m.opts.FS, backup)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		made := newFileLike(backup, old, m.opts)
-		made.fill = func(file vfs.File) error { return copyFile(m.ctx, file, old) }
+		made := newFileLike(backup, old, m.opts, func(file vfs.File) error { return copyFile(m.ctx, file, old) })
 		err := made.make(func() error { return nil })
 		return err == nil, err
 	case err != nil:
@@ -338,8 +337,7 @@ type private struct{ vfs.File }
 // write makes the new store at path, with the access of the file like.
 func (m *migration) write(path string, like vfs.File, contents *legacy.Contents) error {
 	keys, pairs := uint64(contents.Keys()), uint64(contents.Pairs())
-	made := newFileLike(path, like, m.opts)
-	made.fill = func(dst vfs.File) error { return format(dst, &m.opts) }
+	made := newFileLike(path, like, m.opts, func(dst vfs.File) error { return format(dst, &m.opts) })
 	err := made.makeStore(m.ctx, func(dst *Store) error {
 		if err := dst.insertAll(m.ctx, contents.All()); err != nil {
 			return err

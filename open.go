@@ -1,6 +1,7 @@
 package cidstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -104,7 +105,7 @@ func open(path string, opts Options) (*Store, error) {
 		}
 	}
 	if opts.Verify == VerifyOpen {
-		if err := s.verifyAll(); err != nil {
+		if _, err := s.Check(context.Background()); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}

@@ -154,8 +154,7 @@ func (r *repair) copy(src *Store, output string) error {
 	opts := r.opts
 	opts.ReadOnly, opts.Salvage, opts.Durability = false, false, Async
 	opts.SplitThreshold = int(v.view.record.splitThreshold)
-	made := newFileLike(output, src.vfile, opts)
-	made.fill = func(dst vfs.File) error { return format(dst, &opts) }
+	made := newFileLike(output, src.vfile, opts, func(dst vfs.File) error { return format(dst, &opts) })
 	if err := made.makeStore(r.ctx, func(dst *Store) error { return r.pairs(v, dst) }); err != nil {
 		return fmt.Errorf("to %s: %w", output, err)
 	}

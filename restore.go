@@ -88,8 +88,7 @@ func restoreInto(ctx context.Context, path string, opts Options, like vfs.File, 
 			return fmt.Errorf("to %s: %w", path, err)
 		}
 	}
-	made := newFileLike(path, like, opts)
-	made.fill = fill
+	made := newFileLike(path, like, opts, fill)
 	err = made.makeStore(ctx, nil)
 	if mustBeInPlace(err) && target != nil {
 		err = inPlace(target, err)

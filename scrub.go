@@ -317,12 +317,11 @@ func (c *scrub) log() error {
 // loggedThrough returns the last sequence of the log; for a reader, the last one that it
 // has read.
 func (s *Store) loggedThrough() wal.Seq {
-	if s.log != nil {
-		return s.log.Next() - 1
+	if s.log == nil { // then checkpointing guards it
+		s.checkpointing.Lock()
+		defer s.checkpointing.Unlock()
 	}
-	s.checkpointing.Lock()
-	defer s.checkpointing.Unlock()
-	return s.replayed.End.Sequence
+	return s.logEnd()
 }
 
 // mend writes again the groups and runs that have masks with one wrong bit, each in a

@@ -61,35 +61,19 @@ func openSeries(paths []string, opts *Options) (*series, error) {
 	return s, nil
 }
 
-// add takes the file into the series.
+// add checks the file, which is the last one of the series so far.
 func (s *series) add(file vfs.File, info vfs.Info) error {
-	if len(s.files) > 1 {
-		return s.addIncrement(file, info)
+	magic := make([]byte, len(incrementMagic))
+	if _, err := file.ReadAt(magic, 0); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: %d bytes at 0: %w", ErrIO, len(magic), err)
 	}
-	s.full = info.Size
-	switch is, err := isIncrement(file); {
-	case err != nil:
-		return err
-	case is:
+	switch increment, first := string(magic) == incrementMagic, len(s.files) == 1; {
+	case first && increment:
 		return fmt.Errorf("%w: it is an increment, the full backup comes first", ErrBackupSeries)
-	}
-	return notHalfMade(file)
-}
-
-// isIncrement reports whether a file begins like an increment.
-func isIncrement(file vfs.File) (bool, error) {
-	p := make([]byte, len(incrementMagic))
-	if _, err := file.ReadAt(p, 0); err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("%w: %d bytes at 0: %w", ErrIO, len(p), err)
-	}
-	return string(p) == incrementMagic, nil
-}
-
-func (s *series) addIncrement(file vfs.File, info vfs.Info) error {
-	switch is, err := isIncrement(file); {
-	case err != nil:
-		return err
-	case !is:
+	case first:
+		s.full = info.Size
+		return notHalfMade(file)
+	case !increment:
 		return fmt.Errorf("%w: it is no increment", ErrBackupSeries)
 	}
 	r, err := newIncrementReader(io.NewSectionReader(file, 0, info.Size))

@@ -34,6 +34,12 @@ func present[T any](s *Store, key E, read func(reader, E) (T, error)) (found T, 
 	return found, err
 }
 
+// within returns what read finds about key in the snapshot.
+func within[T any](v *Snapshot, key E, read func(reader, E) (T, error)) (found T, err error) {
+	err = v.guard(func() (err error) { found, err = read(v.reader, key); return err })
+	return found, err
+}
+
 // compactable returns the number of tombstones of key, and an error if its set cannot be
 // compacted: an operation that a checkpoint cannot carry out would stop every checkpoint.
 func (r reader) compactable(key E) (n int, err error) {
@@ -97,13 +103,10 @@ func (s *Store) demote(key E, ops []wal.Op) (done, demoted bool, err error) {
 	if err != nil {
 		return false, false, err
 	}
-	r, pin, err := s.acquire()
-	if err != nil {
-		return false, false, err
-	}
-	defer r.view.Unpin(pin)
-	r.visible = r.fresh.newest(r.view.hasher.Hash(key), key, last).sequence - 1
-	err = guard(func() (err error) { demoted, err = r.demotable(key); return err })
+	demoted, err = present(s, key, func(r reader, key E) (bool, error) {
+		r.visible = r.fresh.newest(r.view.hasher.Hash(key), key, last).sequence - 1
+		return r.demotable(key)
+	})
 	return true, demoted, err
 }
 
@@ -163,13 +166,7 @@ func (s *Store) TombstoneCount(key E) (int, error) { return present(s, key, read
 func (s *Store) ValueSetExists(key E) (bool, error) { return present(s, key, reader.spilled) }
 
 // TombstoneCount is Store.TombstoneCount as of the snapshot.
-func (v *Snapshot) TombstoneCount(key E) (n int, err error) {
-	err = v.guard(func() (err error) { n, err = v.tombstones(key); return err })
-	return n, err
-}
+func (v *Snapshot) TombstoneCount(key E) (int, error) { return within(v, key, reader.tombstones) }
 
 // ValueSetExists is Store.ValueSetExists as of the snapshot.
-func (v *Snapshot) ValueSetExists(key E) (spilled bool, err error) {
-	err = v.guard(func() (err error) { spilled, err = v.spilled(key); return err })
-	return spilled, err
-}
+func (v *Snapshot) ValueSetExists(key E) (bool, error) { return within(v, key, reader.spilled) }

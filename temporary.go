@@ -42,9 +42,9 @@ type newFile struct {
 	fill      func(vfs.File) error     // writes it
 }
 
-// newFileLike returns a file that gets the access of like, see newTemporary.
-func newFileLike(path string, like vfs.File, opts Options) newFile {
-	return newFile{path: path, opts: opts, temporary: func() (vfs.File, error) { return newTemporary(path, like, &opts) }}
+// newFileLike returns a file that gets the access of like; see newTemporary.
+func newFileLike(path string, like vfs.File, opts Options, fill func(vfs.File) error) newFile {
+	return newFile{path, opts, func() (vfs.File, error) { return newTemporary(path, like, &opts) }, fill}
 }
 
 // make makes the file, and gives it its name after verify has accepted it. If anything
