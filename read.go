@@ -390,36 +390,27 @@ func ofStore(err error) error {
 }
 
 // Has reports whether value is in the set of key.
-func (s *Store) Has(key, value E) (ok bool, err error) {
-	r, pin, err := s.acquire()
-	if err != nil {
-		return false, err
-	}
-	defer r.view.Unpin(pin)
-	err = guard(func() (err error) { ok, err = r.has(key, value); return err })
-	return ok, err
+func (s *Store) Has(key, value E) (bool, error) {
+	return present(s, key, func(r reader, key E) (bool, error) { return r.has(key, value) })
 }
 
 // HasKey reports whether key has any value.
-func (s *Store) HasKey(key E) (ok bool, err error) {
-	r, pin, err := s.acquire()
-	if err != nil {
-		return false, err
-	}
-	defer r.view.Unpin(pin)
-	err = guard(func() (err error) { ok, err = r.hasKey(key); return err })
-	return ok, err
-}
+func (s *Store) HasKey(key E) (bool, error) { return present(s, key, reader.hasKey) }
 
 // Count returns the exact number of values of key. It reads stored values only if pending
 // operations name them.
 func (s *Store) Count(key E) (int, error) {
+	n, err := present(s, key, reader.count)
+	return int(n), err
+}
+
+// present returns what read finds about key in the present state.
+func present[T any](s *Store, key E, read func(reader, E) (T, error)) (found T, err error) {
 	r, pin, err := s.acquire()
 	if err != nil {
-		return 0, err
+		return found, err
 	}
 	defer r.view.Unpin(pin)
-	var n uint64
-	err = guard(func() (err error) { n, err = r.count(key); return err })
-	return int(n), err
+	err = guard(func() (err error) { found, err = read(r, key); return err })
+	return found, err
 }

@@ -23,23 +23,6 @@ func (s *Store) Compact(key E) error {
 	return s.one(wal.Op{Code: wal.CompactSet, Key: key})
 }
 
-// present returns what read finds about key in the present state.
-func present[T any](s *Store, key E, read func(reader, E) (T, error)) (found T, err error) {
-	r, pin, err := s.acquire()
-	if err != nil {
-		return found, err
-	}
-	defer r.view.Unpin(pin)
-	err = guard(func() (err error) { found, err = read(r, key); return err })
-	return found, err
-}
-
-// within returns what read finds about key in the snapshot.
-func within[T any](v *Snapshot, key E, read func(reader, E) (T, error)) (found T, err error) {
-	err = v.guard(func() (err error) { found, err = read(v.reader, key); return err })
-	return found, err
-}
-
 // compactable returns the number of tombstones of key, and an error if its set cannot be
 // compacted: an operation that a checkpoint cannot carry out would stop every checkpoint.
 func (r reader) compactable(key E) (n int, err error) {

@@ -120,25 +120,23 @@ func (v *Snapshot) Values(key E) iter.Seq2[E, error] {
 }
 
 // Has is Store.Has as of the snapshot.
-func (v *Snapshot) Has(key, value E) (ok bool, err error) {
-	err = v.guard(func() (err error) { ok, err = v.has(key, value); return err })
-	return ok, err
+func (v *Snapshot) Has(key, value E) (bool, error) {
+	return within(v, key, func(r reader, key E) (bool, error) { return r.has(key, value) })
 }
 
 // HasKey is Store.HasKey as of the snapshot.
-func (v *Snapshot) HasKey(key E) (ok bool, err error) {
-	err = v.guard(func() (err error) { ok, err = v.hasKey(key); return err })
-	return ok, err
-}
+func (v *Snapshot) HasKey(key E) (bool, error) { return within(v, key, reader.hasKey) }
 
 // Count is Store.Count as of the snapshot.
-func (v *Snapshot) Count(key E) (n int, err error) {
-	err = v.guard(func() error {
-		c, err := v.count(key)
-		n = int(c)
-		return err
-	})
-	return n, err
+func (v *Snapshot) Count(key E) (int, error) {
+	n, err := within(v, key, reader.count)
+	return int(n), err
+}
+
+// within returns what read finds about key in the snapshot.
+func within[T any](v *Snapshot, key E, read func(reader, E) (T, error)) (found T, err error) {
+	err = v.guard(func() (err error) { found, err = read(v.reader, key); return err })
+	return found, err
 }
 
 // All yields every (key, value) pair once. Keys come in order of their hashes, and the
