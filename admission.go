@@ -351,6 +351,13 @@ func (r *record) foldBytes(pending uint64) int64 {
 	return int64(entries) * bucket.EntrySize
 }
 
+// Bounds of smallestSlice, in bytes.
+const (
+	sliceShare = 32 // a slice is one part in so many of the live bytes
+	leastSlice = 16 << 10
+	mostSlice  = 2 << 20
+)
+
 // smallestSlice returns the least space that a checkpoint can work with, in bytes: a
 // part of the live data, 16 KiB to 2 MiB, but no more than half the ring that the store
 // started with. Opening it with a larger ring size does not make the reserve larger.

@@ -56,21 +56,6 @@ func (s *Store) checkpointPending(ctx context.Context) error {
 // scannedSets is how many set ids one collection looks at.
 const scannedSets = 1 << 16
 
-// during returns a context that also ends when the store is closed.
-func (s *Store) during(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.life, cancel)
-	return ctx, func() { stop(); cancel() }
-}
-
-// ended returns ErrClosed for a cancellation that Store.Close has caused, else err.
-func (s *Store) ended(err error) error {
-	if errors.Is(err, context.Canceled) && s.life.Err() != nil {
-		return ErrClosed
-	}
-	return err
-}
-
 // collectInBackground makes one collection for the background. It checkpoints only if
 // a checkpoint is due.
 func (s *Store) collectInBackground(ctx context.Context) error {
@@ -377,21 +362,4 @@ func (c *collection) commit(ctx context.Context) error {
 		}
 		return s.recommit()
 	})
-}
-
-// recommit commits the present root once more, with what every commit brings up to date:
-// the journal, the deletion log, and the form of the directory. checkpointing is held.
-func (s *Store) recommit() error { return s.writeFailed(s.change(func(*merge) error { return nil })) }
-
-// exclusively runs f while nobody else changes the tree. If the store takes no writes, it
-// returns the reason instead.
-func (s *Store) exclusively(f func() error) error {
-	s.closing.RLock()
-	defer s.closing.RUnlock()
-	if err := s.writable(); err != nil {
-		return err
-	}
-	s.checkpointing.Lock()
-	defer s.checkpointing.Unlock()
-	return f()
 }

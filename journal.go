@@ -215,11 +215,5 @@ func readJournal(v *hdf5io.View) ([]Maintenance, error) {
 
 // Maintained yields how often each kind of maintenance was done; see Maintenance.
 func (m *Metrics) Maintained() iter.Seq2[string, uint64] {
-	return func(yield func(string, uint64) bool) {
-		for kind, n := range m.MaintenanceByKind {
-			if !yield(maintenanceNames[kind], n) {
-				return
-			}
-		}
-	}
+	return named(maintenanceNames[:], m.MaintenanceByKind[:])
 }

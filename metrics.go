@@ -95,9 +95,14 @@ func (m *Metrics) Records() iter.Seq2[string, uint64] {
 
 // Errors yields how many of ErrorEvents were of each type.
 func (m *Metrics) Errors() iter.Seq2[string, uint64] {
+	return named(errorTypeNames[:], m.ErrorsByType[:])
+}
+
+// named yields each count with its name.
+func named(names []string, counts []uint64) iter.Seq2[string, uint64] {
 	return func(yield func(string, uint64) bool) {
-		for i, n := range m.ErrorsByType {
-			if !yield(errorTypeNames[i], n) {
+		for i, n := range counts {
+			if !yield(names[i], n) {
 				return
 			}
 		}

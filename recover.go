@@ -68,16 +68,17 @@ func (s *Store) load() error {
 	}
 	var found replayed
 	if s.opts.ReadOnly {
-		var salvaged error
-		salvaged, err = s.follow(v)
+		salvaged, err := s.follow(v)
 		s.readPast(salvaged)
-	} else if found, err = s.replay(v); err == nil {
-		s.showFound(&found)
+		if err != nil {
+			return err
+		}
 	} else {
-		found.state.free()
-	}
-	if err != nil {
-		return err
+		if found, err = s.replay(v); err != nil {
+			found.state.free()
+			return err
+		}
+		s.showFound(&found)
 	}
 	s.recovery.FramesReplayed, s.recovery.OperationsReplayed = s.replayed.Frames, s.replayed.Ops
 	s.recovery.OverBudget = max(0, s.pendingOps()*opBytes-s.opts.MemoryBudget)

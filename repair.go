@@ -50,21 +50,19 @@ func Repair(ctx context.Context, path, output string, mode RepairMode) (RepairRe
 // the file system, and the Logger. A store with a log key can be repaired without the key
 // only if it was closed.
 func RepairWith(ctx context.Context, path, output string, mode RepairMode, options *Options) (RepairReport, error) {
-	report := RepairReport{Mode: mode}
 	opts, err := options.withDefaults()
+	r := repair{ctx: ctx, opts: opts, mode: mode, report: RepairReport{Mode: mode}}
 	if err != nil {
-		return report, err
+		return r.report, err
 	}
 	if mode != RepairRollback && mode != RepairSalvage {
-		return report, invalidf("repair mode %q, want %q or %q", mode, RepairRollback, RepairSalvage)
+		return r.report, invalidf("repair mode %q, want %q or %q", mode, RepairRollback, RepairSalvage)
 	}
 	output = vfs.Target(opts.FS, output)
 	if _, err := opts.FS.Stat(output); err == nil {
-		return report, fmt.Errorf("repair: %s: %w", output, fs.ErrExist)
+		return r.report, fmt.Errorf("repair: %s: %w", output, fs.ErrExist)
 	}
-	r := repair{ctx: ctx, opts: opts, mode: mode}
 	err = r.run(path, output)
-	r.report.Mode = mode
 	r.report.LeftOut, r.report.LeftOutCount = r.leftOut.Defects, r.leftOut.Count
 	if err != nil {
 		return r.report, fmt.Errorf("repair %s: %w", path, err)

@@ -241,7 +241,7 @@ func restoreInPlace(ctx context.Context, src *series, target vfs.File, opts Opti
 			return err
 		}
 	}
-	if err := makeRoom(target, src.size()); err != nil {
+	if err := checkRoom(target, src.size()); err != nil {
 		return err
 	}
 	m := mark{restoration, absolute(src.paths[0], &opts)}
@@ -254,10 +254,10 @@ func restoreInPlace(ctx context.Context, src *series, target vfs.File, opts Opti
 	})
 }
 
-// makeRoom finds out whether the disk has room for size bytes before a file with contents
+// checkRoom finds out whether the disk has room for size bytes before a file with contents
 // is overwritten. It leaves alone an empty file, or one that was only begun: such a file
 // is marked first, because nobody could tell what a file of zeros is.
-func makeRoom(file vfs.File, size int64) error {
+func checkRoom(file vfs.File, size int64) error {
 	info, err := file.Info()
 	if err != nil || info.Size == 0 {
 		return err

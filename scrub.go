@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/cidstore/cidstore/bucket"
@@ -405,27 +404,22 @@ func (m *merge) mendGroup(hash uint64) (mended uint64, err error) {
 // scrubPoll is how often the background looks whether a scrub is due.
 const scrubPoll = time.Minute
 
-// scrubs is the state of the scrubs in the background.
-type scrubs struct {
-	tried atomic.Int64 // when the last one began, ns since 1970; 0 if none has
-}
-
 // scrubIfDue scrubs if more than the interval has passed since the last complete scrub
 // that the journal knows of, even one of an earlier life, or since the store was made.
 func (s *Store) scrubIfDue(ctx context.Context) error {
 	now := s.opts.Clock().UnixNano()
-	last := s.scrubs.tried.Load()
+	last := s.scrubTried.Load()
 	if last == 0 {
 		last = int64(s.state.Load().view.record.created)
 	}
-	if m, found := s.journal.newest(didScrub); found && (s.scrubs.tried.Load() == 0 || m.Time.UnixNano() > last) {
+	if m, found := s.journal.newest(didScrub); found && (s.scrubTried.Load() == 0 || m.Time.UnixNano() > last) {
 		last = m.Time.UnixNano()
 	}
 	// A time far ahead comes from a clock that was wrong.
 	if passed := now - last; s.Failed() != nil || passed < int64(s.opts.ScrubInterval) && passed > -int64(s.opts.ScrubInterval) {
 		return nil
 	}
-	s.scrubs.tried.Store(now)
+	s.scrubTried.Store(now)
 	c := newScrub(ctx, s)
 	return s.ended(c.run()) // events have named the damage
 }

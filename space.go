@@ -1,6 +1,7 @@
 package cidstore
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -133,12 +134,7 @@ func (s *sightings) thin(now time.Time) {
 func (s *sightings) at(commit hdf5io.Commit) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, _ := slices.BinarySearchFunc(s.list, commit, func(e sighting, c hdf5io.Commit) int {
-		if e.commit < c {
-			return -1
-		}
-		return 1
-	})
+	i, _ := slices.BinarySearchFunc(s.list, commit, func(e sighting, c hdf5io.Commit) int { return cmp.Compare(e.commit, c) })
 	if i == len(s.list) {
 		return time.Time{}
 	}

@@ -42,9 +42,9 @@ type Store struct {
 	outlived      []outlived // tables that only older Views need, in order of their commits
 	followed      *state     // of a reader: Refresh adds to it what was written to the log since
 
-	collecting sync.Mutex // one collection at a time; guards scanned
-	scanned    uint64     // set id at which the next one goes on
-	scrubs     scrubs
+	collecting sync.Mutex   // one collection at a time; guards scanned
+	scanned    uint64       // set id at which the next one goes on
+	scrubTried atomic.Int64 // when the last scrub in the background began, ns since 1970; 0 if none has
 	journal    journal
 
 	admission    admission
@@ -143,6 +143,38 @@ func (s *Store) stopBackground() {
 	close(s.stop)
 	s.background.Wait()
 }
+
+// during returns a context that also ends when the store is closed.
+func (s *Store) during(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.life, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// ended returns ErrClosed for a cancellation that Store.Close has caused, else err.
+func (s *Store) ended(err error) error {
+	if errors.Is(err, context.Canceled) && s.life.Err() != nil {
+		return ErrClosed
+	}
+	return err
+}
+
+// exclusively runs f while nobody else changes the tree. If the store takes no writes, it
+// returns the reason instead.
+func (s *Store) exclusively(f func() error) error {
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if err := s.writable(); err != nil {
+		return err
+	}
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	return f()
+}
+
+// recommit commits the present root once more, with what every commit brings up to date:
+// the journal, the deletion log, and the form of the directory. checkpointing is held.
+func (s *Store) recommit() error { return s.writeFailed(s.change(func(*merge) error { return nil })) }
 
 func (s *Store) runCheckpoints() {
 	for {

@@ -115,13 +115,6 @@ func (s *Store) poisoned(err error) error {
 	return s.Failed()
 }
 
-// Bounds of smallestSlice, in bytes.
-const (
-	sliceShare = 32 // a slice is one part in so many of the live bytes
-	leastSlice = 16 << 10
-	mostSlice  = 2 << 20
-)
-
 // afterWrite starts a checkpoint if enough waits for one.
 func (s *Store) afterWrite() error {
 	inline := s.opts.GCInterval < 0
