@@ -225,7 +225,7 @@ func (v *Snapshot) draft(ctx context.Context) (*draft, error) {
 	d := newDraft(snapshotImage{image, v}, image.Size())
 	opts := v.copyOptions()
 	opts.FS, opts.GCInterval = draftFS{d}, -1
-	opts.Logger = slog.New(slog.DiscardHandler) // nobody sees this file
+	opts.Logger = slog.New(slog.DiscardHandler) // the draft has no path that events could name
 	return d, verifyStore(ctx, v.store.path, opts, v.replayInto, noProgress)
 }
 

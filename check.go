@@ -352,7 +352,8 @@ func (c *check) counts() {
 }
 
 // AuditWAL verifies the HMAC chain on a random sample of the batches that the log
-// holds. A sample of 0 means all of them. The error names the record.
+// holds. A sample of 0 means all of them; a read-only store always verifies all. The error
+// names the record.
 func (s *Store) AuditWAL(sample int) error {
 	if sample < 0 {
 		return invalidf("AuditWAL of %d batches, want 0 or more", sample)

@@ -165,7 +165,7 @@ func (c *collection) deletions(ctx context.Context) error {
 	return nil
 }
 
-// ask adds an operation on the set of a key. The set has so many tombstones.
+// ask adds an operation on the set of a key, which has that many tombstones.
 func (c *collection) ask(code wal.Opcode, key E, tombstones uint64) {
 	before := c.asked[key]
 	if before >= code { // a demotion does what a compaction does, and more

@@ -9,20 +9,19 @@ import (
 
 // A checkpoint writes where the file is free at that moment, and the space of what it
 // replaces is free two commits later. So a store that has been written to has gaps.
-// Close fills them with its last commits. It moves what lies at the end of the file
-// into the gaps, and gives the end back. Before each step it trims runs; the folds of the
-// step before have left more in them that no longer counts. If a small store is mostly
+// Close fills them with its last commits: it moves what lies at the end of the file
+// into the gaps, and gives the end back. Before each step it trims runs, in which the folds
+// of the last step have left more entries that no longer count. If a small store is mostly
 // gaps, Close writes all of it, first to the end of the file and then to its beginning.
 
 const (
 	// maxAgainBytes is the most live bytes of a store that Close writes again, twice,
 	// which takes a part of a second.
 	maxAgainBytes = 32 << 20
-	// squeezeMost is the most bytes that one commit moves from the end of the file.
-	squeezeMost = 128 << 20
-	// mostSqueezes is the most such commits that Close makes. Each needs gaps that are
-	// long enough for what it moves, and leaves longer ones. squeezesBytes is the most
-	// bytes that all of them try to move.
+	// squeezeMost is the most bytes that one commit moves from the end of the file. Close
+	// makes up to mostSqueezes such commits, each of which leaves longer gaps for the next.
+	// They move squeezesBytes at most.
+	squeezeMost   = 128 << 20
 	mostSqueezes  = 8
 	squeezesBytes = 4 * squeezeMost
 )

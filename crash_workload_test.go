@@ -12,7 +12,7 @@ import (
 
 // What the campaigns of crash_test.go run, and how its options differ from the small ones.
 
-// buckets5 makes buckets that hold less than one chunk, and split often.
+// buckets5 makes buckets of up to five entries, which split often.
 func buckets5(o *Options) { o.SplitThreshold = 5 }
 
 // noQuarantine uses freed space again as soon as no slot and no reader reaches it.
@@ -21,7 +21,7 @@ func noQuarantine(o *Options) { o.quarantine = -1 }
 // squeezed is noQuarantine with a Close that moves what lies at the end of the file.
 func squeezed(o *Options) { o.quarantine, o.againBytes = -1, 1 }
 
-// growingRing starts with a log of a sixteenth of its size.
+// growingRing starts with a log of a sixteenth of WALBytes.
 func growingRing(o *Options) { o.startBytes, o.WALBytes = 16*512, 256*512 }
 
 // volatile makes writes durable at Sync, and now and then by themselves.

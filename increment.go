@@ -224,7 +224,7 @@ type incrementPart struct {
 }
 
 // incrementReader reads an increment from its start to its end, with a buffer of one
-// part. Whatever the bytes are, it comes to an end, and its errors give the offset.
+// part. It ends whatever the bytes are, and its errors give the offset.
 type incrementReader struct {
 	header incrementHeader
 	sum    [sha256.Size]byte // of the image; set at the end

@@ -13,8 +13,8 @@ import (
 )
 
 // Nothing can be renamed over a file that is mounted by itself, as in a container, and a
-// directory may not allow new files. In these cases a store is written in place, and two
-// marks say so while it is. A file with a mark that nobody is writing is a half-made store.
+// directory may not allow new files. In these cases a store is written in place, and carries
+// two marks until it is complete. An unlocked file with a mark is a half-made store.
 //
 //  1. An empty file gets begunSize zeros.
 //  2. The marks are written into the second sector and then into the first. Each is

@@ -126,8 +126,8 @@ func (m *merge) nextHash(ops *queue) (hash uint64, ok bool) {
 	return hash, ok
 }
 
-// group merges all operations on the group of a hash, and on the groups that are merged
-// with it.
+// group merges all operations on the group of a hash into it, and those on the rest of its
+// family.
 func (m *merge) group(hash uint64, queue *queue) error {
 	f, err := m.family(hash, queue)
 	if err != nil {
@@ -163,8 +163,8 @@ func (m *merge) group(hash uint64, queue *queue) error {
 	return m.buckets.Keep(st, m.changes)
 }
 
-// findKeys finds the operations of each key of group id. They lie all over the table: to
-// look at them here waits for many cache lines at once, and m.key then finds them there.
+// findKeys finds the operations of each key of group id. They lie all over the table. This
+// loop waits for many of their cache lines at once, so that m.key need not wait for each.
 func (m *merge) findKeys(id uint32) error {
 	m.keyEnds, m.hashes = m.keyEnds[:0], m.hashes[:0]
 	if len(m.groupOps) == 0 {
@@ -192,9 +192,8 @@ func (m *merge) crowded(st *bucket.State) bool {
 	return waiting+len(m.changes) >= int(st.Entries)
 }
 
-// fold writes a group with all that waits for it, and reports whether it did. It does not
-// if no group can hold the entries, because too many hashes are alike; then they go on
-// waiting.
+// fold writes a group with all that waits for it. It reports false, and the entries go on
+// waiting, if no group can hold them because too many hashes are alike.
 func (m *merge) fold(g *group) (folded bool, err error) {
 	items, err := m.buckets.Fold(g.id, m.changes)
 	if err != nil || !m.divisible(items, g.state.LocalDepth) {
@@ -230,7 +229,7 @@ func (m *merge) countBuckets(before uint64) {
 // of 2^22 pointers takes 50 MB.
 const mostDepth = 22
 
-// divisible reports whether groups can hold items if these are split over enough of them.
+// divisible reports whether groups can hold the items, if there are enough groups.
 func (m *merge) divisible(items []bucket.Item, depth uint8) bool {
 	for i := m.geometry.Capacity; i < len(items); i++ {
 		if first := items[i-m.geometry.Capacity].Hash; (first^items[i].Hash)>>(64-max(mostDepth, depth)) == 0 {
@@ -359,9 +358,9 @@ func (m *merge) cramped(items []bucket.Item) bool {
 	return len(items) > m.geometry.Capacity/8 && m.file.Tight() && m.tx.Longest() < int64(m.geometry.RowBytes(items))
 }
 
-// deepest returns the bound of the directory's depth, without which keys with equal
-// hashes (or keys chosen by somebody who knows the seed) could make it grow without end.
-// A group that is over its capacity may be deeper: see divisible.
+// deepest bounds the directory's depth. Without it, keys with equal hashes (or keys chosen by
+// somebody who knows the seed) could make the directory grow without end. A group that is
+// over its capacity may be deeper: see divisible.
 func (m *merge) deepest() int {
 	return min(bits.Len64(m.record.groups())-1+6, directory.MaxDepth)
 }

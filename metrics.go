@@ -20,7 +20,7 @@ type Metrics struct {
 	ReadOnly bool      // whether it was opened with Options.ReadOnly
 	Opened   time.Time // when the counters started, by Options.Clock
 
-	BucketCount    uint64 // of all groups
+	BucketCount    uint64 // buckets of all groups
 	DirectorySize  uint64 // pointers, 2^global depth
 	Keys, Values   uint64 // in the tree; pending operations are not counted
 	Tombstones     uint64

@@ -31,7 +31,7 @@ type MigrateReport struct {
 	// From is the layout of the old file, as package legacy describes it: "empty",
 	// "attribute", "dataset", "sharded", "256-bit" or "format-1"; "current" if UpToDate.
 	From string
-	// UpToDate reports that the file is a store of the present format: nothing was done.
+	// UpToDate says that the file is a store of the present format: nothing was done.
 	UpToDate bool
 	// Keys and Pairs count what was taken over.
 	Keys, Pairs uint64

@@ -165,8 +165,8 @@ func readOnlyFileSystem(err error) error {
 }
 
 // Open tries a locked file again after lockPoll, and then less and less often until
-// LockTimeout is over: so many waiters do not take the processor from the one that they
-// wait for.
+// LockTimeout is over, so that many waiters leave the processor to the one that they wait
+// for.
 const (
 	lockPoll    = 10 * time.Millisecond
 	maxLockPoll = 100 * time.Millisecond
@@ -185,8 +185,7 @@ func lockPause(waited, patience time.Duration) time.Duration {
 const trimPatience = time.Second
 
 // openTree takes the locks, waits for them as long as the options say, and opens the HDF5
-// tree. It takes the shared lock first: after that nobody starts to write the file in
-// place.
+// tree. It takes the shared lock first, which keeps others from writing the file in place.
 func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, error) {
 	patience := opts.LockTimeout
 	if opts.ReadOnly {
@@ -241,9 +240,9 @@ func isOfFormat(file vfs.File) error {
 	return nil
 }
 
-// lockedBy returns ErrLocked with the process that keeps others out of the file, as far
-// as the system says which one that is. The newest slot says who wrote last, and since
-// when. lockedBy asks about that process first, but never relies on the slot alone.
+// lockedBy returns ErrLocked with the process that keeps others out of the file, if the
+// system says which one that is. The newest slot says who wrote last, and since when.
+// lockedBy asks about that process first, but never relies on the slot alone.
 func lockedBy(file vfs.File, opts *Options) error {
 	info, err := file.Info()
 	if err != nil {

@@ -105,8 +105,8 @@ func (t *table) newHeads(n int) *heads {
 	return &heads{alloc[atomic.Uint64](n, t.outside && n >= heapFew)}
 }
 
-// isOutside reports whether the block that begins with, or has, the operation after n is
-// outside of the heap.
+// isOutside reports whether the block of the operation with index n, from 0, is outside of
+// the heap.
 func (t *table) isOutside(n uint32) bool { return t.outside && n >= heapFew }
 
 // free gives back the memory of a table that nobody looks at any more.

@@ -250,8 +250,8 @@ func parseEpochs(p []byte, n int) (epochs []wal.Epoch, err error) {
 	return epochs, nil
 }
 
-// agrees compares the counts and places in r with the datasets that they describe. So
-// what a record can demand, in memory, time or space, is bounded by what is there.
+// agrees compares the counts and places in r with the datasets that they describe. So a
+// record cannot demand more memory, time or space than the file has use for.
 func (r *record) agrees(root *hdf5io.View) error {
 	for _, f := range []struct {
 		offset     int

@@ -78,7 +78,7 @@ func (s *Store) growRingIfFull() (grown bool, err error) {
 	return s.growRing(want)
 }
 
-// growRingFor grows the log for a write of so many records, if the write is larger than a
+// growRingFor grows the log for a write of that many records, if the write is larger than a
 // third of the present ring, or if the ring is the small one of a store that was closed.
 // checkpointing is held.
 func (s *Store) growRingFor(records int64) (grown bool, err error) {
@@ -123,7 +123,7 @@ func (s *Store) growRing(size int64) (grown bool, err error) {
 		if err != nil {
 			return err
 		}
-		if err := m.tx.Sync(); err != nil { // so that nobody waits for the zeros
+		if err := m.tx.Sync(); err != nil { // the zeros, before Pause makes writers wait
 			return err
 		}
 		resume = s.log.Pause()

@@ -151,7 +151,7 @@ func (c *scrub) count(read int64) {
 	c.store.metrics.scrubbedBytes.Add(uint64(read))
 }
 
-// pause waits until so many bytes may have been read.
+// pause waits until the rate allows that many bytes.
 func (c *scrub) pause(read int64) error {
 	wait := c.pace.spend(c.store.opts.Clock(), read)
 	if wait > 0 {
@@ -182,7 +182,7 @@ type pace struct {
 	last time.Time
 }
 
-// spend notes that so many bytes were read, and returns how long to wait before the next
+// spend notes that read bytes were read, and returns how long to wait before the next
 // read. Time that was not used is not saved up, and a clock that is set back is ignored.
 func (p *pace) spend(now time.Time, read int64) time.Duration {
 	if p.rate <= 0 {
@@ -199,7 +199,7 @@ func (p *pace) spend(now time.Time, read int64) time.Duration {
 	return max(time.Duration(p.owed/float64(p.rate)*float64(time.Second)), time.Nanosecond)
 }
 
-// waited notes a wait, whatever the clock says: a clock that stands still stops nothing.
+// waited notes a wait, whatever the clock says, so that a stopped clock stops no scrub.
 func (p *pace) waited(now time.Time, d time.Duration) {
 	p.owed = max(p.owed-d.Seconds()*float64(p.rate), 0)
 	p.last = now

@@ -95,8 +95,8 @@ func (s *series) add(file vfs.File, info vfs.Info) error {
 	return nil
 }
 
-// identity returns what the next increment must have been made from, as a header: its
-// fields about the image describe the base of the next one.
+// identity returns what the next increment must have been made from: a header whose fields
+// about the image describe that base.
 func (s *series) identity() (h incrementHeader, err error) {
 	if n := len(s.increments); n > 0 {
 		return s.increments[n-1].header, nil

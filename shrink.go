@@ -8,12 +8,11 @@ import (
 )
 
 const (
-	// Gaps are left as they are if they come to less than shrinkLeast bytes, or to less than
+	// Gaps are left as they are if they are less than shrinkLeast bytes in all, or less than
 	// one part in shrinkShare of the live bytes.
 	shrinkLeast = 64 << 10
 	shrinkShare = 50
-	// deadShare: entries of runs that no longer count are left as they are if they come to
-	// less than one part in so many of the live bytes.
+	// deadShare is the same for entries of runs that no longer count.
 	deadShare = 20
 )
 

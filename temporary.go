@@ -14,10 +14,10 @@ import (
 )
 
 // A store that is being made, restored or copied has a temporary name until it is
-// complete, so that no crash leaves half a store under its own name. Whoever next makes a
-// store of that name, or opens it for writing, removes what a crash has left under the
-// temporary name, unless somebody holds its lock: then it is still being made. The suffix
-// is not one that people would choose.
+// complete, so that no crash leaves half a store under its own name. The next maker of a
+// store of that name, or the next who opens it for writing, removes what a crash has left
+// under the temporary name. If that file is locked, it is still being made and stays. The
+// suffix is not one that people would choose.
 const temporarySuffix = ".cidstore-new"
 
 func temporaryName(path string) string { return vfs.TemporaryName(path, temporarySuffix) }
@@ -130,7 +130,7 @@ func (s *Store) insertAll(ctx context.Context, pairs iter.Seq2[E, E]) error {
 	return s.Apply(&b)
 }
 
-// holds returns an error unless the store has so many keys and values.
+// holds returns an error unless the store has that many keys and values.
 func (s *Store) holds(ctx context.Context, keys, values uint64) error {
 	gotKeys, gotValues, err := s.Len(ctx)
 	if err == nil && (gotKeys != keys || gotValues != values) {
@@ -212,8 +212,8 @@ func hasName(info vfs.Info, name string, opts *Options) (bool, error) {
 }
 
 // removeLeftover removes what a crash left under path's temporary name. It returns
-// ErrLocked if somebody is making the store now. If the name leads to what no crash can
-// have left, the error says what it is.
+// ErrLocked if the store is being made now. If something else has that name, the error says
+// what it is.
 func removeLeftover(path string, opts *Options) error {
 	name := temporaryName(path)
 	kind, err := vfs.Kind(opts.FS, name)
