@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cidstore/cidstore/hdf5io"
+	"github.com/cidstore/cidstore/vfs"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -154,7 +155,7 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 	st := s.state.Load()
 	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough, next: st.view.record.sliceHash}
 	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
-	defer c.ops.free()()
+	defer vfs.Free(c.ops.places) // all of them, however many are left by then
 	c.plan(st.view)
 	ends, began, count, placed := c.begins(), s.opts.Clock(), c.ops.len(), s.metrics.placedBytes.Load()
 	limit, paused, wentAhead := s.sliceLimit(), time.Duration(0), ^uint64(0)

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-
-	"github.com/cidstore/cidstore/vfs"
 )
 
 // queue holds the operations of a table that a checkpoint has still to merge, in order of
@@ -72,13 +70,6 @@ func (q *queue) groupEqualHashes() {
 		}
 		i = n
 	}
-}
-
-// free returns a function that gives back the memory of the queue, however much of it is
-// left by then.
-func (q *queue) free() func() {
-	places := q.places
-	return func() { vfs.Free(places) }
 }
 
 func (q *queue) len() int { return len(q.places) }

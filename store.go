@@ -248,12 +248,7 @@ func (s *Store) closeWriter() error {
 	defer s.checkpointing.Unlock()
 	for _, step := range []func() error{
 		s.Failed,
-		func() error {
-			if err := s.notReplaced(); err != nil {
-				return s.poisoned(err)
-			}
-			return nil
-		},
+		func() error { return s.poisoned(s.notReplaced()) },
 		s.flush, // so the log has all Async writes, even if the checkpoint fails
 		s.freeReplaced,
 		func() error { return s.checkpointAll(context.Background()) },

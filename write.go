@@ -68,10 +68,7 @@ func (s *Store) append(ops []wal.Op) (last wal.Seq, err error) {
 	} else {
 		last, err = s.log.Append(ops)
 	}
-	if err != nil {
-		return 0, s.poisoned(err)
-	}
-	return last, nil
+	return last, s.poisoned(err)
 }
 
 // writable returns why the store takes no writes, or nil. closing is held.
@@ -98,15 +95,16 @@ func (s *Store) Sync() error {
 
 func (s *Store) flush() error {
 	s.lastFlush.Store(s.opts.Clock().UnixNano())
-	if err := s.log.Flush(); err != nil {
-		return s.poisoned(err)
-	}
-	return nil
+	return s.poisoned(s.log.Flush())
 }
 
-// poisoned makes every later write fail, and returns the error that these get. After a
-// failed write or sync, nobody knows what the disk holds until the store is opened again.
+// poisoned makes every later write fail if err is not nil, and returns the error that these
+// get. After a failed write or sync, nobody knows what the disk holds until the store is
+// opened again.
 func (s *Store) poisoned(err error) error {
+	if err == nil {
+		return nil
+	}
 	s.file.Poison(err)
 	if s.log != nil { // Open may be recovering yet
 		s.log.Poison(err)
