@@ -225,18 +225,25 @@ func waitUntil(t *testing.T, what string, done func() bool) {
 	}
 }
 
+// sharedStore makes the store of a test with several processes, and returns the number of
+// batches that its writer has acknowledged. Such a test takes seconds.
+func sharedStore(t *testing.T) (path string, acknowledged func() uint64) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	path = filepath.Join(t.TempDir(), "s.h5")
+	must(t, open(t, path, &cidstore.Options{WALBytes: 96 << 10, SplitThreshold: 8}).Close())
+	acked, err := openCounter(path)
+	must(t, err)
+	return path, func() uint64 { n, err := acked.get(); must(t, err); return n }
+}
+
 // TestReadersOfOtherProcesses: every Refresh shows one value on all keys, never an
 // older one, and all that was acknowledged before it; snapshots stay; readers that
 // stand still or are killed hold up nobody and leave nothing.
 func TestReadersOfOtherProcesses(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
-	path := filepath.Join(t.TempDir(), "s.h5")
-	must(t, open(t, path, &cidstore.Options{WALBytes: 96 << 10, SplitThreshold: 8}).Close())
-	acked, err := openCounter(path)
-	must(t, err)
-	count := func() uint64 { n, err := acked.get(); must(t, err); return n }
+	path, count := sharedStore(t)
 
 	writer := spawn(t, path, "writer", "")
 	readers := []*child{spawn(t, path, "reader", ""), spawn(t, path, "reader", "always")}
@@ -283,14 +290,7 @@ func TestReadersOfOtherProcesses(t *testing.T) {
 // TestWriterKilledUnderReaders: a writer that is closed, killed and opened again
 // takes nothing back from readers, and never keeps them out.
 func TestWriterKilledUnderReaders(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
-	path := filepath.Join(t.TempDir(), "s.h5")
-	must(t, open(t, path, &cidstore.Options{WALBytes: 96 << 10, SplitThreshold: 8}).Close())
-	acked, err := openCounter(path)
-	must(t, err)
-	count := func() uint64 { n, err := acked.get(); must(t, err); return n }
+	path, count := sharedStore(t)
 	readers := []*child{spawn(t, path, "reader", ""), spawn(t, path, "reader", "unmapped")}
 	random := rand.New(rand.NewPCG(3, 4))
 	writer := spawn(t, path, "writer", "reopens")
@@ -312,18 +312,11 @@ func TestWriterKilledUnderReaders(t *testing.T) {
 // TestReadersOpenALiveStore: an opening finds the store at any moment of a
 // writer's commits.
 func TestReadersOpenALiveStore(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
-	path := filepath.Join(t.TempDir(), "s.h5")
-	must(t, open(t, path, &cidstore.Options{WALBytes: 96 << 10, SplitThreshold: 8}).Close())
-	acked, err := openCounter(path)
-	must(t, err)
+	path, count := sharedStore(t)
 	writer := spawn(t, path, "writer", "reopens")
 	opened := 0
 	for end := time.Now().Add(processTime(t, 2*time.Second)); time.Now().Before(end); opened++ {
-		before, err := acked.get()
-		must(t, err)
+		before := count()
 		s, err := cidstore.Open(path, &cidstore.Options{ReadOnly: true})
 		if err != nil {
 			t.Fatalf("opening %d: %v", opened, err)
@@ -344,12 +337,8 @@ func TestReadersOpenALiveStore(t *testing.T) {
 // cut short. One that is slower than two commits may find other things there by
 // then: it holds no pin, and gets an error that says so.
 func TestH5pyOpensALiveStore(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
+	path, _ := sharedStore(t)
 	python := oracle.H5py(t)
-	path := filepath.Join(t.TempDir(), "s.h5")
-	must(t, open(t, path, &cidstore.Options{WALBytes: 96 << 10, SplitThreshold: 8}).Close())
 	writer := spawn(t, path, "writer", "")
 	const script = `
 import sys, time, h5py
