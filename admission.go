@@ -145,7 +145,7 @@ func (s *Store) shortOf(want claim) shortage {
 	}
 	pending, need := s.pendingOps()+c.ops, want.ops*opBytes
 	if need > s.opts.MemoryBudget {
-		need = s.opts.MemoryBudget / 2 // else it could wait forever for a moment when nobody else writes
+		need = s.opts.MemoryBudget / 2 // or it could wait forever for a moment without other writers
 	}
 	if pending > 0 && pending*opBytes+need > s.opts.MemoryBudget {
 		return memoryShort
@@ -202,8 +202,8 @@ func (s *Store) cover(deletes bool) error {
 	return s.writeFailed(fmt.Errorf("write: %w", err))
 }
 
-// coverExactly is cover for a write that holds a claim and for which a full disk has no room
-// by the bound, which is the error short. It looks at the sets of its keys.
+// coverExactly is cover for a write that holds a claim, on a full disk that has no room for
+// it by the bound, as the error short says. It looks at the sets of its keys.
 func (s *Store) coverExactly(ops []wal.Op, short error) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
@@ -224,7 +224,7 @@ func (s *Store) coverExactly(ops []wal.Op, short error) error {
 	return nil
 }
 
-// growth is Store.growth for operations that are given, as far as the sets of their keys tell.
+// growth is Store.growth for given operations, with what the sets of their keys tell.
 func (v *view) growth(ops []wal.Op) (bytes int64, err error) {
 	st := state{fresh: newTable(0, false), view: v}
 	st.add(1, 0, ops)

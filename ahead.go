@@ -183,7 +183,7 @@ func (a *ahead) put(m *merge, limit int64) error {
 	return err
 }
 
-// part returns how many edits of a set that has so many values come next. They are on
+// part returns how many edits of a set with that many values come next. They are on
 // neighbouring values, so that about limit bytes hold the leaves that they change.
 func (a *ahead) part(has uint64, limit int64) int {
 	if has+uint64(len(a.edits)) <= erasedRow {

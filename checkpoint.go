@@ -87,7 +87,7 @@ func (s *Store) freeze() {
 // freeTables; a reader may show another one with the View that it has.
 func (s *Store) newTable(keys int) *table { return newTable(keys, !s.opts.ReadOnly) }
 
-// outlived is a table that no state has since the root of a commit.
+// outlived is a table that no state has had since the root of a commit.
 type outlived struct {
 	table *table
 	since hdf5io.Commit
@@ -106,8 +106,8 @@ func (s *Store) freeTables() {
 	})
 }
 
-// freeAll gives back the memory of all tables, those of st, the last state, included.
-// Nobody looks at them any more.
+// freeAll gives back the memory of all tables, including those of st, the last state. No
+// reader is left.
 func (s *Store) freeAll(st *state) {
 	st.free()
 	for _, o := range s.outlived {
@@ -228,15 +228,19 @@ func (s *Store) writeFailed(err error) error {
 	return err
 }
 
-// waitingShare bounds the entries that may wait in runs to be folded into groups, as a
-// part of the number of keys. About twice that part of a group waits when it is folded,
-// so an entry is written 1 / (2 × waitingShare) = 1.7 times more. An entry that has
-// been folded takes space in its run until the last group of the run is folded.
-const waitingShare = 0.3
-
-// tightShare replaces waitingShare when the disk is full, because space is dearer than
-// time then.
-const tightShare = 0.02
+const (
+	// waitingShare bounds the entries that may wait in runs to be folded into groups, as a
+	// part of the number of keys. About twice that part of a group waits when it is folded,
+	// so an entry is written 1 / (2 × waitingShare) = 1.7 times more. An entry that has
+	// been folded takes space in its run until the last group of the run is folded.
+	waitingShare = 0.3
+	// tightShare replaces waitingShare when the disk is full: then space counts more than
+	// time.
+	tightShare = 0.02
+	// manyRuns is the number of runs over one hash above which more groups are folded,
+	// because reads become slow.
+	manyRuns = 24.0
+)
 
 // plan decides which groups this checkpoint folds. It takes them in turn, as many as
 // are needed so that no more entries wait after the checkpoint than may.
@@ -275,10 +279,6 @@ func (c *checkpoint) work() float64 {
 	}
 	return opWork*float64(c.ops.len()) + c.folded*(1-c.folds.below(c.next))
 }
-
-// manyRuns is the number of runs over one hash above which more groups are folded,
-// because reads become slow.
-const manyRuns = 24.0
 
 // takes returns about how many entries wait for a group, including the operations of
 // this checkpoint. err is the error of reading its state; the fold of the group
@@ -400,7 +400,8 @@ func (s *Store) publish(m *merge, frozen *table) error {
 	return nil
 }
 
-// movedTo moves the log's tail to after applied: neither slot needs the records up to it.
+// movedTo moves the log's tail to after applied, because neither slot needs the records up
+// to it.
 func (s *Store) movedTo(applied wal.Seq) {
 	s.olderApplied.Store(uint64(applied))
 	if s.log != nil {

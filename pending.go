@@ -262,8 +262,7 @@ func (t *table) setStation(b *opBlock, n, previous, depth uint32) {
 	b.stations[(n-1)%opsPerBlock] = previous
 }
 
-// stationBefore returns where the station before the operation at n is. The operation is
-// deeper than leg.
+// stationBefore returns the station before the operation at n, which is deeper than leg.
 func stationBefore(blocks []opBlock, n uint32) uint32 {
 	n--
 	return blocks[n/opsPerBlock].stations[n%opsPerBlock]
@@ -285,7 +284,7 @@ func (t *table) since(list []*op, o *op, sequence wal.Seq) []*op {
 	return list
 }
 
-// legs is since from a station on, for the legs that are wholly after the
+// legs is since from a station on, for the legs of which every operation is after the
 // sequence. It returns the operation after the last of them, or nil if since is done.
 func (t *table) legs(list []*op, station uint32, sequence wal.Seq) ([]*op, *op) {
 	blocks := *t.blocks.Load()

@@ -225,8 +225,8 @@ func (r reader) count(key E) (uint64, error) {
 	return n, nil
 }
 
-// valuesPerStep is how many values are read under one guard: they are gathered first, so
-// that a caller's code never runs inside it.
+// valuesPerStep is how many values are gathered under one guard, so that a caller's code
+// never runs inside it.
 const valuesPerStep = 1024
 
 // values streams the set of key, ascending. It goes on past what cannot be read, and

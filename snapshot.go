@@ -35,7 +35,7 @@ func (s *Store) Snapshot() (*Snapshot, error) {
 		return nil, err
 	}
 	v := &Snapshot{reader: r, store: s, pin: pin}
-	v.memos = new(memos) // the memos of the state may include newer operations
+	v.memos = new(memos) // those of the state may include newer operations
 	s.snapshots.Store(v, struct{}{})
 	if s.state.Load() == nil { // Close may have looked for snapshots before this one
 		_ = v.Close() // no matter if Close has ended it already

@@ -9,9 +9,9 @@ import (
 )
 
 // A run is freed when the last of its groups is folded, and until then about half of all
-// that runs hold no longer counts. Folding the rest would write whole groups. To write a
-// run again without what no longer counts, if that is at least half of it, writes less than
-// it frees.
+// that runs hold no longer counts. To fold the rest would write all of their groups. To
+// write a run again without what no longer counts, if that is at least half of it, writes
+// less than it frees.
 
 // trimRuns writes such runs again if the disk is full: there folds need room too.
 // checkpointing is held.

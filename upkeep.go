@@ -14,12 +14,12 @@ import (
 // commits that few of them meet a sync of upkeep.
 
 const (
-	// wayGroups is how many group commits of writers pass between two commits of upkeep. Of
-	// these a commit meets up to six, which is then one in a hundred.
+	// wayGroups is how many group commits of writers pass between two commits of upkeep. A
+	// commit delays up to six of them, one in a hundred.
 	wayGroups = 600
 	// wayStep is how often upkeep looks whether it may go on.
 	wayStep = time.Millisecond
-	// quietSteps is after how many steps without a writer it goes on.
+	// quietSteps is how many steps without a writer it waits for.
 	quietSteps = 4
 	// mostSteps bounds one wait, whatever writers do: 0.2 s.
 	mostSteps = 200
@@ -68,8 +68,8 @@ func (s *Store) writers() int64 {
 	return s.admission.claimed.ops
 }
 
-// commitUrgent reports whether somebody needs the next commit, or nobody would gain from
-// waiting: the store is being closed, its disk is full, its log or memory becomes full,
+// commitUrgent reports whether somebody needs the next commit, or a wait would help no
+// writer: the store is being closed, its disk is full, its log or memory becomes full,
 // somebody waits for the lock, or writes wait for no sync.
 func (s *Store) commitUrgent() bool {
 	st := s.state.Load()
