@@ -15,7 +15,7 @@ type pacing struct {
 	ends  int64      // when it will probably end
 	perOp float64    // ns that it will take in all, for each of its operations
 	soFar float64    // ns that a unit of its work took so far
-	unit  float64    // the same of the last large checkpoint
+	unit  float64    // the same of large checkpoints before
 	seen  int64      // when a writer was here last
 	owed  float64    // ns by which writers are ahead of the rate
 }
@@ -34,8 +34,10 @@ const (
 	overdue = 16
 	// leastPause is the shortest sleep: shorter ones are saved up.
 	leastPause = float64(time.Millisecond)
-	// mostPause bounds how long one write sleeps, whatever the clock has said.
-	mostPause = 20 * time.Millisecond
+	// mostPause bounds how long one write sleeps, and mostOwed what later ones may have to
+	// sleep for it, whatever the clock has said.
+	mostPause = 6 * time.Millisecond
+	mostOwed  = float64(20 * mostPause)
 )
 
 // begin says that a checkpoint of so many operations and so much work begins.
@@ -63,7 +65,7 @@ func (p *pacing) end(large bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if large && p.soFar > 0 {
-		p.unit = p.soFar
+		p.unit = max(p.soFar, (p.unit+p.soFar)/2) // writers that go too fast at first are stopped at the end
 	}
 	p.began, p.ends, p.soFar = 0, 0, 0
 }
@@ -83,11 +85,11 @@ func (p *pacing) owe(now int64, n int, room int64, danger bool) time.Duration {
 	}
 	passed := float64(max(now-p.seen, 0))
 	p.seen = now
-	p.owed = min(max(p.owed+each*float64(n)-passed, 0), float64(mostPause))
+	p.owed = min(max(p.owed+each*float64(n)-passed, 0), mostOwed)
 	if p.owed < leastPause {
 		return 0
 	}
-	return time.Duration(p.owed)
+	return min(time.Duration(p.owed), mostPause)
 }
 
 // pace makes a writer of n operations wait if writers take the room for pending operations
