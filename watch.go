@@ -10,8 +10,8 @@ import (
 // Others can cut the file short or remove its name while it is open: an HDF5 program that
 // opens it with mode "w" truncates it before it looks at locks. What is acknowledged after
 // that would be lost. So the writer looks at the file before and after every group commit,
-// which costs two calls of fstat. If the path names another file while this one still has
-// a name, the next checkpoint sees it.
+// which costs two cheap calls to the system. If the path names another file while this one
+// still has a name, the next checkpoint sees it.
 
 // intact returns ErrTruncated if the file is shorter than the store has made it, and
 // ErrReplaced if it no longer has a name.

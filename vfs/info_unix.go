@@ -34,7 +34,7 @@ func statFD(fd uintptr, st fs.FileInfo, info *Info) error {
 	return nil
 }
 
-func shapeFD(fd uintptr) (size int64, links uint64, err error) {
+func fstatShape(fd uintptr) (size int64, links uint64, err error) {
 	var st unix.Stat_t
 	err = retry(func() error { return unix.Fstat(int(fd), &st) })
 	return int64(st.Size), uint64(st.Nlink), err

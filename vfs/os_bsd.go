@@ -15,6 +15,8 @@ func fillFileSystem(info *Info, sfs *unix.Statfs_t) {
 	info.Network = sfs.Flags&unix.MNT_LOCAL == 0 || strings.Contains(info.FileSystem, "fuse")
 }
 
+func shapeFD(fd uintptr) (size int64, links uint64, err error) { return fstatShape(fd) }
+
 // There are no byte range locks. POSIX locks cannot replace them: closing any
 // descriptor of the file drops them, and they conflict with flock.
 
