@@ -1,6 +1,9 @@
 package wal
 
-import "fmt"
+import (
+	"fmt"
+	"runtime"
+)
 
 // request is an Append that waits.
 type request struct {
@@ -68,6 +71,7 @@ func (l *Log) admit(ops []Op) error {
 // lead writes one group for self, which is the first of the queue, and for as many
 // requests after it as fit. It then hands the lead to the next that waits.
 func (l *Log) lead(self *request) {
+	l.gather()
 	l.write.Lock()
 	l.order.Lock()
 	err := l.take()
@@ -97,11 +101,24 @@ func (l *Log) lead(self *request) {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.mu.writers = len(l.taken) + len(l.mu.queue)
 	if len(l.mu.queue) == 0 {
 		l.mu.leading = false
 		return
 	}
 	l.mu.queue[0].wake <- leads
+}
+
+// gather yields until as many appends wait as there were at the end of the last group,
+// but twice at most. Those that the last group has answered come back at once if their
+// goroutines have more to write, and one sync then serves them all.
+func (l *Log) gather() {
+	for range 2 {
+		if locked(l, func() bool { return len(l.mu.queue) >= l.mu.writers }) {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // take moves requests from the queue to l.taken, about groupBytes of them. It sets

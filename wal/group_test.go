@@ -41,6 +41,12 @@ func TestAppendsShareASync(t *testing.T) {
 	if s := l.Stats(); m.writes != 2 || s.Groups != 2 || s.Syncs != 2 || s.Frames != 16 || s.Records[Insert] != 16 {
 		t.Errorf("%d writes, stats %+v, want 2 groups of 16 frames", m.writes, s)
 	}
+	m.entry, m.gate = nil, nil
+	start(16) // waits for the others, but not long
+	wait.Wait()
+	if l.mu.writers != 1 {
+		t.Errorf("the next leader waits for %d appends, want 1", l.mu.writers)
+	}
 }
 
 // Appends of both kinds, flushes, pauses, audits and truncations beside each

@@ -57,6 +57,7 @@ type Log struct {
 		ring, old Ring
 		queue     []*request // appends that wait for a leader
 		leading   bool       // a goroutine leads, or has been chosen to
+		writers   int        // appends that the last group answered or left in the queue
 		next      Seq        // first that no frame has
 		mark      Mark       // end of the last frame that is applied
 		tail      Seq        // records before it may be overwritten
