@@ -216,6 +216,7 @@ func (s *Store) beginLife(found *replayed) error {
 	if err := log.WriteAgain(late); err != nil { // they are in the tables already
 		return err
 	}
+	s.dropRing(&v.record)
 	s.log = log
 	s.recovery.RewrittenFrames = max(s.recovery.RewrittenFrames, len(late))
 	if all {

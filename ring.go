@@ -142,12 +142,18 @@ func (s *Store) growRing(size int64) (grown bool, err error) {
 		return false, err
 	}
 	r := &s.state.Load().view.record
+	s.dropRing(r)
 	if err := s.log.SwitchRing(wal.Ring{Storage: s.ringAt(int64(r.walAddress), size), First: r.walFirst}); err != nil {
 		return false, s.poisoned(err)
 	}
 	s.maintained(didGrowLog, uint64(size), s.opts.Clock().Sub(began))
 	return true, nil
 }
+
+// dropRing keeps the present ring out of memory until the log writes to it. What is written or
+// read in long pieces is in memory in long pieces too, and each write into one of them costs
+// the system a look at all of it.
+func (s *Store) dropRing(r *record) { s.vfile.DropCache(int64(r.walAddress), int64(r.walSize)) }
 
 // finishRingGrowth brings everything in /wal_old into the tree and removes it.
 func (s *Store) finishRingGrowth() error {

@@ -112,6 +112,8 @@ func TestReadWrite(t *testing.T) {
 		}
 		f.StartWriteback(0, 15)
 		f.StartWriteback(-1, -1)
+		f.DropCache(0, 15)
+		f.DropCache(-1, -1)
 		must(t, f.Datasync())
 		must(t, f.Sync())
 	})

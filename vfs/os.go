@@ -127,6 +127,13 @@ func (f *osFile) StartWriteback(off, n int64) {
 	_ = f.control("writeback", func(fd uintptr) error { startWriteback(fd, off, n); return nil })
 }
 
+func (f *osFile) DropCache(off, n int64) {
+	if off < 0 || n <= 0 {
+		return
+	}
+	_ = f.control("drop cache", func(fd uintptr) error { dropCache(fd, off, n); return nil }) // a hint too
+}
+
 func (f *osFile) Truncate(size int64) error { return noSpace(f.f.Truncate(size)) }
 
 func (f *osFile) Datasync() error { return f.control("fdatasync", datasync) }

@@ -31,6 +31,10 @@ func startWriteback(fd uintptr, off, n int64) {
 	_ = unix.SyncFileRange(int(fd), off, n, unix.SYNC_FILE_RANGE_WRITE)
 }
 
+func dropCache(fd uintptr, off, n int64) {
+	_ = unix.Fadvise(int(fd), off, n, unix.FADV_DONTNEED)
+}
+
 func allocate(fd uintptr, off, n int64) error {
 	err := retry(func() error { return unix.Fallocate(int(fd), 0, off, n) })
 	if err == unix.EOPNOTSUPP || err == unix.ENOSYS {

@@ -122,6 +122,9 @@ func (f *file) StartWriteback(off, n int64) {
 	_ = f.call("writeback", false, func() error { return nil }) // for Options.Yield
 }
 
+// DropCache does nothing: what is not synced may be lost at any time anyway.
+func (f *file) DropCache(int64, int64) {}
+
 func (f *file) Allocate(off, n int64) error {
 	return f.call("allocate", true, func() error {
 		switch {

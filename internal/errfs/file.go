@@ -2,7 +2,7 @@ package errfs
 
 import "github.com/cidstore/cidstore/vfs"
 
-// file is an open file. Name and StartWriteback cannot fail and are those of the
+// file is an open file. Name, StartWriteback and DropCache cannot fail and are those of the
 // inner file.
 type file struct {
 	vfs.File
