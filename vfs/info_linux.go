@@ -9,7 +9,7 @@ import (
 )
 
 // shapeFD does not ask for the file's times, as fstat does: a kernel that has been asked
-// for them gives the next write a time of its own, and writes the inode with it.
+// for them gives the next write a time of its own, and may write the inode with it.
 func shapeFD(fd uintptr) (size int64, links uint64, err error) {
 	var st unix.Statx_t
 	err = retry(func() error {

@@ -71,9 +71,9 @@ func (l *Log) admit(ops []Op) error {
 // lead writes one group for self, which is the first of the queue, and for as many
 // requests after it as fit. It then hands the lead to the next that waits.
 func (l *Log) lead(self *request) {
-	l.gather()
 	l.write.Lock()
 	l.order.Lock()
+	l.gather()
 	err := l.take()
 	if err == nil {
 		l.encodeTaken()
@@ -96,6 +96,7 @@ func (l *Log) lead(self *request) {
 			r.wake <- answered
 		}
 	}
+	l.yielded = max(l.yielded-int64(len(l.taken))*gatherShare, 0)
 	l.order.Unlock()
 	l.write.Unlock()
 
@@ -109,16 +110,28 @@ func (l *Log) lead(self *request) {
 	l.mu.queue[0].wake <- leads
 }
 
+// Where other goroutines want all processors, a yield takes as long as they are let run.
+const (
+	gatherShare = 10_000      // ns that leaders may yield for each append, on average
+	mostYielded = 100_000_000 // ns that are counted of one gather, whatever the clock has said
+)
+
 // gather yields until as many appends wait as there were at the end of the last group,
 // but twice at most. Those that the last group has answered come back at once if their
-// goroutines have more to write, and one sync then serves them all.
+// goroutines have more to write, and one sync then serves them all. The caller holds
+// write and order.
 func (l *Log) gather() {
-	for range 2 {
-		if locked(l, func() bool { return len(l.mu.queue) >= l.mu.writers }) {
-			return
-		}
-		runtime.Gosched()
+	all := func() bool { return len(l.mu.queue) >= l.mu.writers }
+	if l.yielded > 0 || locked(l, all) {
+		return
 	}
+	began := l.config.Now()
+	for range 2 {
+		if runtime.Gosched(); locked(l, all) {
+			break
+		}
+	}
+	l.yielded = min(l.config.Now()-began, mostYielded)
 }
 
 // take moves requests from the queue to l.taken, about groupBytes of them. It sets

@@ -16,7 +16,9 @@ import (
 func TestAppendsShareASync(t *testing.T) {
 	m := newMemory(64)
 	m.entry, m.gate = make(chan struct{}), make(chan struct{})
-	l, _ := newLog(testConfig(m))
+	c, now := testConfig(m), int64(0)
+	c.Now = func() int64 { now += 1e9; return now }
+	l, _ := newLog(c)
 	var wait sync.WaitGroup
 	start := func(key uint64) {
 		wait.Go(func() {
@@ -42,10 +44,10 @@ func TestAppendsShareASync(t *testing.T) {
 		t.Errorf("%d writes, stats %+v, want 2 groups of 16 frames", m.writes, s)
 	}
 	m.entry, m.gate = nil, nil
-	start(16) // waits for the others, but not long
+	start(16) // does not wait for the others: by this clock, the leader before it has yielded for long
 	wait.Wait()
-	if l.mu.writers != 1 {
-		t.Errorf("the next leader waits for %d appends, want 1", l.mu.writers)
+	if l.mu.writers != 1 || l.yielded != mostYielded-16*gatherShare {
+		t.Errorf("the next leader waits for %d appends, want 1; %d ns are left, want %d", l.mu.writers, l.yielded, mostYielded-16*gatherShare)
 	}
 }
 

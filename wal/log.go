@@ -49,6 +49,8 @@ type Log struct {
 	spare []byte     // guarded by write: the group buffer not in use
 	taken []*request // guarded by write: those of the group being written
 
+	yielded int64 // guarded by write: ns that leaders have yielded beyond their share
+
 	order sync.Mutex // guards the encoder
 	enc   encoder
 
