@@ -40,24 +40,28 @@ func (s *Store) admit(ops []wal.Op) (claim, error) {
 		return claim{}, fmt.Errorf("batch of %d operations: %w: %d records including the end, want at most %d, a third of the log",
 			len(ops), ErrTooLarge, want.records, most)
 	}
-	deletes, spared := onlyDeletes(ops), false
+	deletes, attempt := onlyDeletes(ops), 0
 	for {
 		if s.claim(want) {
 			err := s.cover(deletes)
-			if errors.Is(err, ErrNoSpace) && spared && !deletes {
+			if errors.Is(err, ErrNoSpace) && attempt > 0 && !deletes {
 				err = s.coverExactly(ops, err)
 			}
 			if err == nil {
 				return want, nil
 			}
 			s.release(want)
-			if spared || !errors.Is(err, ErrNoSpace) {
+			if !errors.Is(err, ErrNoSpace) {
 				return claim{}, err
 			}
-			spared = true
-			if err := s.spare(); err != nil {
+			freed, failed := s.free(attempt, deletes)
+			if failed != nil {
+				return claim{}, failed
+			}
+			if !freed {
 				return claim{}, err
 			}
+			attempt++
 			continue
 		}
 		s.metrics.waits.Add(1)
@@ -196,7 +200,7 @@ func (s *Store) cover(deletes bool) error {
 	// Deletes write entries of runs and shorter rows, which fit into gaps that are too
 	// short to count as free. If a checkpoint finds no such gap, the deletes stay in the
 	// log, where they were promised room.
-	if space := s.file.Space(); deletes && errors.Is(err, ErrNoSpace) && space.Free+space.Fragments >= least {
+	if deletes && errors.Is(err, ErrNoSpace) {
 		return nil
 	}
 	return s.writeFailed(fmt.Errorf("write: %w", err))
@@ -266,6 +270,18 @@ func (v *view) growth(ops []wal.Op) (bytes int64, err error) {
 	return bytes + bucket.RunBytes(entries) + commitBytes + v.record.sets.Names(sets, nodes), nil
 }
 
+// free frees space for a write that found the disk full. attempt counts these from 0. It
+// reports whether there may be more space now.
+func (s *Store) free(attempt int, deletes bool) (freed bool, err error) {
+	switch {
+	case attempt == 0:
+		return true, s.spare()
+	case attempt == 1 && !deletes:
+		return s.erase(s.life)
+	}
+	return false, nil
+}
+
 // spare frees all the space it can for a write that found the disk full. It puts the
 // pending operations into the tree, where they need no cover. Then it writes over the
 // older slot, which holds on to space that the tree no longer uses.
@@ -326,6 +342,13 @@ const commitBytes = 8 << 10
 // key: all together, and the longest piece, in bytes. goAhead and slices of one group come
 // down to it.
 func (s *Store) step() (bytes, piece int64) { return s.state.Load().view.step() }
+
+// leastFree is what a checkpoint on a full disk leaves free, unless it frees space: enough for
+// the commits with which the next life begins, and for one that frees more.
+func (s *Store) leastFree() int64 {
+	bytes, _ := s.step()
+	return bytes
+}
 
 func (v *view) step() (bytes, piece int64) {
 	bytes, piece, edits := v.record.sets.Step()

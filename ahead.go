@@ -45,57 +45,66 @@ const (
 // goAhead puts values into the sets of the first group that is left, as far as there is
 // room. checkpointing is held.
 func (c *checkpoint) goAhead(ctx context.Context) error {
-	s := c.store
-	group := s.state.Load().view.directory.Run(c.ops.first())
-	a := ahead{ops: c.ops.upTo(group.Last()), durable: s.watermark()}
-	limit, commits := min(max(s.file.Longest(), leastAhead), mostAhead), 0
-	defer func() {
-		if commits > 0 {
-			s.note(slog.LevelDebug, "values ahead", "commits", commits)
-		}
-	}()
+	group := c.store.state.Load().view.directory.Run(c.ops.first())
+	a := ahead{ops: c.ops.upTo(group.Last()), durable: c.store.watermark()}
+	commits, err := c.store.inParts(ctx, func(m *merge, limit int64) (keep func(), done bool, err error) {
+		next := a
+		done, err = next.fill(m, limit)
+		return func() { a = next; c.done.add(m.done) }, done, err
+	})
+	if commits > 0 {
+		c.store.note(slog.LevelDebug, "values ahead", "commits", commits)
+	}
+	return err
+}
+
+// inParts makes commits, as small as a full disk needs them, until put is done or there is no
+// room for a smaller one. put changes things until about limit bytes are placed; keep is called
+// when they are committed, or nothing was placed. Damage ends it without an error: whoever needs
+// what is damaged reports it. checkpointing is held.
+func (s *Store) inParts(ctx context.Context, put func(m *merge, limit int64) (keep func(), done bool, err error)) (commits int, err error) {
+	limit := min(max(s.file.Longest(), leastAhead), mostAhead)
 	for done := false; !done && ctx.Err() == nil; {
-		next, wrote := a, false
-		var err error
-		wrote, done, err = c.putAhead(&next, limit)
+		wrote := false
+		wrote, done, err = s.putPart(put, limit)
 		switch {
-		case err == nil:
-			a = next
-			if !wrote {
-				continue
-			}
+		case err == nil && wrote:
 			commits++
 			if err := s.settle(); err != nil {
-				return err
+				return commits, err
 			}
+		case err == nil:
 		case errors.Is(err, ErrNoSpace) && limit > leastAhead:
 			limit, done = max(limit/4, leastAhead), false
 		case errors.Is(err, ErrNoSpace), errors.Is(err, ErrCorrupt), errors.Is(err, ErrIO):
-			return nil // the slice says what is wrong
+			return commits, nil
 		default:
-			return s.writeFailed(err)
+			return commits, s.writeFailed(err)
 		}
 	}
-	return nil
+	return commits, nil
 }
 
-// putAhead makes one commit that goes ahead, if there is anything to put into sets. done
-// says that no operation is left.
-func (c *checkpoint) putAhead(a *ahead, limit int64) (wrote, done bool, err error) {
-	m, err := c.store.begin()
+// putPart makes one of these commits, if there is anything to change.
+func (s *Store) putPart(put func(*merge, int64) (func(), bool, error), limit int64) (wrote, done bool, err error) {
+	m, err := s.begin()
 	if err != nil {
 		return false, false, err
 	}
 	defer m.tx.Abort()
-	err = guard(func() (err error) { done, err = a.fill(m, limit); return err })
-	if err != nil || m.tx.Placed() == 0 {
-		return false, done, err
-	}
-	if err := c.store.commit(m, c.frozen); err != nil {
+	m.tx.KeepFree(s.leastFree())
+	var keep func()
+	err = guard(func() (err error) { keep, done, err = put(m, limit); return err })
+	if err != nil {
 		return false, false, err
 	}
-	c.done.add(m.done)
-	return true, done, nil
+	if wrote = m.tx.Placed() > 0; wrote {
+		if err := s.commit(m, s.state.Load().frozen); err != nil {
+			return false, false, err
+		}
+	}
+	keep()
+	return wrote, done, nil
 }
 
 // fill puts values into sets until about limit bytes are placed. A set is written once in

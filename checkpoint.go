@@ -306,6 +306,7 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	defer m.buckets.Free()
 	if s.file.Tight() {
 		limit = min(limit, m.tx.Longest()/2) // so that the new run is one piece
+		m.tx.KeepFree(s.leastFree())
 	}
 	m.folds, m.keep = c.folds, c.keep
 	rest, err := m.run(c.ops, limit)

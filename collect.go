@@ -287,6 +287,66 @@ func (v *view) names(set uint64, key E) (bool, error) {
 	return spilled && id == set && !seedbug.On("named-set-freed"), nil
 }
 
+// erase is the collection of a write that found the disk full, and that nothing else has made
+// room for. It compacts sets in parts, in commits that are as small as need be, so that what
+// each frees has room for the next. Nothing goes through the log, which may have no room.
+// freed says whether it has dropped any tombstones. It looks at all sets, so it waits until
+// there are tombstones enough to be worth that.
+func (s *Store) erase(ctx context.Context) (freed bool, err error) {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	if err := s.Failed(); err != nil {
+		return false, err
+	}
+	r := &s.state.Load().view.record
+	before, sets, set := r.numTombstones, r.sets.Sets, uint64(0)
+	if before == 0 || (before-min(before, s.leftDead))*setsPerTombstone < sets {
+		return false, nil
+	}
+	began, stats := s.opts.Clock(), GCStats{}
+	_, err = s.inParts(ctx, func(m *merge, limit int64) (keep func(), done bool, err error) {
+		next := set
+		for more := false; next < sets && !more && m.tx.Placed() < limit; {
+			if more, err = m.erase(next, limit); err != nil {
+				return nil, false, err
+			}
+			if !more {
+				next++
+			}
+		}
+		return func() { set = next; stats.Compacted += m.done.compactions }, next == sets, nil
+	})
+	s.leftDead = s.state.Load().view.record.numTombstones
+	if stats.Tombstones = before - min(before, s.leftDead); stats.Tombstones > 0 {
+		s.metrics.garbage(&stats)
+		s.maintained(didCollect, stats.Tombstones, s.opts.Clock().Sub(began))
+		s.LogEvent("gc", "deletions", 0, "compacted", stats.Compacted, "tombstones", stats.Tombstones, "orphans", 0)
+	}
+	return stats.Tombstones > 0, err
+}
+
+// setsPerTombstone is how many sets erase looks at, at most, for a tombstone that came since
+// the last time.
+const setsPerTombstone = 64
+
+// erase drops tombstones of a set, so many that what is written again takes about limit bytes.
+// more says that it has others. A set that cannot be read stays as it is.
+func (m *merge) erase(id uint64, limit int64) (more bool, err error) {
+	stored, used, err := m.base.sets.At(id)
+	if err != nil || !used || stored.Tombstones() == 0 {
+		return false, nil
+	}
+	set, err := m.sets.Spilled(stored.Owner(), id)
+	if err == nil {
+		more, err = set.Erase(max(1, int(limit/nodeBytes)))
+	}
+	if err != nil {
+		return false, nil
+	}
+	_, err = m.sets.Save(set)
+	return more, err
+}
+
 // finish notes the rows that were handled, and frees the sets that no key names.
 func (c *collection) finish(ctx context.Context) error {
 	if c.rows <= c.from && len(c.orphans) == 0 {

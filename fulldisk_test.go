@@ -40,6 +40,9 @@ func (f *fullSets) life() {
 	if err != nil {
 		f.t.Fatalf("Open, %d pairs, %d of them deleted: %v", f.pairs, f.gone, err)
 	}
+	if err := s.Failed(); err != nil {
+		f.t.Fatalf("Open, %d pairs, %d of them deleted: %v", f.pairs, f.gone, err)
+	}
 	f.store = s
 }
 
@@ -259,6 +262,9 @@ func TestCrashSetsOnAFullDisk(t *testing.T) {
 	if !slices.Contains(events, "values ahead") {
 		t.Error("no values went ahead")
 	}
+	if !slices.Contains(events, "gc") {
+		t.Error("no tombstones were dropped")
+	}
 	images := c.recoverImages(trace, crashfs.Plan{Seed: seed, From: from, PerCut: 2}, 4)
 	t.Logf("%d images, %d batches", images, len(c.batches))
 	if images == 0 {
@@ -403,6 +409,18 @@ func TestCrashLogWrittenAgain(t *testing.T) {
 	}
 }
 
+// logOnly logs a batch as Apply does beside a checkpoint in the background.
+func (c *scenario) logOnly(ops []wal.Op) {
+	c.t.Helper()
+	c.batches = append(c.batches, ops)
+	c.model.apply(ops)
+	c.prints = append(c.prints, c.model.print())
+	c.fs.Mark(issued(len(c.batches) - 1))
+	_, err := c.store.append(ops)
+	mustDo(c.t, err)
+	c.fs.Mark(acked(len(c.batches) - 1))
+}
+
 // oneSlice ends a checkpoint after its first slice that is not the last one of its table.
 func (c *scenario) oneSlice() error {
 	slices := 0
@@ -422,34 +440,37 @@ func (c *scenario) oneSlice() error {
 
 // TestCrashFrozenWrittenAgain: Open checkpoints, because the root has room for one more epoch
 // alone, and a full disk stops it between two slices or before the first. The log has no room
-// for all operations, so those alone are written again that may be in the page cache only.
-// They are part of what was to be checkpointed, and the log no longer has them there.
+// for all operations. So those of the two newest epochs are written again as one, or, if these
+// are too long for that, those alone that may be in the page cache only. They are part of what
+// was to be checkpointed, and the log no longer has them there.
 func TestCrashFrozenWrittenAgain(t *testing.T) {
-	stopped := 0
-	for _, room := range []int64{0, 128 << 10} {
-		if frozenWrittenAgain(t, crashSeed(t), room) {
-			stopped++
+	for _, last := range []uint64{700, 955} {
+		stopped := 0
+		for _, room := range []int64{0, 128 << 10} {
+			if frozenWrittenAgain(t, crashSeed(t), room, last) {
+				stopped++
+			}
 		}
-	}
-	if stopped == 0 {
-		t.Error("no full disk stopped a checkpoint between two slices")
+		if stopped == 0 {
+			t.Errorf("%d operations at the end: no full disk stopped a checkpoint between two slices", last)
+		}
 	}
 }
 
-// frozenWrittenAgain is that with so much room on the disk. It reports whether that
-// stopped the checkpoint between two slices.
-func frozenWrittenAgain(t *testing.T, seed uint64, room int64) (stopped bool) {
+// frozenWrittenAgain is that with so much room on the disk, and so many operations in the last
+// life. It reports whether that stopped the checkpoint between two slices.
+func frozenWrittenAgain(t *testing.T, seed uint64, room int64, last uint64) (stopped bool) {
 	c := newScenario(t, seed, func(o *Options) { mediumOptions(o); o.sliceBytes = 4 << 10 })
 	trace := c.fs.Record()
 	c.open()
 	var more []wal.Op
-	for k := range uint64(200) {
+	for k := range uint64(120) {
 		var ops []wal.Op
-		for v := range uint64(192) {
+		for v := range uint64(768) {
 			ops = append(ops, ins(k, v))
 		}
 		c.apply(ops...)
-		more = append(more, ins(k, 1000))
+		more = append(more, ins(k, 1000), ins(k, 1001))
 	}
 	c.close()
 	c.open()
@@ -457,28 +478,26 @@ func frozenWrittenAgain(t *testing.T, seed uint64, room int64) (stopped bool) {
 	before := c.store.state.Load().view.record.numValues
 	c.fs.SetCapacity(use(t, c.fs) + room)
 	from := 0
-	for _, n := range []uint64{60, 60, 60, 60, 60, 60, 850} { // the last one takes a part of the log that no copy of all fits into
+	for _, n := range []uint64{60, 60, 60, 60, 60, 60, last} { // the last one takes a part of the log that no copy of all fits into
 		var ops []wal.Op
 		for i := range n {
 			ops = append(ops, ins(uint64(len(c.batches))<<10+i, 0))
 		}
-		c.batches = append(c.batches, ops)
-		c.model.apply(ops)
-		c.prints = append(c.prints, c.model.print())
-		c.fs.Mark(issued(len(c.batches) - 1))
-		if _, err := c.store.append(ops); err != nil { // as Apply beside a checkpoint in the background
-			t.Fatal(err)
-		}
-		c.fs.Mark(acked(len(c.batches) - 1))
+		c.logOnly(ops)
 		c.kill()
 		from = trace.Len()
 		c.open()
 	}
 	r := c.store.state.Load().view.record
-	if len(r.epochs) < maxEpochs { // there was room for the checkpoint
+	again := c.store.Recovery().RewrittenFrames
+	t.Logf("room %d, %d operations at the end: %d epochs, %d batches written again", room, last, len(r.epochs), again)
+	if len(r.epochs) < maxEpochs && again < 2 { // there was room for the checkpoint
 		c.abandon()
 		trace.Stop()
 		return false
+	}
+	if lateOnly := len(r.epochs) == maxEpochs; lateOnly != (last > 900) {
+		t.Errorf("%d operations at the end: %d epochs, %d batches written again", last, len(r.epochs), again)
 	}
 	mustDo(t, c.same())
 	c.fs.SetCapacity(32 << 20)
@@ -488,7 +507,7 @@ func frozenWrittenAgain(t *testing.T, seed uint64, room int64) (stopped bool) {
 	c.open()
 	mustDo(t, c.same())
 	c.close()
-	each := 16 * invariants.Sparse
+	each := 64 * invariants.Sparse
 	if !shortCampaign() {
 		each = 1
 	}
@@ -502,4 +521,120 @@ func frozenWrittenAgain(t *testing.T, seed uint64, room int64) (stopped bool) {
 		}
 	}
 	return r.numValues > before
+}
+
+// TestLivesUntilTheLogIsFull: more than half of the log is taken by operations that a full disk
+// has no room for. Lives of one delete each follow each other, until the log has no room for one
+// more. After that the store opens all the same, and reads all there is. When there is room on
+// the disk, a new life takes writes.
+func TestLivesUntilTheLogIsFull(t *testing.T) {
+	c := newScenario(t, crashSeed(t), mediumOptions)
+	c.open()
+	var more []wal.Op
+	for k := range uint64(100) {
+		var ops []wal.Op
+		for v := range uint64(768) {
+			ops = append(ops, ins(k, v))
+		}
+		c.apply(ops...)
+		for v := range uint64(16) {
+			more = append(more, ins(k, 1000+v))
+		}
+	}
+	c.close()
+	c.open()
+	c.apply(more[:100]...) // the log gets its size
+	c.fs.SetCapacity(use(t, c.fs))
+	c.logOnly(more[100:850])
+	c.logOnly(more[850:])
+	lives, most := uint64(0), 0
+	for written := true; written && lives < 100; lives++ {
+		c.kill()
+		c.open()
+		most = max(most, len(c.store.state.Load().view.record.epochs))
+		if c.store.Failed() != nil {
+			break
+		}
+		var err error
+		written, err = c.tryFull(delv(lives, lives))
+		mustDo(t, err)
+	}
+	refused := 0
+	for range 10 {
+		c.kill()
+		c.open()
+		mustDo(t, c.same())
+		err := c.store.Delete(FromUint64(1 << 40))
+		if !errors.Is(err, ErrNoSpace) {
+			t.Fatalf("a delete where the log has no room: %v", err)
+		}
+		if errors.Is(err, ErrPoisoned) {
+			refused++
+			if err := c.store.Close(); !errors.Is(err, ErrNoSpace) {
+				t.Errorf("Close: %v", err)
+			}
+			c.open()
+		}
+	}
+	t.Logf("%d lives, up to %d epochs, %d of 10 more had no room for one", lives, most, refused)
+	if lives < 2*maxEpochs || lives == 100 {
+		t.Errorf("%d lives, want more than %d until the log is full", lives, 2*maxEpochs)
+	}
+	if report, err := c.store.Check(t.Context()); err != nil || len(report.Defects) > 0 {
+		t.Errorf("%v: %+v", err, report)
+	}
+	c.fs.SetCapacity(32 << 20)
+	c.kill()
+	c.open()
+	c.apply(ins(1, 5000))
+	mustDo(t, c.same())
+	c.close()
+}
+
+// TestErasedBeforeARefusal: on a full disk half of the values of large sets are deleted. Their
+// tombstones are collected before an insert is refused, so there is room for others.
+func TestErasedBeforeARefusal(t *testing.T) {
+	if invariants.Sparse > 1 {
+		t.Skip("one goroutine, for seconds")
+	}
+	f := &fullSets{t: t, disk: crashfs.New(crashfs.Options{FileLimit: 64 << 20}), log: 256 << 10, values: 20000, open: 3, step: 100}
+	f.disk.SetCapacity(2 << 20)
+	f.life()
+	f.fill()
+	var b Batch
+	deleted, more := 0, 0
+	for i := 0; i < f.pairs; i += 2 {
+		b.DeleteValue(f.pair(i))
+		if deleted++; b.Len() == f.step {
+			mustDo(t, f.store.Apply(&b))
+			b.Reset()
+		}
+	}
+	mustDo(t, f.store.Apply(&b), f.store.Checkpoint(t.Context()))
+	dead := f.store.Metrics().Tombstones
+	for {
+		b.Reset()
+		for i := range f.step {
+			b.Insert(scattered(f.pairs+(more+i)/50), scattered(more+i))
+		}
+		err := f.store.Apply(&b)
+		if errors.Is(err, ErrNoSpace) {
+			break
+		}
+		mustDo(t, err)
+		more += f.step
+	}
+	m := f.store.Metrics()
+	t.Logf("%d pairs, %d of them deleted, %d tombstones, %d more pairs; then %d tombstones, %+v", f.pairs, deleted, dead, more, m.Tombstones, m.Garbage)
+	if dead < uint64(deleted)/2 || more < deleted*2/5 || m.Tombstones > dead/8 {
+		t.Errorf("%d pairs after the deletes, want two fifths of %d; %d of %d tombstones are left", more, deleted, m.Tombstones, dead)
+	}
+	if _, pairs, err := f.store.Len(t.Context()); err != nil || pairs != uint64(f.pairs-deleted+more) {
+		t.Errorf("%d pairs, %v; want %d", pairs, err, f.pairs-deleted+more)
+	}
+	if report, err := f.store.Check(t.Context()); err != nil || len(report.Defects) > 0 {
+		t.Errorf("%v: %+v", err, report)
+	}
+	f.reopen()
+	mustDo(t, f.store.Close())
 }

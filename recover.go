@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/cidstore/cidstore/hdf5io"
@@ -47,8 +48,9 @@ func (r *RecoveryReport) add(before *RecoveryReport) {
 // Recovery reports what Open found in the file.
 func (s *Store) Recovery() RecoveryReport { return s.recovery }
 
-// load reads the newest root and the log after it, and makes a writable store ready for
-// writes.
+// load reads the newest root and the log after it. If the store is writable, it also
+// begins a life of the log. If a full disk has no room for that, the store has failed, and
+// reads what there is.
 func (s *Store) load() error {
 	v, err := s.loadView(s.file.View())
 	if err != nil {
@@ -91,7 +93,13 @@ func (s *Store) load() error {
 		return nil
 	}
 	s.journal.entries, _ = readJournal(v.View) // Check reports a damaged one
-	return s.beginLife(&found)
+	err = s.beginLife(&found)
+	if errors.Is(err, ErrNoSpace) && s.file.Failed() == nil {
+		s.log = nil
+		s.fail(fmt.Errorf("begin to write: %w", err))
+		return nil // what is there can be read
+	}
+	return err
 }
 
 // logConfig returns the configuration of the log as a root names it.
@@ -183,86 +191,130 @@ func (s *Store) show(st *state) {
 // so that no record of an earlier life can pass for one of this life. Before that it
 // writes the frames again that may be only in the page cache, with the times that they
 // had. Package wal describes the steps under "How a life begins". On a full disk it may
-// write all frames again and return a *logAgain.
+// write more frames again and return a *logAgain.
 func (s *Store) beginLife(found *replayed) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
-	v := s.state.Load().view
-	s.olderApplied.Store(uint64(v.record.lastApplied))
-	late, all, err := s.makeRoomForLife(found)
+	s.olderApplied.Store(uint64(s.state.Load().view.record.lastApplied))
+	again, err := s.makeRoomForLife(found)
 	if err != nil {
 		return err
 	}
-	v = s.state.Load().view
+	v := s.state.Load().view
 	old := wal.InUse(v.record.epochs)
 	epoch, err := wal.NextEpoch(v.record.epochs, s.replayed.Next, s.opts.Rand)
 	if err != nil {
 		return err
 	}
-	end := s.replayed.End.Sequence + 1
-	if len(late) > 0 {
-		end = max(s.replayed.Watermark, v.record.lastApplied) + 1
-		if all {
-			end = v.record.lastApplied + 1
-		}
+	if len(again.frames) > 0 {
 		if err := s.commitEpochs(append(slices.Clone(old), epoch.Reserved())); err != nil {
 			return err
 		}
 	}
 	c := s.logConfig(v)
-	c.Earlier, c.After = wal.EndEpochs(old, v.record.lastApplied, end), s.replayed.Nanos
+	c.Earlier, c.After = wal.EndEpochs(old, v.record.lastApplied, again.from), s.replayed.Nanos
 	log := wal.New(c, epoch, s.replayed.Next, s.replayed.Watermark, v.record.lastApplied+1)
 	log.SetApply(s.apply)
-	if err := log.WriteAgain(late); err != nil { // they are in the tables already
+	if err := log.WriteAgain(again.frames); err != nil { // they are in the tables already
 		return err
 	}
 	s.dropRing(&v.record)
 	s.log = log
-	s.recovery.RewrittenFrames = max(s.recovery.RewrittenFrames, len(late))
-	if all {
-		return s.startLogAgain(epoch)
+	s.recovery.RewrittenFrames = max(s.recovery.RewrittenFrames, len(again.frames))
+	if again.reopen {
+		return s.startLogAgain(append(c.Earlier, epoch))
 	}
 	return s.commitEpochs(append(c.Earlier, epoch))
 }
 
+// rewrite is what a life writes again before it begins.
+type rewrite struct {
+	frames []wal.Frame
+	from   wal.Seq // where they begin, in the epochs before this life's
+	reopen bool    // more frames than may be in the page cache only: the next Open finds them in one epoch
+}
+
+// onlyLate is a rewrite of the late frames, which may be none.
+func (s *Store) onlyLate(late []wal.Frame) rewrite {
+	if len(late) == 0 {
+		return rewrite{from: s.replayed.End.Sequence + 1}
+	}
+	return rewrite{frames: late, from: max(s.replayed.Watermark, s.state.Load().view.record.lastApplied) + 1}
+}
+
 // makeRoomForLife makes room for one more epoch in the root, and for the late frames in the
 // log: it puts everything into the tree if it has to. If the disk has no room for that, but
-// the log has, the frames to be written again are all that the tree lacks.
-func (s *Store) makeRoomForLife(found *replayed) (again []wal.Frame, all bool, err error) {
-	late := found.late
-	room := func() bool {
-		return len(wal.InUse(s.state.Load().view.record.epochs)) < maxEpochs-1 && s.fits(late)
-	}
+// the log has, frames of several epochs are to be written again as one.
+func (s *Store) makeRoomForLife(found *replayed) (again rewrite, err error) {
+	epochs := func() []wal.Epoch { return wal.InUse(s.state.Load().view.record.epochs) }
+	room := func() bool { return len(epochs()) < maxEpochs-1 && s.fits(found.late) }
 	if room() {
-		return late, false, nil
+		return s.onlyLate(found.late), nil
 	}
 	err = s.checkpointDurable(found)
 	if err == nil && room() {
-		return late, false, nil
+		return s.onlyLate(found.late), nil
 	}
 	if err == nil { // the late frames take more than half of the log
 		err = s.checkpointAll(context.Background())
 	}
+	if err == nil {
+		return s.onlyLate(nil), nil
+	}
 	if !errors.Is(err, ErrNoSpace) || s.file.Failed() != nil {
-		return nil, false, err
+		return rewrite{}, err
 	}
 	full := err
+	live, err := s.liveFrames()
+	if err != nil {
+		return rewrite{}, err
+	}
+	if len(epochs()) < maxEpochs {
+		if again, ok := s.fewerEpochs(epochs(), live); ok {
+			return again, nil
+		}
+		if s.fits(found.late) {
+			return s.onlyLate(found.late), nil
+		}
+	}
+	return rewrite{}, full
+}
+
+// liveFrames reads the frames that the tree lacks, with the operations that change anything.
+func (s *Store) liveFrames() (live []wal.Frame, err error) {
 	v := s.state.Load().view
-	epochs := len(wal.InUse(v.record.epochs))
 	_, err = wal.Scan(s.logConfig(v), v.record.epochs, v.record.lastApplied, v.record.watermark, func(f wal.Frame) error {
-		f.Ops = slices.Clone(f.Ops)
-		again = append(again, f)
+		f.Ops = slices.DeleteFunc(slices.Clone(f.Ops), func(o wal.Op) bool { return !changes(o.Code) })
+		if len(f.Ops) > 0 {
+			live = append(live, f)
+		}
 		return nil
 	})
-	switch {
-	case err != nil:
-		return nil, false, err
-	case epochs < maxEpochs && s.fits(again):
-		return again, true, nil
-	case epochs < maxEpochs && s.fits(late):
-		return late, false, nil
+	return live, err
+}
+
+// fewerEpochs finds frames to be written again as one epoch, so that the root has room for one
+// more: all of them, or else those of the newest epochs. These are more than it takes as long
+// as an epoch has no more operations than those after it together. So a frame is not written
+// again by each life.
+func (s *Store) fewerEpochs(epochs []wal.Epoch, live []wal.Frame) (again rewrite, ok bool) {
+	if s.fits(live) {
+		return rewrite{live, s.state.Load().view.record.lastApplied + 1, true}, true
 	}
-	return nil, false, full
+	const enough = maxEpochs - 3 // epochs that stay, beside theirs and that of the next life
+	from, ops := len(live), 0
+	for k := len(epochs) - 1; k > 0; k-- {
+		i, more := from, 0
+		for ; i > 0 && live[i-1].Epoch == epochs[k].Number; i-- {
+			more += len(live[i-1].Ops)
+		}
+		if k < enough && more > ops || !s.fits(live[i:]) {
+			break
+		}
+		from, ops = i, ops+more
+		again, ok = rewrite{live[from:], epochs[k].First, true}, k <= enough
+	}
+	return again, ok
 }
 
 // checkpointDurable puts everything into the tree except the late frames. The sequence
@@ -298,18 +350,21 @@ func (s *Store) checkpointDurable(found *replayed) error {
 	return s.mergeFrozen(ctx, atOnce)
 }
 
-// logAgain ends an attempt of Open that has written all of the log again. The next attempt
-// finds the store as if one life had written it.
+// logAgain ends an Open that has written frames of several lives again. The next one finds them
+// as if one life had written them.
 type logAgain struct{ found RecoveryReport }
 
 func (*logAgain) Error() string { return "the log was written again" }
 
-// startLogAgain makes the log begin with an epoch, which has all that the tree lacks.
-func (s *Store) startLogAgain(epoch wal.Epoch) error {
+// startLogAgain commits a root whose epochs have all that the tree lacks. If it is one epoch,
+// the log begins with it.
+func (s *Store) startLogAgain(epochs []wal.Epoch) error {
 	err := s.change(func(m *merge) error {
 		r := &m.record
-		r.lastApplied, r.sliceThrough, r.sliceHash = epoch.First-1, 0, 0
-		r.epochs = []wal.Epoch{epoch}
+		if len(epochs) == 1 {
+			r.lastApplied = epochs[0].First - 1
+		}
+		r.sliceThrough, r.sliceHash, r.epochs = 0, 0, epochs
 		return nil
 	})
 	if err != nil {

@@ -146,7 +146,7 @@ func (s *Store) flushDue() bool {
 // their share.
 func (s *Store) checkpointDue() bool {
 	st := s.state.Load()
-	if st == nil {
+	if st == nil || s.log == nil {
 		return false
 	}
 	applied := max(st.view.record.lastApplied, st.view.record.sliceThrough)

@@ -46,6 +46,9 @@ func (tx *Tx) commit(payload []byte, finish func(*commitSlot) error) (*View, err
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
+	if err := tx.keeps(freed); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
 	if err := f.whole(); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}

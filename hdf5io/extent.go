@@ -87,6 +87,9 @@ const (
 	// after another.
 	leastFit = 2 << 10
 
+	// leastLong is the shortest gap that is good for what is not short: nodes, the free map.
+	leastLong = 4 << 10
+
 	longClass  = 14 // class of extents from longRun on: log2 of longRun / ExtentUnit
 	numClasses = longClass + 1
 	// scanLimit bounds how many extents that may be too short are looked at before a
@@ -246,13 +249,21 @@ func (p *pool) fit(least uint64) (extent, bool) {
 	return extent{}, false
 }
 
-// short is take for something shorter than leastFit on a full disk. It prefers the longest
-// gaps that do not count as usable, so that pieces of minUsable are left for what needs them.
+// short is take for a short thing on a disk that is full. It prefers the longest gaps that do
+// not count as usable, so that pieces of minUsable are left for what needs them. If there are
+// none of these, it leaves gaps of leastLong for longer things.
 func (p *pool) short(least uint64) (extent, bool) {
-	for c := classOf(minUsable) - 1; c > classOf(sectorSize); c-- {
+	most := uint64(minUsable)
+	if p.usable == 0 {
+		most = leastLong
+	}
+	for c := classOf(most) - 1; c > classOf(sectorSize); c-- {
 		if k, whole := p.lowest(c, least); whole.size > 0 {
 			return p.cut(c, k, whole), true
 		}
+	}
+	if p.usable == 0 {
+		return p.fit(least)
 	}
 	return p.take(least, takeRun)
 }

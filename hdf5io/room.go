@@ -1,11 +1,29 @@
 package hdf5io
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // LeaveRoom makes Commit leave enough free space for a later Tx that only removes a
 // dataset or an attribute, even on a full disk. If there is not enough, Commit
 // fails with ErrNoSpace. A Tx that only removes does not need it.
 func (tx *Tx) LeaveRoom() { tx.leave = true }
+
+// KeepFree makes Commit fail with ErrNoSpace if it places more than it frees, and less than n
+// bytes of the file are free then or wait to be free.
+func (tx *Tx) KeepFree(n int64) { tx.keepFree = uint64(n) }
+
+func (tx *Tx) keeps(freed []extent) error {
+	s := &tx.file.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	more := sumExtents(freed)
+	if left := s.pool.bytes + s.waiting + more; tx.writer.placed > more && left < tx.keepFree {
+		return fmt.Errorf("%d bytes would be free, want %d: %w", left, tx.keepFree, ErrNoSpace)
+	}
+	return nil
+}
 
 // RoomToRemove is what LeaveRoom leaves, in bytes: for Trim.
 func (v *View) RoomToRemove() int64 {

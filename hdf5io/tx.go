@@ -12,15 +12,16 @@ import (
 // one goroutine. After an error of any method only Abort may be called, unless the
 // method says otherwise.
 type Tx struct {
-	file    *File
-	base    *View
-	number  Commit
-	root    *object
-	objects int // in the tree
-	maps    [2]mapOwner
-	from    uint64 // nodes at this address and after it are moved; see MoveFrom
-	leave   bool   // see LeaveRoom
-	done    bool
+	file     *File
+	base     *View
+	number   Commit
+	root     *object
+	objects  int // in the tree
+	maps     [2]mapOwner
+	from     uint64 // nodes at this address and after it are moved; see MoveFrom
+	leave    bool   // see LeaveRoom
+	keepFree uint64 // see KeepFree
+	done     bool
 
 	writer runWriter
 	freed  []extent // what the new root does not reach and the base root does; in no order

@@ -52,6 +52,7 @@ type Set struct {
 	edits     []order.Item
 	removes   uint64 // deletes among the edits, while not exact
 	compacted bool   // tombstones of the base are gone
+	packs     bool   // what is written again is packed, as a compaction does
 	exact     bool
 	known     map[keys.E]status // exact: of the values that were edited
 	lives     uint64            // exact: live values now
@@ -260,7 +261,7 @@ func (s *Set) empty() {
 
 func (s *Set) dropEdits() {
 	s.edits, s.removes = s.edits[:0], 0
-	s.inFile, s.compacted, s.exact, s.known = false, false, false, nil
+	s.inFile, s.compacted, s.packs, s.exact, s.known = false, false, false, false, nil
 	s.lives, s.deads = 0, 0
 }
 
@@ -331,9 +332,31 @@ func (s *Set) Compact() error {
 		}
 		s.edit(v, kind)
 	}
-	s.compacted, s.deads, s.changed = true, 0, true
+	s.compacted, s.packs, s.deads, s.changed = true, true, 0, true
 	s.stats.Compactions++
 	return nil
+}
+
+// Erase is Compact in parts, for a set that was not edited: of a tree it erases the tombstones
+// of the first leaves that have any, as many as leaves says. more says that there are others.
+func (s *Set) Erase(leaves int) (more bool, err error) {
+	if s.form != formTree {
+		return false, s.Compact()
+	}
+	root := s.stored.root()
+	w := deadWalk{Stored: s.stored, leaves: leaves}
+	if err := w.walk(&root, int(s.stored.state.depth)); err != nil {
+		return false, err
+	}
+	for _, v := range w.dead {
+		s.edit(v, opForget)
+	}
+	s.packs = true
+	if _, dead := s.base(); len(w.dead) > 0 && uint64(len(w.dead)) < dead {
+		return true, nil
+	}
+	s.stats.Compactions++
+	return false, nil
 }
 
 // base returns the counts of a tree's base, or of what is in memory.

@@ -380,6 +380,41 @@ func visitFrom(b []byte, count, tombs uint64, from keys.E, visit func(values) (b
 	return visit(alive[i*keys.Size:])
 }
 
+// deadWalk gathers the tombstones of the first leaves of a tree that have any.
+type deadWalk struct {
+	Stored
+	leaves int // how many more of them
+	dead   []keys.E
+}
+
+func (w *deadWalk) walk(c *child, level int) error {
+	b, err := w.node(c, level)
+	if err != nil {
+		return err
+	}
+	if level == 0 {
+		w.leaves--
+		_, deleted := split(b, c.count, c.tombs)
+		for i := range deleted.len() {
+			w.dead = append(w.dead, deleted.at(i))
+		}
+		return nil
+	}
+	kids, err := inner(b).children(c)
+	if err != nil {
+		return err
+	}
+	for i := range kids {
+		if kids[i].tombs == 0 || w.leaves <= 0 {
+			continue
+		}
+		if err := w.walk(&kids[i], level-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // walker goes over the leaves of a tree.
 type walker struct {
 	Stored

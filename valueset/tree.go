@@ -171,7 +171,7 @@ func (t *treeEdit) innerTier() tier[child] {
 // It writes those that have changed or, if one holds too much or too little, packs all of them.
 func (k tier[T]) replace(nodes []child, elements []T, ends []int, changed []bool, appending bool) ([]child, error) {
 	least := k.least
-	if k.set.compacted {
+	if k.set.packs {
 		least = k.compact
 	}
 	if !fits(ends, least, k.most) {

@@ -45,11 +45,18 @@ func EndEpochs(epochs []Epoch, lastApplied, end Seq) []Epoch {
 // Fits reports whether the ring has room for copies of frames from sequence next on, and
 // keeps the records from tail on.
 func (c *Config) Fits(frames []Frame, tail, next Seq) bool {
-	need := int64(0)
+	e := encoder{block: uint64(c.Block), blockRecords: c.blockRecords()}
+	need, group := uint64(0), uint64(0) // as AppendAsync makes groups
 	for i := range frames {
-		need += RecordsFor(len(frames[i].Ops), c.Block)
+		group += uint64(len(frames[i].Ops)) + endRecords
+		if pads := e.pads(group); pads < endRecords {
+			group += pads
+		}
+		if e.bytes(group) >= groupBytes {
+			need, group = need+group+e.pads(group), 0
+		}
 	}
-	return need <= int64(c.room(c.Ring, tail, next))
+	return need+group+e.pads(group) <= c.room(c.Ring, tail, next)
 }
 
 // WriteAgain makes copies of frames durable that an earlier life has written, with the

@@ -54,6 +54,35 @@ func TestWriteAgain(t *testing.T) {
 	}
 }
 
+// TestFits: a ring has room for copies of frames, of any sizes, if and only if Fits says so.
+func TestFits(t *testing.T) {
+	for _, sizes := range [][]int{{1}, {10}, {9, 1}, {9, 9, 9}, {1, 1, 1, 1, 1, 1, 1}, {22, 1, 7, 9, 30}, {0, 11, 12, 0, 13}} {
+		fit := 0
+		for blocks := 3; blocks < 40; blocks++ {
+			c := testConfig(newMemory(blocks))
+			l, e := newLog(c)
+			var frames []Frame
+			large := false
+			for i, n := range sizes {
+				frames = append(frames, Frame{Ops: someOps(n, uint64(i))})
+				large = large || RecordsFor(n, c.Block) > l.Largest()
+			}
+			err := l.WriteAgain(frames)
+			if large {
+				continue
+			}
+			if fits := c.Fits(frames, e.First, e.First); fits != (err == nil) {
+				t.Errorf("frames of %d operations in %d blocks: %t, but %v", sizes, blocks, fits, err)
+			} else if fits {
+				fit++
+			}
+		}
+		if fit == 0 {
+			t.Errorf("frames of %d operations fit into no ring", sizes)
+		}
+	}
+}
+
 // TestWriteAgainFails: a log that is poisoned says so, even if nothing is to be written; a
 // failed write poisons it; and random bytes that are missing make no epoch.
 func TestWriteAgainFails(t *testing.T) {
