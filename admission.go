@@ -11,6 +11,7 @@ import (
 
 	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/gc"
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/valueset"
 	"github.com/cidstore/cidstore/wal"
 )
@@ -183,7 +184,7 @@ func (s *Store) cover(deletes bool) error {
 	least, piece := max(2*slice, step), max(piece, s.foldBytes())
 	// While the disk has room, the file grows by what is usual. Once it is full, a write is
 	// promised no more than there is: the bound.
-	err := s.file.ReservePieces(usualGrowth(ahead)+least+slice, 4, piece)
+	err := s.file.ReserveRoom(hdf5io.Room{Bytes: usualGrowth(ahead) + least + slice, Pieces: 4, Size: piece})
 	if err == nil && !s.file.Full() {
 		s.admission.covered = ahead
 		return nil
@@ -192,7 +193,8 @@ func (s *Store) cover(deletes bool) error {
 	if !deletes {
 		least, pieces = least+slice, 4
 	}
-	err = s.file.ReservePieces(s.growth(pending)+least, pieces, piece)
+	added, nodes := s.growth(pending)
+	err = s.file.ReserveRoom(roomOnAFullDisk(added, nodes, least, step, pieces, piece))
 	if err == nil {
 		s.admission.covered = pending
 		return nil
@@ -206,40 +208,48 @@ func (s *Store) cover(deletes bool) error {
 	return s.writeFailed(fmt.Errorf("write: %w", err))
 }
 
+// roomOnAFullDisk is the room of a reserve, and of what operations add. Of the reserve a step is
+// in long extents, beside the pieces; the rest, as nodes, may be in short ones.
+func roomOnAFullDisk(added, nodes, reserve, step int64, pieces int, piece int64) hdf5io.Room {
+	return hdf5io.Room{Bytes: added + step, Short: nodes + (reserve-step)/hdf5io.PieceBytes, Pieces: pieces, Size: piece}
+}
+
 // coverExactly is cover for a write that holds a claim, on a full disk that has no room for
 // it by the bound, as the error short says. It looks at the sets of its keys.
 func (s *Store) coverExactly(ops []wal.Op, short error) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
-	added, err := s.state.Load().view.growth(ops)
+	added, nodes, err := s.state.Load().view.growth(ops)
 	if err != nil {
 		return short
 	}
 	s.admission.mu.Lock()
 	defer s.admission.mu.Unlock()
 	if others := s.pendingOps() + s.admission.claimed.ops - int64(len(ops)); others > 0 {
-		added += s.growth(others)
+		more, moreNodes := s.growth(others)
+		added, nodes = added+more, nodes+moreNodes
 	}
 	step, piece := s.step()
 	slice := s.smallestSlice()
-	if s.file.ReservePieces(added+max(2*slice, step)+slice, 4, max(piece, s.foldBytes())) != nil {
+	room := roomOnAFullDisk(added, nodes, max(2*slice, step)+slice, step, 4, max(piece, s.foldBytes()))
+	if s.file.ReserveRoom(room) != nil {
 		return s.writeFailed(short)
 	}
 	return nil
 }
 
 // growth is Store.growth for given operations, with what the sets of their keys tell.
-func (v *view) growth(ops []wal.Op) (bytes int64, err error) {
+func (v *view) growth(ops []wal.Op) (bytes, nodes int64, err error) {
 	st := state{fresh: newTable(0, false), view: v}
 	st.add(1, 0, ops)
 	st.fresh.publish(wal.Seq(len(ops)))
-	var entries, sets, nodes int64
+	var entries, sets int64
 	for left := newQueue(st.fresh, 0); left.len() > 0; {
 		list := left.takeKey()
 		o := list[0]
 		entry, found, err := v.buckets.Find(v.directory.Bucket(o.hash), o.hash, o.key)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		n, more, id, spilled := int64(entry.Count()+len(list)), int64(0), uint64(0), false
 		if found {
@@ -254,10 +264,10 @@ func (v *view) growth(ops []wal.Op) (bytes int64, err error) {
 			slices.SortFunc(values, E.Compare)
 			set, err := v.sets.Open(id, o.key)
 			if err != nil {
-				return 0, err
+				return 0, 0, err
 			}
 			if n, more, err = set.Added(values); err != nil {
-				return 0, err
+				return 0, 0, err
 			}
 			bytes, sets, nodes = bytes+n, sets+1, nodes+more
 		case n > valueset.Inline:
@@ -267,7 +277,7 @@ func (v *view) growth(ops []wal.Op) (bytes int64, err error) {
 			entries++
 		}
 	}
-	return bytes + bucket.RunBytes(entries) + commitBytes + v.record.sets.Names(sets, nodes), nil
+	return bytes + bucket.RunBytes(entries) + commitBytes + v.record.sets.Names(sets, nodes), nodes, nil
 }
 
 // free frees space for a write that found the disk full. attempt counts these from 0. It
@@ -308,10 +318,10 @@ func (s *Store) spare() error {
 // each, with a more row or its share of a set.
 func usualGrowth(n int64) int64 { return bucket.RunBytes(n) + 2*commitBytes }
 
-// growth bounds by how many bytes the tree becomes longer with n pending operations, by a
-// checkpoint of one slice that folds no group; docs/CRASH.md, "What operations add", has the
+// growth bounds by how many bytes and nodes of values the tree becomes longer with n pending
+// operations, by a checkpoint of one slice that folds no group; docs/CRASH.md, "What operations add", has the
 // proof. Each of them adds an entry of a run, or less than that to a set.
-func (s *Store) growth(n int64) int64 {
+func (s *Store) growth(n int64) (bytes, nodes int64) {
 	st := s.state.Load()
 	most, repeated := int64(st.fresh.distinct.Load()), int64(0)
 	repeated = int64(st.fresh.count.Load()) - most
@@ -325,13 +335,14 @@ func (s *Store) growth(n int64) int64 {
 
 // growth is Store.growth for n operations on at least most different keys, and on no more
 // than keys.
-func (r *record) growth(n, most, keys int64) int64 {
+func (r *record) growth(n, most, keys int64) (bytes, nodes int64) {
 	sets, all := int64(r.sets.Sets-r.sets.Unused), int64(r.numKeys)
 	// A key gets a set with its fifth value. One that has v values has v - 1 of them already,
 	// and each operation but those on other keys may add one.
 	more := min(int64(r.numValues)-all, (valueset.Inline-1)*max(all-sets, 0))
 	promoted := min(keys, (n-most+more)/(valueset.Inline-1))
-	return bucket.RunBytes(n) + commitBytes + r.sets.Growth(n, keys, promoted, int64(r.numValues+r.numTombstones))
+	bytes, nodes = r.sets.Growth(n, keys, promoted, int64(r.numValues+r.numTombstones))
+	return bytes + bucket.RunBytes(n) + commitBytes, nodes
 }
 
 // commitBytes bounds what a commit that writes a run adds to headers: those of the run's four
@@ -354,7 +365,8 @@ func (v *view) step() (bytes, piece int64) {
 	bytes, piece, edits := v.record.sets.Step()
 	row, more := gc.Step()
 	maps.Copy(edits, more)
-	return bytes + row + bucket.RunBytes(1) + commitBytes + v.RoomToChange(edits), piece
+	change, free := v.RoomToChange(edits)
+	return bytes + row + bucket.RunBytes(1) + commitBytes + change, max(piece, free)
 }
 
 // foldBytes returns about the most bytes that it takes to write a group again. That is

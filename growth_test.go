@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/wal"
 )
@@ -42,7 +43,8 @@ func (g *growing) put(name string, least float64, ops []wal.Op) {
 		mustDo(g.t, err)
 		rest = rest[n:]
 	}
-	bound := g.s.growth(g.s.pendingOps())
+	bytes, nodes := g.s.growth(g.s.pendingOps())
+	bound := bytes + nodes*hdf5io.PieceBytes
 	g.slice()
 	added := g.reached() - before
 	part := float64(added) / float64(bound)

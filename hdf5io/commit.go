@@ -337,7 +337,7 @@ func (tx *Tx) storeFreeMap(slot *commitSlot) ([]extent, error) {
 	}
 	if tx.leave {
 		pieces, size := roomToRemove(tx.root, uint64(len(p)), tx.file.space.least.Load())
-		if err := tx.file.ReservePieces(0, pieces+1, int64(size)); err != nil { // one is for this free map
+		if err := tx.file.ReserveRoom(Room{Pieces: pieces + 1, Size: int64(size)}); err != nil { // one is for this free map
 			return nil, err
 		}
 	}

@@ -87,8 +87,9 @@ const (
 	// after another.
 	leastFit = 2 << 10
 
-	// leastLong is the shortest gap that is good for what is not short: nodes, the free map.
-	leastLong = 4 << 10
+	// PieceBytes is the length of a node of values. Short things leave gaps from that on for
+	// what is not short.
+	PieceBytes = 4 << 10
 
 	longClass  = 14 // class of extents from longRun on: log2 of longRun / ExtentUnit
 	numClasses = longClass + 1
@@ -249,23 +250,31 @@ func (p *pool) fit(least uint64) (extent, bool) {
 	return extent{}, false
 }
 
-// short is take for a short thing on a disk that is full. It prefers the longest gaps that do
-// not count as usable, so that pieces of minUsable are left for what needs them. If there are
-// none of these, it leaves gaps of leastLong for longer things.
+// short is take for a short thing on a disk that is full. It prefers the longest gaps that are
+// shorter than PieceBytes, and then those that do not count as usable, so that longer ones are
+// left for what needs them.
 func (p *pool) short(least uint64) (extent, bool) {
-	most := uint64(minUsable)
-	if p.usable == 0 {
-		most = leastLong
-	}
-	for c := classOf(most) - 1; c > classOf(sectorSize); c-- {
-		if k, whole := p.lowest(c, least); whole.size > 0 {
-			return p.cut(c, k, whole), true
+	for _, most := range [...]uint64{PieceBytes, minUsable} {
+		for c := classOf(most) - 1; c > classOf(sectorSize); c-- {
+			if k, whole := p.lowest(c, least); whole.size > 0 {
+				return p.cut(c, k, whole), true
+			}
 		}
 	}
 	if p.usable == 0 {
 		return p.fit(least)
 	}
 	return p.take(least, takeRun)
+}
+
+// pieces is how many things of PieceBytes fit into gaps that do not count as usable.
+func (p *pool) pieces() (n uint64) {
+	for c := classOf(PieceBytes); c < classOf(minUsable); c++ {
+		for _, i := range p.classes[c] {
+			n += p.list[i].sectors().size / PieceBytes
+		}
+	}
+	return n
 }
 
 // runSize is how much of e a run takes. In a longer extent the run ends with a

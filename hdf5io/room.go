@@ -96,8 +96,9 @@ type Edits map[string]int
 
 // RoomToChange bounds what a commit places that makes the edits, apart from the chunks
 // themselves: the nodes on the way to each, all headers except those of datasets in one
-// piece, both chunk maps and the free map. Other objects are not changed, and none is added.
-func (v *View) RoomToChange(edits Edits) int64 {
+// piece, both chunk maps and the free map, which is piece bytes of it. Other objects are not
+// changed, and none is added.
+func (v *View) RoomToChange(edits Edits) (all, piece int64) {
 	bytes, pieces := uint64(0), uint64(0)
 	v.root.walk("/", func(path string, o *object) error {
 		if o.dataset != nil && !o.chunked() {
@@ -116,7 +117,8 @@ func (v *View) RoomToChange(edits Edits) int64 {
 		bytes, pieces = bytes+levels*mapNodeSize, pieces+levels
 	}
 	entry := 2 * uint64(len(binary.AppendUvarint(nil, v.slot.endOfFile/ExtentUnit))) // of the free map
-	return int64(bytes + padded(v.slot.freeMapSize+freeMapSlack+2*pieces*entry))
+	free := padded(v.slot.freeMapSize + freeMapSlack + 2*pieces*entry)
+	return int64(bytes + free), int64(free)
 }
 
 // mostNodes bounds how many nodes of a dataset's index n edits write: on the way to each,

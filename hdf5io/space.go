@@ -26,7 +26,7 @@ type space struct {
 	// unsynced: the file grew, and no Sync has followed.
 	unsynced bool
 	full     bool // the last growth met a full disk
-	short    bool // the last ReservePieces did not find enough
+	short    bool // ReserveRoom did not find what it was to find the last time
 
 	// slots is what each slot names; 0: it is not valid. It changes only while slotMu is
 	// held too, so that either lock is enough to read it.
@@ -326,21 +326,32 @@ func (f *File) Full() bool {
 // grows the file if needed. The error is ErrNoSpace, or ErrSpacePinned if readers
 // of old roots hold enough. It may be called while a Tx runs, which may then use
 // the space.
-func (f *File) Reserve(n int64) error { return f.ReservePieces(n, 0, 0) }
+func (f *File) Reserve(n int64) error { return f.ReserveRoom(Room{Bytes: n}) }
 
-// ReservePieces is Reserve that also makes room for a number of pieces of size
-// bytes, each in one extent.
-func (f *File) ReservePieces(n int64, pieces int, size int64) error {
+// Room is what ReserveRoom makes.
+type Room struct {
+	Bytes  int64 // in extents of 16 KiB and more
+	Short  int64 // of PieceBytes, each in one extent, which may be shorter
+	Pieces int   // of Size bytes, each in one extent
+	Size   int64
+}
+
+// ReserveRoom is Reserve that also makes room for things of a certain size.
+func (f *File) ReserveRoom(r Room) error {
 	if err := f.writable(); err != nil {
 		return err
 	}
 	s := &f.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	want, piece := uint64(max(n, 0)), padded(uint64(max(size, 0)))+sectorSize
+	piece := padded(uint64(max(r.Size, 0))) + sectorSize
 	err := f.makeRoom(func() uint64 {
+		want := uint64(max(r.Bytes, 0))
+		if short := uint64(max(r.Short, 0)); short > 0 && want+short*PieceBytes > s.pool.usable {
+			want += (short - min(short, s.pool.pieces())) * PieceBytes
+		}
 		lack := want - min(want, s.pool.usable)
-		return max(lack, uint64(s.pool.lacksPieces(pieces, piece))*piece)
+		return max(lack, uint64(s.pool.lacksPieces(r.Pieces, piece))*piece)
 	})
 	s.short = err != nil
 	return err

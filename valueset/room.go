@@ -9,12 +9,15 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
+var _ [nodeSize]byte = [hdf5io.PieceBytes]byte{}
+
 // pageBytes is what a page of states takes in the file, with its checksum.
 const pageBytes = pageRows*stateSize + hdf5io.ExtentUnit
 
-// Growth returns a bound of the bytes by which n operations make the sets of a store larger:
-// touched of their keys have a set, and promoted get one. values is how many values all sets
-// have, tombstones included. The caller adds 24 bytes for each operation.
+// Growth returns bounds of what n operations on the keys of a store add to its sets: bytes,
+// and nodes, which are not among the bytes. touched of the keys have a set, and promoted get
+// one. values is how many values all sets have, tombstones included. The caller adds 24 bytes
+// for each operation.
 //
 //   - A row of c values and j operations becomes one of at most 1.5 (c + j) values, because
 //     classes are that far apart. If it has more than maxRow then, it becomes leaves that are
@@ -22,19 +25,19 @@ const pageBytes = pageRows*stateSize + hdf5io.ExtentUnit
 //   - A leaf that is full is divided. An operation divides one; all of them no more than there
 //     would be if what there is then were packed.
 //   - The same holds for inner nodes, level by level.
-func (c Counters) Growth(n, touched, promoted, values int64) int64 {
+func (c Counters) Growth(n, touched, promoted, values int64) (bytes, nodes int64) {
 	touched = min(touched, int64(c.Sets-c.Unused))
 	if touched+promoted == 0 {
-		return 0
+		return 0, 0
 	}
-	trees, nodes := min(touched+promoted, (values+n)/(maxRow+1)), int64(0)
+	trees := min(touched+promoted, (values+n)/(maxRow+1))
 	if c.Nodes > 0 {
 		leaves, depth := min(n, (values+n)/leafFull), int64(c.depth())
 		nodes = leaves + min(n*depth, (int64(c.Nodes)+leaves)/(innerFull-1)+depth)
 	}
 	return min(values, touched*maxRow)*keys.Size/2 + touched*hdf5io.ExtentUnit + trees*becomesTree +
-		promoted*(int64(classes[0])*keys.Size+hdf5io.ExtentUnit) + nodes*nodeSize +
-		c.Names(touched+promoted, nodes+trees*(maxRow/leafFull+3)+n/leafFull)
+		promoted*(int64(classes[0])*keys.Size+hdf5io.ExtentUnit) +
+		c.Names(touched+promoted, nodes+trees*(maxRow/leafFull+3)+n/leafFull), nodes
 }
 
 // Names returns a bound of the bytes by which a number of sets, which may be new, and of new
@@ -71,19 +74,20 @@ func (c Counters) Step() (bytes, piece int64, edits hdf5io.Edits) {
 	return bytes + pageBytes, piece, edits
 }
 
-// Needs returns bounds of the bytes of a set of n values that has just become one, without
-// what names it, and of its nodes.
+// Needs returns bounds of what a set of n values takes that has just become one, without what
+// names it: the bytes of a row, or nodes.
 func Needs(n int64) (bytes, nodes int64) {
 	if n <= maxRow {
 		return int64(classes[classOf(int(n))])*keys.Size + hdf5io.ExtentUnit, 0
 	}
 	leaves := n/leafFull + 1
 	nodes = leaves + leaves/(innerFull-1) + 2
-	return nodes * nodeSize, nodes
+	return 0, nodes
 }
 
-// Added returns bounds of the bytes, without what names them, and of the nodes that operations
-// on values, which ascend, add to the set. It reads the inner nodes above the values.
+// Added returns bounds of what operations on values, which ascend, add to the set, without what
+// names it: the bytes of a row, which may be negative, and nodes. It reads the inner nodes above
+// the values.
 func (s Stored) Added(values []keys.E) (bytes, nodes int64, err error) {
 	if !s.isTree() {
 		bytes, nodes = Needs(int64(s.Count()+s.Tombstones()) + int64(len(values)))
@@ -97,7 +101,7 @@ func (s Stored) Added(values []keys.E) (bytes, nodes int64, err error) {
 	if more := n / full; more > 0 {
 		nodes += more + 1
 	}
-	return nodes * nodeSize, nodes, err
+	return 0, nodes, err
 }
 
 // added returns how many elements node c has before operations on values, how many at most

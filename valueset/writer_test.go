@@ -70,6 +70,47 @@ func TestCompactedTreeSpace(t *testing.T) {
 	}
 }
 
+// TestEraseInParts: a tree whose tombstones are erased some leaves at a time has its values, and
+// few more nodes than they need. A part writes its leaves and the nodes above. A row is compacted
+// at once.
+func TestEraseInParts(t *testing.T) {
+	const n, leaves = 30_000, 8
+	for _, c := range []struct{ values, parts int }{{n, n / leafFull / leaves}, {100, 1}} {
+		w := newWorld(t, 64<<20)
+		bytes := fill(t, w, c.values, c.values, false)
+		tx, writer := w.begin()
+		s := w.set(writer, keys.FromUint64(1))
+		for v := 0; v < c.values; v += 2 {
+			must(t, s.Remove(keys.FromUint64(uint64(v))))
+		}
+		w.save(writer, s)
+		w.commit(tx, writer)
+		parts, compactions := 0, uint64(0)
+		for more := true; more; parts++ {
+			tx, writer := w.begin()
+			s := w.set(writer, keys.FromUint64(1))
+			var err error
+			more, err = s.Erase(leaves)
+			must(t, err)
+			w.save(writer, s)
+			if placed := tx.Placed(); placed > (leaves+4)*nodeSize {
+				t.Errorf("%d values: part %d places %d bytes", c.values, parts, placed)
+			}
+			compactions += writer.Stats().Compactions
+			w.commit(tx, writer)
+		}
+		left := w.stored(w.refs[keys.FromUint64(1)].set)
+		if int(left.Count()) != c.values/2 || left.Tombstones() != 0 || parts < c.parts || compactions != 1 {
+			t.Errorf("%d values: %d and %d tombstones after %d parts, %d compactions; want at least %d parts", c.values, left.Count(), left.Tombstones(), parts, compactions, c.parts)
+		}
+		if after := setBytes(t, w); after > bytes*3/5 {
+			t.Errorf("%d values: %d bytes, of %d", c.values, after, bytes)
+		}
+		w.checkFile()
+		w.close()
+	}
+}
+
 // TestTreeTouchesPathsOnly: one more value rewrites one node of each level, and a
 // value that is there already rewrites nothing.
 func TestTreeTouchesPathsOnly(t *testing.T) {
