@@ -226,7 +226,7 @@ func TestCrashFullDisk(t *testing.T) {
 	}
 	images, refused := 0, 0
 	told := &recorder{least: slog.LevelDebug}
-	for at := 5; at < 45; at += 10 {
+	for at := 5; at < 45; at += 5 {
 		c := newScenario(t, seed+uint64(at), func(o *Options) {
 			mediumOptions(o)
 			o.Logger = slog.New(told)
