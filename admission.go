@@ -45,7 +45,7 @@ func (s *Store) admit(ops []wal.Op) (claim, error) {
 	for {
 		if s.claim(want) {
 			err := s.cover(deletes)
-			if errors.Is(err, ErrNoSpace) && attempt > 0 && !deletes {
+			if errors.Is(err, ErrNoSpace) && attempt > 0 {
 				err = s.coverExactly(ops, err)
 			}
 			if err == nil {
@@ -55,7 +55,7 @@ func (s *Store) admit(ops []wal.Op) (claim, error) {
 			if !errors.Is(err, ErrNoSpace) {
 				return claim{}, err
 			}
-			freed, failed := s.free(attempt, deletes)
+			freed, failed := s.free(attempt)
 			if failed != nil {
 				return claim{}, failed
 			}
@@ -170,8 +170,8 @@ func (st *state) pendingOps() int64 {
 }
 
 // cover grows the file, before a write is logged, until its free space covers what
-// the pending operations can add to the tree, and the reserve. Deletes may use the
-// reserve down to the least that a checkpoint works with.
+// the pending operations can add to the tree, and the reserve. On a full disk deletes need
+// neither.
 func (s *Store) cover(deletes bool) error {
 	s.admission.mu.Lock()
 	defer s.admission.mu.Unlock()
@@ -282,11 +282,11 @@ func (v *view) growth(ops []wal.Op) (bytes, nodes int64, err error) {
 
 // free frees space for a write that found the disk full. attempt counts these from 0. It
 // reports whether there may be more space now.
-func (s *Store) free(attempt int, deletes bool) (freed bool, err error) {
-	switch {
-	case attempt == 0:
+func (s *Store) free(attempt int) (freed bool, err error) {
+	switch attempt {
+	case 0:
 		return true, s.spare()
-	case attempt == 1 && !deletes:
+	case 1:
 		return s.erase(s.life)
 	}
 	return false, nil
