@@ -236,7 +236,7 @@ func (c *collection) scan(ctx context.Context) error {
 func (c *collection) look(first, end uint64) error {
 	return c.view.guard(func() error {
 		for id := first; id < end; id++ {
-			if err := c.lookAt(id); err != nil {
+			if err := guard(func() error { return c.lookAt(id) }); err != nil {
 				c.damage.add(err)
 			}
 		}
@@ -244,6 +244,7 @@ func (c *collection) look(first, end uint64) error {
 	})
 }
 
+// lookAt asks for what a set needs, or notes that no key names it.
 func (c *collection) lookAt(id uint64) error {
 	set, used, err := c.view.view.sets.At(id)
 	if err != nil || !used {
@@ -268,8 +269,7 @@ func (c *collection) lookAt(id uint64) error {
 		c.ask(wal.DemoteSet, set.Owner(), set.Tombstones())
 		return nil
 	}
-	n := 0
-	err = guard(func() (err error) { n, err = c.view.compactable(set.Owner()); return err })
+	n, err := c.view.compactable(set.Owner())
 	if n > 0 && err == nil { // else an earlier collection has asked for it
 		c.ask(wal.CompactSet, set.Owner(), uint64(n))
 	}
