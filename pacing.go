@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// pacing slows writers while a checkpoint runs. That gives room back only at its end, and
-// without pacing writers would run at full speed until the log is full and then wait for
-// all of it. With it they take the room that is left at an even rate until the checkpoint
-// ends, as far as its plan and its slices foretell that. Slower writers never wait.
+// pacing slows writers while a checkpoint runs. A checkpoint gives room back only at its
+// end: without pacing, writers would run at full speed until the log is full, and then wait
+// for all of the checkpoint. With pacing they use the room that is left at an even rate
+// until the checkpoint ends, as far as its plan and its slices foretell that. Slower writers
+// never wait.
 type pacing struct {
 	mu    sync.Mutex // guards the fields below
 	began int64      // when the checkpoint under way began, in ns since 1970; 0: none is
@@ -26,11 +27,11 @@ const (
 	opWork = 3
 	// firstUnit is taken until a checkpoint was measured.
 	firstUnit = 300.0
-	// paceReserve is the part of the log and of memory that writers should leave, because
-	// a checkpoint may take longer than foretold: one in so many.
+	// paceReserve: writers should leave one part in ten of the log and of memory, because a
+	// checkpoint may take longer than foretold.
 	paceReserve = 10
-	// overdue is the part of its time so far that a checkpoint is taken to need still when
-	// it should have ended: one in so many.
+	// overdue: a checkpoint that should have ended is expected to need a sixteenth more than
+	// it has taken so far.
 	overdue = 16
 	// leastPause is the shortest sleep: shorter ones are saved up.
 	leastPause = float64(time.Millisecond)
@@ -40,7 +41,7 @@ const (
 	mostOwed  = float64(20 * mostPause)
 )
 
-// begin says that a checkpoint of so many operations and so much work begins.
+// begin notes that a checkpoint begins, of ops operations and that much work.
 func (p *pacing) begin(now int64, ops int, work float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -50,8 +51,7 @@ func (p *pacing) begin(now int64, ops int, work float64) {
 	p.began, p.ends, p.perOp = now, now+int64(work*p.unit), work*p.unit/float64(max(ops, 1))
 }
 
-// passed says that the part of the checkpoint's work that is done took so many ns, and how
-// much is left.
+// passed notes how many ns the work took that the checkpoint has done, and how much is left.
 func (p *pacing) passed(now, took int64, done, left float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,7 +59,7 @@ func (p *pacing) passed(now, took int64, done, left float64) {
 	p.ends = now + int64(left*p.soFar)
 }
 
-// end says that the checkpoint under way has ended. A large one tells how long the next
+// end notes that the checkpoint under way has ended. A large one tells how long the next
 // will take.
 func (p *pacing) end(large bool) {
 	p.mu.Lock()
@@ -70,8 +70,9 @@ func (p *pacing) end(large bool) {
 	p.began, p.ends, p.soFar = 0, 0, 0
 }
 
-// owe counts n operations of a writer when there is room for so many, and returns how long
-// it should sleep. If the store is in danger, writers may be no faster than the checkpoint.
+// owe counts n operations of a writer, and returns how long it should sleep; room is how many
+// operations there is room for. If the store is in danger, writers may be no faster than the
+// checkpoint.
 func (p *pacing) owe(now int64, n int, room int64, danger bool) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
