@@ -102,11 +102,7 @@ func (r reader) appendFound(dst []E, k *bucket.Sought) ([]E, error) {
 	if k.Err != nil || !k.Found {
 		return dst, k.Err
 	}
-	d, err := r.storedIn(k.Entry, k.Key)
-	if err != nil {
-		return dst, err
-	}
-	return d.append(dst)
+	return r.appendEntry(dst, k.Entry, k.Key)
 }
 
 // add reads one key with appendValues.

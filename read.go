@@ -130,13 +130,25 @@ func (r reader) appendLookup(dst []E, key E) ([]E, error) {
 	hash := r.view.hasher.Hash(key)
 	fresh, frozen := r.pending(hash, key)
 	if fresh == nil && frozen == nil {
-		d, err := r.stored(hash, key)
-		if err != nil {
+		e, found, err := r.view.buckets.Find(r.view.directory.Bucket(hash), hash, key)
+		if err != nil || !found {
 			return dst, err
 		}
-		return d.append(dst)
+		return r.appendEntry(dst, e, key)
 	}
 	return r.appendMerged(dst, hash, key, fresh, frozen)
+}
+
+// appendEntry appends the values of a key whose entry is e.
+func (r reader) appendEntry(dst []E, e bucket.Entry, key E) ([]E, error) {
+	if e.Count() > 0 {
+		return e.AppendValues(dst), nil // most are such, and what stored returns is large
+	}
+	d, err := r.storedIn(e, key)
+	if err != nil {
+		return dst, err
+	}
+	return d.append(dst)
 }
 
 func (r reader) appendMerged(dst []E, hash uint64, key E, fresh, frozen *op) ([]E, error) {

@@ -100,7 +100,11 @@ func (s sealer) partSum(seed uint32, entries, mores, tags []byte) uint32 {
 // entrySum is the checksum of an entry and its more row, which is nil if it has
 // none.
 func (s sealer) entrySum(seed uint32, entry, more []byte) uint32 {
-	return s.partSum(seed, entry[:offEntryCRC], more, nil)
+	sum := crc32c.Extend(seed, entry[:offEntryCRC])
+	if more != nil {
+		sum = crc32c.Extend(sum, more)
+	}
+	return sum
 }
 
 // putEntry writes all of an entry except its checksum over zeros.

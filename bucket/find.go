@@ -17,7 +17,8 @@ func (t *Table) Find(id uint32, hash uint64, key keys.E) (Entry, bool, error) {
 	if err != nil {
 		return Entry{}, false, err
 	}
-	w := t.inRow(p, hash) // before runs are asked, so that accesses to memory do not wait for each other
+	var w inRow
+	w.seek(t, p, hash) // before runs are asked, so that accesses to memory do not wait for each other
 	if e, found, err := t.findInRuns(p, hash, key); found || err != nil {
 		return e, found && !e.deleted, err
 	}
@@ -39,6 +40,7 @@ func (t *Table) pageOf(id uint32, hash uint64) (*hdf5io.Page, page, error) {
 // inRow is where a hash is looked for in a row.
 type inRow struct {
 	number  int  // of the bucket
+	first   int  // entry of it
 	count   int  // of its entries
 	shared  uint // bits that the hashes of the bucket's keys share
 	tags    []byte
@@ -47,19 +49,24 @@ type inRow struct {
 	nearTag uint16 // the tag there
 }
 
-func (t *Table) inRow(p page, hash uint64) (w inRow) {
+// seek says where a hash is looked for. It fills w in place: a result would be copied, and
+// a processor copies what was written in smaller pieces only when all before it is done, the
+// read of the tag too. So the accesses to memory that come next would wait.
+func (w *inRow) seek(t *Table, p page, hash uint64) {
 	w.number = bucketOf(hash, p.depth(), p.bits())
 	s := p.span(w.number)
-	if w.count = s.end - s.first; w.count == 0 {
-		return w
+	if w.first, w.count = s.first, s.end-s.first; w.count == 0 {
+		return
 	}
 	w.tags = p.tags(t.geometry)[s.first*tagSize : s.end*tagSize]
 	w.shared = uint(p.depth() + p.bits())
 	w.tag = tagOf(hash, w.shared)
 	w.at = nearTag(w.count, w.tag)
 	w.nearTag = binary.LittleEndian.Uint16(w.tags[w.at*tagSize:])
-	return w
 }
+
+// entries is where the bucket's entries lie in the file.
+func (w *inRow) entries(p page) int64 { return int64(p.address()) + int64(w.first)*EntrySize }
 
 // search returns the first entry of the bucket that has the tag, if one does.
 func (w *inRow) search() (i int, ok bool) {
@@ -127,6 +134,9 @@ func (t *Table) findInRun(r *run, hash uint64, key keys.E) (Entry, bool, error) 
 		}
 	}
 	tag := r.tag(hash)
+	if t.filter != nil && t.verify == FirstTouch { // then the run probably has the key
+		touch(t.view.Mapped(int64(r.entriesAt)+int64(s.first)*EntrySize, n*EntrySize), nearTag(n, tag))
+	}
 	i := lowerTag(x.tags, n, tag)
 	if i == n || binary.LittleEndian.Uint16(x.tags[i*tagSize:]) != tag {
 		return Entry{}, false, nil
@@ -137,6 +147,25 @@ func (t *Table) findInRun(r *run, hash uint64, key keys.E) (Entry, bool, error) 
 		}
 	}
 	return t.findAmong(&x, r, i, tag, key)
+}
+
+const (
+	// nearby is how many bytes before and after the place where an entry probably is are
+	// touched.
+	nearby    = 128
+	cacheLine = 64
+)
+
+// touch reads what lies around entry i, so that it comes into the cache together with the
+// tags, which say where the entry is. The sum has no meaning.
+//
+//go:noinline
+func touch(entries []byte, i int) (sum byte) {
+	around := entries[min(max(i*EntrySize-nearby, 0), len(entries)):min(i*EntrySize+nearby, len(entries))]
+	for k := 0; k < len(around); k += cacheLine {
+		sum += around[k]
+	}
+	return sum
 }
 
 // findInRow looks at the entries that have the key's tag. The tags were verified

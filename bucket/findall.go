@@ -28,7 +28,7 @@ func (t *Table) FindAll(list []Sought) {
 	for i := range list {
 		k := &list[i]
 		if k.pg, k.page, k.Err = t.pageOf(k.Group, k.Hash); k.Err == nil {
-			k.row = t.inRow(k.page, k.Hash)
+			k.row.seek(t, k.page, k.Hash)
 			k.touch = t.touchFilter(k.Hash)
 		}
 	}
@@ -66,10 +66,9 @@ func (t *Table) touchEntry(k *Sought) uint16 {
 		return 0
 	}
 	k.row.at, k.row.nearTag = i, k.row.tag
-	first := k.page.span(k.row.number).first
-	b, err := t.view.Bytes(int64(k.page.address())+int64(first+i)*EntrySize, EntrySize)
-	if err != nil {
-		return 0 // finish reports it if it matters
+	b := t.view.Mapped(k.row.entries(k.page)+int64(i)*EntrySize, EntrySize)
+	if b == nil {
+		return 0 // finish reads it
 	}
 	return uint16(b[0])
 }

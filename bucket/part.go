@@ -112,32 +112,41 @@ func correctMasks(entries []byte, count int) []byte {
 }
 
 // Entry is one key as the file has it. It is valid while its View is pinned; the
-// zero Entry has no value.
+// zero Entry has no value. It is small enough to be returned in registers.
 type Entry struct {
-	raw, more []byte // more: nil without a more row
-	count     uint8  // inline values
-	deleted   bool   // of a run; callers of this package never get it
+	raw     *[EntrySize]byte
+	more    *[moreSize]byte // nil without a more row
+	count   uint8           // inline values
+	deleted bool            // of a run; callers of this package never get it
+}
+
+// row returns the bytes of the more row, or nil.
+func (e *Entry) row() []byte {
+	if e.more == nil {
+		return nil
+	}
+	return e.more[:]
 }
 
 // entry verifies entry i of x and returns it. It does not allocate unless something
 // is wrong.
 func (t *Table) entry(x *part, i int) (Entry, error) {
-	e := Entry{raw: x.entries[i*EntrySize:][:EntrySize:EntrySize]}
+	e := Entry{raw: (*[EntrySize]byte)(x.entries[i*EntrySize:])}
 	number := int(binary.LittleEndian.Uint16(e.raw[offMore:]))
 	if number > len(x.mores)/moreSize {
 		return Entry{}, x.entryError(i, "more row %d of %d", number, len(x.mores)/moreSize)
 	}
 	if number > 0 {
-		e.more = x.mores[(number-1)*moreSize:][:moreSize:moreSize]
+		e.more = (*[moreSize]byte)(x.mores[(number-1)*moreSize:])
 	}
 	data, status := ecc.Decode(e.raw[offMask])
 	if x.trust != isGood {
 		seed := t.seal.seed(x.id, x.commit)
-		got, want := t.seal.entrySum(seed, e.raw, e.more), binary.LittleEndian.Uint32(e.raw[offEntryCRC:])
+		got, want := t.seal.entrySum(seed, e.raw[:], e.row()), binary.LittleEndian.Uint32(e.raw[offEntryCRC:])
 		if status == ecc.Corrected {
-			fixed := bytes.Clone(e.raw)
+			fixed := bytes.Clone(e.raw[:])
 			fixed[offMask] = ecc.Encode(data)
-			got = t.seal.entrySum(seed, fixed, e.more)
+			got = t.seal.entrySum(seed, fixed, e.row())
 		}
 		if got != want || status == ecc.Uncorrectable {
 			return Entry{}, x.entryError(i, "state mask %#02x, crc32c %#08x, want %#08x", e.raw[offMask], got, want)

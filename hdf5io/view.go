@@ -88,10 +88,18 @@ func (v *View) pinned() bool {
 // pinned, or a copy if that is not mapped. Reading mapped bytes may fault; see
 // vfs.Guard.
 func (v *View) Bytes(offset int64, n int) ([]byte, error) {
-	if offset >= 0 && n >= 0 && offset <= int64(len(v.data))-int64(n) {
-		return v.data[offset : offset+int64(n) : offset+int64(n)], nil
+	if p := v.Mapped(offset, n); p != nil {
+		return p, nil
 	}
 	return v.copyBytes(offset, n)
+}
+
+// Mapped is Bytes, or nil where Bytes would be a copy or an error.
+func (v *View) Mapped(offset int64, n int) []byte {
+	if offset >= 0 && n >= 0 && offset <= int64(len(v.data))-int64(n) {
+		return v.data[offset : offset+int64(n) : offset+int64(n)]
+	}
+	return nil
 }
 
 func (v *View) copyBytes(offset int64, n int) ([]byte, error) {
