@@ -58,7 +58,7 @@ func (c *Checker) Corrected() uint64 { return c.corrected }
 // hold for the group, and the items whose values are in a set.
 func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 	t := c.t
-	pg, p, err := t.page(id)
+	_, p, err := t.page(id)
 	if err != nil {
 		c.add(err)
 		return 0, 0, nil
@@ -78,7 +78,7 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 	c.items = slices.Grow(c.items[:0], len(later)+int(s.Entries))[:len(later)] // merging moves items down only
 	for i := range s.Buckets() {
 		var x part
-		if err := t.bucket(&x, id, pg, p, i); err != nil {
+		if err := t.bucket(&x, id, p, i); err != nil {
 			c.add(err)
 			continue
 		}

@@ -13,28 +13,29 @@ import (
 // prefix; if it does not, the directory is wrong, which is a corrupt error. Find
 // takes no lock and, unless something is wrong, allocates nothing.
 func (t *Table) Find(id uint32, hash uint64, key keys.E) (Entry, bool, error) {
-	pg, p, err := t.pageOf(id, hash)
+	p, o, err := t.pageOf(id, hash)
 	if err != nil {
 		return Entry{}, false, err
 	}
 	var w inRow
-	w.seek(t, p, hash) // before runs are asked, so that accesses to memory do not wait for each other
-	if e, found, err := t.findInRuns(p, hash, key); found || err != nil {
+	w.seek(t, p, o, hash) // before runs are asked, so that accesses to memory do not wait for each other
+	if e, found, err := t.findInRuns(o.commit, hash, key); found || err != nil {
 		return e, found && !e.deleted, err
 	}
-	return t.findInRow(id, pg, p, &w, key)
+	return t.findInRow(id, p, o, &w, key)
 }
 
-// pageOf returns the page of a group, which must cover a hash.
-func (t *Table) pageOf(id uint32, hash uint64) (*hdf5io.Page, page, error) {
+// pageOf returns the page of a group, which must cover a hash, and the page's outline.
+func (t *Table) pageOf(id uint32, hash uint64) (page, *outline, error) {
 	pg, p, err := t.page(id)
 	if err != nil {
 		return nil, nil, err
 	}
-	if (hash^p.prefix())&prefixMask(p.depth()) != 0 {
-		return nil, nil, corrupt.Errorf(groupName(id), pg.Offset(), "prefix %#x of %d bits does not cover hash %#x", p.prefix(), p.depth(), hash)
+	o := pg.Note().(*outline)
+	if (hash^o.prefix)&prefixMask(o.depth) != 0 {
+		return nil, nil, corrupt.Errorf(groupName(id), pg.Offset(), "prefix %#x of %d bits does not cover hash %#x", o.prefix, o.depth, hash)
 	}
-	return pg, p, nil
+	return p, o, nil
 }
 
 // inRow is where a hash is looked for in a row.
@@ -52,21 +53,17 @@ type inRow struct {
 // seek says where a hash is looked for. It fills w in place: a result would be copied, and
 // a processor copies what was written in smaller pieces only when all before it is done, the
 // read of the tag too. So the accesses to memory that come next would wait.
-func (w *inRow) seek(t *Table, p page, hash uint64) {
-	w.number = bucketOf(hash, p.depth(), p.bits())
-	s := p.span(w.number)
-	if w.first, w.count = s.first, s.end-s.first; w.count == 0 {
+func (w *inRow) seek(t *Table, p page, o *outline, hash uint64) {
+	w.number = bucketOf(hash, o.depth, o.bits)
+	if w.first, w.count = o.bucket(w.number); w.count == 0 {
 		return
 	}
-	w.tags = p.tags(t.geometry)[s.first*tagSize : s.end*tagSize]
-	w.shared = uint(p.depth() + p.bits())
+	w.tags = p.tags(t.geometry)[w.first*tagSize:][:w.count*tagSize]
+	w.shared = uint(o.depth + o.bits)
 	w.tag = tagOf(hash, w.shared)
 	w.at = nearTag(w.count, w.tag)
 	w.nearTag = binary.LittleEndian.Uint16(w.tags[w.at*tagSize:])
 }
-
-// entries is where the bucket's entries lie in the file.
-func (w *inRow) entries(p page) int64 { return int64(p.address()) + int64(w.first)*EntrySize }
 
 // search returns the first entry of the bucket that has the tag, if one does.
 func (w *inRow) search() (i int, ok bool) {
@@ -77,10 +74,10 @@ func (w *inRow) search() (i int, ok bool) {
 	return i, i < w.count && binary.LittleEndian.Uint16(w.tags[i*tagSize:]) == w.tag
 }
 
-// findInRuns asks the runs that are newer than a group's row and that the filter
-// does not rule out, the newest first.
-func (t *Table) findInRuns(p page, hash uint64, key keys.E) (Entry, bool, error) {
-	newest, commit := len(t.runs)-1, p.commit()
+// findInRuns asks the runs that are newer than a group's row, which is of a commit, and
+// that the filter does not rule out, the newest first.
+func (t *Table) findInRuns(commit hdf5io.Commit, hash uint64, key keys.E) (Entry, bool, error) {
+	newest := len(t.runs) - 1
 	if newest < 0 || t.runs[newest].number <= commit {
 		return Entry{}, false, nil
 	}
@@ -171,13 +168,13 @@ func touch(entries []byte, i int) (sum byte) {
 // findInRow looks at the entries that have the key's tag. The tags were verified
 // with the page, so a key whose tag is not among them is absent. An entry that has
 // the tag must be good, whether it is this key's or another one's.
-func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, w *inRow, key keys.E) (Entry, bool, error) {
+func (t *Table) findInRow(id uint32, p page, o *outline, w *inRow, key keys.E) (Entry, bool, error) {
 	if w.count == 0 {
 		return Entry{}, false, nil
 	}
 	var x part
 	if t.verify == Always {
-		if err := t.bucket(&x, id, pg, p, w.number); err != nil {
+		if err := t.bucket(&x, id, p, w.number); err != nil {
 			return Entry{}, false, err
 		}
 		if x.trust == isBad {
@@ -189,7 +186,7 @@ func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, w *inRow, key keys
 		return Entry{}, false, nil
 	}
 	if x.entries == nil {
-		if err := t.unjudged(&x, id, p, w.number); err != nil {
+		if err := t.inRow(&x, id, p, o, w); err != nil {
 			return Entry{}, false, err
 		}
 	}
@@ -207,6 +204,16 @@ func (t *Table) findInRow(id uint32, pg *hdf5io.Page, p page, w *inRow, key keys
 		}
 	}
 	return Entry{}, false, damage
+}
+
+// inRow makes x the bucket that w is in, without verifying it. Only for more rows, which
+// most groups lack, does it look at the page.
+func (t *Table) inRow(x *part, id uint32, p page, o *outline, w *inRow) error {
+	if o.mores > 0 {
+		return t.unjudged(x, id, p, w.number)
+	}
+	x.owner, x.number = owner{uint64(id), o.commit}, w.number
+	return t.load(x, span{first: w.first, end: w.first + w.count}, o.address, 0)
 }
 
 // findAmong compares the keys of the entries of a slot that have a tag, beginning with

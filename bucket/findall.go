@@ -1,7 +1,6 @@
 package bucket
 
 import (
-	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/keys"
 )
 
@@ -15,8 +14,8 @@ type Sought struct {
 	Found bool
 	Err   error
 
-	pg    *hdf5io.Page
 	page  page
+	about *outline
 	row   inRow
 	touch uint16 // has no meaning: it was read to bring what lies there into the cache
 }
@@ -27,8 +26,8 @@ type Sought struct {
 func (t *Table) FindAll(list []Sought) {
 	for i := range list {
 		k := &list[i]
-		if k.pg, k.page, k.Err = t.pageOf(k.Group, k.Hash); k.Err == nil {
-			k.row.seek(t, k.page, k.Hash)
+		if k.page, k.about, k.Err = t.pageOf(k.Group, k.Hash); k.Err == nil {
+			k.row.seek(t, k.page, k.about, k.Hash)
 			k.touch = t.touchFilter(k.Hash)
 		}
 	}
@@ -66,7 +65,7 @@ func (t *Table) touchEntry(k *Sought) uint16 {
 		return 0
 	}
 	k.row.at, k.row.nearTag = i, k.row.tag
-	b := t.view.Mapped(k.row.entries(k.page)+int64(i)*EntrySize, EntrySize)
+	b := t.view.Mapped(int64(k.about.address)+int64(k.row.first+i)*EntrySize, EntrySize)
 	if b == nil {
 		return 0 // finish reads it
 	}
@@ -75,8 +74,8 @@ func (t *Table) touchEntry(k *Sought) uint16 {
 
 // finish is the rest of Find.
 func (t *Table) finish(k *Sought) (Entry, bool, error) {
-	if e, found, err := t.findInRuns(k.page, k.Hash, k.Key); found || err != nil {
+	if e, found, err := t.findInRuns(k.about.commit, k.Hash, k.Key); found || err != nil {
 		return e, found && !e.deleted, err
 	}
-	return t.findInRow(k.Group, k.pg, k.page, &k.row, k.Key)
+	return t.findInRow(k.Group, k.page, k.about, &k.row, k.Key)
 }

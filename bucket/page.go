@@ -140,6 +140,34 @@ func (p page) state() State {
 	}
 }
 
+// outline is what a lookup needs of a page's header and records. It is kept with the
+// page: in the page itself it lies on more lines of memory than near caches hold.
+type outline struct {
+	prefix      uint64
+	address     uint64 // of the row
+	commit      hdf5io.Commit
+	mores       uint32 // more rows of the row
+	depth, bits uint8
+	ends        []uint16 // entries of each bucket and of those before it
+}
+
+// outline returns that of a page that has passed check.
+func (p page) outline() *outline {
+	o := &outline{p.prefix(), p.address(), p.commit(), uint32(p.mores()), p.depth(), p.bits(), make([]uint16, 1<<p.bits())}
+	for i := range o.ends {
+		o.ends[i] = uint16(p.span(i).end)
+	}
+	return o
+}
+
+// bucket returns the first entry of bucket i, and how many it has.
+func (o *outline) bucket(i int) (first, count int) {
+	if i > 0 {
+		first = int(o.ends[i-1])
+	}
+	return first, int(o.ends[i]) - first
+}
+
 // check reports why p, which lies at an offset of the file, cannot be the page of
 // group id in a file of this shape whose end is at end.
 func (p page) check(id uint32, at int64, g Geometry, end int64) error {

@@ -142,10 +142,6 @@ func (t *Table) Offset(id uint32) int64 {
 	return t.states.Offset()
 }
 
-// judgedPage marks a page whose contents have passed check; lower marks are
-// those of buckets.
-const judgedPage = hdf5io.PageMarks - 1
-
 // used returns the page of a group id below groups, or nil if the id is not in use.
 func (t *Table) used(id uint32) (*hdf5io.Page, error) {
 	pg, err := t.states.Page(uint64(id))
@@ -155,7 +151,8 @@ func (t *Table) used(id uint32) (*hdf5io.Page, error) {
 	return pg, nil
 }
 
-// page returns the page of a group, its checksum and its contents verified.
+// page returns the page of a group, its checksum and its contents verified. Its note is an
+// outline.
 func (t *Table) page(id uint32) (*hdf5io.Page, page, error) {
 	if uint64(id) >= t.groups {
 		return nil, nil, corrupt.Errorf(groupName(id), t.states.Offset(), "there are %d groups", t.groups)
@@ -174,27 +171,25 @@ func (t *Table) page(id uint32) (*hdf5io.Page, page, error) {
 		return nil, nil, corrupt.Errorf(groupName(id), t.states.Offset(), "no page")
 	}
 	p := page(pg.Data())
-	if !pg.Marked(judgedPage) {
+	if pg.Note() == nil {
 		if len(p) != t.geometry.pageSize() {
 			return nil, nil, corrupt.Errorf(groupName(id), pg.Offset(), "page of %d bytes, want %d", len(p), t.geometry.pageSize())
 		}
 		if err := p.check(id, pg.Offset(), t.geometry, t.view.EndOfFile()); err != nil {
 			return nil, nil, err
 		}
-		pg.Mark(judgedPage)
+		pg.SetNote(p.outline())
 	}
 	return pg, p, nil
 }
 
 // bucket makes x a bucket of a group, and verifies it.
-func (t *Table) bucket(x *part, id uint32, pg *hdf5io.Page, p page, number int) error {
-	if err := t.unjudged(x, id, p, number); err != nil {
-		return err
+func (t *Table) bucket(x *part, id uint32, p page, number int) error {
+	err := t.unjudged(x, id, p, number)
+	if err == nil {
+		t.judge(x)
 	}
-	if t.judge(x) {
-		pg.Mark(number)
-	}
-	return nil
+	return err
 }
 
 // unjudged makes x a bucket of a group, without verifying it; entry verifies what
@@ -248,7 +243,7 @@ func (t *Table) slotTags(x *part, r *run, s span) (err error) {
 // is left out if a damaged slot may have a later entry of it, so none of the items
 // is wrong.
 func (t *Table) Items(dst []Item, id uint32) ([]Item, error) {
-	pg, p, err := t.page(id)
+	_, p, err := t.page(id)
 	if err != nil {
 		return dst, err
 	}
@@ -260,7 +255,7 @@ func (t *Table) Items(dst []Item, id uint32) ([]Item, error) {
 	start := len(dst)
 	rows := start + len(later)
 	dst = slices.Grow(dst, len(later)+int(st.Entries))[:rows] // merging moves items down only
-	dst, err = t.rowItems(dst, id, pg, p)
+	dst, err = t.rowItems(dst, id, p)
 	if all := len(dst); len(doubts) > 0 {
 		dst = dst[:rows+len(certain(dst[rows:], doubts))]
 		damage = fmt.Errorf("%w; it may have later values of %d keys of %s", damage, all-len(dst), groupName(id))
@@ -279,7 +274,7 @@ func certain(list []Item, doubts []hashes) []Item {
 }
 
 // rowItems appends the items of a group's row; with an error, those that are good.
-func (t *Table) rowItems(dst []Item, id uint32, pg *hdf5io.Page, p page) ([]Item, error) {
+func (t *Table) rowItems(dst []Item, id uint32, p page) ([]Item, error) {
 	if p.entries() == 0 {
 		return dst, nil
 	}
@@ -287,7 +282,7 @@ func (t *Table) rowItems(dst []Item, id uint32, pg *hdf5io.Page, p page) ([]Item
 	start := len(dst)
 	for i := range 1 << p.bits() {
 		var x part
-		err := t.bucket(&x, id, pg, p, i)
+		err := t.bucket(&x, id, p, i)
 		if err == nil {
 			shared := uint(p.depth() + p.bits())
 			low := p.prefix()

@@ -62,7 +62,7 @@ var errCapacity = errors.New("group has no room")
 // caller to Split and Rewrite. They are valid until the next Fold. changes ascend,
 // one for each key, all under the group's prefix; a Deleted one removes its key.
 func (w *Writer) Fold(id uint32, changes []Item) ([]Item, error) {
-	pg, p, err := w.base.page(id)
+	_, p, err := w.base.page(id)
 	if err != nil {
 		return nil, fmt.Errorf("bucket: fold: %w", err)
 	}
@@ -80,7 +80,7 @@ func (w *Writer) Fold(id uint32, changes []Item) ([]Item, error) {
 	w.later.change(changes)
 	later := w.later.list
 	w.items = slices.Grow(w.items[:0], len(later)+int(s.Entries))[:len(later)] // merging moves items down only
-	if w.items, err = w.base.rowItems(w.items, id, pg, p); err != nil {
+	if w.items, err = w.base.rowItems(w.items, id, p); err != nil {
 		return nil, fmt.Errorf("bucket: fold: %w", err)
 	}
 	return merge(w.items[:0], w.items[len(later):], later, false), nil

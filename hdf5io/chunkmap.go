@@ -153,16 +153,19 @@ func (r *nodeRecord) put(b []byte) {
 // Page is one chunk of a dataset with a chunk map. All Views in which the chunk is
 // the same share it. A Page that Dataset.Page returned is verified.
 type Page struct {
-	number, address uint64
-	commit          Commit
-	size, crc       uint32
+	// The first fields are what each read needs: they share a line of the cache.
 
 	// bytes is the first byte of the data; nil: not verified yet. The data never
 	// changes, but bytes moves from one window on the file to the next. mu is held
 	// by whoever sets bytes, and before it n.
 	bytes atomic.Pointer[byte]
+	n     int          // bytes of data, without the Fletcher32
+	note  atomic.Value // see Note
 	mu    sync.Mutex
-	n     int // bytes of data, without the Fletcher32
+
+	number, address uint64
+	commit          Commit
+	size, crc       uint32
 
 	marks [PageMarks / 64]atomic.Uint64
 }
@@ -179,6 +182,13 @@ func (p *Page) Offset() int64 { return int64(p.address) }
 // Data returns the chunk's bytes, without its filter. They are valid while a
 // View that holds the page is pinned, and must not be changed.
 func (p *Page) Data() []byte { return unsafe.Slice(p.bytes.Load(), p.n) }
+
+// Note is what SetNote was given, or nil.
+func (p *Page) Note() any { return p.note.Load() }
+
+// SetNote keeps with the page what the caller has derived from its bytes. It always has
+// one type. Safe for concurrent use.
+func (p *Page) SetNote(note any) { p.note.Store(note) }
 
 // Mark sets mark i, 0 to 127. The caller decides what marks mean: something about
 // the page's bytes that stays true as long as the bytes do. Safe for concurrent
