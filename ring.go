@@ -63,7 +63,8 @@ const (
 )
 
 // growRingIfFull grows the log if a checkpoint is due because of the log's length, and not
-// because of memory, and if the data are large enough for a log of twice the size.
+// because of memory, and if the log is that of a new store, or the data are large enough for
+// one of twice the size.
 // checkpointing is held.
 func (s *Store) growRingIfFull() (grown bool, err error) {
 	st := s.state.Load()
@@ -71,7 +72,9 @@ func (s *Store) growRingIfFull() (grown bool, err error) {
 	if size >= s.opts.WALBytes || st.fresh.bytes() >= s.opts.MemoryBudget/3 {
 		return false, nil
 	}
-	want := min(max(size*ringGrowth, s.opts.startBytes), s.ringLimit())
+	// A log that a new store has filled grows once, however little data there are: a
+	// checkpoint holds up each write that syncs beside it, so that fewer are worth more.
+	want := min(max(size*ringGrowth, s.opts.startBytes), max(s.ringLimit(), s.opts.startBytes*ringGrowth))
 	if want < 2*size && want < s.opts.WALBytes {
 		return false, nil
 	}

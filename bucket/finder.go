@@ -3,7 +3,6 @@ package bucket
 import (
 	"encoding/binary"
 
-	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/keys"
 )
 
@@ -14,8 +13,8 @@ import (
 type Finder struct {
 	table  *Table
 	id     uint32
-	pg     *hdf5io.Page
 	page   page
+	shape  *outline
 	hashes []uint64
 	newest []*run   // those that count for the group, the newest first
 	may    []uint64 // for each hash, a bit for each of the newest runs that may have it
@@ -29,14 +28,14 @@ const oldRuns = 63
 func (f *Finder) Seek(t *Table, id uint32, hashes []uint64) error {
 	f.table, f.id, f.hashes, f.newest = t, id, hashes, f.newest[:0]
 	var err error
-	if f.pg, f.page, err = t.pageOf(id, hashes[0]); err != nil {
+	if f.page, f.shape, err = t.pageOf(id, hashes[0]); err != nil {
 		return err
 	}
 	f.may = f.may[:0]
 	for range hashes {
 		f.may = append(f.may, 0)
 	}
-	for i := len(t.runs) - 1; i >= 0 && t.runs[i].number > f.page.commit(); i-- {
+	for i := len(t.runs) - 1; i >= 0 && t.runs[i].number > f.shape.commit; i-- {
 		if r := &t.runs[i]; hashes[0] <= r.high && hashes[len(hashes)-1] >= r.low {
 			f.newest = append(f.newest, r)
 			if err := f.ask(r, 1<<min(len(f.newest)-1, oldRuns)); err != nil {
@@ -100,7 +99,8 @@ func (f *Finder) askSlot(r *run, i int, bit uint64) (n int, err error) {
 
 // Find is Find of the table for a key that has hash i of those given to Seek.
 func (f *Finder) Find(i int, key keys.E) (Entry, bool, error) {
-	w := f.table.inRow(f.page, f.hashes[i])
+	var w inRow
+	w.seek(f.table, f.page, f.shape, f.hashes[i])
 	if may := f.may[i]; may != 0 {
 		for k, r := range f.newest {
 			if may&(1<<min(k, oldRuns)) == 0 || f.hashes[i] < r.low || f.hashes[i] > r.high {
@@ -111,5 +111,5 @@ func (f *Finder) Find(i int, key keys.E) (Entry, bool, error) {
 			}
 		}
 	}
-	return f.table.findInRow(f.id, f.pg, f.page, &w, key)
+	return f.table.findInRow(f.id, f.page, f.shape, &w, key)
 }
