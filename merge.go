@@ -9,6 +9,7 @@ import (
 	"github.com/cidstore/cidstore/gc"
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/valueset"
+	"github.com/cidstore/cidstore/vfs"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -142,6 +143,9 @@ func (m *merge) group(hash uint64, queue *queue) error {
 		}
 		from := 0
 		for i, end := range m.keyEnds {
+			if i%64 == 63 {
+				vfs.Yield()
+			}
 			if err := m.key(i, m.groupOps[from:end]); err != nil {
 				return err
 			}
@@ -195,7 +199,9 @@ func (m *merge) crowded(st *bucket.State) bool {
 // fold writes a group with all that waits for it. It reports false, and the entries go on
 // waiting, if no group can hold them because too many hashes are alike.
 func (m *merge) fold(g *group) (folded bool, err error) {
+	vfs.Yield()
 	items, err := m.buckets.Fold(g.id, m.changes)
+	vfs.Yield()
 	if err != nil || !m.divisible(items, g.state.LocalDepth) {
 		return false, err
 	}

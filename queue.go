@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math"
 	"slices"
+
+	"github.com/cidstore/cidstore/vfs"
 )
 
 // queue holds the operations of a table that a checkpoint has still to merge, in order of
@@ -26,7 +28,10 @@ func newQueue(t *table, from uint64) queue {
 	each := func(visit func(number uint32, hash uint64)) {
 		number := uint32(0)
 		t.all(func(o *op) {
-			if number++; o.hash >= from {
+			if number++; number%1024 == 0 {
+				vfs.Yield()
+			}
+			if o.hash >= from {
 				visit(number, o.hash)
 			}
 		})
@@ -43,7 +48,11 @@ func newQueue(t *table, from uint64) queue {
 		next[part]++
 	})
 	for i := range 256 {
-		slices.SortFunc(q.places[ends[i]:ends[i+1]], func(a, b place) int { // stable: numbers are distinct
+		part := q.places[ends[i]:ends[i+1]]
+		if len(part) >= 64 {
+			vfs.Yield()
+		}
+		slices.SortFunc(part, func(a, b place) int { // stable: numbers are distinct
 			if a.hash != b.hash {
 				return cmp.Compare(a.hash, b.hash)
 			}

@@ -304,6 +304,9 @@ func (s sealer) sealRun(r *run, p *pendingRun) (tags, index []byte) {
 	seed := s.seed(o.id, o.commit)
 	first, more := 0, 0
 	for number := range int(r.slots) {
+		if number%16 == 0 {
+			vfs.Yield()
+		}
 		end, moreEnd := first, more
 		for ; end < len(p.hashes) && r.slot(p.hashes[end]) == number; end++ {
 			e := p.entries[end*EntrySize:][:EntrySize]

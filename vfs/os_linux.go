@@ -46,3 +46,5 @@ func allocate(fd uintptr, off, n int64) error {
 func datasync(fd uintptr) error {
 	return retry(func() error { return unix.Fdatasync(int(fd)) })
 }
+
+func yieldThread() { _, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
