@@ -150,7 +150,7 @@ func (c *check) tree(progress func(done, total int64)) error {
 func (c *check) contents(progress func(done, total int64)) error {
 	c.report.WaitingEntries, _ = c.view.buckets.Waiting()
 	c.report.Runs = c.view.buckets.Runs()
-	if err := c.inParts(c.parts(), progress); err != nil || c.ctx.Err() != nil {
+	if err := c.inParts(c.view.hands(), progress); err != nil || c.ctx.Err() != nil {
 		return err // Check itself reports that ctx is done
 	}
 	c.groups.Finish()
@@ -168,10 +168,10 @@ func (c *check) contents(progress func(done, total int64)) error {
 // groupsPerPart is how many groups make one more goroutine worth it.
 const groupsPerPart = 64
 
-// parts returns the number of goroutines that check: one, and up to half as many more as
-// there are processors.
-func (c *check) parts() int {
-	return 1 + min(runtime.GOMAXPROCS(0)/2, int(c.view.record.groups()/groupsPerPart))
+// hands is the number of goroutines that read all groups together: one, and up to half as
+// many more as there are processors.
+func (v *view) hands() int {
+	return 1 + min(runtime.GOMAXPROCS(0)/2, int(v.record.groups()/groupsPerPart))
 }
 
 // inParts checks the groups with their sets, and the runs, divided into parts that are

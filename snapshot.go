@@ -141,6 +141,9 @@ func within[T any](v *Snapshot, key E, read func(reader, E) (T, error)) (found T
 
 // All yields every (key, value) pair once. Keys come in order of their hashes, and the
 // values of a key ascend. Pairs that cannot be read are left out: see Err after the loop.
+// It verifies the checksums of all that it reads, and that each key is where its hash
+// belongs. Of a large store it holds four groups of buckets in memory; if there are two
+// processors or more, a second goroutine reads ahead until the loop ends.
 func (v *Snapshot) All() iter.Seq2[E, E] {
 	return func(yield func(E, E) bool) {
 		v.loop(func(m *member) (bool, error) {
@@ -199,13 +202,7 @@ func (v *Snapshot) members(bad func(error), visit func(*member) (bool, error)) e
 	if err != nil {
 		return err
 	}
-	var items []bucket.Item
-	for run := range v.view.directory.All() {
-		items = items[:0] // after a fault there are none
-		err := v.guard(func() (err error) {
-			items, err = v.view.buckets.Items(items, run.Pointer.Bucket)
-			return err
-		})
+	for items, err := range v.groups(v.view.hands() > 1) {
 		if err != nil && ends(err) {
 			return err
 		}

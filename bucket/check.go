@@ -70,12 +70,12 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 		return 0, 0, nil
 	}
 	c.rows[id] = rowPlace{s.RowAddress, uint32(g.chunks(int(s.Entries))), uint32(g.chunks(int(s.Mores))), true}
-	if _, err := t.later(&c.later, &s, nil); err != nil {
+	if _, err := t.later(&c.later, &s, nil, nil); err != nil {
 		c.broken = true // run reports it
 	}
-	later := c.later.list
-	c.bytes += int64(len(p) + (len(later)+int(s.Entries)+int(s.Mores))*EntrySize)
-	c.items = slices.Grow(c.items[:0], len(later)+int(s.Entries))[:len(later)] // merging moves items down only
+	later := len(c.later.order)
+	c.bytes += int64(len(p) + (later+int(s.Entries)+int(s.Mores))*EntrySize)
+	c.items = slices.Grow(c.items[:0], later+int(s.Entries))[:later] // merging moves items down only
 	for i := range s.Buckets() {
 		var x part
 		if err := t.bucket(&x, id, p, i); err != nil {
@@ -86,7 +86,7 @@ func (c *Checker) Group(id uint32) (keyCount, values uint64, spilled []Item) {
 		c.part(&x, p.tags(g)[b.first*tagSize:b.end*tagSize], uint(s.LocalDepth+s.BucketBits))
 	}
 	c.unused(id, &s)
-	items := merge(c.items[:0], c.items[len(later):], later, false)
+	items := c.later.merge(c.items[:0], c.items[later:])
 	for i := range t.runs {
 		n, err := t.countIn(&t.runs[i], &s)
 		if err != nil {

@@ -1,21 +1,76 @@
 package bucket
 
-import "sort"
+import (
+	"slices"
+	"sort"
+	"sync"
+)
 
-// merge appends to dst the items of old and changes; if both have a key, it takes the
-// change. Both ascend. Changes that are Deleted are left out, or kept if what they delete
-// lies elsewhere. dst may share the memory of old if it begins at least len(changes)
-// items before it.
-func merge(dst, old, changes []Item, keepDeleted bool) []Item {
-	for i := range changes {
-		c := &changes[i]
-		for len(old) > 0 && Less(&old[0], c) {
-			dst, old = append(dst, old[0]), old[1:]
+// gathering is where the newest items of a group are merged, without the items
+// themselves being moved. Its memory is reused.
+type gathering struct {
+	items []Item
+	order []gathered // of the items, ascending
+	other []gathered
+}
+
+// gathered is where an item is in a gathering.
+type gathered struct {
+	hash uint64
+	at   int
+}
+
+// gatherings keeps some of them for readers.
+var gatherings = sync.Pool{New: func() any { return new(gathering) }}
+
+// begin makes changes all that is gathered. They ascend, and some may be deleted items.
+func (g *gathering) begin(changes []Item) {
+	g.items, g.order = append(g.items[:0], changes...), g.order[:0]
+	for i := range g.items {
+		g.order = append(g.order, gathered{g.items[i].Hash, i})
+	}
+}
+
+// put merges the items from index first on, which ascend, into those before. Of each
+// key the item that was there stays. An item is left out if its hash is in one of the
+// ranges.
+func (g *gathering) put(first int, without []hashes) {
+	old, merged := g.order, slices.Grow(g.other[:0], len(g.items))
+	end := first
+	for i := first; i < len(g.items); i++ {
+		it := &g.items[i]
+		n := 0
+		for n < len(old) && (old[n].hash < it.Hash || old[n].hash == it.Hash && Less(&g.items[old[n].at], it)) {
+			n++
 		}
-		if len(old) > 0 && old[0].Key == c.Key {
+		merged, old = append(merged, old[:n]...), old[n:]
+		if len(old) > 0 && old[0].hash == it.Hash && g.items[old[0].at].Key == it.Key || contains(without, it.Hash) {
+			continue
+		}
+		if i > end {
+			g.items[end] = *it
+		}
+		merged = append(merged, gathered{it.Hash, end})
+		end++
+	}
+	g.items = g.items[:end]
+	g.order, g.other = append(merged, old...), g.order
+}
+
+// merge appends to dst the live items of old and of what is gathered; if both have a
+// key, it takes the gathered one. old ascends. dst may share the memory of old if it
+// begins at least len(g.order) items before it.
+func (g *gathering) merge(dst, old []Item) []Item {
+	for _, p := range g.order {
+		c, n := &g.items[p.at], 0
+		for n < len(old) && (old[n].Hash < p.hash || old[n].Hash == p.hash && Less(&old[n], c)) {
+			n++
+		}
+		dst, old = append(dst, old[:n]...), old[n:]
+		if len(old) > 0 && old[0].Hash == p.hash && old[0].Key == c.Key {
 			old = old[1:]
 		}
-		if keepDeleted || !c.Deleted {
+		if !c.Deleted {
 			dst = append(dst, *c)
 		}
 	}

@@ -93,24 +93,24 @@ func (w *Writer) Next(hash uint64) (next uint64, ok bool) {
 // Keep puts the changes of a group, and what the runs that are taken in hold for
 // it, into the new run. changes ascend, one for each key.
 func (w *Writer) Keep(s *State, changes []Item) error {
-	if w.absorbed > 0 {
-		if _, err := w.base.later(&w.later, s, w.absorbs); err != nil {
+	if w.absorbed == 0 {
+		for i := range changes {
+			w.pending.add(&changes[i])
+		}
+		return nil
+	}
+	if _, err := w.base.later(&w.later, s, changes, w.absorbs); err != nil {
+		return fmt.Errorf("bucket: take in runs: %w", err)
+	}
+	for k := len(w.runs) - w.absorbed; k < len(w.runs); k++ {
+		n, err := w.base.countIn(&w.base.runs[k], s)
+		if err != nil {
 			return fmt.Errorf("bucket: take in runs: %w", err)
 		}
-		if len(w.later.list) > 0 {
-			for k := len(w.runs) - w.absorbed; k < len(w.runs); k++ {
-				n, err := w.base.countIn(&w.base.runs[k], s)
-				if err != nil {
-					return fmt.Errorf("bucket: take in runs: %w", err)
-				}
-				w.runs[k].live -= uint32(n)
-			}
-			w.later.change(changes)
-			changes = w.later.list
-		}
+		w.runs[k].live -= uint32(n)
 	}
-	for i := range changes {
-		w.pending.add(&changes[i])
+	for _, p := range w.later.order {
+		w.pending.add(&w.later.items[p.at])
 	}
 	return nil
 }

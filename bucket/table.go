@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/cidstore/cidstore/hdf5io"
@@ -250,17 +249,19 @@ func (t *Table) Items(dst []Item, id uint32) ([]Item, error) {
 	st := p.state()
 	g := gatherings.Get().(*gathering)
 	defer gatherings.Put(g)
-	doubts, damage := t.later(g, &st, nil)
-	later := g.list
+	doubts, damage := t.later(g, &st, nil, nil)
 	start := len(dst)
-	rows := start + len(later)
-	dst = slices.Grow(dst, len(later)+int(st.Entries))[:rows] // merging moves items down only
+	rows := start + len(g.order)
+	dst = slices.Grow(dst, len(g.order)+int(st.Entries))[:rows] // merging moves items down only
 	dst, err = t.rowItems(dst, id, p)
 	if all := len(dst); len(doubts) > 0 {
 		dst = dst[:rows+len(certain(dst[rows:], doubts))]
 		damage = fmt.Errorf("%w; it may have later values of %d keys of %s", damage, all-len(dst), groupName(id))
 	}
-	return merge(dst[:start], dst[rows:], later, false), errors.Join(damage, err)
+	if len(g.order) > 0 {
+		dst = g.merge(dst[:start], dst[rows:])
+	}
+	return dst, errors.Join(damage, err)
 }
 
 // hashes is a range of hashes, both ends included.
@@ -268,9 +269,11 @@ type hashes struct{ low, high uint64 }
 
 // certain removes from list the items whose hashes lie in one of the ranges.
 func certain(list []Item, doubts []hashes) []Item {
-	return slices.DeleteFunc(list, func(it Item) bool {
-		return slices.ContainsFunc(doubts, func(d hashes) bool { return it.Hash >= d.low && it.Hash <= d.high })
-	})
+	return slices.DeleteFunc(list, func(it Item) bool { return contains(doubts, it.Hash) })
+}
+
+func contains(list []hashes, hash uint64) bool {
+	return slices.ContainsFunc(list, func(h hashes) bool { return hash >= h.low && hash <= h.high })
 }
 
 // rowItems appends the items of a group's row; with an error, those that are good.
@@ -296,48 +299,26 @@ func (t *Table) rowItems(dst []Item, id uint32, p page) ([]Item, error) {
 	return dst, damage
 }
 
-// gathering is where the items of runs are merged. Its memory is reused.
-type gathering struct {
-	list         []Item // merged so far
-	other, newer []Item
-}
-
-// gatherings keeps some of them for readers.
-var gatherings = sync.Pool{New: func() any { return new(gathering) }}
-
-// later makes g.list what runs hold for a group, ascending: of each key the newest
-// item, which may be a deleted one. It reads the runs for which only returns true,
-// or all if only is nil. With an error, the list has the items that are good, and
+// later gathers changes, which are newer, and what runs hold for a group: of each key the
+// newest item, which may be a deleted one. It reads the runs for which only returns
+// true, or all if only is nil. With an error, it has the items that are good, and
 // doubts are the ranges of hashes for which entries in older runs and in the row
 // may be out of date.
-func (t *Table) later(g *gathering, s *State, only func(r *run) bool) (doubts []hashes, err error) {
-	g.list = g.list[:0]
-	for i := range t.runs {
+func (t *Table) later(g *gathering, s *State, changes []Item, only func(r *run) bool) (doubts []hashes, err error) {
+	g.begin(changes)
+	for i := range slices.Backward(t.runs) {
 		r := &t.runs[i]
 		low, high := max(s.Prefix, r.low), min(s.Last(), r.high)
 		if r.number <= s.Commit || low > high || only != nil && !only(r) {
 			continue
 		}
-		before := len(doubts)
+		first, newer := len(g.items), doubts
 		var damage error
-		g.newer, doubts, damage = t.runItems(g.newer[:0], doubts, r, low, high)
+		g.items, doubts, damage = t.runItems(g.items, doubts, r, low, high)
 		err = errors.Join(err, damage)
-		if len(doubts) > before {
-			g.list = certain(g.list, doubts[before:])
-		}
-		g.change(g.newer)
+		g.put(first, newer)
 	}
 	return doubts, err
-}
-
-// change puts changes, which may be deleted items, over what is gathered.
-func (g *gathering) change(changes []Item) {
-	if len(g.list) == 0 {
-		g.list = append(g.list, changes...)
-		return
-	}
-	g.other = merge(g.other[:0], g.list, changes, true)
-	g.list, g.other = g.other, g.list
 }
 
 // runItems appends the items of a run from low to high. With an error it appends
@@ -371,7 +352,10 @@ func (t *Table) runItems(dst []Item, doubts []hashes, r *run, low, high uint64) 
 	if high < ^uint64(0) {
 		end, _ = slices.BinarySearchFunc(items, high+1, compareHash)
 	}
-	return append(dst[:start], items[first:end]...), doubts, damage
+	if first > 0 {
+		end = copy(items, items[first:end])
+	}
+	return dst[:start+end], doubts, damage
 }
 
 func compareHash(it Item, hash uint64) int { return cmp.Compare(it.Hash, hash) }

@@ -79,13 +79,13 @@ func (w *Writer) Trim(number hdf5io.Commit, groups iter.Seq2[State, error]) erro
 	only := func(o *run) bool { return o.number == number }
 	for s, err := range groups {
 		if err == nil {
-			_, err = w.base.later(&w.later, &s, only)
+			_, err = w.base.later(&w.later, &s, nil, only)
 		}
 		if err != nil {
 			return fmt.Errorf("bucket: trim %s: %w", r.name(), err)
 		}
-		for i := range w.later.list {
-			rest.add(&w.later.list[i])
+		for _, p := range w.later.order {
+			rest.add(&w.later.items[p.at])
 		}
 	}
 	if n := len(rest.hashes); n == 0 || n != int(r.live) {

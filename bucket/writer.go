@@ -74,16 +74,15 @@ func (w *Writer) Fold(id uint32, changes []Item) ([]Item, error) {
 	if seedbug.On("fold-forgets-newest") {
 		only = func(r *run) bool { return r.number < w.runs[len(w.runs)-1].number }
 	}
-	if _, err := w.base.later(&w.later, &s, only); err != nil {
+	if _, err := w.base.later(&w.later, &s, changes, only); err != nil {
 		return nil, fmt.Errorf("bucket: fold: %w", err)
 	}
-	w.later.change(changes)
-	later := w.later.list
-	w.items = slices.Grow(w.items[:0], len(later)+int(s.Entries))[:len(later)] // merging moves items down only
+	later := len(w.later.order)
+	w.items = slices.Grow(w.items[:0], later+int(s.Entries))[:later] // merging moves items down only
 	if w.items, err = w.base.rowItems(w.items, id, p); err != nil {
 		return nil, fmt.Errorf("bucket: fold: %w", err)
 	}
-	return merge(w.items[:0], w.items[len(later):], later, false), nil
+	return w.later.merge(w.items[:0], w.items[later:]), nil
 }
 
 // Consume records that a group is folded: what runs hold for it no longer counts.
