@@ -41,7 +41,7 @@ func (t *Table) pageOf(id uint32, hash uint64) (page, *outline, error) {
 // inRow is where a hash is looked for in a row.
 type inRow struct {
 	number  int  // of the bucket
-	first   int  // entry of it
+	first   int  // number of its first entry
 	count   int  // of its entries
 	shared  uint // bits that the hashes of the bucket's keys share
 	tags    []byte
@@ -50,9 +50,9 @@ type inRow struct {
 	nearTag uint16 // the tag there
 }
 
-// seek says where a hash is looked for. It fills w in place: a result would be copied, and
-// a processor copies what was written in smaller pieces only when all before it is done, the
-// read of the tag too. So the accesses to memory that come next would wait.
+// seek makes w the place where hash is looked for. It fills w, because a struct that is
+// returned is copied, and a processor copies what was written in smaller pieces only after
+// all before it, the read of the tag too. The next accesses to memory would wait for that.
 func (w *inRow) seek(t *Table, p page, o *outline, hash uint64) {
 	w.number = bucketOf(hash, o.depth, o.bits)
 	if w.first, w.count = o.bucket(w.number); w.count == 0 {
@@ -74,7 +74,7 @@ func (w *inRow) search() (i int, ok bool) {
 	return i, i < w.count && binary.LittleEndian.Uint16(w.tags[i*tagSize:]) == w.tag
 }
 
-// findInRuns asks the runs that are newer than a group's row, which is of a commit, and
+// findInRuns asks the runs that are newer than commit, which wrote the group's row, and
 // that the filter does not rule out, the newest first.
 func (t *Table) findInRuns(commit hdf5io.Commit, hash uint64, key keys.E) (Entry, bool, error) {
 	newest := len(t.runs) - 1
@@ -131,7 +131,7 @@ func (t *Table) findInRun(r *run, hash uint64, key keys.E) (Entry, bool, error) 
 		}
 	}
 	tag := r.tag(hash)
-	if t.filter != nil && t.verify == FirstTouch { // then the run probably has the key
+	if t.filter != nil && t.verify == FirstTouch { // the filter says that the run may have the key
 		touch(t.view.Mapped(int64(r.entriesAt)+int64(s.first)*EntrySize, n*EntrySize), nearTag(n, tag))
 	}
 	i := lowerTag(x.tags, n, tag)
@@ -147,14 +147,12 @@ func (t *Table) findInRun(r *run, hash uint64, key keys.E) (Entry, bool, error) 
 }
 
 const (
-	// nearby is how many bytes before and after the place where an entry probably is are
-	// touched.
-	nearby    = 128
+	nearby    = 128 // bytes that touch reads before and after the place of an entry
 	cacheLine = 64
 )
 
-// touch reads what lies around entry i, so that it comes into the cache together with the
-// tags, which say where the entry is. The sum has no meaning.
+// touch reads what lies around entry i, where the wanted entry probably is. So it comes into
+// the cache at the same time as the tags, which say where the entry is. The sum has no meaning.
 //
 //go:noinline
 func touch(entries []byte, i int) (sum byte) {
@@ -186,7 +184,7 @@ func (t *Table) findInRow(id uint32, p page, o *outline, w *inRow, key keys.E) (
 		return Entry{}, false, nil
 	}
 	if x.entries == nil {
-		if err := t.inRow(&x, id, p, o, w); err != nil {
+		if err := t.unjudgedAt(&x, id, p, o, w); err != nil {
 			return Entry{}, false, err
 		}
 	}
@@ -206,9 +204,9 @@ func (t *Table) findInRow(id uint32, p page, o *outline, w *inRow, key keys.E) (
 	return Entry{}, false, damage
 }
 
-// inRow makes x the bucket that w is in, without verifying it. Only for more rows, which
-// most groups lack, does it look at the page.
-func (t *Table) inRow(x *part, id uint32, p page, o *outline, w *inRow) error {
+// unjudgedAt is unjudged for the bucket that w is in. It looks at the page only for more
+// rows, which most groups lack.
+func (t *Table) unjudgedAt(x *part, id uint32, p page, o *outline, w *inRow) error {
 	if o.mores > 0 {
 		return t.unjudged(x, id, p, w.number)
 	}

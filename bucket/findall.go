@@ -1,8 +1,6 @@
 package bucket
 
-import (
-	"github.com/cidstore/cidstore/keys"
-)
+import "github.com/cidstore/cidstore/keys"
 
 // Sought is a key that FindAll looks for, and what FindAll finds.
 type Sought struct {
@@ -14,10 +12,10 @@ type Sought struct {
 	Found bool
 	Err   error
 
-	page  page
-	about *outline
-	row   inRow
-	touch uint16 // has no meaning: it was read to bring what lies there into the cache
+	page    page
+	outline *outline
+	row     inRow
+	touch   uint16 // has no meaning: it was read to bring what lies there into the cache
 }
 
 // FindAll is Find for many keys. It takes each step for all of them before the next
@@ -26,8 +24,8 @@ type Sought struct {
 func (t *Table) FindAll(list []Sought) {
 	for i := range list {
 		k := &list[i]
-		if k.page, k.about, k.Err = t.pageOf(k.Group, k.Hash); k.Err == nil {
-			k.row.seek(t, k.page, k.about, k.Hash)
+		if k.page, k.outline, k.Err = t.pageOf(k.Group, k.Hash); k.Err == nil {
+			k.row.seek(t, k.page, k.outline, k.Hash)
 			k.touch = t.touchFilter(k.Hash)
 		}
 	}
@@ -65,7 +63,7 @@ func (t *Table) touchEntry(k *Sought) uint16 {
 		return 0
 	}
 	k.row.at, k.row.nearTag = i, k.row.tag
-	b := t.view.Mapped(int64(k.about.address)+int64(k.row.first+i)*EntrySize, EntrySize)
+	b := t.view.Mapped(int64(k.outline.address)+int64(k.row.first+i)*EntrySize, EntrySize)
 	if b == nil {
 		return 0 // finish reads it
 	}
@@ -74,8 +72,8 @@ func (t *Table) touchEntry(k *Sought) uint16 {
 
 // finish is the rest of Find.
 func (t *Table) finish(k *Sought) (Entry, bool, error) {
-	if e, found, err := t.findInRuns(k.about.commit, k.Hash, k.Key); found || err != nil {
+	if e, found, err := t.findInRuns(k.outline.commit, k.Hash, k.Key); found || err != nil {
 		return e, found && !e.deleted, err
 	}
-	return t.findInRow(k.Group, k.page, k.about, &k.row, k.Key)
+	return t.findInRow(k.Group, k.page, k.outline, &k.row, k.Key)
 }

@@ -8,34 +8,34 @@ import (
 
 // A Finder finds the entries of many keys of one group, in the order of their hashes, as
 // a checkpoint needs them. It goes through the tags of each run once, side by side with
-// the hashes, and so needs no filter of runs: to make one for all that waits in a large
-// store costs more than the checkpoint itself. Its memory is reused.
+// the hashes. So it needs no filter of runs, which it would have to make for all that waits
+// in a store. Its memory is reused.
 type Finder struct {
-	table  *Table
-	id     uint32
-	page   page
-	shape  *outline
-	hashes []uint64
-	newest []*run   // those that count for the group, the newest first
-	may    []uint64 // for each hash, a bit for each of the newest runs that may have it
+	table   *Table
+	id      uint32
+	page    page
+	outline *outline
+	hashes  []uint64
+	newest  []*run   // those that count for the group, the newest first
+	may     []uint64 // for each hash, a bit for each of the newest runs that may have it
 }
 
 // oldRuns is the bit of Finder.may that stands for all runs from that number on.
 const oldRuns = 63
 
-// Seek goes to group id, which covers all hashes. They ascend. They stay the caller's, but
-// must not change until the last Find.
+// Seek goes to group id, which covers all hashes. They ascend, and must not change until
+// the last Find.
 func (f *Finder) Seek(t *Table, id uint32, hashes []uint64) error {
 	f.table, f.id, f.hashes, f.newest = t, id, hashes, f.newest[:0]
 	var err error
-	if f.page, f.shape, err = t.pageOf(id, hashes[0]); err != nil {
+	if f.page, f.outline, err = t.pageOf(id, hashes[0]); err != nil {
 		return err
 	}
 	f.may = f.may[:0]
 	for range hashes {
 		f.may = append(f.may, 0)
 	}
-	for i := len(t.runs) - 1; i >= 0 && t.runs[i].number > f.shape.commit; i-- {
+	for i := len(t.runs) - 1; i >= 0 && t.runs[i].number > f.outline.commit; i-- {
 		if r := &t.runs[i]; hashes[0] <= r.high && hashes[len(hashes)-1] >= r.low {
 			f.newest = append(f.newest, r)
 			if err := f.ask(r, 1<<min(len(f.newest)-1, oldRuns)); err != nil {
@@ -97,10 +97,10 @@ func (f *Finder) askSlot(r *run, i int, bit uint64) (n int, err error) {
 	return n, nil
 }
 
-// Find is Find of the table for a key that has hash i of those given to Seek.
+// Find is Table.Find for a key with hash i of those given to Seek.
 func (f *Finder) Find(i int, key keys.E) (Entry, bool, error) {
 	var w inRow
-	w.seek(f.table, f.page, f.shape, f.hashes[i])
+	w.seek(f.table, f.page, f.outline, f.hashes[i])
 	if may := f.may[i]; may != 0 {
 		for k, r := range f.newest {
 			if may&(1<<min(k, oldRuns)) == 0 || f.hashes[i] < r.low || f.hashes[i] > r.high {
@@ -111,5 +111,5 @@ func (f *Finder) Find(i int, key keys.E) (Entry, bool, error) {
 			}
 		}
 	}
-	return f.table.findInRow(f.id, f.page, f.shape, &w, key)
+	return f.table.findInRow(f.id, f.page, f.outline, &w, key)
 }

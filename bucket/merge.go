@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// gathering is where the newest items of a group are merged, without the items
-// themselves being moved. Its memory is reused.
+// gathering merges the newest items of a group. It merges their places, because the items
+// are large. Its memory is reused.
 type gathering struct {
 	items []Item
 	order []gathered // of the items, ascending
@@ -23,7 +23,8 @@ type gathered struct {
 // gatherings keeps some of them for readers.
 var gatherings = sync.Pool{New: func() any { return new(gathering) }}
 
-// begin makes changes all that is gathered. They ascend, and some may be deleted items.
+// begin drops what was gathered, and gathers changes. They ascend, and may have deleted
+// items.
 func (g *gathering) begin(changes []Item) {
 	g.items, g.order = append(g.items[:0], changes...), g.order[:0]
 	for i := range g.items {

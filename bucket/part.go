@@ -120,8 +120,8 @@ type Entry struct {
 	deleted bool            // of a run; callers of this package never get it
 }
 
-// row returns the bytes of the more row, or nil.
-func (e *Entry) row() []byte {
+// moreRow returns the bytes of the more row, or nil.
+func (e *Entry) moreRow() []byte {
 	if e.more == nil {
 		return nil
 	}
@@ -142,11 +142,11 @@ func (t *Table) entry(x *part, i int) (Entry, error) {
 	data, status := ecc.Decode(e.raw[offMask])
 	if x.trust != isGood {
 		seed := t.seal.seed(x.id, x.commit)
-		got, want := t.seal.entrySum(seed, e.raw[:], e.row()), binary.LittleEndian.Uint32(e.raw[offEntryCRC:])
+		got, want := t.seal.entrySum(seed, e.raw[:], e.moreRow()), binary.LittleEndian.Uint32(e.raw[offEntryCRC:])
 		if status == ecc.Corrected {
 			fixed := bytes.Clone(e.raw[:])
 			fixed[offMask] = ecc.Encode(data)
-			got = t.seal.entrySum(seed, fixed, e.row())
+			got = t.seal.entrySum(seed, fixed, e.moreRow())
 		}
 		if got != want || status == ecc.Uncorrectable {
 			return Entry{}, x.entryError(i, "state mask %#02x, crc32c %#08x, want %#08x", e.raw[offMask], got, want)

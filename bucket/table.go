@@ -312,11 +312,11 @@ func (t *Table) later(g *gathering, s *State, changes []Item, only func(r *run) 
 		if r.number <= s.Commit || low > high || only != nil && !only(r) {
 			continue
 		}
-		first, newer := len(g.items), doubts
+		first, newerDoubts := len(g.items), doubts
 		var damage error
 		g.items, doubts, damage = t.runItems(g.items, doubts, r, low, high)
 		err = errors.Join(err, damage)
-		g.put(first, newer)
+		g.put(first, newerDoubts)
 	}
 	return doubts, err
 }
