@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shapeFD does not ask for the file's times, as fstat does: a kernel that has been asked
-// for them gives the next write a time of its own, and may write the inode with it.
+// shapeFD does not ask for the file's times, as fstat does. A kernel that was asked for
+// them gives the next write a new time, and a sync of that write then writes the inode too.
 func shapeFD(fd uintptr) (size int64, links uint64, err error) {
 	var st unix.Statx_t
 	err = retry(func() error {

@@ -5,7 +5,8 @@ package vfs
 import "errors"
 
 // Systems other than Linux have no write that syncs only its own range, and no call that
-// begins to write a range back; what they cache is left to them; their calls that reserve space do not fill holes.
+// begins to write a range back. What they cache is left to them. Their calls that reserve
+// space do not fill holes.
 
 func writeSync(uintptr, []byte, int64) error { return errors.ErrUnsupported }
 

@@ -49,8 +49,8 @@ type File interface {
 	// StartWriteback asks the system to begin writing a range to the disk, and does
 	// not wait. It is only a hint, which promises nothing and reports nothing.
 	StartWriteback(off, n int64)
-	// DropCache tells the system that nobody reads a range soon, so that it need not keep
-	// it in memory. It is only a hint, which changes no byte and reports nothing.
+	// DropCache tells the system that it need not keep a range in its cache. It is only a
+	// hint, which changes no byte and reports nothing.
 	DropCache(off, n int64)
 	// Allocate reserves real space for [off, off+n), growing the file to at least
 	// off+n; a full disk is reported here and not later. Existing bytes stay; new

@@ -6,23 +6,24 @@ import (
 	"time"
 )
 
-// Yield lets others run that wait for this processor. Work in the background that computes
-// for long calls it about every 50 µs. A thread that comes back from a sync needs some
+// Yield lets others run that wait for this processor. Background work that computes for
+// long calls it about every 50 µs. A thread that comes back from a sync needs some
 // microseconds, but would wait for them until the next tick of the system, up to 4 ms.
-// Beside programs that compute all the time most calls do nothing, because each of the
-// others costs a slice of those. Yield is safe for concurrent use.
+// While other programs compute all the time, most calls do nothing, because one that gives
+// way to them waits for as long as the system lets them run. Yield is safe for concurrent
+// use.
 func Yield() { process.yield(sinceLoaded, turn) }
 
-// A turn of others that takes longTurn goes to somebody who computes. For noTurns after it
-// nobody gets one.
+// Who takes a turn of longTurn is a program that computes all the time. Nobody gets another
+// turn for noTurns after it.
 const (
 	longTurn = 500 * time.Microsecond
 	noTurns  = 50 * time.Millisecond
 )
 
-// turns says when others get a turn.
+// turns says whether others get a turn.
 type turns struct {
-	none atomic.Int64 // until then nobody, in the time of sinceLoaded
+	noneUntil atomic.Int64 // by sinceLoaded
 }
 
 var (
@@ -39,11 +40,11 @@ func turn() {
 
 func (t *turns) yield(now func() time.Duration, turn func()) {
 	from := now()
-	if int64(from) < t.none.Load() {
+	if int64(from) < t.noneUntil.Load() {
 		return
 	}
 	turn()
 	if end := now(); end-from >= longTurn {
-		t.none.Store(int64(end + noTurns))
+		t.noneUntil.Store(int64(end + noTurns))
 	}
 }
