@@ -7,41 +7,41 @@ import (
 
 // pacing slows writers while a checkpoint runs. A checkpoint gives room back only at its
 // end: without pacing, writers would run at full speed until the log is full, and then wait
-// for all of the checkpoint. With pacing they use the room that is left at an even rate
-// until the checkpoint ends, as far as its plan and its slices foretell that. Slower writers
+// for the rest of the checkpoint. With pacing they use the room that is left at an even rate
+// until the end of the checkpoint, which its plan and its slices predict. Slower writers
 // never wait.
 type pacing struct {
 	mu    sync.Mutex // guards the fields below
 	began int64      // when the checkpoint under way began, in ns since 1970; 0: none is
 	ends  int64      // when it will probably end
-	perOp float64    // ns that it will take in all, for each of its operations
+	perOp float64    // predicted ns of the whole checkpoint, for each of its operations
 	soFar float64    // ns that a unit of its work took so far
-	unit  float64    // the same of large checkpoints before
-	seen  int64      // when a writer was here last
+	unit  float64    // the same, by large checkpoints before it
+	seen  int64      // when owe was last called
 	owed  float64    // ns by which writers are ahead of the rate
 }
 
 const (
 	// A checkpoint's work is counted in entries that it folds. To find what an operation
-	// changes, and to put it into a run, is opWork of these.
+	// changes, and to put it into a run, costs as much as opWork of these.
 	opWork = 3
-	// firstUnit is taken until a checkpoint was measured.
+	// firstUnit is pacing.unit before the first large checkpoint.
 	firstUnit = 300.0
-	// paceReserve: writers should leave one part in ten of the log and of memory, because a
-	// checkpoint may take longer than foretold.
+	// paceReserve: writers leave one part in so many of the log and of memory, because a
+	// checkpoint may take longer than predicted.
 	paceReserve = 10
-	// overdue: a checkpoint that should have ended is expected to need a sixteenth more than
-	// it has taken so far.
+	// overdue: a checkpoint that should have ended is expected to take one part in so many
+	// of the time so far.
 	overdue = 16
 	// leastPause is the shortest sleep: shorter ones are saved up.
 	leastPause = float64(time.Millisecond)
-	// mostPause bounds how long one write sleeps, and mostOwed what later ones may have to
-	// sleep for it, whatever the clock has said.
+	// mostPause bounds how long one write sleeps, and mostOwed what writes may owe in all,
+	// in ns, whatever the clock has said.
 	mostPause = 6 * time.Millisecond
 	mostOwed  = float64(20 * mostPause)
 )
 
-// begin notes that a checkpoint begins, of ops operations and that much work.
+// begin notes that a checkpoint of ops operations and that much work begins at now.
 func (p *pacing) begin(now int64, ops int, work float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -51,7 +51,7 @@ func (p *pacing) begin(now int64, ops int, work float64) {
 	p.began, p.ends, p.perOp = now, now+int64(work*p.unit), work*p.unit/float64(max(ops, 1))
 }
 
-// passed notes how many ns the work took that the checkpoint has done, and how much is left.
+// passed notes that the work done so far took that many ns, and how much work is left.
 func (p *pacing) passed(now, took int64, done, left float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,20 +59,20 @@ func (p *pacing) passed(now, took int64, done, left float64) {
 	p.ends = now + int64(left*p.soFar)
 }
 
-// end notes that the checkpoint under way has ended. A large one tells how long the next
-// will take.
+// end notes that the checkpoint under way has ended. Only a large one says something about
+// the next.
 func (p *pacing) end(large bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if large && p.soFar > 0 {
-		p.unit = max(p.soFar, (p.unit+p.soFar)/2) // writers that go too fast at first are stopped at the end
+		p.unit = max(p.soFar, (p.unit+p.soFar)/2) // it falls slowly: writers that go too fast at first wait at the end
 	}
 	p.began, p.ends, p.soFar = 0, 0, 0
 }
 
-// owe counts n operations of a writer, and returns how long it should sleep; room is how many
-// operations there is room for. If the store is in danger, writers may be no faster than the
-// checkpoint.
+// owe counts n operations of a writer, and returns how long it should sleep. There is room
+// for that many operations more. If the store is in danger, writers may be no faster than
+// the checkpoint.
 func (p *pacing) owe(now int64, n int, room int64, danger bool) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,9 +84,9 @@ func (p *pacing) owe(now int64, n int, room int64, danger bool) time.Duration {
 	if danger {
 		each = max(each, p.perOp)
 	}
-	passed := float64(max(now-p.seen, 0))
+	elapsed := float64(max(now-p.seen, 0))
 	p.seen = now
-	p.owed = min(max(p.owed+each*float64(n)-passed, 0), mostOwed)
+	p.owed = min(max(p.owed+each*float64(n)-elapsed, 0), mostOwed)
 	if p.owed < leastPause {
 		return 0
 	}
@@ -110,8 +110,7 @@ func (s *Store) pace(n int) {
 	}
 }
 
-// roomToPace returns how many operations fit into the log and into memory without the
-// reserve.
+// roomToPace returns how many operations fit into the log and into memory, less the reserve.
 func (s *Store) roomToPace(st *state) int64 {
 	ring, memory := s.ringRecords(int64(st.view.record.walSize)), s.opts.MemoryBudget/opBytes
 	return min(s.log.Room()-ring/paceReserve, memory-memory/paceReserve-st.pendingOps())

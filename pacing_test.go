@@ -36,16 +36,16 @@ func TestPaceOfSmallCheckpoints(t *testing.T) {
 }
 
 // TestPacing: writers that are faster than a checkpoint take the room evenly until it ends,
-// whatever was foretold, and slower ones never wait.
+// whatever was predicted, and slower ones never wait.
 func TestPacing(t *testing.T) {
 	const room, batch = 1_000_000, 1000
 	for _, c := range []struct {
-		what             string
-		foretold, really time.Duration // of the checkpoint
-		own              time.Duration // that a writer needs for a batch
-		danger           bool
-		least, most      float64 // of the room that is taken when the checkpoint ends
-		waits            bool
+		what            string
+		predicted, real time.Duration // of the checkpoint
+		own             time.Duration // that a writer needs for a batch
+		danger          bool
+		least, most     float64 // of the room that is taken when the checkpoint ends
+		waits           bool
 	}{
 		{"a fast writer", 2 * time.Second, 2 * time.Second, 100 * time.Microsecond, false, 0.9, 1.02, true},
 		{"the checkpoint takes half of its time", 2 * time.Second, time.Second, 100 * time.Microsecond, false, 0.9, 1.02, true},
@@ -53,16 +53,16 @@ func TestPacing(t *testing.T) {
 		{"a slow writer", 2 * time.Second, 2 * time.Second, 3 * time.Millisecond, false, 0.6, 0.7, false},
 		{"a slow writer in danger", 2 * time.Second, 2 * time.Second, 3 * time.Millisecond, true, 0.2, 0.3, true},
 	} {
-		p := pacing{unit: float64(c.foretold.Nanoseconds()) / 100}
+		p := pacing{unit: float64(c.predicted.Nanoseconds()) / 100}
 		now, taken, waited := int64(1e18), int64(0), false
 		began := now
 		p.begin(now, room/4, 100)
-		for slice := int64(1); now < began+c.really.Nanoseconds(); {
+		for slice := int64(1); now < began+c.real.Nanoseconds(); {
 			pause := p.owe(now, batch, room-taken, c.danger)
 			waited = waited || pause > 0
 			now += pause.Nanoseconds() + c.own.Nanoseconds()
 			taken += batch
-			if passed := now - began; passed*10 > slice*c.really.Nanoseconds() {
+			if passed := now - began; passed*10 > slice*c.real.Nanoseconds() {
 				p.passed(now, passed, float64(slice*10), float64(100-slice*10))
 				slice++
 			}

@@ -12,7 +12,7 @@ const (
 	ringPath    = "/wal"
 	oldRingPath = "/wal_old"
 	ringGrowth  = 4 // the ring grows by this factor at each step
-	liveShare   = 4 // the log suits the data if it is this part of the live bytes; see ringLimit
+	liveShare   = 4 // the log may be one part in so many of the live bytes; see ringLimit
 	// closedBlocks is the size of the log of a closed store, in blocks, which takes a few
 	// single writes before it has to grow.
 	closedBlocks = 4
@@ -63,17 +63,16 @@ const (
 )
 
 // growRingIfFull grows the log if a checkpoint is due because of the log's length, and not
-// because of memory, and if the log is that of a new store, or the data are large enough for
-// one of twice the size.
-// checkpointing is held.
+// because of memory, and if the log is as short as that of a new store, or the data are
+// large enough for one of twice the size. checkpointing is held.
 func (s *Store) growRingIfFull() (grown bool, err error) {
 	st := s.state.Load()
 	size := int64(st.view.record.walSize)
 	if size >= s.opts.WALBytes || st.fresh.bytes() >= s.opts.MemoryBudget/3 {
 		return false, nil
 	}
-	// A log that a new store has filled grows once, however little data there are: a
-	// checkpoint holds up each write that syncs beside it, so that fewer are worth more.
+	// The log of a new store grows once, however little data there are, because writes that
+	// sync while a checkpoint runs take longer, and a longer log needs fewer checkpoints.
 	want := min(max(size*ringGrowth, s.opts.startBytes), max(s.ringLimit(), s.opts.startBytes*ringGrowth))
 	if want < 2*size && want < s.opts.WALBytes {
 		return false, nil
@@ -153,9 +152,9 @@ func (s *Store) growRing(size int64) (grown bool, err error) {
 	return true, nil
 }
 
-// dropRing keeps the present ring out of memory until the log writes to it. What is written or
-// read in long pieces is in memory in long pieces too, and each write into one of them costs
-// the system a look at all of it.
+// dropRing takes the present ring out of the system's cache, which has it in long pieces,
+// as it was written or read: for each short write into one the system looks at all of it.
+// What the log writes later is cached in short pieces.
 func (s *Store) dropRing(r *record) { s.vfile.DropCache(int64(r.walAddress), int64(r.walSize)) }
 
 // finishRingGrowth brings everything in /wal_old into the tree and removes it.
