@@ -55,9 +55,9 @@ func (s *Store) admit(ops []wal.Op) (claim, error) {
 			if !errors.Is(err, ErrNoSpace) {
 				return claim{}, err
 			}
-			freed, failed := s.free(attempt)
-			if failed != nil {
-				return claim{}, failed
+			freed, freeErr := s.free(attempt)
+			if freeErr != nil {
+				return claim{}, freeErr
 			}
 			if !freed {
 				return claim{}, err
@@ -170,8 +170,8 @@ func (st *state) pendingOps() int64 {
 }
 
 // cover grows the file, before a write is logged, until its free space covers what
-// the pending operations can add to the tree, and the reserve. On a full disk deletes need
-// neither.
+// the pending operations can add to the tree, and the reserve. Deletes on a full disk
+// need neither.
 func (s *Store) cover(deletes bool) error {
 	s.admission.mu.Lock()
 	defer s.admission.mu.Unlock()
@@ -208,14 +208,15 @@ func (s *Store) cover(deletes bool) error {
 	return s.writeFailed(fmt.Errorf("write: %w", err))
 }
 
-// roomOnAFullDisk is the room of a reserve, and of what operations add. Of the reserve a step is
-// in long extents, beside the pieces; the rest, as nodes, may be in short ones.
+// roomOnAFullDisk returns the room for what operations add, in bytes and nodes, and for a
+// reserve. A step of the reserve must be in long extents, as the pieces; the rest may be in
+// short ones, as nodes.
 func roomOnAFullDisk(added, nodes, reserve, step int64, pieces int, piece int64) hdf5io.Room {
 	return hdf5io.Room{Bytes: added + step, Short: nodes + (reserve-step)/hdf5io.PieceBytes, Pieces: pieces, Size: piece}
 }
 
-// coverExactly is cover for a write that holds a claim, on a full disk that has no room for
-// it by the bound, as the error short says. It looks at the sets of its keys.
+// coverExactly is cover for a write that holds a claim and for which a full disk has no room
+// by the bound, as the error short says. It looks at the sets of the write's keys.
 func (s *Store) coverExactly(ops []wal.Op, short error) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
@@ -280,8 +281,8 @@ func (v *view) growth(ops []wal.Op) (bytes, nodes int64, err error) {
 	return bytes + bucket.RunBytes(entries) + commitBytes + v.record.sets.Names(sets, nodes), nodes, nil
 }
 
-// free frees space for a write that found the disk full. attempt counts these from 0. It
-// reports whether there may be more space now.
+// free frees space for a write that found the disk full, by other means at each attempt; the
+// first is 0. It reports whether there may be more space now.
 func (s *Store) free(attempt int) (freed bool, err error) {
 	switch attempt {
 	case 0:
@@ -318,9 +319,10 @@ func (s *Store) spare() error {
 // each, with a more row or its share of a set.
 func usualGrowth(n int64) int64 { return bucket.RunBytes(n) + 2*commitBytes }
 
-// growth bounds by how many bytes and nodes of values the tree becomes longer with n pending
-// operations, by a checkpoint of one slice that folds no group; docs/CRASH.md, "What operations add", has the
-// proof. Each of them adds an entry of a run, or less than that to a set.
+// growth returns bounds of the bytes and the nodes of values that n pending operations add
+// to the tree, by a checkpoint of one slice that folds no group. docs/CRASH.md, "What
+// operations add", has the reasons. Each operation adds an entry of a run, or less than that
+// to a set.
 func (s *Store) growth(n int64) (bytes, nodes int64) {
 	st := s.state.Load()
 	most, repeated := int64(st.fresh.distinct.Load()), int64(0)
@@ -354,19 +356,20 @@ const commitBytes = 8 << 10
 // down to it.
 func (s *Store) step() (bytes, piece int64) { return s.state.Load().view.step() }
 
-// leastFree is what a checkpoint on a full disk leaves free, unless it frees space: enough for
-// the commits with which the next life begins, and for one that frees more.
-func (s *Store) leastFree() int64 {
-	bytes, _ := s.step()
-	return bytes
-}
-
 func (v *view) step() (bytes, piece int64) {
 	bytes, piece, edits := v.record.sets.Step()
 	row, more := gc.Step()
 	maps.Copy(edits, more)
-	change, free := v.RoomToChange(edits)
-	return bytes + row + bucket.RunBytes(1) + commitBytes + change, max(piece, free)
+	change, freeMap := v.RoomToChange(edits)
+	return bytes + row + bucket.RunBytes(1) + commitBytes + change, max(piece, freeMap)
+}
+
+// leastFree is what a commit of a checkpoint on a full disk leaves free, in bytes, unless it
+// frees more than it takes: enough for the commits with which the next life begins, and for
+// one that frees space.
+func (s *Store) leastFree() int64 {
+	bytes, _ := s.step()
+	return bytes
 }
 
 // foldBytes returns about the most bytes that it takes to write a group again. That is

@@ -59,9 +59,10 @@ func (c *checkpoint) goAhead(ctx context.Context) error {
 }
 
 // inParts makes commits, as small as a full disk needs them, until put is done or there is no
-// room for a smaller one. put changes things until about limit bytes are placed; keep is called
-// when they are committed, or nothing was placed. Damage ends it without an error: whoever needs
-// what is damaged reports it. checkpointing is held.
+// room for a smaller one. Each call of put makes changes until about limit bytes are placed. It
+// returns keep, which inParts calls when the changes are committed, or at once if nothing was
+// placed. Damage ends it without an error: whoever needs what is damaged reports it.
+// checkpointing is held.
 func (s *Store) inParts(ctx context.Context, put func(m *merge, limit int64) (keep func(), done bool, err error)) (commits int, err error) {
 	limit := min(max(s.file.Longest(), leastAhead), mostAhead)
 	for done := false; !done && ctx.Err() == nil; {
@@ -85,7 +86,7 @@ func (s *Store) inParts(ctx context.Context, put func(m *merge, limit int64) (ke
 	return commits, nil
 }
 
-// putPart makes one of these commits, if there is anything to change.
+// putPart makes one commit of inParts, if put places anything.
 func (s *Store) putPart(put func(*merge, int64) (func(), bool, error), limit int64) (wrote, done bool, err error) {
 	m, err := s.begin()
 	if err != nil {

@@ -287,11 +287,11 @@ func (v *view) names(set uint64, key E) (bool, error) {
 	return spilled && id == set && !seedbug.On("named-set-freed"), nil
 }
 
-// erase is the collection of a write that found the disk full, and that nothing else has made
-// room for. It compacts sets in parts, in commits that are as small as need be, so that what
-// each frees has room for the next. Nothing goes through the log, which may have no room.
-// freed says whether it has dropped any tombstones. It looks at all sets, so it waits until
-// there are tombstones enough to be worth that.
+// erase is the collection of a write that found the disk full, when nothing else has made
+// room for it. It compacts sets in parts, in commits as small as need be, each in the space
+// that those before it have freed. Nothing goes through the log, which may have no room.
+// erase looks at all sets, so it does nothing until enough tombstones have come since the
+// last time. freed says whether it has dropped any.
 func (s *Store) erase(ctx context.Context) (freed bool, err error) {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
@@ -325,12 +325,12 @@ func (s *Store) erase(ctx context.Context) (freed bool, err error) {
 	return stats.Tombstones > 0, err
 }
 
-// setsPerTombstone is how many sets erase looks at, at most, for a tombstone that came since
-// the last time.
+// setsPerTombstone is the most sets that erase looks at for each tombstone that has come
+// since the last time.
 const setsPerTombstone = 64
 
-// erase drops tombstones of a set, so many that what is written again takes about limit bytes.
-// more says that it has others. A set that cannot be read stays as it is.
+// erase drops tombstones of a set, as many as about limit bytes of nodes hold. more says that
+// the set has others. A set that cannot be read stays as it is.
 func (m *merge) erase(id uint64, limit int64) (more bool, err error) {
 	stored, used, err := m.base.sets.At(id)
 	if err != nil || !used || stored.Tombstones() == 0 {

@@ -52,8 +52,8 @@ var (
 	ErrWALKey = errors.New("wrong log key")
 	// ErrPoisoned says that an earlier write or sync failed. Reads still work. Writes fail
 	// until the store is opened again. Then either all or nothing of what the failed call
-	// wrote is there. It also comes, with ErrNoSpace, where a full disk and a full log left
-	// Open no room to begin to write.
+	// wrote is there. Writes also return it, with ErrNoSpace, if Open found the log full and
+	// no room on the disk.
 	ErrPoisoned = hdf5io.ErrPoisoned
 	// ErrIO says that a read failed. The text names the extent.
 	ErrIO = hdf5io.ErrIO

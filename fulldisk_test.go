@@ -72,8 +72,8 @@ func scattered(n int) E {
 
 func (f *fullSets) pair(i int) (key, value E) { return scattered(f.keyOf(i)), scattered(i) }
 
-// fill inserts until the disk is full. All that was logged has found room in the tree then, in
-// whatever gaps and slices, and has left what a life needs to begin.
+// fill inserts until the disk is full. Then all that was logged must be in the tree, and enough
+// space must be left for a life to begin.
 func (f *fullSets) fill() {
 	f.t.Helper()
 	for {
@@ -447,11 +447,11 @@ func (c *scenario) oneSlice() error {
 	return nil
 }
 
-// TestCrashFrozenWrittenAgain: Open checkpoints, because the root has room for one more epoch
-// alone, and a full disk stops it between two slices or before the first. The log has no room
-// for all operations. So those of the two newest epochs are written again as one, or, if these
-// are too long for that, those alone that may be in the page cache only. They are part of what
-// was to be checkpointed, and the log no longer has them there.
+// TestCrashFrozenWrittenAgain: the root has room for only one more epoch, so Open checkpoints,
+// and a full disk stops that between two slices or before the first. The log has no room for
+// copies of all operations. So Open writes those of the two newest epochs again as one or, if
+// these are too long, only those that may be in the page cache alone. They are a part of what
+// was to be checkpointed, and have another place in the log then.
 func TestCrashFrozenWrittenAgain(t *testing.T) {
 	for _, last := range []uint64{700, 955} {
 		if last == 955 && invariants.Sparse > 1 {
@@ -469,8 +469,8 @@ func TestCrashFrozenWrittenAgain(t *testing.T) {
 	}
 }
 
-// frozenWrittenAgain is that with so much room on the disk, and so many operations in the last
-// life. It reports whether that stopped the checkpoint between two slices.
+// frozenWrittenAgain is TestCrashFrozenWrittenAgain with room bytes free on the disk and last
+// operations in the last life. It reports whether the checkpoint was stopped between two slices.
 func frozenWrittenAgain(t *testing.T, seed uint64, room int64, last uint64) (stopped bool) {
 	c := newScenario(t, seed, func(o *Options) { mediumOptions(o); o.sliceBytes = 4 << 10 })
 	trace := c.fs.Record()
@@ -535,10 +535,10 @@ func frozenWrittenAgain(t *testing.T, seed uint64, room int64, last uint64) (sto
 	return r.numValues > before
 }
 
-// TestLivesUntilTheLogIsFull: more than half of the log is taken by operations that a full disk
-// has no room for. Lives of one delete each follow each other, until the log has no room for one
-// more. After that the store opens all the same, and reads all there is. When there is room on
-// the disk, a new life takes writes.
+// TestLivesUntilTheLogIsFull: operations that a full disk has no room for take more than half of
+// the log. Lives of one delete each follow, until the log has no room for another. After that
+// the store still opens, and reads all there is. When the disk has room again, a new life takes
+// writes.
 func TestLivesUntilTheLogIsFull(t *testing.T) {
 	c := newScenario(t, crashSeed(t), mediumOptions)
 	c.open()

@@ -49,8 +49,8 @@ func (r *RecoveryReport) add(before *RecoveryReport) {
 func (s *Store) Recovery() RecoveryReport { return s.recovery }
 
 // load reads the newest root and the log after it. If the store is writable, it also
-// begins a life of the log. If a full disk has no room for that, the store has failed, and
-// reads what there is.
+// begins a life of the log. If a full disk has no room for that, load succeeds, but the
+// store takes no writes.
 func (s *Store) load() error {
 	v, err := s.loadView(s.file.View())
 	if err != nil {
@@ -230,11 +230,11 @@ func (s *Store) beginLife(found *replayed) error {
 // rewrite is what a life writes again before it begins.
 type rewrite struct {
 	frames []wal.Frame
-	from   wal.Seq // where they begin, in the epochs before this life's
-	reopen bool    // more frames than may be in the page cache only: the next Open finds them in one epoch
+	from   wal.Seq // where they begin in the earlier epochs, which end there
+	reopen bool    // they are not only late frames: Open begins again with what was written
 }
 
-// onlyLate is a rewrite of the late frames, which may be none.
+// onlyLate returns the rewrite of the late frames, of which there may be none.
 func (s *Store) onlyLate(late []wal.Frame) rewrite {
 	if len(late) == 0 {
 		return rewrite{from: s.replayed.End.Sequence + 1}
@@ -244,7 +244,7 @@ func (s *Store) onlyLate(late []wal.Frame) rewrite {
 
 // makeRoomForLife makes room for one more epoch in the root, and for the late frames in the
 // log: it puts everything into the tree if it has to. If the disk has no room for that, but
-// the log has, frames of several epochs are to be written again as one.
+// the log has, it returns frames of several epochs, to be written again as one.
 func (s *Store) makeRoomForLife(found *replayed) (again rewrite, err error) {
 	epochs := func() []wal.Epoch { return wal.InUse(s.state.Load().view.record.epochs) }
 	room := func() bool { return len(epochs()) < maxEpochs-1 && s.fits(found.late) }
@@ -294,9 +294,9 @@ func (s *Store) liveFrames() (live []wal.Frame, err error) {
 }
 
 // fewerEpochs finds frames to be written again as one epoch, so that the root has room for one
-// more: all of them, or else those of the newest epochs. These are more than it takes as long
-// as an epoch has no more operations than those after it together. So a frame is not written
-// again by each life.
+// more: all of them, or else those of the newest epochs. It takes more epochs than it must as
+// long as the next older one has no more operations than those taken together. So the next
+// lives find room, and need not write the same frames again.
 func (s *Store) fewerEpochs(epochs []wal.Epoch, live []wal.Frame) (again rewrite, ok bool) {
 	if s.fits(live) {
 		return rewrite{live, s.state.Load().view.record.lastApplied + 1, true}, true
@@ -350,14 +350,14 @@ func (s *Store) checkpointDurable(found *replayed) error {
 	return s.mergeFrozen(ctx, atOnce)
 }
 
-// logAgain ends an Open that has written frames of several lives again. The next one finds them
-// as if one life had written them.
+// logAgain is the error of an Open that has written frames of several lives again. The store is
+// then opened once more, and finds them as if one life had written them.
 type logAgain struct{ found RecoveryReport }
 
 func (*logAgain) Error() string { return "the log was written again" }
 
-// startLogAgain commits a root whose epochs have all that the tree lacks. If it is one epoch,
-// the log begins with it.
+// startLogAgain commits a root with epochs that have all that the tree lacks. If there is only
+// one, the log begins with it.
 func (s *Store) startLogAgain(epochs []wal.Epoch) error {
 	err := s.change(func(m *merge) error {
 		r := &m.record
@@ -376,11 +376,11 @@ func (s *Store) startLogAgain(epochs []wal.Epoch) error {
 	return &logAgain{s.recovery}
 }
 
-// fits reports whether the ring has room for the frames that are to be logged again.
-func (s *Store) fits(late []wal.Frame) bool {
+// fits reports whether the ring has room for copies of frames.
+func (s *Store) fits(frames []wal.Frame) bool {
 	v := s.state.Load().view
 	c := s.logConfig(v)
-	return c.Fits(late, v.record.lastApplied+1, s.replayed.Next)
+	return c.Fits(frames, v.record.lastApplied+1, s.replayed.Next)
 }
 
 // commitEpochs commits a root that differs only in the log's epochs and its writer, into
