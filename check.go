@@ -150,7 +150,7 @@ func (c *check) tree(progress func(done, total int64)) error {
 func (c *check) contents(progress func(done, total int64)) error {
 	c.report.WaitingEntries, _ = c.view.buckets.Waiting()
 	c.report.Runs = c.view.buckets.Runs()
-	if err := c.inParts(c.view.hands(), progress); err != nil || c.ctx.Err() != nil {
+	if err := c.inParts(c.view.goroutines(), progress); err != nil || c.ctx.Err() != nil {
 		return err // Check itself reports that ctx is done
 	}
 	c.groups.Finish()
@@ -165,24 +165,24 @@ func (c *check) contents(progress func(done, total int64)) error {
 	return nil
 }
 
-// groupsPerPart is how many groups make one more goroutine worth it.
+// groupsPerPart is how many groups are worth one more goroutine.
 const groupsPerPart = 64
 
-// hands is the number of goroutines that read all groups together: one, and up to half as
-// many more as there are processors.
-func (v *view) hands() int {
+// goroutines is how many of them should share the reading of all groups: one, and up to half
+// as many more as there are processors.
+func (v *view) goroutines() int {
 	return 1 + min(runtime.GOMAXPROCS(0)/2, int(v.record.groups()/groupsPerPart))
 }
 
 // inParts checks the groups with their sets, and the runs, divided into parts that are
 // checked at the same time. The error names the parts whose bytes could not be read.
 func (c *check) inParts(parts int, progress func(done, total int64)) error {
-	report := checkProgress{size: c.view.EndOfFile(), progress: progress}
+	done := checkProgress{size: c.view.EndOfFile(), progress: progress}
 	list, errs := make([]*check, parts), make([]error, parts)
 	var all sync.WaitGroup
 	for i := range list {
 		list[i] = newCheck(c.ctx, c.view, new(CheckReport))
-		part := func() { errs[i] = guard(func() error { list[i].part(i, parts, &report); return nil }) }
+		part := func() { errs[i] = guard(func() error { list[i].part(i, parts, &done); return nil }) }
 		if i < parts-1 {
 			all.Go(part)
 		} else {

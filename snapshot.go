@@ -141,9 +141,9 @@ func within[T any](v *Snapshot, key E, read func(reader, E) (T, error)) (found T
 
 // All yields every (key, value) pair once. Keys come in order of their hashes, and the
 // values of a key ascend. Pairs that cannot be read are left out: see Err after the loop.
-// It verifies the checksums of all that it reads, and that each key is where its hash
-// belongs. Of a large store it holds four groups of buckets in memory; if there are two
-// processors or more, a second goroutine reads ahead until the loop ends.
+// All verifies the checksums of what it reads, and that each key is where its hash belongs.
+// It holds up to four groups of buckets in memory. In a large store, and with two processors
+// or more, a second goroutine reads ahead until the loop ends.
 func (v *Snapshot) All() iter.Seq2[E, E] {
 	return func(yield func(E, E) bool) {
 		v.loop(func(m *member) (bool, error) {
@@ -202,7 +202,7 @@ func (v *Snapshot) members(bad func(error), visit func(*member) (bool, error)) e
 	if err != nil {
 		return err
 	}
-	for items, err := range v.groups(v.view.hands() > 1) {
+	for items, err := range v.groups(v.view.goroutines() > 1) {
 		if err != nil && ends(err) {
 			return err
 		}

@@ -11,9 +11,9 @@ import (
 // being read, and those that wait for the loop.
 const walkedGroups = 4
 
-// walk reads the items of all groups, for one loop. Where that is worth a goroutine, a
-// second one reads groups ahead of the loop. It ends when the walk has no room, and then
-// the loop starts it again, so it waits for nobody's code.
+// walk reads the items of all groups, for one loop. In a large store a second goroutine reads
+// groups ahead of the loop. It ends when the walk has no room, and the loop starts it again
+// later, so it never waits for a caller's code.
 type walk struct {
 	v      *Snapshot
 	helped bool // a second goroutine may read
@@ -37,7 +37,7 @@ type walked struct {
 }
 
 // groups yields the items of each group, in order of hashes, with what is wrong there. The
-// loop has the items until it goes on. helped says that two goroutines may read.
+// items are valid until the loop goes on. helped says that two goroutines may read.
 func (v *Snapshot) groups(helped bool) iter.Seq2[[]bucket.Item, error] {
 	return func(yield func([]bucket.Item, error) bool) {
 		w := walk{v: v, helped: helped}

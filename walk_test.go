@@ -11,8 +11,8 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
-// manyGroups is a store whose loops are read by two goroutines: groups with rows and with
-// entries that wait, sets, and some operations that are not in the tree.
+// manyGroups makes a store that two goroutines read for a loop. It has groups with rows and
+// with entries that wait, sets, and some operations that are not in the tree.
 func manyGroups(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s.h5")
@@ -41,20 +41,20 @@ func manyGroups(t *testing.T) string {
 	return path
 }
 
-// by sets how many processors there are, until the test ends.
-func by(t *testing.T, processors int) {
+// useProcessors sets how many processors Go uses, until the test ends.
+func useProcessors(t *testing.T, processors int) {
 	before := runtime.GOMAXPROCS(processors)
 	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
 }
 
-// TestAllByTwo: two goroutines yield what one does, in the same order, and of a damaged
-// file leave out the same and say the same.
+// TestAllByTwo: two goroutines yield what one does, in the same order. In a damaged file they
+// leave out the same pairs, with the same error.
 func TestAllByTwo(t *testing.T) {
 	noGoroutines(t)
 	path := manyGroups(t)
 	type pair struct{ key, value cidstore.E }
 	read := func(processors int) (pairs []pair, keys []cidstore.E, err error) {
-		by(t, processors)
+		useProcessors(t, processors)
 		s := open(t, path, &cidstore.Options{ReadOnly: true})
 		defer s.Close()
 		v, err := s.Snapshot()
@@ -103,7 +103,7 @@ func TestAllByTwo(t *testing.T) {
 func TestAllEndsEarly(t *testing.T) {
 	noGoroutines(t)
 	path := manyGroups(t)
-	by(t, 4)
+	useProcessors(t, 4)
 	for name, at := range map[string]struct {
 		end  func(*cidstore.Store, *cidstore.Snapshot) bool
 		want error
