@@ -200,7 +200,7 @@ func (s *Store) count(m *merge) {
 	s.metrics.compactions.Add(done.compactions)
 }
 
-// journalOf enters in the journal the maintenance that a commit did by the way.
+// journalOf enters in the journal the maintenance that was a part of a commit.
 func (s *Store) journalOf(m *merge) {
 	counts := map[maintenance]uint64{
 		didMerge: m.done.merges, didHalve: m.done.halvings, didDemote: m.done.demotions, didCompact: m.done.compactions,

@@ -16,7 +16,7 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// Each test of this file is a fault that was once found in the upkeep of stores.
+// Each test of this file is for a fault that was once found in the upkeep of stores.
 
 func waitsAt(names ...string) string {
 	buf := make([]byte, 1<<22)

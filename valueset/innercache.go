@@ -21,9 +21,9 @@ const (
 	// cachedNodes copies take 5 MB, and are the inner nodes of a tree of 10^7 values.
 	cachedNodes = 1 << cachedBits
 	cachedBits  = 10
-	// patience is how often other nodes must be wanted in the place of one before that makes
-	// way, if it is not used in that time: its root may be gone. If the trees are too large
-	// for the cache, patience keeps most lookups from making a copy.
+	// patience is how often other nodes must be wanted in the place of a node that is not
+	// used in that time, before it makes way: its root may be gone. If the trees are too
+	// large for the cache, patience keeps most lookups from making a copy.
 	patience = 32
 )
 

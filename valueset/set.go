@@ -52,7 +52,7 @@ type Set struct {
 	edits     []order.Item
 	removes   uint64 // deletes among the edits, while not exact
 	compacted bool   // tombstones of the base are gone
-	packs     bool   // what is written again is packed, as a compaction does
+	packs     bool   // what is written again is packed, as by a compaction
 	exact     bool
 	known     map[keys.E]status // exact: of the values that were edited
 	lives     uint64            // exact: live values now
@@ -337,8 +337,8 @@ func (s *Set) Compact() error {
 	return nil
 }
 
-// Erase is Compact in parts, for a set that was not edited: of a tree it erases the tombstones
-// of the first leaves that have any, as many as leaves says. more says that there are others.
+// Erase is Compact in parts, for a set that was not edited. Of a tree it erases the tombstones
+// of as many leaves as leaves says, the first ones that have any. more says that others have.
 func (s *Set) Erase(leaves int) (more bool, err error) {
 	if s.form != formTree {
 		return false, s.Compact()

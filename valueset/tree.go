@@ -156,7 +156,7 @@ func (t *treeEdit) inners(nodes []child, level int, edits []order.Item, rightmos
 type tier[T any] struct {
 	*treeEdit
 	write                      func(number uint64, elements []T) (child, error)
-	least, compact, full, most int // elements of a node
+	least, compact, full, most int // elements of a node: compact is least where Set.packs; full, of a packed one
 }
 
 func (t *treeEdit) leafTier() tier[item] {
@@ -167,8 +167,8 @@ func (t *treeEdit) innerTier() tier[child] {
 	return tier[child]{t, t.w.writeInner, innerLeast, innerCompact, innerFull, fanOut}
 }
 
-// replace returns what replaces nodes that are neighbours and have now the elements up to ends.
-// It writes those that have changed or, if one holds too much or too little, packs all of them.
+// replace returns what takes the place of neighbouring nodes, the elements of which now end at
+// ends. It writes those that have changed or, if one has too many or too few, packs all of them.
 func (k tier[T]) replace(nodes []child, elements []T, ends []int, changed []bool, appending bool) ([]child, error) {
 	least := k.least
 	if k.set.packs {

@@ -110,16 +110,15 @@ func (l *Log) lead(self *request) {
 	l.mu.queue[0].wake <- leads
 }
 
-// Where other goroutines want all processors, a yield takes as long as they are let run.
+// Where other goroutines want all processors, a yield takes as long as they run.
 const (
 	gatherShare = 10_000      // ns that leaders may yield for each append, on average
-	mostYielded = 100_000_000 // ns that are counted of one gather, whatever the clock has said
+	mostYielded = 100_000_000 // most ns that one gather counts, whatever the clock has said
 )
 
-// gather yields until as many appends wait as there were at the end of the last group,
-// but twice at most. Those that the last group has answered come back at once if their
-// goroutines have more to write, and one sync then serves them all. The caller holds
-// write and order.
+// gather yields, twice at most, until as many appends wait as the last group answered or left
+// in the queue. Goroutines whose appends it answered come back at once if they have more to
+// write, and one sync then serves them all. The caller holds write and order.
 func (l *Log) gather() {
 	all := func() bool { return len(l.mu.queue) >= l.mu.writers }
 	if l.yielded > 0 || locked(l, all) {

@@ -46,7 +46,7 @@ func EndEpochs(epochs []Epoch, lastApplied, end Seq) []Epoch {
 // keeps the records from tail on.
 func (c *Config) Fits(frames []Frame, tail, next Seq) bool {
 	e := encoder{block: uint64(c.Block), blockRecords: c.blockRecords()}
-	need, group := uint64(0), uint64(0) // as AppendAsync makes groups
+	need, group := uint64(0), uint64(0) // in records; groups end where AppendAsync ends them
 	for i := range frames {
 		group += uint64(len(frames[i].Ops)) + endRecords
 		if pads := e.pads(group); pads < endRecords {
