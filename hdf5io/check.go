@@ -319,7 +319,7 @@ func (c *checker) chunks(d *Dataset) (end bool) {
 	if c.from.path == d.path {
 		from = c.from.coord
 	}
-	checked := false // a chunk: each part checks one, however many nodes lead to it
+	checked := false // a chunk: each part checks at least one, however many nodes lead to it
 	var bounds [4]uint64
 	for k := range d.shape.rank {
 		bounds[k] = d.object.dataset.chunks(k)

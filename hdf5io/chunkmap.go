@@ -156,8 +156,8 @@ type Page struct {
 	// The first fields are what each read needs: they share a line of the cache.
 
 	// bytes is the first byte of the data; nil: not verified yet. The data never
-	// changes, but bytes moves from one window on the file to the next. mu is held
-	// by whoever sets bytes, and before it n.
+	// changes, but bytes moves from one window on the file to the next. Whoever sets
+	// bytes holds mu, and has set n before.
 	bytes atomic.Pointer[byte]
 	n     int          // bytes of data, without the Fletcher32
 	note  atomic.Value // see Note
@@ -186,8 +186,8 @@ func (p *Page) Data() []byte { return unsafe.Slice(p.bytes.Load(), p.n) }
 // Note is what SetNote was given, or nil.
 func (p *Page) Note() any { return p.note.Load() }
 
-// SetNote keeps with the page what the caller has derived from its bytes. It always has
-// one type. Safe for concurrent use.
+// SetNote keeps with the page what the caller has derived from its bytes. All notes of a
+// page have the same type. Safe for concurrent use.
 func (p *Page) SetNote(note any) { p.note.Store(note) }
 
 // Mark sets mark i, 0 to 127. The caller decides what marks mean: something about

@@ -87,8 +87,8 @@ const (
 	// after another.
 	leastFit = 2 << 10
 
-	// PieceBytes is the length of a node of values. Short things leave gaps from that on for
-	// what is not short.
+	// PieceBytes is the length of a node of values. On a full disk short things leave gaps of
+	// that length and longer ones alone, as far as they can.
 	PieceBytes = 4 << 10
 
 	longClass  = 14 // class of extents from longRun on: log2 of longRun / ExtentUnit
@@ -250,8 +250,8 @@ func (p *pool) fit(least uint64) (extent, bool) {
 	return extent{}, false
 }
 
-// short is take for a short thing on a disk that is full. It prefers the longest gaps that are
-// shorter than PieceBytes, and then those that do not count as usable, so that longer ones are
+// short is take for a short thing on a full disk. It prefers the longest gaps that are shorter
+// than PieceBytes, and then the longest that do not count as usable, so that longer ones are
 // left for what needs them.
 func (p *pool) short(least uint64) (extent, bool) {
 	for _, most := range [...]uint64{PieceBytes, minUsable} {
@@ -267,8 +267,8 @@ func (p *pool) short(least uint64) (extent, bool) {
 	return p.take(least, takeRun)
 }
 
-// pieces is how many things of PieceBytes fit into gaps that do not count as usable.
-func (p *pool) pieces() (n uint64) {
+// inShortGaps is how many things of PieceBytes fit into gaps that do not count as usable.
+func (p *pool) inShortGaps() (n uint64) {
 	for c := classOf(PieceBytes); c < classOf(minUsable); c++ {
 		for _, i := range p.classes[c] {
 			n += p.list[i].sectors().size / PieceBytes

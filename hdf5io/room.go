@@ -10,8 +10,8 @@ import (
 // fails with ErrNoSpace. A Tx that only removes does not need it.
 func (tx *Tx) LeaveRoom() { tx.leave = true }
 
-// KeepFree makes Commit fail with ErrNoSpace if it places more than it frees, and less than n
-// bytes of the file are free then or wait to be free.
+// KeepFree makes Commit fail with ErrNoSpace if it places more than it frees and leaves less
+// than n bytes of the file that are free, now or after later commits.
 func (tx *Tx) KeepFree(n int64) { tx.keepFree = uint64(n) }
 
 func (tx *Tx) keeps(freed []extent) error {
@@ -94,11 +94,11 @@ func IndexGrowth(records, total int64) (bytes int64) {
 // Edits says how many chunks of the dataset at a path a commit names or deletes.
 type Edits map[string]int
 
-// RoomToChange bounds what a commit places that makes the edits, apart from the chunks
-// themselves: the nodes on the way to each, all headers except those of datasets in one
-// piece, both chunk maps and the free map, which is piece bytes of it. Other objects are not
-// changed, and none is added.
-func (v *View) RoomToChange(edits Edits) (all, piece int64) {
+// RoomToChange returns bounds of what a commit places that makes the edits, apart from the
+// chunks themselves: the nodes on the way to each, all headers except those of datasets in
+// one piece, both chunk maps and the free map; and of the free map alone. Other objects are
+// not changed, and none is added.
+func (v *View) RoomToChange(edits Edits) (all, freeMap int64) {
 	bytes, pieces := uint64(0), uint64(0)
 	v.root.walk("/", func(path string, o *object) error {
 		if o.dataset != nil && !o.chunked() {
@@ -117,8 +117,8 @@ func (v *View) RoomToChange(edits Edits) (all, piece int64) {
 		bytes, pieces = bytes+levels*mapNodeSize, pieces+levels
 	}
 	entry := 2 * uint64(len(binary.AppendUvarint(nil, v.slot.endOfFile/ExtentUnit))) // of the free map
-	free := padded(v.slot.freeMapSize + freeMapSlack + 2*pieces*entry)
-	return int64(bytes + free), int64(free)
+	freeMap = int64(padded(v.slot.freeMapSize + freeMapSlack + 2*pieces*entry))
+	return int64(bytes) + freeMap, freeMap
 }
 
 // mostNodes bounds how many nodes of a dataset's index n edits write: on the way to each,

@@ -26,7 +26,7 @@ type space struct {
 	// unsynced: the file grew, and no Sync has followed.
 	unsynced bool
 	full     bool // the last growth met a full disk
-	short    bool // ReserveRoom did not find what it was to find the last time
+	short    bool // the last ReserveRoom found too little
 
 	// slots is what each slot names; 0: it is not valid. It changes only while slotMu is
 	// held too, so that either lock is enough to read it.
@@ -336,7 +336,7 @@ type Room struct {
 	Size   int64
 }
 
-// ReserveRoom is Reserve that also makes room for things of a certain size.
+// ReserveRoom is Reserve for things of certain sizes too.
 func (f *File) ReserveRoom(r Room) error {
 	if err := f.writable(); err != nil {
 		return err
@@ -348,7 +348,7 @@ func (f *File) ReserveRoom(r Room) error {
 	err := f.makeRoom(func() uint64 {
 		want := uint64(max(r.Bytes, 0))
 		if short := uint64(max(r.Short, 0)); short > 0 && want+short*PieceBytes > s.pool.usable {
-			want += (short - min(short, s.pool.pieces())) * PieceBytes
+			want += (short - min(short, s.pool.inShortGaps())) * PieceBytes
 		}
 		lack := want - min(want, s.pool.usable)
 		return max(lack, uint64(s.pool.lacksPieces(r.Pieces, piece))*piece)

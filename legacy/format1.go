@@ -20,7 +20,7 @@ import (
 // All integers are little-endian, addresses are offsets in the file, and crc32c is
 // CRC32C.
 //
-//	commit slot, at 4096 and at 8192: of the sound ones that of the higher generation counts
+//	commit slot, at 4096 and at 8192: the sound one with the higher generation counts
 //	     0     8  magic         CIDSLOT1
 //	     8     4  version       1
 //	    16    16  file_uuid     begins every seed

@@ -517,8 +517,8 @@ type side struct {
 	dims, start []uint64
 }
 
-// copy copies the box from dimension i on. to and from say how many elements come before
-// it in the arrays, by the dimensions before i.
+// copy copies the box from dimension i on. to and from are its places in the arrays by the
+// dimensions before i.
 func (b *box) copy(i int, to, from uint64) {
 	if i == len(b.count) { // no dimension at all
 		copy(b.to.p[:b.element], b.from.p[:b.element])
@@ -534,7 +534,7 @@ func (b *box) copy(i int, to, from uint64) {
 	}
 }
 
-// at is the place of the box's start along dimension i, after a place along those before.
+// at is where the box starts by dimensions up to i, if place is where by those before i.
 func (s *side) at(place uint64, i int) uint64 {
 	place *= s.dims[i]
 	if s.start != nil {

@@ -142,8 +142,8 @@ func (s *FS) Crash() {
 	s.dead = true
 }
 
-// Release is Crash, and gives the memory of the files to later file systems. No mapping
-// and no view of one may be in use any more.
+// Release is Crash that also gives the memory of the files to later file systems. No
+// mapping and no view of a file may be in use any more.
 func (s *FS) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -61,9 +61,9 @@ type structure struct {
 // New returns a dump without structures.
 func New(t testing.TB, content []byte) *Dump { return &Dump{t: t, content: content} }
 
-// Structure adds a structure at offset at, made of the fields that the function fields
-// describes. That may also describe other structures. Without a title the text is only
-// the fields.
+// Structure adds a structure at offset at, with the fields that the function fields
+// describes. The function may describe other structures too. Without a title the text is
+// only the fields.
 func (d *Dump) Structure(title string, at int, fields func()) {
 	outer, outerText := d.at, d.text
 	d.at, d.text = at, new(strings.Builder)
