@@ -239,7 +239,7 @@ func (s *Store) coverExactly(ops []wal.Op, short error) error {
 	return nil
 }
 
-// growth is Store.growth for given operations, with what the sets of their keys tell.
+// growth is Store.growth for given operations. It looks at the sets of their keys.
 func (v *view) growth(ops []wal.Op) (bytes, nodes int64, err error) {
 	st := state{fresh: newTable(0, false), view: v}
 	st.add(1, 0, ops)

@@ -7,7 +7,7 @@ import (
 )
 
 // togetherKeys is how many keys of a LookupBatch are looked for together. What is read
-// for so many fits into a processor's near cache.
+// for them fits into the near cache of a processor.
 const togetherKeys = 64
 
 // LookupBatch calls yield once for each of keys, in their order, with its index and its

@@ -324,9 +324,9 @@ func (v *Snapshot) step(d *stored, step []E, from E, bad func(error)) (_ []E, mo
 	return step, len(step) == cap(step), err
 }
 
-// stream is values for a loop over one key. It calls tell with the damage, and yields that
+// stream is values for a loop over one key. It calls bad with the damage, and yields that
 // as an error after the last value that can be read.
-func (v *Snapshot) stream(key E, tell func(error), yield func(E, error) bool) {
+func (v *Snapshot) stream(key E, bad func(error), yield func(E, error) bool) {
 	var damage damages
 	stopped := false
 	err := v.values(key, damage.add, func(value E) bool { stopped = !yield(value, nil); return !stopped })
@@ -334,7 +334,7 @@ func (v *Snapshot) stream(key E, tell func(error), yield func(E, error) bool) {
 		damage.add(err)
 	}
 	if err = damage.err(); err != nil {
-		tell(err)
+		bad(err)
 		if !stopped {
 			yield(E{}, err)
 		}

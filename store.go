@@ -39,7 +39,7 @@ type Store struct {
 	placedEach    uint64     // bytes that the last checkpoint placed for each operation
 	clearedRows   uint64     // of the deletion log, since Open
 	handledRows   uint64     // of the deletion log, that a collection has handled and the next commit drops
-	leftDead      uint64     // tombstones that the last erase has left
+	leftDead      uint64     // tombstones that the last erase left
 	outlived      []outlived // tables that only older Views need, in order of their commits
 	followed      *state     // of a reader: Refresh adds to it what was written to the log since
 
@@ -267,8 +267,8 @@ func (s *Store) closeWriter() error {
 	return s.writeFailed(s.compact())
 }
 
-// freeReplaced makes all space that was replaced usable at once, as far as nobody reads it.
-// So the last commits of a life go into the gaps of the file, and its end can be given back.
+// freeReplaced makes all replaced space that nobody reads usable at once. So the last commits
+// of a life go into the gaps of the file, and its end can be given back.
 func (s *Store) freeReplaced() error {
 	if !s.settled {
 		if err := s.settle(); err != nil {

@@ -58,7 +58,7 @@ const (
 	spareFilterBits  = 7
 	leastFilterSize  = 9
 	mostFilterSize   = 33
-	staleRuns        = 2 // up to so many runs are asked one by one: all, or those that a region lacks
+	staleRuns        = 2 // up to this many runs are asked one by one: all, or those that a region lacks
 	filterMultiplier = 0x9e3779b97f4a7c15
 )
 
@@ -220,7 +220,7 @@ func (t *Table) makeRegion(f *filter, number int) *region {
 // mark marks the entries of a run from low to high, which lie in one region. It
 // returns false if some of them cannot be trusted.
 func (t *Table) mark(f *filter, g *region, number int, r *run, low, high uint64) bool {
-	told := r.shared() + 8*tagSize // bits of a hash that slot and tag give
+	known := r.shared() + 8*tagSize // bits of a hash that slot and tag give
 	for i := r.slot(low); i <= r.slot(high); i++ {
 		s := r.span(i)
 		if s.first == s.end {
@@ -233,8 +233,8 @@ func (t *Table) mark(f *filter, g *region, number int, r *run, low, high uint64)
 		prefix := r.base>>r.shift + uint64(i)
 		for k := range x.count {
 			var top uint64
-			if told >= f.bits && told <= 64 {
-				top = (prefix<<(8*tagSize) | uint64(binary.LittleEndian.Uint16(x.tags[k*tagSize:]))) >> (told - f.bits)
+			if known >= f.bits && known <= 64 {
+				top = (prefix<<(8*tagSize) | uint64(binary.LittleEndian.Uint16(x.tags[k*tagSize:]))) >> (known - f.bits)
 			} else {
 				top = t.hasher.Hash(x.key(k)) >> (64 - f.bits)
 			}

@@ -63,7 +63,7 @@ var (
 const (
 	runsPath     = "/runs"
 	runsName     = "runs"
-	slotEntries  = 32  // a slot has about so many entries
+	slotEntries  = 32  // about how many a slot has
 	mostRuns     = 512 // their records fit one attribute
 	mostOfRun    = math.MaxInt32
 	reservedZero = 16

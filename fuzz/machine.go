@@ -74,9 +74,9 @@ type follower struct {
 
 // Marks in the trace of the file system: numbers of batches since the recording began.
 type (
-	issued    int // so many were begun
-	durable   int // so many may not be lost
-	withdrawn int // the last one was refused: it is none of so many
+	issued    int // how many were begun
+	durable   int // how many must not be lost
+	withdrawn int // how many there are without the last one, which was refused
 )
 
 // seedPattern is the first random number that a new store draws, so that the machine knows

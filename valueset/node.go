@@ -180,7 +180,7 @@ func (b values) find(v keys.E) (int, bool) {
 }
 
 // split returns the live and the tombstoned values in the bytes of a row or leaf.
-// The caller has checked that the bytes hold so many.
+// The caller has checked that the bytes hold that many.
 func split(b []byte, count, tombs uint64) (live, dead values) {
 	n := count * keys.Size
 	return values(b[:n]), values(b[n : n+tombs*keys.Size])

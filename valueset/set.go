@@ -74,7 +74,7 @@ func kind(e *order.Item) uint64 { return e.Mark & (1<<opBits - 1) }
 
 func ordinal(e *order.Item) int { return int(e.Mark >> opBits) }
 
-// Expect makes room for the edits of so many more operations, if s is a tree now.
+// Expect makes room for the edits of that many more operations, if s is a tree now.
 func (s *Set) Expect(operations int) {
 	if s.form == formTree {
 		s.edits = slices.Grow(s.edits, operations)

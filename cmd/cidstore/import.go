@@ -289,7 +289,7 @@ func (i *importer) store(s *cidstore.Store, p *portion) error {
 	return i.keep(p)
 }
 
-// keep remembers what a portion has to be told about, except its pairs.
+// keep remembers what there is to report about a portion.
 func (i *importer) keep(p *portion) error {
 	i.rejected += uint64(p.rejected)
 	for _, r := range p.rejects[:min(len(p.rejects), keptRejects-len(i.rejects))] {

@@ -219,7 +219,7 @@ func (p *program) walKey() ([]byte, error) {
 	return key, nil
 }
 
-// readStart returns the first bytes of a file, at most so many.
+// readStart returns the first bytes of a file, at most as many as most says.
 func readStart(path string, most int64) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
