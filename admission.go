@@ -321,8 +321,8 @@ func usualGrowth(n int64) int64 { return bucket.RunBytes(n) + 2*commitBytes }
 
 // growth returns bounds of the bytes and the nodes of values that n pending operations add
 // to the tree, by a checkpoint of one slice that folds no group. docs/CRASH.md, "What
-// operations add", has the reasons. Each operation adds an entry of a run, or less than that
-// to a set.
+// operations add", has the reasons. Each operation adds an entry of a run, or less than
+// that to a set.
 func (s *Store) growth(n int64) (bytes, nodes int64) {
 	st := s.state.Load()
 	most, repeated := int64(st.fresh.distinct.Load()), int64(0)

@@ -58,11 +58,11 @@ func (c *checkpoint) goAhead(ctx context.Context) error {
 	return err
 }
 
-// inParts makes commits, as small as a full disk needs them, until put is done or there is no
-// room for a smaller one. Each call of put makes changes until about limit bytes are placed. It
-// returns keep, which inParts calls when the changes are committed, or at once if nothing was
-// placed. Damage ends it without an error: whoever needs what is damaged reports it.
-// checkpointing is held.
+// inParts makes commits, as small as a full disk needs them, until put is done or there is
+// no room for a smaller one. Each call of put makes changes until about limit bytes are
+// placed. It returns keep, which inParts calls when the changes are committed, or at once
+// if nothing was placed. Damage ends it without an error: whoever needs what is damaged
+// reports it. checkpointing is held.
 func (s *Store) inParts(ctx context.Context, put func(m *merge, limit int64) (keep func(), done bool, err error)) (commits int, err error) {
 	limit := min(max(s.file.Longest(), leastAhead), mostAhead)
 	for done := false; !done && ctx.Err() == nil; {

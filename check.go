@@ -168,8 +168,8 @@ func (c *check) contents(progress func(done, total int64)) error {
 // groupsPerPart is how many groups are worth one more goroutine.
 const groupsPerPart = 64
 
-// goroutines is how many of them should share the reading of all groups: one, and up to half
-// as many more as there are processors.
+// goroutines is how many of them should share the reading of all groups: one, and up to
+// half as many more as there are processors.
 func (v *view) goroutines() int {
 	return 1 + min(runtime.GOMAXPROCS(0)/2, int(v.record.groups()/groupsPerPart))
 }

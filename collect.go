@@ -288,10 +288,10 @@ func (v *view) names(set uint64, key E) (bool, error) {
 }
 
 // erase is the collection of a write that found the disk full, when nothing else has made
-// room for it. It compacts sets in parts, in commits as small as need be, each in the space
-// that those before it have freed. Nothing goes through the log, which may have no room.
-// erase looks at all sets, so it does nothing until enough tombstones have come since the
-// last time. freed says whether it has dropped any.
+// room for it. It compacts sets in parts, in commits as small as need be, each in the
+// space that those before it have freed. Nothing goes through the log, which may have no
+// room. erase looks at all sets, so it does nothing until enough tombstones have come
+// since the last time. freed says whether it has dropped any.
 func (s *Store) erase(ctx context.Context) (freed bool, err error) {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
@@ -329,8 +329,8 @@ func (s *Store) erase(ctx context.Context) (freed bool, err error) {
 // since the last time.
 const setsPerTombstone = 64
 
-// erase drops tombstones of a set, as many as about limit bytes of nodes hold. more says that
-// the set has others. A set that cannot be read stays as it is.
+// erase drops tombstones of a set, as many as about limit bytes of nodes hold. more says
+// that the set has others. A set that cannot be read stays as it is.
 func (m *merge) erase(id uint64, limit int64) (more bool, err error) {
 	stored, used, err := m.base.sets.At(id)
 	if err != nil || !used || stored.Tombstones() == 0 {

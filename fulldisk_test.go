@@ -662,8 +662,8 @@ func TestErasedBeforeARefusal(t *testing.T) {
 	mustDo(t, f.store.Close())
 }
 
-// TestErasePastDamage: a set with a damaged node stays as it is, and the tombstones of the others
-// are collected before an insert is refused.
+// TestErasePastDamage: a set with a damaged node stays as it is, and the tombstones of the
+// others are collected before an insert is refused.
 func TestErasePastDamage(t *testing.T) {
 	if invariants.Sparse > 1 {
 		t.Skip("one goroutine, for seconds")

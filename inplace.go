@@ -222,8 +222,9 @@ func setMarks(file vfs.File, m mark) error {
 	return nil
 }
 
-// inPlaceFile is a file that is written in place, as its maker sees it: it is empty at first,
-// and has no marks. Its head is in memory until finish. Only one goroutine may use it.
+// inPlaceFile is a file that is written in place, as its maker sees it: it is empty at
+// first, and has no marks. Its head is in memory until finish. Only one goroutine may use
+// it.
 type inPlaceFile struct {
 	vfs.File
 	head [headBytes]byte

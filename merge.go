@@ -364,9 +364,9 @@ func (m *merge) cramped(items []bucket.Item) bool {
 	return len(items) > m.geometry.Capacity/8 && m.file.Tight() && m.tx.Longest() < int64(m.geometry.RowBytes(items))
 }
 
-// deepest bounds the directory's depth. Without it, keys with equal hashes (or keys chosen by
-// somebody who knows the seed) could make the directory grow without end. A group that is
-// over its capacity may be deeper: see divisible.
+// deepest bounds the directory's depth. Without it, keys with equal hashes (or keys
+// chosen by somebody who knows the seed) could make the directory grow without end. A
+// group that is over its capacity may be deeper: see divisible.
 func (m *merge) deepest() int {
 	return min(bits.Len64(m.record.groups())-1+6, directory.MaxDepth)
 }

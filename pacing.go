@@ -6,10 +6,10 @@ import (
 )
 
 // pacing slows writers while a checkpoint runs. A checkpoint gives room back only at its
-// end: without pacing, writers would run at full speed until the log is full, and then wait
-// for the rest of the checkpoint. With pacing they use the room that is left at an even rate
-// until the end of the checkpoint, which its plan and its slices predict. Slower writers
-// never wait.
+// end: without pacing, writers would run at full speed until the log is full, and then
+// wait for the rest of the checkpoint. With pacing they use the room that is left at an
+// even rate until the end of the checkpoint, which its plan and its slices predict.
+// Slower writers never wait.
 type pacing struct {
 	mu    sync.Mutex // guards the fields below
 	began int64      // when the checkpoint under way began, in ns since 1970; 0: none is
@@ -70,9 +70,9 @@ func (p *pacing) end(large bool) {
 	p.began, p.ends, p.soFar = 0, 0, 0
 }
 
-// owe counts n operations of a writer, and returns how long it should sleep. There is room
-// for that many operations more. If the store is in danger, writers may be no faster than
-// the checkpoint.
+// owe counts n operations of a writer, and returns how long it should sleep. room is how
+// many operations still fit. If the store is in danger, writers may be no faster than the
+// checkpoint.
 func (p *pacing) owe(now int64, n int, room int64, danger bool) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -110,7 +110,7 @@ func (s *Store) pace(n int) {
 	}
 }
 
-// roomToPace returns how many operations fit into the log and into memory, less the reserve.
+// roomToPace returns how many operations fit into the log and memory, less the reserve.
 func (s *Store) roomToPace(st *state) int64 {
 	ring, memory := s.ringRecords(int64(st.view.record.walSize)), s.opts.MemoryBudget/opBytes
 	return min(s.log.Room()-ring/paceReserve, memory-memory/paceReserve-st.pendingOps())

@@ -293,10 +293,10 @@ func (s *Store) liveFrames() (live []wal.Frame, err error) {
 	return live, err
 }
 
-// fewerEpochs finds frames to be written again as one epoch, so that the root has room for one
-// more: all of them, or else those of the newest epochs. It takes more epochs than it must as
-// long as the next older one has no more operations than those taken together. So the next
-// lives find room, and need not write the same frames again.
+// fewerEpochs finds frames to be written again as one epoch, so that the root has room for
+// one more: all of them, or else those of the newest epochs. It takes more epochs than it
+// must, as long as the next older one has no more operations than those taken together. So
+// the next lives find room, and need not write the same frames again.
 func (s *Store) fewerEpochs(epochs []wal.Epoch, live []wal.Frame) (again rewrite, ok bool) {
 	if s.fits(live) {
 		return rewrite{live, s.state.Load().view.record.lastApplied + 1, true}, true
@@ -350,14 +350,14 @@ func (s *Store) checkpointDurable(found *replayed) error {
 	return s.mergeFrozen(ctx, atOnce)
 }
 
-// logAgain is the error of an Open that has written frames of several lives again. The store is
-// then opened once more, and finds them as if one life had written them.
+// logAgain is the error of an Open that has written frames of several lives again. The
+// store is then opened once more, and finds them as if one life had written them.
 type logAgain struct{ found RecoveryReport }
 
 func (*logAgain) Error() string { return "the log was written again" }
 
-// startLogAgain commits a root with epochs that have all that the tree lacks. If there is only
-// one, the log begins with it.
+// startLogAgain commits a root with epochs that have all that the tree lacks. If there is
+// only one, the log begins with it.
 func (s *Store) startLogAgain(epochs []wal.Epoch) error {
 	err := s.change(func(m *merge) error {
 		r := &m.record

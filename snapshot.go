@@ -140,10 +140,10 @@ func within[T any](v *Snapshot, key E, read func(reader, E) (T, error)) (found T
 }
 
 // All yields every (key, value) pair once. Keys come in order of their hashes, and the
-// values of a key ascend. Pairs that cannot be read are left out: see Err after the loop.
-// All verifies the checksums of what it reads, and that each key is where its hash belongs.
-// It holds up to four groups of buckets in memory. In a large store, and with two processors
-// or more, a second goroutine reads ahead until the loop ends.
+// values of a key ascend. Pairs that cannot be read are left out: see Err after the
+// loop. All verifies the checksums of what it reads, and that each key is where its hash
+// belongs. It holds up to four groups of buckets in memory. In a large store, and with
+// two processors or more, a second goroutine reads ahead until the loop ends.
 func (v *Snapshot) All() iter.Seq2[E, E] {
 	return func(yield func(E, E) bool) {
 		v.loop(func(m *member) (bool, error) {

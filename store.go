@@ -267,8 +267,8 @@ func (s *Store) closeWriter() error {
 	return s.writeFailed(s.compact())
 }
 
-// freeReplaced makes all replaced space that nobody reads usable at once. So the last commits
-// of a life go into the gaps of the file, and its end can be given back.
+// freeReplaced makes all replaced space that nobody reads usable at once. So the last
+// commits of a life go into the gaps of the file, and its end can be given back.
 func (s *Store) freeReplaced() error {
 	if !s.settled {
 		if err := s.settle(); err != nil {

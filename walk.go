@@ -11,9 +11,9 @@ import (
 // being read, and those that wait for the loop.
 const walkedGroups = 4
 
-// walk reads the items of all groups, for one loop. In a large store a second goroutine reads
-// groups ahead of the loop. It ends when the walk has no room, and the loop starts it again
-// later, so it never waits for a caller's code.
+// walk reads the items of all groups, for one loop. In a large store a second goroutine
+// reads groups ahead of the loop. It ends when the walk has no room, and the loop starts
+// it again later, so it never waits for a caller's code.
 type walk struct {
 	v      *Snapshot
 	helped bool // a second goroutine may read

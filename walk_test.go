@@ -11,8 +11,8 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
-// manyGroups makes a store that two goroutines read for a loop. It has groups with rows and
-// with entries that wait, sets, and some operations that are not in the tree.
+// manyGroups makes a store that two goroutines read for a loop. It has groups with rows
+// and with entries that wait, sets, and some operations that are not in the tree.
 func manyGroups(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s.h5")
@@ -47,8 +47,8 @@ func useProcessors(t *testing.T, processors int) {
 	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
 }
 
-// TestAllByTwo: two goroutines yield what one does, in the same order. In a damaged file they
-// leave out the same pairs, with the same error.
+// TestAllByTwo: two goroutines yield what one does, in the same order. In a damaged file
+// they leave out the same pairs, with the same error.
 func TestAllByTwo(t *testing.T) {
 	noGoroutines(t)
 	path := manyGroups(t)

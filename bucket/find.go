@@ -50,9 +50,10 @@ type inRow struct {
 	nearTag uint16 // the tag there
 }
 
-// seek makes w the place where hash is looked for. It fills w, because a struct that is
-// returned is copied, and a processor copies what was written in smaller pieces only after
-// all before it, the read of the tag too. The next accesses to memory would wait for that.
+// seek makes w the place where hash is looked for. It fills w, because a struct that
+// is returned is copied, and a processor copies what was written in smaller pieces
+// only after all before it, the read of the tag too. The next accesses to memory would
+// wait for that.
 func (w *inRow) seek(t *Table, p page, o *outline, hash uint64) {
 	w.number = bucketOf(hash, o.depth, o.bits)
 	if w.first, w.count = o.bucket(w.number); w.count == 0 {
@@ -151,8 +152,9 @@ const (
 	cacheLine = 64
 )
 
-// touch reads what lies around entry i, where the wanted entry probably is. So it comes into
-// the cache at the same time as the tags, which say where the entry is. The sum has no meaning.
+// touch reads what lies around entry i, where the wanted entry probably is. So it
+// comes into the cache at the same time as the tags, which say where the entry is. The
+// sum has no meaning.
 //
 //go:noinline
 func touch(entries []byte, i int) (sum byte) {

@@ -250,9 +250,9 @@ func (p *pool) fit(least uint64) (extent, bool) {
 	return extent{}, false
 }
 
-// short is take for a short thing on a full disk. It prefers the longest gaps that are shorter
-// than PieceBytes, and then the longest that do not count as usable, so that longer ones are
-// left for what needs them.
+// short is take for a short thing on a full disk. It prefers the longest gaps that are
+// shorter than PieceBytes, and then the longest that do not count as usable, so that
+// longer ones are left for what needs them.
 func (p *pool) short(least uint64) (extent, bool) {
 	for _, most := range [...]uint64{PieceBytes, minUsable} {
 		for c := classOf(most) - 1; c > classOf(sectorSize); c-- {

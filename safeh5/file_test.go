@@ -272,7 +272,8 @@ func TestForeignFiles(t *testing.T) {
 	refused(ours, "a file that h5py has written to")
 }
 
-// TestViewsWhileUpdating: each View sees one complete step, however many there are beside a writer.
+// TestViewsWhileUpdating: each View sees one complete step, however many there are beside a
+// writer.
 func TestViewsWhileUpdating(t *testing.T) {
 	f := opened(t, filepath.Join(t.TempDir(), "a.h5"), small())
 	var readers sync.WaitGroup

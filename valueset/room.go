@@ -85,9 +85,9 @@ func Needs(n int64) (bytes, nodes int64) {
 	return 0, nodes
 }
 
-// Added returns bounds of what operations on values, which ascend, add to the set, without what
-// names it: the bytes of a row, which may be negative, and nodes. It reads the inner nodes above
-// the values.
+// Added returns bounds of what operations on values, which ascend, add to the set, without
+// what names it: the bytes of a row, which may be negative, and nodes. It reads the inner
+// nodes above the values.
 func (s Stored) Added(values []keys.E) (bytes, nodes int64, err error) {
 	if !s.isTree() {
 		bytes, nodes = Needs(int64(s.Count()+s.Tombstones()) + int64(len(values)))

@@ -337,8 +337,9 @@ func (s *Set) Compact() error {
 	return nil
 }
 
-// Erase is Compact in parts, for a set that was not edited. Of a tree it erases the tombstones
-// of as many leaves as leaves says, the first ones that have any. more says that others have.
+// Erase is Compact in parts, for a set that was not edited. Of a tree it erases the
+// tombstones of as many leaves as leaves says, the first ones that have any. more says
+// that others have.
 func (s *Set) Erase(leaves int) (more bool, err error) {
 	if s.form != formTree {
 		return false, s.Compact()

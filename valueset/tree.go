@@ -167,8 +167,9 @@ func (t *treeEdit) innerTier() tier[child] {
 	return tier[child]{t, t.w.writeInner, innerLeast, innerCompact, innerFull, fanOut}
 }
 
-// replace returns what takes the place of neighbouring nodes, the elements of which now end at
-// ends. It writes those that have changed or, if one has too many or too few, packs all of them.
+// replace returns what takes the place of neighbouring nodes, the elements of which now
+// end at ends. It writes those that have changed or, if one has too many or too few,
+// packs all of them.
 func (k tier[T]) replace(nodes []child, elements []T, ends []int, changed []bool, appending bool) ([]child, error) {
 	least := k.least
 	if k.set.packs {

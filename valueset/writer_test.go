@@ -70,9 +70,9 @@ func TestCompactedTreeSpace(t *testing.T) {
 	}
 }
 
-// TestEraseInParts: a tree whose tombstones are erased some leaves at a time has its values, and
-// few more nodes than they need. A part writes its leaves and the nodes above. A row is compacted
-// at once.
+// TestEraseInParts: a tree whose tombstones are erased some leaves at a time has its
+// values, and few more nodes than they need. A part writes its leaves and the nodes
+// above. A row is compacted at once.
 func TestEraseInParts(t *testing.T) {
 	const n, leaves = 30_000, 8
 	for _, c := range []struct{ values, parts int }{{n, n / leafFull / leaves}, {100, 1}} {

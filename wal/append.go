@@ -116,9 +116,9 @@ const (
 	mostYielded = 100_000_000 // most ns that one gather counts, whatever the clock has said
 )
 
-// gather yields, twice at most, until as many appends wait as the last group answered or left
-// in the queue. Goroutines whose appends it answered come back at once if they have more to
-// write, and one sync then serves them all. The caller holds write and order.
+// gather yields, twice at most, until as many appends wait as the last group answered or
+// left in the queue. Goroutines whose appends it answered come back at once if they have
+// more to write, and one sync then serves them all. The caller holds write and order.
 func (l *Log) gather() {
 	all := func() bool { return len(l.mu.queue) >= l.mu.writers }
 	if l.yielded > 0 || locked(l, all) {

@@ -58,8 +58,9 @@ with cidstore.open(path) as store:
 print("right or refused", refused["frame"] > 0, refused["get"] > 0)
 `
 
-// TestPythonNeverReadsWrongPairs damages a closed store, nearly all of which is data. The store is the
-// same in each run, so that the same few places of a short run are damaged.
+// TestPythonNeverReadsWrongPairs damages a closed store, nearly all of which is
+// data. The store is the same in each run, so that the same few places of a short
+// run are damaged.
 func TestPythonNeverReadsWrongPairs(t *testing.T) {
 	t.Parallel()
 	python := oracle.Python(t, "h5py", "numpy", "pandas")
