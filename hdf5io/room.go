@@ -14,7 +14,9 @@ func (tx *Tx) LeaveRoom() { tx.leave = true }
 // than n bytes of the file that are free, now or after later commits.
 func (tx *Tx) KeepFree(n int64) { tx.keepFree = uint64(n) }
 
-func (tx *Tx) keeps(freed []extent) error {
+// checkFree returns an error if the Tx, which has freed these extents, does not keep what
+// KeepFree asks for.
+func (tx *Tx) checkFree(freed []extent) error {
 	s := &tx.file.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
