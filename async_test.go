@@ -59,8 +59,8 @@ func TestAsyncCloseOnAFullDisk(t *testing.T) {
 	mustDo(t, s.Close())
 }
 
-// TestRandIsShared is for the race detector: copies in the making and audits draw from
-// Options.Rand at the same time, which need not be safe for concurrent use.
+// TestRandIsShared is for the race detector: copies in the making and audits draw at the same
+// time from Options.Rand, which need not be safe for concurrent use.
 func TestRandIsShared(t *testing.T) {
 	dir := t.TempDir()
 	s := OpenStore(t, filepath.Join(dir, "s.h5"), &Options{WALBytes: 64 << 10, Rand: rand.NewChaCha8([32]byte{1})})

@@ -202,7 +202,7 @@ func FuzzIncrement(f *testing.F) {
 	})
 }
 
-// acceptable returns what is wrong with an increment that was accepted.
+// acceptable fails the test unless an increment that was accepted is as a writer makes it.
 func acceptable(t *testing.T, p []byte, r *incrementReader, parts []incrementPart) {
 	var again bytes.Buffer
 	w, err := newIncrementWriter(&again, &r.header)

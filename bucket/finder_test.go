@@ -94,7 +94,7 @@ func TestFinderOfDamage(t *testing.T) {
 		must(t, w.raw.WriteAt([]byte{^p[0], ^p[1]}, at))
 		w.open(FirstTouch, false)
 		if _, damaged := w.agrees(w.sought(rand.New(rand.NewPCG(13, 14))), 1); damaged == 0 {
-			t.Errorf("%s: no key tells of the damage", part)
+			t.Errorf("%s: no lookup reports the damage", part)
 		}
 	}
 }

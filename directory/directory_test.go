@@ -86,9 +86,9 @@ func (w *world) store(e *Editor) *Directory {
 }
 
 // load reads the stored directory and compares it with d.
-func (w *world) load(d *Directory, buckets uint64, o Limits) *Directory {
+func (w *world) load(d *Directory, buckets uint64, limits Limits) *Directory {
 	w.t.Helper()
-	got, err := Load(w.file.View(), d.Depth(), buckets, o)
+	got, err := Load(w.file.View(), d.Depth(), buckets, limits)
 	must(w.t, err)
 	if got.Mode() != d.Mode() {
 		w.t.Fatalf("loaded as %q, want %q", got.Mode(), d.Mode())
@@ -204,8 +204,8 @@ func TestDirectoryLaw(t *testing.T) {
 }
 
 // grown is a directory of 2^depth pointers, each to another bucket.
-func grown(depth int, o Limits) *Directory {
-	e := New(1, o).Edit()
+func grown(depth int, limits Limits) *Directory {
+	e := New(1, limits).Edit()
 	next := uint32(1)
 	for d := range depth {
 		for i := range uint64(1) << d {
@@ -280,8 +280,8 @@ func TestMigration(t *testing.T) {
 // TestHalveToOnePointer: the pointers that are left are the first of those that the
 // file has.
 func TestHalveToOnePointer(t *testing.T) {
-	for _, o := range []Limits{{}, {Attribute: 1, Dataset: 8, Shard: 1}, small} {
-		w, d := newWorld(t, grown(3, o))
+	for _, limits := range []Limits{{}, {Attribute: 1, Dataset: 8, Shard: 1}, small} {
+		w, d := newWorld(t, grown(3, limits))
 		for depth := 2; depth >= 0; depth-- {
 			e := d.Edit()
 			for i := range uint64(1) << depth {
@@ -292,7 +292,7 @@ func TestHalveToOnePointer(t *testing.T) {
 			}
 			d = w.store(e)
 			w.reopen()
-			d = w.load(d, 8, o)
+			d = w.load(d, 8, limits)
 		}
 		w.close()
 	}

@@ -63,8 +63,8 @@ func BenchmarkPython(b *testing.B) {
 	}
 }
 
-// benchmarkPython makes a store of pairs pairs, values of them for each key, of which
-// pending are only in the log.
+// benchmarkPython makes a store of pairs pairs, pending of which are only in the log. Each
+// key has that many values.
 func benchmarkPython(b *testing.B, pairs, values, pending int) {
 	python := oracle.Python(b, "h5py", "numpy", "pandas")
 	path := filepath.Join(b.TempDir(), "store.h5")
