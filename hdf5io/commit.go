@@ -49,7 +49,7 @@ func (tx *Tx) commit(payload []byte, finish func(*commitSlot) error) (*View, err
 	if err := tx.checkFree(freed); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
-	if err := f.whole(); err != nil {
+	if err := f.intact(); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	f.slotMu.Lock()

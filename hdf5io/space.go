@@ -274,9 +274,9 @@ func (f *File) Links() (links uint64, err error) {
 	return links, nil
 }
 
-// whole poisons the file if it was cut short, or if another file was written over
+// intact poisons the file if it was cut short, or if another file was written over
 // it.
-func (f *File) whole() error {
+func (f *File) intact() error {
 	if _, err := f.Links(); err != nil {
 		return f.Poison(err)
 	}
@@ -435,7 +435,7 @@ func (f *File) pinnedBytes() (bytes uint64) {
 // them before the size is synced (Tx.commit). space.mu is held.
 func (f *File) grow(n uint64) error {
 	s := &f.space
-	if err := f.whole(); err != nil { // growth would hide that the file was cut short
+	if err := f.intact(); err != nil { // growth would hide that the file was cut short
 		return err
 	}
 	least := (n + growUnit - 1) &^ (growUnit - 1)
