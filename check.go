@@ -118,6 +118,7 @@ func (s *Store) verifyLog() (frames int, err error) {
 			return 0, nil
 		}
 		found, salvaged, err := s.readAfter(s.state.Load().view)
+		defer found.state.free()
 		return found.report.Frames, errors.Join(err, salvaged)
 	}
 	err = s.log.Replay(func(wal.Frame) error { frames++; return nil })

@@ -389,6 +389,7 @@ func (s *Store) publish(m *merge, frozen *table) error {
 	}
 	s.clearedRows += m.cleared
 	s.handledRows -= min(s.handledRows, m.cleared)
+	s.leftDead = min(s.leftDead, m.record.numTombstones)
 	if m.cleared > m.handled {
 		s.note(slog.LevelDebug, "deletions dropped", "rows", m.cleared)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cidstore/cidstore/gc"
 	"github.com/cidstore/cidstore/internal/seedbug"
+	"github.com/cidstore/cidstore/valueset"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -332,15 +333,21 @@ const setsPerTombstone = 64
 // erase drops tombstones of a set, as many as about limit bytes of nodes hold. more says
 // that the set has others. A set that cannot be read stays as it is.
 func (m *merge) erase(id uint64, limit int64) (more bool, err error) {
-	stored, used, err := m.base.sets.At(id)
-	if err != nil || !used || stored.Tombstones() == 0 {
-		return false, nil
-	}
-	set, err := m.sets.Spilled(stored.Owner(), id)
-	if err == nil {
-		more, err = set.Erase(max(1, int(limit/nodeBytes)))
-	}
-	if err != nil {
+	var set *valueset.Set
+	if guard(func() error {
+		stored, used, err := m.base.sets.At(id)
+		if err != nil || !used || stored.Tombstones() == 0 {
+			return err
+		}
+		edited, err := m.sets.Spilled(stored.Owner(), id)
+		if err == nil {
+			more, err = edited.Erase(max(1, int(limit/nodeBytes)))
+		}
+		if err == nil {
+			set = edited
+		}
+		return err
+	}) != nil || set == nil {
 		return false, nil
 	}
 	_, err = m.sets.Save(set)

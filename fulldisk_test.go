@@ -644,7 +644,13 @@ func TestErasedBeforeARefusal(t *testing.T) {
 	if invariants.Sparse > 1 {
 		t.Skip("one goroutine, for seconds")
 	}
-	f := &fullSets{t: t, disk: crashfs.New(crashfs.Options{FileLimit: 64 << 20}), log: 256 << 10, values: 20000, open: 3, step: 100}
+	for _, values := range []int{20000, 1500} { // half of 1,500 is a row, not a tree
+		t.Run(fmt.Sprint(values), func(t *testing.T) { erasedBeforeARefusal(t, values) })
+	}
+}
+
+func erasedBeforeARefusal(t *testing.T, values int) {
+	f := &fullSets{t: t, disk: crashfs.New(crashfs.Options{FileLimit: 64 << 20}), log: 256 << 10, values: values, open: 3, step: 100}
 	deleted, dead := f.halve()
 	more := f.others()
 	m := f.store.Metrics()

@@ -22,7 +22,7 @@ type Store struct {
 	info  vfs.Info // of the open file: device and inode
 	vfile vfs.File
 	file  *hdf5io.File
-	log   *wal.Log // nil when read-only
+	log   *wal.Log // nil when read-only, and when a full disk had no room to begin a life
 
 	// state is what readers see; nil after Close. Only the holder of checkpointing
 	// replaces it, and puts in a new fresh table only while the log pauses.

@@ -38,42 +38,36 @@ func (f *Finder) Seek(t *Table, id uint32, hashes []uint64) error {
 	for i := len(t.runs) - 1; i >= 0 && t.runs[i].number > f.outline.commit; i-- {
 		if r := &t.runs[i]; hashes[0] <= r.high && hashes[len(hashes)-1] >= r.low {
 			f.newest = append(f.newest, r)
-			if err := f.ask(r, 1<<min(len(f.newest)-1, oldRuns)); err != nil {
-				return err
-			}
+			f.ask(r, 1<<min(len(f.newest)-1, oldRuns))
 		}
 	}
 	return nil
 }
 
 // ask sets a bit for each hash that a run may have: its tag is there, or what is there
-// cannot be trusted, which Find reports if it is still the key's.
-func (f *Finder) ask(r *run, bit uint64) error {
+// cannot be read or trusted. Find reports that, unless a newer run has the key.
+func (f *Finder) ask(r *run, bit uint64) {
 	for i := 0; i < len(f.hashes); {
 		switch hash := f.hashes[i]; {
 		case hash < r.low:
 			i++
 		case hash > r.high:
-			return nil
+			return
 		case r.err != nil:
 			f.may[i] |= bit
 			i++
 		default:
-			n, err := f.askSlot(r, i, bit)
-			if err != nil {
-				return err
-			}
-			i += n
+			i += f.askSlot(r, i, bit)
 		}
 	}
-	return nil
 }
 
 // askSlot is ask for the hashes from i on that lie in one slot. It returns how many do.
-func (f *Finder) askSlot(r *run, i int, bit uint64) (n int, err error) {
+func (f *Finder) askSlot(r *run, i int, bit uint64) (n int) {
 	t, number := f.table, r.slot(f.hashes[i])
 	s := r.span(number)
 	var x part
+	var err error
 	switch {
 	case s.first == s.end: // it has no tags
 	case r.marked(number) && t.verify != Always:
@@ -81,10 +75,7 @@ func (f *Finder) askSlot(r *run, i int, bit uint64) (n int, err error) {
 	default:
 		err = t.slot(&x, r, number, again)
 	}
-	if err != nil {
-		return 0, err
-	}
-	bad, at := x.trust == isBad, 0
+	bad, at := err != nil || x.trust == isBad, 0
 	for ; i+n < len(f.hashes) && f.hashes[i+n] <= r.high && r.slot(f.hashes[i+n]) == number; n++ {
 		tag := r.tag(f.hashes[i+n])
 		for at < len(x.tags) && binary.LittleEndian.Uint16(x.tags[at:]) < tag {
@@ -94,7 +85,7 @@ func (f *Finder) askSlot(r *run, i int, bit uint64) (n int, err error) {
 			f.may[i+n] |= bit
 		}
 	}
-	return n, nil
+	return n
 }
 
 // Find is Table.Find for a key with hash i of those given to Seek.

@@ -349,6 +349,12 @@ func (s *Set) Erase(leaves int) (more bool, err error) {
 	if err := w.walk(&root, int(s.stored.state.depth)); err != nil {
 		return false, err
 	}
+	if live, dead := s.base(); live+dead-uint64(len(w.dead)) <= maxRow { // then it becomes a row
+		if err := s.stored.Compactable(); err != nil {
+			return false, err
+		}
+		return false, s.Compact()
+	}
 	for _, v := range w.dead {
 		s.edit(v, opForget)
 	}

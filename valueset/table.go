@@ -152,7 +152,7 @@ func (s Stored) compactable(c *child, level int) error {
 		return err
 	}
 	for i := range kids {
-		if kids[i].tombs == 0 {
+		if kids[i].tombs == 0 && s.Count() > maxRow { // a set that becomes a row is read to the end
 			continue
 		}
 		if err := s.compactable(&kids[i], level-1); err != nil {
