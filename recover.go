@@ -295,8 +295,8 @@ func (s *Store) liveFrames() (live []wal.Frame, err error) {
 
 // fewerEpochs finds frames to be written again as one epoch, so that the root has room for
 // one more: all of them, or else those of the newest epochs. It takes more epochs than it
-// must, as long as the next older one has no more operations than those taken together. So
-// the next lives find room, and need not write the same frames again.
+// must, as long as the next older one has no more operations than those taken together: so
+// most later lives find room, and few frames are written again by each of them.
 func (s *Store) fewerEpochs(epochs []wal.Epoch, live []wal.Frame) (again rewrite, ok bool) {
 	if s.fits(live) {
 		return rewrite{live, s.state.Load().view.record.lastApplied + 1, true}, true
