@@ -212,7 +212,7 @@ func (s *Store) cover(deletes bool) error {
 // reserve. A step of the reserve must be in long extents, as the pieces; the rest may be in
 // short ones, as nodes.
 func roomOnAFullDisk(added, nodes, reserve, step int64, pieces int, piece int64) hdf5io.Room {
-	return hdf5io.Room{Bytes: added + step, Short: nodes + (reserve-step)/hdf5io.PieceBytes, Pieces: pieces, Size: piece}
+	return hdf5io.Room{Bytes: added + step, Short: nodes + (reserve-step)/hdf5io.ShortBytes, Pieces: pieces, Size: piece}
 }
 
 // coverExactly is cover for a write that holds a claim and for which a full disk has no room

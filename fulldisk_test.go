@@ -469,21 +469,28 @@ func TestCrashFrozenWrittenAgain(t *testing.T) {
 	}
 }
 
+// fillRows gives each of so many keys a set of 768 values, and returns inserts of others.
+func fillRows(c *scenario, keys, others uint64) (more []wal.Op) {
+	for k := range keys {
+		var ops []wal.Op
+		for v := range uint64(768) {
+			ops = append(ops, ins(k, v))
+		}
+		c.apply(ops...)
+		for v := range others {
+			more = append(more, ins(k, 1000+v))
+		}
+	}
+	return more
+}
+
 // frozenWrittenAgain is TestCrashFrozenWrittenAgain with room bytes free on the disk and last
 // operations in the last life. It reports whether the checkpoint was stopped between two slices.
 func frozenWrittenAgain(t *testing.T, seed uint64, room int64, last uint64) (stopped bool) {
 	c := newScenario(t, seed, func(o *Options) { mediumOptions(o); o.sliceBytes = 4 << 10 })
 	trace := c.fs.Record()
 	c.open()
-	var more []wal.Op
-	for k := range uint64(120) {
-		var ops []wal.Op
-		for v := range uint64(768) {
-			ops = append(ops, ins(k, v))
-		}
-		c.apply(ops...)
-		more = append(more, ins(k, 1000), ins(k, 1001))
-	}
+	more := fillRows(c, 120, 2)
 	c.close()
 	c.open()
 	c.apply(more...)
@@ -542,17 +549,7 @@ func frozenWrittenAgain(t *testing.T, seed uint64, room int64, last uint64) (sto
 func TestLivesUntilTheLogIsFull(t *testing.T) {
 	c := newScenario(t, crashSeed(t), mediumOptions)
 	c.open()
-	var more []wal.Op
-	for k := range uint64(100) {
-		var ops []wal.Op
-		for v := range uint64(768) {
-			ops = append(ops, ins(k, v))
-		}
-		c.apply(ops...)
-		for v := range uint64(16) {
-			more = append(more, ins(k, 1000+v))
-		}
-	}
+	more := fillRows(c, 100, 16)
 	c.close()
 	c.open()
 	c.apply(more[:100]...) // the log gets its size

@@ -44,7 +44,7 @@ func (g *growing) put(name string, least float64, ops []wal.Op) {
 		rest = rest[n:]
 	}
 	bytes, nodes := g.s.growth(g.s.pendingOps())
-	bound := bytes + nodes*hdf5io.PieceBytes
+	bound := bytes + nodes*hdf5io.ShortBytes
 	g.slice()
 	added := g.reached() - before
 	part := float64(added) / float64(bound)

@@ -365,7 +365,7 @@ func (m *merge) cramped(items []bucket.Item) bool {
 }
 
 // deepest bounds the directory's depth. Without it, keys with equal hashes (or keys
-// chosen by somebody who knows the seed) could make the directory grow without end. A
+// chosen by an attacker who knows the seed) could make the directory grow without end. A
 // group that is over its capacity may be deeper: see divisible.
 func (m *merge) deepest() int {
 	return min(bits.Len64(m.record.groups())-1+6, directory.MaxDepth)

@@ -87,9 +87,9 @@ const (
 	// after another.
 	leastFit = 2 << 10
 
-	// PieceBytes is the length of a node of values. On a full disk short things leave gaps of
+	// ShortBytes is the length of a node of values. On a full disk short things leave gaps of
 	// that length and longer ones alone, as far as they can.
-	PieceBytes = 4 << 10
+	ShortBytes = 4 << 10
 
 	longClass  = 14 // class of extents from longRun on: log2 of longRun / ExtentUnit
 	numClasses = longClass + 1
@@ -251,10 +251,10 @@ func (p *pool) fit(least uint64) (extent, bool) {
 }
 
 // short is take for a short thing on a full disk. It prefers the longest gaps that are
-// shorter than PieceBytes, and then the longest that do not count as usable, so that
+// shorter than ShortBytes, and then the longest that do not count as usable, so that
 // longer ones are left for what needs them.
 func (p *pool) short(least uint64) (extent, bool) {
-	for _, most := range [...]uint64{PieceBytes, minUsable} {
+	for _, most := range [...]uint64{ShortBytes, minUsable} {
 		for c := classOf(most) - 1; c > classOf(sectorSize); c-- {
 			if k, whole := p.lowest(c, least); whole.size > 0 {
 				return p.cut(c, k, whole), true
@@ -267,11 +267,11 @@ func (p *pool) short(least uint64) (extent, bool) {
 	return p.take(least, takeRun)
 }
 
-// inShortGaps is how many things of PieceBytes fit into gaps that do not count as usable.
+// inShortGaps is how many things of ShortBytes fit into gaps that do not count as usable.
 func (p *pool) inShortGaps() (n uint64) {
-	for c := classOf(PieceBytes); c < classOf(minUsable); c++ {
+	for c := classOf(ShortBytes); c < classOf(minUsable); c++ {
 		for _, i := range p.classes[c] {
-			n += p.list[i].sectors().size / PieceBytes
+			n += p.list[i].sectors().size / ShortBytes
 		}
 	}
 	return n

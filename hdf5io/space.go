@@ -331,7 +331,7 @@ func (f *File) Reserve(n int64) error { return f.ReserveRoom(Room{Bytes: n}) }
 // Room is what ReserveRoom makes.
 type Room struct {
 	Bytes  int64 // in extents of 16 KiB and more
-	Short  int64 // of PieceBytes, each in one extent, which may be shorter
+	Short  int64 // of ShortBytes, each in one extent, which may be shorter
 	Pieces int   // of Size bytes, each in one extent
 	Size   int64
 }
@@ -347,8 +347,8 @@ func (f *File) ReserveRoom(r Room) error {
 	piece := padded(uint64(max(r.Size, 0))) + sectorSize
 	err := f.makeRoom(func() uint64 {
 		want := uint64(max(r.Bytes, 0))
-		if short := uint64(max(r.Short, 0)); short > 0 && want+short*PieceBytes > s.pool.usable {
-			want += (short - min(short, s.pool.inShortGaps())) * PieceBytes
+		if short := uint64(max(r.Short, 0)); short > 0 && want+short*ShortBytes > s.pool.usable {
+			want += (short - min(short, s.pool.inShortGaps())) * ShortBytes
 		}
 		lack := want - min(want, s.pool.usable)
 		return max(lack, uint64(s.pool.lacksPieces(r.Pieces, piece))*piece)

@@ -9,7 +9,7 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
-var _ [nodeSize]byte = [hdf5io.PieceBytes]byte{} // so that Room.Short counts nodes
+var _ [nodeSize]byte = [hdf5io.ShortBytes]byte{} // so that Room.Short counts nodes
 
 // pageBytes is what a page of states takes in the file, with its checksum.
 const pageBytes = pageRows*stateSize + hdf5io.ExtentUnit

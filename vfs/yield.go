@@ -14,7 +14,7 @@ import (
 // use.
 func Yield() { process.yield(sinceLoaded, turn) }
 
-// Who takes a turn of longTurn is a program that computes all the time. Nobody gets another
+// A program that takes a turn of longTurn computes all the time. Nobody gets another
 // turn for noTurns after it.
 const (
 	longTurn = 500 * time.Microsecond
