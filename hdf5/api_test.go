@@ -14,23 +14,37 @@ import (
 	"unicode"
 )
 
-func openRoot(t *testing.T, name string, options *Options) (*File, *Group) {
+// openFile opens a file until the test ends.
+func openFile(t testing.TB, path string, options *Options) *File {
 	t.Helper()
-	f, err := Open(filepath.Join("testdata", name+".h5"), options)
+	f, err := Open(path, options)
 	must(t, err)
 	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// openSample opens a file of testdata.
+func openSample(t testing.TB, name string, options *Options) *File {
+	t.Helper()
+	return openFile(t, filepath.Join("testdata", name+".h5"), options)
+}
+
+// objectAt returns the object at a path, which is a T.
+func objectAt[T Object](t testing.TB, f *File, path string) T {
+	t.Helper()
 	root, err := f.Root()
 	must(t, err)
-	return f, root
+	object, err := openAs[T](root, path)
+	must(t, err)
+	return object
 }
 
 var kinds = []string{"kinds-earliest", "kinds-latest"}
 
 func TestPaths(t *testing.T) {
 	for _, name := range kinds {
-		_, root := openRoot(t, name, nil)
-		linked, err := root.Group("linked")
-		must(t, err)
+		f := openSample(t, name, nil)
+		root, linked := objectAt[*Group](t, f, "/"), objectAt[*Group](t, f, "linked")
 		for path, want := range map[string]string{
 			"a/b/c/x": "/linked/a/b/c/x", "/linked/a": "/linked/a", "/": "/", "": "/linked", ".//a/./b/": "/linked/a/b",
 			"soft": "/linked/a/b/c/x", "hard/up/hard": "/linked/hard/up/hard", "/linked/hard/up/soft": "/linked/hard/up/a/b/c/x",
@@ -64,9 +78,7 @@ func TestPaths(t *testing.T) {
 
 func TestLinkOfEachKind(t *testing.T) {
 	for _, name := range kinds {
-		_, root := openRoot(t, name, nil)
-		linked, err := root.Group("linked")
-		must(t, err)
+		linked := objectAt[*Group](t, openSample(t, name, nil), "linked")
 		for name, want := range map[string]Link{
 			"soft":     {Name: "soft", Kind: SoftLink, Target: "a/b/c/x"},
 			"external": {Name: "external", Kind: ExternalLink, Target: "/there", File: "other.h5"},
@@ -101,7 +113,7 @@ func TestSoftLinksInACircle(t *testing.T) {
 
 func TestObjectsYieldsEachOnce(t *testing.T) {
 	for _, name := range kinds {
-		f, _ := openRoot(t, name, nil)
+		f := openSample(t, name, nil)
 		seen := make(map[uint64]string)
 		for o, err := range f.Objects() {
 			must(t, err)
@@ -120,12 +132,11 @@ func TestObjectsYieldsEachOnce(t *testing.T) {
 }
 
 func TestWhatADatasetSaysOfItself(t *testing.T) {
-	f, root := openRoot(t, "kinds-latest", nil)
+	f := openSample(t, "kinds-latest", nil)
 	if s := f.Superblock(); s.Version != 3 || s.UserBlock != 0 || s.EndOfFile != f.Size() || s.OffsetSize != 8 || s.LengthSize != 8 || f.OpenForWriting() {
 		t.Errorf("superblock %+v, size %d", s, f.Size())
 	}
-	d, err := root.Dataset("chunks/treeTrue")
-	must(t, err)
+	d := objectAt[*Dataset](t, f, "chunks/treeTrue")
 	if !reflect.DeepEqual(d.Shape(), []uint64{40, 3}) || !reflect.DeepEqual(d.MaxShape(), []uint64{Unlimited, Unlimited}) ||
 		!reflect.DeepEqual(d.ChunkShape(), []uint64{1, 2}) || d.Layout() != Chunked || d.Index() != BTree2 || d.Type().String() != "u16" ||
 		fmt.Sprint(d.Filters()) != "[shuffle deflate fletcher32]" || !bytes.Equal(d.FillValue(), []byte{9, 0}) || d.Len() != 40 || d.RowSize() != 6 {
@@ -134,13 +145,10 @@ func TestWhatADatasetSaysOfItself(t *testing.T) {
 	if n, err := d.StoredSize(); err != nil || n != 1248 {
 		t.Errorf("StoredSize = %d, %v", n, err)
 	}
-	compound, err := root.Dataset("types/arrays")
-	must(t, err)
-	if got, want := compound.Type().String(), "{key u64, slots [4]{high u64, low u64}, grid [2,3]i16, mask u8}"; got != want {
+	if got, want := objectAt[*Dataset](t, f, "types/arrays").Type().String(), "{key u64, slots [4]{high u64, low u64}, grid [2,3]i16, mask u8}"; got != want {
 		t.Errorf("type %s, want %s", got, want)
 	}
-	killed, _ := openRoot(t, "upstream-killed", nil)
-	if !killed.OpenForWriting() {
+	if !openSample(t, "upstream-killed", nil).OpenForWriting() {
 		t.Error("the file of a killed writer is not reported")
 	}
 }
@@ -150,9 +158,7 @@ func TestWhatADatasetSaysOfItself(t *testing.T) {
 func TestEveryRangeOfRows(t *testing.T) {
 	for _, path := range []string{"chunks/extensibleTrue", "chunks/treeFalse", "types/arrays", "types/compound"} {
 		for _, name := range kinds {
-			_, root := openRoot(t, name, nil)
-			d, err := root.Dataset(path)
-			must(t, err)
+			d := objectAt[*Dataset](t, openSample(t, name, nil), path)
 			all := make([]byte, d.Len()*d.RowSize())
 			must(t, d.ReadRows(all, 0, d.Len()))
 			for start := range d.Len() + 1 {
@@ -168,9 +174,7 @@ func TestEveryRangeOfRows(t *testing.T) {
 }
 
 func TestRowsThatAreNotThere(t *testing.T) {
-	_, root := openRoot(t, "kinds-latest", nil)
-	d, err := root.Dataset("chunks/treeFalse")
-	must(t, err)
+	d := objectAt[*Dataset](t, openSample(t, "kinds-latest", nil), "chunks/treeFalse")
 	for _, c := range []struct {
 		size         int
 		start, count uint64
@@ -196,9 +200,7 @@ func TestRowsThatAreNotThere(t *testing.T) {
 }
 
 func TestMembers(t *testing.T) {
-	_, root := openRoot(t, "layout-attr-earliest", nil)
-	d, err := root.Dataset("buckets/bucket_0")
-	must(t, err)
+	d := objectAt[*Dataset](t, openSample(t, "layout-attr-earliest", nil), "buckets/bucket_0")
 	rows := 0
 	for b, err := range d.Rows(0, d.Len()) {
 		must(t, err)
@@ -259,11 +261,10 @@ func TestSigns(t *testing.T) {
 }
 
 func TestChunkLimit(t *testing.T) {
-	_, root := openRoot(t, "kinds-latest", &Options{MaxChunkBytes: 799})
+	f := openSample(t, "kinds-latest", &Options{MaxChunkBytes: 799})
 	for path, want := range map[string]bool{"lzf": false, "chunks/treeTrue": true, "chunks/fixedTrue": true} {
-		d, err := root.Dataset(path)
-		must(t, err)
-		err = d.ReadRows(make([]byte, d.RowSize()), 1, 1)
+		d := objectAt[*Dataset](t, f, path)
+		err := d.ReadRows(make([]byte, d.RowSize()), 1, 1)
 		if want && err != nil || !want && !errors.Is(err, ErrLimit) {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -271,12 +272,9 @@ func TestChunkLimit(t *testing.T) {
 }
 
 func TestManyReadersOfOneFile(t *testing.T) {
-	f, root := openRoot(t, "kinds-latest", nil)
-	d, err := root.Dataset("chunks/treeTrue")
-	must(t, err)
+	f := openSample(t, "kinds-latest", nil)
+	d, root, dense := objectAt[*Dataset](t, f, "chunks/treeTrue"), objectAt[*Group](t, f, "/"), objectAt[*Group](t, f, "group12")
 	want, err := describe(f)
-	must(t, err)
-	dense, err := root.Group("group12")
 	must(t, err)
 	var group sync.WaitGroup
 	for range 4 {
@@ -473,7 +471,7 @@ func TestLinksMillionTimes(t *testing.T) {
 	}
 }
 
-// brokenReader fails at every read from an offset on.
+// brokenReader fails to read at a place and after it.
 type brokenReader struct {
 	*bytes.Reader
 	from int64
@@ -482,10 +480,11 @@ type brokenReader struct {
 var errBroken = errors.New("the disk is broken")
 
 func (r brokenReader) ReadAt(p []byte, off int64) (int, error) {
-	if off+int64(len(p)) > r.from {
-		return 0, errBroken
+	if off+int64(len(p)) <= r.from {
+		return r.Reader.ReadAt(p, off)
 	}
-	return r.Reader.ReadAt(p, off)
+	n, err := r.Reader.ReadAt(p[:max(0, r.from-off)], off)
+	return n, errors.Join(err, errBroken)
 }
 
 // TestReadErrors passes on what the reader says, as no other kind of error.
@@ -518,7 +517,7 @@ func TestReadErrors(t *testing.T) {
 // TestErrorsOfOddNames: an error is one line of moderate length that a terminal shows, and the fields
 // have the names as they are.
 func TestErrorsOfOddNames(t *testing.T) {
-	_, root := openRoot(t, "layout-damaged", nil)
+	root := objectAt[*Group](t, openSample(t, "layout-damaged", nil), "/")
 	for name, want := range map[string]string{
 		"a\nb":                   `no link "a\nb"`,
 		"\x1b[31m\xff'\"é":       `no link "\x1b[31m\xff'\"é"`,
@@ -545,7 +544,7 @@ func TestErrorsOfOddNames(t *testing.T) {
 }
 
 func TestErrorsAreOfOneLine(t *testing.T) {
-	_, root := openRoot(t, "layout-damaged", nil)
+	root := objectAt[*Group](t, openSample(t, "layout-damaged", nil), "/")
 	_, err := root.Open("buckets/bucket_7")
 	if got, want := fmt.Sprint(err), `hdf5: /buckets: group at 0x`; !strings.HasPrefix(got, want) || !strings.HasSuffix(got, `: not found: no link "bucket_7"`) {
 		t.Errorf("%s, want %s…", got, want)

@@ -1,10 +1,8 @@
 package hdf5
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"math"
@@ -131,21 +129,13 @@ func (d *describer) dataset(o *Dataset, path string) error {
 			return err
 		}
 	}
-	var ids []string
-	for _, f := range o.Filters() {
-		ids = append(ids, fmt.Sprint(f.ID))
-	}
 	d.print("dataset %s %s %s %s chunks=%s filters=%s %s", path, shapeText(o.Shape()), shapeText(o.MaxShape()),
-		o.Layout(), shapeText(o.ChunkShape()), strings.Join(ids, ","), short(text))
+		o.Layout(), shapeText(o.ChunkShape()), texts(o.Filters(), func(f Filter) string { return fmt.Sprint(f.ID) }), short(text))
 	return nil
 }
 
 func shapeText(shape []uint64) string {
-	var parts []string
-	for _, n := range shape {
-		parts = append(parts, fmt.Sprint(int64(n)))
-	}
-	return "[" + strings.Join(parts, " ") + "]"
+	return strings.ReplaceAll("["+texts(shape, func(n uint64) string { return fmt.Sprint(int64(n)) })+"]", ",", " ")
 }
 
 func short(text string) string {
@@ -199,28 +189,24 @@ func valueText(b *Block, member ...string) (string, error) {
 }
 
 func flatText(value any) string {
-	var parts []string
 	switch values := value.(type) {
 	case []uint64:
-		for _, v := range values {
-			parts = append(parts, fmt.Sprint(v))
-		}
+		return texts(values, func(v uint64) string { return fmt.Sprint(v) })
 	case []int64:
-		for _, v := range values {
-			parts = append(parts, fmt.Sprint(v))
-		}
+		return texts(values, func(v int64) string { return fmt.Sprint(v) })
 	case []float64:
-		for _, v := range values {
-			parts = append(parts, hex.EncodeToString(binary.BigEndian.AppendUint64(nil, math.Float64bits(v))))
-		}
+		return texts(values, func(v float64) string { return fmt.Sprintf("%016x", math.Float64bits(v)) })
 	case []string:
-		for _, v := range values {
-			parts = append(parts, hex.EncodeToString([]byte(v)))
-		}
-	case [][]byte:
-		for _, v := range values {
-			parts = append(parts, hex.EncodeToString(v))
-		}
+		return texts(values, func(v string) string { return hex.EncodeToString([]byte(v)) })
+	}
+	return texts(value.([][]byte), hex.EncodeToString)
+}
+
+// texts are the texts of values, with commas between them.
+func texts[T any](values []T, text func(T) string) string {
+	var parts []string
+	for _, v := range values {
+		parts = append(parts, text(v))
 	}
 	return strings.Join(parts, ",")
 }
@@ -230,32 +216,19 @@ func wantDescription(t *testing.T, path, descriptionPath string) {
 	t.Helper()
 	want, err := os.ReadFile(descriptionPath)
 	must(t, err)
-	f, err := Open(path, nil)
+	got, err := describe(openFile(t, path, nil))
 	if err != nil {
 		t.Errorf("%s: %v", path, err)
-		return
-	}
-	defer func() { _ = f.Close() }()
-	got, err := describe(f)
-	if err != nil {
-		t.Errorf("%s: %v", path, err)
-		return
-	}
-	if bytes.Equal([]byte(got), want) {
 		return
 	}
 	gotLines, wantLines := strings.Split(got, "\n"), strings.Split(string(want), "\n")
-	for i := range max(len(gotLines), len(wantLines)) {
-		g, w := "", ""
-		if i < len(gotLines) {
-			g = gotLines[i]
-		}
-		if i < len(wantLines) {
-			w = wantLines[i]
-		}
-		if g != w {
-			t.Errorf("%s, line %d:\n got %.300s\nwant %.300s", path, i+1, g, w)
+	for i := range min(len(gotLines), len(wantLines)) {
+		if gotLines[i] != wantLines[i] {
+			t.Errorf("%s, line %d:\n got %.300s\nwant %.300s", path, i+1, gotLines[i], wantLines[i])
 			return
 		}
+	}
+	if len(gotLines) != len(wantLines) {
+		t.Errorf("%s: %d lines, want %d", path, len(gotLines), len(wantLines))
 	}
 }

@@ -71,14 +71,10 @@ func structuresOf(t testing.TB, files [][]byte) []structure {
 		}
 		add(fmt.Sprintf("superblock %d", f.super.version), int(f.super.base), 96)
 		for _, signature := range signatures {
-			for at := 0; ; {
-				next := bytes.Index(data[at:], []byte(signature))
-				if next < 0 {
-					break
+			for at := range data {
+				if bytes.HasPrefix(data[at:], []byte(signature)) {
+					add(signature, at, 256)
 				}
-				at += next
-				add(signature, at, 256)
-				at += len(signature)
 			}
 		}
 		for _, s := range all {

@@ -23,19 +23,12 @@ func TestNewFormats(t *testing.T) {
 	if out, errout, err := oracle.Run(t, time.Minute, node, filepath.Join("testdata", "h5wasm.mjs"), module, dir); err != nil || strings.Contains(out+errout, "HDF5-DIAG") {
 		t.Fatalf("%v: %s%s", err, out, errout)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "*.h5"))
-	if err != nil || len(files) != 7 {
-		t.Fatalf("%d files, %v", len(files), err)
-	}
-	for _, path := range files {
+	for _, path := range filesIn(t, dir, 7) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
-			f, err := Open(path, nil)
-			must(t, err)
-			defer func() { _ = f.Close() }()
-			root, err := f.Root()
-			must(t, err)
-			wantSquares(t, root)
-			wantTable(t, root)
+			f := openFile(t, path, nil)
+			root := objectAt[*Group](t, f, "/")
+			wantSquares(t, f)
+			wantTable(t, f)
 			for i := range 20 {
 				a, err := root.Attribute(fmt.Sprintf("attribute %d", i))
 				must(t, err)
@@ -51,24 +44,15 @@ func TestNewFormats(t *testing.T) {
 }
 
 // wantSquares wants every dataset to be complete squares.
-func wantSquares(t *testing.T, root *Group) {
+func wantSquares(t *testing.T, f *File) {
 	t.Helper()
 	for _, name := range strings.Fields("whole single singlegzip fixed fixedgzip extensible extensiblegzip fixed2 fixed2gzip extensible2 extensible2gzip tree treegzip") {
-		d, err := root.Dataset("data/" + name)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
+		d := objectAt[*Dataset](t, f, "data/"+name)
 		i := int64(0)
 		for b, err := range d.Rows(0, d.Len()) {
-			if err != nil {
-				t.Error(err)
-				break
-			}
+			must(t, err)
 			values, err := b.Int64s()
-			if err != nil {
-				t.Error(err)
-			}
+			must(t, err)
 			for _, v := range values {
 				if v != i*i {
 					t.Fatalf("%s: value %d is %d", name, i, v)
@@ -82,11 +66,10 @@ func wantSquares(t *testing.T, root *Group) {
 	}
 }
 
-func wantTable(t *testing.T, root *Group) {
+func wantTable(t *testing.T, f *File) {
 	t.Helper()
 	read := func(name string) *Block {
-		d, err := root.Dataset("data/" + name)
-		must(t, err)
+		d := objectAt[*Dataset](t, f, "data/"+name)
 		b, err := d.Read(0, d.Len())
 		must(t, err)
 		return b

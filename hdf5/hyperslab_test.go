@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -15,9 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/cidstore/cidstore/internal/oracle"
 )
 
 // numbersOf reads numbers with commas between them.
@@ -74,27 +70,17 @@ func wantSlab(t *testing.T, d *Dataset, h Hyperslab, digest string) {
 // TestHyperslabs reads what h5py reads: selections of each layout, index and filter, with one
 // worker and with several, in large blocks and in small ones.
 func TestHyperslabs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it asks a foreign program for files")
-	}
-	dir := t.TempDir()
-	if _, errout, err := oracle.Run(t, 3*time.Minute, oracle.H5py(t), filepath.Join("testdata", "hyperslab.py"), dir); err != nil {
-		t.Fatalf("%v: %s", err, errout)
-	}
+	dir, _ := made(t, "hyperslab.py")
 	list, err := os.ReadFile(filepath.Join(dir, "slabs.txt"))
 	must(t, err)
 	for _, procs := range []int{1, 4} {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
 		for _, limit := range []int64{0, 160 << 10} { // a tile of 150 × 512 has less
-			f, err := Open(filepath.Join(dir, "slabs.h5"), &Options{MaxChunkBytes: limit})
-			must(t, err)
-			root, err := f.Root()
-			must(t, err)
+			f := openFile(t, filepath.Join(dir, "slabs.h5"), &Options{MaxChunkBytes: limit})
 			n := 0
 			for line := range strings.Lines(string(list)) {
 				words := strings.Fields(line)
-				d, err := root.Dataset(words[0])
-				must(t, err)
+				d := objectAt[*Dataset](t, f, words[0])
 				h := Hyperslab{numbersOf(t, words[1]), numbersOf(t, words[2]), numbersOf(t, words[3]), numbersOf(t, words[4])}
 				if size := slabSize(d, h); limit > 0 && size > uint64(limit) {
 					if _, err := d.Slab(h); !errors.Is(err, ErrLimit) {
@@ -106,23 +92,13 @@ func TestHyperslabs(t *testing.T) {
 				n++
 			}
 			t.Logf("%d selections", n)
-			if err := f.Close(); err != nil {
-				t.Error(err)
-			}
 		}
 	}
 }
 
 // TestHyperslabOfTiles selects from 100 × 30 numbers that count up, in tiles of 64 × 16.
 func TestHyperslabOfTiles(t *testing.T) {
-	data := readSample(t, "tiles")
-	r := &countingReader{Reader: bytes.NewReader(data)}
-	f, err := NewReader(r, int64(len(data)), nil)
-	must(t, err)
-	root, err := f.Root()
-	must(t, err)
-	d, err := root.Dataset("d")
-	must(t, err)
+	d, r := countedTiles(t)
 	if _, err := d.StoredSize(); err != nil { // it reads the index
 		t.Fatal(err)
 	}
@@ -159,26 +135,12 @@ func TestHyperslabOfTiles(t *testing.T) {
 	}
 }
 
-// failingReader fails to read at a place and after it.
-type failingReader struct {
-	*bytes.Reader
-	from int64
-}
-
-func (r failingReader) ReadAt(p []byte, offset int64) (int, error) {
-	if offset+int64(len(p)) <= r.from {
-		return r.Reader.ReadAt(p, offset)
-	}
-	n, err := r.Reader.ReadAt(p[:max(0, r.from-offset)], offset)
-	return n, errors.Join(err, io.ErrUnexpectedEOF)
-}
-
 // TestReadsThatFail: when a part of the data cannot be read, the error names the chunk, if it
 // is in one, and the place, and wraps the reader's own error.
 func TestReadsThatFail(t *testing.T) {
 	for _, name := range []string{"tiles", "netcdf4", "kinds-latest", "kinds-earliest"} {
 		data := readSample(t, name)
-		f, err := NewReader(failingReader{bytes.NewReader(data), int64(len(data))}, int64(len(data)), nil)
+		f, err := NewReader(brokenReader{bytes.NewReader(data), int64(len(data))}, int64(len(data)), nil)
 		must(t, err)
 		failed := 0
 		for o, err := range f.Objects() {
@@ -190,15 +152,15 @@ func TestReadsThatFail(t *testing.T) {
 			if stored, err := d.StoredSize(); err != nil || stored == 0 {
 				continue
 			}
-			f.reader = failingReader{bytes.NewReader(data), 64}
+			f.reader = brokenReader{bytes.NewReader(data), 64}
 			err := d.ReadRows(make([]byte, d.Len()*d.RowSize()), 0, d.Len())
-			f.reader = failingReader{bytes.NewReader(data), int64(len(data))}
+			f.reader = brokenReader{bytes.NewReader(data), int64(len(data))}
 			structure := "contiguous data"
 			if d.Layout() == Chunked {
 				structure = "chunk"
 			}
 			var e *Error
-			if !errors.Is(err, io.ErrUnexpectedEOF) || !errors.As(err, &e) || e.Object != d.Path() || e.Structure != structure || e.Offset < 64 || e.Kind != nil {
+			if !errors.Is(err, errBroken) || !errors.As(err, &e) || e.Object != d.Path() || e.Structure != structure || e.Offset < 64 || e.Kind != nil {
 				t.Errorf("%s: %s: %v, want one of reading a %s", name, d.Path(), err, structure)
 			}
 			failed++
@@ -264,7 +226,7 @@ func selects(h Hyperslab, dimension int, at uint64) bool {
 
 // TestBadHyperslabs refuses what is no selection of a dataset of 100 × 30.
 func TestBadHyperslabs(t *testing.T) {
-	d := datasetOf(t, readSample(t, "tiles"), "d")
+	d, _ := countedTiles(t)
 	two := func(a, b uint64) []uint64 { return []uint64{a, b} }
 	for words, h := range map[string]Hyperslab{
 		"0 numbers in Start, want 2":                    {},
@@ -296,13 +258,4 @@ func TestBadHyperslabs(t *testing.T) {
 	if err := d.ReadSlab(make([]byte, 3), Hyperslab{Start: two(0, 0), Count: two(1, 1)}); !errors.Is(err, ErrLimit) || !strings.Contains(err.Error(), "a buffer of 3 bytes") {
 		t.Errorf("a buffer that is too long: %v", err)
 	}
-}
-
-func datasetOf(t *testing.T, data []byte, name string) *Dataset {
-	t.Helper()
-	root, err := openBytes(t, data).Root()
-	must(t, err)
-	d, err := root.Dataset(name)
-	must(t, err)
-	return d
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,23 +15,40 @@ import (
 	"github.com/cidstore/cidstore/internal/oracle"
 )
 
+// made runs a Python script of testdata, which writes files with h5py into a new folder, and
+// returns the folder and what the script prints.
+func made(t *testing.T, script string, args ...string) (dir, printed string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it asks foreign programs for files")
+	}
+	dir = t.TempDir()
+	printed, errout, err := oracle.Run(t, 20*time.Minute, oracle.H5py(t), slices.Concat([]string{filepath.Join("testdata", script), dir}, args)...)
+	if err != nil {
+		t.Fatalf("%v: %s", err, errout)
+	}
+	return dir, printed
+}
+
+// filesIn returns the HDF5 files of a folder.
+func filesIn(t *testing.T, dir string, least int) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.h5"))
+	if err != nil || len(files) < least {
+		t.Fatalf("%d files in %s, want %d: %v", len(files), dir, least, err)
+	}
+	return files
+}
+
 // TestMatrix reads what h5py writes: every version of the format with every
 // layout, chunk index, filter and type, groups and attributes of every size. Each
 // value is compared with what h5py reads.
 func TestMatrix(t *testing.T) {
-	if testing.Short() || invariants.Sparse > 1 { // TestCells is a sample
-		t.Skip("it asks foreign programs for files")
+	if invariants.Sparse > 1 {
+		t.Skip("TestCells is a sample")
 	}
-	python := oracle.H5py(t)
-	dir := t.TempDir()
-	if _, errout, err := oracle.Run(t, 8*time.Minute, python, filepath.Join("testdata", "matrix.py"), dir); err != nil {
-		t.Fatalf("%v: %s", err, errout)
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "*.h5"))
-	if err != nil || len(files) < 17 {
-		t.Fatalf("%d files, %v", len(files), err)
-	}
-	for _, path := range files {
+	dir, _ := made(t, "matrix.py")
+	for _, path := range filesIn(t, dir, 17) {
 		name := filepath.Base(path)
 		if words, ok := unsupported[name]; ok {
 			wantUnsupported(t, path, words)
@@ -43,19 +61,8 @@ func TestMatrix(t *testing.T) {
 // TestConventions reads files in the form of AnnData and of NeXus, in every version of the
 // format, plain and packed: all of each is what h5py reads.
 func TestConventions(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it asks foreign programs for files")
-	}
-	python := oracle.H5py(t)
-	dir := t.TempDir()
-	if _, errout, err := oracle.Run(t, 3*time.Minute, python, filepath.Join("testdata", "conventions.py"), dir); err != nil {
-		t.Fatalf("%v: %s", err, errout)
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "*.h5"))
-	if err != nil || len(files) != 24 {
-		t.Fatalf("%d files, %v", len(files), err)
-	}
-	for _, path := range files {
+	dir, _ := made(t, "conventions.py")
+	for _, path := range filesIn(t, dir, 24) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			wantDescription(t, path, path+".txt")
 			wantRanges(t, path)
@@ -71,10 +78,6 @@ const cellShares = 61
 // group of 20,000 links. There are 7,000: a run takes a share of them, by the day.
 // CIDSTORE_MATRIX=N takes share N, from 0 to 60, and CIDSTORE_MATRIX=all takes all.
 func TestCells(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it asks foreign programs for files")
-	}
-	python := oracle.H5py(t)
 	share, shares := time.Now().YearDay()%cellShares, cellShares
 	switch text := os.Getenv("CIDSTORE_MATRIX"); text {
 	case "":
@@ -86,21 +89,14 @@ func TestCells(t *testing.T) {
 			t.Fatalf("CIDSTORE_MATRIX=%s", text)
 		}
 	}
-	dir := t.TempDir()
-	out, errout, err := oracle.Run(t, 20*time.Minute, python, filepath.Join("testdata", "cells.py"), dir, strconv.Itoa(share), strconv.Itoa(shares))
-	if err != nil {
-		t.Fatalf("CIDSTORE_MATRIX=%d: %v: %s", share, err, errout)
-	}
-	t.Logf("share %d of %d, %s cells", share, shares, strings.TrimSpace(out))
-	files, err := filepath.Glob(filepath.Join(dir, "*.h5"))
-	if err != nil || len(files) < 5 {
-		t.Fatalf("%d files, %v", len(files), err)
-	}
-	for _, path := range files {
+	t.Logf("CIDSTORE_MATRIX=%d repeats this share of %d", share, shares)
+	dir, cells := made(t, "cells.py", strconv.Itoa(share), strconv.Itoa(shares))
+	t.Logf("%s cells", strings.TrimSpace(cells))
+	for _, path := range filesIn(t, dir, 5) {
 		wantDescription(t, path, path+".txt")
 		wantRanges(t, path)
 		if t.Failed() {
-			t.Fatalf("CIDSTORE_MATRIX=%d repeats this share", share)
+			return
 		}
 	}
 }
@@ -109,10 +105,7 @@ func TestCells(t *testing.T) {
 // same rows of a reading of all.
 func wantRanges(t *testing.T, path string) {
 	t.Helper()
-	f, err := Open(path, nil)
-	must(t, err)
-	defer func() { _ = f.Close() }()
-	for o, err := range f.Objects() {
+	for o, err := range openFile(t, path, nil).Objects() {
 		must(t, err)
 		d, ok := o.(*Dataset)
 		if !ok || d.Len() == 0 {

@@ -55,8 +55,7 @@ func TestChunksOnSeveralCores(t *testing.T) {
 	for _, c := range [][2]int{{128, 512}, {256, 256}} {
 		file, content := manyChunks(t, c[0], c[1], rows)
 		for _, limit := range []int64{0, 128 << 10} { // the least leaves one worker
-			f, err := NewReader(bytes.NewReader(file), int64(len(file)), &Options{MaxChunkBytes: limit})
-			must(t, err)
+			f := openBytes(t, file, &Options{MaxChunkBytes: limit})
 			o, err := f.object(f.newBudget(), f.super.root, "/")
 			must(t, err)
 			d := o.(*Dataset)
@@ -157,21 +156,21 @@ func (r *countingReader) ReadAt(p []byte, offset int64) (int, error) {
 	return r.Reader.ReadAt(p, offset)
 }
 
+// countedTiles is a dataset of 100 × 30 numbers of 16 bits that count up, in tiles of 64 × 16,
+// with what it is read with.
+func countedTiles(t *testing.T) (*Dataset, *countingReader) {
+	t.Helper()
+	f := openBytes(t, readSample(t, "tiles"), nil)
+	r := &countingReader{Reader: f.reader.(*bytes.Reader)}
+	f.reader = r
+	return objectAt[*Dataset](t, f, "d"), r
+}
+
 // TestRowsReadNoOthers: of chunks without filters that are tiles of the dataset, only the rows that
 // are wanted are read.
 func TestRowsReadNoOthers(t *testing.T) {
-	data := readSample(t, "tiles")
-	r := &countingReader{Reader: bytes.NewReader(data)}
-	f, err := NewReader(r, int64(len(data)), nil)
-	must(t, err)
-	root, err := f.Root()
-	must(t, err)
-	d, err := root.Dataset("d") // 100 × 30 of u16 that count up, in chunks of 64 × 16
-	must(t, err)
-	p := make([]byte, d.RowSize())
-	if err := d.ReadRows(p, 0, 1); err != nil { // and the index, once
-		t.Fatal(err)
-	}
+	d, r := countedTiles(t)
+	must(t, d.ReadRows(make([]byte, d.RowSize()), 0, 1)) // and the index, once
 	for _, c := range []struct{ start, count, most uint64 }{{70, 1, 2 * 32}, {63, 2, 2 * 2 * 32}, {0, 100, 100 * 2 * 32}} {
 		r.bytes.Store(0)
 		p := make([]byte, c.count*d.RowSize())

@@ -60,14 +60,10 @@ func beside(b *testing.B, peer *peer, task, name string, run func(*testing.B, *F
 		runtime.GC()
 		began, used := time.Now(), processorTime(b)
 		f, err := Open(filepath.Join(peer.dir, name+".h5"), nil)
-		if err != nil {
-			b.Fatal(err)
-		}
+		must(b, err)
 		run(b, f, &buffer)
 		cpu, elapsed = processorTime(b)-used, time.Since(began).Seconds()
-		if err := f.Close(); err != nil {
-			b.Fatal(err)
-		}
+		must(b, f.Close())
 		return peerCPU / cpu, peerElapsed / elapsed
 	}
 	turn()
@@ -89,9 +85,7 @@ func median(values []float64) float64 {
 // processorTime is what this process has used of the processors, in seconds.
 func processorTime(b *testing.B) float64 {
 	var usage unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
-		b.Fatal(err)
-	}
+	must(b, unix.Getrusage(unix.RUSAGE_SELF, &usage))
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
 }
 
@@ -108,37 +102,26 @@ func startPeer(b *testing.B) *peer {
 	size := 256
 	if text := os.Getenv("CIDSTORE_SPEED_MIB"); text != "" {
 		var err error
-		if size, err = strconv.Atoi(text); err != nil {
-			b.Fatal(err)
-		}
+		size, err = strconv.Atoi(text)
+		must(b, err)
 	}
 	p := &peer{dir: filepath.Join(os.TempDir(), fmt.Sprintf("cidstore-hdf5-speed-%d", size))}
 	script := filepath.Join("testdata", "speed.py")
 	if _, err := os.Stat(p.dir); err != nil {
 		made := p.dir + ".new"
-		if err := os.MkdirAll(made, 0o777); err != nil {
-			b.Fatal(err)
-		}
+		must(b, os.MkdirAll(made, 0o777))
 		if _, errout, err := oracle.Run(b, 20*time.Minute, python, script, "make", made, strconv.Itoa(size)); err != nil {
 			b.Fatalf("%v: %s", err, errout)
 		}
-		if err := os.Rename(made, p.dir); err != nil {
-			b.Fatal(err)
-		}
+		must(b, os.Rename(made, p.dir))
 	}
 	command := exec.Command(python, script, "serve", p.dir)
 	command.Stderr = os.Stderr
 	tasks, err := command.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	answers, err := command.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
+	must(b, command.Start())
 	b.Cleanup(func() {
 		if err := tasks.Close(); err != nil {
 			b.Error(err)
@@ -167,13 +150,9 @@ func (p *peer) ask(b *testing.B, task, file string) (elapsed, cpu float64) {
 
 func speedDataset(b *testing.B, f *File) *Dataset {
 	root, err := f.Root()
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	d, err := root.Dataset("d")
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	return d
 }
 
@@ -183,37 +162,27 @@ func readArray(b *testing.B, f *File, buffer *[]byte) {
 	d := speedDataset(b, f)
 	if size := d.Len() * d.RowSize(); uint64(len(*buffer)) != size {
 		p, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
-		if err != nil {
-			b.Fatal(err)
-		}
+		must(b, err)
 		_ = unix.Madvise(p, unix.MADV_HUGEPAGE) // a kernel without them
 		*buffer = p
 		b.Cleanup(func() { _ = unix.Munmap(p) })
 	}
-	if err := d.ReadRows(*buffer, 0, d.Len()); err != nil {
-		b.Fatal(err)
-	}
+	must(b, d.ReadRows(*buffer, 0, d.Len()))
 }
 
 // readBlocks reads the dataset block by block.
 func readBlocks(b *testing.B, f *File, _ *[]byte) {
 	d := speedDataset(b, f)
 	for _, err := range d.Rows(0, d.Len()) {
-		if err != nil {
-			b.Fatal(err)
-		}
+		must(b, err)
 	}
 }
 
 func speedGroup(b *testing.B, f *File) *Group {
 	root, err := f.Root()
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	g, err := root.Group("g")
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	return g
 }
 
