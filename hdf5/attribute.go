@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"iter"
 	"strings"
+
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 )
 
 // Attribute is a named value of an object. The methods of Block read its elements, and
@@ -128,8 +130,8 @@ func (o *objectHeader) denseAttributes(b *budget, d decoder, wanted *string, vis
 		}
 		d.structure = "attribute"
 		peek := d
-		if name := peek.attributeName(); peek.err == nil && lookup3([]byte(name)) != hash {
-			return r.corrupt("hash %08x of attribute %q, want %08x", hash, name, lookup3([]byte(name)))
+		if name := peek.attributeName(); peek.err == nil && hdf5sum.Lookup3([]byte(name)) != hash {
+			return r.corrupt("hash %08x of attribute %q, want %08x", hash, name, hdf5sum.Lookup3([]byte(name)))
 		}
 		return visit(d)
 	})

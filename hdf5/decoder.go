@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 )
 
 // undefined is an address or size that is not set: all bits one.
@@ -209,7 +211,7 @@ func (d *decoder) unseal() {
 	if d.err != nil {
 		return
 	}
-	want, got := binary.LittleEndian.Uint32(d.data[body:]), lookup3(d.data[:body])
+	want, got := binary.LittleEndian.Uint32(d.data[body:]), hdf5sum.Lookup3(d.data[:body])
 	if want != got && !d.file.unchecked {
 		d.pos = 0
 		d.err = d.corrupt("checksum %08x, stored %08x", got, want)

@@ -1,9 +1,9 @@
 // Package hdf5 reads HDF5 files that other programs wrote: h5py, PyTables,
 // netCDF-4, and whatever else uses the HDF5 library, old or new. It never writes.
 //
-// It shares no code with package hdf5io, the store's own reader, which knows only the few
-// structures that a store is made of. Section numbers refer to the HDF5 File Format
-// Specification, versions 3.0 and 4.0.
+// With package hdf5io, the store's own reader, which knows only the few structures that a
+// store is made of, it shares only the checksums. Section numbers refer to the HDF5 File
+// Format Specification, versions 3.0 and 4.0.
 //
 // # What it reads
 //

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 )
 
 // Filter is one of the steps that chunks went through before they were stored.
@@ -216,7 +218,7 @@ func unfletcher(src []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%d bytes are too few for a checksum: %w", len(src), errFilter)
 	}
 	data := src[:len(src)-4]
-	stored, got := binary.LittleEndian.Uint32(src[len(data):]), fletcher32(data)
+	stored, got := binary.LittleEndian.Uint32(src[len(data):]), hdf5sum.Fletcher32(data)
 	swapped := bits.ReverseBytes32(got)
 	if stored != got && stored != swapped<<16|swapped>>16 {
 		return nil, fmt.Errorf("checksum %08x, stored %08x: %w", got, stored, errFilter)

@@ -3,6 +3,8 @@ package hdf5
 import (
 	"encoding/binary"
 	"math/bits"
+
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 )
 
 // fractalHeap holds links or attributes in dense storage (spec III.G). It keeps every
@@ -204,7 +206,7 @@ func (d *decoder) unsealInside() {
 	}
 	stored := d.data[d.pos-4 : d.pos]
 	clear(stored)
-	got := lookup3(d.data)
+	got := hdf5sum.Lookup3(d.data)
 	binary.LittleEndian.PutUint32(stored, want)
 	if got != want && !d.file.unchecked {
 		d.pos = 0

@@ -5,6 +5,8 @@ import (
 	"iter"
 	"strings"
 	"sync"
+
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 )
 
 // Group holds links to objects.
@@ -128,7 +130,7 @@ func (s *denseLinks) walk(b *budget, wanted *string, visit func(Link) error) err
 		if d.err != nil {
 			return d.err
 		}
-		if got := lookup3([]byte(l.Name)); got != hash {
+		if got := hdf5sum.Lookup3([]byte(l.Name)); got != hash {
 			return r.corrupt("hash %08x of link %q, want %08x", hash, l.Name, got)
 		}
 		return visit(l)
@@ -137,7 +139,7 @@ func (s *denseLinks) walk(b *budget, wanted *string, visit func(Link) error) err
 
 // hashCompare compares the hash at a place of a B-tree's record with that of a name.
 func hashCompare(name string, at uint64) func(decoder) int {
-	wanted := lookup3([]byte(name))
+	wanted := hdf5sum.Lookup3([]byte(name))
 	return func(r decoder) int {
 		r.take(at)
 		return cmp.Compare(r.u32(), wanted)

@@ -19,14 +19,9 @@ func TestLookupPathAllocatesNothing(t *testing.T) {
 // lookupOnce is what a lookup of the store asks of this package.
 func lookupOnce(t testing.TB, v *View) func() {
 	t.Helper()
-	d, err := v.Dataset("/buckets/state")
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := dataset(t, v, "/buckets/state")
 	page, err := d.Page(2)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	address := int64(page.address)
 	return func() {
 		pin := v.Pin()
@@ -62,9 +57,7 @@ func BenchmarkCommitRows(b *testing.B) {
 		})
 		return err
 	})
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	defer f.Close()
 	row := make([]byte, chunks*chunk)
 	order := rand.New(rand.NewPCG(1, 2)).Perm(buckets)
@@ -72,18 +65,12 @@ func BenchmarkCommitRows(b *testing.B) {
 	b.SetBytes(rows * chunks * chunk)
 	for b.Loop() {
 		tx, err := f.Begin()
-		if err != nil {
-			b.Fatal(err)
-		}
+		must(b, err)
 		d, err := tx.Dataset("/entries")
-		if err != nil {
-			b.Fatal(err)
-		}
+		must(b, err)
 		for range rows {
 			address, err := tx.Place(row)
-			if err != nil {
-				b.Fatal(err)
-			}
+			must(b, err)
 			for k := range uint64(chunks) {
 				d.Put(address+k*chunk, chunk, uint64(order[at%buckets]), k)
 			}
@@ -102,9 +89,7 @@ func BenchmarkFragmentedPool(b *testing.B) {
 	for i := range uint64(1_000_000) {
 		list = append(list, extent{FirstExtent + i*4096, 512 + i%7*512})
 	}
-	if err := p.putAll(list); err != nil {
-		b.Fatal(err)
-	}
+	must(b, p.putAll(list))
 	b.Run("take", func(b *testing.B) {
 		for b.Loop() {
 			e, ok := p.take(768, takeRun)
@@ -116,9 +101,7 @@ func BenchmarkFragmentedPool(b *testing.B) {
 	})
 	b.Run("order", func(b *testing.B) {
 		for b.Loop() {
-			if err := p.putAll([]extent{{1 << 40, 4096}}); err != nil {
-				b.Fatal(err)
-			}
+			must(b, p.putAll([]extent{{1 << 40, 4096}}))
 			if _, ok := p.take(4096, 4096); !ok {
 				b.Fatal("nothing left")
 			}

@@ -9,6 +9,7 @@ import (
 	"sort"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 )
 
 // The index of a chunked dataset is a version-2 B-tree (HDF5 spec III.A.2): a
@@ -221,7 +222,7 @@ func parseIndexHeader(p []byte, offset int64, shape indexShape) (indexHeader, er
 	}
 	u16, u32, u64 := binary.LittleEndian.Uint16, binary.LittleEndian.Uint32, binary.LittleEndian.Uint64
 	h := indexHeader{depth: int(u16(p[12:])), root: u64(p[16:]), rootRecords: int(u16(p[24:])), total: u64(p[26:])}
-	switch sum := lookup3(p[:34]); {
+	switch sum := hdf5sum.Lookup3(p[:34]); {
 	case string(p[:4]) != indexSignature || p[4] != 0:
 		return bad("signature %q version %d, want %q version 0", p[:4], p[4], indexSignature)
 	case u32(p[34:]) != sum:
@@ -364,7 +365,7 @@ func (g *geometry) parseNode(p []byte, count, level int) (nodeBytes, error) {
 		return nodeBytes{}, fmt.Errorf("signature %q version %d type %d, want %q version 0 type %d", p[:4], p[4], p[5], signature, g.recordType())
 	}
 	used := nodePrefix + count*g.recordSize + pointers*g.levels[level].pointer
-	if got, want := binary.LittleEndian.Uint32(p[used:]), lookup3(p[:used]); got != want {
+	if got, want := binary.LittleEndian.Uint32(p[used:]), hdf5sum.Lookup3(p[:used]); got != want {
 		return nodeBytes{}, fmt.Errorf("checksum %#08x, want %#08x", got, want)
 	}
 	return nodeBytes{g: g, p: p[:used], level: level, count: count}, nil

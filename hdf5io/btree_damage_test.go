@@ -106,9 +106,8 @@ func TestDamagedIndex(t *testing.T) {
 			n, err := g.readNode(tt.mem, root, 2)
 			must(t, err)
 			inner := n.child(0)
-			if n, err = g.readNode(tt.mem, inner, 1); err != nil {
-				t.Fatal(err)
-			}
+			n, err = g.readNode(tt.mem, inner, 1)
+			must(t, err)
 			row.damage(t, tt, root, inner, n.child(0))
 			expect := func(what string, err error) {
 				t.Helper()

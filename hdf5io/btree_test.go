@@ -311,9 +311,8 @@ func TestIndexBytes(t *testing.T) {
 	sameBytes(t, node[438:466], unhex(t, `30 0e 00*6  12 00*7  00*8 | 0a e0 f8 eb`))
 
 	shape.filtered = true
-	if g, err = shape.geometry(); err != nil {
-		t.Fatal(err)
-	}
+	g, err = shape.geometry()
+	must(t, err)
 	node = g.appendNode(nil, &openNode{records: []chunkRecord{{address: 0xb0, size: 196}}})
 	sameBytes(t, node[:36], unhex(t, `"BTLF" 00 0b | b0 00*7  c4 00  00 00 00 00  00*8  00*8`))
 }

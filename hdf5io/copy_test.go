@@ -17,8 +17,7 @@ func TestImage(t *testing.T) {
 	}
 	v := f.View()
 	defer v.Unpin(v.Pin())
-	d, err := v.Dataset("/wal")
-	must(t, err)
+	d := dataset(t, v, "/wal")
 	address, size := d.Extent()
 	skip := Range{address, size}
 	payload := []byte("of the copy")

@@ -123,8 +123,7 @@ func checkRound(t testing.TB, v *View, round uint64) {
 	if err != nil || !ok || binary.LittleEndian.Uint64(a.Data) != round {
 		t.Fatalf("attribute round: % x, %v, %v; want %d", a.Data, ok, err, round)
 	}
-	rows, err := v.Dataset("/buckets/entries")
-	must(t, err)
+	rows := dataset(t, v, "/buckets/entries")
 	for i := range uint64(testRows) {
 		r, ok := lastRound(i, round, 3)
 		want := rowBytes(i, r)
@@ -138,8 +137,7 @@ func checkRound(t testing.TB, v *View, round uint64) {
 			}
 		}
 	}
-	state, err := v.Dataset("/buckets/state")
-	must(t, err)
+	state := dataset(t, v, "/buckets/state")
 	for i := range uint64(testPages) {
 		r, ok := lastRound(i, round, 2)
 		page, err := state.Page(i)
@@ -248,8 +246,7 @@ func TestPoolFits(t *testing.T) {
 // is damage if the dataset has none.
 func TestPageOfAnUnmappedDataset(t *testing.T) {
 	f, _ := testFile(t, Options{})
-	d, err := f.View().Dataset("/buckets/entries")
-	must(t, err)
+	d := dataset(t, f.View(), "/buckets/entries")
 	for name, page := range map[string]func(uint64) (*Page, error){"Page": d.Page, "PageAgain": d.PageAgain} {
 		if p, err := page(0); p != nil || !errors.Is(err, corrupt.Err) {
 			t.Errorf("%s = %v, %v, want an error that matches corrupt.Err", name, p, err)
@@ -262,4 +259,12 @@ func must(t rapid.TB, errs ...error) {
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// dataset opens the dataset at a path: of a View to be read, of a Tx to be changed.
+func dataset[D any](t rapid.TB, from interface{ Dataset(string) (D, error) }, path string) D {
+	t.Helper()
+	d, err := from.Dataset(path)
+	must(t, err)
+	return d
 }

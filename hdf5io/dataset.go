@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -139,7 +140,7 @@ func (d *Dataset) verifyFilter(c Chunk, p []byte) error {
 	var got, want uint32
 	err := vfs.Guard(func() error {
 		n := len(p) - checksumSize
-		got, want = binary.LittleEndian.Uint32(p[n:]), fletcher32(p[:n])
+		got, want = binary.LittleEndian.Uint32(p[n:]), hdf5sum.Fletcher32(p[:n])
 		return nil
 	})
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 )
 
 // byteWidth is the number of bytes that n needs, at least 1: the format stores
@@ -94,4 +96,10 @@ func (r *fieldReader) end() error {
 		r.fail("%d bytes too many", len(r.p))
 	}
 	return r.err
+}
+
+// sealed appends to dst the checksum of its bytes from start on. This is the last
+// step in encoding every metadata structure.
+func sealed(dst []byte, start int) []byte {
+	return binary.LittleEndian.AppendUint32(dst, hdf5sum.Lookup3(dst[start:]))
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 )
 
 // An object header says everything about one group or dataset. Version 2 (HDF5 spec
@@ -239,7 +240,7 @@ func parseObjectHeader(p []byte, offset int64) (h *objectHeader, size int, err e
 		return bad(0, "%d bytes, want %d", len(p), size)
 	}
 	end := size - checksumSize
-	if got, want := binary.LittleEndian.Uint32(p[end:]), lookup3(p[:end]); got != want {
+	if got, want := binary.LittleEndian.Uint32(p[end:]), hdf5sum.Lookup3(p[:end]); got != want {
 		return bad(0, "checksum %#08x, want %#08x", got, want)
 	}
 	var c headerContent

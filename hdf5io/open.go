@@ -9,6 +9,7 @@ import (
 
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/internal/crc32c"
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -489,7 +490,7 @@ func (f *File) confirm(s *commitSlot, pair slotPair, report *OpenReport) error {
 // wholeSuperblock reports whether p is a superblock that is not torn. It may have
 // any form, for example that of a program that was killed while it was writing.
 func wholeSuperblock(p []byte) bool {
-	return string(p[:8]) == superblockSignature && binary.LittleEndian.Uint32(p[44:]) == lookup3(p[:44])
+	return string(p[:8]) == superblockSignature && binary.LittleEndian.Uint32(p[44:]) == hdf5sum.Lookup3(p[:44])
 }
 
 // openSpace makes what the root does not reach the free space of the writer.

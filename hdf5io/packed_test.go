@@ -91,8 +91,7 @@ func TestPackedChunks(t *testing.T) {
 	})
 	stored := func(coord uint64, want []byte, skipped uint32) {
 		t.Helper()
-		d, err := f.View().Dataset("/a")
-		must(t, err)
+		d := dataset(t, f.View(), "/a")
 		c, found, err := d.Find(coord)
 		if err != nil || !found || c.Skipped != skipped {
 			t.Errorf("chunk %d: %+v, %v, %v", coord, c, found, err)
@@ -110,8 +109,7 @@ func TestPackedChunks(t *testing.T) {
 	checkClean(t, f.View())
 	tx, err := f.Begin()
 	must(t, err)
-	d, err := tx.Dataset("/a")
-	must(t, err)
+	d := dataset(t, tx, "/a")
 	if got, skipped, err := d.Stored(4); err != nil || skipped != 2 || !bytes.Equal(got, whole) {
 		t.Errorf("%q, %d, %v", got, skipped, err)
 	}
@@ -149,8 +147,7 @@ func TestReplace(t *testing.T) {
 			}
 			return d.Replace([]byte(data))
 		})
-		d, err := f.View().Dataset("/g/a")
-		must(t, err)
+		d := dataset(t, f.View(), "/g/a")
 		offset, size := d.Extent()
 		if got, err := f.View().Bytes(offset, int(size)); err != nil || string(got) != data {
 			t.Errorf("%q, want %q: %v", got, data, err)

@@ -29,8 +29,7 @@ func scribble(t testing.TB, f *File) {
 func checkAgain(t testing.TB, v *View, round uint64) {
 	t.Helper()
 	checkRound(t, v, round)
-	d, err := v.Dataset("/buckets/state")
-	must(t, err)
+	d := dataset(t, v, "/buckets/state")
 	for i := range uint64(testPages) {
 		if _, err := d.PageAgain(i); err != nil {
 			t.Fatalf("commit %d: %v", v.Commit(), err)
@@ -401,18 +400,12 @@ func TestQuarantineOfMuch(t *testing.T) {
 			return err
 		}
 		raw, err := crashfs.New(crashfs.Options{}).OpenFile("db", vfs.ReadWrite|vfs.Create, 0o600)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		f, err := Create(raw, Options{UUID: testUUID, GrowStep: 4096, Plain: c.plain}, nil, write)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for range 8 {
 			tx, err := f.Begin()
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			err = errors.Join(tx.Remove("/data"), write(tx))
 			if _, committed := tx.Commit(nil); errors.Join(err, committed, f.Settle()) != nil {
 				t.Fatal(err, committed)

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 )
 
 // When HDF5 programs add to an object of ours, they continue its header in other
@@ -127,7 +128,7 @@ func (g *foreignReader) continuation(data []byte) []byte {
 		return nil
 	}
 	end := len(p) - checksumSize
-	if lookup3(p[:end]) != binary.LittleEndian.Uint32(p[end:]) {
+	if hdf5sum.Lookup3(p[:end]) != binary.LittleEndian.Uint32(p[end:]) {
 		return nil
 	}
 	return p[len(continuationSignature):end]

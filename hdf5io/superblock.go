@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 )
 
 // undefinedAddress stands for "nowhere" in every address field of HDF5.
@@ -62,7 +63,7 @@ func parseSuperblock(p []byte) (superblock, error) {
 	if len(p) < superblockSize {
 		return bad(0, "%d bytes, want %d", len(p), superblockSize)
 	}
-	sum, stored := lookup3(p[:44]), binary.LittleEndian.Uint32(p[44:])
+	sum, stored := hdf5sum.Lookup3(p[:44]), binary.LittleEndian.Uint32(p[44:])
 	base, extension := binary.LittleEndian.Uint64(p[12:]), binary.LittleEndian.Uint64(p[20:])
 	s := superblock{endOfFile: binary.LittleEndian.Uint64(p[28:]), root: binary.LittleEndian.Uint64(p[36:])}
 	switch {

@@ -155,29 +155,18 @@ func writeChunk(tx *Tx, data []byte, coord ...uint64) error {
 func TestLastEditCounts(t *testing.T) {
 	f, _ := memoryStore(t)
 	v := change(t, f, func(tx *Tx) error {
-		rows, err := tx.Dataset("/buckets/entries")
-		if err != nil {
-			return err
-		}
-		state, err := tx.Dataset("/buckets/state")
-		if err != nil {
-			return err
-		}
+		rows := dataset(t, tx, "/buckets/entries")
+		state := dataset(t, tx, "/buckets/state")
 		for round := range uint64(3) {
-			if _, err := rows.Write(rowBytes(5, round)[:rowChunk*entryBytes], 5, 0); err != nil {
-				return err
-			}
-			if err := state.WritePage(2, pageBytes(2, round), Marks{}); err != nil {
-				return err
-			}
+			_, err := rows.Write(rowBytes(5, round)[:rowChunk*entryBytes], 5, 0)
+			must(t, err, state.WritePage(2, pageBytes(2, round), Marks{}))
 		}
 		rows.Delete(3, 0)
 		rows.Delete(39, 1)
-		_, err = rows.Write(rowBytes(39, 9)[:rowChunk*entryBytes], 39, 1)
+		_, err := rows.Write(rowBytes(39, 9)[:rowChunk*entryBytes], 39, 1)
 		return err
 	})
-	rows, err := v.Dataset("/buckets/entries")
-	must(t, err)
+	rows := dataset(t, v, "/buckets/entries")
 	if p, err := rows.Read(5, 0); err != nil || !bytes.Equal(p, rowBytes(5, 2)[:rowChunk*entryBytes]) {
 		t.Fatalf("row 5: %v", err)
 	}
@@ -187,8 +176,7 @@ func TestLastEditCounts(t *testing.T) {
 	if p, err := rows.Read(39, 1); err != nil || p == nil {
 		t.Fatalf("row 39: %d bytes, %v", len(p), err)
 	}
-	state, err := v.Dataset("/buckets/state")
-	must(t, err)
+	state := dataset(t, v, "/buckets/state")
 	if p, err := state.Page(2); err != nil || !bytes.Equal(p.Data(), pageBytes(2, 2)) {
 		t.Fatalf("page 2: %v", err)
 	}
@@ -199,8 +187,7 @@ func TestLastEditCounts(t *testing.T) {
 func TestMarks(t *testing.T) {
 	f, _ := memoryStore(t)
 	page := func(v *View, i uint64) *Page {
-		d, err := v.Dataset("/buckets/state")
-		must(t, err)
+		d := dataset(t, v, "/buckets/state")
 		p, err := d.Page(i)
 		must(t, err)
 		return p
@@ -210,10 +197,7 @@ func TestMarks(t *testing.T) {
 	}
 	old := page(f.View(), 2)
 	v := change(t, f, func(tx *Tx) error {
-		d, err := tx.Dataset("/buckets/state")
-		if err != nil {
-			return err
-		}
+		d := dataset(t, tx, "/buckets/state")
 		return d.WritePage(0, pageBytes(0, 1), Marks{1 | 1<<63, 1 << 63})
 	})
 	for i := range PageMarks {
@@ -242,8 +226,7 @@ func TestLargeChunkMap(t *testing.T) {
 	const many = mapLeafChunks*mapFanout + 500
 	check := func(v *View, want uint64) {
 		t.Helper()
-		d, err := v.Dataset("/many")
-		must(t, err)
+		d := dataset(t, v, "/many")
 		for i := uint64(0); i < want; i += 97 {
 			if p, err := d.Page(i); err != nil || p == nil || !bytes.Equal(p.Data(), binary.LittleEndian.AppendUint64(nil, i)) {
 				t.Fatalf("page %d of %d: %v, %v", i, want, p, err)
@@ -256,18 +239,11 @@ func TestLargeChunkMap(t *testing.T) {
 	for _, n := range []uint64{1, mapLeafChunks, mapLeafChunks + 1, 3000, many} {
 		check(change(t, f, func(tx *Tx) error {
 			if n == 1 {
-				if err := createPages(tx, "/many", 2, n); err != nil {
-					return err
-				}
+				must(t, createPages(tx, "/many", 2, n))
 			}
-			d, err := tx.Dataset("/many")
-			if err != nil {
-				return err
-			}
+			d := dataset(t, tx, "/many")
 			had := d.Dims()[0]
-			if err := d.Resize(n); err != nil {
-				return err
-			}
+			must(t, d.Resize(n))
 			return writeNumbers(tx, had-had%2, n, 1)
 		}), n)
 	}
@@ -280,17 +256,12 @@ func TestLargeChunkMap(t *testing.T) {
 	must(t, err)
 	check(f.View(), many)
 	v := change(t, f, func(tx *Tx) error {
-		d, err := tx.Dataset("/many")
-		if err != nil {
-			return err
-		}
+		d := dataset(t, tx, "/many")
 		return d.Resize(100)
 	})
 	check(v, 100)
 	v = change(t, f, func(tx *Tx) error {
-		if err := tx.Remove("/many"); err != nil {
-			return err
-		}
+		must(t, tx.Remove("/many"))
 		return createPages(tx, "/another", 2, 5)
 	})
 	if v.maps[1].count != 0 {
@@ -317,32 +288,24 @@ func (f *unsyncedFile) Sync() error     { f.now = 0; return nil }
 func TestZerosDoNotPileUp(t *testing.T) {
 	m := &unsyncedFile{memoryFile: &memoryFile{}}
 	f, err := Create(m, Options{UUID: testUUID, GrowStep: 32 << 10}, nil, buildTestTree)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	m.now, m.most = 0, 0
 	change(t, f, func(tx *Tx) error {
-		if err := writeRound(tx, 1); err != nil {
-			return err
-		}
+		must(t, writeRound(tx, 1))
 		if _, err := tx.CreateDataset("/ring", DatasetSpec{Type: Uint(8), Dims: []uint64{6<<17 + 5}, Zero: true}); err != nil {
 			return err
 		}
 		if m.most < zerosAtOnce || m.most > zerosAtOnce+writeUnit {
 			t.Errorf("%d bytes waited for a sync, want about %d", m.most, zerosAtOnce)
 		}
-		if err := tx.Sync(); err != nil {
-			return err
-		}
+		must(t, tx.Sync())
 		if m.now != 0 {
 			t.Errorf("%d bytes wait after Sync", m.now)
 		}
 		return nil
 	})
 	tx, err := f.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	tx.Abort()
 	if err := tx.Sync(); err == nil {
 		t.Error("Sync after Abort returned no error")

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/cidstore/cidstore/internal/crc32c"
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 )
 
 // TxDataset collects what a Tx does to a dataset. Its methods are cheap: the
@@ -135,7 +136,7 @@ func (t *TxDataset) place(data []byte) (address uint64, sum []byte, err error) {
 // it returns.
 func (t *TxDataset) store(data []byte) (address uint64, sum []byte, err error) {
 	if t.shape.filtered {
-		sum = binary.LittleEndian.AppendUint32(nil, fletcher32(data))
+		sum = binary.LittleEndian.AppendUint32(nil, hdf5sum.Fletcher32(data))
 	}
 	w := &t.tx.writer
 	address, err = w.alloc(uint64(len(data) + len(sum)))

@@ -1,14 +1,16 @@
-package hdf5io
+// Package hdf5sum makes the two checksums of HDF5: that of its structures, and that of its filter
+// Fletcher32.
+package hdf5sum
 
 import (
 	"encoding/binary"
 	"math/bits"
 )
 
-// lookup3 is the checksum of HDF5 metadata: Bob Jenkins' hashlittle of p with an
-// initial value of 0 (HDF5 spec, appendix A). It is stored as a u32 after the bytes
-// it covers.
-func lookup3(p []byte) uint32 {
+// Lookup3 is the checksum of HDF5 metadata, and the hash of names in dense storage: Bob
+// Jenkins' hashlittle of p with an initial value of 0 (HDF5 spec, appendix A). It is stored
+// as a u32 after the bytes it covers.
+func Lookup3(p []byte) uint32 {
 	a := 0xdeadbeef + uint32(len(p))
 	b, c := a, a
 	for ; len(p) > 12; p = p[12:] { // 1 to 12 bytes are left for the final round
@@ -43,11 +45,11 @@ func lookup3(p []byte) uint32 {
 // to 16 bits: as many as can never overflow 32 bits.
 const fletcherBlock = 360
 
-// fletcher32 is the checksum of HDF5's Fletcher32 filter: over big-endian 16-bit
+// Fletcher32 is the checksum of HDF5's filter of that name: over big-endian 16-bit
 // words; an odd last byte counts as the high half of one. It is stored as a
 // little-endian u32 after the chunk's data. Sums are folded, not reduced mod 65535,
 // so that all ones stay ffff, as in the HDF5 library.
-func fletcher32(p []byte) uint32 {
+func Fletcher32(p []byte) uint32 {
 	var sum1, sum2 uint32
 	for len(p) >= 2 {
 		block := p[:min(len(p)&^1, 2*fletcherBlock)]
@@ -75,10 +77,4 @@ func fletcher32(p []byte) uint32 {
 		sum2 = sum2&0xffff + sum2>>16
 	}
 	return sum2<<16 | sum1
-}
-
-// sealed appends to dst the checksum of its bytes from start on. This is the last
-// step in encoding every metadata structure.
-func sealed(dst []byte, start int) []byte {
-	return binary.LittleEndian.AppendUint32(dst, lookup3(dst[start:]))
 }

@@ -1,4 +1,4 @@
-package hdf5io
+package hdf5sum
 
 import (
 	"bytes"
@@ -23,14 +23,14 @@ func TestChecksumVectors(t *testing.T) {
 		{"Four score and seven years ago", 0x17770551, 0x4d63ac65},
 		{string(all), 0xe20e0833, 0x5575c03f},
 	} {
-		if got := lookup3([]byte(row.input)); got != row.lookup {
-			t.Errorf("lookup3(%.10q) = %#08x, want %#08x", row.input, got, row.lookup)
+		if got := Lookup3([]byte(row.input)); got != row.lookup {
+			t.Errorf("Lookup3(%.10q) = %#08x, want %#08x", row.input, got, row.lookup)
 		}
-		if got := fletcher32([]byte(row.input)); got != row.fletcher {
-			t.Errorf("fletcher32(%.10q) = %#08x, want %#08x", row.input, got, row.fletcher)
+		if got := Fletcher32([]byte(row.input)); got != row.fletcher {
+			t.Errorf("Fletcher32(%.10q) = %#08x, want %#08x", row.input, got, row.fletcher)
 		}
 	}
-	if got := fletcher32(bytes.Repeat([]byte{0xff}, 64)); got != 0xffffffff {
+	if got := Fletcher32(bytes.Repeat([]byte{0xff}, 64)); got != 0xffffffff {
 		t.Errorf("fletcher32 of all ones = %#08x, want ffffffff", got)
 	}
 }
@@ -99,10 +99,10 @@ func TestChecksumsAgainstPlainOnes(t *testing.T) {
 				p[i] |= 0xfe // near the largest sums
 			}
 		}
-		if got, want := fletcher32(p), plainFletcher32(p); got != want {
+		if got, want := Fletcher32(p), plainFletcher32(p); got != want {
 			t.Fatalf("fletcher32 of %d bytes: %#08x, want %#08x", n, got, want)
 		}
-		if got, want := lookup3(p), plainLookup3(p); got != want {
+		if got, want := Lookup3(p), plainLookup3(p); got != want {
 			t.Fatalf("lookup3 of %d bytes: %#08x, want %#08x", n, got, want)
 		}
 	}
@@ -110,7 +110,7 @@ func TestChecksumsAgainstPlainOnes(t *testing.T) {
 
 func BenchmarkChecksum12288(b *testing.B) {
 	p := make([]byte, 12288)
-	for name, sum := range map[string]func([]byte) uint32{"lookup3": lookup3, "fletcher32": fletcher32} {
+	for name, sum := range map[string]func([]byte) uint32{"lookup3": Lookup3, "fletcher32": Fletcher32} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(p)))
 			for b.Loop() {

@@ -21,7 +21,7 @@ const module = "github.com/cidstore/cidstore"
 
 // rows are the layers: a package imports only packages of rows above its own.
 var rows = []string{
-	"internal/invariants internal/corrupt internal/crc32c internal/seedbug internal/oracle internal/golden internal/layers internal/formatdoc internal/prose",
+	"internal/invariants internal/corrupt internal/crc32c internal/hdf5sum internal/seedbug internal/oracle internal/golden internal/layers internal/formatdoc internal/prose",
 	"keys ecc vfs table internal/sample",
 	"hdf5io hdf5 internal/errfs internal/crashfs internal/order",
 	"bucket directory safeh5",
