@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,15 +119,8 @@ func statePlace(content []byte, chunkMap int) int {
 // keys.
 func holdsAll(t *testing.T, c *legacy.Contents, want map[pair]bool, lost ...keys.E) {
 	t.Helper()
-	kept := make(map[pair]bool)
-	for p := range want {
-		kept[p] = true
-		for _, key := range lost {
-			if p.key == key {
-				delete(kept, p)
-			}
-		}
-	}
+	kept := maps.Clone(want)
+	maps.DeleteFunc(kept, func(p pair, _ bool) bool { return slices.Contains(lost, p.key) })
 	compare(t, c, kept)
 }
 

@@ -75,7 +75,7 @@ func TestFlippedSamples(t *testing.T) {
 			for at := 0; at < len(content); at += invariants.Sparse * (1 + random.IntN(len(content)/40)) {
 				damaged := bytes.Clone(content)
 				damaged[at] ^= byte(1 + random.IntN(255))
-				c, err := readHostile(t, damaged, &legacy.Options{Truncate: true, Log: bytes.NewReader(log), LogSize: int64(len(log))})
+				c, err := readHostile(t, damaged, withLog(log))
 				if err != nil {
 					refused++
 				} else if c.DefectCount > 0 {
@@ -101,7 +101,7 @@ func TestFlippedHeads(t *testing.T) {
 func TestDamagedWideLog(t *testing.T) {
 	content, log := sample(t, "upstream-256bit"), wideLog(t)
 	for size := 0; size < len(log); size += invariants.Sparse * (1 + len(log)/64) {
-		c, err := readHostile(t, content, &legacy.Options{Truncate: true, Log: bytes.NewReader(log[:size]), LogSize: int64(size)})
+		c, err := readHostile(t, content, withLog(log[:size]))
 		if err != nil || size < 16960 && c.DefectCount == 0 {
 			t.Errorf("%d bytes: %+v, %v", size, c, err)
 		}
@@ -109,7 +109,7 @@ func TestDamagedWideLog(t *testing.T) {
 	for at := 0; at < 16; at++ {
 		damaged := bytes.Clone(log)
 		damaged[at] ^= 0xff
-		c, err := readHostile(t, content, &legacy.Options{Truncate: true, Log: bytes.NewReader(damaged), LogSize: int64(len(log))})
+		c, err := readHostile(t, content, withLog(damaged))
 		if err != nil || c.DefectCount == 0 {
 			t.Errorf("byte %d: %+v, %v", at, c, err)
 		}
@@ -166,6 +166,6 @@ func FuzzRead(f *testing.F) {
 		f.Add(content, wideLog(f)[16512:])
 	}
 	f.Fuzz(func(t *testing.T, content, log []byte) {
-		_, _ = readHostile(t, content, &legacy.Options{Truncate: true, Log: bytes.NewReader(log), LogSize: int64(len(log))})
+		_, _ = readHostile(t, content, withLog(log))
 	})
 }
