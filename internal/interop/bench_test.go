@@ -50,9 +50,8 @@ func BenchmarkPython(b *testing.B) {
 	pairs := 1_000_000.0
 	if text := os.Getenv("CIDSTORE_BENCH_PAIRS"); text != "" {
 		var err error
-		if pairs, err = strconv.ParseFloat(text, 64); err != nil {
-			b.Fatal(err)
-		}
+		pairs, err = strconv.ParseFloat(text, 64)
+		must(b, err)
 	}
 	for _, values := range []int{1, 4, 64, 100_000} {
 		for _, pending := range []int{0, 100_000} {
@@ -69,38 +68,24 @@ func benchmarkPython(b *testing.B, pairs, values, pending int) {
 	python := oracle.Python(b, "h5py", "numpy", "pandas")
 	path := filepath.Join(b.TempDir(), "store.h5")
 	s, err := cidstore.Open(path, nil)
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	random := rand.New(rand.NewPCG(1, 2))
 	keys := make([]cidstore.E, max(pairs/values, 1))
-	put(b, s, func(yield func(pair) bool) {
-		for i := range keys {
-			keys[i] = cidstore.E{High: random.Uint64(), Low: random.Uint64()}
-			for range values {
-				if !yield(pair{keys[i], {High: random.Uint64(), Low: random.Uint64()}}) {
-					return
-				}
-			}
-		}
-	})
+	for i := range keys {
+		keys[i] = cidstore.E{High: random.Uint64(), Low: random.Uint64()}
+	}
+	put(b, s, each(uint64(len(keys)*values), func(i uint64) pair {
+		return pair{keys[int(i)/values], {High: random.Uint64(), Low: random.Uint64()}}
+	}))
 	if pending == 0 {
 		err = s.Close()
 	} else {
 		err = s.Checkpoint(b.Context())
 	}
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	if pending > 0 {
 		defer s.Close()
-		put(b, s, func(yield func(pair) bool) {
-			for i := range pending {
-				if !yield(pair{keys[i*7%len(keys)], {High: uint64(i), Low: 1}}) {
-					return
-				}
-			}
-		})
+		put(b, s, each(uint64(pending), func(i uint64) pair { return pair{keys[int(i)*7%len(keys)], {High: i, Low: 1}} }))
 	}
 	var rate, each, opened, hit, hit99, miss, miss99 float64
 	for b.Loop() {

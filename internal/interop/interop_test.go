@@ -8,6 +8,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -56,13 +57,7 @@ var samples = []sample{
 	}},
 	{name: "wordnet", large: true, fill: wordnet},
 	{name: "a key with 1,000,000 values", large: true, fill: func(t *testing.T, s *cidstore.Store) {
-		put(t, s, func(yield func(pair) bool) {
-			for i := range uint64(1_000_000) {
-				if !yield(pair{cidstore.FromString("large"), {High: i % 7 << 61, Low: i}}) {
-					return
-				}
-			}
-		})
+		put(t, s, each(1_000_000, func(i uint64) pair { return pair{cidstore.FromString("large"), {High: i % 7 << 61, Low: i}} }))
 	}},
 	{name: "2,000 keys in buckets of 8", options: cidstore.Options{SplitThreshold: 8, WALBytes: 64 << 10, GCInterval: -1},
 		small: true, fill: func(t *testing.T, s *cidstore.Store) { put(t, s, numbered(2000, 3)) }},
@@ -107,21 +102,30 @@ var samples = []sample{
 	{name: "log alone", options: tiny, small: true, live: true, fill: func(t *testing.T, s *cidstore.Store) { put(t, s, numbered(10, 2)) }},
 }
 
-// numbered yields keys with 1 to most values each.
-func numbered(keys, most uint64) func(func(pair) bool) {
+// each yields n pairs.
+func each(n uint64, nth func(i uint64) pair) iter.Seq[pair] {
 	return func(yield func(pair) bool) {
-		for k := range keys {
-			for v := range 1 + k%most {
-				if !yield(pair{cidstore.FromUint64(k), {High: k, Low: v << 60}}) {
-					return
-				}
+		for i := range n {
+			if !yield(nth(i)) {
+				return
 			}
 		}
 	}
 }
 
+// numbered are keys with 1 to most values each.
+func numbered(keys, most uint64) iter.Seq[pair] {
+	var pairs []pair
+	for k := range keys {
+		for v := range 1 + k%most {
+			pairs = append(pairs, pair{cidstore.FromUint64(k), {High: k, Low: v << 60}})
+		}
+	}
+	return slices.Values(pairs)
+}
+
 // put inserts pairs in batches.
-func put(t testing.TB, s *cidstore.Store, pairs func(func(pair) bool)) {
+func put(t testing.TB, s *cidstore.Store, pairs iter.Seq[pair]) {
 	t.Helper()
 	var b cidstore.Batch
 	apply := func() {
@@ -150,21 +154,17 @@ func wordnet(t *testing.T, s *cidstore.Store) {
 		return
 	}
 	random := rand.New(rand.NewPCG(1, 2))
-	put(t, s, func(yield func(pair) bool) {
-		for i := range 200_000 {
-			p := pair{cidstore.FromString(fmt.Sprint("word ", i*5/7)), cidstore.FromUint64(random.Uint64N(90_000))}
-			if i%2 == 1 { // a few synsets have most of the relations
-				p[0] = cidstore.FromUint64(uint64(random.ExpFloat64() * 3000))
-			}
-			if !yield(p) {
-				return
-			}
+	put(t, s, each(200_000, func(i uint64) pair {
+		p := pair{cidstore.FromString(fmt.Sprint("word ", i*5/7)), cidstore.FromUint64(random.Uint64N(90_000))}
+		if i%2 == 1 { // a few synsets have most of the relations
+			p[0] = cidstore.FromUint64(uint64(random.ExpFloat64() * 3000))
 		}
-	})
+		return p
+	}))
 }
 
 // columns yields the first two columns of a TSV file under gzip, as names.
-func columns(t *testing.T, name string) func(func(pair) bool) {
+func columns(t *testing.T, name string) iter.Seq[pair] {
 	return func(yield func(pair) bool) {
 		file, err := os.Open(name)
 		must(t, err)
@@ -178,9 +178,7 @@ func columns(t *testing.T, name string) func(func(pair) bool) {
 				return
 			}
 		}
-		if lines.Err() != nil {
-			t.Fatal(lines.Err())
-		}
+		must(t, lines.Err())
 	}
 }
 
@@ -190,15 +188,13 @@ var classSizes = []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 24, 25, 32,
 
 // classes makes one key of each number of values, and deletes a value of every third.
 func classes(t *testing.T, s *cidstore.Store) {
-	put(t, s, func(yield func(pair) bool) {
-		for k, n := range classSizes {
-			for v := range n {
-				if !yield(pair{cidstore.FromUint64(uint64(k)), {High: uint64(k), Low: v << 50}}) {
-					return
-				}
-			}
+	var pairs []pair
+	for k, n := range classSizes {
+		for v := range n {
+			pairs = append(pairs, pair{cidstore.FromUint64(uint64(k)), {High: uint64(k), Low: v << 50}})
 		}
-	})
+	}
+	put(t, s, slices.Values(pairs))
 	must(t, s.Checkpoint(t.Context()))
 	for k := uint64(0); k < uint64(len(classSizes)); k += 3 {
 		must(t, s.DeleteValue(cidstore.FromUint64(k), cidstore.E{High: k, Low: (classSizes[k] - 1) << 50}))
@@ -223,13 +219,7 @@ func maintained(t *testing.T, s *cidstore.Store) {
 
 func deletes(t *testing.T, s *cidstore.Store) {
 	put(t, s, numbered(100, 9))
-	put(t, s, func(yield func(pair) bool) {
-		for i := range uint64(3000) {
-			if !yield(pair{cidstore.FromString("tree"), cidstore.FromUint64(i)}) {
-				return
-			}
-		}
-	})
+	put(t, s, each(3000, func(i uint64) pair { return pair{cidstore.FromString("tree"), cidstore.FromUint64(i)} }))
 	for step := range uint64(3) {
 		must(t, s.Checkpoint(t.Context()))
 		for k := step; k < 100; k += 7 + step {
@@ -289,9 +279,7 @@ func pairsOf(t *testing.T, s *cidstore.Store) []pair {
 	for key, value := range v.All() {
 		pairs = append(pairs, pair{key, value})
 	}
-	if v.Err() != nil {
-		t.Fatal(v.Err())
-	}
+	must(t, v.Err())
 	slices.SortFunc(pairs, comparePairs)
 	return pairs
 }
@@ -302,9 +290,8 @@ func reader(t testing.TB) string {
 	root, err := oracle.Root()
 	must(t, err)
 	path := filepath.Join(root, "python", "cidstore.py")
-	if _, err := os.Stat(path); err != nil { // from now on the cached result of the test depends on it
-		t.Fatal(err)
-	}
+	_, err = os.Stat(path) // from now on the cached result of the test depends on it
+	must(t, err)
 	return path
 }
 
@@ -314,10 +301,9 @@ func parsePairs(t *testing.T, text string) []pair {
 	var pairs []pair
 	for line := range strings.Lines(text) {
 		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
-		k, err := cidstore.Parse(key)
-		must(t, err)
-		v, err := cidstore.Parse(value)
-		must(t, err)
+		k, err1 := cidstore.Parse(key)
+		v, err2 := cidstore.Parse(value)
+		must(t, err1, err2)
 		pairs = append(pairs, pair{k, v})
 	}
 	slices.SortFunc(pairs, comparePairs)

@@ -62,6 +62,16 @@ func randomBatch() *cidstore.Batch {
 	return b
 }
 
+// beside returns Python for a test that takes some seconds beside others.
+func beside(t *testing.T) (python string) {
+	t.Helper()
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("writes for some seconds")
+	}
+	return oracle.H5py(t)
+}
+
 // writing starts the child, which writes until it is killed, and returns its stdout.
 func writing(t *testing.T, path string) (*exec.Cmd, io.Reader) {
 	t.Helper()
@@ -99,11 +109,7 @@ func killed(t *testing.T, path string, batches int) {
 // TestPythonReadsWhatIsLeftOfAKilledWriter kills writers of the same store several
 // times. They leave epochs, halves of checkpoints and torn frames.
 func TestPythonReadsWhatIsLeftOfAKilledWriter(t *testing.T) {
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("kills for some seconds")
-	}
-	python := oracle.H5py(t)
+	python := beside(t)
 	rounds := 6
 	if full {
 		rounds = 40
@@ -138,11 +144,7 @@ print("read")
 
 // TestPythonReadsWhileAWriterWrites: a log that grows while it is read is not damage.
 func TestPythonReadsWhileAWriterWrites(t *testing.T) {
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("writes for some seconds")
-	}
-	python := oracle.H5py(t)
+	python := beside(t)
 	path := filepath.Join(t.TempDir(), "store.h5")
 	killed(t, path, 20)
 	child, out := writing(t, path)
@@ -178,11 +180,7 @@ with cidstore.open(sys.argv[2]) as store:
 // TestAPinnedReaderSeesItsCommitWhileAWriterGoesOn: a reader can still read what it
 // opened after the writer has replaced all of it several times.
 func TestAPinnedReaderSeesItsCommitWhileAWriterGoesOn(t *testing.T) {
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("writes for some seconds")
-	}
-	python := oracle.H5py(t)
+	python := beside(t)
 	path := filepath.Join(t.TempDir(), "store.h5")
 	s, err := cidstore.Open(path, &cidstore.Options{WALBytes: 64 << 10, GCInterval: -1})
 	must(t, err)
