@@ -23,6 +23,7 @@
 package formatdoc
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -166,67 +167,46 @@ func byName(structures []structure) (map[string]structure, error) {
 	return index, nil
 }
 
-// document reads docs/FORMAT.md.
-func document(t *testing.T) map[string]structure {
-	t.Helper()
+// judge returns all that is wrong with the structures of a document, with the declarations
+// of the code, or between them.
+func judge(structures []structure, declarations []declaration) error {
+	var errs []error
+	var code []structure
+	for _, s := range structures {
+		errs = append(errs, s.check())
+	}
+	for _, d := range declarations {
+		errs = append(errs, d.check(), d.checkConstants())
+		code = append(code, d.structure)
+	}
+	documented, err := byName(structures)
+	declared, err2 := byName(code)
+	errs = append(errs, err, err2)
+	for name, s := range documented {
+		if c, ok := declared[name]; ok {
+			errs = append(errs, s.compare(c))
+		} else {
+			errs = append(errs, fmt.Errorf("%s: %q has no declaration with the line \"FORMAT.md: %s\"", s.place, name, name))
+		}
+	}
+	for name, c := range declared {
+		if _, ok := documented[name]; !ok {
+			errs = append(errs, fmt.Errorf("%s: the document has no heading \"### %s (%d bytes)\"", c.place, name, c.size))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func TestDocumentAndCodeAgree(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "docs", "FORMAT.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	structures, err := parseDocument("docs/FORMAT.md", string(text))
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(structures) == 0 {
+		t.Fatalf("%d tables: %v", len(structures), err)
 	}
-	index, err := byName(structures)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(index) == 0 {
-		t.Fatal("docs/FORMAT.md has no tables")
-	}
-	return index
-}
-
-func TestTablesOfTheDocumentAreWhole(t *testing.T) {
-	for _, s := range document(t) {
-		if err := s.check(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-func TestDeclarationsAreWhole(t *testing.T) {
-	for _, d := range declarations(t) {
-		if err := d.check(); err != nil {
-			t.Error(err)
-		}
-		if err := d.checkConstants(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-func TestDocumentAndCodeAgree(t *testing.T) {
-	documented := document(t)
-	var structures []structure
-	for _, d := range declarations(t) {
-		structures = append(structures, d.structure)
-	}
-	declared, err := byName(structures)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, s := range documented {
-		code, ok := declared[name]
-		if !ok {
-			t.Errorf("%s: %q has no declaration with the line \"FORMAT.md: %s\"", s.place, name, name)
-		} else if err := s.compare(code); err != nil {
-			t.Error(err)
-		}
-	}
-	for name, code := range declared {
-		if _, ok := documented[name]; !ok {
-			t.Errorf("%s: docs/FORMAT.md has no heading \"### %s (%d bytes)\"", code.place, name, code.size)
-		}
+	if err := judge(structures, declarations(t)); err != nil {
+		t.Error(err)
 	}
 }
