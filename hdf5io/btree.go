@@ -46,14 +46,6 @@ type nodeSink interface {
 	free(addr uint64, n int)
 }
 
-// chunkRecord says where one chunk lies.
-type chunkRecord struct {
-	coord   [4]uint64 // number of the chunk along each dimension; zero beyond the rank
-	address uint64
-	size    uint32 // stored bytes; of a filtered chunk, with its Fletcher32
-	skipped uint32 // bit i: filter i was not used for this chunk
-}
-
 // indexShape is what the header of a dataset says about its index.
 type indexShape struct {
 	rank       int  // dimensions, 1 to 4
@@ -289,13 +281,13 @@ func (g *geometry) checkChild(c child, level int) error {
 	return nil
 }
 
-func (g *geometry) appendRecord(dst []byte, r *chunkRecord) []byte {
-	dst = binary.LittleEndian.AppendUint64(dst, r.address)
+func (g *geometry) appendRecord(dst []byte, r *Chunk) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, r.Address)
 	if g.filtered {
-		dst = appendUint(dst, uint64(r.size), g.sizeWidth)
-		dst = binary.LittleEndian.AppendUint32(dst, r.skipped)
+		dst = appendUint(dst, uint64(r.Size), g.sizeWidth)
+		dst = binary.LittleEndian.AppendUint32(dst, r.Skipped)
 	}
-	for _, c := range r.coord[:g.rank] {
+	for _, c := range r.Coord[:g.rank] {
 		dst = binary.LittleEndian.AppendUint64(dst, c)
 	}
 	return dst
@@ -402,29 +394,29 @@ func (n nodeBytes) coord(i int) (coord [4]uint64) {
 
 // record decodes record i and checks it, as far as that is possible without its
 // neighbours.
-func (n nodeBytes) record(i int) (chunkRecord, error) {
+func (n nodeBytes) record(i int) (Chunk, error) {
 	p := n.p[nodePrefix+i*n.g.recordSize:]
-	r := chunkRecord{coord: n.coord(i), address: binary.LittleEndian.Uint64(p), size: n.g.chunkBytes}
+	r := Chunk{Coord: n.coord(i), Address: binary.LittleEndian.Uint64(p), Size: n.g.chunkBytes}
 	if n.g.filtered {
 		size := readUint(p[8:], n.g.sizeWidth)
 		if size > uint64(n.g.storedSize()) {
 			return r, fmt.Errorf("record %d: %d bytes stored, want %d", i, size, n.g.storedSize())
 		}
-		r.size, r.skipped = uint32(size), binary.LittleEndian.Uint32(p[8+n.g.sizeWidth:])
+		r.Size, r.Skipped = uint32(size), binary.LittleEndian.Uint32(p[8+n.g.sizeWidth:])
 	}
 	return r, n.g.checkRecord(r)
 }
 
-func (g *geometry) checkRecord(r chunkRecord) error {
+func (g *geometry) checkRecord(r Chunk) error {
 	switch {
-	case !g.fits(r.size):
-		return fmt.Errorf("chunk %v of %d bytes, want %d", g.place(r.coord), r.size, g.storedSize())
-	case r.skipped&^g.optional != 0:
-		return fmt.Errorf("chunk %v with filter mask %#x, want bits of %#x", g.place(r.coord), r.skipped, g.optional)
-	case r.address < superblockSize || r.address > maxAddress-uint64(r.size):
-		return fmt.Errorf("chunk %v at %#x", g.place(r.coord), r.address)
+	case !g.fits(r.Size):
+		return fmt.Errorf("chunk %v of %d bytes, want %d", g.place(r.Coord), r.Size, g.storedSize())
+	case r.Skipped&^g.optional != 0:
+		return fmt.Errorf("chunk %v with filter mask %#x, want bits of %#x", g.place(r.Coord), r.Skipped, g.optional)
+	case r.Address < superblockSize || r.Address > maxAddress-uint64(r.Size):
+		return fmt.Errorf("chunk %v at %#x", g.place(r.Coord), r.Address)
 	}
-	for _, c := range r.coord[g.rank:] {
+	for _, c := range r.Coord[g.rank:] {
 		if c != 0 {
 			return errors.New("chunk with a place beyond its dimensions")
 		}

@@ -14,11 +14,7 @@ import (
 // checksums made right again.
 func damagedTree(t *testing.T) *testTree {
 	tt := newTestTree(indexShape{rank: 1, filtered: true, chunkBytes: 4096, nodeSize: 512})
-	var edits []chunkEdit
-	for i := range uint64(2000) {
-		edits = append(edits, tt.set([4]uint64{2*i + 1}))
-	}
-	tt.update(t, edits)
+	tt.insert(t, 1, 2, 2000)
 	if tt.head.depth != 2 {
 		t.Fatalf("depth %d, want 2", tt.head.depth)
 	}
@@ -102,7 +98,7 @@ func TestDamagedIndex(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tt := damagedTree(t)
 			g := tt.geometry(t)
-			root := child{tt.head.root, tt.head.rootRecords, tt.head.total}
+			root := tt.head.rootChild()
 			n, err := g.readNode(tt.mem, root, 2)
 			must(t, err)
 			inner := n.child(0)
@@ -115,15 +111,15 @@ func TestDamagedIndex(t *testing.T) {
 					t.Errorf("%s: error %v, want a corrupt one of a node that names %q", what, err, row.names)
 				}
 			}
-			expect("walk", indexTree{tt.mem, tt.shape, tt.head}.walk([4]uint64{}, nil, func(chunkRecord) (bool, error) { return true, nil }))
+			expect("walk", tt.tree().walk([4]uint64{}, nil, func(Chunk) (bool, error) { return true, nil }))
 			var defects []error
-			indexTree{tt.mem, tt.shape, tt.head}.check([4]uint64{}, everywhere, nil, nil, func(err error) { defects = append(defects, err) })
+			tt.tree().check([4]uint64{}, everywhere, nil, nil, func(err error) { defects = append(defects, err) })
 			expect("check", errors.Join(defects...))
 			var edits []chunkEdit
 			for i := range uint64(2000) {
-				edits = append(edits, chunkEdit{coord: [4]uint64{2 * i}, address: 4096, size: g.storedSize()})
+				edits = append(edits, chunkEdit{Chunk: Chunk{Coord: [4]uint64{2 * i}, Address: 4096, Size: g.storedSize()}})
 			}
-			_, err = indexTree{tt.mem, tt.shape, tt.head}.update(newNodeMemory(), edits, moveNothing, func(chunkRecord) {})
+			_, err = tt.tree().update(newNodeMemory(), edits, moveNothing, func(Chunk) {})
 			expect("update", err)
 		})
 	}
@@ -132,7 +128,7 @@ func TestDamagedIndex(t *testing.T) {
 func TestCheckBounds(t *testing.T) {
 	tt := damagedTree(t)
 	defects, records := 0, 0
-	indexTree{tt.mem, tt.shape, tt.head}.check([4]uint64{}, [4]uint64{3000}, nil, func(chunkRecord) bool { records++; return true }, func(err error) {
+	tt.tree().check([4]uint64{}, [4]uint64{3000}, nil, func(Chunk) bool { records++; return true }, func(err error) {
 		defects++
 		if !errors.Is(err, corrupt.Err) {
 			t.Errorf("error %v, want a corrupt one", err)
@@ -159,7 +155,7 @@ func (s *sameChildren) read(addr uint64, n int) ([]byte, error) {
 	s.reads++
 	node := &openNode{level: int(addr/4096) - 1}
 	for i := range s.g.levels[node.level].max {
-		node.records = append(node.records, chunkRecord{[4]uint64{uint64(node.level*1000 + i)}, 1 << 20, s.g.storedSize(), 0})
+		node.records = append(node.records, Chunk{[4]uint64{uint64(node.level*1000 + i)}, 1 << 20, s.g.storedSize(), 0})
 	}
 	for i := 0; node.level > 0 && i <= len(node.records); i++ {
 		node.children = append(node.children, subtree{child: s.child(node.level - 1)})
@@ -181,15 +177,15 @@ func TestIndexOfItselfEnds(t *testing.T) {
 		}
 		src.reads = 0
 	}
-	ended("walk", indexTree{src, shape, head}.walk([4]uint64{}, nil, func(chunkRecord) (bool, error) { return true, nil }))
+	ended("walk", indexTree{src, shape, head}.walk([4]uint64{}, nil, func(Chunk) (bool, error) { return true, nil }))
 	var first error
 	indexTree{src, shape, head}.check([4]uint64{}, everywhere, nil, nil, func(err error) { first = errors.Join(first, err) })
 	ended("check", first)
 	var edits []chunkEdit
 	for i := range uint64(10000) {
-		edits = append(edits, chunkEdit{coord: [4]uint64{i}, delete: true})
+		edits = append(edits, chunkEdit{Chunk{Coord: [4]uint64{i}}, true})
 	}
-	_, err = indexTree{src, shape, head}.update(newNodeMemory(), edits, moveNothing, func(chunkRecord) {})
+	_, err = indexTree{src, shape, head}.update(newNodeMemory(), edits, moveNothing, func(Chunk) {})
 	ended("update", err)
 }
 
@@ -199,11 +195,11 @@ func TestIndexIOErrors(t *testing.T) {
 	fault := errors.New("the disk is gone")
 	var edits []chunkEdit
 	for i := range uint64(600) {
-		edits = append(edits, tt.set([4]uint64{3 * i}), chunkEdit{coord: [4]uint64{3*i + 1}, delete: true})
+		edits = append(edits, tt.set([4]uint64{3 * i}), chunkEdit{Chunk{Coord: [4]uint64{3*i + 1}}, true})
 	}
 	for nth := 0; ; nth++ {
 		mem := &faultyNodes{nodeMemory: tt.mem, left: nth, fault: fault}
-		_, err := indexTree{mem, tt.shape, tt.head}.update(mem, edits, moveNothing, func(chunkRecord) {})
+		_, err := indexTree{mem, tt.shape, tt.head}.update(mem, edits, moveNothing, func(Chunk) {})
 		if err == nil {
 			if nth < 100 {
 				t.Errorf("only %d calls", nth)

@@ -61,7 +61,7 @@ type testTree struct {
 	mem    *nodeMemory
 	shape  indexShape
 	head   indexHeader
-	model  map[[4]uint64]chunkRecord
+	model  map[[4]uint64]Chunk
 	live   map[uint64]bool // nodes of head
 	next   uint64          // address of the next chunk
 	stored uint32          // size of a chunk
@@ -76,7 +76,7 @@ func newTestTree(shape indexShape) *testTree {
 	if shape.filtered {
 		stored += checksumSize
 	}
-	return &testTree{mem: newNodeMemory(), shape: shape, head: emptyIndex(), model: map[[4]uint64]chunkRecord{}, live: map[uint64]bool{}, next: 1 << 40, stored: stored}
+	return &testTree{mem: newNodeMemory(), shape: shape, head: emptyIndex(), model: map[[4]uint64]Chunk{}, live: map[uint64]bool{}, next: 1 << 40, stored: stored}
 }
 
 func (tt *testTree) geometry(t rapid.TB) *geometry {
@@ -86,12 +86,27 @@ func (tt *testTree) geometry(t rapid.TB) *geometry {
 	return g
 }
 
+// tree is the index that the memory holds.
+func (tt *testTree) tree() indexTree { return indexTree{tt.mem, tt.shape, tt.head} }
+
+func byCoord(a, b chunkEdit) int { return compareCoord(a.Coord, b.Coord) }
+
+// insert sets n chunks along the first dimension, from one on, step apart.
+func (tt *testTree) insert(t rapid.TB, from, step, n uint64) {
+	t.Helper()
+	var edits []chunkEdit
+	for i := range n {
+		edits = append(edits, tt.set([4]uint64{from + step*i}))
+	}
+	tt.update(t, edits)
+}
+
 // set is an edit that gives the chunk at coord a new address.
 func (tt *testTree) set(coord [4]uint64) chunkEdit {
 	tt.next += 8
-	e := chunkEdit{coord: coord, address: tt.next, size: tt.stored}
+	e := chunkEdit{Chunk: Chunk{Coord: coord, Address: tt.next, Size: tt.stored}}
 	if tt.shape.packed && tt.next%16 == 0 {
-		e.size, e.skipped = uint32(5+tt.next%999), tt.shape.optional
+		e.Size, e.Skipped = uint32(5+tt.next%999), tt.shape.optional
 	}
 	return e
 }
@@ -100,25 +115,25 @@ func (tt *testTree) set(coord [4]uint64) chunkEdit {
 // freed nodes and structure.
 func (tt *testTree) update(t rapid.TB, edits []chunkEdit) {
 	t.Helper()
-	slices.SortFunc(edits, func(a, b chunkEdit) int { return compareCoord(a.coord, b.coord) })
-	replaced := map[[4]uint64]chunkRecord{}
-	wantReplaced := map[[4]uint64]chunkRecord{}
+	slices.SortFunc(edits, byCoord)
+	replaced := map[[4]uint64]Chunk{}
+	wantReplaced := map[[4]uint64]Chunk{}
 	for _, e := range edits {
-		if old, ok := tt.model[e.coord]; ok {
-			wantReplaced[e.coord] = old
+		if old, ok := tt.model[e.Coord]; ok {
+			wantReplaced[e.Coord] = old
 		}
 		if e.delete {
-			delete(tt.model, e.coord)
+			delete(tt.model, e.Coord)
 		} else {
-			tt.model[e.coord] = e.record()
+			tt.model[e.Coord] = e.Chunk
 		}
 	}
 	clear(tt.mem.freed)
-	head, err := indexTree{tt.mem, tt.shape, tt.head}.update(tt.mem, edits, moveNothing, func(r chunkRecord) {
-		if _, twice := replaced[r.coord]; twice {
-			t.Fatalf("chunk %v replaced twice", r.coord)
+	head, err := tt.tree().update(tt.mem, edits, moveNothing, func(r Chunk) {
+		if _, twice := replaced[r.Coord]; twice {
+			t.Fatalf("chunk %v replaced twice", r.Coord)
 		}
-		replaced[r.coord] = r
+		replaced[r.Coord] = r
 	})
 	if err != nil {
 		t.Fatalf("update: %v", err)
@@ -148,10 +163,10 @@ func (tt *testTree) update(t rapid.TB, edits []chunkEdit) {
 func (tt *testTree) check(t rapid.TB) map[uint64]bool {
 	t.Helper()
 	live := map[uint64]bool{}
-	var records []chunkRecord
-	indexTree{tt.mem, tt.shape, tt.head}.check([4]uint64{}, everywhere,
+	var records []Chunk
+	tt.tree().check([4]uint64{}, everywhere,
 		func(addr uint64, size int) { live[addr] = true },
-		func(r chunkRecord) bool { records = append(records, r); return true },
+		func(r Chunk) bool { records = append(records, r); return true },
 		func(err error) { t.Fatalf("check: %v", err) })
 	if want := tt.sorted(); !slices.Equal(records, want) {
 		t.Fatalf("tree has %d records, want %d, or others", len(records), len(want))
@@ -162,9 +177,9 @@ func (tt *testTree) check(t rapid.TB) map[uint64]bool {
 	return live
 }
 
-func (tt *testTree) sorted() []chunkRecord {
+func (tt *testTree) sorted() []Chunk {
 	records := slices.Collect(maps.Values(tt.model))
-	slices.SortFunc(records, func(a, b chunkRecord) int { return compareCoord(a.coord, b.coord) })
+	slices.SortFunc(records, func(a, b Chunk) int { return compareCoord(a.Coord, b.Coord) })
 	return records
 }
 
@@ -172,32 +187,40 @@ func (tt *testTree) sorted() []chunkRecord {
 // neighbour and is not at the right edge.
 func (tt *testTree) fill(t rapid.TB) (average, least float64) {
 	t.Helper()
-	g := tt.geometry(t)
-	var used, room float64
-	least = 1
-	var visit func(c child, level int, edge, root bool)
-	visit = func(c child, level int, edge, root bool) {
-		n, err := g.readNode(tt.mem, c, level)
-		must(t, err)
-		used += float64(n.count)
-		room += float64(g.levels[level].max)
-		if !edge && !root && n.count < g.least(level) {
-			least = min(least, float64(n.count)/float64(g.levels[level].max))
-		}
-		if n.count >= g.levels[level].max {
-			t.Fatalf("node %#x of level %d is full", c.address, level)
-		}
-		if level > 0 {
-			for i := range n.count + 1 {
-				visit(n.child(i), level-1, edge && i == n.count, false)
-			}
-		}
-	}
 	if tt.head.root == undefinedAddress {
 		return 1, 1
 	}
-	visit(child{tt.head.root, tt.head.rootRecords, tt.head.total}, tt.head.depth, true, true)
+	var used, room float64
+	least = 1
+	tt.eachNode(t, func(n nodeBytes, c child, edge bool) {
+		most := n.g.levels[n.level].max
+		used += float64(n.count)
+		room += float64(most)
+		if !edge && c.address != tt.head.root && n.count < n.g.least(n.level) {
+			least = min(least, float64(n.count)/float64(most))
+		}
+		if n.count >= most {
+			t.Fatalf("node %#x of level %d is full", c.address, n.level)
+		}
+	})
 	return used / room, least
+}
+
+// eachNode calls visit for each node, with the pointer to it. edge says that it is the last
+// of its level.
+func (tt *testTree) eachNode(t rapid.TB, visit func(n nodeBytes, c child, edge bool)) {
+	t.Helper()
+	g := tt.geometry(t)
+	var below func(c child, level int, edge bool)
+	below = func(c child, level int, edge bool) {
+		n, err := g.readNode(tt.mem, c, level)
+		must(t, err)
+		visit(n, c, edge)
+		for i := 0; level > 0 && i <= n.count; i++ {
+			below(n.child(i), level-1, edge && i == n.count)
+		}
+	}
+	below(tt.head.rootChild(), tt.head.depth, true)
 }
 
 var testShapes = []indexShape{
@@ -288,7 +311,7 @@ func TestIndexBytes(t *testing.T) {
 
 	g, err := shape.geometry()
 	must(t, err)
-	root := &openNode{level: 1, records: []chunkRecord{{coord: [4]uint64{19, 0}, address: 0x0ef0, size: 192}},
+	root := &openNode{level: 1, records: []Chunk{{Coord: [4]uint64{19, 0}, Address: 0x0ef0, Size: 192}},
 		children: []subtree{{child: child{0x4370, 19, 19}}, {child: child{0x4570, 5, 5}}}}
 	want = unhex(t, `"BTIN" 00 0a | f0 0e 00*6  13 00*7  00*8
 		70 43 00*6  13 | 70 45 00*6  05 | be 49 fb 21`)
@@ -304,7 +327,7 @@ func TestIndexBytes(t *testing.T) {
 
 	leaf := &openNode{}
 	for i := range uint64(19) {
-		leaf.records = append(leaf.records, chunkRecord{[4]uint64{i}, 0xb0 + i*192, 192, 0})
+		leaf.records = append(leaf.records, Chunk{[4]uint64{i}, 0xb0 + i*192, 192, 0})
 	}
 	node = g.appendNode(nil, leaf)
 	sameBytes(t, node[:54], unhex(t, `"BTLF" 00 0a | b0 00*7  00*8  00*8 | 70 01 00*6  01 00*7  00*8`))
@@ -313,42 +336,28 @@ func TestIndexBytes(t *testing.T) {
 	shape.filtered = true
 	g, err = shape.geometry()
 	must(t, err)
-	node = g.appendNode(nil, &openNode{records: []chunkRecord{{address: 0xb0, size: 196}}})
+	node = g.appendNode(nil, &openNode{records: []Chunk{{Address: 0xb0, Size: 196}}})
 	sameBytes(t, node[:36], unhex(t, `"BTLF" 00 0b | b0 00*7  c4 00  00 00 00 00  00*8  00*8`))
 }
 
 func TestIndexNodeDamage(t *testing.T) {
 	for _, shape := range testShapes[1:3] { // one of each record type
 		tt := newTestTree(shape)
-		var edits []chunkEdit
-		for i := range uint64(200) {
-			edits = append(edits, tt.set([4]uint64{i}))
-		}
-		tt.update(t, edits)
-		g := tt.geometry(t)
+		tt.insert(t, 0, 1, 200)
 		visited := 0
-		var visit func(c child, level int)
-		visit = func(c child, level int) {
+		tt.eachNode(t, func(n nodeBytes, c child, _ bool) {
+			if visited++; visited > 3 {
+				return
+			}
 			whole := tt.mem.nodes[c.address]
-			n, err := g.readNode(tt.mem, c, level)
-			must(t, err)
-			visited++
-			if visited < 4 {
-				cutAndFlip(t, whole[:len(n.p)+checksumSize], func(p []byte) error {
-					if len(p) == len(n.p)+checksumSize { // flipped, not cut
-						p = append(p[:len(p):len(p)], whole[len(p):]...)
-					}
-					_, err := g.readNode(nodeBytesSource{p}, c, level)
-					return err
-				})
-			}
-			if level > 0 {
-				for i := range n.count + 1 {
-					visit(n.child(i), level-1)
+			cutAndFlip(t, whole[:len(n.p)+checksumSize], func(p []byte) error {
+				if len(p) == len(n.p)+checksumSize { // flipped, not cut
+					p = append(p[:len(p):len(p)], whole[len(p):]...)
 				}
-			}
-		}
-		visit(child{tt.head.root, tt.head.rootRecords, tt.head.total}, tt.head.depth)
+				_, err := n.g.readNode(nodeBytesSource{p}, c, n.level)
+				return err
+			})
+		})
 	}
 }
 
@@ -389,7 +398,7 @@ func (tt *testTree) randomEdits(rng *rand.Rand, space uint64, size, deletes int)
 		coord[0] = n
 		e := tt.set(coord)
 		if rng.IntN(10) < deletes {
-			e = chunkEdit{coord: coord, delete: true}
+			e = chunkEdit{Chunk{Coord: coord}, true}
 		}
 		chosen[coord] = e
 	}
@@ -440,7 +449,7 @@ func TestUpdateFill(t *testing.T) {
 	expect("mostly deleted", bulk, 0.5)
 	var all []chunkEdit
 	for coord := range bulk.model {
-		all = append(all, chunkEdit{coord: coord, delete: true})
+		all = append(all, chunkEdit{Chunk{Coord: coord}, true})
 	}
 	bulk.update(t, all)
 	if bulk.head != emptyIndex() {
@@ -452,11 +461,7 @@ func TestUpdateFill(t *testing.T) {
 // there; not the tree.
 func TestUpdateTouchesPathsOnly(t *testing.T) {
 	tt := newTestTree(indexShape{rank: 1, chunkBytes: 4096, nodeSize: 512})
-	var edits []chunkEdit
-	for i := range uint64(20000) {
-		edits = append(edits, tt.set([4]uint64{2 * i}))
-	}
-	tt.update(t, edits)
+	tt.insert(t, 0, 2, 20000)
 	nodes := len(tt.live)
 	rng := rand.New(rand.NewPCG(3, 4))
 	for range 200 {
@@ -464,9 +469,9 @@ func TestUpdateTouchesPathsOnly(t *testing.T) {
 		coord := [4]uint64{rng.Uint64N(40000)}
 		e := tt.set(coord)
 		if rng.IntN(2) == 0 {
-			e = chunkEdit{coord: coord, delete: true}
+			e = chunkEdit{Chunk{Coord: coord}, true}
 		}
-		head, err := indexTree{tt.mem, tt.shape, tt.head}.update(tt.mem, []chunkEdit{e}, moveNothing, func(chunkRecord) {})
+		head, err := tt.tree().update(tt.mem, []chunkEdit{e}, moveNothing, func(Chunk) {})
 		must(t, err)
 		// A deleted separator opens two paths, each with a neighbour a level.
 		most := 4 * (tt.head.depth + 1)
@@ -479,16 +484,15 @@ func TestUpdateTouchesPathsOnly(t *testing.T) {
 
 func TestUpdateWithoutEffect(t *testing.T) {
 	tt := newTestTree(testShapes[0])
-	tt.update(t, []chunkEdit{{coord: [4]uint64{1}, delete: true}})
+	tt.update(t, []chunkEdit{{Chunk{Coord: [4]uint64{1}}, true}})
 	if tt.head != emptyIndex() || len(tt.mem.nodes) > 0 {
 		t.Fatalf("head %+v and %d nodes after a delete from an empty index", tt.head, len(tt.mem.nodes))
 	}
-	var edits, absent []chunkEdit
+	var absent []chunkEdit
 	for i := range uint64(1000) {
-		edits = append(edits, tt.set([4]uint64{2 * i}))
-		absent = append(absent, chunkEdit{coord: [4]uint64{2*i + 1}, delete: true})
+		absent = append(absent, chunkEdit{Chunk{Coord: [4]uint64{2*i + 1}}, true})
 	}
-	tt.update(t, edits)
+	tt.insert(t, 0, 2, 1000)
 	head, nodes := tt.head, len(tt.mem.nodes)
 	tt.update(t, absent)
 	tt.update(t, nil)
@@ -499,20 +503,20 @@ func TestUpdateWithoutEffect(t *testing.T) {
 
 func TestUpdateRefusesEdits(t *testing.T) {
 	shape := testShapes[1]
-	good := chunkEdit{coord: [4]uint64{5, 5}, address: 4096, size: shape.chunkBytes}
+	good := chunkEdit{Chunk: Chunk{Coord: [4]uint64{5, 5}, Address: 4096, Size: shape.chunkBytes}}
 	for name, edits := range map[string][]chunkEdit{
-		"descending":              {good, {coord: [4]uint64{5, 4}, delete: true}},
+		"descending":              {good, {Chunk{Coord: [4]uint64{5, 4}}, true}},
 		"twice":                   {good, good},
-		"wrong size":              {{coord: good.coord, address: 4096, size: 5}},
-		"no address":              {{coord: good.coord, address: undefinedAddress, size: shape.chunkBytes}},
-		"beyond the rank":         {{coord: [4]uint64{0, 0, 1}, address: 4096, size: shape.chunkBytes}},
-		"delete beyond the rank":  {{coord: [4]uint64{0, 0, 1}, delete: true}},
-		"address in superblock":   {{coord: good.coord, address: 47, size: shape.chunkBytes}},
-		"chunk beyond all files":  {{coord: good.coord, address: maxAddress, size: shape.chunkBytes}},
-		"refused after good ones": {{coord: [4]uint64{1, 1}, delete: true}, {coord: good.coord, address: 1, size: shape.chunkBytes}},
+		"wrong size":              {{Chunk{Coord: good.Coord, Address: 4096, Size: 5}, false}},
+		"no address":              {{Chunk{Coord: good.Coord, Address: undefinedAddress, Size: shape.chunkBytes}, false}},
+		"beyond the rank":         {{Chunk{Coord: [4]uint64{0, 0, 1}, Address: 4096, Size: shape.chunkBytes}, false}},
+		"delete beyond the rank":  {{Chunk{Coord: [4]uint64{0, 0, 1}}, true}},
+		"address in superblock":   {{Chunk{Coord: good.Coord, Address: 47, Size: shape.chunkBytes}, false}},
+		"chunk beyond all files":  {{Chunk{Coord: good.Coord, Address: maxAddress, Size: shape.chunkBytes}, false}},
+		"refused after good ones": {{Chunk{Coord: [4]uint64{1, 1}}, true}, {Chunk{Coord: good.Coord, Address: 1, Size: shape.chunkBytes}, false}},
 	} {
 		mem := newNodeMemory()
-		if _, err := (indexTree{mem, shape, emptyIndex()}).update(mem, edits, moveNothing, func(chunkRecord) {}); err == nil || errors.Is(err, corrupt.Err) {
+		if _, err := (indexTree{mem, shape, emptyIndex()}).update(mem, edits, moveNothing, func(Chunk) {}); err == nil || errors.Is(err, corrupt.Err) {
 			t.Errorf("%s: error %v, want one that is not corrupt", name, err)
 		}
 	}
@@ -536,10 +540,10 @@ func TestLookupAndWalk(t *testing.T) {
 			if n%50 > 0 {
 				continue
 			}
-			first, _ := slices.BinarySearchFunc(sorted, coord, func(r chunkRecord, c [4]uint64) int { return compareCoord(r.coord, c) })
+			first, _ := slices.BinarySearchFunc(sorted, coord, func(r Chunk, c [4]uint64) int { return compareCoord(r.Coord, c) })
 			rest, count := sorted[first:], int(n%200)
-			var got []chunkRecord
-			err = indexTree{tt.mem, shape, tt.head}.walk(coord, nil, func(r chunkRecord) (bool, error) {
+			var got []Chunk
+			err = indexTree{tt.mem, shape, tt.head}.walk(coord, nil, func(r Chunk) (bool, error) {
 				got = append(got, r)
 				return len(got) <= count, nil
 			})
@@ -548,7 +552,7 @@ func TestLookupAndWalk(t *testing.T) {
 			}
 		}
 		stop := errors.New("stop")
-		if err := (indexTree{tt.mem, shape, tt.head}).walk([4]uint64{}, nil, func(chunkRecord) (bool, error) { return true, stop }); err != stop {
+		if err := (indexTree{tt.mem, shape, tt.head}).walk([4]uint64{}, nil, func(Chunk) (bool, error) { return true, stop }); err != stop {
 			t.Errorf("walk returned %v, want the visitor's error", err)
 		}
 	}
@@ -573,11 +577,7 @@ func TestOldRootsStay(t *testing.T) {
 func BenchmarkUpdateIndex(b *testing.B) {
 	tt := newTestTree(indexShape{rank: 2, chunkBytes: 12288, nodeSize: 2048})
 	tt.unchecked = true
-	var edits []chunkEdit
-	for i := range uint64(100000) {
-		edits = append(edits, tt.set([4]uint64{i}))
-	}
-	tt.update(b, edits)
+	tt.insert(b, 0, 1, 100000)
 	rng := rand.New(rand.NewPCG(9, 9))
 	for _, size := range []int{1, 100, 10000} {
 		b.Run(fmt.Sprintf("edits of 1e5/%d", size), func(b *testing.B) {
@@ -589,11 +589,10 @@ func BenchmarkUpdateIndex(b *testing.B) {
 					c := [4]uint64{rng.Uint64N(100000)}
 					batch[c] = tt.set(c)
 				}
-				edits := slices.Collect(maps.Values(batch))
-				slices.SortFunc(edits, func(a, b chunkEdit) int { return compareCoord(a.coord, b.coord) })
+				edits := slices.SortedFunc(maps.Values(batch), byCoord)
 				sink := newNodeMemory()
 				b.StartTimer()
-				if _, err := (indexTree{tt.mem, tt.shape, tt.head}).update(sink, edits, moveNothing, func(chunkRecord) {}); err != nil {
+				if _, err := tt.tree().update(sink, edits, moveNothing, func(Chunk) {}); err != nil {
 					b.Fatal(err)
 				}
 				written += len(sink.nodes)

@@ -22,22 +22,15 @@ import (
 
 // chunkEdit sets the record of one chunk, or deletes it.
 type chunkEdit struct {
-	coord   [4]uint64
-	delete  bool
-	address uint64
-	size    uint32
-	skipped uint32 // filters
-}
-
-func (e *chunkEdit) record() chunkRecord {
-	return chunkRecord{e.coord, e.address, e.size, e.skipped}
+	Chunk
+	delete bool
 }
 
 // openNode is a node in memory. Until its parent settles it, it may hold any
 // number of records.
 type openNode struct {
 	level    int
-	records  []chunkRecord
+	records  []Chunk
 	children []subtree // one more than records; none in a leaf
 	span     span
 	// ragged: children may be too small, because there was no neighbour to
@@ -66,12 +59,12 @@ type span struct {
 }
 
 // between is the span of child i between separators.
-func (s span) between(separators []chunkRecord, i int) span {
+func (s span) between(separators []Chunk, i int) span {
 	if i > 0 {
-		s.low, s.hasLow = separators[i-1].coord, true
+		s.low, s.hasLow = separators[i-1].Coord, true
 	}
 	if i < len(separators) {
-		s.high, s.hasHigh = separators[i].coord, true
+		s.high, s.hasHigh = separators[i].Coord, true
 	}
 	return s
 }
@@ -81,7 +74,7 @@ func (s span) between(separators []chunkRecord, i int) span {
 // at the address from and after it are written again. replaced is called for each
 // record of t that was replaced or deleted. After an error the sink holds parts of a
 // tree that nothing names.
-func (t indexTree) update(sink nodeSink, edits []chunkEdit, from uint64, replaced func(chunkRecord)) (indexHeader, error) {
+func (t indexTree) update(sink nodeSink, edits []chunkEdit, from uint64, replaced func(Chunk)) (indexHeader, error) {
 	head := t.head
 	g, err := t.open()
 	if err != nil {
@@ -120,15 +113,15 @@ func (t indexTree) update(sink nodeSink, edits []chunkEdit, from uint64, replace
 func (g *geometry) checkEdits(edits []chunkEdit) error {
 	for i := range edits {
 		e := &edits[i]
-		r := e.record()
+		r := e.Chunk
 		if e.delete {
-			r.address, r.size = superblockSize, g.storedSize()
+			r.Address, r.Size = superblockSize, g.storedSize()
 		}
 		if err := g.checkRecord(r); err != nil {
 			return fmt.Errorf("index edit %d: %w", i, err)
 		}
-		if i > 0 && compareCoord(edits[i-1].coord, e.coord) >= 0 {
-			return fmt.Errorf("index edit %d: chunk %v does not come after %v", i, e.coord, edits[i-1].coord)
+		if i > 0 && compareCoord(edits[i-1].Coord, e.Coord) >= 0 {
+			return fmt.Errorf("index edit %d: chunk %v does not come after %v", i, e.Coord, edits[i-1].Coord)
 		}
 	}
 	return nil
@@ -139,7 +132,7 @@ type updater struct {
 	src      nodeSource
 	sink     nodeSink
 	from     uint64 // nodes at this address and after it are written again
-	replaced func(chunkRecord)
+	replaced func(Chunk)
 }
 
 // read opens the old node of c, and verifies it.
@@ -148,18 +141,18 @@ func (u *updater) read(c child, level int, s span) (*openNode, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &openNode{level: level, records: make([]chunkRecord, b.count), span: s}
+	n := &openNode{level: level, records: make([]Chunk, b.count), span: s}
 	last, hasLast := s.low, s.hasLow
 	for i := range n.records {
 		r, err := b.record(i)
-		if err == nil && hasLast && compareCoord(last, r.coord) >= 0 {
-			err = fmt.Errorf("record %d: chunk %v after %v", i, u.g.place(r.coord), u.g.place(last))
+		if err == nil && hasLast && compareCoord(last, r.Coord) >= 0 {
+			err = fmt.Errorf("record %d: chunk %v after %v", i, u.g.place(r.Coord), u.g.place(last))
 		}
 		if err != nil {
 			return nil, nodeError(c.address, err)
 		}
 		n.records[i] = r
-		last, hasLast = r.coord, true
+		last, hasLast = r.Coord, true
 	}
 	if s.hasHigh && compareCoord(last, s.high) >= 0 {
 		return nil, nodeError(c.address, fmt.Errorf("chunk %v, the parent's next is %v", u.g.place(last), u.g.place(s.high)))
@@ -200,7 +193,7 @@ func (u *updater) apply(n *openNode, edits []chunkEdit, edge bool) (changed bool
 		mine := len(edits)
 		replace := false
 		if i < len(n.records) {
-			mine, replace = searchEdits(edits, n.records[i].coord)
+			mine, replace = searchEdits(edits, n.records[i].Coord)
 		}
 		if mine > 0 || u.moves(n, i) {
 			c, err := u.applyToChild(n, i, edits[:mine], edge)
@@ -212,7 +205,7 @@ func (u *updater) apply(n *openNode, edits []chunkEdit, edge bool) (changed bool
 		edits = edits[mine:]
 		if replace {
 			u.replaced(n.records[i])
-			n.records[i] = edits[0].record()
+			n.records[i] = edits[0].Chunk
 			edits = edits[1:]
 			changed = true
 		}
@@ -227,7 +220,7 @@ func (u *updater) apply(n *openNode, edits []chunkEdit, edge bool) (changed bool
 func (u *updater) pushDown(n *openNode, edits []chunkEdit) (changed bool, err error) {
 	kept := 0 // number of separators that stay
 	for i, r := range n.records {
-		at, found := searchEdits(edits, r.coord)
+		at, found := searchEdits(edits, r.Coord)
 		if !found || !edits[at].delete {
 			n.records[kept] = r
 			kept++
@@ -254,7 +247,7 @@ func (u *updater) pushDown(n *openNode, edits []chunkEdit) (changed bool, err er
 // searchEdits returns how many edits come before coord, and whether the next one is
 // for coord.
 func searchEdits(edits []chunkEdit, coord [4]uint64) (int, bool) {
-	return slices.BinarySearchFunc(edits, coord, func(e chunkEdit, coord [4]uint64) int { return compareCoord(e.coord, coord) })
+	return slices.BinarySearchFunc(edits, coord, func(e chunkEdit, coord [4]uint64) int { return compareCoord(e.Coord, coord) })
 }
 
 // applyToChild makes the edits in child i. If nothing comes of them, the child
@@ -287,11 +280,11 @@ func (u *updater) moves(n *openNode, i int) bool {
 }
 
 func (u *updater) applyToLeaf(n *openNode, edits []chunkEdit) (changed bool) {
-	merged := make([]chunkRecord, 0, len(n.records)+len(edits))
+	merged := make([]Chunk, 0, len(n.records)+len(edits))
 	old := n.records
 	for i := range edits {
 		e := &edits[i]
-		before, found := slices.BinarySearchFunc(old, e.coord, func(r chunkRecord, coord [4]uint64) int { return compareCoord(r.coord, coord) })
+		before, found := slices.BinarySearchFunc(old, e.Coord, func(r Chunk, coord [4]uint64) int { return compareCoord(r.Coord, coord) })
 		merged = append(merged, old[:before]...)
 		old = old[before:]
 		if found {
@@ -299,7 +292,7 @@ func (u *updater) applyToLeaf(n *openNode, edits []chunkEdit) (changed bool) {
 			old = old[1:]
 		}
 		if !e.delete {
-			merged = append(merged, e.record())
+			merged = append(merged, e.Chunk)
 		}
 		changed = changed || found || !e.delete
 	}
@@ -308,7 +301,7 @@ func (u *updater) applyToLeaf(n *openNode, edits []chunkEdit) (changed bool) {
 }
 
 // join appends b to a, with the separator between them; a is used up.
-func join(a *openNode, separator chunkRecord, b *openNode) *openNode {
+func join(a *openNode, separator Chunk, b *openNode) *openNode {
 	// A node without a record has a child that is too small and had no neighbour.
 	ragged := a.ragged || b.ragged || a.level > 0 && (len(a.records) == 0 || len(b.records) == 0)
 	a.records = append(append(a.records, separator), b.records...)
@@ -324,7 +317,7 @@ func join(a *openNode, separator chunkRecord, b *openNode) *openNode {
 func (u *updater) settle(n *openNode, edge bool) error {
 	old := childQueue{children: n.children, separators: n.records}
 	n.children = make([]subtree, 0, len(old.children))
-	n.records = make([]chunkRecord, 0, len(old.separators))
+	n.records = make([]Chunk, 0, len(old.separators))
 	n.ragged = false
 	for old.next < len(old.children) {
 		if old.next > 0 {
@@ -348,7 +341,7 @@ func (u *updater) settle(n *openNode, edge bool) error {
 // are done.
 type childQueue struct {
 	children   []subtree
-	separators []chunkRecord
+	separators []Chunk
 	next       int
 }
 

@@ -3,16 +3,16 @@ package hdf5io
 import "fmt"
 
 // lookup finds the record of the chunk at coord. It reads one node of each level.
-func (t indexTree) lookup(coord [4]uint64) (chunkRecord, bool, error) {
+func (t indexTree) lookup(coord [4]uint64) (Chunk, bool, error) {
 	g, err := t.open()
 	if err != nil || t.head.root == undefinedAddress {
-		return chunkRecord{}, false, err
+		return Chunk{}, false, err
 	}
 	c := t.head.rootChild()
 	for level := t.head.depth; ; level-- {
 		n, err := g.readNode(t.src, c, level)
 		if err != nil {
-			return chunkRecord{}, false, err
+			return Chunk{}, false, err
 		}
 		i, found := n.search(coord)
 		if found {
@@ -23,7 +23,7 @@ func (t indexTree) lookup(coord [4]uint64) (chunkRecord, bool, error) {
 			return r, err == nil, err
 		}
 		if level == 0 {
-			return chunkRecord{}, false, nil
+			return Chunk{}, false, nil
 		}
 		c = n.child(i)
 	}
@@ -32,7 +32,7 @@ func (t indexTree) lookup(coord [4]uint64) (chunkRecord, bool, error) {
 // walk calls visit for every record that is not before from, in order, until it
 // returns false or an error. It calls visitNode, if not nil, for every node before
 // its records. Damage ends the walk with a corrupt error that names the node.
-func (t indexTree) walk(from [4]uint64, visitNode func(addr uint64, size int), visit func(chunkRecord) (bool, error)) error {
+func (t indexTree) walk(from [4]uint64, visitNode func(addr uint64, size int), visit func(Chunk) (bool, error)) error {
 	w := indexWalk{indexTree: t, from: from, visitNode: visitNode, visit: visit, defect: func(err error) error { return err }}
 	return w.run()
 }
@@ -42,16 +42,16 @@ func (t indexTree) walk(from [4]uint64, visitNode func(addr uint64, size int), v
 // outside bounds, which has the number of chunks along each dimension. It calls
 // visitNode and visit, which may be nil, for every sound node and record, until
 // visit returns false. It does not see what lies below a damaged node.
-func (t indexTree) check(from, bounds [4]uint64, visitNode func(addr uint64, size int), visit func(chunkRecord) bool, defect func(error)) {
+func (t indexTree) check(from, bounds [4]uint64, visitNode func(addr uint64, size int), visit func(Chunk) bool, defect func(error)) {
 	w := indexWalk{indexTree: t, from: from, visitNode: visitNode}
 	w.defect = func(err error) error {
 		defect(err)
 		return nil
 	}
-	w.visit = func(r chunkRecord) (bool, error) {
+	w.visit = func(r Chunk) (bool, error) {
 		for i := range t.shape.rank {
-			if r.coord[i] >= bounds[i] {
-				defect(nodeError(w.node, fmt.Errorf("chunk %v lies outside of %v", w.g.place(r.coord), w.g.place(bounds))))
+			if r.Coord[i] >= bounds[i] {
+				defect(nodeError(w.node, fmt.Errorf("chunk %v lies outside of %v", w.g.place(r.Coord), w.g.place(bounds))))
 				return true, nil
 			}
 		}
@@ -70,7 +70,7 @@ type indexWalk struct {
 	g         *geometry
 	from      [4]uint64
 	visitNode func(addr uint64, size int)
-	visit     func(chunkRecord) (bool, error)
+	visit     func(Chunk) (bool, error)
 	// defect is called with what is wrong with a node. If it returns an error, the
 	// walk ends with that; if nil, the walk goes on after that node.
 	defect func(error) error
@@ -110,13 +110,13 @@ func (w *indexWalk) subtree(c child, level int) (more bool, err error) {
 		}
 		w.node = c.address
 		r, err := n.record(i)
-		if err == nil && w.started && compareCoord(w.last, r.coord) >= 0 {
-			err = fmt.Errorf("record %d: chunk %v after %v", i, w.g.place(r.coord), w.g.place(w.last))
+		if err == nil && w.started && compareCoord(w.last, r.Coord) >= 0 {
+			err = fmt.Errorf("record %d: chunk %v after %v", i, w.g.place(r.Coord), w.g.place(w.last))
 		}
 		if err != nil {
 			return true, w.defect(nodeError(c.address, err))
 		}
-		w.last, w.started = r.coord, true
+		w.last, w.started = r.Coord, true
 		if more, err := w.visit(r); !more || err != nil {
 			return false, err
 		}

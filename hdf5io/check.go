@@ -332,17 +332,17 @@ func (c *checker) chunks(d *Dataset) (end bool) {
 		nodes = append(nodes, extent{address, uint64(size)})
 	}
 	end = true
-	indexTree{c, d.shape, d.object.index}.check(from, bounds, node, func(r chunkRecord) bool {
-		if checked && c.stops(Place{path: d.path, coord: r.coord}) {
+	indexTree{c, d.shape, d.object.index}.check(from, bounds, node, func(r Chunk) bool {
+		if checked && c.stops(Place{path: d.path, coord: r.Coord}) {
 			end = false
 			return false
 		}
 		checked = true
 		c.stats.Chunks++
-		c.use(r.address, uint64(r.size))
+		c.use(r.Address, uint64(r.Size))
 		if d.shape.filtered {
-			_, err := d.readChunk(Chunk{r.coord, r.address, r.size, r.skipped})
-			c.bytes += int64(r.size)
+			_, err := d.readChunk(r)
+			c.bytes += int64(r.Size)
 			c.defect(err)
 		}
 		if d.pages != nil && c.page(d, r) {
@@ -360,10 +360,10 @@ func (c *checker) chunks(d *Dataset) (end bool) {
 
 // page compares a record of the index with the chunk map, and the chunk with its
 // checksum.
-func (c *checker) page(d *Dataset, r chunkRecord) bool {
-	p := d.pages.page(r.coord[0])
-	if p == nil || p.address != r.address || p.size != r.size {
-		c.defect(corrupt.Errorf(d.chunkName(r.coord), int64(r.address), "not what the chunk map names"))
+func (c *checker) page(d *Dataset, r Chunk) bool {
+	p := d.pages.page(r.Coord[0])
+	if p == nil || p.address != r.Address || p.size != r.Size {
+		c.defect(corrupt.Errorf(d.chunkName(r.Coord), int64(r.Address), "not what the chunk map names"))
 		return p != nil
 	}
 	_, err := p.verify(d.view)

@@ -190,8 +190,8 @@ func (tx *Tx) storeChunks(t *TxDataset) error {
 	if o.chunkMap != Unmapped {
 		tx.maps[o.chunkMap-FirstMap].edits = t.pages
 	}
-	index, err := t.tree().update(indexSink{tx}, edits, tx.from, func(r chunkRecord) {
-		tx.release(r.address, uint64(r.size))
+	index, err := t.tree().update(indexSink{tx}, edits, tx.from, func(r Chunk) {
+		tx.release(r.Address, uint64(r.Size))
 	})
 	if err != nil {
 		return err
@@ -221,13 +221,13 @@ func (s indexSink) free(address uint64, n int)           { s.tx.release(address,
 // and those that this Tx has written.
 func (t *TxDataset) prune() error {
 	for _, e := range t.edits {
-		if t.outside(e.coord) {
-			t.Delete(e.coord[:t.shape.rank]...)
+		if t.outside(e.Coord) {
+			t.Delete(e.Coord[:t.shape.rank]...)
 		}
 	}
-	return t.tree().walk([4]uint64{}, nil, func(r chunkRecord) (bool, error) {
-		if t.outside(r.coord) {
-			t.Delete(r.coord[:t.shape.rank]...)
+	return t.tree().walk([4]uint64{}, nil, func(r Chunk) (bool, error) {
+		if t.outside(r.Coord) {
+			t.Delete(r.Coord[:t.shape.rank]...)
 		}
 		return true, nil
 	})
@@ -248,14 +248,14 @@ func (t *TxDataset) outside(coord [4]uint64) bool {
 func (t *TxDataset) sortedEdits() ([]chunkEdit, error) {
 	order := make([]editPlace, len(t.edits))
 	for i := range t.edits {
-		order[i] = editPlace{t.edits[i].coord[0], int32(i)}
+		order[i] = editPlace{t.edits[i].Coord[0], int32(i)}
 	}
 	byCoord := func(a, b editPlace) int {
 		if a.first != b.first {
 			return cmp.Compare(a.first, b.first)
 		}
 		if t.shape.rank > 1 {
-			if c := compareCoord(t.edits[a.number].coord, t.edits[b.number].coord); c != 0 {
+			if c := compareCoord(t.edits[a.number].Coord, t.edits[b.number].Coord); c != 0 {
 				return c
 			}
 		}
@@ -267,15 +267,15 @@ func (t *TxDataset) sortedEdits() ([]chunkEdit, error) {
 	out := make([]chunkEdit, 0, len(t.edits))
 	for i, o := range order {
 		e := &t.edits[o.number]
-		if i+1 < len(order) && t.edits[order[i+1].number].coord == e.coord {
+		if i+1 < len(order) && t.edits[order[i+1].number].Coord == e.Coord {
 			if !e.delete {
-				t.tx.release(e.address, uint64(e.size))
+				t.tx.release(e.Address, uint64(e.Size))
 			}
 			continue
 		}
 		for k := range t.shape.rank {
-			if n := t.object.dataset.chunks(k); e.coord[k] >= n && !e.delete {
-				return nil, fmt.Errorf("chunk %v, dimension %d has %d", e.coord[:t.shape.rank], k, n)
+			if n := t.object.dataset.chunks(k); e.Coord[k] >= n && !e.delete {
+				return nil, fmt.Errorf("chunk %v, dimension %d has %d", e.Coord[:t.shape.rank], k, n)
 			}
 		}
 		out = append(out, *e)

@@ -200,8 +200,8 @@ func TestCommitAndReopen(t *testing.T) {
 		checkRound(t, f.View(), 0)
 		for round := uint64(1); round < 20; round++ {
 			v := commitRound(t, f, round)
-			if v.Commit() != Commit(round+1) {
-				t.Fatalf("commit %d, want %d", v.Commit(), round+1)
+			if v.Commit() != Commit(round+1) || string(v.Payload()) != "payload" {
+				t.Fatalf("commit %d with payload %q, want %d", v.Commit(), v.Payload(), round+1)
 			}
 			checkRound(t, v, round)
 		}

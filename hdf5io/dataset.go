@@ -69,12 +69,12 @@ type Chunk struct {
 	Skipped uint32    // bit i: filter i was not used for this chunk
 }
 
-// chunk checks a record of the index against the size of the file.
-func (d *Dataset) chunk(r chunkRecord) (Chunk, error) {
-	if !insideData(r.address, uint64(r.size), d.view.slot.endOfFile) {
-		return Chunk{}, corrupt.Errorf(d.chunkName(r.coord), int64(r.address), "%d bytes, the file ends at %#x", r.size, d.view.slot.endOfFile)
+// inFile checks a record of the index against the size of the file.
+func (d *Dataset) inFile(c Chunk) error {
+	if !insideData(c.Address, uint64(c.Size), d.view.slot.endOfFile) {
+		return corrupt.Errorf(d.chunkName(c.Coord), int64(c.Address), "%d bytes, the file ends at %#x", c.Size, d.view.slot.endOfFile)
 	}
-	return Chunk{r.coord, r.address, r.size, r.skipped}, nil
+	return nil
 }
 
 func (d *Dataset) chunkName(coord [4]uint64) string {
@@ -101,12 +101,11 @@ func (d *Dataset) Find(coord ...uint64) (Chunk, bool, error) {
 	if err != nil {
 		return Chunk{}, false, err
 	}
-	r, found, err := d.tree().lookup(at)
-	if err != nil || !found {
-		return Chunk{}, false, err
+	c, found, err := d.tree().lookup(at)
+	if err == nil && found {
+		err = d.inFile(c)
 	}
-	c, err := d.chunk(r)
-	return c, err == nil, err
+	return c, found && err == nil, err
 }
 
 // Read returns the data of a chunk, its Fletcher32 verified and stripped: the
@@ -162,9 +161,8 @@ func (d *Dataset) Walk(from []uint64, visit func(Chunk) (bool, error)) error {
 	if err != nil {
 		return err
 	}
-	return d.tree().walk(at, nil, func(r chunkRecord) (bool, error) {
-		c, err := d.chunk(r)
-		if err != nil {
+	return d.tree().walk(at, nil, func(c Chunk) (bool, error) {
+		if err := d.inFile(c); err != nil {
 			return false, err
 		}
 		return visit(c)

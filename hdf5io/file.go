@@ -238,7 +238,7 @@ func (f *File) create(payload []byte, build func(*Tx) error) error {
 		return err
 	}
 	f.slot = 1
-	f.publish(&View{file: f, slot: &commitSlot{plain: f.options.Plain, uuid: f.uuid}, root: newGroup()})
+	f.publish(&View{file: f, slot: &commitSlot{plain: f.options.Plain, uuid: f.uuid}, root: new(object)})
 	tx, err := f.Begin()
 	if err != nil {
 		return err

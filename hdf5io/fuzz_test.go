@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/cidstore/cidstore/internal/corrupt"
@@ -133,7 +134,7 @@ func FuzzIndexNode(f *testing.F) {
 			sameNode(t, g, n, node)
 		}
 		visited := 0
-		err = indexTree{src, s, head}.walk([4]uint64{}, nil, func(chunkRecord) (bool, error) { visited++; return true, nil })
+		err = indexTree{src, s, head}.walk([4]uint64{}, nil, func(Chunk) (bool, error) { visited++; return true, nil })
 		if err != nil && !errors.Is(err, corrupt.Err) || err == nil && uint64(visited) != head.total || visited > l.max {
 			t.Fatalf("walk: %d records, %v, the head says %d", visited, err, head.total)
 		}
@@ -142,9 +143,9 @@ func FuzzIndexNode(f *testing.F) {
 		if (err == nil) != (defects == 0) {
 			t.Fatalf("check found %d defects, walk %v", defects, err)
 		}
-		edits := []chunkEdit{{delete: true}, {coord: [4]uint64{7}, address: 4096, size: g.storedSize()}, {coord: [4]uint64{1 << 60}, delete: true}}
+		edits := []chunkEdit{{delete: true}, {Chunk{Coord: [4]uint64{7}, Address: 4096, Size: g.storedSize()}, false}, {Chunk{Coord: [4]uint64{1 << 60}}, true}}
 		mem := newNodeMemory()
-		if _, err := (indexTree{src, s, head}).update(mem, edits, moveNothing, func(chunkRecord) {}); err != nil && !errors.Is(err, corrupt.Err) {
+		if _, err := (indexTree{src, s, head}).update(mem, edits, moveNothing, func(Chunk) {}); err != nil && !errors.Is(err, corrupt.Err) {
 			t.Fatalf("update: %v, want a corrupt error", err)
 		}
 	})
@@ -186,12 +187,8 @@ func FuzzUpdateIndex(f *testing.F) {
 		var old []testTree
 		batch := map[[4]uint64]chunkEdit{}
 		end := func() {
-			var edits []chunkEdit
-			for _, e := range batch {
-				edits = append(edits, e)
-			}
+			tt.update(t, slices.Collect(maps.Values(batch)))
 			clear(batch)
-			tt.update(t, edits)
 			snapshot := *tt
 			snapshot.model = maps.Clone(tt.model)
 			old = append(old, snapshot)
@@ -204,7 +201,7 @@ func FuzzUpdateIndex(f *testing.F) {
 				c := [4]uint64{coord + 3*i}
 				e := tt.set(c)
 				if p[0]&0x40 != 0 {
-					e = chunkEdit{coord: c, delete: true}
+					e = chunkEdit{Chunk{Coord: c}, true}
 				}
 				batch[c] = e
 			}

@@ -3,16 +3,12 @@ package hdf5io
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/bits"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/cidstore/cidstore/internal/golden"
-	"github.com/cidstore/cidstore/vfs"
 )
 
 // TestGoldenFiles: every byte of two small files, of a store's kind and a plain one, is
@@ -20,10 +16,8 @@ import (
 func TestGoldenFiles(t *testing.T) {
 	for name, o := range map[string]Options{"store": {}, "plain": {Plain: true}} {
 		t.Run(name, func(t *testing.T) {
-			f, path := goldenFile(t, o)
+			f, content := goldenFile(t, o)
 			slot := f.View().slot
-			content, err := os.ReadFile(path)
-			must(t, err)
 			d := fileDump{golden.New(t, content), t, content}
 			d.Structure("superblock", 0, d.superblock)
 			for i := range 2 {
@@ -43,39 +37,33 @@ func TestGoldenFiles(t *testing.T) {
 
 // goldenFile makes a file in two commits, with a dataset of each kind and datatypes of
 // all classes.
-func goldenFile(t *testing.T, o Options) (*File, string) {
+func goldenFile(t *testing.T, o Options) (*File, []byte) {
 	t.Helper()
 	o.UUID, o.GrowStep, o.Quarantine = testUUID, 4096, -1
-	path := filepath.Join(t.TempDir(), "golden.h5")
-	raw, err := vfs.OS().OpenFile(path, vfs.ReadWrite|vfs.Create|vfs.Exclusive, 0o600)
-	must(t, err)
-	f, err := Create(raw, o, []byte("payload"), func(tx *Tx) error {
-		if err := goldenTree(tx, o.Plain); err != nil {
-			return err
-		}
-		return goldenRows(tx, 0, 45)
+	m := new(memoryFile)
+	f, err := Create(m, o, []byte("payload"), func(tx *Tx) error {
+		goldenTree(t, tx, o.Plain)
+		goldenRows(t, tx, 0, 45)
+		return nil
 	})
 	must(t, err)
-	t.Cleanup(func() { f.Close(); raw.Close() })
 	tx, err := f.Begin()
 	must(t, err)
-	defer tx.Abort()
-	must(t, goldenRows(tx, 43, 46))
-	if _, err := tx.Commit([]byte("payload of the second commit")); err != nil {
-		t.Fatal(err)
-	}
-	return f, path
+	goldenRows(t, tx, 43, 46)
+	_, err = tx.Commit([]byte("payload of the second commit"))
+	must(t, err)
+	return f, m.p
 }
 
-func goldenTree(tx *Tx, plain bool) error {
-	pair := Compound(32, Field{"key", 0, Uint(8)}, Field{"scores", 8, Array(Float32(), 2)},
-		Field{"kind", 16, Enum(Int(1), EnumMember{"old", -1}, EnumMember{"new", 1})})
-	_, err := tx.CreateDataset("/log", DatasetSpec{Type: Uint(2), Dims: []uint64{6}, Data: []byte("twelve bytes")})
-	errs := []error{tx.CreateGroup("/table"), err}
+func goldenTree(t *testing.T, tx *Tx, plain bool) {
 	create := func(path string, spec DatasetSpec) {
 		_, err := tx.CreateDataset(path, spec)
-		errs = append(errs, err)
+		must(t, err)
 	}
+	must(t, tx.CreateGroup("/table"))
+	create("/log", DatasetSpec{Type: Uint(2), Dims: []uint64{6}, Data: []byte("twelve bytes")})
+	pair := Compound(32, Field{"key", 0, Uint(8)}, Field{"scores", 8, Array(Float32(), 2)},
+		Field{"kind", 16, Enum(Int(1), EnumMember{"old", -1}, EnumMember{"new", 1})})
 	create("/table/rows", DatasetSpec{Type: pair, Dims: []uint64{50, 4}, MaxDims: []uint64{Unlimited, Unlimited}, Chunk: []uint32{1, 2},
 		Attributes: Described("all rows", "none")})
 	create("/table/sums", DatasetSpec{Type: Int(8), Dims: []uint64{8}, Chunk: []uint32{4}, Fletcher32: true})
@@ -84,37 +72,24 @@ func goldenTree(tx *Tx, plain bool) error {
 	} else {
 		create("/pages", DatasetSpec{Type: Uint(4), Dims: []uint64{4 * 200}, MaxDims: []uint64{Unlimited}, Chunk: []uint32{4}, Fletcher32: true, Map: SecondMap})
 	}
-	return errors.Join(errs...)
 }
 
 // goldenRows writes enough rows for an inner node in the index.
-func goldenRows(tx *Tx, from, to uint64) error {
-	rows, err := tx.Dataset("/table/rows")
-	if err != nil {
-		return err
-	}
-	sums, err := tx.Dataset("/table/sums")
-	if err != nil {
-		return err
+func goldenRows(t *testing.T, tx *Tx, from, to uint64) {
+	write := func(path string, data []byte, coord ...uint64) {
+		_, err := dataset(t, tx, path).Write(data, coord...)
+		must(t, err)
 	}
 	for row := from; row < to; row++ {
 		for k := range uint64(2) {
-			if _, err := rows.Write(bytes.Repeat([]byte{byte(uint64(tx.NextCommit())<<7 | row<<1 | k)}, 64), row, k); err != nil {
-				return err
-			}
+			write("/table/rows", bytes.Repeat([]byte{byte(uint64(tx.NextCommit())<<7 | row<<1 | k)}, 64), row, k)
 		}
 	}
-	if _, err := sums.Write([]byte("of eight numbers, the first four"), 0); err != nil {
-		return err
+	write("/table/sums", []byte("of eight numbers, the first four"), 0)
+	if !tx.file.options.Plain {
+		pages := dataset(t, tx, "/pages")
+		must(t, pages.WritePage(from, []byte("a page of a map."), Marks{}), pages.WritePage(199, []byte("the other pages."), Marks{}))
 	}
-	if tx.file.options.Plain {
-		return nil
-	}
-	pages, err := tx.Dataset("/pages")
-	if err != nil {
-		return err
-	}
-	return errors.Join(pages.WritePage(from, []byte("a page of a map."), Marks{}), pages.WritePage(199, []byte("the other pages."), Marks{}))
 }
 
 // fileDump describes a file, structure by structure.
@@ -134,9 +109,8 @@ func (d fileDump) fields(list ...string) {
 	for _, f := range list {
 		at := strings.LastIndexByte(f, ' ')
 		var size int
-		if _, err := fmt.Sscan(f[at+1:], &size); err != nil {
-			d.t.Fatal(f, err)
-		}
+		_, err := fmt.Sscan(f[at+1:], &size)
+		must(d.t, err)
 		d.Field(f[:at], size)
 	}
 }
@@ -336,15 +310,15 @@ func (d fileDump) indexNode(path string, g *geometry, c child, level int) {
 }
 
 // chunk describes a record of an index, and the chunk.
-func (d fileDump) chunk(path string, g *geometry, r chunkRecord) {
-	place := g.place(r.coord)
+func (d fileDump) chunk(path string, g *geometry, r Chunk) {
+	place := g.place(r.Coord)
 	d.Field(fmt.Sprint("chunk ", place, " at"), 8)
 	if g.filtered {
 		d.Field("stored bytes", g.sizeWidth)
 		d.Field("filters not used", 4)
 	}
 	d.Field("place", 8*g.rank)
-	d.Structure("", int(r.address), func() { d.Field(fmt.Sprint(path, " ", place), int(r.size)) })
+	d.Structure("", int(r.Address), func() { d.Field(fmt.Sprint(path, " ", place), int(r.Size)) })
 }
 
 // mapNode describes a node of a chunk map and all below it, for count chunks.

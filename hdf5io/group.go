@@ -18,9 +18,10 @@ const (
 	linkCharset = 0x10 // flag: a character set comes before the name's length
 )
 
-func appendNoDenseStorage(dst []byte) []byte { return append(dst, noDenseStorage...) }
-
-func appendGroupInfo(dst []byte) []byte { return append(dst, groupInfo...) }
+// constant encodes a message that is always the same.
+func constant(data string) func(dst []byte) []byte {
+	return func(dst []byte) []byte { return append(dst, data...) }
+}
 
 // append encodes a hard link as the data of a link message (HDF5 spec IV.A.2.g):
 // version, flags, character set if it is not ASCII, length of the name in one byte,

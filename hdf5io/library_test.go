@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -92,18 +93,14 @@ func (c *chunkedValues) build(f *fileImage, rng *rand.Rand) uint64 {
 				coord[i] = rng.Uint64N((c.dims[i] + uint64(c.chunk[i]) - 1) / uint64(c.chunk[i]))
 			}
 			delete(c.values, coord)
-			if edits[coord] = (chunkEdit{coord: coord, delete: true}); rng.IntN(4) > 0 {
+			if edits[coord] = (chunkEdit{Chunk{Coord: coord}, true}); rng.IntN(4) > 0 {
 				c.values[coord] = rng.Uint32()
 				address := f.put(c.chunkData(c.values[coord]), nil)
-				edits[coord] = chunkEdit{coord: coord, address: address, size: g.storedSize()}
+				edits[coord] = chunkEdit{Chunk: Chunk{Coord: coord, Address: address, Size: g.storedSize()}}
 			}
 		}
-		var sorted []chunkEdit
-		for _, e := range edits {
-			sorted = append(sorted, e)
-		}
-		slices.SortFunc(sorted, func(a, b chunkEdit) int { return compareCoord(a.coord, b.coord) })
-		head, err = indexTree{f, shape, head}.update(f, sorted, moveNothing, func(r chunkRecord) { f.free(r.address, int(r.size)) })
+		sorted := slices.SortedFunc(maps.Values(edits), byCoord)
+		head, err = indexTree{f, shape, head}.update(f, sorted, moveNothing, func(r Chunk) { f.free(r.Address, int(r.Size)) })
 		must(f.t, err)
 	}
 	c.depth = head.depth

@@ -68,7 +68,7 @@ func (tx *Tx) moveDataset(d *Dataset, chunks bool) error {
 func (t *TxDataset) edited() map[[4]uint64]bool {
 	all := make(map[[4]uint64]bool, len(t.edits))
 	for i := range t.edits {
-		all[t.edits[i].coord] = true
+		all[t.edits[i].Coord] = true
 	}
 	return all
 }

@@ -46,8 +46,6 @@ type member struct {
 	object *object
 }
 
-func newGroup() *object { return new(object) }
-
 func (o *object) find(name string) (int, bool) {
 	return slices.BinarySearchFunc(o.members, name, func(m member, name string) int { return cmp.Compare(m.name, name) })
 }
@@ -135,7 +133,7 @@ func (t *treeReader) object(path string, address uint64, depth int) (*object, er
 	if err != nil {
 		return nil, err
 	}
-	size, err := objectHeaderSize(prefix)
+	size, _, err := parseHeaderPrefix(prefix, -1)
 	if err != nil {
 		return bad("%w", err)
 	}

@@ -23,7 +23,7 @@ const (
 	headerSignature  = "OHDR"
 	headerVersion    = 2
 	headerPrefixMin  = 6  // bytes before the size field
-	headerPrefixRead = 12 // bytes that objectHeaderSize wants to see
+	headerPrefixRead = 12 // bytes that parseHeaderPrefix wants to see
 	headerWidthFlags = 2  // largest legal value of flags
 	messagePrefix    = 4  // bytes before a message's data
 	checksumSize     = 4
@@ -139,7 +139,7 @@ func (m *messageList) addAttributes(attributes []Attribute) {
 		m.err = checkAttributes(attributes)
 	}
 	// Without it HDF5 counts no attributes, and h5repack drops them.
-	m.add(messageAttributeInfo, appendNoDenseStorage)
+	m.add(messageAttributeInfo, constant(noDenseStorage))
 	for i := range attributes {
 		m.add(messageAttribute, attributes[i].append)
 	}
@@ -172,8 +172,8 @@ func (m *messageList) seal(what string, dst []byte) ([]byte, error) {
 func (h *objectHeader) append(dst []byte) ([]byte, error) {
 	if h.dataset == nil {
 		m := messageList{err: checkLinks(h.links)}
-		m.add(messageLinkInfo, appendNoDenseStorage)
-		m.add(messageGroupInfo, appendGroupInfo)
+		m.add(messageLinkInfo, constant(noDenseStorage))
+		m.add(messageGroupInfo, constant(groupInfo))
 		for i := range h.links {
 			m.add(messageLink, h.links[i].append)
 		}
@@ -193,15 +193,8 @@ func (h *objectHeader) append(dst []byte) ([]byte, error) {
 	return m.seal("dataset header", dst)
 }
 
-// objectHeaderSize returns how many bytes an object header takes, from its first 12
-// bytes: never more than maxHeaderBytes.
-func objectHeaderSize(prefix []byte) (int, error) {
-	size, _, err := parseHeaderPrefix(prefix, -1)
-	return size, err
-}
-
-// parseHeaderPrefix returns the size of the complete header and where its messages
-// begin.
+// parseHeaderPrefix returns the size of the complete header, never more than
+// maxHeaderBytes, and where its messages begin.
 func parseHeaderPrefix(p []byte, offset int64) (size, messages int, err error) {
 	bad := func(format string, args ...any) (int, int, error) {
 		return 0, 0, corrupt.Errorf("object header", offset, format, args...)

@@ -231,7 +231,7 @@ func TestObjectHeaderRoundTrip(t *testing.T) {
 		if err != nil || size != len(p) || !reflect.DeepEqual(got, h) {
 			t.Fatalf("parsed %+v, %d bytes, %v, want %+v, %d", got, size, err, h, len(p))
 		}
-		if size, err := objectHeaderSize(p[:headerPrefixRead]); err != nil || size != len(p) {
+		if size, _, err := parseHeaderPrefix(p[:headerPrefixRead], 0); err != nil || size != len(p) {
 			t.Fatalf("size from the prefix %d, %v, want %d", size, err, len(p))
 		}
 	})
@@ -263,7 +263,7 @@ func sampleHeaders(t rapid.TB) [][]byte {
 func TestObjectHeaderDamage(t *testing.T) {
 	for _, p := range sampleHeaders(t) {
 		cutAndFlip(t, p, func(p []byte) error { _, _, err := parseObjectHeader(p, 4096); return err })
-		if size, err := objectHeaderSize(p); err != nil || size != len(p) {
+		if size, _, err := parseHeaderPrefix(p, 0); err != nil || size != len(p) {
 			t.Errorf("size %d, %v, want %d", size, err, len(p))
 		}
 		// The same with a correct checksum: any error is corrupt, nothing panics,
@@ -278,7 +278,7 @@ func TestObjectHeaderDamage(t *testing.T) {
 
 // parseResealed parses p with its checksum made right.
 func parseResealed(t rapid.TB, p []byte) {
-	size, err := objectHeaderSize(p)
+	size, _, err := parseHeaderPrefix(p, 0)
 	if err != nil || size > len(p) {
 		return
 	}
@@ -340,7 +340,7 @@ func TestObjectHeaderRefuses(t *testing.T) {
 	if want := "0x1020"; err == nil || !strings.Contains(err.Error(), want) { // 10 bytes of prefix, 22 of link info
 		t.Errorf("error %v, want the offset %s of the message", err, want)
 	}
-	if _, err := objectHeaderSize([]byte("OHDR\x02\x02\xff\xff\xff\xff\x00\x00")); !errors.Is(err, corrupt.Err) {
+	if _, _, err := parseHeaderPrefix([]byte("OHDR\x02\x02\xff\xff\xff\xff\x00\x00"), 0); !errors.Is(err, corrupt.Err) {
 		t.Errorf("header of 4 GiB: %v, want a corrupt error", err)
 	}
 }

@@ -70,13 +70,9 @@ func TestPackedChunks(t *testing.T) {
 	short, whole := []byte("packed"), bytes.Repeat([]byte{7}, 40)
 	change(t, f, func(tx *Tx) error {
 		d, err := tx.CreateDataset("/a", spec)
-		if err != nil {
-			return err
-		}
+		must(t, err)
 		c, err := d.WritePacked(short, 0, 3)
-		if err != nil {
-			return err
-		}
+		must(t, err)
 		got := make([]byte, len(short))
 		if err := tx.ReadPlaced(got, c.Address); err != nil || !bytes.Equal(got, short) {
 			t.Errorf("placed %q: %v", got, err)
@@ -132,16 +128,11 @@ func TestReplace(t *testing.T) {
 			if made, err := tx.EnsureGroup("/g"); err != nil || made != (data == "first") {
 				t.Errorf("made %v: %v", made, err)
 			}
-			var d *TxDataset
-			var err error
 			if data == "first" {
-				d, err = tx.CreateDataset("/g/a", DatasetSpec{Type: Uint(1), Dims: []uint64{5}, Later: true})
-			} else {
-				d, err = tx.Dataset("/g/a")
+				_, err := tx.CreateDataset("/g/a", DatasetSpec{Type: Uint(1), Dims: []uint64{5}, Later: true})
+				must(t, err)
 			}
-			if err != nil {
-				return err
-			}
+			d := dataset(t, tx, "/g/a")
 			if err := d.Replace([]byte("short")[:4]); err == nil {
 				t.Error("4 bytes of 5 are taken")
 			}
@@ -157,9 +148,8 @@ func TestReplace(t *testing.T) {
 	tx, err := f.Begin()
 	must(t, err)
 	defer tx.Abort()
-	if _, err := tx.CreateDataset("/b", DatasetSpec{Type: Uint(1), Dims: []uint64{5}, Later: true}); err != nil {
-		t.Fatal(err)
-	}
+	_, err = tx.CreateDataset("/b", DatasetSpec{Type: Uint(1), Dims: []uint64{5}, Later: true})
+	must(t, err)
 	if _, err := tx.Commit(nil); err == nil {
 		t.Error("a dataset without data is committed")
 	}

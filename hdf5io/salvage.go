@@ -76,7 +76,7 @@ func (g *foreignReader) messages(p []byte) (further [][]byte) {
 		case messageLink:
 			g.link(data)
 		case messageLinkInfo:
-			g.dense = g.dense || !bytes.Equal(data, appendNoDenseStorage(nil))
+			g.dense = g.dense || string(data) != noDenseStorage
 			g.content.seen[t] = true
 		case messageAttribute:
 			g.attribute(data)

@@ -28,11 +28,15 @@ func (f *File) Alone(do func() error) (alone bool, err error) {
 	if err := f.writable(); err != nil {
 		return false, err
 	}
-	if alone, err = f.lockAlone(); err != nil || !alone {
-		return false, err
-	}
 	if f.alone.Load() { // inside another call, or nobody else can ever open the file
 		return true, do()
+	}
+	err = f.file.TryLock(lockExclusive)
+	if errors.Is(err, vfs.ErrLockHeld) {
+		return false, f.shareAgain()
+	}
+	if err != nil {
+		return false, errors.Join(fmt.Errorf("lock the file alone: %w", err), f.shareAgain())
 	}
 	f.alone.Store(true)
 	defer func() {
@@ -42,28 +46,10 @@ func (f *File) Alone(do func() error) (alone bool, err error) {
 	return true, do()
 }
 
-// lockAlone takes the exclusive lock on the whole file, if nobody else has it open.
-func (f *File) lockAlone() (bool, error) {
-	if f.alone.Load() {
-		return true, nil
-	}
-	err := f.file.TryLock(lockExclusive)
-	if errors.Is(err, vfs.ErrLockHeld) {
-		return false, f.shareAgain()
-	}
-	if err != nil {
-		return false, errors.Join(fmt.Errorf("lock the file alone: %w", err), f.shareAgain())
-	}
-	return true, nil
-}
-
 // shareAgain goes back to the shared lock. The exchange is not atomic: an HDF5
 // program may have opened the file for writing in between, and then we must not
 // write.
 func (f *File) shareAgain() error {
-	if f.alone.Load() {
-		return nil
-	}
 	if err := f.file.TryLock(lockShared); err != nil {
 		return f.Poison(fmt.Errorf("lock the file again: %w", err))
 	}

@@ -251,7 +251,7 @@ func (tx *Tx) usable() error {
 }
 
 // CreateGroup makes an empty group. The group above it must exist.
-func (tx *Tx) CreateGroup(path string) error { return tx.add(path, newGroup()) }
+func (tx *Tx) CreateGroup(path string) error { return tx.add(path, new(object)) }
 
 // EnsureGroup makes an empty group unless there is one, and reports whether it did.
 func (tx *Tx) EnsureGroup(path string) (bool, error) {
@@ -473,7 +473,7 @@ func (tx *Tx) releaseObject(o *object) error {
 	if p := o.pending; p != nil {
 		for _, e := range p.edits {
 			if !e.delete {
-				tx.release(e.address, uint64(e.size))
+				tx.release(e.Address, uint64(e.Size))
 			}
 		}
 		p.edits, p.pages, p.removed = nil, nil, true
@@ -486,8 +486,8 @@ func (tx *Tx) releaseObject(o *object) error {
 	}
 	tx.release(o.dataset.address, uint64(len(o.indexBytes)))
 	tree := indexTree{tx.base, o.dataset.indexShape(), o.index}
-	return tree.walk([4]uint64{}, indexSink{tx}.free, func(r chunkRecord) (bool, error) {
-		tx.release(r.address, uint64(r.size))
+	return tree.walk([4]uint64{}, indexSink{tx}.free, func(r Chunk) (bool, error) {
+		tx.release(r.Address, uint64(r.Size))
 		return true, nil
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -111,9 +110,8 @@ func TestRefusedEdits(t *testing.T) {
 		if _, err := f.Begin(); !errors.Is(err, ErrTxOpen) {
 			t.Fatalf("second Begin: %v", err)
 		}
-		if _, err := tx.Place(make([]byte, 5000)); err != nil {
-			t.Fatal(err)
-		}
+		_, err = tx.Place(make([]byte, 5000))
+		must(t, err)
 		if err := edit(tx); err == nil {
 			t.Errorf("%s: no error", name)
 		}
@@ -292,9 +290,8 @@ func TestZerosDoNotPileUp(t *testing.T) {
 	m.now, m.most = 0, 0
 	change(t, f, func(tx *Tx) error {
 		must(t, writeRound(tx, 1))
-		if _, err := tx.CreateDataset("/ring", DatasetSpec{Type: Uint(8), Dims: []uint64{6<<17 + 5}, Zero: true}); err != nil {
-			return err
-		}
+		_, err := tx.CreateDataset("/ring", DatasetSpec{Type: Uint(8), Dims: []uint64{6<<17 + 5}, Zero: true})
+		must(t, err)
 		if m.most < zerosAtOnce || m.most > zerosAtOnce+writeUnit {
 			t.Errorf("%d bytes waited for a sync, want about %d", m.most, zerosAtOnce)
 		}
@@ -316,13 +313,9 @@ func TestContiguous(t *testing.T) {
 	f, m := memoryStore(t)
 	var offset, size int64
 	change(t, f, func(tx *Tx) error {
-		if err := writeRound(tx, 1); err != nil { // out of step with 4,096
-			return err
-		}
+		must(t, writeRound(tx, 1)) // out of step with 4,096
 		d, err := tx.CreateDataset("/ring", DatasetSpec{Type: Uint(8), Dims: []uint64{5 << 17}, Zero: true})
-		if err != nil {
-			return err
-		}
+		must(t, err)
 		offset, size = d.Extent()
 		return tx.Remove("/wal")
 	})
@@ -407,9 +400,8 @@ func TestPool(t *testing.T) {
 				}
 			},
 		})
-		if _, err := p.extents(); err != nil {
-			t.Fatal(err)
-		}
+		_, err := p.extents()
+		must(t, err)
 		if sumExtents(p.list) != p.bytes {
 			t.Fatal("lost bytes")
 		}
@@ -502,32 +494,4 @@ func TestCheckFinds(t *testing.T) {
 	if _, more, _ := f.View().CheckPart(ctx, Place{}, 1, nil); more {
 		t.Error("cancelled: there is another part")
 	}
-}
-
-func ExampleCreate() {
-	file := &memoryFile{}
-	f, err := Create(file, Options{}, []byte("made"), func(tx *Tx) error { return tx.CreateGroup("/config") })
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer f.Close()
-	tx, err := f.Begin()
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer tx.Abort()
-	if err := tx.CreateGroup("/values"); err != nil {
-		fmt.Println(err)
-		return
-	}
-	v, err := tx.Commit([]byte("changed"))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	children, _, _ := v.Group("/")
-	fmt.Println(v.Commit(), string(v.Payload()), children)
-	// Output: 2 changed [config values]
 }

@@ -72,13 +72,13 @@ func (t *TxDataset) Put(address uint64, size uint32, coord ...uint64) {
 	if err == nil && (!t.shape.fits(size) || address%ExtentUnit != 0) {
 		err = fmt.Errorf("chunk %v of %d bytes at %#x, want %d", coord, size, address, t.stored)
 	}
-	t.edit(chunkEdit{coord: at, address: address, size: size}, err)
+	t.edit(chunkEdit{Chunk: Chunk{Coord: at, Address: address, Size: size}}, err)
 }
 
 // Delete deletes a chunk. It is no error if there is none.
 func (t *TxDataset) Delete(coord ...uint64) {
 	at, err := t.object.coordOf(coord)
-	t.edit(chunkEdit{coord: at, delete: true}, err)
+	t.edit(chunkEdit{Chunk{Coord: at}, true}, err)
 	if t.object.chunkMap != Unmapped {
 		t.pages = append(t.pages, pageEdit{number: at[0]})
 	}
@@ -120,8 +120,9 @@ func (t *TxDataset) WritePacked(data []byte, skipped uint32, coord ...uint64) (C
 	if err != nil {
 		return Chunk{}, err
 	}
-	t.edit(chunkEdit{coord: at, address: address, size: uint32(size), skipped: skipped}, nil)
-	return Chunk{at, address, uint32(size), skipped}, nil
+	c := Chunk{at, address, uint32(size), skipped}
+	t.edit(chunkEdit{Chunk: c}, nil)
+	return c, nil
 }
 
 // place is store for a chunk that is not packed.
@@ -162,7 +163,7 @@ func (t *TxDataset) WritePage(i uint64, data []byte, keep Marks) error {
 	if err != nil {
 		return err
 	}
-	t.edit(chunkEdit{coord: [4]uint64{i}, address: address, size: t.stored}, nil)
+	t.edit(chunkEdit{Chunk: Chunk{Coord: [4]uint64{i}, Address: address, Size: t.stored}}, nil)
 	t.pages = append(t.pages, pageEdit{number: i, keep: keep, page: &Page{
 		number: i, address: address, commit: t.tx.number, size: t.stored,
 		crc: crc32c.Extend(chunkCRC(t.tx.file.uuid, i, t.tx.number, data), sum),
