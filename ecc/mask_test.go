@@ -46,12 +46,11 @@ func TestMaskCorrect(t *testing.T) {
 	for code := range 256 {
 		m := ecc.Mask(code)
 		data, status := m.Data()
-		word, got := m.Correct()
 		want := m
 		if status != ecc.Uncorrectable {
 			want = ecc.Mask(plainEncode(data))
 		}
-		if word != want || got != status {
+		if word, got := m.Correct(); word != want || got != status {
 			t.Errorf("mask %#02x corrected to %#02x, %s; want %#02x, %s", code, word, got, want, status)
 		}
 	}
