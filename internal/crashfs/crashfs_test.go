@@ -10,16 +10,17 @@ import (
 	"testing"
 
 	"github.com/cidstore/cidstore/vfs"
+	"pgregory.net/rapid"
 )
 
-func must(t testing.TB, err error) {
+func must(t rapid.TB, errs ...error) {
 	t.Helper()
-	if err != nil {
+	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func open(t testing.TB, s *FS, name string) vfs.File {
+func open(t rapid.TB, s *FS, name string) vfs.File {
 	t.Helper()
 	f, err := s.OpenFile(name, vfs.ReadWrite|vfs.Create, 0o600)
 	must(t, err)
@@ -27,7 +28,7 @@ func open(t testing.TB, s *FS, name string) vfs.File {
 }
 
 // read returns the bytes of a file, "-" if there is none.
-func read(t testing.TB, s *FS, name string) string {
+func read(t rapid.TB, s *FS, name string) string {
 	t.Helper()
 	f, err := s.OpenFile(name, vfs.ReadOnly, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,14 +75,20 @@ func found(t *testing.T, tr *Trace, class Class) []string {
 	return all
 }
 
+// leaves holds what a class leaves of file f to what is wanted, in order.
+func leaves(t *testing.T, tr *Trace, class Class, want ...string) {
+	t.Helper()
+	if got := found(t, tr, class); !slices.Equal(got, want) {
+		t.Errorf("%v: %v, want %v", class, got, want)
+	}
+}
+
 func TestClasses(t *testing.T) {
 	s := New(Options{})
 	f := open(t, s, "f")
 	must(t, f.WriteAt(slices.Concat(fill('a'), fill('b'), fill('c')), 0))
 	tr := s.Record()
-	must(t, f.WriteAt(fill('A'), 0))
-	must(t, f.WriteAt(fill('B'), sectorSize))
-	must(t, f.WriteAt(fill('X'), sectorSize))
+	must(t, f.WriteAt(fill('A'), 0), f.WriteAt(fill('B'), sectorSize), f.WriteAt(fill('X'), sectorSize))
 	must(t, f.WriteAt(fill('D'), 3*sectorSize))
 	for _, tt := range []struct {
 		class Class
@@ -97,9 +104,7 @@ func TestClasses(t *testing.T) {
 	} {
 		want := strings.Fields(tt.want)
 		slices.Sort(want)
-		if got := found(t, tr, tt.class); !slices.Equal(got, want) {
-			t.Errorf("%v: %v, want %v", tt.class, got, want)
-		}
+		leaves(t, tr, tt.class, want...)
 	}
 	damaged := found(t, tr, Garbage)
 	for _, want := range []string{".XcD", "?XcD", "A.cD", ".bc.", "abc?"} {
@@ -116,9 +121,7 @@ func TestRandomSubsetsReplaceAllSubsets(t *testing.T) {
 	for i := range 11 {
 		must(t, f.WriteAt(fill('a'+byte(i)), int64(i)*sectorSize))
 	}
-	if got := found(t, tr, AllSubsets); len(got) != 0 {
-		t.Fatalf("%d subsets of 11 sectors", len(got))
-	}
+	leaves(t, tr, AllSubsets)
 	if got := found(t, tr, RandomSubsets); len(got) < 8 {
 		t.Fatalf("%d random subsets: %v", len(got), got)
 	}
@@ -129,20 +132,12 @@ func TestWriteSyncKeepsItsRangeAlone(t *testing.T) {
 	f := open(t, s, "f")
 	must(t, f.WriteAt(make([]byte, 4*sectorSize), 0))
 	tr := s.Record()
-	must(t, f.WriteAt(fill('a'), 0))
-	must(t, f.WriteSync(fill('b'), sectorSize))
-	must(t, f.WriteAt(fill('c'), 2*sectorSize))
-	if got := found(t, tr, Synced); got[0] != ".b.." {
-		t.Fatalf("synced: %v", got)
-	}
+	must(t, f.WriteAt(fill('a'), 0), f.WriteSync(fill('b'), sectorSize), f.WriteAt(fill('c'), 2*sectorSize))
+	leaves(t, tr, Synced, ".b..")
 	must(t, f.Datasync())
-	if got := found(t, tr, Synced); got[0] != "abc." {
-		t.Fatalf("synced: %v", got)
-	}
+	leaves(t, tr, Synced, "abc.")
 	must(t, f.WriteSync(fill('e'), 4*sectorSize)) // and its size
-	if got := found(t, tr, Synced); got[0] != "abc.e" {
-		t.Fatalf("synced: %v", got)
-	}
+	leaves(t, tr, Synced, "abc.e")
 }
 
 func TestTruncateIsUnsynced(t *testing.T) {
@@ -150,18 +145,11 @@ func TestTruncateIsUnsynced(t *testing.T) {
 	f := open(t, s, "f")
 	must(t, f.WriteAt(slices.Concat(fill('a'), fill('b'), fill('c')), 0))
 	tr := s.Record()
-	must(t, f.Truncate(sectorSize))
-	must(t, f.Allocate(0, 2*sectorSize))
-	if got := found(t, tr, Sizes); !slices.Equal(got, []string{"a", "a.", "a..", "ab", "abc"}) {
-		t.Fatalf("sizes: %v", got)
-	}
+	must(t, f.Truncate(sectorSize), f.Allocate(0, 2*sectorSize))
+	leaves(t, tr, Sizes, "a", "a.", "a..", "ab", "abc")
 	must(t, f.Sync())
-	if got := found(t, tr, Sizes); len(got) != 0 {
-		t.Fatalf("sizes after sync: %v", got)
-	}
-	if got := found(t, tr, Synced); got[0] != "a." {
-		t.Fatalf("synced: %v", got)
-	}
+	leaves(t, tr, Sizes)
+	leaves(t, tr, Synced, "a.")
 }
 
 func TestNamesNeedSyncDir(t *testing.T) {
@@ -169,10 +157,7 @@ func TestNamesNeedSyncDir(t *testing.T) {
 	must(t, open(t, s, "d/old").WriteAt(fill('o'), 0))
 	tr := s.Record()
 	f := open(t, s, "d/tmp")
-	must(t, f.WriteAt(fill('n'), 0))
-	must(t, f.Sync())
-	must(t, s.Rename("d/tmp", "d/old"))
-	must(t, s.Remove("d/old"))
+	must(t, f.WriteAt(fill('n'), 0), f.Sync(), s.Rename("d/tmp", "d/old"), s.Remove("d/old"))
 	states := func() map[string]bool {
 		got := map[string]bool{}
 		for img := range tr.Enumerate(Plan{From: tr.Len()}).Images() {
@@ -209,26 +194,18 @@ func TestFailSync(t *testing.T) {
 		must(t, f.WriteAt(append(fill('a'), fill('b')...), 0))
 		tr := s.Record()
 		s.FailSync(tt.mode, 1, 1)
-		must(t, f.Datasync())
-		must(t, f.WriteAt(append(fill('B'), fill('B')...), 0))
+		must(t, f.Datasync(), f.WriteAt(append(fill('B'), fill('B')...), 0))
 		if err := f.Datasync(); !errors.Is(err, ErrSync) {
 			t.Fatalf("mode %d: sync: %v", tt.mode, err)
 		}
 		if got := letters(read(t, s, "f")); got != tt.cache {
 			t.Errorf("mode %d: cache %s, want %s", tt.mode, got, tt.cache)
 		}
-		if got := found(t, tr, Synced); got[0] != tt.after {
-			t.Errorf("mode %d: disk %s, want %s", tt.mode, got, tt.after)
-		}
+		leaves(t, tr, Synced, tt.after)
 		must(t, f.Datasync())
-		if got := found(t, tr, Synced); got[0] != tt.disk {
-			t.Errorf("mode %d: disk %s after the next sync, want %s", tt.mode, got, tt.disk)
-		}
-		must(t, f.WriteAt(append(fill('c'), fill('c')...), 0))
-		must(t, f.Datasync())
-		if got := found(t, tr, Synced); got[0] != "cc" {
-			t.Errorf("mode %d: disk %s after a new write and sync", tt.mode, got)
-		}
+		leaves(t, tr, Synced, tt.disk)
+		must(t, f.WriteAt(append(fill('c'), fill('c')...), 0), f.Datasync())
+		leaves(t, tr, Synced, "cc")
 	}
 }
 
@@ -245,9 +222,7 @@ func TestFailSyncOfRange(t *testing.T) {
 	if got := letters(read(t, s, "f")); got != "Ab" {
 		t.Fatalf("cache %s", got)
 	}
-	if got := found(t, tr, OneSector); !slices.Equal(got, []string{"Ab", "ab"}) {
-		t.Fatalf("images %v", got)
-	}
+	leaves(t, tr, OneSector, "Ab", "ab")
 }
 
 func TestCapacity(t *testing.T) {
@@ -268,14 +243,11 @@ func TestCapacity(t *testing.T) {
 	if err := g.WriteAt([]byte{1}, 0); !errors.Is(err, vfs.ErrNoSpace) {
 		t.Fatalf("write to another file: %v", err)
 	}
-	must(t, f.Truncate(pageSize))
-	must(t, g.WriteAt([]byte{1}, 0))
-	must(t, s.Remove("f"))
+	must(t, f.Truncate(pageSize), g.WriteAt([]byte{1}, 0), s.Remove("f"))
 	if err := g.Allocate(0, 4*pageSize); !errors.Is(err, vfs.ErrNoSpace) {
 		t.Fatalf("the removed file is open and has its space: %v", err)
 	}
-	must(t, f.Close())
-	must(t, g.Allocate(0, 4*pageSize))
+	must(t, f.Close(), g.Allocate(0, 4*pageSize))
 	s.SetCapacity(5 * pageSize)
 	must(t, g.Allocate(0, 5*pageSize))
 }
@@ -299,8 +271,7 @@ func TestFileLimit(t *testing.T) {
 func TestCrashEndsEverything(t *testing.T) {
 	s := New(Options{})
 	f := open(t, s, "f")
-	must(t, f.TryLock(vfs.Lock{Whole: true, Exclusive: true}))
-	must(t, f.WriteSync([]byte("x"), 0))
+	must(t, f.TryLock(vfs.Lock{Whole: true, Exclusive: true}), f.WriteSync([]byte("x"), 0))
 	c := s.Copy()
 	s.Crash()
 	_, openErr := s.OpenFile("f", vfs.ReadOnly, 0)
@@ -310,21 +281,6 @@ func TestCrashEndsEverything(t *testing.T) {
 		}
 	}
 	must(t, open(t, c, "f").TryLock(vfs.Lock{Whole: true, Exclusive: true}))
-}
-
-func TestYieldComesBeforeEachCall(t *testing.T) {
-	calls := 0
-	s := New(Options{Yield: func() { calls++ }})
-	f := open(t, s, "f")
-	must(t, f.WriteAt([]byte("x"), 0))
-	must(t, f.Datasync())
-	m, err := f.Map(1)
-	must(t, err)
-	_, err = m.View(0, 1)
-	must(t, err)
-	if calls != 5 {
-		t.Fatalf("%d calls", calls)
-	}
 }
 
 // TestReleasedMemoryIsClean: a file of a file system that is released, or a file that is removed,
@@ -342,10 +298,7 @@ func TestReleasedMemoryIsClean(t *testing.T) {
 	must(t, err)
 	view, err := m.View(0, sectorSize)
 	must(t, err)
-	must(t, first.Remove("mapped"))
-	must(t, mapped.Close())
-	must(t, first.Remove("removed"))
-	must(t, removed.Close())
+	must(t, first.Remove("mapped"), mapped.Close(), first.Remove("removed"), removed.Close())
 	first.Release()
 	if err := f.WriteAt(fill('d'), 0); !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("a write after the release: %v", err)

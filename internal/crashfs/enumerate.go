@@ -27,11 +27,9 @@ type Plan struct {
 // Enumeration goes over the disks that a crash may leave. A cut is a point between
 // two entries of the trace: cut n comes after n entries.
 type Enumeration struct {
-	trace  *Trace
-	plan   Plan
-	ops    []op
-	report Report
-	sites  map[[stackDepth]uintptr]int // cuts after a call, by its callers
+	trace *Trace
+	plan  Plan
+	ops   []op
 
 	replay *FS               // all that was issued up to the cut, with the versions of its sectors
 	work   *FS               // the image yielded last
@@ -124,7 +122,6 @@ func (e *Enumeration) start() {
 	e.arenas = map[uint64]*arena{}
 	e.hash, e.pages = 0, map[pageID]uint64{}
 	e.seen, e.marks, e.images = map[uint64]bool{}, nil, 0
-	e.report, e.sites = Report{}, map[[stackDepth]uintptr]int{}
 }
 
 func (e *Enumeration) finish() {
@@ -161,7 +158,6 @@ func (e *Enumeration) advance(o *op, hash bool) {
 		clear(e.seen)
 		return
 	}
-	e.sites[o.stack]++
 	before := bitset(nil)
 	if ino := e.replay.inodes[o.ino]; ino != nil && hash {
 		before = slices.Clone(ino.changed)
@@ -210,23 +206,19 @@ func mix(h uint64, parts ...uint64) uint64 {
 
 // cut goes over the images of one cut. It returns false if the loop ended.
 func (e *Enumeration) cut(cut int, yield func(*Image) bool) bool {
-	e.report.Cuts++
 	e.gather()
 	for _, f := range e.families(cut) {
 		for _, i := range f.chosen {
 			f.build(i)
-			e.report.ByClass[f.class].Candidates++
 			h := e.diskHash(cut)
 			if e.seen[h] {
 				continue
 			}
 			e.seen[h] = true
 			e.images++
-			e.report.ByClass[f.class].Distinct++
 			if e.plan.Shards > 1 && (e.images-1)%e.plan.Shards != e.plan.Shard {
 				continue
 			}
-			e.report.Handed++
 			img := &Image{Class: f.class, Cut: cut, Index: i, Marks: slices.Clip(e.marks), Hash: h, e: e}
 			if cut > 0 {
 				img.last = &e.ops[cut-1]

@@ -83,10 +83,8 @@ func (m *modelFile) syncSectors(first, end int) {
 
 func (m *modelFile) synced() string { return string(m.disk[:m.diskSize]) }
 
-// step is what a cut must agree with.
-type step struct {
-	files map[string]modelFile
-}
+// step is what a cut must agree with: each file by its name.
+type step map[string]modelFile
 
 func (m *modelFile) clone() modelFile {
 	c := *m
@@ -110,16 +108,14 @@ func TestImagesAgreeWithModel(t *testing.T) {
 		names := []string{"f", "g"}
 		model, files := map[string]*modelFile{}, map[string]vfs.File{}
 		for _, name := range names {
-			f, err := s.OpenFile(name, vfs.ReadWrite|vfs.Create, 0o600)
-			check(t, err)
-			files[name], model[name] = f, newModelFile()
+			files[name], model[name] = open(t, s, name), newModelFile()
 		}
 		tr := s.Record()
 		steps := []step{}
 		note := func() {
-			st := step{files: map[string]modelFile{}}
+			st := step{}
 			for name, m := range model {
-				st.files[name] = m.clone()
+				st[name] = m.clone()
 			}
 			steps = append(steps, st)
 		}
@@ -134,23 +130,23 @@ func TestImagesAgreeWithModel(t *testing.T) {
 			}
 			switch rapid.SampledFrom([]string{"write", "write", "writesync", "truncate", "allocate", "sync", "mark"}).Draw(t, "call") {
 			case "write":
-				check(t, f.WriteAt(p, int64(off)))
+				must(t, f.WriteAt(p, int64(off)))
 				m.write(p, off)
 			case "writesync": // two entries of the trace
-				check(t, f.WriteSync(p, int64(off)))
+				must(t, f.WriteSync(p, int64(off)))
 				m.write(p, off)
 				note()
 				m.syncRange(off, len(p))
 			case "truncate":
-				check(t, f.Truncate(int64(off)))
+				must(t, f.Truncate(int64(off)))
 				m.resize(off)
 				m.note()
 			case "allocate":
-				check(t, f.Allocate(int64(off), int64(len(p))))
+				must(t, f.Allocate(int64(off), int64(len(p))))
 				m.resize(max(len(m.cache), off+len(p)))
 				m.note()
 			case "sync":
-				check(t, f.Datasync())
+				must(t, f.Datasync())
 				m.sync()
 			case "mark":
 				s.Mark(len(steps))
@@ -176,7 +172,7 @@ func judgeAll(t *rapid.T, tr *Trace, names []string, steps []step) {
 		w := img.FS()
 		key := ""
 		for _, name := range names {
-			got, want := readRapid(t, w, name), steps[img.Cut].files[name]
+			got, want := read(t, w, name), steps[img.Cut][name]
 			judge(t, img, name, got, &want)
 			key += fmt.Sprint(len(got)) + got
 		}
@@ -217,31 +213,9 @@ func judge(t *rapid.T, img *Image, name, got string, want *modelFile) {
 
 // scribble is a store that writes everywhere in the image.
 func scribble(t *rapid.T, s *FS, names []string) {
-	f, err := s.OpenFile(names[0], vfs.ReadWrite, 0)
-	check(t, err)
-	check(t, f.WriteAt([]byte("scribble"), 1000))
-	check(t, f.Truncate(0))
-	check(t, s.Rename(names[0], names[1]))
-	g, err := s.OpenFile("new", vfs.ReadWrite|vfs.Create, 0o600)
-	check(t, err)
-	check(t, g.WriteAt([]byte("new"), 77))
-}
-
-func check(t *rapid.T, err error) {
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func readRapid(t *rapid.T, s *FS, name string) string {
-	f, err := s.OpenFile(name, vfs.ReadOnly, 0)
-	check(t, err)
-	info, err := f.Info()
-	check(t, err)
-	p := make([]byte, info.Size)
-	_, err = f.ReadAt(p, 0)
-	check(t, err)
-	return string(p)
+	f := open(t, s, names[0])
+	must(t, f.WriteAt([]byte("scribble"), 1000), f.Truncate(0), s.Rename(names[0], names[1]))
+	must(t, open(t, s, "new").WriteAt([]byte("new"), 77))
 }
 
 // counterStore is a store of one number in two slots, each a sector with its
@@ -367,25 +341,6 @@ func TestPerCutBoundsEachCut(t *testing.T) {
 	}
 }
 
-func TestReportNamesCallSites(t *testing.T) {
-	e := runCounter(t, New(Options{}), true, 3).Enumerate(Plan{})
-	var last *Image
-	for img := range e.Images() {
-		last = img
-	}
-	r := e.Report()
-	if r.Cuts != e.plan.To+1 || r.Distinct() == 0 || r.Distinct() != r.Handed {
-		t.Fatalf("%v", r)
-	}
-	text := r.String()
-	if len(r.Sites) != 2 || !strings.Contains(text, "3 cuts after crashfs.(*counterStore).increment (enumerate_test.go:") {
-		t.Fatalf("%s", text)
-	}
-	if !strings.Contains(last.String(), "mark") || last.Cut != e.plan.To {
-		t.Fatalf("%v", last)
-	}
-}
-
 func TestTraceEndsAtStop(t *testing.T) {
 	s := New(Options{})
 	f := open(t, s, "f")
@@ -401,8 +356,8 @@ func TestTraceEndsAtStop(t *testing.T) {
 		t.Fatalf("%d and %d entries", tr.Len(), next.Len())
 	}
 	for img := range tr.Enumerate(Plan{Classes: []Class{Issued}, From: 1}).Images() {
-		if got := read(t, img.FS(), "f"); got != "in" || !strings.Contains(img.Site(), "TestTraceEndsAtStop") {
-			t.Fatalf("%q after %s", got, img.Site())
+		if got := read(t, img.FS(), "f"); got != "in" || !strings.Contains(img.String(), "write by crashfs.TestTraceEndsAtStop (enumerate_test.go:") {
+			t.Fatalf("%q of %v", got, img)
 		}
 	}
 }

@@ -34,9 +34,6 @@ type Options struct {
 	FileLimit int64
 	// Capacity is the size of the disk, in bytes; 0: no limit.
 	Capacity int64
-	// Yield, if set, is called at the start of each call, with no lock held, so
-	// that a scheduler can choose there which goroutine continues.
-	Yield func()
 	// Disk is what Info says about the file system; FileSystem is "crashfs" if
 	// empty.
 	Disk vfs.Info
@@ -123,9 +120,6 @@ func (s *FS) syncFails() SyncFailure {
 // call makes a call, with the lock held. It fails once the power is off. Its error names
 // op and the file.
 func (s *FS) call(op, name string, do func() error) error {
-	if s.options.Yield != nil {
-		s.options.Yield()
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead {

@@ -1,11 +1,6 @@
 package crashfs
 
-import (
-	"fmt"
-	"maps"
-	"slices"
-	"strings"
-)
+import "fmt"
 
 // Image is a disk that one crash may leave.
 type Image struct {
@@ -17,14 +12,6 @@ type Image struct {
 
 	e    *Enumeration
 	last *op // before the cut; nil at cut 0
-}
-
-// Site names the function that made the last call before the crash.
-func (m *Image) Site() string {
-	if m.last == nil {
-		return "the start"
-	}
-	return site(&m.last.stack)
 }
 
 // String says where the crash was. Plan{From: Cut, To: Cut} with the same seed and
@@ -116,46 +103,4 @@ func (t *Trace) Crash(seed uint64) *FS {
 	e.gather()
 	e.randomSubset(len(e.ops), 1)
 	return e.materialise(len(e.ops)).Copy()
-}
-
-// Report counts what an enumeration has done so far.
-type Report struct {
-	Cuts    int // points at which the power failed
-	Handed  int // images yielded, of one shard
-	ByClass [classCount]struct {
-		Candidates int // disks put together
-		Distinct   int // those that differ from all earlier ones at the same marks
-	}
-	Sites map[string]int // cuts after a call, by the function that made it
-}
-
-// Distinct returns the number of distinct images of all classes and shards.
-func (r *Report) Distinct() (n int) {
-	for _, c := range r.ByClass {
-		n += c.Distinct
-	}
-	return n
-}
-
-// Report returns the counts up to now.
-func (e *Enumeration) Report() *Report {
-	e.report.Sites = map[string]int{}
-	for stack, n := range e.sites {
-		e.report.Sites[site(&stack)] += n
-	}
-	return &e.report
-}
-
-func (r *Report) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d cuts, %d distinct images, %d handed out\n", r.Cuts, r.Distinct(), r.Handed)
-	for class, c := range r.ByClass {
-		if c.Candidates > 0 {
-			fmt.Fprintf(&b, "  %-15s %8d distinct of %d\n", Class(class), c.Distinct, c.Candidates)
-		}
-	}
-	for _, site := range slices.Sorted(maps.Keys(r.Sites)) {
-		fmt.Fprintf(&b, "  %6d cuts after %s\n", r.Sites[site], site)
-	}
-	return b.String()
 }
