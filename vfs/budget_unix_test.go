@@ -19,14 +19,8 @@ func TestAddressSpaceIsBounded(t *testing.T) {
 		t.Fatalf("%d bytes in %d mappings before the test", mappings.used, mappings.count)
 	}
 	mappings.limit = 11 * page
-	f, err := OS().OpenFile(filepath.Join(t.TempDir(), "f"), ReadWrite|Create, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Truncate(2 * page); err != nil {
-		t.Fatal(err)
-	}
+	f := create(t, filepath.Join(t.TempDir(), "f"))
+	must(t, f.Truncate(2*page))
 	var got []Mapping
 	for _, want := range []int64{8, 2, 0} { // pages: all of 8, the quarter of 8, none for the 2 of the file
 		m, err := f.Map(8 * page)
@@ -36,18 +30,14 @@ func TestAddressSpaceIsBounded(t *testing.T) {
 			}
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if n := int64(len(m.(*unixMapping).data)); n != want*page {
 			t.Fatalf("%d bytes set aside, want %d pages", n, want)
 		}
 		got = append(got, m)
 	}
 	for _, m := range got {
-		if err := m.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, m.Close())
 	}
 	if mappings.used != 0 || mappings.count != 0 {
 		t.Fatalf("%d bytes in %d mappings after all are closed", mappings.used, mappings.count)

@@ -50,11 +50,23 @@ func (w world) open(t *testing.T, name string, flag int) vfs.File {
 	return f
 }
 
-func must(t *testing.T, err error) {
+func must(t *testing.T, errs ...error) {
 	t.Helper()
-	if err != nil {
+	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// mapped maps a file until the end of the test, if the system can.
+func mapped(t *testing.T, f vfs.File, reserve int64) vfs.Mapping {
+	t.Helper()
+	m, err := f.Map(reserve)
+	if errors.Is(err, vfs.ErrNoMap) {
+		t.Skip("no mappings here")
+	}
+	must(t, err)
+	t.Cleanup(func() { m.Close() })
+	return m
 }
 
 func wantErr(t *testing.T, err, want error) {
@@ -91,8 +103,7 @@ func TestReadWrite(t *testing.T) {
 		must(t, f.WriteAt([]byte("hello"), 10))
 		wantSize(t, f, 15)
 		wantBytes(t, other, 0, append(make([]byte, 10), "hello"...))
-		must(t, other.WriteSync([]byte("HE"), 10))
-		must(t, other.WriteAt(nil, 100))
+		must(t, other.WriteSync([]byte("HE"), 10), other.WriteAt(nil, 100))
 		wantSize(t, f, 15)
 		wantBytes(t, f, 10, []byte("HEllo"))
 
@@ -114,17 +125,14 @@ func TestReadWrite(t *testing.T) {
 		f.StartWriteback(-1, -1)
 		f.DropCache(0, 15)
 		f.DropCache(-1, -1)
-		must(t, f.Datasync())
-		must(t, f.Sync())
+		must(t, f.Datasync(), f.Sync())
 	})
 }
 
 func TestTruncate(t *testing.T) {
 	conform(t, func(t *testing.T, w world) {
 		f := w.create(t, "f")
-		must(t, f.WriteAt(bytes.Repeat([]byte{7}, 10000), 0))
-		must(t, f.Truncate(5000))
-		must(t, f.Truncate(10000))
+		must(t, f.WriteAt(bytes.Repeat([]byte{7}, 10000), 0), f.Truncate(5000), f.Truncate(10000))
 		want := append(bytes.Repeat([]byte{7}, 5000), make([]byte, 5000)...)
 		wantBytes(t, f, 0, want)
 		wantSize(t, f, 10000)
@@ -137,8 +145,7 @@ func TestTruncate(t *testing.T) {
 func TestAllocate(t *testing.T) {
 	conform(t, func(t *testing.T, w world) {
 		f := w.create(t, "f")
-		must(t, f.WriteAt([]byte("x"), 8192))
-		must(t, f.Allocate(0, 100000))
+		must(t, f.WriteAt([]byte("x"), 8192), f.Allocate(0, 100000))
 		wantSize(t, f, 100000)
 		want := make([]byte, 100000)
 		want[8192] = 'x'
@@ -161,12 +168,8 @@ func TestAllocate(t *testing.T) {
 func TestMapping(t *testing.T) {
 	conform(t, func(t *testing.T, w world) {
 		f := w.create(t, "f")
-		m, err := f.Map(1 << 20)
-		if errors.Is(err, vfs.ErrNoMap) {
-			t.Skip("no mappings here")
-		}
-		must(t, err)
-		_, err = m.View(0, 1)
+		m := mapped(t, f, 1<<20)
+		_, err := m.View(0, 1)
 		wantErr(t, err, io.ErrUnexpectedEOF)
 		must(t, f.WriteAt([]byte("one"), 0))
 		v, err := m.View(0, 3)
@@ -201,7 +204,6 @@ func TestMapping(t *testing.T) {
 func TestShape(t *testing.T) {
 	conform(t, func(t *testing.T, w world) {
 		f := w.create(t, "f")
-		defer f.Close()
 		shape := func(what string, size int64, links uint64) {
 			t.Helper()
 			if n, l, err := f.Shape(); n != size || l != links || err != nil {
@@ -215,16 +217,11 @@ func TestShape(t *testing.T) {
 		shape("cut", 10, 1)
 		must(t, w.fs.Rename(w.path("f"), w.path("g")))
 		shape("renamed", 10, 1)
-		must(t, w.create(t, "h").Close())
-		must(t, w.fs.Rename(w.path("h"), w.path("g")))
+		must(t, w.create(t, "h").Close(), w.fs.Rename(w.path("h"), w.path("g")))
 		shape("replaced", 10, 0)
-	})
-	conform(t, func(t *testing.T, w world) {
-		f := w.create(t, "f")
+		f = w.create(t, "f")
 		must(t, w.fs.Remove(w.path("f")))
-		if _, links, err := f.Shape(); links != 0 || err != nil {
-			t.Fatalf("removed: %d names, %v", links, err)
-		}
+		shape("removed", 0, 0)
 		must(t, f.Close())
 		if _, _, err := f.Shape(); err == nil {
 			t.Fatal("the shape of a closed file")
@@ -236,14 +233,9 @@ func TestViewPastReservation(t *testing.T) {
 	conform(t, func(t *testing.T, w world) {
 		f := w.create(t, "f")
 		must(t, f.Truncate(100))
-		m, err := f.Map(1 << 16)
-		if errors.Is(err, vfs.ErrNoMap) {
-			t.Skip("no mappings here")
-		}
-		must(t, err)
-		defer m.Close()
+		m := mapped(t, f, 1<<16)
 		must(t, f.Truncate(1<<20))
-		_, err = m.View(1<<16-1, 2)
+		_, err := m.View(1<<16-1, 2)
 		wantErr(t, err, vfs.ErrNoMap)
 		_, err = m.View(1<<16-2, 2)
 		must(t, err)
@@ -268,8 +260,7 @@ func TestNames(t *testing.T) {
 		if runtime.GOOS == "windows" {
 			must(t, g.Close()) // an open file cannot be replaced there
 		}
-		must(t, w.fs.Rename(w.path("f"), w.path("g")))
-		must(t, w.fs.SyncDir(w.dir))
+		must(t, w.fs.Rename(w.path("f"), w.path("g")), w.fs.SyncDir(w.dir))
 		wantBytes(t, w.open(t, "g", vfs.ReadOnly), 0, []byte("f"))
 		if runtime.GOOS != "windows" {
 			wantBytes(t, g, 0, []byte("gg")) // the replaced file exists while it is open
@@ -334,18 +325,12 @@ func TestWholeFileLock(t *testing.T) {
 	shared, exclusive := vfs.Lock{Whole: true}, vfs.Lock{Whole: true, Exclusive: true}
 	conform(t, func(t *testing.T, w world) {
 		a, b := w.create(t, "f"), w.create(t, "f")
-		must(t, a.TryLock(shared))
-		must(t, b.TryLock(shared))
+		must(t, a.TryLock(shared), b.TryLock(shared))
 		wantErr(t, a.TryLock(exclusive), vfs.ErrLockHeld)
-		must(t, b.Unlock(shared))
-		must(t, a.TryLock(exclusive))
+		must(t, b.Unlock(shared), a.TryLock(exclusive))
 		wantErr(t, b.TryLock(shared), vfs.ErrLockHeld)
 		wantErr(t, b.TryLock(exclusive), vfs.ErrLockHeld)
-		must(t, a.TryLock(shared))
-		must(t, b.TryLock(shared))
-		must(t, b.Close())
-		must(t, a.TryLock(exclusive))
-		must(t, a.Close())
+		must(t, a.TryLock(shared), b.TryLock(shared), b.Close(), a.TryLock(exclusive), a.Close())
 		must(t, w.create(t, "f").TryLock(exclusive))
 		_, _, err := w.create(t, "f").ProbeLock(shared)
 		wantErr(t, err, vfs.ErrNotSupported)
@@ -367,8 +352,7 @@ func TestRangeLocks(t *testing.T) {
 		wantErr(t, b.TryLock(writer), vfs.ErrLockHeld)
 		must(t, b.TryLock(vfs.Lock{Whole: true})) // the two kinds do not conflict
 
-		must(t, b.TryLock(pin(7)))
-		must(t, b.TryLock(pin(9)))
+		must(t, b.TryLock(pin(7)), b.TryLock(pin(9)))
 		held, at, err := a.ProbeLock(all)
 		must(t, err)
 		if !held || (at != base+7 && at != base+9) {

@@ -9,19 +9,9 @@ import (
 // TestLockHolder: the process itself, by the lock of another descriptor.
 func TestLockHolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
-	open := func() File {
-		f, err := OS().OpenFile(path, ReadWrite|Create, 0o600)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { f.Close() })
-		return f
-	}
-	f, other := open(), open()
+	f, other := create(t, path), create(t, path)
 	info, err := other.Info()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	me, exclusive := os.Getpid(), Lock{Offset: 1 << 62, Length: 1, Exclusive: true}
 	shared := Lock{Whole: true}
 	for _, c := range []struct {
@@ -41,9 +31,7 @@ func TestLockHolder(t *testing.T) {
 		{"whole file, exclusive", &Lock{Whole: true, Exclusive: true}, shared, -1, me},
 	} {
 		if c.take != nil {
-			if err := f.TryLock(*c.take); err != nil {
-				t.Fatal(err)
-			}
+			must(t, f.TryLock(*c.take))
 		}
 		if got := LockHolder(info, c.wanted, c.likely); got != c.want {
 			t.Errorf("%s: process %d, want %d", c.name, got, c.want)

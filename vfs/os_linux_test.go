@@ -34,21 +34,6 @@ func child(t *testing.T, test, arg string) (*exec.Cmd, string) {
 	return nil, ""
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func create(t *testing.T, name string) File {
-	t.Helper()
-	f, err := OS().OpenFile(name, ReadWrite|Create, 0o600)
-	must(t, err)
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
 var testLocks = []Lock{{Whole: true, Exclusive: true}, {Offset: 1 << 62, Length: 1, Exclusive: true}}
 
 func TestKilledProcessLeavesNoLock(t *testing.T) {
@@ -173,26 +158,17 @@ func TestLargeReservation(t *testing.T) {
 	must(t, err)
 	defer m.Close()
 	const size = 100 << 20
-	must(t, f.Truncate(size))
-	must(t, f.WriteAt([]byte("end"), size-3))
+	must(t, f.Truncate(size), f.WriteAt([]byte("end"), size-3))
 	if v, err := m.View(size-3, 3); err != nil || string(v) != "end" {
 		t.Fatalf("%q %v", v, err)
 	}
 }
 
 func BenchmarkView(b *testing.B) {
-	f, err := OS().OpenFile(filepath.Join(b.TempDir(), "f"), ReadWrite|Create, 0o600)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Truncate(1 << 20); err != nil {
-		b.Fatal(err)
-	}
+	f := create(b, filepath.Join(b.TempDir(), "f"))
+	must(b, f.Truncate(1<<20))
 	m, err := f.Map(1 << 30)
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	defer m.Close()
 	for b.Loop() {
 		if _, err := m.View(4096, 4096); err != nil {
@@ -202,11 +178,7 @@ func BenchmarkView(b *testing.B) {
 }
 
 func BenchmarkWriteSync(b *testing.B) {
-	f, err := OS().OpenFile(filepath.Join(b.TempDir(), "f"), ReadWrite|Create, 0o600)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
+	f := create(b, filepath.Join(b.TempDir(), "f"))
 	p := make([]byte, 4096)
 	for b.Loop() {
 		if err := f.WriteSync(p, 0); err != nil {
@@ -218,11 +190,7 @@ func BenchmarkWriteSync(b *testing.B) {
 // BenchmarkShape is what each group commit pays twice to see that its file was not
 // cut.
 func BenchmarkShape(b *testing.B) {
-	f, err := OS().OpenFile(filepath.Join(b.TempDir(), "f"), ReadWrite|Create, 0o600)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
+	f := create(b, filepath.Join(b.TempDir(), "f"))
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, _, err := f.Shape(); err != nil {

@@ -2,10 +2,27 @@ package vfs
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 )
+
+func must(t testing.TB, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// create opens a file, which is new if there is none, until the end of the test.
+func create(t testing.TB, name string) File {
+	t.Helper()
+	f, err := OS().OpenFile(name, ReadWrite|Create, 0o600)
+	must(t, err)
+	t.Cleanup(func() { f.Close() })
+	return f
+}
 
 func TestOpenRefusesDirectory(t *testing.T) {
 	if f, err := OS().OpenFile(t.TempDir(), ReadOnly, 0); err == nil {
@@ -17,17 +34,8 @@ func TestOpenRefusesDirectory(t *testing.T) {
 // The fallback of Allocate keeps data, fills holes and grows the file.
 func TestWriteZeros(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f")
-	f, err := OS().OpenFile(name, ReadWrite|Create, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.WriteAt([]byte("data"), 1<<20+5000); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.(*osFile).writeZeros(100, 3<<20); err != nil {
-		t.Fatal(err)
-	}
+	f := create(t, name)
+	must(t, f.WriteAt([]byte("data"), 1<<20+5000), f.(*osFile).writeZeros(100, 3<<20))
 	want := make([]byte, 100+(3<<20))
 	copy(want[1<<20+5000:], "data")
 	got, err := os.ReadFile(name)

@@ -11,24 +11,27 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-func must(t *testing.T, err error) {
+func must(t *testing.T, errs ...error) {
 	t.Helper()
-	if err != nil {
+	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
 }
 
+// open opens a file, which is new if there is none.
+func open(t *testing.T, s vfs.FS, name string) vfs.File {
+	t.Helper()
+	f, err := s.OpenFile(name, vfs.ReadWrite|vfs.Create, 0o600)
+	must(t, err)
+	return f
+}
+
 // calls makes every call once, on a file that exists, and returns the error of
 // each.
-func calls(s *FS) map[Op]error {
+func calls(t *testing.T, s *FS) map[Op]error {
 	errs := map[Op]error{}
-	inner, err := s.inner.OpenFile("dir/f", vfs.ReadWrite|vfs.Create, 0o600)
-	if err == nil {
-		err = inner.WriteAt([]byte("0123456789"), 0)
-	}
-	if err != nil {
-		panic(err)
-	}
+	inner := open(t, s.inner, "dir/f")
+	must(t, inner.WriteAt([]byte("0123456789"), 0))
 	f := &file{fs: s, File: inner}
 	_, errs[Open] = s.OpenFile("dir/f", vfs.ReadWrite, 0)
 	_, errs[Stat] = s.Stat("dir/f")
@@ -46,9 +49,7 @@ func calls(s *FS) map[Op]error {
 	errs[Unlock] = f.Unlock(lock)
 	_, errs[Info] = f.Info()
 	m, err := inner.Map(100)
-	if err != nil {
-		panic(err)
-	}
+	must(t, err)
 	_, errs[View] = (&mapping{m, f}).View(2, 4)
 	_, errs[Map] = f.Map(100)
 	errs[Close] = f.Close()
@@ -66,7 +67,7 @@ func TestEachKindFailsAlone(t *testing.T) {
 	for op := Open; op < opEnd; op <<= 1 {
 		s := newFS()
 		fault := s.Add(Rule{Ops: op, Nth: 1, Err: vfs.ErrNoSpace})
-		errs := calls(s)
+		errs := calls(t, s)
 		if len(errs) != 19 || 1<<len(errs) != opEnd {
 			t.Fatalf("%d kinds of calls, %#x is the end", len(errs), opEnd)
 		}
@@ -100,8 +101,7 @@ func TestNthOnceAndForever(t *testing.T) {
 	} {
 		s := newFS()
 		fault := s.Add(tt.rule)
-		f, err := s.OpenFile("dir/f", vfs.ReadWrite|vfs.Create, 0o600)
-		must(t, err)
+		f := open(t, s, "dir/f")
 		got, failed := "", 0
 		for i := range 6 {
 			switch err := f.WriteAt(make([]byte, 10), int64(i)*10); {
@@ -123,8 +123,7 @@ func TestNthOnceAndForever(t *testing.T) {
 func TestRenameMatchesEitherName(t *testing.T) {
 	for _, path := range []string{"old", "new"} {
 		s := newFS()
-		_, err := s.OpenFile("old", vfs.ReadWrite|vfs.Create, 0o600)
-		must(t, err)
+		open(t, s, "old")
 		s.Add(Rule{Ops: Rename, Path: path, Nth: 1})
 		var pe *fs.PathError
 		if err := s.Rename("old", "new"); !errors.As(err, &pe) || pe.Op != "rename" || pe.Path != "old" {
@@ -137,8 +136,7 @@ func TestRenameMatchesEitherName(t *testing.T) {
 
 func TestPartialReadAndWrite(t *testing.T) {
 	s := newFS()
-	f, err := s.OpenFile("f", vfs.ReadWrite|vfs.Create, 0o600)
-	must(t, err)
+	f := open(t, s, "f")
 	must(t, f.WriteAt([]byte("........"), 0))
 	s.Add(Rule{Ops: Read | Write | WriteSync, Nth: 1, Forever: true, Partial: 3})
 	if err := f.WriteAt([]byte("abcd"), 0); !errors.Is(err, ErrIO) {
@@ -195,14 +193,11 @@ func TestCountThenFailEach(t *testing.T) {
 
 func TestFailedCloseClosesAndDropsLocks(t *testing.T) {
 	s := newFS()
-	f, err := s.OpenFile("f", vfs.ReadWrite|vfs.Create, 0o600)
-	must(t, err)
+	f := open(t, s, "f")
 	must(t, f.TryLock(vfs.Lock{Whole: true, Exclusive: true}))
 	s.Add(Rule{Ops: Close, Nth: 1})
 	if err := f.Close(); !errors.Is(err, ErrIO) {
 		t.Fatal(err)
 	}
-	g, err := s.OpenFile("f", vfs.ReadWrite, 0)
-	must(t, err)
-	must(t, g.TryLock(vfs.Lock{Whole: true, Exclusive: true}))
+	must(t, open(t, s, "f").TryLock(vfs.Lock{Whole: true, Exclusive: true}))
 }

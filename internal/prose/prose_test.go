@@ -78,9 +78,8 @@ func (c *checker) faults(text string) (faults []string) {
 
 // passages returns the texts of a file: of Go the comments and, except in tests, the
 // strings; of anything else its paragraphs.
-func passages(path string, content []byte) ([]passage, error) {
+func passages(path string, content []byte) (list []passage, err error) {
 	if filepath.Ext(path) != ".go" {
-		var list []passage
 		line := 1
 		for paragraph := range strings.SplitSeq(string(content), "\n\n") {
 			list = append(list, passage{line, marks.ReplaceAllString(paragraph, "")})
@@ -93,7 +92,6 @@ func passages(path string, content []byte) ([]passage, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []passage
 	for _, group := range file.Comments {
 		list = append(list, passage{set.Position(group.Pos()).Line, group.Text()})
 	}
@@ -125,9 +123,10 @@ func isText(path string) bool {
 	return strings.HasPrefix(path, "scripts/") || path == "Makefile"
 }
 
-// texts yields the paths of the files to check, relative to root, with slashes.
-func texts(t *testing.T) (paths []string) {
+// texts returns what is in the files to check, by their paths relative to root, with slashes.
+func texts(t *testing.T) map[string][]byte {
 	t.Helper()
+	contents := make(map[string][]byte)
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -135,16 +134,16 @@ func texts(t *testing.T) (paths []string) {
 		if entry.IsDir() && slices.Contains(foreign, entry.Name()) {
 			return filepath.SkipDir
 		}
-		path, err = filepath.Rel(root, path)
-		if path = filepath.ToSlash(path); err == nil && !entry.IsDir() && isText(path) {
-			paths = append(paths, path)
+		name, err := filepath.Rel(root, path)
+		if name = filepath.ToSlash(name); err == nil && !entry.IsDir() && isText(name) {
+			contents[name], err = os.ReadFile(path)
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return paths
+	return contents
 }
 
 func TestProse(t *testing.T) {
@@ -152,15 +151,11 @@ func TestProse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	paths := texts(t)
-	if len(paths) < 100 {
-		t.Errorf("%d files found", len(paths))
+	files := texts(t)
+	if len(files) < 100 {
+		t.Errorf("%d files found", len(files))
 	}
-	for _, path := range paths {
-		content, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(path)))
-		if err != nil {
-			t.Fatal(err)
-		}
+	for path, content := range files {
 		list, err := passages(path, content)
 		if err != nil {
 			t.Fatal(err)
@@ -179,13 +174,9 @@ const widestRow = 240
 
 func TestTableRows(t *testing.T) {
 	rows := 0
-	for _, path := range texts(t) {
+	for path, content := range texts(t) {
 		if filepath.Ext(path) != ".md" {
 			continue
-		}
-		content, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(path)))
-		if err != nil {
-			t.Fatal(err)
 		}
 		for i, line := range strings.Split(string(content), "\n") {
 			if !strings.HasPrefix(line, "|") {
