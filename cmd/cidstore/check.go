@@ -12,36 +12,26 @@ import (
 
 // verdict is the answer of check.
 type verdict struct {
-	Verdict string `json:"verdict"` // "ok" or "corrupt"
-	contents
-	DeletionRows uint64   `json:"deletion_rows"`
-	Chunks       uint64   `json:"chunks"`
-	UsedBytes    int64    `json:"used_bytes"`
-	UnusedBytes  int64    `json:"unused_bytes"`
-	DefectCount  int      `json:"defect_count"`
-	Defects      []string `json:"defects"` // the first thousand
-}
-
-// contents are the figures that check counts and stat looks up, by the same names.
-type contents struct {
-	Keys           uint64 `json:"keys"`
-	Values         uint64 `json:"values"`
-	Groups         uint64 `json:"groups"`
-	Buckets        uint64 `json:"buckets"`
-	Runs           int    `json:"runs"`
-	WaitingEntries uint64 `json:"waiting_entries"`
-	SpilledSets    uint64 `json:"spilled_sets"`
-	Tombstones     uint64 `json:"tombstones"`
-	Commit         uint64 `json:"commit"`
-	PendingBatches int    `json:"pending_batches"` // complete batches that only the log has
-	FellBack       bool   `json:"fell_back"`       // these three as in RecoveryReport
-	TornAt         uint64 `json:"torn_at"`
-	TornRecords    int    `json:"torn_records"`
-}
-
-func contentsOf(f cidstore.Figures, commit uint64, batches int, r cidstore.RecoveryReport) contents {
-	return contents{f.Keys, f.Values, f.Groups, f.Buckets, f.Runs, f.WaitingEntries, f.SpilledSets, f.Tombstones,
-		commit, batches, r.FellBack, r.TornAt, r.TornRecords}
+	Verdict        string   `json:"verdict"` // "ok" or "corrupt"
+	Keys           uint64   `json:"keys"`
+	Values         uint64   `json:"values"`
+	Groups         uint64   `json:"groups"`
+	Buckets        uint64   `json:"buckets"`
+	Runs           int      `json:"runs"`
+	WaitingEntries uint64   `json:"waiting_entries"`
+	SpilledSets    uint64   `json:"spilled_sets"`
+	Tombstones     uint64   `json:"tombstones"`
+	Commit         uint64   `json:"commit"`
+	PendingBatches int      `json:"pending_batches"` // complete batches that only the log has
+	FellBack       bool     `json:"fell_back"`       // these three as in RecoveryReport
+	TornAt         uint64   `json:"torn_at"`
+	TornRecords    int      `json:"torn_records"`
+	DeletionRows   uint64   `json:"deletion_rows"`
+	Chunks         uint64   `json:"chunks"`
+	UsedBytes      int64    `json:"used_bytes"`
+	UnusedBytes    int64    `json:"unused_bytes"`
+	DefectCount    int      `json:"defect_count"`
+	Defects        []string `json:"defects"` // the first thousand
 }
 
 func (p *program) checkCommand() *cobra.Command {
@@ -100,6 +90,14 @@ func checked(err, salvaged error) error {
 	return err
 }
 
+// verdictOn returns the verdict on a file with so many defects, and the same in words.
+func verdictOn(defects int) (verdict, words string) {
+	if defects == 0 {
+		return "ok", "ok"
+	}
+	return "corrupt", "corrupt, " + counted(defects, "defect")
+}
+
 // defects prints the defects in words; with --json the verdict has them.
 func (p *program) defects(lines []string) {
 	for _, defect := range lines {
@@ -110,18 +108,14 @@ func (p *program) defects(lines []string) {
 }
 
 func (p *program) printVerdict(path string, r *cidstore.CheckReport, found cidstore.RecoveryReport, err error) error {
-	v := verdict{"ok", contentsOf(r.Figures, r.Commit, r.LogFrames, found), r.Deletions, r.Chunks, r.UsedBytes, r.FreeBytes,
-		r.DefectCount, oneLines(r.Defects)}
-	if err != nil {
-		v.Verdict = "corrupt"
+	f, defects := r.Figures, oneLines(r.Defects)
+	if err != nil && len(defects) == 0 {
+		r.DefectCount, defects = 1, []string{oneLine(err)}
 	}
-	if err != nil && len(v.Defects) == 0 {
-		v.DefectCount, v.Defects = 1, []string{oneLine(err)}
-	}
-	outcome := "ok"
-	if err != nil {
-		outcome = "corrupt, " + counted(v.DefectCount, "defect")
-	}
+	word, outcome := verdictOn(r.DefectCount)
+	v := verdict{word, f.Keys, f.Values, f.Groups, f.Buckets, f.Runs, f.WaitingEntries, f.SpilledSets, f.Tombstones,
+		r.Commit, r.LogFrames, found.FellBack, found.TornAt, found.TornRecords,
+		r.Deletions, r.Chunks, r.UsedBytes, r.FreeBytes, r.DefectCount, defects}
 	p.defects(v.Defects)
 	return p.result(v, "%s: %s: %d keys, %d values, %d groups, %d buckets, %d runs, %d waiting entries, %d spilled sets, %d tombstones, %d chunks, %d pending batches, %d bytes used, %d unused",
 		path, outcome, v.Keys, v.Values, v.Groups, v.Buckets, v.Runs, v.WaitingEntries, v.SpilledSets, v.Tombstones, v.Chunks, v.PendingBatches, v.UsedBytes, v.UnusedBytes)

@@ -16,24 +16,18 @@ it removes the key with all its values. It prints how many values it removed.`,
 			if err := p.checkTexts("del", args[1:2], args[2:]); err != nil {
 				return err
 			}
-			return p.withStore(args[0], changing, func(s *cidstore.Store) error { return p.del(s, args[1], args[2:]) })
+			key := cidstore.ParseKey(args[1])
+			var b cidstore.Batch
+			if len(args) == 2 {
+				b.Delete(key)
+			}
+			for _, v := range args[2:] {
+				b.DeleteValue(key, cidstore.ParseKey(v))
+			}
+			return p.change(args[0], changing, &b, key, func(before, after int) error {
+				deleted := before - after
+				return p.result(changed{Key: key, Deleted: &deleted, Values: after}, "%d deleted", deleted)
+			})
 		},
 	}
-}
-
-func (p *program) del(s *cidstore.Store, name string, values []string) error {
-	key := cidstore.ParseKey(name)
-	var b cidstore.Batch
-	if len(values) == 0 {
-		b.Delete(key)
-	}
-	for _, v := range values {
-		b.DeleteValue(key, cidstore.ParseKey(v))
-	}
-	before, after, err := applyAndCount(s, &b, key)
-	if err != nil {
-		return err
-	}
-	deleted := before - after
-	return p.result(changed{Key: key, Deleted: &deleted, Values: after}, "%d deleted", deleted)
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-
 	"github.com/cidstore/cidstore"
 	"github.com/spf13/cobra"
 )
@@ -29,16 +27,14 @@ tombstones it dropped, and how many orphaned sets it freed. If a signal stops it
 everything that it has done until then is kept.`,
 		Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return p.withStore(args[0], changing, func(s *cidstore.Store) error { return p.gc(c.Context(), s) })
+			return p.withStore(args[0], changing, func(s *cidstore.Store) error {
+				done, err := s.RunGCOnce(c.Context())
+				if err != nil {
+					return err
+				}
+				return p.result(collected(done), "%d deletions handled, %d sets compacted, %d tombstones dropped, %d orphans freed",
+					done.Deletions, done.Compacted, done.Tombstones, done.Orphans)
+			})
 		},
 	}
-}
-
-func (p *program) gc(ctx context.Context, s *cidstore.Store) error {
-	done, err := s.RunGCOnce(ctx)
-	if err != nil {
-		return err
-	}
-	return p.result(collected(done), "%d deletions handled, %d sets compacted, %d tombstones dropped, %d orphans freed",
-		done.Deletions, done.Compacted, done.Tombstones, done.Orphans)
 }

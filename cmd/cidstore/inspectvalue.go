@@ -52,7 +52,7 @@ func (i *inspection) attribute(a *hdf5.Attribute) attribute {
 		described.Error = faultText(err)
 		return described
 	}
-	i.meter.spend(weight(value))
+	i.meter.spend(len(fmt.Append(nil, value))) // what it has may be stored elsewhere
 	c := cutter{left: keptElements}
 	list := c.list(value)
 	described.Value, described.Cut = list, c.cut
@@ -101,35 +101,6 @@ func valueJSON(value any) (string, error) {
 		}
 	}
 	return out.String(), err
-}
-
-// weight returns about how many bytes of the value of an attribute are stored elsewhere.
-func weight(value any) (n int) {
-	switch v := value.(type) {
-	case []string:
-		for _, s := range v {
-			n += len(s)
-		}
-	case [][]byte:
-		for _, s := range v {
-			n += len(s)
-		}
-	case []any:
-		for _, s := range v {
-			n += 8 + weight(s)
-		}
-	case map[string]any:
-		for _, s := range v {
-			n += weight(s)
-		}
-	case []int64:
-		n = 8 * len(v)
-	case []uint64:
-		n = 8 * len(v)
-	case []float64:
-		n = 8 * len(v)
-	}
-	return n
 }
 
 // cutter turns a value into what JSON can express, up to a number of elements.

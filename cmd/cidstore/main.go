@@ -136,36 +136,13 @@ Restore replaces the file, and so fails at once.`,
 	flags.BoolVarP(&p.quiet, "quiet", "q", false, "print results and errors only, no progress and no messages")
 	flags.StringVar(&p.keyFile, "wal-key-file", "", "`file` whose complete contents are the secret of the log's HMAC chain")
 	flags.BoolVar(&p.allowUnsafeFS, "allow-unsafe-fs", false, "also write on network and unknown file systems, which may lose data")
-	p.wait = defaultWait
-	flags.Var((*duration)(&p.wait), "wait", "how long to wait for a STORE that another process has locked, such as 500ms or 1m; 0 means to fail at once")
+	flags.DurationVar(&p.wait, "wait", defaultWait, "how long to wait for a STORE that another process has locked, such as 500ms or 1m; 0 means to fail at once")
 	root.AddCommand(p.importCommand(), p.exportCommand(), p.putCommand(), p.getCommand(), p.delCommand(),
 		p.countCommand(), p.statCommand(), p.checkCommand(), p.gcCommand(), p.maintainCommand(), p.scrubCommand(), p.shrinkCommand(),
 		p.backupCommand(), p.restoreCommand(), p.repairCommand(), p.migrateCommand(), p.benchCommand(), p.inspectCommand(),
 		p.versionCommand())
 	refuseUnknown(root)
 	return root
-}
-
-// duration is the value of a flag for a length of time.
-type duration time.Duration
-
-// String, Set and Type make a duration the value of a flag. No length of time is an empty
-// text, so that help does not show it as the default.
-func (d *duration) String() string {
-	if *d == 0 {
-		return ""
-	}
-	return time.Duration(*d).String()
-}
-func (d *duration) Type() string { return "duration" }
-
-func (d *duration) Set(text string) error {
-	given, err := time.ParseDuration(text)
-	if err != nil {
-		return errors.New("want a number with its unit, such as 5s or 500ms")
-	}
-	*d = duration(given)
-	return nil
 }
 
 // namedFiles refuses an empty file name in a flag, as in --wal-key-file="$UNSET": it

@@ -8,17 +8,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// condition holds the figures that maintain changes.
-type condition struct {
-	Groups         uint64 `json:"groups"`
-	Runs           int    `json:"runs"`
-	WaitingEntries uint64 `json:"waiting_entries"`
-	Tombstones     uint64 `json:"tombstones"`
-	SpilledSets    uint64 `json:"spilled_sets"`
-	DeletionRows   uint64 `json:"deletion_rows"`
-	FileBytes      int64  `json:"file_bytes"`
-}
-
 func (p *program) maintainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "maintain STORE",
@@ -37,57 +26,45 @@ kept.`,
 }
 
 func (p *program) maintain(ctx context.Context, path string) error {
-	var before, after condition
-	var err error
-	before.FileBytes, after.FileBytes, err = p.sizesAround(path, func(s *cidstore.Store) error {
-		if err := before.read(ctx, s); err != nil {
+	var before, after []figure
+	bytes, bytesAfter, err := p.sizesAround(path, func(s *cidstore.Store) (err error) {
+		if before, err = condition(ctx, s); err != nil {
 			return err
 		}
-		if err := s.Maintain(ctx); err != nil {
+		if err = s.Maintain(ctx); err != nil {
 			return err
 		}
-		return after.read(ctx, s)
+		after, err = condition(ctx, s)
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	return p.reportMaintenance(&before, &after)
-}
-
-// read reads the figures of an open store, except for the size of its file.
-func (c *condition) read(ctx context.Context, s *cidstore.Store) error {
-	f, err := s.Figures(ctx)
-	c.Groups, c.Runs, c.WaitingEntries = f.Groups, f.Runs, f.WaitingEntries
-	c.Tombstones, c.SpilledSets, c.DeletionRows = f.Tombstones, f.SpilledSets, s.Metrics().DeletionRows
-	return err
-}
-
-// list returns the figures in the order in which they are printed.
-func (c *condition) list() []figure {
-	return []figure{
-		{"groups", c.Groups},
-		{"runs", c.Runs},
-		{"waiting_entries", c.WaitingEntries},
-		{"tombstones", c.Tombstones},
-		{"spilled_sets", c.SpilledSets},
-		{"deletion_rows", c.DeletionRows},
-		{"file_bytes", c.FileBytes},
-	}
-}
-
-func (p *program) reportMaintenance(before, after *condition) error {
+	before, after = append(before, figure{"file_bytes", bytes}), append(after, figure{"file_bytes", bytesAfter})
 	if p.json {
 		return p.result(struct {
-			Before *condition `json:"before"`
-			After  *condition `json:"after"`
-		}{before, after}, "")
+			Before map[string]any `json:"before"`
+			After  map[string]any `json:"after"`
+		}{byName(before), byName(after)}, "")
 	}
 	p.line("%-18s %12s %12s", "", "before", "after")
-	now := after.list()
-	for i, was := range before.list() {
-		p.line("%-18s %12v %12v", was.name, was.value, now[i].value)
+	for i, was := range before {
+		p.line("%-18s %12v %12v", was.name, was.value, after[i].value)
 	}
 	return nil
+}
+
+// condition returns the figures that maintain changes, except for the size of the file.
+func condition(ctx context.Context, s *cidstore.Store) ([]figure, error) {
+	f, err := s.Figures(ctx)
+	return []figure{
+		{"groups", f.Groups},
+		{"runs", f.Runs},
+		{"waiting_entries", f.WaitingEntries},
+		{"tombstones", f.Tombstones},
+		{"spilled_sets", f.SpilledSets},
+		{"deletion_rows", s.Metrics().DeletionRows},
+	}, err
 }
 
 // sizesAround does the work on an existing store. It returns the size of the file before

@@ -18,9 +18,10 @@ import (
 )
 
 // findSamples shows scripts where the files of the Python package are, which belong to
-// package hdf5, where package legacy has what they hold, and where golden files are.
+// package hdf5, where package legacy has what they hold, and where golden files
+// and the tables are.
 func findSamples(env *testscript.Env) error {
-	for variable, dir := range map[string]string{"SAMPLES": "hdf5/testdata", "EXPECTED": "legacy/testdata", "GOLDEN": "testdata/golden"} {
+	for variable, dir := range map[string]string{"SAMPLES": "hdf5/testdata", "EXPECTED": "legacy/testdata", "GOLDEN": "testdata/golden", "TABLES": "cmd/cidstore/testdata/tables.h5"} {
 		path, err := filepath.Abs(filepath.Join("..", "..", filepath.FromSlash(dir)))
 		if err != nil {
 			return err
@@ -31,8 +32,7 @@ func findSamples(env *testscript.Env) error {
 }
 
 // scriptGolden unpacks a golden file into NAME.h5, and what it holds into NAME.tsv.
-func scriptGolden(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "golden FOLDER NAME")
+func scriptGolden(ts *testscript.TestScript, args []string) {
 	for _, name := range []string{args[1] + ".h5", args[1] + ".tsv"} {
 		packed, err := os.Open(filepath.Join(ts.Getenv("GOLDEN"), args[0], name+".gz"))
 		ts.Check(err)
@@ -48,8 +48,7 @@ func scriptGolden(ts *testscript.TestScript, neg bool, args []string) {
 // scriptHolds wants the pairs on standard output, where export has printed them, to be
 // those of a file: names of keys with numbers; names of both, of 256 bits; or both as
 // they are printed.
-func scriptHolds(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "holds EXPECTED [256|ids]")
+func scriptHolds(ts *testscript.TestScript, args []string) {
 	want := make(map[string]bool)
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
 		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")

@@ -29,9 +29,36 @@ identifier is a name, with a warning on standard error; so it is for get, del an
 			if err := p.checkTexts("put", args[1:2], args[2:]); err != nil {
 				return err
 			}
-			return p.withStore(args[0], making, func(s *cidstore.Store) error { return p.put(s, args[1], args[2:]) })
+			key := cidstore.ParseKey(args[1])
+			var b cidstore.Batch
+			for _, v := range args[2:] {
+				b.Insert(key, cidstore.ParseKey(v))
+			}
+			return p.change(args[0], making, &b, key, func(before, after int) error {
+				added := after - before
+				return p.result(changed{Key: key, New: &added, Values: after}, "%d new", added)
+			})
 		},
 	}
+}
+
+// change applies a batch, and calls report with the numbers of values of key before and
+// after it.
+func (p *program) change(path string, how access, b *cidstore.Batch, key cidstore.E, report func(before, after int) error) error {
+	return p.withStore(path, how, func(s *cidstore.Store) error {
+		before, err := s.Count(key)
+		if err != nil {
+			return err
+		}
+		if err := s.Apply(b); err != nil {
+			return err
+		}
+		after, err := s.Count(key)
+		if err != nil {
+			return err
+		}
+		return report(before, after)
+	})
 }
 
 // checkTexts applies the rules of import to the texts that a command was given. It warns of
@@ -54,30 +81,4 @@ func (p *program) checkTexts(command string, names, values []string) error {
 		}
 	}
 	return nil
-}
-
-func (p *program) put(s *cidstore.Store, name string, values []string) error {
-	key := cidstore.ParseKey(name)
-	var b cidstore.Batch
-	for _, v := range values {
-		b.Insert(key, cidstore.ParseKey(v))
-	}
-	before, after, err := applyAndCount(s, &b, key)
-	if err != nil {
-		return err
-	}
-	added := after - before
-	return p.result(changed{Key: key, New: &added, Values: after}, "%d new", added)
-}
-
-// applyAndCount returns the number of values of key before and after the batch.
-func applyAndCount(s *cidstore.Store, b *cidstore.Batch, key cidstore.E) (before, after int, err error) {
-	if before, err = s.Count(key); err != nil {
-		return 0, 0, err
-	}
-	if err = s.Apply(b); err != nil {
-		return 0, 0, err
-	}
-	after, err = s.Count(key)
-	return before, after, err
 }

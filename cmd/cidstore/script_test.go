@@ -47,14 +47,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
-			env.Values[holderKey{}] = new(holder)
-			env.Values[watcherKey{}] = new(watcher)
-			env.Values[figuresKey{}] = make(map[string]map[string]any)
-			tables, err := filepath.Abs(filepath.Join("testdata", "tables.h5"))
-			if err != nil {
-				return err
-			}
-			env.Setenv("TABLES", tables)
+			env.Values[sceneKey{}] = &scene{figures: make(map[string]map[string]any)}
 			env.Setenv("GORACE", os.Getenv("GORACE")) // options of the race detector
 			return findSamples(env)
 		},
@@ -64,46 +57,105 @@ func TestScripts(t *testing.T) {
 			}
 			return false, fmt.Errorf("unknown condition %q", condition)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":    scriptExits,
-			"write":    scriptWrite,
-			"numbers":  scriptNumbers,
-			"long":     scriptLong,
-			"halve":    scriptHalve,
-			"cut":      scriptCut,
-			"damage":   scriptDamage,
-			"flip":     scriptFlip,
-			"lacks":    scriptLacks,
-			"figures":  scriptFigures,
-			"same":     scriptSame,
-			"near":     scriptNear,
-			"newer":    scriptNewer,
-			"foreign":  scriptForeign,
-			"unslot":   scriptUnslot,
-			"rootless": scriptRootless,
-			"halfmade": scriptHalfMade,
-			"hold":     scriptHold,
-			"end":      scriptEnd,
-			"killed":   scriptKilled,
-			"watch":    scriptWatch,
-			"sees":     scriptSees,
-			"unwatch":  scriptUnwatch,
-			"holds":    scriptHolds,
-			"golden":   scriptGolden,
-		},
+		Cmds: commands(),
 	})
 }
 
-// need ends a script that uses a command wrongly.
-func need(ts *testscript.TestScript, neg bool, args []string, n int, usage string) {
-	if neg || len(args) < n {
-		ts.Fatalf("usage: %s", usage)
+// scene is what the commands of a script share.
+type scene struct {
+	holder  *holder
+	watcher *watcher
+	figures map[string]map[string]any
+}
+
+type sceneKey struct{}
+
+func sceneOf(ts *testscript.TestScript) *scene { return ts.Value(sceneKey{}).(*scene) }
+
+// usages are the commands of the scripts, by how they are used.
+var usages = map[string]func(ts *testscript.TestScript, args []string){
+	"cut FILE N":                       scriptCut,
+	"damage FILE NAME":                 scriptDamage,
+	"end INPUT|HUP|INT|TERM|KILL CODE": scriptEnd,
+	"exits CODE PROGRAM ARG…":          scriptExits,
+	"figures NAME":                     scriptFigures,
+	"flip FILE TEXT":                   scriptFlip,
+	"foreign FILE":                     scriptForeign,
+	"golden FOLDER NAME":               scriptGolden,
+	"halve FILE":                       scriptHalve,
+	"hold STORE [PAIRS]":               scriptHold,
+	"holds EXPECTED [256|ids]":         scriptHolds,
+	"killed STORE FILE BATCHES":        scriptKilled,
+	"lacks WHOLE PART NAME…":           scriptLacks,
+	"long FILE N":                      scriptLong,
+	"near NAME FIGURE NAME FIGURE":     scriptNear,
+	"numbers FILE N":                   scriptNumbers,
+	"same NAME NAME N":                 scriptSame,
+	"sees FIGURE VALUE":                scriptSees,
+	"unwatch CODE":                     scriptUnwatch,
+	"watch STORE [INTERVAL]":           scriptWatch,
+	"write FILE TEXT":                  scriptWrite,
+	// Makes a store one of the next format version: in the record of both
+	// commit slots, with a good checksum (docs/FORMAT.md, sections 2 and 3).
+	"newer FILE": forging(func(data []byte) {
+		for _, slot := range [][]byte{data[4096:8192], data[8192:12288]} {
+			version := slot[192:196]
+			binary.LittleEndian.PutUint32(version, binary.LittleEndian.Uint32(version)+1)
+			seal(slot)
+		}
+	}),
+	// Damages both commit slots.
+	"unslot FILE": forging(func(data []byte) {
+		data[4096+200] ^= 1
+		data[8192+200] ^= 1
+	}),
+	// Makes the newest root one that does not validate: in its commit
+	// slot, with a good checksum, the one of the free map is wrong.
+	"rootless FILE": forging(func(data []byte) {
+		newest, other := data[4096:8192], data[8192:12288]
+		if binary.LittleEndian.Uint64(other[32:]) > binary.LittleEndian.Uint64(newest[32:]) {
+			newest = other
+		}
+		newest[120] ^= 1
+		seal(newest)
+	}),
+	// Writes the first mark of a restore in place (docs/CRASH.md, section 6).
+	"halfmade FILE": forging(func(data []byte) {
+		mark := data[:512]
+		clear(mark)
+		copy(mark, "CIDHALF1\x02")
+		binary.LittleEndian.PutUint16(mark[10:], uint16(copy(mark[12:], "/backups/dog.h5")))
+		binary.LittleEndian.PutUint32(mark[508:], crc32.Checksum(mark[:508], crc32.MakeTable(crc32.Castagnoli)))
+	}),
+}
+
+// forging returns a command that changes a store (docs/FORMAT.md, sections 2 and 3).
+func forging(change func(data []byte)) func(*testscript.TestScript, []string) {
+	return func(ts *testscript.TestScript, args []string) {
+		edit(ts, args[0], func(data []byte) int { change(data); return 1 })
 	}
 }
 
+// commands returns the commands of the scripts by their names. One that lacks an argument ends
+// the script; arguments in brackets, and of any number, may be missing.
+func commands() map[string]func(*testscript.TestScript, bool, []string) {
+	cmds := make(map[string]func(*testscript.TestScript, bool, []string))
+	for usage, do := range usages {
+		name, words, _ := strings.Cut(usage, " ")
+		words, _, _ = strings.Cut(words, " [")
+		least := strings.Count(words, " ") + 1 - strings.Count(words, "…")
+		cmds[name] = func(ts *testscript.TestScript, neg bool, args []string) {
+			if neg || len(args) < least {
+				ts.Fatalf("usage: %s", usage)
+			}
+			do(ts, args)
+		}
+	}
+	return cmds
+}
+
 // scriptExits runs a program and holds it to its exit code.
-func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "exits CODE PROGRAM ARG…")
+func scriptExits(ts *testscript.TestScript, args []string) {
 	err := ts.Exec(args[1], args[2:]...)
 	if got := codeOf(err); strconv.Itoa(got) != args[0] {
 		ts.Fatalf("exit code %d, want %s: %v", got, args[0], err)
@@ -123,16 +175,14 @@ func codeOf(err error) int {
 }
 
 // scriptWrite writes text with the escapes of Go, so that scripts can hold any byte.
-func scriptWrite(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "write FILE TEXT")
+func scriptWrite(ts *testscript.TestScript, args []string) {
 	text, err := strconv.Unquote(`"` + args[1] + `"`)
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o666))
 }
 
 // scriptNumbers writes N distinct pairs.
-func scriptNumbers(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "numbers FILE N")
+func scriptNumbers(ts *testscript.TestScript, args []string) {
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), numbers(0, n), 0o666))
@@ -147,8 +197,7 @@ func numbers(from, to int) []byte {
 }
 
 // scriptLong writes a line of N bytes between two good ones.
-func scriptLong(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "long FILE N")
+func scriptLong(ts *testscript.TestScript, args []string) {
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	text := "a\t1\nlong\t" + strings.Repeat("x", n-len("long\t")) + "\nb\t2\n"
@@ -156,16 +205,14 @@ func scriptLong(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // scriptHalve cuts a file in the middle.
-func scriptHalve(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "halve FILE")
+func scriptHalve(ts *testscript.TestScript, args []string) {
 	info, err := os.Stat(ts.MkAbs(args[0]))
 	ts.Check(err)
 	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()/2))
 }
 
 // scriptCut cuts N bytes off the end of a file.
-func scriptCut(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "cut FILE N")
+func scriptCut(ts *testscript.TestScript, args []string) {
 	n, err := strconv.ParseInt(args[1], 10, 64)
 	ts.Check(err)
 	info, err := os.Stat(ts.MkAbs(args[0]))
@@ -174,8 +221,7 @@ func scriptCut(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // scriptDamage flips a bit in every copy that the file has of an identifier.
-func scriptDamage(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "damage FILE NAME")
+func scriptDamage(ts *testscript.TestScript, args []string) {
 	id := cidstore.ParseKey(args[1]).AppendHDF5(nil)
 	edit(ts, args[0], func(data []byte) int {
 		count := 0
@@ -192,8 +238,7 @@ func scriptDamage(ts *testscript.TestScript, neg bool, args []string) {
 
 // scriptFlip flips a bit of the one place of a file that has some bytes, given with
 // the escapes of Go.
-func scriptFlip(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "flip FILE TEXT")
+func scriptFlip(ts *testscript.TestScript, args []string) {
 	text, err := strconv.Unquote(`"` + args[1] + `"`)
 	ts.Check(err)
 	edit(ts, args[0], func(data []byte) int {
@@ -206,8 +251,7 @@ func scriptFlip(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // scriptLacks wants PART to be the lines of WHOLE without those of the keys NAME.
-func scriptLacks(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "lacks WHOLE PART NAME…")
+func scriptLacks(ts *testscript.TestScript, args []string) {
 	var want strings.Builder
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
 		if key, _, _ := strings.Cut(line, "\t"); !slices.ContainsFunc(args[2:], func(name string) bool { return cidstore.ParseKey(name).String() == key }) {
@@ -219,21 +263,16 @@ func scriptLacks(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// figuresKey finds the figures of a script among its values.
-type figuresKey struct{}
-
 // scriptFigures keeps the JSON object on standard output under a name.
-func scriptFigures(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "figures NAME")
+func scriptFigures(ts *testscript.TestScript, args []string) {
 	var object map[string]any
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &object))
-	ts.Value(figuresKey{}).(map[string]map[string]any)[args[0]] = object
+	sceneOf(ts).figures[args[0]] = object
 }
 
 // scriptSame wants the figures that two commands both gave to be N or more, and the same.
-func scriptSame(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 3, "same NAME NAME N")
-	all := ts.Value(figuresKey{}).(map[string]map[string]any)
+func scriptSame(ts *testscript.TestScript, args []string) {
+	all := sceneOf(ts).figures
 	shared := 0
 	for name, a := range all[args[0]] {
 		b, both := all[args[1]][name]
@@ -250,9 +289,8 @@ func scriptSame(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // scriptNear holds two figures against each other: a tenth and 256 KiB apart at most.
-func scriptNear(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 4, "near NAME FIGURE NAME FIGURE")
-	all := ts.Value(figuresKey{}).(map[string]map[string]any)
+func scriptNear(ts *testscript.TestScript, args []string) {
+	all := sceneOf(ts).figures
 	a, ok1 := all[args[0]][args[1]].(float64)
 	b, ok2 := all[args[2]][args[3]].(float64)
 	if !ok1 || !ok2 || math.Abs(a-b) > b/10+256<<10 {
@@ -271,20 +309,6 @@ func edit(ts *testscript.TestScript, name string, change func([]byte) int) {
 	ts.Check(os.WriteFile(path, data, 0o666))
 }
 
-// scriptNewer makes a store one of the next format version: in the record of both
-// commit slots, with a good checksum (docs/FORMAT.md, sections 2 and 3).
-func scriptNewer(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "newer FILE")
-	edit(ts, args[0], func(data []byte) int {
-		for _, slot := range [][]byte{data[4096:8192], data[8192:12288]} {
-			version := slot[192:196]
-			binary.LittleEndian.PutUint32(version, binary.LittleEndian.Uint32(version)+1)
-			seal(slot)
-		}
-		return 2
-	})
-}
-
 // seal gives a commit slot its checksum.
 func seal(slot []byte) {
 	sum := crc32.Checksum(slot[:4092], crc32.MakeTable(crc32.Castagnoli))
@@ -292,47 +316,8 @@ func seal(slot []byte) {
 }
 
 // scriptForeign writes a file that begins as HDF5 does, and has nothing else.
-func scriptForeign(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "foreign FILE")
+func scriptForeign(ts *testscript.TestScript, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), append([]byte("\x89HDF\r\n\x1a\n"), make([]byte, 20000)...), 0o666))
-}
-
-// scriptUnslot damages both commit slots.
-func scriptUnslot(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "unslot FILE")
-	edit(ts, args[0], func(data []byte) int {
-		data[4096+200] ^= 1
-		data[8192+200] ^= 1
-		return 2
-	})
-}
-
-// scriptRootless makes the newest root one that does not validate: in its commit
-// slot, with a good checksum, the one of the free map is wrong.
-func scriptRootless(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "rootless FILE")
-	edit(ts, args[0], func(data []byte) int {
-		newest, other := data[4096:8192], data[8192:12288]
-		if binary.LittleEndian.Uint64(other[32:]) > binary.LittleEndian.Uint64(newest[32:]) {
-			newest = other
-		}
-		newest[120] ^= 1
-		seal(newest)
-		return 1
-	})
-}
-
-// scriptHalfMade writes the first mark of a restore in place (docs/CRASH.md, section 6).
-func scriptHalfMade(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "halfmade FILE")
-	edit(ts, args[0], func(data []byte) int {
-		mark := data[:512]
-		clear(mark)
-		copy(mark, "CIDHALF1\x02")
-		binary.LittleEndian.PutUint16(mark[10:], uint16(copy(mark[12:], "/backups/dog.h5")))
-		binary.LittleEndian.PutUint32(mark[508:], crc32.Checksum(mark[:508], crc32.MakeTable(crc32.Castagnoli)))
-		return 1
-	})
 }
 
 // acknowledged is a line of import --progress-json.
@@ -349,13 +334,9 @@ type holder struct {
 	messages io.Reader // what of standard error is not yet read
 }
 
-// holderKey finds the holder of a script among its values.
-type holderKey struct{}
-
 // scriptHold starts an import from a pipe that stays open, waits until all of its
 // pairs are acknowledged, one batch or as many as are asked for, and sets $HOLDER to the process.
-func scriptHold(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "hold STORE [PAIRS]")
+func scriptHold(ts *testscript.TestScript, args []string) {
 	pairs := batchPairs
 	if len(args) > 1 {
 		var err error
@@ -383,14 +364,13 @@ func scriptHold(ts *testscript.TestScript, neg bool, args []string) {
 		stored = a.Pairs
 	}
 	ts.Setenv("HOLDER", strconv.Itoa(h.cmd.Process.Pid))
-	*ts.Value(holderKey{}).(*holder) = *h
+	sceneOf(ts).holder = h
 }
 
 // scriptEnd ends what hold started, by a signal or by ten more pairs and the end of its input, and
 // holds it to its exit code; -1 for a kill.
-func scriptEnd(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "end INPUT|HUP|INT|TERM|KILL CODE")
-	h := ts.Value(holderKey{}).(*holder)
+func scriptEnd(ts *testscript.TestScript, args []string) {
+	h := sceneOf(ts).holder
 	signals := map[string]os.Signal{"HUP": syscall.SIGHUP, "INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill}
 	if args[0] == "INPUT" {
 		_, err := h.input.Write(numbers(batchPairs, batchPairs+10))
@@ -411,8 +391,7 @@ func scriptEnd(ts *testscript.TestScript, neg bool, args []string) {
 // scriptKilled imports FILE, kills the import with SIGKILL when it has acknowledged
 // some batches, and compares the store with the file: every acknowledged line is
 // there, and what else is there is the one batch that was under way, whole.
-func scriptKilled(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 3, "killed STORE FILE BATCHES")
+func scriptKilled(ts *testscript.TestScript, args []string) {
 	store, file := ts.MkAbs(args[0]), ts.MkAbs(args[1])
 	batches, err := strconv.Atoi(args[2])
 	ts.Check(err)

@@ -74,11 +74,8 @@ func (p *program) scrub(ctx context.Context, path string, rate float64) error {
 }
 
 func (p *program) printScrub(path string, r *cidstore.ScrubReport) error {
-	v := scrubbed{"ok", r.Bytes, r.Corrected, r.Mended, r.DefectCount, oneLines(r.Defects)}
-	outcome := "ok"
-	if r.DefectCount > 0 {
-		v.Verdict, outcome = "corrupt", "corrupt, "+counted(r.DefectCount, "defect")
-	}
+	word, outcome := verdictOn(r.DefectCount)
+	v := scrubbed{word, r.Bytes, r.Corrected, r.Mended, r.DefectCount, oneLines(r.Defects)}
 	p.defects(v.Defects)
 	return p.result(v, "%s: %s: %d bytes verified, %d masks with a wrong bit, %d mended", path, outcome, v.Bytes, v.CorrectedMasks, v.MendedMasks)
 }

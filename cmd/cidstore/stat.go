@@ -70,7 +70,7 @@ not disturb a writer, but the file cannot be shrunk in that time.`,
 			})
 		},
 	}
-	c.Flags().Var((*duration)(&every), "watch", "print the figures again and again, at this `interval`, such as 500ms or 1m")
+	c.Flags().DurationVar(&every, "watch", 0, "print the figures again and again, at this `interval`, such as 500ms or 1m")
 	c.Flags().BoolVar(&journal, "journal", false, "print the last steps of maintenance instead")
 	c.Flag("watch").NoOptDefVal = usualWatch.String()
 	return c
@@ -120,13 +120,18 @@ func (p *program) watch(ctx context.Context, path string, s *cidstore.Store, eve
 	}
 }
 
+// byName returns figures as an object of JSON.
+func byName(list []figure) map[string]any {
+	object := make(map[string]any, len(list))
+	for _, f := range list {
+		object[f.name] = f.value
+	}
+	return object
+}
+
 func (p *program) printFigures(list []figure) error {
 	if p.json {
-		object := make(map[string]any, len(list))
-		for _, f := range list {
-			object[f.name] = f.value
-		}
-		return p.result(object, "")
+		return p.result(byName(list), "")
 	}
 	for _, f := range list {
 		p.line("%-18s %v", f.name, f.value)

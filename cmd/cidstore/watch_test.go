@@ -19,9 +19,6 @@ type watcher struct {
 	messages *bytes.Buffer
 }
 
-// watcherKey finds the watcher of a script among its values.
-type watcherKey struct{}
-
 // next reads one line of JSON.
 func (w *watcher) next(ts *testscript.TestScript) (figures map[string]any) {
 	if !w.lines.Scan() {
@@ -33,8 +30,7 @@ func (w *watcher) next(ts *testscript.TestScript) (figures map[string]any) {
 
 // scriptWatch starts stat --watch, and goes on when it has printed figures. In WATCHER is
 // the number of its process.
-func scriptWatch(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "watch STORE [INTERVAL]")
+func scriptWatch(ts *testscript.TestScript, args []string) {
 	interval := "20ms"
 	if len(args) > 1 {
 		interval = args[1]
@@ -48,13 +44,12 @@ func scriptWatch(ts *testscript.TestScript, neg bool, args []string) {
 	w.lines = bufio.NewScanner(out)
 	w.next(ts)
 	ts.Setenv("WATCHER", strconv.Itoa(w.cmd.Process.Pid))
-	*ts.Value(watcherKey{}).(*watcher) = *w
+	sceneOf(ts).watcher = w
 }
 
 // scriptSees waits until the watcher prints a figure with this value.
-func scriptSees(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "sees FIGURE VALUE")
-	w := ts.Value(watcherKey{}).(*watcher)
+func scriptSees(ts *testscript.TestScript, args []string) {
+	w := sceneOf(ts).watcher
 	for range 500 {
 		if fmt.Sprint(w.next(ts)[args[0]]) == args[1] {
 			return
@@ -64,9 +59,8 @@ func scriptSees(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // scriptUnwatch interrupts the watcher, and holds it to its exit code.
-func scriptUnwatch(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "unwatch CODE")
-	w := ts.Value(watcherKey{}).(*watcher)
+func scriptUnwatch(ts *testscript.TestScript, args []string) {
+	w := sceneOf(ts).watcher
 	ts.Check(w.cmd.Process.Signal(os.Interrupt))
 	for w.lines.Scan() {
 		if !json.Valid(w.lines.Bytes()) {
