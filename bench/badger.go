@@ -50,7 +50,7 @@ func (e *badgerEngine) apply(pairs []pair, op func(*badger.Txn, []byte) error) e
 // If there are more values than a transaction can hold, they are not deleted
 // atomically.
 func (e *badgerEngine) removeKey(key [16]byte) error {
-	values, err := badgerReader(*e).lookup(key, nil)
+	values, err := e.lookup(key, nil)
 	if err != nil {
 		return err
 	}
@@ -79,13 +79,11 @@ func (e *badgerEngine) tidy() error {
 	}
 }
 
-func (e *badgerEngine) newReader() (reader, error) { return badgerReader(*e), nil }
+func (e *badgerEngine) newReader() (reader, error) { return readerOf(e.lookup) }
 func (e *badgerEngine) close() error               { return e.db.Close() }
 
-type badgerReader badgerEngine
-
-func (r badgerReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
-	txn := r.db.NewTransaction(false)
+func (e *badgerEngine) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
+	txn := e.db.NewTransaction(false)
 	defer txn.Discard()
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: key[:]})
 	defer it.Close()
@@ -98,5 +96,3 @@ func (r badgerReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
 	}
 	return dst, nil
 }
-
-func (r badgerReader) close() error { return nil }

@@ -111,13 +111,11 @@ func (e *boltEngine) tidy() error {
 	return err
 }
 
-func (e *boltEngine) newReader() (reader, error) { return boltReader{e.db}, nil }
+func (e *boltEngine) newReader() (reader, error) { return readerOf(e.lookup) }
 func (e *boltEngine) close() error               { return errors.Join(e.db.Sync(), e.db.Close()) }
 
-type boltReader struct{ db *bbolt.DB }
-
-func (r boltReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
-	tx, err := r.db.Begin(false)
+func (e *boltEngine) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
+	tx, err := e.db.Begin(false)
 	if err != nil {
 		return dst, err
 	}
@@ -128,5 +126,3 @@ func (r boltReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
 	}
 	return dst, nil
 }
-
-func (r boltReader) close() error { return nil }

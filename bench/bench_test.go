@@ -16,49 +16,40 @@ var realPeers = slices.Clone(peers)
 
 // As the program does, the test binary also acts as the child.
 func TestMain(m *testing.M) {
-	peers = append(peers,
-		peer{"lossy", "", true, openBroken(func(e *brokenEngine) { e.drop = 1 })},
-		peer{"late", "", true, openBroken(func(e *brokenEngine) { e.late = true })},
-		peer{"panics", "", true, openBroken(func(e *brokenEngine) { e.panics = true })},
-		peer{"untidy", "", true, openBroken(func(e *brokenEngine) { e.untidy = true })},
-		peer{"keeps", "", true, openBroken(func(e *brokenEngine) { e.keeps = true })},
-		peer{"hangs", "", true, openBroken(func(e *brokenEngine) { e.hangs = true })},
-	)
+	for _, fault := range []string{"lossy", "late", "panics", "untidy", "keeps", "hangs"} {
+		peers = append(peers, peer{fault, "", true, func(dir string, relaxed bool) (engine, error) {
+			e, err := openCIDStore(dir, relaxed)
+			return &brokenEngine{engine: e, fault: fault}, err
+		}})
+	}
 	if runChild() {
 		return
 	}
 	os.Exit(m.Run())
 }
 
-// brokenEngine is CIDStore with a fault.
+// brokenEngine is CIDStore with a fault:
+//
+//	lossy    loses the last pair of each batch
+//	late     writes everything at close
+//	panics   at the first batch, as hangs does
+//	untidy   loses 100 keys when it is tidied
+//	keeps    deletes only the first pair of a batch of deletions
 type brokenEngine struct {
 	engine
-	drop          int    // how many pairs at the end of each batch are lost
-	late          bool   // everything is written at close
-	held          []pair // with late: pairs that are not written yet
-	panics, hangs bool   // at the first batch
-	untidy        bool   // tidy loses 100 keys
-	keeps         bool   // a batch of deletions deletes only its first pair
-}
-
-func openBroken(breakIt func(*brokenEngine)) func(string, bool) (engine, error) {
-	return func(dir string, relaxed bool) (engine, error) {
-		e, err := openCIDStore(dir, relaxed)
-		b := &brokenEngine{engine: e}
-		breakIt(b)
-		return b, err
-	}
+	fault string
+	held  []pair // late: not written yet
 }
 
 func (e *brokenEngine) insert(pairs []pair) error {
-	if e.panics {
+	switch e.fault {
+	case "panics":
 		panic("the engine is broken")
-	}
-	if e.hangs {
+	case "hangs":
 		time.Sleep(time.Hour) // not select {}, which the runtime could report as a deadlock
-	}
-	pairs = pairs[:len(pairs)-e.drop]
-	if e.late {
+	case "lossy":
+		pairs = pairs[:len(pairs)-1]
+	case "late":
 		e.held = append(e.held, pairs...)
 		return nil
 	}
@@ -66,19 +57,18 @@ func (e *brokenEngine) insert(pairs []pair) error {
 }
 
 func (e *brokenEngine) remove(pairs []pair) error {
-	if e.keeps {
+	if e.fault == "keeps" {
 		pairs = pairs[:1]
 	}
 	return e.engine.remove(pairs)
 }
 
 func (e *brokenEngine) tidy() error {
-	for i := range uint64(100) {
-		if !e.untidy {
-			break
-		}
-		if err := e.removeKey(keyAt(1, i)); err != nil {
-			return err
+	if e.fault == "untidy" {
+		for i := range uint64(100) {
+			if err := e.removeKey(keyAt(1, i)); err != nil {
+				return err
+			}
 		}
 	}
 	return e.engine.tidy()

@@ -46,7 +46,6 @@ func (e *cidEngine) remove(pairs []pair) error {
 }
 
 func (e *cidEngine) removeKey(key [16]byte) error { return e.store.Delete(keys.FromUUID(key)) }
-func (e *cidEngine) newReader() (reader, error)   { return &cidReader{store: e.store}, nil }
 
 func (e *cidEngine) tidy() error {
 	return errors.Join(e.store.Maintain(context.Background()), e.store.Shrink(context.Background()))
@@ -54,18 +53,13 @@ func (e *cidEngine) tidy() error {
 
 func (e *cidEngine) close() error { return e.store.Close() }
 
-type cidReader struct {
-	store *cidstore.Store
-	found []cidstore.E // kept for reuse
+func (e *cidEngine) newReader() (reader, error) {
+	var found []cidstore.E // kept for reuse
+	return readerOf(func(key [16]byte, dst [][16]byte) (_ [][16]byte, err error) {
+		found, err = e.store.AppendLookup(found[:0], keys.FromUUID(key))
+		for _, v := range found {
+			dst = append(dst, v.Bytes())
+		}
+		return dst, err
+	})
 }
-
-func (r *cidReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
-	found, err := r.store.AppendLookup(r.found[:0], keys.FromUUID(key))
-	r.found = found
-	for _, v := range found {
-		dst = append(dst, v.Bytes())
-	}
-	return dst, err
-}
-
-func (r *cidReader) close() error { return nil }

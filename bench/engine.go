@@ -32,12 +32,18 @@ type engine interface {
 	close() error
 }
 
-// reader looks keys up. Each lookup sees every batch that was acknowledged before it.
-type reader interface {
-	// lookup appends all values of key to dst, in any order.
-	lookup(key [16]byte, dst [][16]byte) ([][16]byte, error)
-	close() error
+// reader looks keys up.
+type reader struct {
+	// lookup appends all values of key to dst, in any order. It sees every batch that was
+	// acknowledged before.
+	lookup lookup
+	close  func() error
 }
+
+type lookup func(key [16]byte, dst [][16]byte) ([][16]byte, error)
+
+// readerOf returns a reader that has nothing to close.
+func readerOf(by lookup) (reader, error) { return reader{by, func() error { return nil }}, nil }
 
 // peer is an engine that can be chosen by name.
 type peer struct {

@@ -16,36 +16,39 @@ type store struct {
 	dir     string
 	relaxed bool
 	engine
+	reader reader // opened with the engine
 }
 
 func newStore(t *testing.T, p peer) *store {
 	s := &store{T: t, peer: p, dir: t.TempDir()}
 	s.reopen()
-	t.Cleanup(func() { s.must(s.close()) })
+	t.Cleanup(func() { s.must(s.reader.close(), s.close()) })
 	return s
 }
 
 func (s *store) reopen() {
 	s.Helper()
 	if s.engine != nil {
-		s.must(s.close())
+		s.must(s.reader.close(), s.close())
 	}
 	var err error
 	s.engine, err = s.peer.open(s.dir, s.relaxed)
 	s.must(err)
+	s.reader, err = s.newReader()
+	s.must(err)
 }
 
-func (s *store) must(err error) {
+func (s *store) must(errs ...error) {
 	s.Helper()
-	if err != nil {
+	if err := errors.Join(errs...); err != nil {
 		s.Fatal(err)
 	}
 }
 
 // want compares the values of a key.
-func (s *store) want(r reader, key [16]byte, values ...[16]byte) {
+func (s *store) want(key [16]byte, values ...[16]byte) {
 	s.Helper()
-	got, err := r.lookup(key, [][16]byte{{42}})
+	got, err := s.reader.lookup(key, [][16]byte{{42}})
 	s.must(err)
 	if got[0] != [16]byte{42} {
 		s.Fatalf("lookup changed what was in dst")
@@ -72,68 +75,50 @@ func v(i uint64) [16]byte { return valueAt(1, i) }
 // Before speeds can be compared, every engine must do the same.
 func TestEngineSets(t *testing.T) {
 	eachPeer(t, func(s *store) {
-		r, err := s.newReader()
-		s.must(err)
-		s.want(r, k(1))
+		s.want(k(1))
 		batch := []pair{{k(2), v(2)}, {k(1), v(1)}, {k(1), v(2)}, {k(1), v(1)}, {k(3), v(9)}}
 		before := slices.Clone(batch)
 		s.must(s.insert(batch))
 		if !slices.Equal(batch, before) {
 			t.Fatal("insert changed its argument")
 		}
-		s.want(r, k(1), v(1), v(2))
-		s.want(r, k(2), v(2))
+		s.want(k(1), v(1), v(2))
+		s.want(k(2), v(2))
 		s.must(s.insert([]pair{{k(1), v(2)}})) // it is there already
 		s.must(s.insert([]pair{{k(1), v(3)}}))
-		s.want(r, k(1), v(1), v(2), v(3))
+		s.want(k(1), v(1), v(2), v(3))
 
 		s.must(s.remove([]pair{{k(1), v(2)}, {k(1), v(77)}, {k(3), v(9)}, {k(50), v(1)}}))
-		s.want(r, k(1), v(1), v(3))
-		s.want(r, k(3))
-		s.must(s.removeKey(k(1)))
-		s.must(s.removeKey(k(1)))
-		s.want(r, k(1))
-		s.want(r, k(2), v(2))
+		s.want(k(1), v(1), v(3))
+		s.want(k(3))
+		s.must(s.removeKey(k(1)), s.removeKey(k(1)))
+		s.want(k(1))
+		s.want(k(2), v(2))
 		s.must(s.insert([]pair{{k(1), v(5)}}))
-		s.want(r, k(1), v(5))
-		s.must(r.close())
-
+		s.want(k(1), v(5))
 		s.reopen()
-		r, err = s.newReader()
-		s.must(err)
-		s.want(r, k(1), v(5))
-		s.want(r, k(2), v(2))
-		s.want(r, k(3))
-		s.must(r.close())
+		s.want(k(1), v(5))
+		s.want(k(2), v(2))
+		s.want(k(3))
 	})
 }
 
 // What a relaxed engine was given is there once it is closed.
 func TestEngineRelaxed(t *testing.T) {
-	for _, p := range realPeers {
-		t.Run(p.name, func(t *testing.T) {
-			t.Parallel()
-			s := &store{T: t, peer: p, dir: t.TempDir(), relaxed: true}
-			s.reopen()
-			s.must(s.insert([]pair{{k(1), v(1)}, {k(1), v(2)}, {k(2), v(2)}}))
-			s.must(s.remove([]pair{{k(1), v(1)}}))
-			s.relaxed = false
-			s.reopen()
-			r, err := s.newReader()
-			s.must(err)
-			s.want(r, k(1), v(2))
-			s.want(r, k(2), v(2))
-			s.must(r.close())
-			s.must(s.close())
-		})
-	}
+	eachPeer(t, func(s *store) {
+		s.relaxed = true
+		s.reopen()
+		s.must(s.insert([]pair{{k(1), v(1)}, {k(1), v(2)}, {k(2), v(2)}}), s.remove([]pair{{k(1), v(1)}}))
+		s.relaxed = false
+		s.reopen()
+		s.want(k(1), v(2))
+		s.want(k(2), v(2))
+	})
 }
 
 // A set of more values than a page holds, inserted batch by batch, shrunk to one.
 func TestEngineLargeSet(t *testing.T) {
 	eachPeer(t, func(s *store) {
-		r, err := s.newReader()
-		s.must(err)
 		var all [][16]byte
 		var pairs []pair
 		for i := range uint64(3000) {
@@ -143,26 +128,20 @@ func TestEngineLargeSet(t *testing.T) {
 		for batch := range slices.Chunk(pairs, 500) {
 			s.must(s.insert(batch))
 		}
-		s.want(r, k(7), all...)
+		s.want(k(7), all...)
 		s.must(s.remove(pairs[1:]))
-		s.want(r, k(7), v(0))
+		s.want(k(7), v(0))
 		s.must(s.insert(pairs[:10]))
-		s.must(r.close())
 		s.reopen()
-		r, err = s.newReader()
-		s.must(err)
-		s.want(r, k(7), all[:10]...)
+		s.want(k(7), all[:10]...)
 		s.must(s.removeKey(k(7)))
-		s.want(r, k(7))
-		s.must(r.close())
+		s.want(k(7))
 	})
 }
 
 // Identifiers at both ends of the order, and keys that share all bytes but the last.
 func TestEngineEdges(t *testing.T) {
 	eachPeer(t, func(s *store) {
-		r, err := s.newReader()
-		s.must(err)
 		zero, ones := [16]byte{}, [16]byte(bytes.Repeat([]byte{0xff}, 16))
 		near := ones
 		near[15] = 0xfe
@@ -170,11 +149,10 @@ func TestEngineEdges(t *testing.T) {
 			s.must(s.insert([]pair{{key, zero}, {key, ones}}))
 		}
 		for _, key := range [][16]byte{zero, near, ones} {
-			s.want(r, key, zero, ones)
+			s.want(key, zero, ones)
 			s.must(s.removeKey(key))
-			s.want(r, key)
+			s.want(key)
 		}
-		s.must(r.close())
 	})
 }
 
@@ -195,12 +173,9 @@ func TestEngineConcurrentSingles(t *testing.T) {
 			return errors.Join(err, r.close())
 		}))
 		s.reopen()
-		r, err := s.newReader()
-		s.must(err)
 		for i := range uint64(writers * each) {
-			s.want(r, k(i), v(i))
+			s.want(k(i), v(i))
 		}
-		s.must(r.close())
 	})
 }
 

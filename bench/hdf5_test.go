@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,24 +69,12 @@ func TestHDF5BesideScigolib(t *testing.T) {
 	list.print(t)
 }
 
-// comparison counts datasets by how they were read, with an example of each.
-type comparison map[string]*readings
-
-type readings struct {
-	datasets int
-	example  string
-}
-
-func (c comparison) add(what, example string) {
-	if c[what] == nil {
-		c[what] = &readings{example: example}
-	}
-	c[what].datasets++
-}
+// comparison lists datasets by how they were read.
+type comparison map[string][]string
 
 func (c comparison) print(t *testing.T) {
 	for _, what := range slices.Sorted(maps.Keys(c)) {
-		t.Logf("%5d %s; as %s", c[what].datasets, what, c[what].example)
+		t.Logf("%5d %s; as %s", len(c[what]), what, c[what][0])
 	}
 	if c["both read what h5py reads"] == nil {
 		t.Error("nothing was read by both")
@@ -101,22 +90,19 @@ func (c comparison) compare(t *testing.T, path string, want map[string][2]string
 	theirs, failed := scigolibHashes(path, want)
 	for name, w := range want {
 		where := fmt.Sprintf("%s of %s", name, filepath.Base(path))
-		if ours[name] != w[1] {
-			t.Errorf("package hdf5 is wrong: %s", where)
-			c.add("package hdf5 is wrong", where)
-			continue
+		what := "both read what h5py reads"
+		switch got, read := theirs[name]; {
+		case ours[name] != w[1]:
+			what = "package hdf5 is wrong"
+			t.Errorf("%s: %s", what, where)
+		case read && got != w[1]:
+			what = "package hdf5 is right, scigolib reads other " + w[0]
+		case !read && failed[name] != "":
+			what = "package hdf5 is right, scigolib: " + failed[name]
+		case !read:
+			what = "package hdf5 is right, scigolib's Walk does not come to it " + failed[""]
 		}
-		got, read := theirs[name]
-		switch {
-		case read && got == w[1]:
-			c.add("both read what h5py reads", where)
-		case read:
-			c.add("package hdf5 is right, scigolib reads other "+w[0], where)
-		case failed[name] != "":
-			c.add("package hdf5 is right, scigolib: "+failed[name], where)
-		default:
-			c.add("package hdf5 is right, scigolib's Walk does not come to it "+failed[""], where)
-		}
+		c[what] = append(c[what], where)
 	}
 }
 
@@ -259,16 +245,10 @@ func trying(do func() error) (text string) {
 	return ""
 }
 
+var numbers = regexp.MustCompile("[0-9]+")
+
 func withoutNumbers(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' {
-			return 'N'
-		}
-		return r
-	}, text)
-	for strings.Contains(text, "NN") {
-		text = strings.ReplaceAll(text, "NN", "N")
-	}
+	text = numbers.ReplaceAllString(text, "N")
 	if i := strings.Index(text, os.TempDir()); i >= 0 { // a path says nothing here
 		text = text[:i]
 	}

@@ -99,16 +99,14 @@ func (e *pebbleEngine) tidy() error {
 	return e.db.Compact(context.Background(), nil, beyond, false)
 }
 
-func (e *pebbleEngine) newReader() (reader, error) { return pebbleReader{e.db}, nil }
+func (e *pebbleEngine) newReader() (reader, error) { return readerOf(e.lookup) }
 
 func (e *pebbleEngine) close() error {
 	return errors.Join(e.db.LogData(nil, pebble.Sync), e.db.Close())
 }
 
-type pebbleReader struct{ db *pebble.DB }
-
-func (r pebbleReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
-	it, err := r.db.NewIter(pebbleReads)
+func (e *pebbleEngine) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
+	it, err := e.db.NewIter(pebbleReads)
 	if err != nil {
 		return dst, err
 	}
@@ -117,5 +115,3 @@ func (r pebbleReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
 	}
 	return dst, it.Close()
 }
-
-func (r pebbleReader) close() error { return nil }

@@ -132,13 +132,11 @@ func (e *pogrebEngine) tidy() error {
 	return err
 }
 
-func (e *pogrebEngine) newReader() (reader, error) { return pogrebReader{e.db}, nil }
+func (e *pogrebEngine) newReader() (reader, error) { return readerOf(e.lookup) }
 func (e *pogrebEngine) close() error               { return errors.Join(e.db.Sync(), e.db.Close()) }
 
-type pogrebReader struct{ db *pogreb.DB }
-
-func (r pogrebReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
-	set, err := r.db.Get(key[:])
+func (e *pogrebEngine) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
+	set, err := e.db.Get(key[:])
 	if err != nil {
 		return dst, err
 	}
@@ -150,5 +148,3 @@ func (r pogrebReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
 	}
 	return dst, nil
 }
-
-func (r pogrebReader) close() error { return nil }

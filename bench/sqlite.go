@@ -190,25 +190,24 @@ func (e *sqliteEngine) close() error {
 	return errors.Join(append(errs, e.db.Close())...)
 }
 
-type sqliteReader struct {
-	conn  *sql.Conn
-	query *sql.Stmt
-}
-
 func (e *sqliteEngine) newReader() (reader, error) {
 	conn, err := e.connect(memory / 4)
 	if err != nil {
-		return nil, err
+		return reader{}, err
 	}
 	query, err := conn.PrepareContext(context.Background(), "SELECT v FROM t WHERE k = ?")
 	if err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return reader{}, errors.Join(err, conn.Close())
 	}
-	return &sqliteReader{conn, query}, nil
+	return reader{
+		func(key [16]byte, dst [][16]byte) ([][16]byte, error) { return valuesOf(query, key, dst) },
+		func() error { return errors.Join(query.Close(), conn.Close()) },
+	}, nil
 }
 
-func (r *sqliteReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) {
-	rows, err := r.query.Query(key[:])
+// valuesOf appends the values of a key to dst.
+func valuesOf(query *sql.Stmt, key [16]byte, dst [][16]byte) ([][16]byte, error) {
+	rows, err := query.Query(key[:])
 	if err != nil {
 		return dst, err
 	}
@@ -225,5 +224,3 @@ func (r *sqliteReader) lookup(key [16]byte, dst [][16]byte) ([][16]byte, error) 
 	}
 	return dst, rows.Err()
 }
-
-func (r *sqliteReader) close() error { return errors.Join(r.query.Close(), r.conn.Close()) }
