@@ -190,10 +190,7 @@ func (m *Machine) recover(low, high int) error {
 		state.Apply(m.past[n])
 	}
 	m.model = got
-	if err := CompareStore(m.store, m.model); err != nil {
-		return err
-	}
-	return Sound(m.store)
+	return errors.Join(CompareStore(m.store, m.model), Sound(m.store))
 }
 
 // fault makes one call fail, once or from then on, during a few batches and a checkpoint.

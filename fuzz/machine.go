@@ -27,8 +27,6 @@ type Config struct {
 	// Options are those of the first opening. The machine sets FS, Clock, Rand and
 	// GCInterval: without goroutines the calls are the same each time.
 	Options cidstore.Options
-	// Tune, unless it is nil, may change the options of each opening last.
-	Tune func(*cidstore.Options)
 }
 
 // Machine runs steps on a store and on its model. It is not safe for concurrent use.
@@ -192,9 +190,6 @@ func (m *Machine) choices() *cidstore.Options {
 		m.clock = m.clock.Add(time.Millisecond)
 		return m.clock
 	}
-	if m.config.Tune != nil {
-		m.config.Tune(&o)
-	}
 	return &o
 }
 
@@ -274,18 +269,12 @@ func (m *Machine) Step(c Source) error {
 // endReaders compares and closes snapshots and readers.
 func (m *Machine) endReaders() error {
 	for _, h := range m.snapshots {
-		if err := CompareAll(h.view, h.model); err != nil {
-			return fmt.Errorf("snapshot: %w", err)
-		}
-		if err := h.view.Close(); err != nil {
+		if err := errors.Join(CompareAll(h.view, h.model), h.view.Close()); err != nil {
 			return fmt.Errorf("snapshot: %w", err)
 		}
 	}
 	for _, f := range m.readers {
-		if err := CompareStore(f.store, f.model); err != nil {
-			return fmt.Errorf("reader: %w", err)
-		}
-		if err := f.store.Close(); err != nil {
+		if err := errors.Join(CompareStore(f.store, f.model), f.store.Close()); err != nil {
 			return fmt.Errorf("reader: %w", err)
 		}
 	}
@@ -299,14 +288,8 @@ func (m *Machine) Finish() error {
 		return err
 	}
 	for range 2 {
-		if err := CompareStore(m.store, m.model); err != nil {
+		if err := errors.Join(CompareStore(m.store, m.model), Sound(m.store), m.store.Close()); err != nil {
 			return fmt.Errorf("at the end: %w", err)
-		}
-		if err := Sound(m.store); err != nil {
-			return fmt.Errorf("at the end: %w", err)
-		}
-		if err := m.store.Close(); err != nil {
-			return fmt.Errorf("close: %w", err)
 		}
 		if err := m.open(); err != nil {
 			return fmt.Errorf("reopen: %w", err)

@@ -1,7 +1,6 @@
 package fuzz
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
@@ -82,42 +81,32 @@ const (
 	Delete
 )
 
-func (o Op) String() string {
-	switch o.Kind {
-	case Insert:
-		return fmt.Sprintf("insert(%v, %v)", o.Key, o.Value)
-	case DeleteValue:
-		return fmt.Sprintf("delete(%v, %v)", o.Key, o.Value)
-	}
-	return fmt.Sprintf("delete(%v)", o.Key)
+// changed is what operations change: a model, or a batch of a store.
+type changed interface {
+	Insert(key, value E)
+	DeleteValue(key, value E)
+	Delete(key E)
 }
 
-// Apply applies operations in order.
-func (m Model) Apply(ops []Op) {
+func apply(ops []Op, to changed) {
 	for _, o := range ops {
 		switch o.Kind {
 		case Insert:
-			m.Insert(o.Key, o.Value)
+			to.Insert(o.Key, o.Value)
 		case DeleteValue:
-			m.DeleteValue(o.Key, o.Value)
+			to.DeleteValue(o.Key, o.Value)
 		case Delete:
-			m.Delete(o.Key)
+			to.Delete(o.Key)
 		}
 	}
 }
+
+// Apply applies operations in order.
+func (m Model) Apply(ops []Op) { apply(ops, m) }
 
 // BatchOf returns a batch of operations.
 func BatchOf(ops []Op) *cidstore.Batch {
 	b := new(cidstore.Batch)
-	for _, o := range ops {
-		switch o.Kind {
-		case Insert:
-			b.Insert(o.Key, o.Value)
-		case DeleteValue:
-			b.DeleteValue(o.Key, o.Value)
-		case Delete:
-			b.Delete(o.Key)
-		}
-	}
+	apply(ops, b)
 	return b
 }

@@ -200,12 +200,11 @@ func (m *Machine) storm(c Source) error {
 	remove := c.Choose("remove", 3) == 0
 	var ops []Op
 	for _, key := range m.Near {
-		switch {
-		case remove:
-			ops = append(ops, Op{Kind: Delete, Key: key})
-		default:
-			ops = append(ops, Op{Insert, key, m.value(c)})
+		op := Op{Kind: Delete, Key: key}
+		if !remove {
+			op = Op{Insert, key, m.value(c)}
 		}
+		ops = append(ops, op)
 	}
 	return m.applyAll(ops)
 }
@@ -382,28 +381,26 @@ func (m *Machine) setClock(c Source) error {
 	return nil
 }
 
-func (m *Machine) secondWriter(Source) error {
-	s, err := cidstore.Open(m.path, m.choices())
+// refused wants an opening to fail with an error that has a text.
+func (m *Machine) refused(o *cidstore.Options, want error, text string) error {
+	s, err := cidstore.Open(m.path, o)
 	if err == nil {
 		return errors.Join(errors.New("it opened"), s.Close())
 	}
-	if pid := fmt.Sprintf("process %d", vfs.ProcessID()); !errors.Is(err, cidstore.ErrLocked) || !strings.Contains(err.Error(), pid) {
-		return fmt.Errorf("want ErrLocked by %s: %w", pid, err)
+	if !errors.Is(err, want) || !strings.Contains(err.Error(), text) {
+		return fmt.Errorf("want %v and %q: %w", want, text, err)
 	}
 	return nil
+}
+
+func (m *Machine) secondWriter(Source) error {
+	return m.refused(m.choices(), cidstore.ErrLocked, fmt.Sprintf("process %d", vfs.ProcessID()))
 }
 
 func (m *Machine) wrongKey(Source) error {
 	o := m.readOnly()
 	o.WALKey = append(slices.Clone(o.WALKey), 'x')
-	s, err := cidstore.Open(m.path, o)
-	if err == nil {
-		return errors.Join(errors.New("it opened"), s.Close())
-	}
-	if !errors.Is(err, cidstore.ErrWALKey) {
-		return fmt.Errorf("want ErrWALKey: %w", err)
-	}
-	return nil
+	return m.refused(o, cidstore.ErrWALKey, "")
 }
 
 func (m *Machine) tooLarge(c Source) error {
