@@ -39,29 +39,22 @@ func benchExport(b *testing.B) {
 	pairs := 1_000_000.0
 	if text := os.Getenv("CIDSTORE_BENCH_PAIRS"); text != "" {
 		var err error
-		if pairs, err = strconv.ParseFloat(text, 64); err != nil {
-			b.Fatal(err)
-		}
+		pairs, err = strconv.ParseFloat(text, 64)
+		must(b, err)
 	}
 	store := filepath.Join(b.TempDir(), "s.h5")
 	s, err := cidstore.Open(store, nil)
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	random := rand.New(rand.NewPCG(1, 2))
 	var batch cidstore.Batch
 	for i := 1; i <= int(pairs); i++ {
 		batch.Insert(cidstore.E{High: random.Uint64(), Low: random.Uint64()}, cidstore.E{High: random.Uint64(), Low: random.Uint64()})
 		if batch.Len() == 10_000 || i == int(pairs) {
-			if err := s.Apply(&batch); err != nil {
-				b.Fatal(err)
-			}
+			must(b, s.Apply(&batch))
 			batch.Reset()
 		}
 	}
-	if err := s.Close(); err != nil {
-		b.Fatal(err)
-	}
+	must(b, s.Close())
 	for b.Loop() {
 		took, cpu := runTimed(b, "export", store)
 		b.ReportMetric(pairs/took.Seconds(), "pairs/s")
@@ -85,9 +78,7 @@ func runTimed(b *testing.B, args ...string) (took, cpu time.Duration) {
 
 func sizeOf(b *testing.B, path string) float64 {
 	b.Helper()
-	info, err := os.Stat(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return float64(info.Size())
+	size, err := fileSize(path)
+	must(b, err)
+	return float64(size)
 }

@@ -39,17 +39,16 @@ func (r *pairReader) readRows(name string, t *tableFile) error {
 	before := r.read.Load() // bytes of the earlier files; each row counts as a part of this one
 	next := uint64(0)
 	for data, err := range t.data.Rows(0, t.data.Len()) {
-		var block *rowBlock
 		if err == nil {
-			block, err = t.read(data)
+			err = t.read(data)
 		}
 		if err != nil {
 			return tableError(fmt.Sprintf("%s, row %d", name, next), err)
 		}
 		next = data.Start + uint64(data.Rows)
 		r.read.Store(before + int64(float64(t.file.Size())*float64(next)/float64(t.data.Len())))
-		for row := range block.rows {
-			if err := r.addRow(name, data.Start, block, row); err != nil {
+		for row := range data.Rows {
+			if err := r.addRow(name, data.Start, t, row); err != nil {
 				return err
 			}
 		}
@@ -60,12 +59,13 @@ func (r *pairReader) readRows(name string, t *tableFile) error {
 
 // addRow adds the pair of a row to the portion under way, or the reason why it has
 // none. The error ends the import.
-func (r *pairReader) addRow(name string, start uint64, block *rowBlock, row int) error {
+func (r *pairReader) addRow(name string, start uint64, t *tableFile, row int) error {
 	var pair [2]cidstore.E
 	var texts []string // what was taken as identifiers or names
 	var why error
-	for n, s := range block.sides {
-		id, text, err := block.identifier(s, row)
+	for n := range t.sides {
+		s := &t.sides[n]
+		id, text, err := s.identifier(row)
 		if s.text {
 			texts = append(texts, text)
 		}
@@ -83,7 +83,7 @@ func (r *pairReader) addRow(name string, start uint64, block *rowBlock, row int)
 		p.lastLine = int64(number) + 1
 		if why != nil {
 			at.Reason = why.Error()
-			r.addReject(p, at, func() string { return block.text(row) })
+			r.addReject(p, at, func() string { return t.text(row) })
 			return
 		}
 		p.pairs.Insert(pair[0], pair[1])
@@ -96,20 +96,11 @@ func (r *pairReader) addRow(name string, start uint64, block *rowBlock, row int)
 }
 
 // text returns the cells that the pair of a row is made from, with tabs between them.
-func (r *rowBlock) text(row int) string {
+func (t *tableFile) text(row int) string {
 	var cells []string
-	for _, s := range r.sides {
-		for _, p := range s.parts {
-			if s.text {
-				cells = append(cells, r.texts[p.slot()][row])
-				continue
-			}
-			v := r.words[p.slot()][row*p.width+p.at]
-			if p.of.Signed {
-				cells = append(cells, fmt.Sprint(int64(v)))
-			} else {
-				cells = append(cells, fmt.Sprint(v))
-			}
+	for _, s := range t.sides {
+		for k := range s.parts {
+			cells = append(cells, s.parts[k].cell(row))
 		}
 	}
 	return strings.Join(cells, "\t")

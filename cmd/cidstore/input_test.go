@@ -12,7 +12,6 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/cidstore/cidstore"
 	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/klauspost/compress/zstd"
 	"pgregory.net/rapid"
@@ -76,9 +75,7 @@ func TestLines(t *testing.T) {
 // TestLongLineIsNotKept holds the reader to its bound of memory.
 func TestLongLineIsNotKept(t *testing.T) {
 	r, err := newLineReader(io.LimitReader(endless{}, 64<<20))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := r.next(); err != errLongLine {
 		t.Fatalf("error %v, want %v", err, errLongLine)
 	}
@@ -105,25 +102,26 @@ func TestInputFails(t *testing.T) {
 	}
 }
 
+// gzipped packs a text.
+func gzipped(t *testing.T, text string) string {
+	t.Helper()
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	_, err := io.WriteString(w, text)
+	must(t, err, w.Close())
+	return out.String()
+}
+
 // TestPackedInputCut cuts packed text at every byte: what comes out is the start of
 // the text by whole lines, and then an error.
 func TestPackedInputCut(t *testing.T) {
-	var packed bytes.Buffer
-	w := gzip.NewWriter(&packed)
-	for range 50 {
-		if _, err := w.Write([]byte("one\ntwo\r\nthree\n")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	whole, err := readAll(bytes.NewReader(packed.Bytes()))
+	packed := gzipped(t, strings.Repeat("one\ntwo\r\nthree\n", 50))
+	whole, err := readAll(strings.NewReader(packed))
 	if err != nil || len(whole) != 150 {
 		t.Fatalf("%d lines, %v", len(whole), err)
 	}
-	for n := len(gzipMagic); n < packed.Len(); n++ {
-		got, err := readAll(bytes.NewReader(packed.Bytes()[:n]))
+	for n := len(gzipMagic); n < len(packed); n++ {
+		got, err := readAll(strings.NewReader(packed[:n]))
 		if err == nil || len(got) > len(whole) || !slices.Equal(got, whole[:len(got)]) {
 			t.Errorf("cut at %d: %d lines, %v", n, len(got), err)
 		}
@@ -263,17 +261,7 @@ func TestJSONRecords(t *testing.T) {
 
 // TestRefused: each kind of file that is no text is named in one sentence.
 func TestRefused(t *testing.T) {
-	packed := func(text string) string {
-		var out bytes.Buffer
-		w := gzip.NewWriter(&out)
-		if _, err := io.WriteString(w, text); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return out.String()
-	}
+	packed := func(text string) string { return gzipped(t, text) }
 	for in, want := range map[string]string{
 		"\x89HDF\r\n\x1a\nx":            "HDF5",
 		"PK\x03\x04x":                   "ZIP",
@@ -313,23 +301,14 @@ func TestBomb(t *testing.T) {
 		"gzip": func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
 		"zstd": func(w io.Writer) io.WriteCloser {
 			z, err := zstd.NewWriter(w)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			return z
 		},
 	} {
 		var bomb bytes.Buffer
 		w := pack(&bomb)
-		if _, err := io.Copy(w, io.LimitReader(endless{}, 100<<20/invariants.Sparse)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, "\na\tb\n"); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
+		_, err := io.Copy(w, io.MultiReader(io.LimitReader(endless{}, 100<<20/invariants.Sparse), strings.NewReader("\na\tb\n")))
+		must(t, err, w.Close())
 		whole := bomb.Len()
 		cut := bytes.NewReader(bomb.Bytes()[:whole/2])
 		var before, after runtime.MemStats
@@ -390,17 +369,10 @@ func FuzzInput(f *testing.F) {
 	})
 }
 
-func TestParseKey(t *testing.T) {
-	for text, want := range map[string]cidstore.E{
-		"hello":                                cidstore.FromString("hello"),
-		"0x2a":                                 {Low: 42},
-		"0x":                                   cidstore.FromString("0x"),
-		"42":                                   cidstore.FromString("42"),
-		"9342d47a-1bab-5709-9869-c840b2eac501": cidstore.FromString("hello"),
-		"9342D47A1BAB57099869C840B2EAC501":     cidstore.FromString("hello"),
-	} {
-		if got := cidstore.ParseKey(text); got != want {
-			t.Errorf("%q is %v, want %v", text, got, want)
+func TestCounted(t *testing.T) {
+	for n, want := range map[int]string{0: "0 defects", 1: "1 defect", 2: "2 defects"} {
+		if got := counted(n, "defect"); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

@@ -57,6 +57,11 @@ type part struct {
 	member []string // empty for a row of numbers
 	at     int      // place among the numbers of a row
 	width  int      // how many numbers a row has
+
+	// The cells of the block that is read: texts, or for each row width integers, a signed
+	// one as it is in memory.
+	texts []string
+	words []uint64
 }
 
 // open opens a file and finds the columns. It returns an inputError if they do not fit.
@@ -247,81 +252,67 @@ func (p part) isText() (bool, error) {
 	return false, nil
 }
 
-// rowBlock holds the cells of some rows.
-type rowBlock struct {
-	rows  int
-	sides [2]side
-	words map[string][]uint64 // a signed one as it is in memory
-	texts map[string][]string
-}
-
 // read reads the columns of a block.
-func (t *tableFile) read(b *hdf5.Block) (*rowBlock, error) {
-	block := &rowBlock{b.Rows, t.sides, make(map[string][]uint64), make(map[string][]string)}
+func (t *tableFile) read(b *hdf5.Block) error {
 	for _, s := range t.sides {
-		for _, p := range s.parts {
-			if err := block.load(b, s, p); err != nil {
-				return nil, err
+		for k := range s.parts {
+			if err := s.parts[k].read(b, s.text); err != nil {
+				return err
 			}
 		}
 	}
-	return block, nil
+	return nil
 }
 
-// slot returns the name under which the cells of a column are kept. Rows of numbers
-// have one name for all columns.
-func (p part) slot() string {
-	if p.member == nil {
-		return ""
-	}
-	return p.name
-}
-
-func (r *rowBlock) load(b *hdf5.Block, s side, p part) (err error) {
-	slot := p.slot()
+func (p *part) read(b *hdf5.Block, text bool) (err error) {
 	switch {
-	case r.words[slot] != nil, r.texts[slot] != nil:
-	case s.text:
-		r.texts[slot], err = b.Strings(p.member...)
+	case text:
+		p.texts, err = b.Strings(p.member...)
 	case p.of.Signed:
 		var signed []int64
 		signed, err = b.Int64s(p.member...)
+		p.words = p.words[:0]
 		for _, v := range signed {
-			r.words[slot] = append(r.words[slot], uint64(v))
+			p.words = append(p.words, uint64(v))
 		}
 	default:
-		r.words[slot], err = b.Uint64s(p.member...)
+		p.words, err = b.Uint64s(p.member...)
 	}
 	return err
 }
 
-// word returns the integer of a column in a row of the block.
-func (r *rowBlock) word(p part, row int) (uint64, error) {
-	v := r.words[p.slot()][row*p.width+p.at]
-	if p.of.Signed && int64(v) < 0 {
-		return 0, fmt.Errorf("column %s is %d, but identifiers are not negative", p.name, int64(v))
+// word returns the integer of the column in a row of the block.
+func (p *part) word(row int) uint64 { return p.words[row*p.width+p.at] }
+
+// cell returns what the column has in a row of the block.
+func (p *part) cell(row int) string {
+	switch {
+	case p.texts != nil:
+		return p.texts[row]
+	case p.of.Signed:
+		return fmt.Sprint(int64(p.word(row)))
 	}
-	return v, nil
+	return fmt.Sprint(p.word(row))
 }
 
 // identifier returns the key or the value of a row. text is what it was parsed from.
-func (r *rowBlock) identifier(s side, row int) (id cidstore.E, text string, err error) {
+func (s *side) identifier(row int) (id cidstore.E, text string, err error) {
 	if s.text {
-		text = r.texts[s.parts[0].slot()][row]
+		text = s.parts[0].texts[row]
 		return cidstore.ParseKey(text), text, judgeCell(s, text)
 	}
-	for _, p := range s.parts {
-		word, err := r.word(p, row)
-		if err != nil {
-			return id, "", err
+	for k := range s.parts {
+		p := &s.parts[k]
+		if p.of.Signed && int64(p.word(row)) < 0 {
+			return id, "", fmt.Errorf("column %s is %s, but identifiers are not negative", p.name, p.cell(row))
 		}
-		id = cidstore.E{High: id.Low, Low: word}
+		id = cidstore.E{High: id.Low, Low: p.word(row)}
 	}
 	return id, "", nil
 }
 
 // judgeCell checks a text by the rules for all texts.
-func judgeCell(s side, text string) error {
+func judgeCell(s *side, text string) error {
 	err := checkText([]byte(text))
 	switch {
 	case text == "":
