@@ -12,40 +12,28 @@ func (d discard) Size() int64                           { return d.size }
 func (d discard) ReadAt(p []byte, _ int64) (int, error) { return len(p), nil }
 func (d discard) WriteSync([]byte, int64) error         { return nil }
 
-// BenchmarkAppend is what a frame costs beside the disk, in blocks of 4 KiB.
+// BenchmarkAppend is what a frame costs beside the disk, in blocks of 4 KiB: frames with
+// blocks of their own, and frames that share blocks.
 func BenchmarkAppend(b *testing.B) {
 	for _, n := range []int{1, 1000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			c := testConfig(discard{64 << 20})
-			c.Block = 4096
-			l, _ := newLog(c)
-			ops := someOps(n, 1)
-			b.SetBytes(int64(n))
-			b.ReportAllocs()
-			for b.Loop() {
-				if l.Room() < RecordsFor(n, c.Block) {
-					l.Truncate(l.Mark().Sequence)
-				}
-				if _, err := l.Append(ops); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
+		b.Run(fmt.Sprint(n), func(b *testing.B) { benchAppend(b, n, (*Log).Append) })
 	}
 }
 
-// BenchmarkAppendAsync is the same for frames that share blocks.
-func BenchmarkAppendAsync(b *testing.B) {
+func BenchmarkAppendAsync(b *testing.B) { benchAppend(b, 1, (*Log).AppendAsync) }
+
+func benchAppend(b *testing.B, n int, appendTo func(*Log, []Op) (Seq, error)) {
 	c := testConfig(discard{64 << 20})
 	c.Block = 4096
 	l, _ := newLog(c)
-	ops := someOps(1, 1)
+	ops := someOps(n, 1)
+	b.SetBytes(int64(n))
 	b.ReportAllocs()
 	for b.Loop() {
-		if l.Room() < 1<<16 {
+		if l.Room() < max(RecordsFor(n, c.Block), 1<<16) {
 			l.Truncate(l.Mark().Sequence)
 		}
-		if _, err := l.AppendAsync(ops); err != nil {
+		if _, err := appendTo(l, ops); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -61,13 +49,10 @@ func BenchmarkScan(b *testing.B) {
 			l, e := newLog(c)
 			ops := someOps(n, 1)
 			for l.Room() >= RecordsFor(n, c.Block) {
-				if _, err := l.AppendAsync(ops); err != nil {
-					b.Fatal(err)
-				}
+				_, err := l.AppendAsync(ops)
+				must(b, err)
 			}
-			if err := l.Flush(); err != nil {
-				b.Fatal(err)
-			}
+			must(b, l.Flush())
 			b.SetBytes(c.Ring.Storage.Size())
 			for b.Loop() {
 				report, err := Scan(c, []Epoch{e}, 0, 0, passOver)
@@ -82,9 +67,8 @@ func BenchmarkScan(b *testing.B) {
 		c := testConfig(m)
 		c.Block = 4096
 		l, e := newLog(c)
-		if _, err := l.Append(someOps(300000, 1)); err != nil {
-			b.Fatal(err)
-		}
+		_, err := l.Append(someOps(300000, 1))
+		must(b, err)
 		m.bytes[4096] ^= 1
 		b.SetBytes(m.Size())
 		for b.Loop() {
@@ -93,6 +77,5 @@ func BenchmarkScan(b *testing.B) {
 				b.Fatal(report, err)
 			}
 		}
-		_ = l
 	})
 }

@@ -12,6 +12,14 @@ import (
 	"github.com/cidstore/cidstore/keys"
 )
 
+// awaitQueue waits until so many appends are queued.
+func (l *Log) awaitQueue(n int) {
+	queued := func() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.mu.queue) }
+	for queued() < n {
+		runtime.Gosched()
+	}
+}
+
 // While one write is under way the others queue, and the next takes all.
 func TestAppendsShareASync(t *testing.T) {
 	m := newMemory(64)
@@ -32,10 +40,7 @@ func TestAppendsShareASync(t *testing.T) {
 	for i := range uint64(15) {
 		start(1 + i)
 	}
-	queued := func() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.mu.queue) }
-	for queued() < 15 {
-		runtime.Gosched()
-	}
+	l.awaitQueue(15)
 	m.gate <- struct{}{}
 	<-m.entry
 	m.gate <- struct{}{}
@@ -160,10 +165,7 @@ func TestFullRingRefusesOneAlone(t *testing.T) {
 	for range 3 {
 		start(2*testBlockRecords - endRecords)
 	}
-	queued := func() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.mu.queue) }
-	for queued() < 3 {
-		runtime.Gosched()
-	}
+	l.awaitQueue(3)
 	close(m.gate)
 	wait.Wait()
 	if full.Load() != 1 || l.Room() != 0 || l.Stats().Frames != 3 || l.Stats().Groups != 2 {

@@ -402,8 +402,7 @@ func FuzzProgram(f *testing.F) {
 		choose := &byteChooser{choices}
 		p := newProgram(choose)
 		for len(choose.bytes) > 0 {
-			must(t, p.step())
-			must(t, p.checkLive())
+			must(t, p.step(), p.checkLive())
 		}
 		must(t, p.recover())
 	})

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"pgregory.net/rapid"
+
 	"github.com/cidstore/cidstore/keys"
 )
 
@@ -139,15 +141,9 @@ func operations(frames []Frame) []Op {
 	return ops
 }
 
-// fataler is testing.TB, and rapid's.
-type fataler interface {
-	Helper()
-	Fatal(args ...any)
-}
-
-func must(t fataler, err error) {
+func must(t rapid.TB, errs ...error) {
 	t.Helper()
-	if err != nil {
+	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
 }
