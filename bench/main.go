@@ -66,7 +66,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.SetOutput(stderr)
 	flags.Uint64Var(&c.N, "n", 1_000_000, "pairs in the store, 10,000 or more")
 	flags.IntVar(&c.runs, "runs", 1, "how often everything is measured; the table has medians")
-	engines := flags.String("engines", "", "comma-separated names; all of them by default: "+strings.Join(peerNames(), ", "))
+	engines := flags.String("engines", strings.Join(peerNames(), ","), "comma-separated names")
 	chosen := flags.String("workloads", "W1,W1b,W1c,W2,W3,W4,W5,W6,W7", "comma-separated names")
 	flags.StringVar(&c.dir, "dir", "", "where the stores are written, on a real disk; default: the directory for temporary files")
 	flags.StringVar(&c.json, "json", "", "write every measurement of every run to this file")
@@ -83,16 +83,12 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	if flags.NArg() > 0 {
 		return c, fmt.Errorf("argument %q, want only flags", flags.Arg(0))
 	}
-	if *engines == "" {
-		c.peers = peers
-	} else {
-		for name := range strings.SplitSeq(*engines, ",") {
-			p, ok := peerNamed(name)
-			if !ok {
-				return c, fmt.Errorf("-engines: %q, want some of %s", name, strings.Join(peerNames(), ", "))
-			}
-			c.peers = append(c.peers, p)
+	for name := range strings.SplitSeq(*engines, ",") {
+		p, ok := peerNamed(name)
+		if !ok {
+			return c, fmt.Errorf("-engines: %q, want some of %s", name, strings.Join(peerNames(), ", "))
 		}
+		c.peers = append(c.peers, p)
 	}
 	for name := range strings.SplitSeq(*chosen, ",") {
 		if _, ok := workloadNamed(name); !ok {

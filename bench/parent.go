@@ -272,21 +272,16 @@ func (h *head) Write(p []byte) (int, error) {
 // it is looked at does not count.
 func fileBytes(dir string) (size int64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) || err == nil && entry.IsDir() {
-			return nil
+		if err == nil && !entry.IsDir() {
+			var info fs.FileInfo
+			if info, err = entry.Info(); err == nil {
+				size += info.Size()
+			}
 		}
-		if err != nil {
-			return err
-		}
-		info, err := entry.Info()
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		size += info.Size()
-		return nil
+		return err
 	})
 	return size, err
 }

@@ -62,18 +62,28 @@ func (c *child) manySets(e engine) error {
 }
 
 // readSets looks up keys and compares each set with the values that should be there. It
-// returns values per second, without the time for comparing.
+// returns values per second.
 func (c *child) readSets(e engine, keys []uint64, each uint64, there func(v uint64) bool) (rate float64, err error) {
+	ids := make([][16]byte, len(keys))
+	for i, key := range keys {
+		ids[i] = keyAt(c.Seed, key)
+	}
+	return readAll(e, ids, func(i int, found [][16]byte) error { return c.sameSet(found, keys[i], each, there) })
+}
+
+// readAll looks up keys, and checks what it finds for each. It returns values per second,
+// without the time of the checks.
+func readAll(e engine, keys [][16]byte, check func(i int, found [][16]byte) error) (rate float64, err error) {
 	var found [][16]byte
 	values, took := 0, int64(0)
 	err = withReader(e, func(r reader) (err error) {
-		for _, key := range keys {
+		for i, key := range keys {
 			before := now()
-			if found, err = r.lookup(keyAt(c.Seed, key), found[:0]); err != nil {
+			if found, err = r.lookup(key, found[:0]); err != nil {
 				return err
 			}
 			took += now() - before
-			if err := c.sameSet(found, key, each, there); err != nil {
+			if err := check(i, found); err != nil {
 				return err
 			}
 			values += len(found)
@@ -178,22 +188,15 @@ func (s *largeSet) end(e engine) error {
 
 // read looks the key up, several times.
 func (s *largeSet) read(e engine, name string) error {
-	const reads = 3
-	var found [][16]byte
-	took := int64(0)
-	err := withReader(e, func(r reader) (err error) {
-		for range reads {
-			before := now()
-			if found, err = r.lookup(s.key, found[:0]); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			took += now() - before
-			if uint64(len(found)) != s.count || fingerprint(found) != s.sum {
-				return fmt.Errorf("WRONG DATA: %s: %d values, want %d, or it has others", name, len(found), s.count)
-			}
+	rate, err := readAll(e, [][16]byte{s.key, s.key, s.key}, func(_ int, found [][16]byte) error {
+		if uint64(len(found)) != s.count || fingerprint(found) != s.sum {
+			return fmt.Errorf("WRONG DATA: %d values, want %d, or it has others", len(found), s.count)
 		}
 		return nil
 	})
-	s.Measures.put(name, float64(reads*s.count)/float64(took)*1e9, s.cut)
-	return err
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	s.Measures.put(name, rate, s.cut)
+	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -183,21 +184,16 @@ func (c *child) insertSingly(e engine, name string, writers int, first uint64) (
 	return next.Load(), err
 }
 
-// together runs body n times at the same time, with numbers from 0, and returns
-// the first error.
+// together runs body n times at the same time, with numbers from 0, and returns an error of
+// one of them.
 func together(n int, body func(i int) error) error {
 	var wg sync.WaitGroup
-	errs := make(chan error, n)
+	errs := make([]error, n)
 	for i := range n {
-		wg.Go(func() {
-			if err := body(i); err != nil {
-				errs <- err
-			}
-		})
+		wg.Go(func() { errs[i] = body(i) })
 	}
 	wg.Wait()
-	close(errs)
-	return <-errs
+	return cmp.Or(errs...)
 }
 
 func merged(histograms []histogram) *histogram {
