@@ -20,7 +20,7 @@ import (
 // It maps its file and has no cache of its own.
 type boltEngine struct {
 	db *bbolt.DB
-	grouped
+	group
 }
 
 var boltBucket = []byte("pairs")

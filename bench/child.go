@@ -115,6 +115,11 @@ func (c *child) withStore(body func(engine) error) error {
 	return nil
 }
 
+// checkStore opens the store, runs body with a checker, and closes both.
+func (c *child) checkStore(body func(*checker) error) error {
+	return c.withStore(func(e engine) error { return c.withChecker(e, body) })
+}
+
 // withReader runs body with a reader for one goroutine, and closes it if body returned no
 // error.
 func withReader(e engine, body func(reader) error) error {

@@ -126,24 +126,18 @@ type waiting struct {
 	err   error
 }
 
-// grouped inserts single pairs in groups.
-type grouped struct{ group }
-
-func (g *grouped) insert(pairs []pair) error {
-	if len(pairs) == 1 {
-		return g.group.insert(pairs[0])
+// insert inserts a single pair in a group, and a batch by itself.
+func (g *group) insert(pairs []pair) error {
+	if len(pairs) != 1 {
+		return g.write(pairs)
 	}
-	return g.write(pairs)
-}
-
-func (g *group) insert(p pair) error {
 	g.mu.Lock()
 	w, leader := g.next, g.next == nil
 	if leader {
 		w = &waiting{done: make(chan struct{})}
 		g.next = w
 	}
-	w.pairs = append(w.pairs, p)
+	w.pairs = append(w.pairs, pairs[0])
 	g.mu.Unlock()
 	if !leader {
 		<-w.done

@@ -193,7 +193,7 @@ func TestGroupErrors(t *testing.T) {
 		return nil
 	}
 	insert := func(int) error {
-		if err := g.insert(pair{}); !errors.Is(err, broken) {
+		if err := g.insert([]pair{{}}); !errors.Is(err, broken) {
 			return fmt.Errorf("insert gives %v, want %v", err, broken)
 		}
 		return nil
@@ -202,7 +202,7 @@ func TestGroupErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	failing = false
-	if err := together(50, func(int) error { return g.insert(pair{}) }); err != nil || written != 50 {
+	if err := together(50, func(int) error { return g.insert([]pair{{}}) }); err != nil || written != 50 {
 		t.Fatalf("%d pairs were written, want 50 (%v)", written, err)
 	}
 }

@@ -26,7 +26,7 @@ type pogrebEngine struct {
 	db      *pogreb.DB
 	relaxed bool
 	mu      sync.Mutex // held from reading a set to writing it
-	grouped
+	group
 }
 
 func openPogreb(dir string, relaxed bool) (engine, error) {

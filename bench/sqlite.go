@@ -29,7 +29,7 @@ type sqliteEngine struct {
 	prepared []*sql.Stmt // all statements below
 
 	begin, commit, rollback, one, many, del, delKey *sql.Stmt
-	grouped
+	group
 }
 
 // sqliteRows is how many rows one statement inserts.

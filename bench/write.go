@@ -115,16 +115,14 @@ func (c *child) watch() func() (memory float64, files int64) {
 
 // verify looks up some of the first N pairs, including the last one.
 func (c *child) verify() error {
-	return c.withStore(func(e engine) error {
-		return c.withChecker(e, func(k *checker) error {
-			rnd := random(c.Seed)
-			for range c.Lookups {
-				if err := k.hit(rnd.next() % c.N); err != nil {
-					return err
-				}
+	return c.checkStore(func(k *checker) error {
+		rnd := random(c.Seed)
+		for range c.Lookups {
+			if err := k.hit(rnd.next() % c.N); err != nil {
+				return err
 			}
-			return k.hit(c.N - 1)
-		})
+		}
+		return k.hit(c.N - 1)
 	})
 }
 
@@ -147,15 +145,13 @@ func (c *child) singles() error {
 	if err != nil {
 		return err
 	}
-	return c.withStore(func(e engine) error {
-		return c.withChecker(e, func(k *checker) error {
-			for i := c.N; i < next; i++ {
-				if err := k.hit(i); err != nil {
-					return err
-				}
+	return c.checkStore(func(k *checker) error {
+		for i := c.N; i < next; i++ {
+			if err := k.hit(i); err != nil {
+				return err
 			}
-			return nil
-		})
+		}
+		return nil
 	})
 }
 
