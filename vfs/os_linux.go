@@ -48,3 +48,5 @@ func datasync(fd uintptr) error {
 }
 
 func yieldThread() { _, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+
+const mapNoReserve = unix.MAP_NORESERVE
