@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -22,7 +21,6 @@ const standard = "-"
 
 func (p *program) backupCommand() *cobra.Command {
 	var options cidstore.BackupOptions
-	var asJSON bool
 	c := &cobra.Command{
 		Use:   "backup STORE COPY",
 		Short: "Copy a store that may be in use, and verify the copy",
@@ -51,17 +49,17 @@ anything; a file that was made of it can be verified with cidstore restore --ver
 
   cidstore backup words.h5 - | ssh elsewhere cidstore restore - words.h5`,
 		Args: arguments(2, 2),
-		RunE: func(c *cobra.Command, args []string) error {
-			return p.backup(c.Context(), args[0], args[1], &options, asJSON)
+		RunE: func(_ *cobra.Command, args []string) error {
+			return p.backup(args[0], args[1], &options)
 		},
 	}
 	c.Flags().StringArrayVar(&options.Since, "since", nil, "make an increment since the backup in this `file`; repeat it for each increment since then")
 	c.Flags().BoolVar(&options.Compact, "compact", false, "move the data of the copy together, so that the file is short; COPY must be a file")
-	progressFlag(c, &asJSON)
+	p.progressFlag(c)
 	return c
 }
 
-func (p *program) backup(ctx context.Context, store, path string, options *cidstore.BackupOptions, asJSON bool) error {
+func (p *program) backup(store, path string, options *cidstore.BackupOptions) error {
 	if options.Compact && (len(options.Since) > 0 || path == standard) {
 		return usageError{errors.New("--compact: want a full backup in a file, without --since")}
 	}
@@ -73,13 +71,13 @@ func (p *program) backup(ctx context.Context, store, path string, options *cidst
 			return fmt.Errorf("--since: %w", err)
 		}
 	}
-	shown := p.progress("copy", asJSON)
+	shown := p.progress("copy")
 	options.Progress = shown.update
 	err := p.withStore(store, reading, func(s *cidstore.Store) error {
 		if path == standard {
-			return s.BackupTo(ctx, p.out, options)
+			return s.BackupTo(p.ctx, p.out, options)
 		}
-		return s.BackupWith(ctx, path, options)
+		return s.BackupWith(p.ctx, path, options)
 	})
 	shown.finish()
 	if len(options.Since) > 0 && !isA[openError](err) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -57,7 +56,6 @@ type measured struct {
 // bench is one run of the command.
 type bench struct {
 	*program
-	ctx   context.Context
 	dir   string   // of its own
 	plain vfs.File // in it; its lock says that the bench is alive
 	measured
@@ -85,11 +83,10 @@ something only if nothing else keeps the machine busy.`,
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveFilterDirs
 		},
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(_ *cobra.Command, args []string) error {
 			if b.Pairs < 1 {
 				return usageError{fmt.Errorf("--pairs: %d, want 1 or more", b.Pairs)}
 			}
-			b.ctx = c.Context()
 			return b.run(append(args, ".")[0])
 		},
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 
@@ -47,19 +46,19 @@ Problems that do not prevent opening are noted on standard error. A torn end of 
 is not a defect: a power cut may leave one. A damaged newest root is a defect; the root
 before it is read instead.`,
 		Args: arguments(1, 1),
-		RunE: func(c *cobra.Command, args []string) error { return p.check(c.Context(), args[0]) },
+		RunE: func(_ *cobra.Command, args []string) error { return p.check(args[0]) },
 	}
 }
 
-func (p *program) check(ctx context.Context, path string) error {
+func (p *program) check(path string) error {
 	judged := false
 	var found cidstore.RecoveryReport
 	err := p.withStore(path, judging, func(s *cidstore.Store) error {
 		judged, found = true, s.Recovery()
 		p.noteOpening(found)
-		report, err := s.Check(ctx)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		report, err := s.Check(p.ctx)
+		if err := p.interrupted(); err != nil {
+			return err
 		}
 		err = cmp.Or(err, found.Salvaged) // the damaged log was skipped, to see the rest
 		return errors.Join(p.printVerdict(path, report, found, err), checked(err, found.Salvaged))

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-
 	"github.com/cidstore/cidstore"
 	"github.com/spf13/cobra"
 )
@@ -12,13 +10,13 @@ func (p *program) countCommand() *cobra.Command {
 		Use:   "count STORE [KEY]",
 		Short: "Print the number of pairs, or of the values of a key",
 		Args:  arguments(1, 2),
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(_ *cobra.Command, args []string) error {
 			if err := p.checkTexts("count", args[1:], nil); err != nil {
 				return err
 			}
 			return p.withStore(args[0], reading, func(s *cidstore.Store) error {
 				if len(args) == 1 {
-					return p.countAll(c.Context(), s)
+					return p.countAll(s)
 				}
 				return p.countKey(s, cidstore.ParseKey(args[1]))
 			})
@@ -26,8 +24,8 @@ func (p *program) countCommand() *cobra.Command {
 	}
 }
 
-func (p *program) countAll(ctx context.Context, s *cidstore.Store) error {
-	keys, values, err := s.Len(ctx)
+func (p *program) countAll(s *cidstore.Store) error {
+	keys, values, err := s.Len(p.ctx)
 	if err != nil {
 		return err
 	}

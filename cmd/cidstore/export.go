@@ -1,7 +1,8 @@
 package main
 
 import (
-	"context"
+	"bufio"
+	"encoding/json"
 	"errors"
 
 	"github.com/cidstore/cidstore"
@@ -32,11 +33,11 @@ name when it is complete.
 Pairs that cannot be read are left out. Export prints all others, then says on standard
 error what it skipped, and ends with exit code 3, or with 0 if --skip-bad is given.`,
 		Args: arguments(1, 2),
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(_ *cobra.Command, args []string) error {
 			if err := to.check(args); err != nil {
 				return err
 			}
-			return p.withStore(args[0], readingOr(salvage), func(s *cidstore.Store) error { return p.export(c.Context(), s, to, skipBad) })
+			return p.withStore(args[0], readingOr(salvage), func(s *cidstore.Store) error { return p.export(s, to, skipBad) })
 		},
 	}
 	c.Flags().StringVar(&to.format, "to", "", "write a table to OUT.h5 instead of printing pairs; the only form is `hdf5`")
@@ -48,16 +49,16 @@ error what it skipped, and ends with exit code 3, or with 0 if --skip-bad is giv
 	return c
 }
 
-func (p *program) export(ctx context.Context, s *cidstore.Store, to toTable, skipBad bool) error {
+func (p *program) export(s *cidstore.Store, to toTable, skipBad bool) error {
 	view, err := s.Snapshot()
 	if err != nil {
 		return err
 	}
 	defer view.Close()
 	if to.format != "" {
-		err = p.exportTable(ctx, view, to)
+		err = p.exportTable(view, to)
 	} else {
-		err = p.exportText(ctx, view)
+		err = p.exportText(view)
 	}
 	if err != nil {
 		return err
@@ -71,7 +72,7 @@ func (p *program) export(ctx context.Context, s *cidstore.Store, to toTable, ski
 }
 
 // exportText prints the pairs.
-func (p *program) exportText(ctx context.Context, view *cidstore.Snapshot) error {
+func (p *program) exportText(view *cidstore.Snapshot) error {
 	write := p.writePair
 	var sets setWriter
 	if p.json {
@@ -80,8 +81,8 @@ func (p *program) exportText(ctx context.Context, view *cidstore.Snapshot) error
 	}
 	n := 0
 	for key, value := range view.All() {
-		if n++; n%exportStep == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
+		if n++; n%exportStep == 0 && p.interrupted() != nil {
+			return p.interrupted()
 		}
 		if err := write(key, value); err != nil {
 			return err
@@ -112,5 +113,56 @@ func (p *program) writePair(key, value cidstore.E) error {
 	line = append(line, '\t')
 	line, _ = value.AppendText(line)
 	_, err := p.out.Write(append(line, '\n'))
+	return err
+}
+
+// setWriter writes sets as JSON, one object per key, {"key": …, "values": […]}. It
+// does not hold a set in memory, which may have millions of values. If values have
+// names, one more field follows: "names": {value: name}.
+type setWriter struct {
+	out   *bufio.Writer
+	key   cidstore.E
+	open  bool // an object has been begun
+	names []named
+}
+
+type named struct {
+	value cidstore.E
+	name  string
+}
+
+// add writes a value; values of the same key must follow each other.
+func (w *setWriter) add(key, value cidstore.E) error {
+	before := ","
+	if !w.open || w.key != key {
+		if err := w.end(); err != nil {
+			return err
+		}
+		w.open, w.key, w.names = true, key, w.names[:0]
+		before = `{"key":"` + key.String() + `","values":[`
+	}
+	_, err := w.out.WriteString(before + `"` + value.String() + `"`)
+	return err
+}
+
+// end finishes the object under way, if there is one.
+func (w *setWriter) end() error {
+	if !w.open {
+		return nil
+	}
+	w.open = false
+	tail := "]}\n"
+	if len(w.names) > 0 {
+		names := make(map[cidstore.E]string, len(w.names))
+		for _, n := range w.names {
+			names[n.value] = n.name
+		}
+		text, err := json.Marshal(names)
+		if err != nil {
+			return err
+		}
+		tail = `],"names":` + string(text) + "}\n"
+	}
+	_, err := w.out.WriteString(tail)
 	return err
 }

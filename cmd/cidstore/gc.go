@@ -26,9 +26,9 @@ Gc prints how many deletions it handled, how many sets it compacted, how many
 tombstones it dropped, and how many orphaned sets it freed. If a signal stops it,
 everything that it has done until then is kept.`,
 		Args: arguments(1, 1),
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(_ *cobra.Command, args []string) error {
 			return p.withStore(args[0], changing, func(s *cidstore.Store) error {
-				done, err := s.RunGCOnce(c.Context())
+				done, err := s.RunGCOnce(p.ctx)
 				if err != nil {
 					return err
 				}

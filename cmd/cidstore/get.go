@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"os"
 	"strings"
 	"unicode"
 
@@ -25,12 +28,12 @@ reads a TSV or CSV file, packed or not. If the UUIDv5 of a field of that file, i
 column, is the identifier to print, get prints the field instead, unless that has line
 ends or other control characters.`,
 		Args: arguments(2, many),
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(_ *cobra.Command, args []string) error {
 			if err := p.checkTexts("get", args[1:], nil); err != nil {
 				return err
 			}
 			return p.withStore(args[0], readingOr(salvage), func(s *cidstore.Store) error {
-				return p.get(c.Context(), s, args[1:], resolve)
+				return p.get(s, args[1:], resolve)
 			})
 		},
 	}
@@ -39,7 +42,7 @@ ends or other control characters.`,
 	return c
 }
 
-func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, resolve string) error {
+func (p *program) get(s *cidstore.Store, keys []string, resolve string) error {
 	view, err := s.Snapshot()
 	if err != nil {
 		return err
@@ -50,7 +53,7 @@ func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, res
 		if names, err = wantedNames(view, keys); err != nil {
 			return err
 		}
-		if _, err := unlessStopped(ctx, func() (any, error) { return nil, findNames(ctx, resolve, names) }); err != nil {
+		if _, err := unlessStopped(p.ctx, func() (any, error) { return nil, findNames(p.ctx, resolve, names) }); err != nil {
 			return err
 		}
 	}
@@ -70,8 +73,8 @@ func (p *program) get(ctx context.Context, s *cidstore.Store, keys []string, res
 			if err := p.printValue(&sets, before, key, value, names[value]); err != nil {
 				return err
 			}
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
+			if err := p.interrupted(); err != nil {
+				return err
 			}
 		}
 		if err := sets.end(); err != nil {
@@ -113,4 +116,64 @@ func (p *program) printValue(sets *setWriter, before string, key, value cidstore
 	}
 	_, err := p.out.WriteString(before + name + "\n")
 	return err
+}
+
+// wantedNames returns the values of the keys, still without names.
+func wantedNames(view *cidstore.Snapshot, keys []string) (map[cidstore.E]string, error) {
+	names := make(map[cidstore.E]string)
+	for _, key := range keys {
+		for value, err := range view.Values(cidstore.ParseKey(key)) {
+			if err != nil {
+				return nil, err
+			}
+			names[value] = ""
+		}
+	}
+	return names, nil
+}
+
+// findNames reads the file until each identifier of names has a name, or to its end.
+// It ignores records that import rejects.
+func findNames(ctx context.Context, path string, names map[cidstore.E]string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("--resolve: %w", err)
+	}
+	defer file.Close()
+	in, err := openInput(path, file)
+	if err != nil {
+		return fmt.Errorf("--resolve: %w", err)
+	}
+	missing := len(names)
+	for missing > 0 {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		fields, err := in.next()
+		why, rejected := err.(rejection)
+		switch {
+		case err == io.EOF:
+			return nil
+		case rejected && !why.last:
+			continue
+		case rejected:
+			return fmt.Errorf("--resolve: %s, line %d: %w", path, in.start(), err)
+		case err != nil:
+			return fmt.Errorf("--resolve: %s, line %d: %w", path, in.end()+1, err)
+		}
+		missing -= addNames(names, fields)
+	}
+	return nil
+}
+
+// addNames adds the missing names of a record, and returns how many it added.
+func addNames(names map[cidstore.E]string, fields []string) (found int) {
+	for _, field := range fields {
+		id := cidstore.FromString(field)
+		if name, wanted := names[id]; wanted && name == "" && field != "" {
+			names[id] = strings.Clone(field) // so as not to keep the whole line
+			found++
+		}
+	}
+	return found
 }

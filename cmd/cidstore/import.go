@@ -20,10 +20,9 @@ const patience = time.Second
 // importer is one run of the command, and what it has done so far.
 type importer struct {
 	*program
-	reader       pairReader
-	progressJSON bool
-	rejectsPath  string
-	patience     time.Duration
+	reader      pairReader
+	rejectsPath string
+	patience    time.Duration
 
 	queue     *intake     // nil before the reading begins
 	rejectsTo *rejectFile // or nil
@@ -47,7 +46,7 @@ func (p *program) importCommand() *cobra.Command {
 			if err := i.reader.table.check(c); err != nil {
 				return err
 			}
-			return i.run(c.Context(), args[0], args[1:])
+			return i.run(args[0], args[1:])
 		},
 	}
 	i.reader.table.add(c)
@@ -108,7 +107,7 @@ Pairs are stored in batches of %d, or after a second. Each batch is durable as a
 before the next. After a kill or a failure the same import can be run again: no pair is
 stored twice.`, maxLine, keptRejects, batchPairs)
 
-func (i *importer) run(ctx context.Context, path string, files []string) error {
+func (i *importer) run(path string, files []string) error {
 	i.reader.files, i.reader.store = files, path
 	total, err := i.reader.check()
 	if isA[inputError](err) {
@@ -118,13 +117,13 @@ func (i *importer) run(ctx context.Context, path string, files []string) error {
 		return fmt.Errorf("import: %w", err)
 	}
 	if i.rejectsPath == "" {
-		return i.into(ctx, path, total)
+		return i.into(path, total)
 	}
 	i.reader.keepTexts = true
-	if i.rejectsTo, err = createRejects(ctx, i.rejectsPath, append([]string{path}, files...)); err != nil {
+	if i.rejectsTo, err = createRejects(i.ctx, i.rejectsPath, append([]string{path}, files...)); err != nil {
 		return fmt.Errorf("import: %w", err)
 	}
-	err = i.into(ctx, path, total)
+	err = i.into(path, total)
 	// A failure of the store matters more.
 	if closeErr := i.rejectsTo.close(); closeErr != nil && (err == nil || err == errNegative) {
 		return closeErr
@@ -134,14 +133,14 @@ func (i *importer) run(ctx context.Context, path string, files []string) error {
 
 // into reads the files into the store at path. It makes no store for files that it refuses
 // before there is a pair.
-func (i *importer) into(ctx context.Context, path string, total int64) error {
+func (i *importer) into(path string, total int64) error {
 	var first *portion
 	if wouldMake(path) {
 		i.noteTerminal()
 		i.start()
 		defer i.queue.stop()
 		var err error
-		if first, err = i.first(ctx); err != nil {
+		if first, err = i.first(); err != nil {
 			i.noteRejects()
 			return partialError{err, 0}
 		}
@@ -149,7 +148,7 @@ func (i *importer) into(ctx context.Context, path string, total int64) error {
 	opened := false
 	err := i.withStore(path, making, func(s *cidstore.Store) error {
 		opened = true
-		return i.fill(ctx, s, first, total)
+		return i.fill(s, first, total)
 	})
 	if _, counted := err.(partialError); err != nil && err != errNegative && opened && !counted {
 		err = partialError{err, i.pairs} // Close failed
@@ -177,9 +176,9 @@ func (i *importer) start() {
 
 // first returns the first portion that has a pair, or else the last one. The error is why
 // the files were refused before that, or the signal that ended the reading.
-func (i *importer) first(ctx context.Context) (*portion, error) {
+func (i *importer) first() (*portion, error) {
 	for {
-		p, err := i.next(ctx)
+		p, err := i.next()
 		if err != nil {
 			return nil, err
 		}
@@ -192,7 +191,7 @@ func (i *importer) first(ctx context.Context) (*portion, error) {
 		if err := i.keep(p); err != nil {
 			return nil, fmt.Errorf("import: %w", err)
 		}
-		if p.last && ctx.Err() == nil {
+		if p.last && i.ctx.Err() == nil {
 			return nil, fmt.Errorf("import: %w", p.err)
 		}
 	}
@@ -201,11 +200,11 @@ func (i *importer) first(ctx context.Context) (*portion, error) {
 // next returns the next portion, when it is complete or old enough. A signal ends the
 // reading, even while it waits for input; then next returns what was read completely, and
 // after that the cause.
-func (i *importer) next(ctx context.Context) (*portion, error) {
+func (i *importer) next() (*portion, error) {
 	look := time.NewTicker(i.patience / 4)
 	defer look.Stop()
 	for {
-		age, stopped := i.patience*3/4, ctx.Err() != nil
+		age, stopped := i.patience*3/4, i.ctx.Err() != nil
 		if stopped {
 			i.queue.stop()
 			age = 0
@@ -214,10 +213,10 @@ func (i *importer) next(ctx context.Context) (*portion, error) {
 			return p, nil
 		}
 		if stopped {
-			return nil, context.Cause(ctx)
+			return nil, i.interrupted()
 		}
 		select {
-		case <-ctx.Done():
+		case <-i.ctx.Done():
 		case <-i.queue.changed:
 		case <-look.C:
 		}
@@ -225,8 +224,8 @@ func (i *importer) next(ctx context.Context) (*portion, error) {
 }
 
 // fill stores the portion first, if there is one, and all that follow.
-func (i *importer) fill(ctx context.Context, s *cidstore.Store, first *portion, total int64) error {
-	_, before, err := s.Len(ctx)
+func (i *importer) fill(s *cidstore.Store, first *portion, total int64) error {
+	_, before, err := s.Len(i.ctx)
 	if err != nil {
 		return err
 	}
@@ -234,14 +233,14 @@ func (i *importer) fill(ctx context.Context, s *cidstore.Store, first *portion, 
 		i.noteTerminal()
 		i.start()
 	}
-	err = i.load(ctx, s, first, total)
+	err = i.load(s, first, total)
 	i.noteRejects()
 	var after uint64
 	if err == nil {
-		_, after, err = s.Len(ctx)
+		_, after, err = s.Len(i.ctx)
 	}
 	if errors.Is(err, context.Canceled) {
-		err = context.Cause(ctx)
+		err = i.interrupted()
 	}
 	if err != nil {
 		return partialError{err, i.pairs}
@@ -251,14 +250,14 @@ func (i *importer) fill(ctx context.Context, s *cidstore.Store, first *portion, 
 
 // load applies p, unless it is nil, and then the portions that the reader hands over.
 // While it does, the reader reads and hashes the next ones.
-func (i *importer) load(ctx context.Context, s *cidstore.Store, p *portion, totalBytes int64) (err error) {
+func (i *importer) load(s *cidstore.Store, p *portion, totalBytes int64) (err error) {
 	defer i.queue.stop()
-	shown := i.progress("import", i.progressJSON)
+	shown := i.progress("import")
 	shown.begin(totalBytes)
 	defer shown.finish()
 	for ; ; p = nil {
 		if p == nil {
-			if p, err = i.next(ctx); err != nil {
+			if p, err = i.next(); err != nil {
 				return err
 			}
 		}
@@ -269,7 +268,7 @@ func (i *importer) load(ctx context.Context, s *cidstore.Store, p *portion, tota
 			shown.stored(p, i.pairs, totalBytes)
 		}
 		switch {
-		case p.last && p.err != nil && ctx.Err() == nil:
+		case p.last && p.err != nil && i.ctx.Err() == nil:
 			return fmt.Errorf("import: %w", p.err)
 		case p.last && p.err == nil:
 			return nil

@@ -16,21 +16,6 @@ import (
 	"github.com/cidstore/cidstore"
 )
 
-// importFrom runs load on a pipe, with a store of its own.
-func importFrom(t *testing.T, ctx context.Context, in io.Reader, patience time.Duration) (*importer, *cidstore.Store, <-chan error) {
-	t.Helper()
-	s, err := cidstore.Open(filepath.Join(t.TempDir(), "s.h5"), nil)
-	must(t, err)
-	t.Cleanup(func() { s.Close() })
-	p := &program{in: in, out: bufio.NewWriter(io.Discard), messages: os.Stderr, quiet: true}
-	i := &importer{program: p, patience: patience,
-		reader: pairReader{files: []string{standard}, stdin: in, columns: columns{1, 2}}}
-	ended := make(chan error, 1)
-	i.start()
-	go func() { ended <- i.load(ctx, s, nil, -1) }()
-	return i, s, ended
-}
-
 func has(t *testing.T, s *cidstore.Store, key string) bool {
 	t.Helper()
 	n, err := s.Count(cidstore.FromString(key))
@@ -50,12 +35,18 @@ func TestSignalStoresWhatIsRead(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			in, out := io.Pipe()
 			defer out.Close()
-			i, s, ended := importFrom(t, ctx, in, time.Hour)
+			s, err := cidstore.Open(filepath.Join(t.TempDir(), "s.h5"), nil)
+			must(t, err)
+			defer s.Close()
+			i := &importer{program: &program{ctx: ctx, quiet: true, messages: os.Stderr}, patience: time.Hour,
+				reader: pairReader{files: []string{standard}, stdin: in, columns: columns{1, 2}}}
+			ended := make(chan error, 1)
+			i.start()
+			go func() { ended <- i.load(s, nil, -1) }()
 			// The reader asks for more only when it is done with what it has.
 			for _, text := range []string{test.whole, test.part, " "} {
-				if _, err := io.WriteString(out, text); err != nil {
-					t.Fatal(err)
-				}
+				_, err := io.WriteString(out, text)
+				must(t, err)
 			}
 			if has(t, s, "a") {
 				t.Error("a batch that is not full was stored before the time")
@@ -68,29 +59,6 @@ func TestSignalStoresWhatIsRead(t *testing.T) {
 				t.Errorf("%d pairs, want a and b", i.pairs)
 			}
 		})
-	}
-}
-
-// TestPauseIsStored: what has come is stored though the batch is not full, and the
-// input goes on.
-func TestPauseIsStored(t *testing.T) {
-	in, out := io.Pipe()
-	i, s, ended := importFrom(t, t.Context(), in, 20*time.Millisecond)
-	for _, key := range []string{"a", "b"} {
-		if _, err := io.WriteString(out, key+"\tvalue\n"); err != nil {
-			t.Fatal(err)
-		}
-		for !has(t, s, key) { // the deadline of the test ends it
-			select {
-			case err := <-ended:
-				t.Fatal(err)
-			case <-time.After(time.Millisecond):
-			}
-		}
-	}
-	must(t, out.Close())
-	if err := <-ended; err != nil || i.pairs != 2 {
-		t.Errorf("%d pairs, %v", i.pairs, err)
 	}
 }
 
@@ -156,7 +124,7 @@ func TestImportLosesStore(t *testing.T) {
 			i := &importer{program: p, patience: time.Hour, reader: pairReader{stdin: in, columns: columns{1, 2}}}
 			ended := make(chan error, 1)
 			go func() {
-				ended <- i.run(t.Context(), path, []string{standard})
+				ended <- i.run(path, []string{standard})
 				in.Close()
 			}()
 			send := func(batches int) (err error) {

@@ -22,13 +22,13 @@ func TestSignalInOpen(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(stoppedError{os.Interrupt})
-	i := &importer{program: &program{quiet: true, messages: os.Stderr}, patience: time.Hour,
+	i := &importer{program: &program{ctx: ctx, quiet: true, messages: os.Stderr}, patience: time.Hour,
 		reader: pairReader{files: []string{fifo}, columns: columns{1, 2}}}
 	s, err := cidstore.Open(filepath.Join(t.TempDir(), "s.h5"), nil)
 	must(t, err)
 	defer s.Close()
 	i.start()
-	if err := i.load(ctx, s, nil, -1); !errors.Is(err, stoppedError{os.Interrupt}) {
+	if err := i.load(s, nil, -1); !errors.Is(err, stoppedError{os.Interrupt}) {
 		t.Errorf("ended by %v", err)
 	}
 	// Lets the reader go on: it sees the end of the file, and nobody takes it.

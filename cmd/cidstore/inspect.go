@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,7 +35,7 @@ if more must be read than any good file needs. Exit codes: 0 done; 1 with --veri
 damage, but not everything could be verified; 3 damaged, or not an HDF5 file; 5 the
 file cannot be read. With --json it prints one object.`,
 		Args: arguments(1, 1),
-		RunE: func(c *cobra.Command, args []string) error { return p.inspect(c.Context(), args[0], verify) },
+		RunE: func(_ *cobra.Command, args []string) error { return p.inspect(args[0], verify) },
 	}
 	c.Flags().BoolVar(&verify, "verify", false, "read all elements, and verify the checksums of their chunks")
 	return c
@@ -49,7 +48,7 @@ func (e damagedError) Unwrap() error { return e.error }
 
 // inspect prints the tree. If the file is a store, it stays open until then, so that
 // the root that is being read is not overwritten.
-func (p *program) inspect(ctx context.Context, path string, verify bool) error {
+func (p *program) inspect(path string, verify bool) error {
 	i := &inspection{program: p, path: path, verify: verify, seen: make(map[uint64]string)}
 	file, size, err := openRegular(path)
 	if err != nil {
@@ -57,18 +56,18 @@ func (p *program) inspect(ctx context.Context, path string, verify bool) error {
 	}
 	defer file.Close()
 	if !hasSlots(file) {
-		return i.run(ctx, file, size, nil)
+		return i.run(file, size, nil)
 	}
 	opened := false
 	err = p.withStore(path, judging, func(s *cidstore.Store) error {
 		opened = true
-		return i.run(ctx, file, size, storeFacts(ctx, s))
+		return i.run(file, size, p.storeFacts(s))
 	})
 	if opened {
 		return err
 	}
 	facts := &facts{Problem: oneLine(err), damaged: exitCode(err) == exitCorrupt}
-	return i.run(ctx, file, size, facts)
+	return i.run(file, size, facts)
 }
 
 // openRegular opens a regular file, which can be read at any offset.
@@ -106,11 +105,11 @@ type facts struct {
 	damaged        bool
 }
 
-func storeFacts(ctx context.Context, s *cidstore.Store) *facts {
+func (p *program) storeFacts(s *cidstore.Store) *facts {
 	r, m := s.Recovery(), s.Metrics()
 	f := &facts{Slot: r.Slot, Commit: r.Commit, FellBack: r.FellBack, LogBytes: m.WALBytes,
 		ClosedCleanly: r.Clean, PendingBatches: r.FramesReplayed, TornAt: r.TornAt, damaged: r.FellBack}
-	figures, err := s.Figures(ctx)
+	figures, err := s.Figures(p.ctx)
 	f.Keys, f.Values = figures.Keys, figures.Values
 	if err = errors.Join(r.Salvaged, err); err != nil {
 		f.Problem, f.damaged = oneLine(err), true
@@ -172,7 +171,7 @@ type outcome struct {
 }
 
 // run prints the file. It then returns what is wrong, if anything is.
-func (i *inspection) run(ctx context.Context, file io.ReaderAt, size int64, store *facts) error {
+func (i *inspection) run(file io.ReaderAt, size int64, store *facts) error {
 	i.meter = newMeter(file, size, allowance(size))
 	f, err := hdf5.NewReader(i.meter, size, nil)
 	if err != nil {
@@ -186,7 +185,7 @@ func (i *inspection) run(ctx context.Context, file io.ReaderAt, size int64, stor
 	if err := i.begin(&head); err != nil {
 		return err
 	}
-	if err := i.walk(ctx, f); err != nil {
+	if err := i.walk(f); err != nil {
 		return err
 	}
 	if err := i.end(); err != nil {

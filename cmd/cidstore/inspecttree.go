@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,15 +95,15 @@ type place struct {
 const keptBytes = 128
 
 // walk prints the tree. An error comes from a signal or from the output.
-func (i *inspection) walk(ctx context.Context, f *hdf5.File) error {
+func (i *inspection) walk(f *hdf5.File) error {
 	for todo := []place{{prefix: "/"}}; len(todo) > 0; {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if err := i.interrupted(); err != nil {
+			return err
 		}
 		next := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		n := &node{Path: next.prefix + next.link.Name}
-		inside := i.visit(ctx, f, next, n)
+		inside := i.visit(f, next, n)
 		if err := i.print(n); err != nil {
 			return err
 		}
@@ -120,7 +119,7 @@ func (i *inspection) walk(ctx context.Context, f *hdf5.File) error {
 }
 
 // visit describes what a link leads to, and returns the links inside.
-func (i *inspection) visit(ctx context.Context, f *hdf5.File, p place, n *node) []place {
+func (i *inspection) visit(f *hdf5.File, p place, n *node) []place {
 	if p.group != nil && p.link.Kind != hdf5.HardLink {
 		n.Kind, n.Target, n.File = "other", p.link.Target, p.link.File
 		switch p.link.Kind {
@@ -148,7 +147,7 @@ func (i *inspection) visit(ctx context.Context, f *hdf5.File, p place, n *node) 
 	case *hdf5.Group:
 		return i.links(n, o)
 	case *hdf5.Dataset:
-		i.dataset(ctx, n, o)
+		i.dataset(n, o)
 	case *hdf5.NamedType:
 		n.Type = o.Type().String()
 		i.meter.spend(len(n.Type))
@@ -208,7 +207,7 @@ func (i *inspection) links(n *node, g *hdf5.Group) (inside []place) {
 }
 
 // dataset describes a dataset, and verifies it if --verify is given.
-func (i *inspection) dataset(ctx context.Context, n *node, d *hdf5.Dataset) {
+func (i *inspection) dataset(n *node, d *hdf5.Dataset) {
 	n.Type, n.Null = d.Type().String(), d.IsNull()
 	i.meter.spend(len(n.Type))
 	if !n.Null {
@@ -241,7 +240,7 @@ func (i *inspection) dataset(ctx context.Context, n *node, d *hdf5.Dataset) {
 		n.Stored = &size
 	}
 	if i.verify {
-		i.verifyDataset(ctx, n, d)
+		i.verifyDataset(n, d)
 	}
 }
 
@@ -253,15 +252,15 @@ const (
 
 // verifyDataset reads all elements. After a bad chunk it goes on with the next row of
 // chunks.
-func (i *inspection) verifyDataset(ctx context.Context, n *node, d *hdf5.Dataset) {
+func (i *inspection) verifyDataset(n *node, d *hdf5.Dataset) {
 	height := uint64(1) << 62 // of a row of chunks
 	if n.Chunk != nil {
 		height = max(n.Chunk[0], 1)
 	}
 	bad := make(map[string]bool) // by their messages: one may be met again
 	failures := 0
-	for next := uint64(0); next < d.Len() && ctx.Err() == nil; failures++ {
-		read, err := i.readRows(ctx, d, next)
+	for next := uint64(0); next < d.Len() && i.ctx.Err() == nil; failures++ {
+		read, err := i.readRows(d, next)
 		if err == nil {
 			break
 		}
@@ -292,7 +291,7 @@ func (i *inspection) verifyDataset(ctx context.Context, n *node, d *hdf5.Dataset
 const fletcher32 = 3
 
 // readRows reads rows up to the end or to an error, and returns how many it read.
-func (i *inspection) readRows(ctx context.Context, d *hdf5.Dataset, from uint64) (read uint64, err error) {
+func (i *inspection) readRows(d *hdf5.Dataset, from uint64) (read uint64, err error) {
 	for block, err := range d.Rows(from, d.Len()-from) {
 		if err != nil {
 			return read, err
@@ -301,7 +300,7 @@ func (i *inspection) readRows(ctx context.Context, d *hdf5.Dataset, from uint64)
 		if i.unpacked += int64(len(block.Data)); i.unpacked > mostUnpacked(i.meter.size) {
 			return read, fmt.Errorf("%w: all elements together unpack to more than %d bytes", hdf5.ErrLimit, mostUnpacked(i.meter.size))
 		}
-		if ctx.Err() != nil {
+		if i.ctx.Err() != nil {
 			return read, nil // the walk ends
 		}
 	}

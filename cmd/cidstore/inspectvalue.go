@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -54,7 +55,7 @@ func (i *inspection) attribute(a *hdf5.Attribute) attribute {
 	}
 	i.meter.spend(len(fmt.Append(nil, value))) // what it has may be stored elsewhere
 	c := cutter{left: keptElements}
-	list := c.list(value)
+	list := c.of(value)
 	described.Value, described.Cut = list, c.cut
 	if one, ok := list.([]any); ok && len(a.Shape()) == 0 && len(one) == 1 {
 		described.Value = one[0]
@@ -117,21 +118,15 @@ func (c *cutter) keep(n int) int {
 	return kept
 }
 
-// list returns a value of hdf5.Block as lists, texts and numbers.
-func (c *cutter) list(value any) any {
+// of returns a value of hdf5.Block, or an element of one, as lists, texts and numbers.
+func (c *cutter) of(value any) any {
 	switch v := value.(type) {
-	case []int64:
-		return listOf(c, v, func(n int64) any { return n })
-	case []uint64:
-		return listOf(c, v, func(n uint64) any { return n })
-	case []float64:
-		return listOf(c, v, number)
-	case []string:
-		return listOf(c, v, func(s string) any { return c.text(s) })
-	case [][]byte:
-		return listOf(c, v, func(s []byte) any { return c.text(hex.EncodeToString(s)) })
-	case []any:
-		return listOf(c, v, c.list)
+	case string:
+		return c.text(v)
+	case []byte:
+		return c.text(hex.EncodeToString(v))
+	case float64:
+		return number(v)
 	case map[string]any:
 		members := make(map[string]any)
 		for name, of := range v {
@@ -139,28 +134,28 @@ func (c *cutter) list(value any) any {
 				c.cut = true
 				break
 			}
-			members[name] = c.list(of)
+			members[name] = c.of(of)
 		}
 		return members
 	}
-	return fmt.Sprint(value)
+	all := reflect.ValueOf(value)
+	if all.Kind() != reflect.Slice {
+		return value // an integer
+	}
+	list := []any{}
+	for k := range c.keep(all.Len()) {
+		list = append(list, c.of(all.Index(k).Interface()))
+	}
+	return list
 }
 
 // text returns a text, cut if it is long.
 func (c *cutter) text(s string) string {
 	if len(s) > longText {
 		c.cut = true
-		return strings.ToValidUTF8(s[:longText], "")
+		return firstOf(s)
 	}
 	return s
-}
-
-func listOf[T any](c *cutter, values []T, convert func(T) any) any {
-	list := []any{}
-	for _, v := range values[:c.keep(len(values))] {
-		list = append(list, convert(v))
-	}
-	return list
 }
 
 // number returns a floating-point number, as a text if JSON cannot express it.

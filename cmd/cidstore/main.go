@@ -79,6 +79,7 @@ type program struct {
 
 	json          bool
 	quiet         bool
+	progressJSON  bool // of the commands that copy, move or import data
 	keyFile       string
 	allowUnsafeFS bool
 	wait          time.Duration   // for a lock
@@ -208,6 +209,9 @@ func (o output) Write(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// interrupted returns which signal has asked the program to stop, or nil.
+func (p *program) interrupted() error { return context.Cause(p.ctx) }
 
 // say prints a message in one line. The names of files and what is in them must not
 // control the terminal.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"os"
 
 	"github.com/cidstore/cidstore"
@@ -21,20 +20,20 @@ It prints figures from before and after. The file may have grown: cidstore shrin
 free space back. If a signal stops maintain, everything that it has done until then is
 kept.`,
 		Args: arguments(1, 1),
-		RunE: func(c *cobra.Command, args []string) error { return p.maintain(c.Context(), args[0]) },
+		RunE: func(_ *cobra.Command, args []string) error { return p.maintain(args[0]) },
 	}
 }
 
-func (p *program) maintain(ctx context.Context, path string) error {
+func (p *program) maintain(path string) error {
 	var before, after []figure
 	bytes, bytesAfter, err := p.sizesAround(path, func(s *cidstore.Store) (err error) {
-		if before, err = condition(ctx, s); err != nil {
+		if before, err = p.condition(s); err != nil {
 			return err
 		}
-		if err = s.Maintain(ctx); err != nil {
+		if err = s.Maintain(p.ctx); err != nil {
 			return err
 		}
-		after, err = condition(ctx, s)
+		after, err = p.condition(s)
 		return err
 	})
 	if err != nil {
@@ -55,8 +54,8 @@ func (p *program) maintain(ctx context.Context, path string) error {
 }
 
 // condition returns the figures that maintain changes, except for the size of the file.
-func condition(ctx context.Context, s *cidstore.Store) ([]figure, error) {
-	f, err := s.Figures(ctx)
+func (p *program) condition(s *cidstore.Store) ([]figure, error) {
+	f, err := s.Figures(p.ctx)
 	return []figure{
 		{"groups", f.Groups},
 		{"runs", f.Runs},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -51,14 +50,14 @@ rest is migrated. Look at these lines before you remove the old file.`,
 		Example: `  cidstore migrate tree.h5
   cidstore migrate tree.h5 --output store.h5`,
 		Args: arguments(1, 1),
-		RunE: func(c *cobra.Command, args []string) error { return p.migrate(c.Context(), args[0], output, truncate) },
+		RunE: func(_ *cobra.Command, args []string) error { return p.migrate(args[0], output, truncate) },
 	}
 	c.Flags().StringVar(&output, "output", "", "`file` to write the new store to; FILE is not changed")
 	c.Flags().BoolVar(&truncate, "truncate-256", false, "keep the first 128 bits of identifiers of 256 bits")
 	return c
 }
 
-func (p *program) migrate(ctx context.Context, path, output string, truncate bool) error {
+func (p *program) migrate(path, output string, truncate bool) error {
 	if err := checkPath(path, reading); err != nil {
 		return openError{err}
 	}
@@ -66,7 +65,7 @@ func (p *program) migrate(ctx context.Context, path, output string, truncate boo
 	if err != nil {
 		return err
 	}
-	r, err := cidstore.MigrateWith(ctx, path, output, &cidstore.MigrateOptions{Store: options, Truncate256: truncate})
+	r, err := cidstore.MigrateWith(p.ctx, path, output, &cidstore.MigrateOptions{Store: options, Truncate256: truncate})
 	place := path
 	if output != "" && !r.UpToDate {
 		place = output
@@ -78,7 +77,7 @@ func (p *program) migrate(ctx context.Context, path, output string, truncate boo
 	case err != nil:
 		return explained("migrate", path, err)
 	case r.UpToDate && output != "":
-		return p.copyCurrent(ctx, path, output, answer)
+		return p.copyCurrent(path, output, answer)
 	case r.UpToDate:
 		return p.result(answer, "%s is already a store of this program; nothing to do", path)
 	}
@@ -91,12 +90,12 @@ func (p *program) migrate(ctx context.Context, path, output string, truncate boo
 }
 
 // copyCurrent makes the new store of --output from one of the present format.
-func (p *program) copyCurrent(ctx context.Context, path, output string, answer migrated) error {
+func (p *program) copyCurrent(path, output string, answer migrated) error {
 	err := p.withStore(path, reading, func(s *cidstore.Store) (err error) {
-		if err := s.Backup(ctx, output); err != nil {
+		if err := s.Backup(p.ctx, output); err != nil {
 			return err
 		}
-		answer.Keys, answer.Values, err = s.Len(ctx)
+		answer.Keys, answer.Values, err = s.Len(p.ctx)
 		return err
 	})
 	if err != nil {

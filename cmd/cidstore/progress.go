@@ -35,10 +35,10 @@ type progress struct {
 	start   time.Time
 }
 
-func (p *program) progress(what string, asJSON bool) *progress {
+func (p *program) progress(what string) *progress {
 	s := &progress{what: what, percent: -1, start: time.Now()}
 	switch {
-	case asJSON:
+	case p.progressJSON:
 		s.lines = json.NewEncoder(p.messages)
 	case p.showsBars():
 		s.out = p.messages
@@ -128,8 +128,8 @@ func (s *progress) finish() {
 }
 
 // progressFlag adds the flag --progress-json to a command that copies or moves data.
-func progressFlag(c *cobra.Command, asJSON *bool) {
-	c.Flags().BoolVar(asJSON, "progress-json", false, "at each percent, write a JSON object {bytes, total} to standard error")
+func (p *program) progressFlag(c *cobra.Command) {
+	c.Flags().BoolVar(&p.progressJSON, "progress-json", false, "at each percent, write a JSON object {bytes, total} to standard error")
 }
 
 // counted returns a number with its noun: 1 defect, 2 defects.

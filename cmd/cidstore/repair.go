@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -50,14 +49,14 @@ the file. If only what is before them is lost, nothing is left out. If both are 
 HDF5 programs still open the file, python/cidstore.py prints its pairs, and import reads
 them. If the superblock is lost too, nothing in the file can be found.`,
 		Args: arguments(2, 2),
-		RunE: func(c *cobra.Command, args []string) error { return p.repair(c.Context(), args[0], args[1], mode) },
+		RunE: func(_ *cobra.Command, args []string) error { return p.repair(args[0], args[1], mode) },
 	}
 	c.Flags().StringVar(&mode, "mode", "", "what to copy: rollback or salvage")
 	completeValues(c, "mode", string(cidstore.RepairRollback), string(cidstore.RepairSalvage))
 	return c
 }
 
-func (p *program) repair(ctx context.Context, path, output, mode string) error {
+func (p *program) repair(path, output, mode string) error {
 	if mode != string(cidstore.RepairRollback) && mode != string(cidstore.RepairSalvage) {
 		return usageError{fmt.Errorf("--mode: %q, want %s or %s", mode, cidstore.RepairRollback, cidstore.RepairSalvage)}
 	}
@@ -68,7 +67,7 @@ func (p *program) repair(ctx context.Context, path, output, mode string) error {
 	if err != nil {
 		return err
 	}
-	r, err := cidstore.RepairWith(ctx, path, output, cidstore.RepairMode(mode), options)
+	r, err := cidstore.RepairWith(p.ctx, path, output, cidstore.RepairMode(mode), options)
 	answer := repaired{output, mode, r.Slot, r.Commit, r.FellBack, r.OperationsReplayed, r.Keys, r.Pairs, r.LeftOutCount, p.noteDefects(r.LeftOut, r.LeftOutCount), true}
 	for _, defect := range r.LeftOut {
 		// What was edited is not copied. Where the end of the file is missing, what cannot be read is a defect of its own.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,7 +16,7 @@ type verified struct {
 }
 
 func (p *program) restoreCommand() *cobra.Command {
-	var verify, asJSON bool
+	var verify bool
 	c := &cobra.Command{
 		Use:   "restore COPY [INCREMENT…] STORE",
 		Short: "Replace a store by its backup, or make one from a backup",
@@ -49,16 +48,16 @@ command again.`,
 			}
 			return arguments(2, many)(c, args)
 		},
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(_ *cobra.Command, args []string) error {
 			if verify {
-				return p.verifyBackups(c.Context(), args, asJSON)
+				return p.verifyBackups(args)
 			}
 			last := len(args) - 1
-			return p.restore(c.Context(), args[:last], args[last], asJSON)
+			return p.restore(args[:last], args[last])
 		},
 	}
 	c.Flags().BoolVar(&verify, "verify", false, "restore nothing; say whether COPY and the increments are good")
-	progressFlag(c, &asJSON)
+	p.progressFlag(c)
 	return c
 }
 
@@ -66,12 +65,12 @@ command again.`,
 var errStreams = usageError{errors.New("restore: standard input must be one full backup; increments and --verify need files")}
 
 // verifyBackups says whether a full backup and its increments are good.
-func (p *program) verifyBackups(ctx context.Context, backups []string, asJSON bool) error {
+func (p *program) verifyBackups(backups []string) error {
 	if slices.Contains(backups, standard) {
 		return errStreams
 	}
-	err := p.readBackups(backups, "verify", asJSON, func(options *cidstore.Options, update func(done, total int64)) error {
-		return cidstore.VerifyBackup(ctx, backups, options, update)
+	err := p.readBackups(backups, "verify", func(options *cidstore.Options, update func(done, total int64)) error {
+		return cidstore.VerifyBackup(p.ctx, backups, options, update)
 	})
 	if err != nil {
 		return err
@@ -80,17 +79,17 @@ func (p *program) verifyBackups(ctx context.Context, backups []string, asJSON bo
 }
 
 // restore makes store from a full backup and its increments.
-func (p *program) restore(ctx context.Context, backups []string, store string, asJSON bool) error {
+func (p *program) restore(backups []string, store string) error {
 	switch {
 	case store == standard:
 		return usageError{errors.New("restore: STORE must be a file; only COPY can be -, for standard input")}
 	case slices.Contains(backups, standard) && len(backups) > 1:
 		return errStreams
 	case backups[0] == standard:
-		return p.restoreStream(ctx, store, asJSON)
+		return p.restoreStream(store)
 	}
-	err := p.readBackups(backups, "copy", asJSON, func(options *cidstore.Options, update func(done, total int64)) error {
-		return cidstore.RestoreSeries(ctx, backups, store, options, update)
+	err := p.readBackups(backups, "copy", func(options *cidstore.Options, update func(done, total int64)) error {
+		return cidstore.RestoreSeries(p.ctx, backups, store, options, update)
 	})
 	if err != nil {
 		return err
@@ -100,7 +99,7 @@ func (p *program) restore(ctx context.Context, backups []string, store string, a
 
 // readBackups calls read, and shows its progress as that of what. Of a file that is no
 // backup the error says what it is.
-func (p *program) readBackups(backups []string, what string, asJSON bool, read func(options *cidstore.Options, update func(done, total int64)) error) error {
+func (p *program) readBackups(backups []string, what string, read func(options *cidstore.Options, update func(done, total int64)) error) error {
 	for _, path := range backups {
 		if err := checkPath(path, reading); err != nil {
 			return fmt.Errorf("restore: %w", err)
@@ -110,20 +109,20 @@ func (p *program) readBackups(backups []string, what string, asJSON bool, read f
 	if err != nil {
 		return err
 	}
-	shown := p.progress(what, asJSON)
+	shown := p.progress(what)
 	err = read(options, shown.update)
 	shown.finish()
 	return explained("restore", backups[0], err)
 }
 
 // restoreStream restores a backup from standard input.
-func (p *program) restoreStream(ctx context.Context, store string, asJSON bool) error {
+func (p *program) restoreStream(store string) error {
 	options, err := p.options()
 	if err != nil {
 		return err
 	}
-	shown := p.progress("copy", asJSON)
-	err = cidstore.RestoreFrom(ctx, newInterruptible(ctx, p.in), store, options, shown.update)
+	shown := p.progress("copy")
+	err = cidstore.RestoreFrom(p.ctx, newInterruptible(p.ctx, p.in), store, options, shown.update)
 	shown.finish()
 	if isNone(err) {
 		err = fmt.Errorf("restore to %s: %w", store, noStoreError("what came is no backup"))

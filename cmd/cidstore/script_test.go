@@ -3,12 +3,16 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
@@ -464,4 +468,125 @@ func must(t testing.TB, errs ...error) {
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// watcher is a stat --watch under way.
+type watcher struct {
+	cmd      *exec.Cmd
+	lines    *bufio.Scanner // of standard output
+	messages *bytes.Buffer
+}
+
+// next reads one line of JSON.
+func (w *watcher) next(ts *testscript.TestScript) (figures map[string]any) {
+	if !w.lines.Scan() {
+		ts.Fatalf("no more figures: %v %s", w.lines.Err(), w.messages)
+	}
+	ts.Check(json.Unmarshal(w.lines.Bytes(), &figures))
+	return figures
+}
+
+// scriptWatch starts stat --watch, and goes on when it has printed figures. In WATCHER is
+// the number of its process.
+func scriptWatch(ts *testscript.TestScript, args []string) {
+	interval := "20ms"
+	if len(args) > 1 {
+		interval = args[1]
+	}
+	w := &watcher{cmd: exec.Command("cidstore", "stat", "--json", "--watch="+interval, ts.MkAbs(args[0])), messages: new(bytes.Buffer)}
+	out, err := w.cmd.StdoutPipe()
+	ts.Check(err)
+	w.cmd.Stderr = w.messages
+	ts.Check(w.cmd.Start())
+	ts.Defer(func() { w.cmd.Process.Kill(); w.cmd.Wait() })
+	w.lines = bufio.NewScanner(out)
+	w.next(ts)
+	ts.Setenv("WATCHER", strconv.Itoa(w.cmd.Process.Pid))
+	sceneOf(ts).watcher = w
+}
+
+// scriptSees waits until the watcher prints a figure with this value.
+func scriptSees(ts *testscript.TestScript, args []string) {
+	w := sceneOf(ts).watcher
+	for range 500 {
+		if fmt.Sprint(w.next(ts)[args[0]]) == args[1] {
+			return
+		}
+	}
+	ts.Fatalf("%s never was %s", args[0], args[1])
+}
+
+// scriptUnwatch interrupts the watcher, and holds it to its exit code.
+func scriptUnwatch(ts *testscript.TestScript, args []string) {
+	w := sceneOf(ts).watcher
+	ts.Check(w.cmd.Process.Signal(os.Interrupt))
+	for w.lines.Scan() {
+		if !json.Valid(w.lines.Bytes()) {
+			ts.Fatalf("not a line of JSON: %s", w.lines.Bytes())
+		}
+	}
+	if got := codeOf(w.cmd.Wait()); strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+	fmt.Fprintf(ts.Stderr(), "%s", w.messages)
+}
+
+// findSamples shows scripts where the files of the Python package are, which belong to
+// package hdf5, where package legacy has what they hold, and where golden files
+// and the tables are.
+func findSamples(env *testscript.Env) error {
+	for variable, dir := range map[string]string{"SAMPLES": "hdf5/testdata", "EXPECTED": "legacy/testdata", "GOLDEN": "testdata/golden", "TABLES": "cmd/cidstore/testdata/tables.h5"} {
+		path, err := filepath.Abs(filepath.Join("..", "..", filepath.FromSlash(dir)))
+		if err != nil {
+			return err
+		}
+		env.Setenv(variable, path)
+	}
+	return nil
+}
+
+// scriptGolden unpacks a golden file into NAME.h5, and what it holds into NAME.tsv.
+func scriptGolden(ts *testscript.TestScript, args []string) {
+	for _, name := range []string{args[1] + ".h5", args[1] + ".tsv"} {
+		packed, err := os.Open(filepath.Join(ts.Getenv("GOLDEN"), args[0], name+".gz"))
+		ts.Check(err)
+		defer packed.Close()
+		r, err := gzip.NewReader(packed)
+		ts.Check(err)
+		content, err := io.ReadAll(r)
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs(name), content, 0o666))
+	}
+}
+
+// scriptHolds wants the pairs on standard output, where export has printed them, to be
+// those of a file: names of keys with numbers; names of both, of 256 bits; or both as
+// they are printed.
+func scriptHolds(ts *testscript.TestScript, args []string) {
+	want := make(map[string]bool)
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		if len(args) > 1 && args[1] == "ids" {
+			want[key+"\t"+value] = true
+			continue
+		}
+		if len(args) > 1 {
+			want[digest(key)+"\t"+digest(value)] = true
+			continue
+		}
+		number, err := strconv.ParseUint(value, 10, 64)
+		ts.Check(err)
+		want[fmt.Sprintf("%s\t%s", cidstore.FromString(key), cidstore.FromUint64(number))] = true
+	}
+	got := strings.Split(strings.TrimSuffix(ts.ReadFile("stdout"), "\n"), "\n")
+	slices.Sort(got)
+	if wanted := slices.Sorted(maps.Keys(want)); !slices.Equal(got, wanted) {
+		ts.Fatalf("%d pairs, want %d, or others", len(got), len(wanted))
+	}
+}
+
+// digest is the first half of the SHA-256 of a name.
+func digest(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:16])
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -49,28 +48,28 @@ restore --verify reads a backup and writes nothing.`,
 			if c.Flags().Changed("rate") && !(rate >= 0.001 && rate <= mostRate) {
 				return usageError{fmt.Errorf("--rate: %v, want 0.001 to %d", rate, int(mostRate))}
 			}
-			return p.scrub(c.Context(), args[0], rate)
+			return p.scrub(args[0], rate)
 		},
 	}
 	c.Flags().Float64Var(&rate, "rate", 0, "read at most this many `MB` a second; without it, as fast as the disk allows")
 	return c
 }
 
-func (p *program) scrub(ctx context.Context, path string, rate float64) error {
+func (p *program) scrub(path string, rate float64) error {
 	bytes := int64(math.Round(rate * 1e6))
 	if bytes == 0 {
 		bytes = -1
 	}
-	return p.withStoreAs(path, changing, func(o *cidstore.Options) { o.ScrubRate = bytes }, func(s *cidstore.Store) error {
-		report, err := s.Scrub(ctx)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+	return p.withStore(path, changing, func(s *cidstore.Store) error {
+		report, err := s.Scrub(p.ctx)
+		if err := p.interrupted(); err != nil {
+			return err
 		}
 		if err != nil && report.DefectCount == 0 {
 			return err
 		}
 		return errors.Join(p.printScrub(path, &report), err)
-	})
+	}, func(o *cidstore.Options) { o.ScrubRate = bytes })
 }
 
 func (p *program) printScrub(path string, r *cidstore.ScrubReport) error {

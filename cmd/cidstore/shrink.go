@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -35,7 +34,7 @@ func (e notAloneError) Unwrap() error { return e.error }
 const aloneAgain = 20 * time.Millisecond
 
 func (p *program) shrinkCommand() *cobra.Command {
-	var estimate, asJSON bool
+	var estimate bool
 	c := &cobra.Command{
 		Use:   "shrink STORE",
 		Short: "Give free space of the file back to the file system",
@@ -49,20 +48,20 @@ expect. Some free space stays: room for the next writes, and small gaps. With --
 it writes nothing, prints the size now and about what it would be, and can run beside
 other processes. Space that they hold cannot be given back.`,
 		Args: arguments(1, 1),
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(_ *cobra.Command, args []string) error {
 			if estimate {
 				return p.estimateShrink(args[0])
 			}
-			return p.shrink(c.Context(), args[0], asJSON)
+			return p.shrink(args[0])
 		},
 	}
 	c.Flags().BoolVar(&estimate, "estimate", false, "write nothing; print the size now and about what it would be")
-	progressFlag(c, &asJSON)
+	p.progressFlag(c)
 	return c
 }
 
-func (p *program) shrink(ctx context.Context, path string, asJSON bool) error {
-	expected, shown := int64(0), p.progress("move", asJSON)
+func (p *program) shrink(path string) error {
+	expected, shown := int64(0), p.progress("move")
 	options := &cidstore.ShrinkOptions{Progress: shown.update}
 	before, after, err := p.sizesAround(path, func(s *cidstore.Store) error {
 		space, err := s.Space()
@@ -73,7 +72,7 @@ func (p *program) shrink(ctx context.Context, path string, asJSON bool) error {
 		if shown.out != nil {
 			p.note("%s: %d bytes, about %d when shrunk", path, space.File, expected)
 		}
-		err = p.shrinkWhenAlone(ctx, s, options)
+		err = p.shrinkWhenAlone(s, options)
 		shown.finish()
 		if errors.Is(err, cidstore.ErrLocked) {
 			err = notAloneError{fmt.Errorf("%s: %w", path, err)}
@@ -88,15 +87,15 @@ func (p *program) shrink(ctx context.Context, path string, asJSON bool) error {
 }
 
 // shrinkWhenAlone waits, for up to --wait, until others have closed the file.
-func (p *program) shrinkWhenAlone(ctx context.Context, s *cidstore.Store, options *cidstore.ShrinkOptions) error {
+func (p *program) shrinkWhenAlone(s *cidstore.Store, options *cidstore.ShrinkOptions) error {
 	for end := time.Now().Add(p.wait); ; {
-		err := s.ShrinkWith(ctx, options)
+		err := s.ShrinkWith(p.ctx, options)
 		if !errors.Is(err, cidstore.ErrLocked) || time.Until(end) <= 0 {
 			return err
 		}
 		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		case <-p.ctx.Done():
+			return p.interrupted()
 		case <-time.After(min(aloneAgain, time.Until(end))):
 		}
 	}

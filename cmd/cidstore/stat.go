@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -64,9 +63,9 @@ not disturb a writer, but the file cannot be shrunk in that time.`,
 					return p.printJournal(s)
 				}
 				if watch {
-					return p.watch(c.Context(), args[0], s, every)
+					return p.watch(args[0], s, every)
 				}
-				return p.stat(c.Context(), args[0], s)
+				return p.stat(args[0], s)
 			})
 		},
 	}
@@ -76,8 +75,8 @@ not disturb a writer, but the file cannot be shrunk in that time.`,
 	return c
 }
 
-func (p *program) stat(ctx context.Context, path string, s *cidstore.Store) error {
-	list, err := figures(ctx, path, s)
+func (p *program) stat(path string, s *cidstore.Store) error {
+	list, err := p.figures(path, s)
 	if err != nil {
 		return err
 	}
@@ -91,11 +90,11 @@ func (p *program) stat(ctx context.Context, path string, s *cidstore.Store) erro
 }
 
 // watch prints the figures that can change while the store is open for reading.
-func (p *program) watch(ctx context.Context, path string, s *cidstore.Store, every time.Duration) error {
+func (p *program) watch(path string, s *cidstore.Store, every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		list, err := figures(ctx, path, s)
+		list, err := p.figures(path, s)
 		if err != nil {
 			return err
 		}
@@ -110,8 +109,8 @@ func (p *program) watch(ctx context.Context, path string, s *cidstore.Store, eve
 			return err
 		}
 		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		case <-p.ctx.Done():
+			return p.interrupted()
 		case <-tick.C:
 		}
 		if err := s.Refresh(); err != nil {
@@ -140,8 +139,8 @@ func (p *program) printFigures(list []figure) error {
 }
 
 // figures returns the current figures.
-func figures(ctx context.Context, path string, s *cidstore.Store) ([]figure, error) {
-	f, err := s.Figures(ctx)
+func (p *program) figures(path string, s *cidstore.Store) ([]figure, error) {
+	f, err := s.Figures(p.ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -194,3 +193,44 @@ func pinFigures(space *cidstore.Space) []figure {
 		{"oldest_pin_seconds", int64(time.Since(space.OldestPinSeen).Seconds())},
 	}
 }
+
+// stamp is the format of printed times.
+const stamp = "2006-01-02T15:04:05.000Z07:00"
+
+// entry is an entry of the journal.
+type entry struct {
+	Time    string  `json:"time"`
+	Kind    string  `json:"kind"`
+	Count   uint64  `json:"count"`
+	Seconds float64 `json:"seconds"`
+}
+
+// printJournal prints the last steps of maintenance, oldest first.
+func (p *program) printJournal(s *cidstore.Store) error {
+	list := []entry{}
+	for _, m := range s.Journal() {
+		list = append(list, entry{m.Time.Format(stamp), m.Kind, m.Count, m.Took.Seconds()})
+	}
+	if p.json {
+		return p.result(struct {
+			Journal []entry `json:"journal"`
+		}{list}, "")
+	}
+	for _, e := range list {
+		p.line("%s  %-8s %12d %10.3f s", e.Time, e.Kind, e.Count, e.Seconds)
+	}
+	return nil
+}
+
+// lastScrub is a figure that is a time or "never".
+type lastScrub time.Time
+
+func (l lastScrub) String() string {
+	if time.Time(l).IsZero() {
+		return "never"
+	}
+	return time.Time(l).Format(stamp)
+}
+
+// MarshalText returns the text for JSON.
+func (l lastScrub) MarshalText() ([]byte, error) { return []byte(l.String()), nil }

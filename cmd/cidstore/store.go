@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,18 +42,16 @@ func salvageFlag(c *cobra.Command, salvage *bool) {
 	c.Flags().BoolVar(salvage, "salvage", false, "read what is left of a store that is damaged, cut short, or edited by another program")
 }
 
-// withStore opens the store at path, does the work, and closes it.
-func (p *program) withStore(path string, how access, work func(*cidstore.Store) error) error {
-	return p.withStoreAs(path, how, func(*cidstore.Options) {}, work)
-}
-
-// withStoreAs does the same as withStore, after tune has changed the options.
-func (p *program) withStoreAs(path string, how access, tune func(*cidstore.Options), work func(*cidstore.Store) error) error {
+// withStore opens the store at path, with options that tune may change, does the work, and
+// closes it.
+func (p *program) withStore(path string, how access, work func(*cidstore.Store) error, tune ...func(*cidstore.Options)) error {
 	options, err := p.options()
 	if err != nil {
 		return err
 	}
-	tune(options)
+	for _, change := range tune {
+		change(options)
+	}
 	options.ReadOnly = how <= judging
 	options.Salvage = how == salvaging || how == judging
 	s, err := p.openStore(path, how, options)
@@ -228,3 +227,28 @@ func readStart(path string, most int64) ([]byte, error) {
 	defer file.Close()
 	return io.ReadAll(io.LimitReader(file, most))
 }
+
+// notes prints the warnings of the store as notes. Its errors are returned by its calls.
+type notes struct{ p *program }
+
+func (n notes) Enabled(_ context.Context, level slog.Level) bool { return level == slog.LevelWarn }
+
+func (n notes) Handle(_ context.Context, r slog.Record) error {
+	var path string
+	what := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		switch v := a.Value.Any().(type) {
+		case string:
+			path = v
+		case error:
+			what += ": " + oneLine(v)
+		}
+		return true
+	})
+	n.p.note("note: %s: %s", path, what)
+	return nil
+}
+
+func (n notes) WithAttrs([]slog.Attr) slog.Handler { return n }
+
+func (n notes) WithGroup(string) slog.Handler { return n }

@@ -42,31 +42,22 @@ func sorted(text string) []string {
 	return lines
 }
 
-// pairsOf prints the pairs of a table as export prints those of a store.
-var pairsOf = map[string]string{
-	"h5py, flat": `
-import sys, h5py
-for r in h5py.File(sys.argv[1])["pairs"][:].tolist():
-    print("%016x%016x\t%016x%016x" % r)`,
-	"h5py, csr": `
-import sys, h5py
-f = h5py.File(sys.argv[1])
-keys, indptr, values = (f[name][:].tolist() for name in ("keys", "indptr", "values"))
-assert len(indptr) == len(keys) + 1 and indptr[0] == 0 and indptr[-1] == len(values)
-for i, key in enumerate(keys):
-    for value in values[indptr[i]:indptr[i + 1]]:
-        print("%016x%016x\t%016x%016x" % (key + value))`,
-	"DataFrame, flat": `
-import sys, h5py, pandas
-frame = pandas.DataFrame(h5py.File(sys.argv[1])["pairs"][:])
-assert frame.dtypes.tolist() == ["uint64"] * 4
-for r in frame[["key_high", "key_low", "value_high", "value_low"]].itertuples(index=False, name=None):
-    print("%016x%016x\t%016x%016x" % r)`,
-	"read_hdf, flat": `
-import sys, pandas
-frame = pandas.read_hdf(sys.argv[1], "pairs")
-for r in frame[["key_high", "key_low", "value_high", "value_low"]].itertuples(index=False, name=None):
-    print("%016x%016x\t%016x%016x" % r)`,
+// readers are the functions of pairs.py that read a form of a table, with the modules that
+// they need.
+var readers = map[string]map[string][]string{
+	"flat": {"flat": {"h5py", "numpy"}, "data_frame": {"h5py", "numpy", "pandas"}, "read_hdf": {"pandas", "tables"}},
+	"csr":  {"csr": {"h5py", "numpy"}},
+}
+
+// python runs a script of testdata/python.
+func python(t *testing.T, modules []string, script string, args ...string) string {
+	t.Helper()
+	args = append([]string{filepath.Join("testdata", "python", script)}, args...)
+	out, stderr, err := oracle.Run(t, 2*time.Minute, oracle.Python(t, modules...), args...)
+	if err != nil {
+		t.Fatalf("%s: %v: %s", script, err, stderr)
+	}
+	return out
 }
 
 // TestWordNetThroughATable: the words of WordNet, exported as a table, are in every
@@ -114,19 +105,9 @@ func someWords(t *testing.T, path string) string {
 
 // readAlike holds what foreign programs read in a table to the lines of export.
 func readAlike(t *testing.T, form, table string, want []string) {
-	for name, script := range pairsOf {
-		if !strings.HasSuffix(name, form) {
-			continue
-		}
-		t.Run(name+" "+filepath.Base(table), func(t *testing.T) {
-			modules := map[string][]string{"D": {"h5py", "numpy", "pandas"}, "r": {"pandas", "tables"}}[name[:1]]
-			if modules == nil {
-				modules = []string{"h5py", "numpy"}
-			}
-			out, stderr, err := oracle.Run(t, 2*time.Minute, oracle.Python(t, modules...), "-c", script, table)
-			if err != nil {
-				t.Fatalf("%v: %s", err, stderr)
-			}
+	for reader, modules := range readers[form] {
+		t.Run(reader+" "+filepath.Base(table), func(t *testing.T) {
+			out := python(t, modules, "pairs.py", table, reader)
 			if got := sorted(out); !slices.Equal(got, want) {
 				t.Errorf("%d pairs, want %d, or others", len(got), len(want))
 			}
@@ -155,10 +136,10 @@ func TestInspectOfDamagedBytes(t *testing.T) {
 				data = data[:random.IntN(len(data))]
 			}
 			var out bytes.Buffer
-			p := &program{out: bufio.NewWriter(&out), messages: os.Stderr, quiet: true, json: true}
+			p := &program{ctx: t.Context(), out: bufio.NewWriter(&out), messages: os.Stderr, quiet: true, json: true}
 			i := &inspection{program: p, path: name, verify: true, seen: make(map[uint64]string)}
 			start := time.Now()
-			err := i.run(t.Context(), bytes.NewReader(data), int64(len(data)), nil)
+			err := i.run(bytes.NewReader(data), int64(len(data)), nil)
 			p.out.Flush()
 			if took := time.Since(start); took > 30*time.Second {
 				t.Errorf("%s: %v", name, took)
@@ -176,32 +157,9 @@ func TestInspectOfDamagedBytes(t *testing.T) {
 	}
 }
 
-// hostile writes a file with a group of many links that a thousand groups in it share,
-// which no HDF5 library makes: 20 million links, some of them a thousand deep.
-const hostile = `
-import struct, sys, h5py
-with h5py.File(sys.argv[1], "w") as f:
-    many = f.create_group("many")
-    for i in range(20000):
-        many["link%d" % i] = h5py.SoftLink("/nowhere")
-    for i in range(1000):
-        many.create_group("g%d" % i)
-data = bytearray(open(sys.argv[1], "rb").read())
-head = struct.pack("<HHI", 0x11, 16, 0) # a symbol table message
-with h5py.File(sys.argv[1], "r") as f:
-    groups = (f["many/g%d" % i] for i in range(1000))
-    tables = [data.index(head, h5py.h5o.get_info(g.id).addr) + 8 for g in groups]
-    own = data.index(head, h5py.h5o.get_info(f["many"].id).addr) + 8
-for at in tables:
-    data[at:at + 16] = data[own:own + 16]
-open(sys.argv[1], "wb").write(data)
-`
-
 func TestInspectOfAHostileFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hostile.h5")
-	if _, stderr, err := oracle.Run(t, time.Minute, oracle.H5py(t), "-c", hostile, path); err != nil {
-		t.Fatal(stderr)
-	}
+	python(t, []string{"h5py", "numpy"}, "hostile.py", path)
 	cmd := exec.Command("cidstore", "inspect", path)
 	out, err := cmd.Output()
 	if codeOf(err) != exitCorrupt || !strings.Contains(string(out), "\nstopped: more must be read than any good file needs: ") {
@@ -216,12 +174,12 @@ func TestInspectStopsReading(t *testing.T) {
 	must(t, err)
 	for left := int64(3000); left < 400_000; left = left * 4 / 3 {
 		var out bytes.Buffer
-		p := &program{out: bufio.NewWriter(&out), messages: os.Stderr}
+		p := &program{ctx: t.Context(), out: bufio.NewWriter(&out), messages: os.Stderr}
 		i := &inspection{program: p, path: "t.h5", verify: true, seen: make(map[uint64]string)}
 		i.meter = newMeter(bytes.NewReader(data), int64(len(data)), left)
 		g, err := hdf5.NewReader(i.meter, int64(len(data)), nil)
 		if err == nil {
-			err = i.walk(t.Context(), g)
+			err = i.walk(g)
 		}
 		must(t, err)
 		if i.meter.left.Load() < 0 != (i.stopped != "") || i.stopped != "" && exitCode(i.judge()) != exitCorrupt {
@@ -231,40 +189,11 @@ func TestInspectStopsReading(t *testing.T) {
 	}
 }
 
-// odd writes a file whose names and shapes are legal and strange.
-const odd = `import h5py, numpy, sys
-with h5py.File(sys.argv[1], "w", libver="latest") as f:
-    pairs = numpy.zeros(3, [("key", "<u8"), ("value", "<u8")])
-    f["a\nb"] = pairs
-    f["n" * 65000] = pairs
-    g = f.create_group("g")
-    g["up"] = f
-    g["self"] = g
-    f["round"] = h5py.SoftLink("round")
-    f.create_dataset("huge", (2**62, 2), "u1", chunks=(1 << 20, 2))
-    f.create_dataset("none", (2**63 - 1,), pairs.dtype, chunks=(64,))
-    f["floats"] = numpy.zeros((3, 2))
-    f["text"] = "abc"
-    f["float columns"] = numpy.zeros(3, [("key", "<f8"), ("value", "<u8")])
-    evil = "x\n\x1b[31m\x7f\u009b2J\u202e"
-    d = f.create_dataset(evil, data=numpy.zeros(2, [(evil, "<i4")]))
-    for value in (evil, [evil], numpy.bytes_(evil.encode()), numpy.zeros(1, [(evil, "<i4")])):
-        d.attrs["%s%d" % (evil, len(d.attrs))] = value
-    d.attrs["\U000e0001"] = "\U000e0001"
-    f[evil + "type"] = numpy.dtype([(evil, "<f4")])
-    f[evil + "soft"] = h5py.SoftLink(evil)
-    f[evil + "external"] = h5py.ExternalLink(evil, evil)
-    f[evil + "hard"] = d
-    f["quoted"] = h5py.SoftLink("\"quoted\"")
-`
-
 // TestOddFiles: what is strange is one sentence, and says nothing to the terminal.
 func TestOddFiles(t *testing.T) {
 	dir := t.TempDir()
 	path, store := filepath.Join(dir, "odd.h5"), filepath.Join(dir, "s.h5")
-	if _, stderr, err := oracle.Run(t, time.Minute, oracle.H5py(t), "-c", odd, path); err != nil {
-		t.Fatal(stderr)
-	}
+	python(t, []string{"h5py", "numpy"}, "odd.py", path)
 	if out := runs(t, "inspect", "--json", path); !json.Valid([]byte(out)) {
 		t.Errorf("no JSON: %.300s", out)
 	}

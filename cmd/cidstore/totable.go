@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,7 +60,7 @@ type exported struct {
 
 // exportTable writes the pairs to a file, which gets its name when it is complete. Like
 // export of text, it leaves out pairs that cannot be read.
-func (p *program) exportTable(ctx context.Context, view *cidstore.Snapshot, to toTable) error {
+func (p *program) exportTable(view *cidstore.Snapshot, to toTable) error {
 	counts := exported{Path: to.path}
 	err := createWhole(to.path, func(file vfs.File) error {
 		w := table.NewWriter(writerAt{file}, to.pack)
@@ -71,8 +70,8 @@ func (p *program) exportTable(ctx context.Context, view *cidstore.Snapshot, to t
 		}
 		var last cidstore.E
 		for key, value := range view.All() {
-			if counts.Pairs++; counts.Pairs%exportStep == 0 && ctx.Err() != nil {
-				return context.Cause(ctx)
+			if counts.Pairs++; counts.Pairs%exportStep == 0 && p.interrupted() != nil {
+				return p.interrupted()
 			}
 			first := counts.Pairs == 1 || key != last
 			if first {
