@@ -7,6 +7,7 @@ import (
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
 	"github.com/cidstore/cidstore/legacy"
+	"github.com/cidstore/cidstore/vfs"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -19,7 +20,7 @@ var (
 	ErrReadOnly = hdf5io.ErrReadOnly
 	// ErrLocked says that another opener writes the file. The text names its process if
 	// that is known: on Linux, if it is this user's and in the same container.
-	ErrLocked = errors.New("store is locked")
+	ErrLocked = vfs.ErrLockHeld
 	// ErrNotCIDStore says that the file is not an HDF5 file, or has another layout than ours.
 	ErrNotCIDStore = hdf5io.ErrNotOurs
 	// ErrHalfMade says that the making or the restore of a store was interrupted, in a

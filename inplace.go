@@ -143,7 +143,7 @@ func lockPlace(file vfs.File, opts *Options) error {
 	if err == nil {
 		err = file.TryLock(vfs.Lock{Whole: true, Exclusive: true})
 	}
-	if errors.Is(err, vfs.ErrLockHeld) {
+	if errors.Is(err, ErrLocked) {
 		return fmt.Errorf("%w: it must be written in place, so nobody else may have it open", lockedBy(file, opts))
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/legacy"
 	"github.com/cidstore/cidstore/vfs"
 )
@@ -153,14 +154,14 @@ func (m *migration) openOld(path string, taken bool) (vfs.File, error) {
 	}
 	if taken {
 		var ours bool
-		if ours, err = lockNamed(file, path, &opts); err == nil && !ours {
+		if ours, err = vfs.LockNamed(opts.FS, file, path, hdf5io.LockWriter); err == nil && !ours {
 			err = ErrReplaced
 		}
 	}
 	if err == nil {
 		err = file.TryLock(vfs.Lock{Whole: true, Exclusive: taken})
 	}
-	if errors.Is(err, vfs.ErrLockHeld) {
+	if errors.Is(err, ErrLocked) {
 		err = lockedBy(file, &opts)
 	}
 	if err != nil {
@@ -303,7 +304,7 @@ func (m *migration) discard(backup, path string, old vfs.File) error {
 	if err != nil {
 		return err
 	}
-	if ours, err := hasName(info, path, &m.opts); err != nil || !ours {
+	if ours, err := vfs.HasName(m.opts.FS, info, path); err != nil || !ours {
 		return err
 	}
 	if err := m.opts.FS.Remove(backup); err != nil {

@@ -198,7 +198,7 @@ func openTree(file vfs.File, opts *Options) (*hdf5io.File, hdf5io.OpenReport, er
 	}
 	for waited := time.Duration(0); ; {
 		tree, report, err := lockAndOpen(file, options)
-		if !errors.Is(err, vfs.ErrLockHeld) {
+		if !errors.Is(err, ErrLocked) {
 			return tree, report, err
 		}
 		if waited >= patience {

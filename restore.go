@@ -235,10 +235,7 @@ func restoreInPlace(ctx context.Context, src *series, target vfs.File, opts Opti
 	// A write to the backup during the copy would spoil the copy.
 	for _, file := range src.files {
 		if err := file.TryLock(vfs.Lock{Whole: true, Exclusive: true}); err != nil {
-			if errors.Is(err, vfs.ErrLockHeld) {
-				err = fmt.Errorf("%w: the backup is open elsewhere", ErrLocked)
-			}
-			return err
+			return fmt.Errorf("the backup is open elsewhere: %w", err)
 		}
 	}
 	if err := checkRoom(target, src.size()); err != nil {
@@ -280,10 +277,7 @@ func lockTarget(path string, opts *Options) (vfs.File, error) {
 	if err != nil {
 		return nil, readOnlyFileSystem(err)
 	}
-	if err := hdf5io.LockWriter(file); err != nil {
-		if errors.Is(err, vfs.ErrLockHeld) {
-			err = lockedBy(file, opts)
-		}
+	if err := opts.lockWriter(file); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil

@@ -149,7 +149,7 @@ func (s *series) isNot(path string, opts *Options) error {
 		if err != nil {
 			return err
 		}
-		switch same, err := hasName(info, vfs.Target(opts.FS, path), opts); {
+		switch same, err := vfs.HasName(opts.FS, info, vfs.Target(opts.FS, path)); {
 		case err != nil:
 			return err
 		case same:

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"path/filepath"
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/vfs"
@@ -22,15 +21,10 @@ const temporarySuffix = ".cidstore-new"
 
 func temporaryName(path string) string { return vfs.TemporaryName(path, temporarySuffix) }
 
-// inPlaceError says why a store cannot be made under another name first: its directory
-// takes no file, or no other file can get its name.
-type inPlaceError struct{ error }
-
-func (e inPlaceError) Unwrap() error { return e.error }
-
-// mustBeInPlace reports whether err is an inPlaceError.
+// mustBeInPlace reports whether err says that a store cannot be made under another name
+// first.
 func mustBeInPlace(err error) bool {
-	var e inPlaceError
+	var e vfs.InPlaceError
 	return errors.As(err, &e)
 }
 
@@ -142,7 +136,7 @@ func (s *Store) holds(ctx context.Context, keys, values uint64) error {
 // newTemporary makes an empty file under path's temporary name, and locks it. The file
 // gets the access of the file like, or that of a new file if like is nil.
 func newTemporary(path string, like vfs.File, opts *Options) (vfs.File, error) {
-	name, mode := temporaryName(path), newFileMode
+	mode := newFileMode
 	if like != nil {
 		info, err := like.Info()
 		if err != nil {
@@ -153,32 +147,14 @@ func newTemporary(path string, like vfs.File, opts *Options) (vfs.File, error) {
 			mode = 0o600 // until it has its owner
 		}
 	}
-	for range 100 { // another opener was faster in each round before
-		file, err := opts.FS.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
-		if errors.Is(err, fs.ErrExist) {
-			if err := removeLeftover(path, opts); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if errors.Is(err, fs.ErrPermission) || vfs.IsReadOnlyFS(err) {
-			return nil, inPlaceError{readOnlyFileSystem(err)}
-		}
-		if err != nil {
-			return nil, err
-		}
-		ours, err := lockNamed(file, name, opts)
-		if err == nil && ours {
-			if like != nil {
-				copyAccess(file, like, path, opts)
-			}
-			return file, nil
-		}
-		if err := errors.Join(err, file.Close()); err != nil && !errors.Is(err, vfs.ErrLockHeld) {
-			return nil, err
-		}
+	file, err := vfs.CreateTemporary(opts.FS, temporaryName(path), mode, opts.lockWriter)
+	if err != nil {
+		return nil, readOnlyFileSystem(err)
 	}
-	return nil, fmt.Errorf("%w: other processes keep making it", ErrLocked)
+	if like != nil {
+		copyAccess(file, like, path, opts)
+	}
+	return file, nil
 }
 
 // copyAccess gives the file that will be at path the owner and the permissions of like. If
@@ -189,85 +165,19 @@ func copyAccess(file, like vfs.File, path string, opts *Options) {
 	}
 }
 
-// lockNamed locks file for writing, and reports whether it still has the name: if so,
-// nobody takes the name away while the lock is held.
-func lockNamed(file vfs.File, name string, opts *Options) (bool, error) {
-	if err := hdf5io.LockWriter(file); err != nil {
-		return false, err
-	}
-	info, err := file.Info()
-	if err != nil {
-		return false, err
-	}
-	return hasName(info, name, opts)
-}
-
-// hasName reports whether name leads to the file with this info.
-func hasName(info vfs.Info, name string, opts *Options) (bool, error) {
-	named, err := opts.FS.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil && named.Device == info.Device && named.Inode == info.Inode, err
-}
-
-// removeLeftover removes what a crash left under path's temporary name. It returns
-// ErrLocked if the store is being made now. If something else has that name, the error says
-// what it is.
-func removeLeftover(path string, opts *Options) error {
-	name := temporaryName(path)
-	kind, err := vfs.Kind(opts.FS, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if !kind.IsRegular() {
-		return inTheWay(name, kindName(kind), fs.ErrExist)
-	}
-	file, err := opts.FS.OpenFile(name, os.O_RDWR, 0)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case errors.Is(err, fs.ErrPermission):
-		return inTheWay(name, "a file that you may not open", err)
-	case err != nil:
-		return err
-	}
-	defer file.Close()
-	ours, err := lockNamed(file, name, opts)
-	switch {
-	case errors.Is(err, vfs.ErrLockHeld):
-		return fmt.Errorf("%s is being made: %w", name, lockedBy(file, opts))
-	case err != nil || !ours:
-		return err
-	}
-	err = opts.FS.Remove(name)
-	if errors.Is(err, fs.ErrPermission) {
-		err = inTheWay(name, "a file that you may not remove", err)
+// lockWriter takes the writer's lock of a file. The error says who has it.
+func (o *Options) lockWriter(file vfs.File) error {
+	err := hdf5io.LockWriter(file)
+	if errors.Is(err, ErrLocked) {
+		err = lockedBy(file, o)
 	}
 	return err
 }
 
-// inTheWay returns an error about what has a temporary name and cannot be removed.
-func inTheWay(name, what string, err error) error {
-	return fmt.Errorf("%q, the name of a temporary file, is taken by %s: %w", name, what, err)
-}
-
-// kindName returns a word for a file that is not regular.
-func kindName(kind fs.FileMode) string {
-	switch kind.Type() {
-	case fs.ModeDir:
-		return "a directory"
-	case fs.ModeSymlink:
-		return "a symbolic link"
-	case fs.ModeNamedPipe:
-		return "a named pipe"
-	case fs.ModeSocket:
-		return "a socket"
-	}
-	return "a device"
+// removeLeftover removes what a crash left under path's temporary name, as
+// vfs.RemoveTemporary does.
+func removeLeftover(path string, opts *Options) error {
+	return vfs.RemoveTemporary(opts.FS, temporaryName(path), opts.lockWriter)
 }
 
 // giveName renames the file with this info, which is complete and durable, from path's
@@ -283,21 +193,15 @@ func giveName(path string, info vfs.Info, opts *Options) error {
 		return err
 	}
 	defer file.Close()
-	ours, err := lockNamed(file, name, opts)
+	ours, err := vfs.LockNamed(opts.FS, file, name, hdf5io.LockWriter)
 	if err == nil && ours {
-		ours, err = hasName(info, name, opts)
+		ours, err = vfs.HasName(opts.FS, info, name)
 	}
 	switch {
-	case errors.Is(err, vfs.ErrLockHeld) || err == nil && !ours:
+	case errors.Is(err, ErrLocked) || err == nil && !ours:
 		return taken
 	case err != nil:
 		return err
 	}
-	if err := opts.FS.Rename(name, path); err != nil {
-		if vfs.IsMountPoint(err) || errors.Is(err, fs.ErrPermission) { // a sticky directory, for example
-			err = inPlaceError{err}
-		}
-		return err
-	}
-	return opts.FS.SyncDir(filepath.Dir(path))
+	return vfs.GiveName(opts.FS, name, path)
 }

@@ -21,29 +21,21 @@ func closedFile(t *testing.T, n int) (data []byte, pieceAt, pieceSize int64) {
 	path := filepath.Join(t.TempDir(), "a.h5")
 	for range 2 { // what Close moves is written in the first
 		f := opened(t, path, small())
-		from, err := stepOf(f)
-		must(t, err)
+		from := mustGet(stepOf(f))(t)
 		must(t, stepTo(f, from, n))
-		d, err := f.file.View().Dataset("/piece")
-		must(t, err)
+		d := mustGet(f.file.View().Dataset("/piece"))(t)
 		pieceAt, pieceSize = d.Extent()
 		must(t, f.Close())
 	}
-	data, err := os.ReadFile(path)
-	must(t, err)
-	return data, pieceAt, pieceSize
+	return mustGet(os.ReadFile(path))(t), pieceAt, pieceSize
 }
 
 // diskOf is a disk with these bytes at crashPath.
 func diskOf(t *testing.T, data []byte) *crashfs.FS {
 	t.Helper()
 	disk := crashfs.New(crashfs.Options{})
-	raw, err := disk.OpenFile(crashPath, vfs.ReadWrite|vfs.Create, 0o600)
-	must(t, err)
-	if len(data) > 0 {
-		err = raw.WriteAt(data, 0)
-	}
-	must(t, err, raw.Close())
+	raw := mustGet(disk.OpenFile(crashPath, vfs.ReadWrite|vfs.Create, 0o600))(t)
+	must(t, raw.WriteAt(data, 0), raw.Close())
 	return disk
 }
 
@@ -89,9 +81,7 @@ func TestFlippedBits(t *testing.T) {
 			noticed++
 		}
 		if err := stepTo(f, 8, 9); err == nil && readErr == nil {
-			if n, err := stepOf(f); n != 9 || err != nil {
-				t.Fatalf("byte %#x: step %d after 9: %v", at, n, err)
-			}
+			wantIs(t, 9, "step after a flip at", at)(stepOf(f))
 		} else if err != nil && !knownError(err) {
 			t.Fatalf("byte %#x: step 9: %v", at, err)
 		}
@@ -128,8 +118,7 @@ func TestTakeOlder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.h5")
 	f := opened(t, path, small())
 	must(t, stepTo(f, 0, 6))
-	data, err := os.ReadFile(path) // as a kill leaves it
-	must(t, err)
+	data := mustGet(os.ReadFile(path))(t) // as a kill leaves it
 	must(t, f.Close())
 	root := binary.LittleEndian.Uint64(data[36:]) // of the superblock: the header of the root group
 	data[root+20] ^= 1
@@ -140,16 +129,12 @@ func TestTakeOlder(t *testing.T) {
 	o := on(disk)
 	o.TakeOlder = true
 	f = opened(t, crashPath, o)
-	if n, err := stepOf(f); n != 5 || err != nil {
-		t.Errorf("step %d: %v", n, err)
-	}
+	wantIs(t, 5, "step")(stepOf(f))
 	must(t, stepTo(f, 5, 8))
 	checkWhole(t, f)
 	must(t, f.Close())
 	f = opened(t, crashPath, on(disk))
-	if n, err := stepOf(f); n != 8 || err != nil {
-		t.Errorf("step %d: %v", n, err)
-	}
+	wantIs(t, 8, "step")(stepOf(f))
 }
 
 // TestTornSuperblock: where the disk left garbage in the first sector, a File for reading reads
@@ -165,20 +150,16 @@ func TestTornSuperblock(t *testing.T) {
 	o := on(disk)
 	o.ReadOnly = true
 	f := opened(t, crashPath, o)
-	if n, err := stepOf(f); n != 5 || err != nil {
-		t.Errorf("for reading: step %d: %v", n, err)
-	}
+	wantIs(t, 5, "for reading: step")(stepOf(f))
 	if err := f.Check(context.Background(), nil); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "the next open for writing mends it") {
 		t.Errorf("check: %v", err)
 	}
 	must(t, f.Close())
 	first := func() []byte {
 		t.Helper()
-		raw, err := disk.OpenFile(crashPath, vfs.ReadOnly, 0)
-		must(t, err)
+		raw := mustGet(disk.OpenFile(crashPath, vfs.ReadOnly, 0))(t)
 		p := make([]byte, 48)
-		_, err = raw.ReadAt(p, 0)
-		must(t, err, raw.Close())
+		must(t, errOf(raw.ReadAt(p, 0)), raw.Close())
 		return p
 	}
 	if !bytes.Equal(first(), data[:48]) {
@@ -188,7 +169,5 @@ func TestTornSuperblock(t *testing.T) {
 	if !bytes.Equal(first(), whole[:48]) {
 		t.Error("Open has not mended the superblock")
 	}
-	if n, err := stepOf(f); n != 5 || err != nil {
-		t.Errorf("for writing: step %d: %v", n, err)
-	}
+	wantIs(t, 5, "for writing: step")(stepOf(f))
 }

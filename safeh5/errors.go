@@ -6,6 +6,7 @@ import (
 
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/corrupt"
+	"github.com/cidstore/cidstore/vfs"
 )
 
 var (
@@ -14,7 +15,7 @@ var (
 	ErrForeign = errors.New("this package did not make the file as it is")
 	// ErrLocked says that another process, or another File of this process, has the
 	// file open in a way that excludes this one.
-	ErrLocked = errors.New("file is locked")
+	ErrLocked = vfs.ErrLockHeld
 	// ErrCorrupt says that bytes of the file are not those that were written. The text
 	// says where.
 	ErrCorrupt = corrupt.Err

@@ -23,8 +23,7 @@ import (
 // opened opens a file and closes it when the test ends.
 func opened(t *testing.T, path string, o *Options) *File {
 	t.Helper()
-	f, err := Open(path, o)
-	must(t, err)
+	f := mustGet(Open(path, o))(t)
 	t.Cleanup(func() {
 		if err := f.Close(); err != nil && !errors.Is(err, ErrClosed) {
 			t.Error(err)
@@ -49,16 +48,10 @@ func TestOneWriterAndReaders(t *testing.T) {
 	}
 	// The reader keeps its state until it is refreshed, whatever the writer does.
 	must(t, stepTo(w, 2, 30))
-	if n, err := stepOf(r); n != 2 || err != nil {
-		t.Errorf("step %d: %v", n, err)
-	}
+	wantIs(t, 2, "step")(stepOf(r))
 	for _, want := range []bool{true, false} {
-		if newer, err := r.Refresh(); newer != want || err != nil {
-			t.Errorf("refresh: %v, want %v: %v", newer, want, err)
-		}
-		if n, err := stepOf(r); n != 30 || err != nil {
-			t.Errorf("step %d: %v", n, err)
-		}
+		wantIs(t, want, "refresh")(r.Refresh())
+		wantIs(t, 30, "step")(stepOf(r))
 	}
 	if err := r.Check(context.Background(), func(err error) { t.Error(err) }); err != nil {
 		t.Error(err)
@@ -123,9 +116,7 @@ func TestUpdateIsAtomic(t *testing.T) {
 	if f.file.View().Commit() != before {
 		t.Error("an Update without a change has written something")
 	}
-	if n, err := stepOf(f); n != 3 || err != nil {
-		t.Errorf("step %d: %v", n, err)
-	}
+	wantIs(t, 3, "step")(stepOf(f))
 	must(t, stepTo(f, 3, 5))
 	checkWhole(t, f)
 }
@@ -211,9 +202,7 @@ func TestMisuse(t *testing.T) {
 			t.Errorf("options %+v", o)
 		}
 	}
-	if n, err := stepOf(f); n != 1 || err != nil {
-		t.Errorf("step %d: %v", n, err)
-	}
+	wantIs(t, 1, "step")(stepOf(f))
 	checkWhole(t, f)
 }
 
@@ -223,8 +212,7 @@ func TestForeignFiles(t *testing.T) {
 	dir := t.TempDir()
 	refused := func(path, what string) {
 		t.Helper()
-		before, err := os.ReadFile(path)
-		must(t, err)
+		before := mustGet(os.ReadFile(path))(t)
 		for _, readOnly := range []bool{false, true} {
 			if _, err := Open(path, &Options{ReadOnly: readOnly}); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "package hdf5 reads") {
 				t.Errorf("%s, read-only %v: %v", what, readOnly, err)
@@ -243,10 +231,8 @@ func TestForeignFiles(t *testing.T) {
 		t.Errorf("a directory: %v", err)
 	}
 	store := filepath.Join(dir, "store.h5")
-	raw, err := vfs.OS().OpenFile(store, vfs.ReadWrite|vfs.Create, 0o600)
-	must(t, err)
-	s, err := hdf5io.Create(raw, hdf5io.Options{}, nil, func(*hdf5io.Tx) error { return nil })
-	must(t, err)
+	raw := mustGet(vfs.OS().OpenFile(store, vfs.ReadWrite|vfs.Create, 0o600))(t)
+	s := mustGet(hdf5io.Create(raw, hdf5io.Options{}, nil, func(*hdf5io.Tx) error { return nil }))(t)
 	must(t, s.Close(), raw.Close())
 	refused(store, "a store")
 
@@ -265,9 +251,7 @@ func TestForeignFiles(t *testing.T) {
 		t.Error("h5py opens for writing what a writer has open")
 	}
 	must(t, f.Close())
-	if err := run("h5py.File(sys.argv[1], 'w')['x'] = 1; f = h5py.File(sys.argv[2], 'r+'); f['x'] = list(range(1000)); f.close()", path, ours); err != nil {
-		t.Fatal(err)
-	}
+	must(t, run("h5py.File(sys.argv[1], 'w')['x'] = 1; f = h5py.File(sys.argv[2], 'r+'); f['x'] = list(range(1000)); f.close()", path, ours))
 	refused(path, "a file of h5py")
 	refused(ours, "a file that h5py has written to")
 }
@@ -394,8 +378,7 @@ func TestManyChunksInMemory(t *testing.T) {
 // name is an error.
 func TestLeftover(t *testing.T) {
 	disk := crashfs.New(crashfs.Options{})
-	raw, err := disk.OpenFile(crashPath+newSuffix, vfs.ReadWrite|vfs.Create, 0o600)
-	must(t, err)
+	raw := mustGet(disk.OpenFile(crashPath+newSuffix, vfs.ReadWrite|vfs.Create, 0o600))(t)
 	must(t, hdf5io.LockWriter(raw))
 	if _, err := Open(crashPath, on(disk)); !errors.Is(err, ErrLocked) {
 		t.Errorf("it is being made: %v", err)
@@ -410,7 +393,7 @@ func TestLeftover(t *testing.T) {
 	}
 	dir := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(dir, "a.h5"+newSuffix), 0o700))
-	if _, err := Open(filepath.Join(dir, "a.h5"), nil); err == nil || !strings.Contains(err.Error(), "in the way") {
+	if _, err := Open(filepath.Join(dir, "a.h5"), nil); err == nil || !strings.Contains(err.Error(), "is taken by a directory") {
 		t.Errorf("a directory in the way: %v", err)
 	}
 }
@@ -480,5 +463,28 @@ func must(t rapid.TB, errs ...error) {
 	t.Helper()
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// mustGet returns the value of a call, or ends the test if the call has an error:
+// mustGet(os.Stat(path))(t).
+func mustGet[T any](v T, err error) func(rapid.TB) T {
+	return func(t rapid.TB) T {
+		t.Helper()
+		must(t, err)
+		return v
+	}
+}
+
+// errOf returns the error of a call.
+func errOf[T any](_ T, err error) error { return err }
+
+// wantIs ends the test unless a call returns what is wanted: wantIs(t, 3, "step")(stepOf(f)).
+func wantIs[T comparable](t rapid.TB, want T, when ...any) func(T, error) {
+	return func(is T, err error) {
+		t.Helper()
+		if err != nil || is != want {
+			t.Fatalf("%v: %v, %v, want %v", when, is, err, want)
+		}
 	}
 }

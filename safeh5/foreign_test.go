@@ -110,8 +110,7 @@ func dataset[T any](tx *Tx, path string, spec Spec, values []T) error {
 func TestForeignReaders(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "everything.h5")
-	f, err := Open(path, nil)
-	must(t, err)
+	f := mustGet(Open(path, nil))(t)
 	must(t, f.Update(everything))
 	checkWhole(t, f)
 	must(t, f.Close())

@@ -17,12 +17,12 @@ import (
 func fullDisk(t *testing.T, o crashfs.Options, chunk uint32) (disk *crashfs.FS, f *File, datasets int) {
 	t.Helper()
 	disk = crashfs.New(o)
-	f, err := Open(crashPath, on(disk))
-	must(t, err)
+	f = mustGet(Open(crashPath, on(disk)))(t)
 	rows := make([]uint16, 2000)
 	for i := range rows {
 		rows[i] = uint16(i * 7919)
 	}
+	var err error
 	for n := range 1000 {
 		// Chunks of two datasets take turns, so that a deletion leaves many gaps.
 		for part := 0; part < len(rows) && err == nil; part += 500 {
@@ -79,12 +79,9 @@ func TestFaultDiskFullDelete(t *testing.T) {
 				disk, f, n := fullDisk(t, crashfs.Options{Capacity: max(512<<10, 4<<20/int64(chunk))}, chunk)
 				if again { // what Close gave back, something else takes
 					must(t, f.Close())
-					info, err := disk.Stat(crashPath)
-					must(t, err)
+					info := mustGet(disk.Stat(crashPath))(t)
 					disk.SetCapacity(info.Size)
-					if f, err = Open(crashPath, on(disk)); err != nil {
-						t.Fatal(err)
-					}
+					f = mustGet(Open(crashPath, on(disk)))(t)
 				}
 				add := func(path string) error {
 					return f.Update(func(tx *Tx) error {
@@ -172,8 +169,7 @@ func TestFaultDiskFullReader(t *testing.T) {
 // the one under way.
 func TestCrashDiskFull(t *testing.T) {
 	disk := crashfs.New(crashfs.Options{Capacity: 96 << 10})
-	f, err := Open(crashPath, on(disk))
-	must(t, err)
+	f := mustGet(Open(crashPath, on(disk)))(t)
 	trace := disk.Record()
 	states, full := fullLife(t, disk, f)
 	if full < 4 {

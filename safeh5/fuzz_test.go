@@ -68,8 +68,7 @@ func FuzzOpenHostile(f *testing.F) {
 func killedFile(t testing.TB) []byte {
 	t.Helper()
 	disk := crashfs.New(crashfs.Options{})
-	f, err := Open(crashPath, on(disk))
-	must(t, err)
+	f := mustGet(Open(crashPath, on(disk)))(t)
 	defer func() { _ = f.Close() }()
 	must(t, stepTo(f, 0, 6))
 	return bytesOn(t, disk)
@@ -78,15 +77,11 @@ func killedFile(t testing.TB) []byte {
 // bytesOn are those of the file on a disk.
 func bytesOn(t testing.TB, disk *crashfs.FS) []byte {
 	t.Helper()
-	info, err := disk.Stat(crashPath)
-	must(t, err)
-	raw, err := disk.OpenFile(crashPath, vfs.ReadOnly, 0)
-	must(t, err)
+	info := mustGet(disk.Stat(crashPath))(t)
+	raw := mustGet(disk.OpenFile(crashPath, vfs.ReadOnly, 0))(t)
 	defer func() { _ = raw.Close() }()
 	p := make([]byte, info.Size)
-	if _, err := raw.ReadAt(p, 0); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errOf(raw.ReadAt(p, 0)))
 	return p
 }
 
@@ -139,8 +134,7 @@ type structure struct{ start, size int }
 // the header and the root node of its index.
 func structuresOf(t testing.TB, p []byte) (out []structure) {
 	t.Helper()
-	h, err := hdf5.NewReader(bytes.NewReader(p), int64(len(p)), nil)
-	must(t, err)
+	h := mustGet(hdf5.NewReader(bytes.NewReader(p), int64(len(p)), nil))(t)
 	for o, err := range h.Objects() {
 		must(t, err)
 		header := structure{int(o.Address()), 0}

@@ -25,20 +25,12 @@ func TestKillChild(t *testing.T) {
 	if path == "" {
 		t.Skip("a part of TestKill")
 	}
-	f, err := Open(path, small())
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := stepOf(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := mustGet(Open(path, small()))(t)
+	n := mustGet(stepOf(f))(t)
 	fmt.Printf("open %d\n", n)
 	for ; ; n++ {
 		fmt.Printf("begin %d\n", n+1)
-		if err := stepTo(f, n, n+1); err != nil {
-			t.Fatal(err)
-		}
+		must(t, stepTo(f, n, n+1))
 		fmt.Printf("acked %d\n", n+1)
 	}
 }
@@ -55,18 +47,10 @@ func startReader(t *testing.T) *h5pyProgram { t.Helper(); return startH5py(t, "r
 func startH5py(t *testing.T, name string) *h5pyProgram {
 	t.Helper()
 	cmd := exec.Command(oracle.H5py(t), filepath.Join("testdata", name))
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := mustGet(cmd.StdinPipe())(t)
+	out := mustGet(cmd.StdoutPipe())(t)
 	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, cmd.Start())
 	watchdog := time.AfterFunc(10*time.Minute, func() { _ = cmd.Process.Kill() }) // it hangs
 	t.Cleanup(func() {
 		watchdog.Stop()
@@ -81,9 +65,7 @@ func startH5py(t *testing.T, name string) *h5pyProgram {
 // ask sends one command and returns the answer.
 func (r *h5pyProgram) ask(command string) string {
 	r.t.Helper()
-	if _, err := fmt.Fprintln(r.in, command); err != nil {
-		r.t.Fatal(err)
-	}
+	must(r.t, errOf(fmt.Fprintln(r.in, command)))
 	if !r.out.Scan() {
 		r.t.Fatalf("%s: h5py has ended: %v", command, r.out.Err())
 	}
@@ -94,15 +76,10 @@ func (r *h5pyProgram) ask(command string) string {
 // acknowledged and the last that it began; -1: none. It is an error if the program ends by itself.
 func killed(t *testing.T, r *rand.Rand, cmd *exec.Cmd) (acked, begun int, err error) {
 	t.Helper()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := mustGet(cmd.StdoutPipe())(t)
 	var errout strings.Builder
 	cmd.Stderr = &errout
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, cmd.Start())
 	acked, begun, _ = heard(r, bufio.NewScanner(out), cmd.Process)
 	var exit *exec.ExitError
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != -1 {
@@ -153,9 +130,7 @@ func TestKill(t *testing.T) {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKillChild$")
 		cmd.Env = append(os.Environ(), childVariable+"="+path)
 		acked, begun, err := killed(t, r, cmd)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		answer := reader.ask("check " + path)
 		n := -1
 		if _, err := fmt.Sscanf(answer, "step %d", &n); err != nil || n < acked || n > max(begun, 0) {
@@ -163,9 +138,7 @@ func TestKill(t *testing.T) {
 		}
 		steps = n
 		if steps > 400 { // h5py compares all of them each time
-			if err := os.Remove(path); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.Remove(path))
 		}
 	}
 	t.Logf("%d kills: the file was opened by h5py, and whole, %d times; %d steps in the last", kills, kills, steps)
@@ -185,13 +158,8 @@ func TestKillH5py(t *testing.T) {
 	const kills = 300
 	for range kills {
 		var child int
-		if _, err := fmt.Sscanf(writer.ask(path), "child %d", &child); err != nil {
-			t.Fatal(err)
-		}
-		process, err := os.FindProcess(child)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, errOf(fmt.Sscanf(writer.ask(path), "child %d", &child)))
+		process := mustGet(os.FindProcess(child))(t)
 		acked, _, code := heard(r, writer.out, process)
 		answer := reader.ask(fmt.Sprintf("kept %d %s", max(acked, 0), path))
 		switch {
@@ -204,9 +172,7 @@ func TestKillH5py(t *testing.T) {
 		case acked < 400:
 			continue
 		}
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.Remove(path))
 	}
 	t.Logf("h5py: %d kills: %d times the file could not be opened or read, %d times flushed steps were missing, %d times it could not be written to again",
 		kills, unreadable, incomplete, stuck)
@@ -219,10 +185,7 @@ func TestForeignReaderBesideWriter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.h5")
 	o := small()
 	o.KeepUpdates = 8
-	f, err := Open(path, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := mustGet(Open(path, o))(t)
 	ask := func(r *h5pyProgram, command string, want int) {
 		t.Helper()
 		if answer := r.ask(command); answer != fmt.Sprintf("step %d", want) {
@@ -230,9 +193,7 @@ func TestForeignReaderBesideWriter(t *testing.T) {
 		}
 	}
 	for n := 1; n <= 30; n++ {
-		if err := stepTo(f, n-1, n); err != nil {
-			t.Fatal(err)
-		}
+		must(t, stepTo(f, n-1, n))
 		ask(reader, "check "+path, n)
 		switch n % 10 {
 		case 1:
@@ -241,7 +202,5 @@ func TestForeignReaderBesideWriter(t *testing.T) {
 			ask(holder, "held", n-8)
 		}
 	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Close())
 }

@@ -324,10 +324,8 @@ func holdAgainstModel(t *rapid.T) {
 		must(t, m.f.View(m.done.compare))
 	}
 	must(t, m.f.Check(t.Context(), func(err error) { t.Error(err) }), m.f.Close())
-	info, err := m.fs.Stat(crashPath)
-	must(t, err)
-	raw, err := m.fs.OpenFile(crashPath, vfs.ReadOnly, 0)
-	must(t, err)
+	info := mustGet(m.fs.Stat(crashPath))(t)
+	raw := mustGet(m.fs.OpenFile(crashPath, vfs.ReadOnly, 0))(t)
 	h, err := hdf5.NewReader(raw, info.Size, nil)
 	if err == nil {
 		err = m.done.compare(h)

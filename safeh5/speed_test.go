@@ -26,10 +26,7 @@ func TestSpeedChild(t *testing.T) {
 	if !filepath.IsAbs(path) {
 		t.Skip("a part of TestSpeedBesideH5py")
 	}
-	f, err := Open(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := mustGet(Open(path, nil))(t)
 	var values []byte // h5py too is given them as they stand in the file
 	for i := range speedChunk {
 		values = binary.LittleEndian.AppendUint64(values, math.Float64bits(float64(i)*1.1))
@@ -45,13 +42,9 @@ func TestSpeedChild(t *testing.T) {
 			}
 			return err
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Close())
 }
 
 const speedProgram = `
@@ -85,9 +78,7 @@ func TestSpeedBesideH5py(t *testing.T) {
 			}
 			t.Logf("%-6s %5.2f s, %.2f s of CPU in user and %.2f s in system mode", name, time.Since(start).Seconds(),
 				cmd.ProcessState.UserTime().Seconds(), cmd.ProcessState.SystemTime().Seconds())
-			if err := os.Remove(path); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.Remove(path))
 		}
 	}
 }

@@ -209,20 +209,14 @@ func small() *Options { return &Options{KeepUpdates: 1, growStep: 32 << 10} }
 func TestWorkload(t *testing.T) {
 	path := t.TempDir() + "/a.h5"
 	for life, n := 0, 0; life < 4; life++ {
-		f, err := Open(path, small())
-		must(t, err)
+		f := mustGet(Open(path, small()))(t)
 		must(t, stepTo(f, n, n+10))
 		n += 10
-		if got, err := stepOf(f); err != nil || got != n {
-			t.Fatalf("step %d, want %d: %v", got, n, err)
-		}
+		wantIs(t, n, "step")(stepOf(f))
 		checkWhole(t, f)
 		must(t, f.Close())
-		h, err := hdf5.Open(path, nil)
-		must(t, err)
-		if got, err := stepOfFile(h); err != nil || got != n {
-			t.Fatalf("step %d, want %d: %v", got, n, err)
-		}
+		h := mustGet(hdf5.Open(path, nil))(t)
+		wantIs(t, n, "step")(stepOfFile(h))
 		if h.Size() > 100<<10 {
 			t.Errorf("%d bytes", h.Size())
 		}

@@ -123,7 +123,7 @@ type Info struct {
 
 var (
 	// ErrLockHeld: the lock is held by another open file.
-	ErrLockHeld = errors.New("lock held")
+	ErrLockHeld = errors.New("file is locked")
 	// ErrNoMap: this file or system cannot map files.
 	ErrNoMap = errors.New("file cannot be mapped")
 	// ErrNotSupported: this system has no such lock. Byte ranges exist on Linux and

@@ -147,7 +147,7 @@ func (b *bench) begin(parent string) error {
 	if b.dir, err = os.MkdirTemp(parent, benchPrefix); err != nil {
 		return err
 	}
-	if b.plain, err = newUnfinished(vfs.OS(), filepath.Join(b.dir, benchPlain)); err != nil {
+	if b.plain, err = newUnfinished(filepath.Join(b.dir, benchPlain)); err != nil {
 		return errors.Join(err, os.Remove(b.dir))
 	}
 	return nil
@@ -166,7 +166,8 @@ func (b *bench) sweep(parent string) {
 		if err != nil {
 			continue
 		}
-		dead := own(vfs.OS(), plain, plain.Name()) == nil && holdsOnly(dir, benchPlain, benchStore)
+		ours, err := vfs.LockNamed(vfs.OS(), plain, plain.Name(), lockUnfinished)
+		dead := err == nil && ours && holdsOnly(dir, benchPlain, benchStore)
 		plain.Close()
 		if dead && os.RemoveAll(dir) == nil {
 			b.note("note: removed %s, which a bench had left when it was killed", dir)

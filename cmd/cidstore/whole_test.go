@@ -27,7 +27,7 @@ func TestAFileIsMadeWholeOrNotAtAll(t *testing.T) {
 		}
 	}
 	err := createWhole(path, func(f vfs.File) error {
-		if err := createWhole(path, filled("other")); !errors.Is(err, errInTheMaking) {
+		if err := createWhole(path, filled("other")); !errors.Is(err, vfs.ErrLockHeld) {
 			t.Errorf("two make it at once: %v", err)
 		}
 		return filled("whole")(f)
