@@ -71,8 +71,7 @@ func TestIncrementOfBytes(t *testing.T) {
 		if most := incrementHeaderSize + differs*(partUnit+incrementPartSize) + incrementEndSize; len(p) > most {
 			t.Fatalf("%d bytes for %d sectors, want at most %d", len(p), differs, most)
 		}
-		in, err := newIncrementReader(bytes.NewReader(p))
-		mustDo(t, err)
+		in := mustGet(newIncrementReader(bytes.NewReader(p)))(t)
 		l := layer{in: in}
 		l.part, l.err = in.next()
 		got := make([]byte, 0, len(image))
@@ -224,8 +223,7 @@ func acceptable(t *testing.T, p []byte, r *incrementReader, parts []incrementPar
 	if !bytes.Equal(again.Bytes(), p) {
 		t.Fatal("written again it is other bytes")
 	}
-	in, err := newIncrementReader(bytes.NewReader(p))
-	mustDo(t, err)
+	in := mustGet(newIncrementReader(bytes.NewReader(p)))(t)
 	l := layer{in: in}
 	l.part, l.err = in.next()
 	size := min(r.header.size, 64<<10)

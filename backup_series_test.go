@@ -76,10 +76,7 @@ func (c *scenario) restores(disk vfs.FS, paths []string, want print) error {
 // TestIncrements: a full backup with increments is what a full backup at the time of
 // the last of them would be, whatever the store did in between.
 func TestIncrements(t *testing.T) {
-	seeds := uint64(6)
-	if !shortCampaign() {
-		seeds = 120
-	}
+	seeds := campaign(uint64(6), 120)
 	tunes := []func(*Options){noQuarantine, squeezed, buckets5, smallForms, growingRing, volatile}
 	for seed := range seeds {
 		c := newScenario(t, seed, tunes[seed%uint64(len(tunes))])
@@ -102,9 +99,7 @@ func TestIncrements(t *testing.T) {
 				c.kill()
 				c.open()
 			default:
-				v, err := c.store.Snapshot()
-				mustDo(t, err)
-				held = v
+				held = mustGet(c.store.Snapshot())(t)
 			}
 			for range c.random.IntN(3) {
 				c.apply(c.randomOps()...)
@@ -113,9 +108,7 @@ func TestIncrements(t *testing.T) {
 		work()
 		paths, held2 := c.backUpSeries(work, work, func() {}, work, work)
 		for i := range paths {
-			if err := c.restores(c.fs, paths[:i+1], held2[i]); err != nil {
-				t.Fatalf("seed %d, %v: %v", seed, paths[:i+1], err)
-			}
+			mustAt(t, c.restores(c.fs, paths[:i+1], held2[i]), "seed", seed, paths[:i+1])
 		}
 		if held != nil {
 			c.do(held.Close)
@@ -168,9 +161,7 @@ func (c *scenario) refusesSeries(disk *crashfs.FS, paths []string, want ...error
 // contentOf is all of a file.
 func contentOf(t *testing.T, disk vfs.FS, path string) []byte {
 	t.Helper()
-	p, err := bytesAt(disk, path)
-	mustDo(t, err)
-	return p
+	return mustGet(bytesAt(disk, path))(t)
 }
 
 // TestSeriesThatDoesNotFit: backups that do not follow each other are refused.
@@ -217,12 +208,8 @@ func TestDamagedIncrement(t *testing.T) {
 	paths, held := c.seriesOf(c.some, func() {})
 	path := paths[2] // of nothing but the lives of the copies
 	whole := contentOf(t, c.fs, path)
-	f, err := c.fs.OpenFile(path, os.O_RDWR, 0)
-	mustDo(t, err)
-	step := 1
-	if shortCampaign() {
-		step = 3
-	}
+	f := mustGet(c.fs.OpenFile(path, os.O_RDWR, 0))(t)
+	step := campaign(3, 1)
 	target := contentOf(t, c.fs, crashPath)
 	for at := 0; at < len(whole); at += step {
 		mustDo(t, f.WriteAt([]byte{whole[at] ^ 1<<(at%8)}, int64(at)))
@@ -249,10 +236,7 @@ func TestDamagedBase(t *testing.T) {
 	c := newScenario(t, 4, noQuarantine)
 	paths, held := c.seriesOf(c.some)
 	size := len(contentOf(t, c.fs, backupPath))
-	refused, healed, tries := 0, 0, 400
-	if shortCampaign() {
-		tries = 60
-	}
+	refused, healed, tries := 0, 0, campaign(60, 400)
 	for i := range tries {
 		disk := c.fs.Copy()
 		flipOn(t, disk, backupPath, int64(i*size/tries), 0x10)
@@ -276,8 +260,7 @@ func TestForgedIncrement(t *testing.T) {
 	paths := c.series(1)
 	p := contentOf(t, c.fs, paths[1])
 	p[len(p)-incrementEndSize-1] ^= 1 // the last byte of the last part that has data, or of its head
-	r, err := newIncrementReader(bytes.NewReader(p))
-	mustDo(t, err)
+	r := mustGet(newIncrementReader(bytes.NewReader(p)))(t)
 	putFile(t, c.fs, paths[1], mended(p))
 	if _, _, err := readParts(mended(p)); err != nil {
 		t.Fatalf("the forged increment of commit %d: %v", r.header.commit, err)
@@ -294,10 +277,7 @@ func TestFaultIncrement(t *testing.T) {
 	c.open()
 	c.some()
 	c.close()
-	step := 1
-	if shortCampaign() {
-		step = 9
-	}
+	step := campaign(9, 1)
 	backUp := func(disk vfs.FS, path string, with *BackupOptions) error {
 		o := c.options(disk)
 		o.ReadOnly = true
@@ -332,9 +312,7 @@ func TestFaultIncrement(t *testing.T) {
 			if statErr == nil { // named before the call that failed
 				continue
 			}
-			if err := work(disk, name); err != nil {
-				t.Fatalf("%s: call %d failed, then none: %v", name, nth, err)
-			}
+			mustAt(t, work(disk, name), name, "call", nth, "failed, then none")
 		}
 	}
 }
@@ -374,12 +352,8 @@ func TestRestoreSeriesInPlace(t *testing.T) {
 		paths := c.series(2)
 		disk := pinned(c.fs, place.rule)
 		c.refusesSeries(c.fs, []string{paths[0], paths[2]}, ErrBackupSeries)
-		if err := RestoreSeries(t.Context(), paths, crashPath, c.options(disk), nil); err != nil {
-			t.Fatalf("%s: %v", place.name, err)
-		}
-		if err := c.holds(c.fs, crashPath, len(c.batches)); err != nil {
-			t.Fatalf("%s: %v", place.name, err)
-		}
+		mustAt(t, RestoreSeries(t.Context(), paths, crashPath, c.options(disk), nil), place.name)
+		mustAt(t, c.holds(c.fs, crashPath, len(c.batches)), place.name)
 		p := contentOf(t, c.fs, paths[2])
 		p[len(p)-incrementEndSize-1] ^= 1
 		putFile(t, c.fs, paths[2], mended(p)) // only the checksum of the image shows it
@@ -431,9 +405,7 @@ func TestBackupTo(t *testing.T) {
 			putFile(t, c.fs, "db/stream", full.Bytes())
 			putFile(t, c.fs, "db/increment", increment.Bytes())
 			for _, series := range [][]string{{"db/stream"}, {backupPath, "db/increment"}} {
-				if err := c.restores(c.fs, series, c.model.print()); err != nil {
-					t.Errorf("%v: %v", series, err)
-				}
+				wantErr(t, c.restores(c.fs, series, c.model.print()), nil, series)
 			}
 			for _, size := range []int{0, 20000, increment.Len() - 1} {
 				wantErr(t, c.store.BackupTo(t.Context(), &failingWriter{size}, since), errfs.ErrIO, fmt.Sprintf("after %d bytes", size))
@@ -455,13 +427,9 @@ func TestBackupTo(t *testing.T) {
 func TestIncrementIsNoStore(t *testing.T) {
 	c := newScenario(t, 10, noQuarantine)
 	paths := c.series(1)
-	if _, err := Open(paths[1], c.options(c.fs)); !errors.Is(err, ErrNotCIDStore) {
-		t.Errorf("Open: %v", err)
-	}
+	wantErr(t, errOf(Open(paths[1], c.options(c.fs))), ErrNotCIDStore, "Open")
 	err := RestoreWith(t.Context(), paths[1], crashPath, c.options(c.fs))
-	if !errors.Is(err, ErrBackupSeries) || !strings.Contains(err.Error(), "full backup comes first") {
-		t.Errorf("RestoreWith: %v", err)
-	}
+	wantSays(t, err, ErrBackupSeries, "full backup comes first", "RestoreWith")
 }
 
 // TestTwoIncrementsAtOnce: of several that are made at the same path, one succeeds, and the
@@ -504,9 +472,7 @@ func TestRestoreOverIncrement(t *testing.T) {
 			"RestoreSeries": RestoreSeries(t.Context(), paths[:n], paths[n], c.options(c.fs), nil),
 			"RestoreFrom":   RestoreFrom(t.Context(), bytes.NewReader(full), paths[n], c.options(c.fs), nil),
 		} {
-			if !errors.Is(err, ErrBackupSeries) || !strings.Contains(err.Error(), "name the store last") {
-				t.Errorf("%s of %v to %s: %v", name, paths[:n], paths[n], err)
-			}
+			wantSays(t, err, ErrBackupSeries, "name the store last", name, "of", paths[:n], "to", paths[n])
 		}
 		stays(t, c.fs, paths[n], before)
 	}
@@ -526,16 +492,13 @@ func TestRestoreOntoBackup(t *testing.T) {
 		paths = append(paths, link)
 	}
 	for _, path := range paths {
-		stream, err := os.Open(full)
-		mustDo(t, err)
+		stream := mustGet(os.Open(full))(t)
 		for name, err := range map[string]error{
 			"Restore":       Restore(t.Context(), full, path),
 			"RestoreSeries": RestoreSeries(t.Context(), []string{full, increment}, path, nil, nil),
 			"RestoreFrom":   RestoreFrom(t.Context(), stream, path, nil, nil),
 		} {
-			if err == nil || !strings.Contains(err.Error(), "it is the backup itself; name another file") {
-				t.Errorf("%s to %s: %v", name, path, err)
-			}
+			wantSays(t, err, nil, "it is the backup itself; name another file", name, "to", path)
 		}
 		mustDo(t, stream.Close())
 	}
@@ -553,9 +516,7 @@ func TestIncrementSinceTheStore(t *testing.T) {
 		"BackupWith": c.store.BackupWith(t.Context(), incrementPath(0), since),
 		"BackupTo":   c.store.BackupTo(t.Context(), io.Discard, since),
 	} {
-		if !errors.Is(err, ErrBackupSeries) || !strings.Contains(err.Error(), "store itself") {
-			t.Errorf("%s: %v", name, err)
-		}
+		wantSays(t, err, ErrBackupSeries, "store itself", name)
 	}
 	absent(t, c.fs, incrementPath(0))
 	c.close()
@@ -572,8 +533,7 @@ func TestCompactBackup(t *testing.T) {
 		b.Insert(FromUint64(i), FromUint64(i*i))
 	}
 	mustDo(t, s.Apply(&b), s.Checkpoint(t.Context()))
-	space, err := s.Space()
-	mustDo(t, err)
+	space := mustGet(s.Space())(t)
 	sizes := map[bool]int64{}
 	for _, compact := range []bool{false, true} {
 		full, increment, restored := in("full-%t.h5", compact), in("increment-%t", compact), in("restored-%t.h5", compact)
@@ -581,15 +541,11 @@ func TestCompactBackup(t *testing.T) {
 			s.Insert(FromString("dog"), FromUint64(uint64(len(sizes)))),
 			s.BackupWith(t.Context(), increment, &BackupOptions{Since: []string{full}}),
 			RestoreSeries(t.Context(), []string{full, increment}, restored, nil, nil))
-		info, err := os.Stat(full)
-		mustDo(t, err)
+		info := mustGet(os.Stat(full))(t)
 		sizes[compact] = info.Size()
 		r := OpenStore(t, restored, &Options{ReadOnly: true})
-		want, err := printOf(s)
-		mustDo(t, err)
-		if got, err := printOf(r); err != nil || got != want {
-			t.Errorf("compact %t: %d pairs, want %d: %v", compact, got.pairs, want.pairs, err)
-		}
+		want := mustGet(printOf(s))(t)
+		wantIs(t, want, "compact", compact)(printOf(r))
 		mustDo(t, r.Close())
 	}
 	if most := space.Live*13/10 + 256<<10; sizes[true] > most || sizes[false] < 2*sizes[true] {
@@ -600,9 +556,7 @@ func TestCompactBackup(t *testing.T) {
 		"increment": s.BackupWith(t.Context(), in("x"), &BackupOptions{Compact: true, Since: []string{in("full-true.h5")}}),
 		"stream":    s.BackupTo(t.Context(), io.Discard, &BackupOptions{Compact: true}),
 	} {
-		if err == nil || !strings.Contains(err.Error(), name+" that is compact") {
-			t.Errorf("%s: %v", name, err)
-		}
+		wantSays(t, err, nil, name+" that is compact")
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	o := &BackupOptions{Compact: true, Progress: func(done, total int64) {

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -32,19 +30,13 @@ func (c *scenario) streamed() ([]byte, print) {
 	return full.Bytes(), held
 }
 
-// keeps expects a restore of r to fail with want, and the store to stay as it is.
-func (c *scenario) keeps(ctx context.Context, disk vfs.FS, r io.Reader, want error) error {
+// keeps wants a restore of r to fail with an error, and the store to stay as it is.
+func (c *scenario) keeps(ctx context.Context, disk vfs.FS, r io.Reader, want error, when ...any) {
+	c.t.Helper()
 	before := contentOf(c.t, c.fs, crashPath)
-	if err := RestoreFrom(ctx, r, crashPath, c.options(disk), nil); !errors.Is(err, want) {
-		return fmt.Errorf("%v, want %v", err, want)
-	}
-	if !bytes.Equal(contentOf(c.t, c.fs, crashPath), before) {
-		return errors.New("the target was changed")
-	}
-	if _, err := c.fs.Stat(temporaryName(crashPath)); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("a temporary file is left: %v", err)
-	}
-	return nil
+	wantErr(c.t, RestoreFrom(ctx, r, crashPath, c.options(disk), nil), want, when...)
+	stays(c.t, c.fs, crashPath, before, when...)
+	absent(c.t, c.fs, temporaryName(crashPath), when...)
 }
 
 // TestRestoreFrom restores a stream, in pieces of any size, to a new store and over another.
@@ -60,9 +52,7 @@ func TestRestoreFrom(t *testing.T) {
 	}
 	for path, r := range map[string]io.Reader{restoredPath: iotest.HalfReader(bytes.NewReader(p)), crashPath: iotest.DataErrReader(bytes.NewReader(p))} {
 		last = 0
-		if err := RestoreFrom(t.Context(), r, path, c.options(c.fs), tell); err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
+		mustAt(t, RestoreFrom(t.Context(), r, path, c.options(c.fs), tell), path)
 		if last != total || total == 0 || total > int64(len(p)) {
 			t.Errorf("%s: progress ended at %d of %d, the stream has %d bytes", path, last, total, len(p))
 		}
@@ -82,9 +72,7 @@ func TestRestoreFromDamaged(t *testing.T) {
 	}
 	for _, n := range cuts {
 		if n < len(p) {
-			if err := c.keeps(t.Context(), c.fs, bytes.NewReader(p[:n]), ErrTruncated); err != nil {
-				t.Errorf("cut after %d bytes: %v", n, err)
-			}
+			c.keeps(t.Context(), c.fs, bytes.NewReader(p[:n]), ErrTruncated, "cut after", n, "bytes")
 		}
 	}
 	flipped := bytes.Clone(p)
@@ -102,26 +90,18 @@ func TestRestoreFromDamaged(t *testing.T) {
 		"endless zeros": {endless{}, ErrNotCIDStore},
 		"fails":         {io.MultiReader(bytes.NewReader(p[:40000]), iotest.ErrReader(io.ErrClosedPipe)), ErrIO},
 	} {
-		if err := c.keeps(t.Context(), c.fs, s.r, s.want); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
+		c.keeps(t.Context(), c.fs, s.r, s.want, name)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	if err := c.keeps(ctx, c.fs, io.MultiReader(bytes.NewReader(p[:40000]), calls(cancel), bytes.NewReader(p[40000:])), context.Canceled); err != nil {
-		t.Errorf("cancelled: %v", err)
-	}
+	c.keeps(ctx, c.fs, io.MultiReader(bytes.NewReader(p[:40000]), calls(cancel), bytes.NewReader(p[40000:])), context.Canceled, "cancelled")
 	for _, place := range placements {
-		if err := c.keeps(t.Context(), pinned(c.fs, place.rule), bytes.NewReader(p), place.rule.Err); err != nil {
-			t.Errorf("%s: %v", place.name, err)
-		}
+		c.keeps(t.Context(), pinned(c.fs, place.rule), bytes.NewReader(p), place.rule.Err, place.name)
 	}
 	c.open()
 	wantErr(t, RestoreFrom(t.Context(), bytes.NewReader(p), crashPath, c.options(c.fs), nil), ErrLocked, "open")
 	c.close()
 	c.fs.SetCapacity(usedBy(t, c.fs, crashPath) + 64<<10)
-	if err := c.keeps(t.Context(), c.fs, bytes.NewReader(p), ErrNoSpace); err != nil {
-		t.Errorf("full disk: %v", err)
-	}
+	c.keeps(t.Context(), c.fs, bytes.NewReader(p), ErrNoSpace, "full disk")
 }
 
 // endless is a stream of zeros without an end.
@@ -139,10 +119,7 @@ func (c calls) Read([]byte) (int, error) { c(); return 0, io.EOF }
 func TestFaultRestoreFrom(t *testing.T) {
 	c := newScenario(t, 13, noQuarantine)
 	p, held := c.streamed()
-	step := 1
-	if shortCampaign() {
-		step = 5
-	}
+	step := campaign(5, 1)
 	before := contentOf(t, c.fs, crashPath)
 	for nth := 1; ; nth += step {
 		disk := c.fs.Copy()
@@ -159,9 +136,7 @@ func TestFaultRestoreFrom(t *testing.T) {
 			t.Fatalf("call %d failed: %v", nth, err)
 		}
 		if !bytes.Equal(contentOf(t, disk, crashPath), before) {
-			if err := holdsPairs(disk, crashPath, held); err != nil {
-				t.Fatalf("call %d failed: %v", nth, err)
-			}
+			mustAt(t, holdsPairs(disk, crashPath, held), "call", nth, "failed")
 		}
 	}
 }
@@ -188,13 +163,9 @@ func TestRestoreFromNotInPlace(t *testing.T) {
 	for _, place := range placements {
 		t.Run(place.name, func(t *testing.T) {
 			disk := pinned(c.fs, place.rule)
-			if err := c.keeps(t.Context(), disk, bytes.NewReader(p), place.rule.Err); err != nil {
-				t.Error(err)
-			}
+			c.keeps(t.Context(), disk, bytes.NewReader(p), place.rule.Err)
 			err := RestoreFrom(t.Context(), bytes.NewReader(p), crashPath, c.options(disk), nil)
-			if err == nil || !strings.Contains(err.Error(), "keep the backup in a file, and restore that") {
-				t.Errorf("%v, want what to do", err)
-			}
+			wantSays(t, err, nil, "keep the backup in a file, and restore that")
 			err = RestoreFrom(t.Context(), bytes.NewReader(p), restoredPath, c.options(disk), nil)
 			if !errors.Is(err, place.rule.Err) || strings.Contains(err.Error(), "keep the backup in a file") {
 				t.Errorf("a new store: %v", err)

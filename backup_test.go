@@ -32,8 +32,7 @@ func groupValue(t *testing.T, v *cidstore.Snapshot) uint64 {
 	t.Helper()
 	group := uint64(0)
 	for i := range groupKeys {
-		values, err := v.Lookup(groupKey(i))
-		must(t, err)
+		values := mustGet(v.Lookup(groupKey(i)))(t)
 		value := uint64(0)
 		if len(values) == 1 && values[0].High == 0 {
 			value = values[0].Low
@@ -80,8 +79,7 @@ func TestBackupBesideAWriter(t *testing.T) {
 	shows := func(name, path string, before uint64) {
 		t.Helper()
 		c := open(t, path, nil)
-		v, err := c.Snapshot()
-		must(t, err)
+		v := mustGet(c.Snapshot())(t)
 		if got := groupValue(t, v); got < before {
 			t.Errorf("the %s's backup shows batch %d, batch %d was acknowledged before", name, got, before)
 		}
@@ -92,8 +90,7 @@ func TestBackupBesideAWriter(t *testing.T) {
 	series := map[string][]string{}
 	for round := range 4 {
 		for name, s := range map[string]*cidstore.Store{"writer": w, "reader": r} {
-			held, err := w.Snapshot() // a pin of an old root does not matter
-			must(t, err)
+			held := mustGet(w.Snapshot())(t) // a pin of an old root does not matter
 			before := acked.Load()
 			must(t, s.Refresh())
 			backup := filepath.Join(dir, fmt.Sprint(name, round))
@@ -118,10 +115,8 @@ func TestBackupBesideAWriter(t *testing.T) {
 
 func TestRestoreOfABadBackup(t *testing.T) {
 	path, backup := smallFile(t, 5), smallFile(t, 50)
-	want, err := os.ReadFile(path)
-	must(t, err)
-	whole, err := os.ReadFile(backup)
-	must(t, err)
+	want := mustGet(os.ReadFile(path))(t)
+	whole := mustGet(os.ReadFile(backup))(t)
 	for name, spoil := range map[string]func([]byte) []byte{
 		"cut":      func(p []byte) []byte { return p[:len(p)/2] },
 		"not ours": func([]byte) []byte { return []byte("hello") },
@@ -153,14 +148,10 @@ func TestRestoreOverAnOpenStore(t *testing.T) {
 	must(t, s.Backup(ctx, backup), s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
 	wantErr(t, cidstore.Restore(ctx, backup, path), cidstore.ErrLocked, "Restore")
 	must(t, s.Checkpoint(ctx))
-	if n, err := s.Count(cidstore.E{}); n != 2 || err != nil {
-		t.Errorf("%d values, %v", n, err)
-	}
+	wantIs(t, 2, "values")(s.Count(cidstore.E{}))
 	must(t, s.Close(), cidstore.Restore(ctx, backup, path))
 	s = open(t, path, nil)
-	if n, err := s.Count(cidstore.E{}); n != 1 || err != nil {
-		t.Errorf("%d values, %v", n, err)
-	}
+	wantIs(t, 1, "values")(s.Count(cidstore.E{}))
 }
 
 // TestBackupOfPendingOperations: more of them than one batch of the copy's small

@@ -10,13 +10,12 @@ import (
 func TestCheckInParts(t *testing.T) {
 	c := everyForm(t, nil)
 	inParts := func(parts int) *CheckReport {
-		v, err := c.store.Snapshot()
-		mustDo(t, err)
+		v := mustGet(c.store.Snapshot())(t)
 		defer v.Close()
 		report := new(CheckReport)
 		check := newCheck(t.Context(), v.view, report)
 		last := int64(0)
-		err = check.inParts(parts, func(done, total int64) {
+		err := check.inParts(parts, func(done, total int64) {
 			if done < last || done > total {
 				t.Errorf("progress %d of %d after %d", done, total, last)
 			}

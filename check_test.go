@@ -22,15 +22,12 @@ func TestCheckReadOnlyHead(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s.h5")
 			s := open(t, path, nil)
 			must(t, s.Insert(cidstore.FromUint64(1), cidstore.FromUint64(2)), s.Close())
-			p, err := os.ReadFile(path)
-			must(t, err)
+			p := mustGet(os.ReadFile(path))(t)
 			p[at] ^= 1
 			must(t, os.WriteFile(path, p, 0))
 			for _, want := range []error{cidstore.ErrCorrupt, nil} {
 				r := open(t, path, &cidstore.Options{ReadOnly: true})
-				if ok, err := r.Has(cidstore.FromUint64(1), cidstore.FromUint64(2)); !ok || err != nil {
-					t.Errorf("Has: %v, %v", ok, err)
-				}
+				wantIs(t, true, "Has")(r.Has(cidstore.FromUint64(1), cidstore.FromUint64(2)))
 				report, err := r.Check(context.Background())
 				if !errors.Is(err, want) || want != nil && report.DefectCount != 1 {
 					t.Errorf("Check: %v, %v, want %v", err, report.Defects, want)
@@ -52,13 +49,13 @@ func TestCheckBesideWriter(t *testing.T) {
 		must(t, w.Insert(cidstore.FromUint64(n), cidstore.FromUint64(n)), w.Checkpoint(context.Background()))
 	}
 	commit()
-	hook := &readHook{}
-	r := open(t, path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
+	hooks := &errfs.Hooks{}
+	r := open(t, path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: hooks.On(vfs.OS())})
 	const slots = 4096  // and superblock: a page each
 	const headReads = 3 // of one look
 	for every := 1; every <= headReads+1; every++ {
 		reads := 0
-		hook.before = func(off int64, _ int) {
+		hooks.Read = func(off int64, _ int) {
 			if off > 2*slots {
 				return
 			}
@@ -68,7 +65,7 @@ func TestCheckBesideWriter(t *testing.T) {
 			}
 		}
 		report, err := r.Check(context.Background())
-		hook.before = nil
+		hooks.Read = nil
 		if err != nil {
 			t.Errorf("a commit at every read %d: %v, %v", every, err, report.Defects)
 		}

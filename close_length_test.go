@@ -93,11 +93,9 @@ func (l closedLoad) run(t *testing.T, o Options, seed byte) (got closedLengths) 
 			}
 		})
 	}
-	info, err := os.Stat(path)
-	mustDo(t, err)
+	info := mustGet(os.Stat(path))(t)
 	s := OpenStore(t, path, &Options{ReadOnly: true})
-	report, err := s.Check(t.Context())
-	mustDo(t, err)
+	report := mustGet(s.Check(t.Context()))(t)
 	got.closed, got.live = info.Size(), report.UsedBytes-int64(s.state.Load().view.record.walSize)
 	mustDo(t, s.Close())
 	return got

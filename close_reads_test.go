@@ -13,33 +13,11 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// trimHook calls shared when the whole-file lock becomes shared again: Close has
-// cut the file by then.
-type trimHook struct {
-	shared func()
-}
-
-type trimHookFile struct {
-	vfs.File
-	hook  *trimHook
-	alone bool
-}
-
-func (h *trimHook) wrap(f vfs.File) vfs.File { return &trimHookFile{File: f, hook: h} }
-
-func (f *trimHookFile) TryLock(l vfs.Lock) error {
-	if l.Whole && f.alone && !l.Exclusive && f.hook.shared != nil {
-		f.hook.shared()
-	}
-	f.alone = l.Whole && l.Exclusive
-	return f.File.TryLock(l)
-}
-
 // TestLookupWhileCloseTrims: Close waits for a reader that begins at the last moment, or the
 // reader gets ErrClosed; the mapping is never taken away under it.
 func TestLookupWhileCloseTrims(t *testing.T) {
-	hook := &trimHook{}
-	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, SplitThreshold: 16, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
+	hooks := &errfs.Hooks{}
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{WALBytes: 64 << 10, SplitThreshold: 16, FS: hooks.On(vfs.OS())})
 	const values = 250
 	for i := range uint64(values) {
 		mustDo(t, s.Insert(FromUint64(1000), FromUint64(i)))
@@ -47,8 +25,14 @@ func TestLookupWhileCloseTrims(t *testing.T) {
 	mustDo(t, s.Checkpoint(t.Context()))
 	var closed atomic.Bool
 	done := make(chan struct{})
-	hook.shared = func() {
-		hook.shared = nil
+	alone := false
+	hooks.Locked = func(l vfs.Lock) { // Close has cut the file when the lock of all of it becomes shared again
+		before := alone
+		alone = l.Whole && l.Exclusive
+		if !before || !l.Whole || l.Exclusive {
+			return
+		}
+		hooks.Locked = nil
 		r, pin, err := s.acquire() // what Lookup does first
 		if err != nil {
 			if !errors.Is(err, ErrClosed) {
@@ -73,7 +57,7 @@ func TestLookupWhileCloseTrims(t *testing.T) {
 	}
 	mustDo(t, s.Close())
 	closed.Store(true)
-	if hook.shared != nil {
+	if hooks.Locked != nil {
 		t.Fatal("Close has not trimmed the file")
 	}
 	<-done
@@ -83,36 +67,16 @@ func TestLookupWhileCloseTrims(t *testing.T) {
 // ends soon after Close begins, and returns ErrClosed.
 func TestCloseEndsCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hook := &readHook{}
-		s := OpenStore(t, crashPath, smallOptions(errfs.Hooked{FS: crashfs.New(crashfs.Options{FileLimit: 8 << 20}), Wrap: hook.wrap}))
+		hooks := &errfs.Hooks{}
+		s := OpenStore(t, crashPath, smallOptions(hooks.On(crashfs.New(crashfs.Options{FileLimit: 8 << 20}))))
 		for i := range uint64(50) {
 			mustDo(t, s.Insert(FromUint64(i), FromUint64(i)))
 		}
 		mustDo(t, s.Checkpoint(t.Context()))
-		hook.read = func() { s.endLife(); synctest.Wait() }
+		hooks.Read = func(int64, int) { hooks.Read = nil; s.endLife(); synctest.Wait() }
 		report, err := s.Check(t.Context())
 		if !errors.Is(err, ErrClosed) || report.Groups != 0 {
 			t.Errorf("%d groups, %v, want none: its life ended at the first read", report.Groups, err)
 		}
 	})
-}
-
-// readHook calls read at the next read of a file, once.
-type readHook struct {
-	read func()
-}
-
-type readHookFile struct {
-	vfs.File
-	hook *readHook
-}
-
-func (h *readHook) wrap(f vfs.File) vfs.File { return &readHookFile{f, h} }
-
-func (f *readHookFile) ReadAt(p []byte, off int64) (int, error) {
-	if read := f.hook.read; read != nil {
-		f.hook.read = nil
-		read()
-	}
-	return f.File.ReadAt(p, off)
 }

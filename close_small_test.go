@@ -17,8 +17,7 @@ import (
 // fileSize is the length of the file at path, bytes.
 func fileSize(t testing.TB, path string) int64 {
 	t.Helper()
-	info, err := os.Stat(path)
-	must(t, err)
+	info := mustGet(os.Stat(path))(t)
 	return info.Size()
 }
 
@@ -44,16 +43,12 @@ func holdsPairs(t *testing.T, path string, n int) {
 	}
 	for i := range n {
 		key := cidstore.FromString(fmt.Sprint("key ", i))
-		if ok, err := s.Has(key, cidstore.FromUint64(uint64(i))); err != nil || !ok {
-			t.Fatalf("pair %d: %t, %v", i, ok, err)
-		}
+		wantIs(t, true, "pair", i)(s.Has(key, cidstore.FromUint64(uint64(i))))
 		if i > 2000 {
 			break
 		}
 	}
-	if report, err := s.Check(context.Background()); err != nil {
-		t.Fatal(err, report.Defects)
-	}
+	mustBeWhole(t, s)
 }
 
 // TestClosedFileIsSmall: a closed store keeps no log and little free space,
@@ -100,11 +95,9 @@ func TestClosedWordNetIsSmall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	f, err := os.Open("examples/wordnet/wordnet-words.tsv.gz")
-	must(t, err)
+	f := mustGet(os.Open("examples/wordnet/wordnet-words.tsv.gz"))(t)
 	defer f.Close()
-	unpacked, err := gzip.NewReader(f)
-	must(t, err)
+	unpacked := mustGet(gzip.NewReader(f))(t)
 	s, path := fresh(t, nil)
 	var b cidstore.Batch
 	pairs := uint64(0)

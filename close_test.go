@@ -141,8 +141,7 @@ func TestLoopsCallBack(t *testing.T) {
 		if n != 9 {
 			t.Errorf("%d values, want the 9 of the moment when the loop began", n)
 		}
-		v, err := s.Snapshot()
-		must(t, err)
+		v := mustGet(s.Snapshot())(t)
 		for range v.Keys() {
 			_ = v.Close() // in every round
 		}
@@ -150,8 +149,7 @@ func TestLoopsCallBack(t *testing.T) {
 			t.Errorf("loop over a snapshot that its body closes: %v", err)
 		}
 		wantErr(t, v.Close(), cidstore.ErrClosed, "second Close")
-		v, err = s.Snapshot()
-		must(t, err)
+		v = mustGet(s.Snapshot())(t)
 		pairs := 0
 		for range v.All() {
 			if pairs == 0 {
@@ -159,9 +157,7 @@ func TestLoopsCallBack(t *testing.T) {
 			}
 			pairs++
 		}
-		if err := v.Err(); !errors.Is(err, cidstore.ErrSnapshotExpired) {
-			t.Errorf("loop over a snapshot that outlives its store: %d pairs, %v", pairs, err)
-		}
+		wantErr(t, v.Err(), cidstore.ErrSnapshotExpired, "loop over a snapshot that outlives its store", pairs, "pairs")
 	})
 }
 
@@ -201,8 +197,7 @@ func TestCloseInsideALoop(t *testing.T) {
 		t.Helper()
 		for name, loop := range loops {
 			for at := 1; at < 10; at++ {
-				v, err := s.Snapshot()
-				must(t, err)
+				v := mustGet(s.Snapshot())(t)
 				steps := 0
 				loop(v, func() {
 					if steps++; steps == at {
@@ -262,8 +257,7 @@ func TestUseAfterClose(t *testing.T) {
 	path := smallFile(t, 5)
 	for _, readOnly := range []bool{false, true} {
 		s := open(t, path, &cidstore.Options{ReadOnly: readOnly})
-		v, err := s.Snapshot()
-		must(t, err)
+		v := mustGet(s.Snapshot())(t)
 		must(t, s.Close())
 		for name, use := range uses(s, path) {
 			err := use()
@@ -274,9 +268,7 @@ func TestUseAfterClose(t *testing.T) {
 				t.Errorf("read-only %v: %s: %v", readOnly, name, err)
 			}
 		}
-		if _, err := v.Lookup(cidstore.E{}); !errors.Is(err, cidstore.ErrSnapshotExpired) {
-			t.Errorf("snapshot: %v", err)
-		}
+		wantErr(t, errOf(v.Lookup(cidstore.E{})), cidstore.ErrSnapshotExpired, "snapshot")
 		for range v.All() {
 			t.Error("All of an expired snapshot yields")
 		}

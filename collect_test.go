@@ -45,9 +45,7 @@ func TestCollection(t *testing.T) {
 		t.Errorf("again: %+v, %v", stats, err)
 	}
 	mustDo(t, s.Close())
-	if _, err := s.RunGCOnce(t.Context()); !errors.Is(err, ErrClosed) {
-		t.Errorf("of a closed store: %v", err)
-	}
+	wantErr(t, errOf(s.RunGCOnce(t.Context())), ErrClosed, "of a closed store")
 }
 
 // TestCollectionOfPendingDeletes: what is deleted, and what is inserted again, after the
@@ -117,8 +115,7 @@ func TestTombstonesWithoutRows(t *testing.T) {
 	}))
 	total := GCStats{}
 	for range 4 {
-		stats, err := s.collect(t.Context(), collection{sets: 10})
-		mustDo(t, err)
+		stats := mustGet(s.collect(t.Context(), collection{sets: 10}))(t)
 		if stats.Compacted != 10 || stats.Deletions != 0 {
 			t.Errorf("a quarter: %+v", stats)
 		}
@@ -193,9 +190,7 @@ func TestCollectionCancelled(t *testing.T) {
 	s, tombstones := deletedSets(t, &Options{GCInterval: -1}, 30)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.RunGCOnce(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
-	}
+	wantErr(t, errOf(s.RunGCOnce(ctx)), context.Canceled, "cancelled")
 	wantErr(t, s.Maintain(ctx), context.Canceled, "maintain, cancelled")
 	mustDo(t, s.Checkpoint(t.Context()))
 	if r := &s.state.Load().view.record; r.numTombstones != tombstones || r.numDeletions != tombstones {
@@ -290,8 +285,7 @@ func TestMaintain(t *testing.T) {
 	}
 	mustDo(t, s.Checkpoint(t.Context()), s.Apply(&b), s.Maintain(t.Context()))
 	mustHold(t, s, model)
-	f, err := s.Figures(t.Context())
-	mustDo(t, err)
+	f := mustGet(s.Figures(t.Context()))(t)
 	if f.Runs != 0 || f.Tombstones != 0 || f.WaitingEntries != 0 || f.SpilledSets != keys/100 {
 		t.Errorf("%+v: want no runs, no tombstones and %d sets", f, keys/100)
 	}
@@ -313,8 +307,7 @@ func TestMaintain(t *testing.T) {
 	mustDo(t, fresh.Maintain(t.Context()), fresh.Close())
 	var sizes [2]int64
 	for i, name := range []string{"s.h5", "fresh.h5"} {
-		info, err := os.Stat(filepath.Join(dir, name))
-		mustDo(t, err)
+		info := mustGet(os.Stat(filepath.Join(dir, name)))(t)
 		sizes[i] = info.Size()
 	}
 	t.Logf("%d bytes, a fresh store %d", sizes[0], sizes[1])
@@ -389,8 +382,7 @@ func TestMaintainSpilled(t *testing.T) {
 		s = OpenStore(t, s.path, nil)
 		mustHold(t, s, model)
 		mustDo(t, s.Close())
-		info, err := os.Stat(s.path)
-		mustDo(t, err)
+		info := mustGet(os.Stat(s.path))(t)
 		return info.Size()
 	}
 	fresh, after := size("fresh.h5", false), size("s.h5", true)
@@ -466,8 +458,7 @@ func timesOfDeletions(t *testing.T, kills int) {
 // killedCopy is a copy of the file of an open store: what kill -9 would leave of it.
 func killedCopy(t *testing.T, path string) (copied string) {
 	t.Helper()
-	data, err := os.ReadFile(path)
-	mustDo(t, err)
+	data := mustGet(os.ReadFile(path))(t)
 	copied = filepath.Join(t.TempDir(), "killed.h5")
 	mustDo(t, os.WriteFile(copied, data, 0o600))
 	return copied

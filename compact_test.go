@@ -57,9 +57,7 @@ func closeFillsGaps(t *testing.T, tune func(*Options)) {
 	c.close()
 	after := use(t, c.fs)
 	c.open()
-	if _, err := c.stateOf(c.store, len(c.batches), len(c.batches)); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, errOf(c.stateOf(c.store, len(c.batches), len(c.batches))))
 	gaps, live := c.gaps()
 	t.Logf("%d bytes before, %d after, %d live, %d of gaps", before, after, live, gaps)
 	if gaps > live/2+32<<10 || after > 2*live+64<<10 {
@@ -87,9 +85,7 @@ func closeMovesTrees(t *testing.T, tune func(*Options)) {
 	before := use(t, c.fs)
 	c.close()
 	c.open()
-	if _, err := c.stateOf(c.store, len(c.batches), len(c.batches)); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, errOf(c.stateOf(c.store, len(c.batches), len(c.batches))))
 	gaps, live := c.gaps()
 	if after := use(t, c.fs); after > before || gaps > live/2+32<<10 {
 		t.Errorf("%d bytes before, %d after, %d live, %d of gaps", before, after, live, gaps)
@@ -112,12 +108,8 @@ func closeOnAFullDisk(t *testing.T, tune func(*Options)) {
 			t.Errorf("room for %d bytes: %d bytes, were %d", room, after, before)
 		}
 		c.open()
-		if _, err := c.stateOf(c.store, len(c.batches), len(c.batches)); err != nil {
-			t.Fatalf("room for %d bytes: %v", room, err)
-		}
-		if written, err := c.tryFull(del(5)); err != nil || !written {
-			t.Errorf("room for %d bytes: a delete after it: %t, %v", room, written, err)
-		}
+		mustAt(t, errOf(c.stateOf(c.store, len(c.batches), len(c.batches))), "room for", room, "bytes")
+		wantIs(t, true, "a delete, with room for", room)(c.tryFull(del(5)))
 		c.close()
 	}
 }
@@ -134,8 +126,7 @@ func closeOfADamagedStore(t *testing.T, tune func(*Options)) {
 	mustDo(t, c.store.Checkpoint(context.Background()))
 	v := c.store.state.Load().view
 	run := v.directory.Run(0)
-	st, err := v.buckets.State(run.Pointer.Bucket)
-	mustDo(t, err)
+	st := mustGet(v.buckets.State(run.Pointer.Bucket))(t)
 	mustDo(t, rot(c.fs, int64(st.RowAddress)&^511, 1024, 3))
 	c.close()
 	c.open()
@@ -156,8 +147,7 @@ func TestCloseTrimsRuns(t *testing.T) {
 		}
 		number := c.halfDeadRun(2)
 		if damaged {
-			d, err := c.store.state.Load().view.Dataset(fmt.Sprint("/runs/entries_", number))
-			mustDo(t, err)
+			d := mustGet(c.store.state.Load().view.Dataset(fmt.Sprint("/runs/entries_", number)))(t)
 			offset, size := d.Extent()
 			mustDo(t, rot(c.fs, offset+size-512, 512, 3))
 			Unchecked(t, crashPath, "a run is damaged")
@@ -192,8 +182,7 @@ func TestReopenedOnAFullDisk(t *testing.T) {
 			b.Insert(key(i), E{})
 		}
 		mustDo(t, s.Apply(&b), s.Close())
-		info, err := disk.Stat(crashPath)
-		mustDo(t, err)
+		info := mustGet(disk.Stat(crashPath))(t)
 		disk.SetCapacity(info.Allocated)
 		deleted := 0
 		for life := range 3 {
@@ -210,9 +199,7 @@ func TestReopenedOnAFullDisk(t *testing.T) {
 			if keys, _, err := s.Len(t.Context()); keys != uint64(n-deleted) || err != nil {
 				t.Errorf("%d keys, %v, want %d", keys, err, n-deleted)
 			}
-			if err := s.Close(); err != nil {
-				t.Errorf("%d keys, life %d: Close: %v", n, life, err)
-			}
+			wantErr(t, s.Close(), nil, n, "keys, life", life, "Close")
 		}
 	}
 }
@@ -228,9 +215,7 @@ func TestShortLifeLeavesGaps(t *testing.T) {
 		c.store.metrics.placedBytes.Store(written) // by this life
 		c.close()
 		c.open()
-		if _, err := c.stateOf(c.store, len(c.batches), len(c.batches)); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, errOf(c.stateOf(c.store, len(c.batches), len(c.batches))))
 		left[i], _ = c.gaps()
 		c.close()
 	}

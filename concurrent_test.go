@@ -36,8 +36,7 @@ func TestNoGoroutineAfterClose(t *testing.T) {
 			noGoroutines(t)
 			path := smallFile(t, 10)
 			s := open(t, path, &o)
-			v, err := s.Snapshot()
-			must(t, err)
+			v := mustGet(s.Snapshot())(t)
 			if !o.ReadOnly {
 				must(t, s.Insert(cidstore.E{}, cidstore.E{}), s.Checkpoint(context.Background()))
 			}
@@ -116,9 +115,7 @@ func compareWritten(t *testing.T, disk *crashfs.FS, written *[8]atomic.Uint64) {
 	for w := range written {
 		n := written[w].Load()
 		for i := range n {
-			if ok, err := s.Has(writtenKey(uint64(w), i), cidstore.FromUint64(i)); !ok || err != nil {
-				t.Fatalf("writer %d, pair %d of %d: %v, %v", w, i, n, ok, err)
-			}
+			wantIs(t, true, "writer", w, "pair", i, "of", n)(s.Has(writtenKey(uint64(w), i), cidstore.FromUint64(i)))
 		}
 		t.Logf("writer %d: %d pairs", w, n)
 	}

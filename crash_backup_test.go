@@ -89,16 +89,11 @@ func crashCopy(t *testing.T, path string, prepare func(*scenario), backUp, resto
 	c.fs.Mark(restoreDone)
 	trace.Stop()
 
-	images, perCut := 0, 24
-	if shortCampaign() {
-		perCut = 3
-	}
+	images, perCut := 0, campaign(3, 24)
 	e := trace.Enumerate(crashfs.Plan{Seed: seed, PerCut: perCut, Shards: invariants.Sparse})
 	for image := range e.Images() {
 		images++
-		if err := c.copiesSurvive(image, path, whole); err != nil {
-			t.Fatalf("%v: %v", image, err)
-		}
+		mustAt(t, c.copiesSurvive(image, path, whole), image)
 	}
 	t.Logf("%d images, %d calls", images, trace.Len())
 }

@@ -37,15 +37,11 @@ func pinned(disk vfs.FS, rule errfs.Rule) vfs.FS {
 	return f
 }
 
-func putFile(t *testing.T, disk vfs.FS, path string, content []byte) {
+// putFile makes the file at path, or writes it again: it has this content, and stays.
+func putFile(t testing.TB, disk vfs.FS, path string, content []byte) {
 	t.Helper()
-	f, err := disk.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err == nil {
-		err = errors.Join(f.WriteAt(content, 0), f.Sync(), f.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := mustGet(disk.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600))(t)
+	mustDo(t, f.Truncate(int64(len(content))), f.WriteAt(content, 0), f.Sync(), f.Close(), disk.SyncDir(filepath.Dir(path)))
 }
 
 const earlyPath = "db/early.h5"
@@ -101,14 +97,9 @@ func TestCrashCreateInPlace(t *testing.T) {
 			c := newScenario(t, seed, nil)
 			putFile(t, c.fs, crashPath, nil)
 			trace := c.fs.Record()
-			s, err := Open(crashPath, c.options(pinned(c.fs, place.rule)))
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := mustGet(Open(crashPath, c.options(pinned(c.fs, place.rule))))(t)
 			c.fs.Mark("made")
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, s.Close())
 			trace.Stop()
 			seen := map[int]int{}
 			for image := range trace.Enumerate(crashfs.Plan{Seed: seed, PerCut: perCut(), Shards: invariants.Sparse}).Images() {
@@ -148,9 +139,7 @@ func TestCrashRestoreInPlace(t *testing.T) {
 				c := newScenario(t, seed, noQuarantine)
 				had := c.prepareRestore(target, place.rule)
 				trace := c.fs.Record()
-				if err := RestoreWith(context.Background(), backupPath, crashPath, c.options(pinned(c.fs, place.rule))); err != nil {
-					t.Fatal(err)
-				}
+				mustDo(t, RestoreWith(context.Background(), backupPath, crashPath, c.options(pinned(c.fs, place.rule))))
 				c.fs.Mark(restoreDone)
 				trace.Stop()
 				seen, nested, every := map[int]int{}, 0, 1
@@ -202,9 +191,7 @@ func (c *scenario) prepareRestore(target string, rule errfs.Rule) (had int) {
 	had = len(c.batches)
 	switch target {
 	case "shorter":
-		if err := c.fs.Rename(earlyPath, crashPath); err != nil {
-			c.t.Fatal(err)
-		}
+		mustDo(c.t, c.fs.Rename(earlyPath, crashPath))
 		return 3
 	case "empty":
 		c.remove()
@@ -233,16 +220,12 @@ func (c *scenario) prepareRestore(target string, rule errfs.Rule) (had int) {
 
 func (c *scenario) backUp(path string) {
 	c.t.Helper()
-	if err := c.store.Backup(context.Background(), path); err != nil {
-		c.t.Fatal(err)
-	}
+	mustDo(c.t, c.store.Backup(context.Background(), path))
 }
 
 func (c *scenario) remove() {
 	c.t.Helper()
-	if err := c.fs.Remove(crashPath); err != nil {
-		c.t.Fatal(err)
-	}
+	mustDo(c.t, c.fs.Remove(crashPath))
 }
 
 // judgedImage is a disk of a restore, done or not.
@@ -344,13 +327,9 @@ func TestFullDiskInPlace(t *testing.T) {
 						if found, err := c.stateOfPlace(c.fs, crashPath); err != nil || found != had && (found != -2 || had >= 0) {
 							t.Fatalf("room for %d bytes: found %d, %v, want %d", room, found, err, had)
 						}
-						if err := run(); err != nil {
-							t.Fatalf("room for %d bytes, then for all: %v", room, err)
-						}
+						mustAt(t, run(), "room for", room, "bytes, then for all")
 					}
-					if found, err := c.stateOfPlace(c.fs, crashPath); err != nil || found != want {
-						t.Fatalf("room for %d bytes, at last: found %d, %v", room, found, err)
-					}
+					wantIs(t, want, "at last, with room for", room)(c.stateOfPlace(c.fs, crashPath))
 					c.fs.Release()
 					c.fs = disk
 					if err == nil {
@@ -406,12 +385,8 @@ func TestFaultInPlace(t *testing.T) {
 					if err != nil || found != had && found != -2 && found != batchesCopied {
 						t.Fatalf("call %d failed: found %d, %v", nth, found, err)
 					}
-					if err := RestoreWith(context.Background(), backupPath, crashPath, c.options(pinned(disk, place.rule))); err != nil {
-						t.Fatalf("call %d failed, then none: %v", nth, err)
-					}
-					if err := c.holds(disk, crashPath, batchesCopied); err != nil {
-						t.Fatalf("call %d failed, then none: %v", nth, err)
-					}
+					mustAt(t, RestoreWith(context.Background(), backupPath, crashPath, c.options(pinned(disk, place.rule))), "call", nth, "failed, then none")
+					mustAt(t, c.holds(disk, crashPath, batchesCopied), "call", nth, "failed, then none")
 					disk.Release()
 				}
 			})
@@ -441,18 +416,11 @@ func TestManyMakeOneStoreInPlace(t *testing.T) {
 				})
 			}
 			group.Wait()
-			s, err := Open(path, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := mustGet(Open(path, nil))(t)
 			for g := uint64(1); g < 6; g += 2 {
-				if ok, err := s.HasKey(FromUint64(g)); !ok || err != nil {
-					t.Errorf("what opener %d has written: %t, %v", g, ok, err)
-				}
+				wantIs(t, true, "what was written by opener", g)(s.HasKey(FromUint64(g)))
 			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, s.Close())
 			if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
 				t.Errorf("%v are left, %v", names, err)
 			}

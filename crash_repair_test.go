@@ -26,10 +26,7 @@ func TestRepairKilled(t *testing.T) {
 	}
 	c.fs.Mark(backupDone)
 	trace.Stop()
-	images, there, perCut := 0, 0, 24
-	if shortCampaign() {
-		perCut = 3
-	}
+	images, there, perCut := 0, 0, campaign(3, 24)
 	e := trace.Enumerate(crashfs.Plan{Seed: seed, PerCut: perCut})
 	for image := range e.Images() {
 		images++

@@ -42,17 +42,14 @@ func newLiveLog(t *testing.T) *liveLog {
 		l.kill()
 	}
 	l.disk = l.fs.Copy()
-	s, err := l.openReader(nil)
-	mustDo(t, err)
+	s := mustGet(l.openReader(nil))(t)
 	v := s.state.Load().view
 	l.record = v.record
-	_, err = wal.Scan(s.logConfig(v), l.record.epochs, l.record.lastApplied, l.record.watermark, func(f wal.Frame) error {
+	_, err := wal.Scan(s.logConfig(v), l.record.epochs, l.record.lastApplied, l.record.watermark, func(f wal.Frame) error {
 		l.frames = append(l.frames, liveFrame{f, len(f.Ops) > 0 && changes(f.Ops[0].Code)})
 		return nil
 	})
-	if err = errors.Join(err, s.Close()); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, err, s.Close())
 	l.before = len(l.batches)
 	for _, f := range l.frames {
 		if f.batch {
@@ -94,14 +91,11 @@ func logPlace(r *record, sequence wal.Seq) int64 {
 // flip changes one bit of a log record.
 func (l *liveLog) flip(sequence wal.Seq, bit int) {
 	l.t.Helper()
-	f, err := l.disk.OpenFile(crashPath, vfs.ReadWrite, 0)
-	mustDo(l.t, err)
+	f := mustGet(l.disk.OpenFile(crashPath, vfs.ReadWrite, 0))(l.t)
 	defer f.Close()
 	at := logPlace(&l.record, sequence) + int64(bit/8)
 	var p [1]byte
-	if _, err := f.ReadAt(p[:], at); err != nil {
-		l.t.Fatal(err)
-	}
+	mustDo(l.t, errOf(f.ReadAt(p[:], at)))
 	p[0] ^= 1 << (bit % 8)
 	mustDo(l.t, f.WriteAt(p[:], at))
 }
@@ -113,10 +107,7 @@ func (l *liveLog) flip(sequence wal.Seq, bit int) {
 func TestCrashRottenLog(t *testing.T) {
 	t.Parallel()
 	l := newLiveLog(t)
-	bits := 16
-	if shortCampaign() {
-		bits = 1
-	}
+	bits := campaign(1, 16)
 	random := rand.New(rand.NewPCG(uint64(len(l.frames)), 3))
 	refused, torn, whole := 0, 0, l.before
 	for _, f := range l.frames {
@@ -154,7 +145,7 @@ func TestCrashRottenLog(t *testing.T) {
 // refused: neither a reader nor a writer opens the log, the record is named, and
 // the file is left as it is.
 func (l *liveLog) refused(sequence wal.Seq) error {
-	before := fileBytes(l.t, l.disk)
+	before := contentOf(l.t, l.disk, crashPath)
 	name := fmt.Sprintf("record %d", sequence)
 	for _, open := range []func() (*Store, error){
 		func() (*Store, error) { return l.openReader(nil) },
@@ -168,7 +159,7 @@ func (l *liveLog) refused(sequence wal.Seq) error {
 			return fmt.Errorf("refused without %q: %w", name, err)
 		}
 	}
-	if string(before) != string(fileBytes(l.t, l.disk)) {
+	if string(before) != string(contentOf(l.t, l.disk, crashPath)) {
 		return errors.New("the file was changed")
 	}
 	s, err := l.openReader(func(o *Options) { o.Salvage = true })
@@ -205,23 +196,18 @@ func TestReadOfARottenLeaf(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	key := E{High: 1, Low: 1}
 	o := &Options{GCInterval: -1}
-	s, err := Open(path, o)
-	mustDo(t, err)
+	s := mustGet(Open(path, o))(t)
 	var b Batch
 	for i := range uint64(3000) {
 		b.Insert(key, E{Low: i})
 	}
 	mustDo(t, s.Apply(&b), s.Close())
-	data, err := os.ReadFile(path)
-	mustDo(t, err)
+	data := mustGet(os.ReadFile(path))(t)
 	data[bytes.Index(data, E{Low: 1001}.AppendHDF5(E{Low: 1000}.AppendHDF5(nil)))] ^= 1
 	mustDo(t, os.WriteFile(path, data, 0o600))
-	if s, err = Open(path, o); err != nil {
-		t.Fatal(err)
-	}
+	s = mustGet(Open(path, o))(t)
 	defer s.Close()
-	v, err := s.Snapshot()
-	mustDo(t, err)
+	v := mustGet(s.Snapshot())(t)
 	defer v.Close()
 	given := []E{{Low: 7}}
 	reads := func(when string) {
@@ -276,9 +262,7 @@ func TestCrashRottenSlot(t *testing.T) {
 					disk := image.FS()
 					mustDo(t, rot(disk, 4096*(1+slot), 4096, uint64(image.Cut)))
 					images++
-					if err := c.recovered(disk, ack, issue, false); err != nil {
-						t.Fatalf("%v, slot %d rotten: %v", image, slot, err)
-					}
+					mustAt(t, c.recovered(disk, ack, issue, false), image, "slot", slot, "rotten")
 				}
 			}
 			t.Logf("%d images", images)

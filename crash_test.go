@@ -141,17 +141,14 @@ func (c *scenario) options(f vfs.FS) *Options {
 func (c *scenario) open() {
 	c.t.Helper()
 	o := c.options(c.fs)
-	s, err := Open(crashPath, o)
-	mustDo(c.t, err)
+	s := mustGet(Open(crashPath, o))(c.t)
 	willCheck(c.t, crashPath, o)
 	c.store = s
 }
 
 func (c *scenario) close() {
 	c.t.Helper()
-	if err := c.store.Close(); err != nil {
-		c.t.Fatal(err)
-	}
+	mustDo(c.t, c.store.Close())
 }
 
 // apply writes one batch, and notes that it is durable.
@@ -164,9 +161,7 @@ func (c *scenario) apply(ops ...wal.Op) {
 // do runs something that changes no pair.
 func (c *scenario) do(f func() error) {
 	c.t.Helper()
-	if err := f(); err != nil {
-		c.t.Fatal(err)
-	}
+	mustDo(c.t, f())
 }
 
 // accept writes one batch.
@@ -177,9 +172,7 @@ func (c *scenario) accept(ops ...wal.Op) {
 	c.model.apply(ops)
 	c.prints = append(c.prints, c.model.print())
 	c.fs.Mark(issued(n))
-	if err := c.store.Apply(&Batch{ops: ops}); err != nil {
-		c.t.Fatal(err)
-	}
+	mustDo(c.t, c.store.Apply(&Batch{ops: ops}))
 }
 
 func ins(k, v uint64) wal.Op {
@@ -196,14 +189,18 @@ const campaignVariable = "CIDSTORE_CAMPAIGN"
 // shortCampaign reports whether a sample is enough, as in go test of everything.
 func shortCampaign() bool { return testing.Short() || os.Getenv(campaignVariable) != "1" }
 
+// campaign returns sample where a sample is enough, and all in a campaign.
+func campaign[T any](sample, all T) T {
+	if shortCampaign() {
+		return sample
+	}
+	return all
+}
+
 // crashBudget is how many distinct images a campaign looks at in all.
 func crashBudget(t *testing.T) int {
 	if text := os.Getenv("CIDSTORE_CRASH_IMAGES"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
+		return mustGet(strconv.Atoi(text))(t)
 	}
 	if shortCampaign() {
 		return 2_000 / invariants.Sparse
@@ -214,11 +211,7 @@ func crashBudget(t *testing.T) int {
 func crashSeed(t *testing.T) uint64 {
 	seed := uint64(1)
 	if text := os.Getenv("CIDSTORE_SEED"); text != "" {
-		n, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seed = n
+		seed = mustGet(strconv.ParseUint(text, 10, 64))(t)
 	}
 	t.Logf("seed %d (CIDSTORE_SEED)", seed)
 	return seed

@@ -97,9 +97,7 @@ var crashWorkloads = []struct {
 			}
 			c.apply(ops...)
 			if i%23 == 22 {
-				if err := c.store.Checkpoint(context.Background()); err != nil {
-					c.t.Fatal(err)
-				}
+				mustDo(c.t, c.store.Checkpoint(context.Background()))
 			}
 		}
 		c.close()
@@ -123,9 +121,7 @@ var crashWorkloads = []struct {
 		for i := range uint64(40) {
 			c.apply(ins(c.random.Uint64N(100), i), ins(c.random.Uint64N(100), i), delv(c.random.Uint64N(100), i-9))
 			if i%3 == 2 {
-				if err := c.store.Checkpoint(context.Background()); err != nil {
-					c.t.Fatal(err)
-				}
+				mustDo(c.t, c.store.Checkpoint(context.Background()))
 			}
 			readers.step(int(i))
 		}
@@ -194,9 +190,7 @@ var crashWorkloads = []struct {
 		for i := range uint64(60) {
 			c.accept(ins(i%50, i), ins(c.random.Uint64N(300), i), delv(i-5, i-5))
 			if i%9 == 8 {
-				if err := c.store.Sync(); err != nil {
-					c.t.Fatal(err)
-				}
+				mustDo(c.t, c.store.Sync())
 				c.fs.Mark(acked(len(c.batches) - 1))
 			}
 		}
@@ -324,32 +318,22 @@ func (h *heldReaders) step(i int) {
 	t, c := h.c.t, h.c
 	t.Helper()
 	if i%7 == 0 {
-		v, err := c.store.Snapshot()
-		if err != nil {
-			t.Fatal(err)
-		}
+		v := mustGet(c.store.Snapshot())(t)
 		h.snapshots, h.prints = append(h.snapshots, v), append(h.prints, c.model.print())
 	}
 	h.check()
 	if len(h.snapshots) > 2 {
-		if err := h.snapshots[0].Close(); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, h.snapshots[0].Close())
 		h.snapshots, h.prints = h.snapshots[1:], h.prints[1:]
 	}
 	switch {
 	case i == 3:
 		o := c.options(c.fs)
 		o.ReadOnly = true
-		s, err := Open(crashPath, o)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := mustGet(Open(crashPath, o))(t)
 		h.other, h.otherHas = s, c.model.print()
 	case i > 3 && i%10 == 3:
-		if err := h.other.Refresh(); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, h.other.Refresh())
 		h.otherHas = c.model.print()
 	}
 }
@@ -359,21 +343,15 @@ func (h *heldReaders) check() {
 	t := h.c.t
 	t.Helper()
 	for i, v := range h.snapshots {
-		if p, err := printOfSnapshot(v); err != nil || p != h.prints[i] {
-			t.Fatalf("a snapshot of %d pairs has %d, %v", h.prints[i].pairs, p.pairs, err)
-		}
+		wantIs(t, h.prints[i], "a snapshot")(printOfSnapshot(v))
 	}
 	if h.other != nil {
-		if p, err := printOf(h.other); err != nil || p != h.otherHas {
-			t.Fatalf("a reader of another process had %d pairs, has %d, %v", h.otherHas.pairs, p.pairs, err)
-		}
+		wantIs(t, h.otherHas, "a reader of another process")(printOf(h.other))
 	}
 }
 
 func (h *heldReaders) close() {
 	h.c.t.Helper()
 	h.check()
-	if err := h.other.Close(); err != nil {
-		h.c.t.Fatal(err)
-	}
+	mustDo(h.c.t, h.other.Close())
 }

@@ -34,23 +34,18 @@ func TestManyMakeOneStore(t *testing.T) {
 					}
 					return
 				}
-				if err := errors.Join(s.Insert(cidstore.FromUint64(uint64(g)), cidstore.E{}), s.Close()); err != nil {
-					t.Errorf("opener %d: %v", g, err)
-				}
+				wantErr(t, errors.Join(s.Insert(cidstore.FromUint64(uint64(g)), cidstore.E{}), s.Close()), nil, "opener", g)
 			})
 		}
 		close(start)
 		group.Wait()
-		names, err := os.ReadDir(dir)
-		must(t, err)
+		names := mustGet(os.ReadDir(dir))(t)
 		if len(names) != 1 {
 			t.Fatalf("%v are left", names)
 		}
 		s := open(t, path, nil)
 		for g := 1; g < 6; g += 2 { // these had time to wait
-			if ok, err := s.HasKey(cidstore.FromUint64(uint64(g))); !ok || err != nil {
-				t.Errorf("what opener %d has written: %t, %v", g, ok, err)
-			}
+			wantIs(t, true, "what was written by opener", g)(s.HasKey(cidstore.FromUint64(uint64(g))))
 		}
 		must(t, s.Close())
 	}
@@ -95,9 +90,7 @@ func TestLeftovers(t *testing.T) {
 	for _, content := range []string{"", "half a store"} {
 		for range 2 { // the store is not there, then it is
 			must(t, os.WriteFile(left, []byte(content), 0o666), open(t, path, nil).Close())
-			if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("the leftover %q is there: %v", content, err)
-			}
+			wantErr(t, errOf(os.Stat(left)), os.ErrNotExist, "the leftover", content, "is there")
 		}
 		must(t, os.Remove(path))
 	}
@@ -129,8 +122,6 @@ func TestOpenWaitsForTheFileOfThePath(t *testing.T) {
 	if s = <-opened; s == nil {
 		return
 	}
-	if ok, err := s.HasKey(key); !ok || err != nil {
-		t.Errorf("the key of the file that has the path: %t, %v", ok, err)
-	}
+	wantIs(t, true, "the key of the file that has the path")(s.HasKey(key))
 	must(t, s.Close())
 }

@@ -82,13 +82,11 @@ func (c *scenario) fillStructures() {
 // reports whether the bytes were different before.
 func forgeRecord(t *testing.T, disk *crashfs.FS, offset int, value uint64) (changed bool) {
 	t.Helper()
-	f, err := disk.OpenFile(crashPath, vfs.ReadWrite, 0)
-	mustDo(t, err)
+	f := mustGet(disk.OpenFile(crashPath, vfs.ReadWrite, 0))(t)
 	defer f.Close()
 	for _, slot := range []int64{4096, 8192} {
 		p := make([]byte, 4096)
-		_, err := f.ReadAt(p, slot)
-		mustDo(t, err)
+		mustDo(t, errOf(f.ReadAt(p, slot)))
 		changed = changed || le.Uint64(p[192+offset:]) != value
 		le.PutUint64(p[192+offset:], value)
 		le.PutUint32(p[4092:], crc32.Checksum(p[:4092], crc32.MakeTable(crc32.Castagnoli)))
@@ -215,9 +213,7 @@ func TestDirectoryThatLeadsAstray(t *testing.T) {
 	if lost == 0 || lost == 100 {
 		t.Errorf("%d keys of 100 are lost", lost)
 	}
-	if _, err := s.Check(context.Background()); !errors.Is(err, ErrCorrupt) {
-		t.Errorf("Check: %v", err)
-	}
+	wantErr(t, errOf(s.Check(context.Background())), ErrCorrupt, "Check")
 	wantErr(t, s.Close(), ErrCorrupt, "Close")
 }
 
@@ -225,12 +221,10 @@ func TestDirectoryThatLeadsAstray(t *testing.T) {
 // places.
 func swapPointers(t *testing.T, path string) {
 	t.Helper()
-	vfile, err := vfs.OS().OpenFile(path, os.O_RDWR, 0)
-	mustDo(t, err)
+	vfile := mustGet(vfs.OS().OpenFile(path, os.O_RDWR, 0))(t)
 	file, _, err := hdf5io.Open(vfile, hdf5io.Options{})
 	mustDo(t, err)
-	tx, err := file.Begin()
-	mustDo(t, err)
+	tx := mustGet(file.Begin())(t)
 	a, found, err := tx.Base().Attribute(configPath, "directory")
 	if err != nil || !found {
 		t.Fatalf("no directory: %v", err)
@@ -246,6 +240,5 @@ func swapPointers(t *testing.T, path string) {
 		copy(a.Data[at:], first)
 	}
 	mustDo(t, tx.SetAttribute(configPath, a))
-	_, err = tx.Commit(tx.Base().Payload())
-	mustDo(t, err, file.Settle(), file.Close(), vfile.Close())
+	mustDo(t, errOf(tx.Commit(tx.Base().Payload())), file.Settle(), file.Close(), vfile.Close())
 }

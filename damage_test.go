@@ -81,8 +81,7 @@ func makeDamageable(t *testing.T, path string) sets {
 // pairs that they gave.
 func holdsWhatCanBeRead(t *testing.T, s *cidstore.Store, model sets) int {
 	t.Helper()
-	v, err := s.Snapshot()
-	must(t, err)
+	v := mustGet(s.Snapshot())(t)
 	defer v.Close()
 	given := sets{}
 	for key, value := range v.All() {

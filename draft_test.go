@@ -62,9 +62,7 @@ func TestDraft(t *testing.T) {
 	}
 	d := newDraft(failingReader{}, 5000)
 	p := make([]byte, 10)
-	if _, err := d.ReadAt(p, 4990); !errors.Is(err, ErrIO) {
-		t.Errorf("read: %v", err)
-	}
+	wantErr(t, errOf(d.ReadAt(p, 4990)), ErrIO, "read")
 	wantErr(t, d.WriteAt(p, 4990), ErrIO, "write of a part of a page")
 	if _, err := d.ReadAt(p, -1); err == nil {
 		t.Error("read before the start")

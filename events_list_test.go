@@ -75,16 +75,14 @@ func literal(e ast.Expr) string {
 // sources parses the files of the package that are no tests.
 func sources(t *testing.T) []*ast.File {
 	t.Helper()
-	paths, err := filepath.Glob("*.go")
-	mustDo(t, err)
+	paths := mustGet(filepath.Glob("*.go"))(t)
 	paths = slices.DeleteFunc(paths, func(p string) bool { return strings.HasSuffix(p, "_test.go") })
 	if len(paths) == 0 {
 		t.Fatal(fs.ErrNotExist)
 	}
 	var files []*ast.File
 	for _, path := range paths {
-		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
-		mustDo(t, err)
+		f := mustGet(parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments))(t)
 		files = append(files, f)
 	}
 	return files

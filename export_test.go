@@ -1,5 +1,7 @@
 package cidstore
 
+import "testing"
+
 // SetSmallGeometry makes blocks of the log, steps of growth and slices of
 // checkpoints as small as they can be, so that much happens in few operations.
 func SetSmallGeometry(o *Options) {
@@ -9,5 +11,13 @@ func SetSmallGeometry(o *Options) {
 // Reserve makes the file long enough for so many bytes of free space.
 func Reserve(s *Store, n int64) error { return s.file.Reserve(n) }
 
-// Must and WantErr are for the tests of the API too.
-var Must, WantErr = mustDo, wantErr
+// These are for the tests of the API too.
+var Must, MustAt, WantErr, WantSays, MustCheck = mustDo, mustAt, wantErr, wantSays, mustCheck
+
+func MustGet[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T { t.Helper(); return mustGet(v, err)(t) }
+}
+
+func WantIs[T comparable](t testing.TB, want T, when ...any) func(T, error) {
+	return wantIs(t, want, when...)
+}

@@ -26,8 +26,7 @@ func TestFaultRecovery(t *testing.T) {
 					}
 					mustDo(t, s.Apply(&b))
 				}
-				want, err := printOf(s)
-				mustDo(t, err)
+				want := mustGet(printOf(s))(t)
 				s.kill()
 				fault := disk.Add(errfs.Rule{Ops: errfs.Syncs | errfs.Write, Nth: nth, Forever: true})
 				recovered, err := Open(crashPath, smallOptions(disk))
@@ -45,9 +44,7 @@ func TestFaultRecovery(t *testing.T) {
 					t.Fatal(err)
 				}
 				s = openOn(t, disk)
-				if got, err := printOf(s); err != nil || got != want {
-					t.Fatalf("call %d: %d pairs, %v, want %d", nth, got.pairs, err, want.pairs)
-				}
+				wantIs(t, want, "call", nth)(printOf(s))
 				mustDo(t, s.Close())
 				if fault.Failed() == 0 {
 					break

@@ -117,9 +117,7 @@ func countCalls(t *testing.T, seed uint64, ops errfs.Op) int {
 	c := newScenario(t, seed, noQuarantine)
 	disk := errfs.New(c.fs)
 	count := disk.Add(errfs.Rule{Ops: ops})
-	if err := c.work(disk); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, c.work(disk))
 	return count.Matched()
 }
 
@@ -130,10 +128,7 @@ func countCalls(t *testing.T, seed uint64, ops errfs.Op) int {
 func TestFaultSync(t *testing.T) {
 	seed := crashSeed(t)
 	syncs := countCalls(t, seed, errfs.WriteSync|errfs.Datasync|errfs.Sync)
-	step := 1
-	if shortCampaign() {
-		step = 9 * min(invariants.Sparse, 5)
-	}
+	step := campaign(9*min(invariants.Sparse, 5), 1)
 	for name, mode := range map[string]crashfs.SyncFailure{"keep": crashfs.FailKeep, "revert": crashfs.FailRevert, "lost": crashfs.FailLost} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -302,19 +297,14 @@ func TestLostFramesBesideACheckpoint(t *testing.T) {
 	}
 	mustDo(t, c.same())
 	c.close()
-	images, each := 0, 4*invariants.Sparse
-	if !shortCampaign() {
-		each = 1
-	}
+	images, each := 0, campaign(4*invariants.Sparse, 1)
 	for image := range trace.Enumerate(crashfs.Plan{Seed: 1, From: from, PerCut: 4}).Images() {
 		if image.Cut%each != 0 {
 			continue
 		}
 		images++
 		ack, issue := window(image.Marks)
-		if err := c.recovered(image.FS(), ack, min(max(ack, issue), len(c.batches)), false); err != nil {
-			t.Fatalf("%v: %v", image, err)
-		}
+		mustAt(t, c.recovered(image.FS(), ack, min(max(ack, issue), len(c.batches)), false), image)
 	}
 	if images == 0 {
 		t.Fatal("no image was looked at")
@@ -325,36 +315,20 @@ func TestLostFramesBesideACheckpoint(t *testing.T) {
 // reads it still works: Check, and above all Backup.
 func TestPoisonedStoreReads(t *testing.T) {
 	disk := crashfs.New(crashfs.Options{FileLimit: 8 << 20})
-	s, err := Open(crashPath, smallOptions(disk))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Insert(FromUint64(1), FromUint64(1)); err != nil {
-		t.Fatal(err)
-	}
+	s := mustGet(Open(crashPath, smallOptions(disk)))(t)
+	mustDo(t, s.Insert(FromUint64(1), FromUint64(1)))
 	disk.FailSync(crashfs.FailKeep, 2, 1) // the superblock's
 	if err := s.Checkpoint(t.Context()); !errors.Is(err, ErrPoisoned) {
 		t.Fatal(err)
 	}
-	if _, err := s.Check(t.Context()); err != nil {
-		t.Errorf("Check: %v", err)
-	}
-	if err := s.Backup(t.Context(), backupPath); err != nil {
-		t.Errorf("Backup: %v", err)
-	}
+	wantErr(t, errOf(s.Check(t.Context())), nil, "Check")
+	wantErr(t, s.Backup(t.Context(), backupPath), nil, "Backup")
 	if err := s.Close(); !errors.Is(err, ErrPoisoned) {
 		t.Fatal(err)
 	}
 	o := smallOptions(disk)
 	o.ReadOnly = true
-	s, err = Open(backupPath, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ok, err := s.Has(FromUint64(1), FromUint64(1)); !ok || err != nil {
-		t.Errorf("the copy has the pair: %t, %v", ok, err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	s = mustGet(Open(backupPath, o))(t)
+	wantIs(t, true, "the copy has the pair")(s.Has(FromUint64(1), FromUint64(1)))
+	mustDo(t, s.Close())
 }

@@ -47,10 +47,8 @@ func TestFaultEachCall(t *testing.T) {
 	for _, k := range faultKinds {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
-			calls, step := countCalls(t, seed, k.ops), 1
-			if shortCampaign() {
-				step = max(1, calls/12*invariants.Sparse)
-			}
+			calls := countCalls(t, seed, k.ops)
+			step := campaign(max(1, calls/12*invariants.Sparse), 1)
 			runs, told := 0, 0
 			for nth := 1 + int(seed)%step; nth <= calls; nth += step {
 				for variant := range 4 {
@@ -150,9 +148,7 @@ func TestFaultReaders(t *testing.T) {
 	for range 30 {
 		c.apply(c.randomOps()...)
 	}
-	if err := c.store.Checkpoint(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, c.store.Checkpoint(context.Background()))
 	for range 3 {
 		c.apply(c.randomOps()...)
 	}
@@ -160,14 +156,10 @@ func TestFaultReaders(t *testing.T) {
 	disk := errfs.New(c.fs)
 	read := func() error { return readAllOf(c.options(disk), want) }
 	count := disk.Add(errfs.Rule{})
-	if err := read(); err != nil {
-		t.Fatal(err)
-	}
-	calls, step := count.Matched(), 1
-	if shortCampaign() {
-		step = 1 + calls/60*invariants.Sparse
-	}
-	failures, before := 0, fileBytes(t, c.fs)
+	mustDo(t, read())
+	calls := count.Matched()
+	step := campaign(1+calls/60*invariants.Sparse, 1)
+	failures, before := 0, contentOf(t, c.fs, crashPath)
 	for nth := 1; nth <= calls; nth += step {
 		for _, forever := range []bool{false, true} {
 			disk.Clear()
@@ -183,7 +175,7 @@ func TestFaultReaders(t *testing.T) {
 			}
 		}
 	}
-	if !bytes.Equal(before, fileBytes(t, c.fs)) {
+	if !bytes.Equal(before, contentOf(t, c.fs, crashPath)) {
 		t.Fatal("a reader changed the file")
 	}
 	t.Logf("%d calls, %d errors", calls, failures)
@@ -191,9 +183,7 @@ func TestFaultReaders(t *testing.T) {
 		t.Fatal("nothing failed")
 	}
 	disk.Clear()
-	if err := read(); err != nil {
-		t.Fatalf("on a disk that is well again: %v", err)
-	}
+	mustAt(t, read(), "on a disk that is well again")
 	c.close()
 }
 
@@ -220,25 +210,6 @@ func readAllOf(o *Options, want print) error {
 	return err
 }
 
-// fileBytes reads the store's whole file.
-func fileBytes(t *testing.T, disk *crashfs.FS) []byte {
-	t.Helper()
-	f, err := disk.OpenFile(crashPath, vfs.ReadOnly, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	info, err := f.Info()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := make([]byte, info.Size)
-	if _, err := f.ReadAt(p, 0); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 // TestFaultGrowth: a file that cannot grow for another reason than a full disk
 // poisons the store, not its file alone: no later write is taken, and no delete
 // passes for one that a full disk has room for.
@@ -252,11 +223,9 @@ func TestFaultGrowth(t *testing.T) {
 				disk := errfs.New(crashfs.New(crashfs.Options{FileLimit: 8 << 20}))
 				o := smallOptions(disk)
 				o.Durability, o.WALBytes = durability, 1<<20
-				s, err := Open(crashPath, o)
-				if err != nil {
-					t.Fatal(err)
-				}
+				s := mustGet(Open(crashPath, o))(t)
 				fault := disk.Add(errfs.Rule{Ops: errfs.Allocate, Nth: 3})
+				var err error
 				for i := uint64(0); err == nil && fault.Failed() == 0; {
 					var b Batch // larger than what the writes before it have had covered
 					for range 300 {
@@ -268,12 +237,8 @@ func TestFaultGrowth(t *testing.T) {
 				if !errors.Is(err, ErrPoisoned) || !errors.Is(err, errfs.ErrIO) {
 					t.Errorf("the write that needed the growth: %v", err)
 				}
-				if err := s.Delete(E{}); !errors.Is(err, ErrPoisoned) {
-					t.Errorf("Delete afterwards: %v", err)
-				}
-				if err := s.Close(); !errors.Is(err, ErrPoisoned) {
-					t.Errorf("Close: %v", err)
-				}
+				wantErr(t, s.Delete(E{}), ErrPoisoned, "Delete afterwards")
+				wantErr(t, s.Close(), ErrPoisoned, "Close")
 			})
 		}
 	}

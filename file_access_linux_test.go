@@ -27,8 +27,7 @@ type access struct {
 
 func accessOf(t *testing.T, path string) access {
 	t.Helper()
-	info, err := os.Stat(path)
-	must(t, err)
+	info := mustGet(os.Stat(path))(t)
 	st := info.Sys().(*syscall.Stat_t)
 	return access{st.Uid, st.Gid, info.Mode().Perm()}
 }
@@ -254,9 +253,7 @@ func inFolder(t *testing.T, folder fs.FileMode) {
 			s, err = cidstore.Open(path, nil)
 		})
 		must(t, err)
-		if ok, err := s.Has(key, key); ok != want || err != nil {
-			t.Errorf("the key of the backup: %t, %v, want %t", ok, err, want)
-		}
+		wantIs(t, want, "the key of the backup")(s.Has(key, key))
 		must(t, s.Close())
 		wantAccess(t, path, is)
 	}
@@ -267,9 +264,7 @@ func inFolder(t *testing.T, folder fs.FileMode) {
 	}
 	must(t, os.Chmod(path, 0o644))
 	asUser(t, 1001, 1001, func() { err = cidstore.Restore(ctx, backup, path) })
-	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), path+":") {
-		t.Errorf("a file that may not be written: %v", err)
-	}
+	wantSays(t, err, fs.ErrPermission, path+":", "a file that may not be written")
 }
 
 // TestHardLinks: a restore gives the name to a new file; the old store keeps its other
@@ -283,9 +278,7 @@ func TestHardLinks(t *testing.T) {
 	must(t, cidstore.Restore(ctx, backup, path))
 	for name, want := range map[string]bool{path: false, other: true} {
 		s := open(t, name, nil)
-		if ok, err := s.HasKey(cidstore.E{}); ok != want || err != nil {
-			t.Errorf("%s: the key %t, %v, want %t", name, ok, err, want)
-		}
+		wantIs(t, want, "the key", name)(s.HasKey(cidstore.E{}))
 		must(t, s.Close())
 	}
 }

@@ -67,8 +67,7 @@ func TestMountedFileChild(t *testing.T) {
 func useMounted(t *testing.T, dir, path string) {
 	ctx := context.Background()
 	backup, link := filepath.Join(dir, "b.h5"), filepath.Join(dir, "link")
-	before, err := os.Stat(path)
-	must(t, err)
+	before := mustGet(os.Stat(path))(t)
 	s := open(t, path, nil)
 	for i := range uint64(500) {
 		must(t, s.Insert(cidstore.FromUint64(i%50), cidstore.FromUint64(i)))
@@ -79,30 +78,21 @@ func useMounted(t *testing.T, dir, path string) {
 
 	reader := open(t, path, &cidstore.Options{ReadOnly: true})
 	wantErr(t, cidstore.Restore(ctx, backup, path), cidstore.ErrLocked, "restore to a store that is read")
-	if ok, err := reader.HasKey(cidstore.FromUint64(1000)); !ok || err != nil {
-		t.Errorf("the reader's key: %t, %v", ok, err)
-	}
+	wantIs(t, true, "the reader's key")(reader.HasKey(cidstore.FromUint64(1000)))
 	must(t, reader.Close())
 
 	reader = open(t, backup, &cidstore.Options{ReadOnly: true})
-	if err := cidstore.Restore(ctx, backup, path); !errors.Is(err, cidstore.ErrLocked) || !strings.Contains(err.Error(), "backup is open") {
-		t.Errorf("restore from a backup that is open: %v", err)
-	}
+	wantSays(t, cidstore.Restore(ctx, backup, path), cidstore.ErrLocked, "backup is open", "restore from a backup that is open")
 	must(t, reader.Close(), open(t, path, &cidstore.Options{ReadOnly: true}).Close())
 
 	must(t, os.Symlink(filepath.Base(path), link), cidstore.Restore(ctx, backup, link))
 	s = open(t, path, nil)
-	if ok, err := s.HasKey(cidstore.FromUint64(1000)); ok || err != nil {
-		t.Errorf("a key that the backup lacks: %t, %v", ok, err)
-	}
+	wantIs(t, false, "a key that the backup lacks")(s.HasKey(cidstore.FromUint64(1000)))
 	if _, values, err := s.Len(ctx); values != 500 || err != nil {
 		t.Errorf("%d values, %v", values, err)
 	}
-	_, err = s.Check(ctx)
-	must(t, err)
-	must(t, s.Close())
-	after, err := os.Stat(path)
-	must(t, err)
+	must(t, errOf(s.Check(ctx)), s.Close())
+	after := mustGet(os.Stat(path))(t)
 	if !os.SameFile(before, after) || before.Mode() != after.Mode() {
 		t.Errorf("the file was %v and is %v", before, after)
 	}
@@ -110,9 +100,7 @@ func useMounted(t *testing.T, dir, path string) {
 
 // refuseReadOnly: a file that is mounted for reading stays empty.
 func refuseReadOnly(t *testing.T, dir, path string) {
-	if _, err := cidstore.Open(path, nil); !errors.Is(err, cidstore.ErrReadOnly) {
-		t.Errorf("Open of a file that is mounted read-only: %v", err)
-	}
+	wantErr(t, errOf(cidstore.Open(path, nil)), cidstore.ErrReadOnly, "Open of a file that is mounted read-only")
 	backup := filepath.Join(dir, "another.h5")
 	must(t, open(t, backup, nil).Close())
 	wantErr(t, cidstore.Restore(context.Background(), backup, path), cidstore.ErrReadOnly, "Restore to a file that is mounted read-only")

@@ -4,7 +4,6 @@ package cidstore_test
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,8 +16,7 @@ import (
 
 func mode(t *testing.T, path string) fs.FileMode {
 	t.Helper()
-	info, err := os.Lstat(path)
-	must(t, err)
+	info := mustGet(os.Lstat(path))(t)
 	return info.Mode()
 }
 
@@ -28,9 +26,7 @@ func TestNothingButFilesIsReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pipe")
 	must(t, unix.Mkfifo(path, 0o600))
 	for _, readOnly := range []bool{false, true} {
-		if _, err := cidstore.Open(path, &cidstore.Options{ReadOnly: readOnly}); !errors.Is(err, cidstore.ErrNotCIDStore) {
-			t.Errorf("read-only %t: %v", readOnly, err)
-		}
+		wantErr(t, errOf(cidstore.Open(path, &cidstore.Options{ReadOnly: readOnly})), cidstore.ErrNotCIDStore, "read-only", readOnly)
 	}
 	if m := mode(t, path); m.Type() != fs.ModeNamedPipe {
 		t.Errorf("the pipe has become %v", m)
@@ -62,9 +58,7 @@ func TestLinksLeadToTheStore(t *testing.T) {
 	must(t, cidstore.Restore(ctx, backup, link))
 	leads("Restore")
 	s = open(t, target, nil)
-	if n, err := s.Count(cidstore.E{}); n != 1 || err != nil {
-		t.Errorf("%d values after Restore, %v", n, err)
-	}
+	wantIs(t, 1, "values after Restore")(s.Count(cidstore.E{}))
 	must(t, s.Close())
 
 	must(t, os.Truncate(target, 0), open(t, link, nil).Close())

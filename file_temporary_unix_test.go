@@ -50,9 +50,7 @@ func TestObstacle(t *testing.T) {
 		must(t, s.Close())
 		s = open(t, there, nil)
 		must(t, s.Backup(ctx, backup), s.Close())
-		if _, err := os.Lstat(there + ".cidstore-new"); err != nil {
-			t.Errorf("%s is gone: %v", what, err)
-		}
+		wantErr(t, errOf(os.Lstat(there+".cidstore-new")), nil, what, "is gone")
 	}
 }
 
@@ -62,11 +60,8 @@ func TestObstacleLinkToAFile(t *testing.T) {
 	dir := t.TempDir()
 	path, precious := filepath.Join(dir, "s.h5"), filepath.Join(dir, "precious")
 	must(t, os.WriteFile(precious, []byte("precious"), 0o600), os.Symlink("precious", path+".cidstore-new"))
-	if _, err := cidstore.Open(path, nil); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), "a symbolic link") {
-		t.Errorf("Open: %v", err)
-	}
-	text, err := os.ReadFile(precious)
-	must(t, err)
+	wantSays(t, errOf(cidstore.Open(path, nil)), fs.ErrExist, "a symbolic link", "Open")
+	text := mustGet(os.ReadFile(precious))(t)
 	if string(text) != "precious" || mode(t, path+".cidstore-new").Type() != fs.ModeSymlink {
 		t.Errorf("the file has %q, the link is %v", text, mode(t, path+".cidstore-new"))
 	}
@@ -90,13 +85,10 @@ func TestNames(t *testing.T) {
 		backup := filepath.Join(dir, strings.Repeat("z", len(name)-1)+"y")
 		must(t, s.Backup(ctx, backup), s.Close(), cidstore.Restore(ctx, backup, path), os.Remove(backup))
 		s = open(t, path, &cidstore.Options{ReadOnly: true})
-		if ok, err := s.Has(key, key); !ok || err != nil {
-			t.Errorf("%q: %t, %v", name, ok, err)
-		}
+		wantIs(t, true, name)(s.Has(key, key))
 		must(t, s.Close())
 	}
-	names, err := os.ReadDir(dir)
-	must(t, err)
+	names := mustGet(os.ReadDir(dir))(t)
 	if len(names) != 16 {
 		t.Errorf("%d files, want the 16 stores", len(names))
 	}

@@ -22,14 +22,10 @@ import (
 // goldenFile is a golden file without its gzip.
 func goldenFile(t testing.TB, format int, name string) []byte {
 	t.Helper()
-	packed, err := os.Open(filepath.Join("testdata", "golden", fmt.Sprintf("format%d", format), name+".gz"))
-	mustDo(t, err)
+	packed := mustGet(os.Open(filepath.Join("testdata", "golden", fmt.Sprintf("format%d", format), name+".gz")))(t)
 	defer packed.Close()
-	r, err := gzip.NewReader(packed)
-	mustDo(t, err)
-	content, err := io.ReadAll(r)
-	mustDo(t, err)
-	return content
+	r := mustGet(gzip.NewReader(packed))(t)
+	return mustGet(io.ReadAll(r))(t)
 }
 
 // goldenPairs are the pairs that a golden file must have.
@@ -52,8 +48,7 @@ func goldenPairs(t testing.TB, format int, name string) contents {
 // goldenNames are the golden files of a format.
 func goldenNames(t testing.TB, format int) (names []string) {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join("testdata", "golden", fmt.Sprintf("format%d", format), "*.h5.gz"))
-	mustDo(t, err)
+	paths := mustGet(filepath.Glob(filepath.Join("testdata", "golden", fmt.Sprintf("format%d", format), "*.h5.gz")))(t)
 	for _, path := range paths {
 		names = append(names, strings.TrimSuffix(filepath.Base(path), ".h5.gz"))
 	}
@@ -134,9 +129,7 @@ func writeGolden(t *testing.T, disk *crashfs.FS, name string, want contents) {
 		}
 		mustDo(t, s.Apply(&b))
 		mustCheck(t, s)
-		if err := errors.Join(has(s, want.print()), s.Close()); err != nil {
-			t.Errorf("life %d: %v", life, err)
-		}
+		wantErr(t, errors.Join(has(s, want.print()), s.Close()), nil, "life", life)
 	}
 }
 
@@ -169,12 +162,8 @@ func TestMigrateWantsTheSecret(t *testing.T) {
 		if secret != "" {
 			o.WALKey = []byte(secret)
 		}
-		if _, err := MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: o}); !errors.Is(err, ErrWALKey) {
-			t.Errorf("secret %q: %v", secret, err)
-		}
-		if done, err := survives(disk, content, nil); done || err != nil {
-			t.Errorf("secret %q: done %t, %v", secret, done, err)
-		}
+		wantErr(t, errOf(MigrateWith(t.Context(), oldPath, "", &MigrateOptions{Store: o})), ErrWALKey, "secret", secret)
+		wantIs(t, false, "secret", secret)(survives(disk, content, nil))
 	}
 }
 
@@ -211,9 +200,7 @@ func TestOpenDamagedFormat1(t *testing.T) {
 		for _, salvage := range []bool{false, true} {
 			o := smallOptions(disk)
 			o.ReadOnly, o.Salvage = salvage, salvage
-			if _, err := Open(oldPath, o); !errors.Is(err, ErrLegacy) || !strings.Contains(err.Error(), "cidstore migrate") {
-				t.Errorf("%s, salvage %t: %v", name, salvage, err)
-			}
+			wantSays(t, errOf(Open(oldPath, o)), ErrLegacy, "cidstore migrate", name, "salvage", salvage)
 		}
 		stays(t, disk, oldPath, damaged, name)
 	}

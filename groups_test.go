@@ -63,10 +63,8 @@ func thresholdBatches() [][]wal.Op {
 func fullest(t *testing.T, v *view, g group) (most int) {
 	t.Helper()
 	const header, record = 72, 8
-	pages, err := v.Dataset("/buckets/state")
-	mustDo(t, err)
-	page, err := pages.Page(uint64(g.id))
-	mustDo(t, err)
+	pages := mustGet(v.Dataset("/buckets/state"))(t)
+	page := mustGet(pages.Page(uint64(g.id)))(t)
 	before := 0
 	for i := range g.state.Buckets() {
 		end := int(le.Uint16(page.Data()[header+i*record:]))
@@ -86,12 +84,8 @@ func (c contents) put(t *testing.T, s *Store, b *Batch) {
 // mustHold checks a store after a checkpoint: contents, defects, keys of each bucket.
 func mustHold(t *testing.T, s *Store, model contents) {
 	t.Helper()
-	if report, err := s.Check(t.Context()); err != nil {
-		t.Fatalf("%v; all: %v", err, report.Defects)
-	}
-	if p, err := printOf(s); err != nil || p != model.print() {
-		t.Fatalf("%d pairs, %v; want %d", p.pairs, err, model.print().pairs)
-	}
+	mustCheck(t, s)
+	wantIs(t, model.print())(printOf(s))
 	v := s.state.Load().view
 	threshold, crowded := int(v.record.splitThreshold), 0
 	for g, err := range v.groups(0) {

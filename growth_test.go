@@ -19,8 +19,7 @@ type growing struct {
 
 func newGrowing(t *testing.T) *growing {
 	disk := crashfs.New(crashfs.Options{FileLimit: 1 << 30})
-	s, err := Open(crashPath, &Options{FS: disk, GCInterval: -1, WALBytes: 64 << 20, startBytes: 64 << 20, Rand: rand.NewChaCha8([32]byte{5})})
-	mustDo(t, err)
+	s := mustGet(Open(crashPath, &Options{FS: disk, GCInterval: -1, WALBytes: 64 << 20, startBytes: 64 << 20, Rand: rand.NewChaCha8([32]byte{5})}))(t)
 	return &growing{t: t, s: s, random: rand.New(rand.NewPCG(11, 12))}
 }
 
@@ -39,8 +38,7 @@ func (g *growing) put(name string, least float64, ops []wal.Op) {
 	before := g.reached()
 	for rest := ops; len(rest) > 0; {
 		n := min(len(rest), 10000)
-		_, err := g.s.append(rest[:n])
-		mustDo(g.t, err)
+		mustDo(g.t, errOf(g.s.append(rest[:n])))
 		rest = rest[n:]
 	}
 	bytes, nodes := g.s.growth(g.s.pendingOps())
@@ -78,8 +76,7 @@ func (g *growing) step(name string, o wal.Op) {
 	mustDo(g.t, g.s.file.EndQuarantine()) // so that free space only becomes less
 	bound, _ := g.s.step()
 	before := g.s.file.Space()
-	_, err := g.s.append([]wal.Op{o})
-	mustDo(g.t, err)
+	mustDo(g.t, errOf(g.s.append([]wal.Op{o})))
 	g.slice()
 	after := g.s.file.Space()
 	placed := before.Free + before.Fragments - after.Free - after.Fragments + after.Size - before.Size

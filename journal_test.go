@@ -1,7 +1,6 @@
 package cidstore
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -102,10 +101,8 @@ func maintainedInEveryWay(t *testing.T, s *Store) {
 		mustDo(t, s.Apply(deletesOf(max(k, 40), k+200, 0)))
 	}
 	mustDo(t, s.Apply(deletesOf(0, 20, 37)), s.Apply(deletesOf(20, 40, 30)))
-	_, err := s.RunGCOnce(t.Context())
-	mustDo(t, err, s.Maintain(t.Context()), s.Shrink(t.Context()))
-	report, err := s.Scrub(t.Context())
-	mustDo(t, err)
+	mustDo(t, errOf(s.RunGCOnce(t.Context())), s.Maintain(t.Context()), s.Shrink(t.Context()))
+	report := mustGet(s.Scrub(t.Context()))(t)
 	kinds := map[string]Maintenance{}
 	for _, e := range s.Journal() {
 		kinds[e.Kind] = e
@@ -145,16 +142,13 @@ func TestJournalDamaged(t *testing.T) {
 		mustDo(t, s.exclusively(func() error {
 			return s.change(func(m *merge) error { return m.tx.SetAttribute(configPath, a) })
 		}))
-		if _, err := s.Check(t.Context()); !errors.Is(err, ErrCorrupt) {
-			t.Errorf("%s: Check says %v", name, err)
-		}
+		wantErr(t, errOf(s.Check(t.Context())), ErrCorrupt, name, "Check says")
 		s.kill()
 		s = OpenStore(t, s.path, &Options{GCInterval: -1})
 		if list := s.Journal(); list != nil {
 			t.Errorf("%s: %+v", name, list)
 		}
-		_, err := s.Scrub(t.Context())
-		mustDo(t, err)
+		mustDo(t, errOf(s.Scrub(t.Context())))
 		mustCheck(t, s) // it is written again
 		mustDo(t, s.Close())
 	}

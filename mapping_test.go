@@ -97,16 +97,13 @@ func TestWindowsFollowGrowth(t *testing.T) {
 	var old []*Snapshot
 	for i := range uint64(rounds) {
 		grown(t, s, i*step, (i+1)*step)
-		v, err := s.Snapshot()
-		mustDo(t, err)
+		v := mustGet(s.Snapshot())(t)
 		if i%8 == 0 {
 			old = append(old, v) // until the end
 			continue
 		}
 		readers.Go(func() {
-			if err := errors.Join(readUpTo(v, (i+1)*step), readUpTo(s, (i+1)*step), v.Close()); err != nil {
-				t.Errorf("round %d: %v", i, err)
-			}
+			wantErr(t, errors.Join(readUpTo(v, (i+1)*step), readUpTo(s, (i+1)*step), v.Close()), nil, "round", i)
 		})
 	}
 	readers.Wait()
@@ -114,9 +111,7 @@ func TestWindowsFollowGrowth(t *testing.T) {
 		t.Fatalf("%d mappings, want at least 10", n)
 	}
 	for i, v := range old {
-		if err := errors.Join(readUpTo(v, uint64(i*8+1)*step), v.Close()); err != nil {
-			t.Errorf("snapshot %d: %v", i, err)
-		}
+		wantErr(t, errors.Join(readUpTo(v, uint64(i*8+1)*step), v.Close()), nil, "snapshot", i)
 	}
 	// The file grows and one bucket changes: most pages stay as they are, and are
 	// seen through the next mapping all the same.
@@ -149,14 +144,11 @@ func TestMappingRefused(t *testing.T) {
 	to := uint64(0)
 	for i, refuse := range steps {
 		hook.refuse.Store(refuse)
-		v, err := s.Snapshot()
-		mustDo(t, err)
+		v := mustGet(s.Snapshot())(t)
 		before, made := to, hook.made.Load()
 		to += 200
 		grown(t, s, before, to)
-		if err := errors.Join(readUpTo(s, to), readUpTo(v, before), v.Close()); err != nil {
-			t.Fatalf("step %d: %v", i, err)
-		}
+		mustAt(t, errors.Join(readUpTo(s, to), readUpTo(v, before), v.Close()), "step", i)
 		if got := hook.made.Load() - made; refuse && got != 0 || !refuse && got == 0 {
 			t.Fatalf("step %d: %d mappings made, refused: %v", i, got, refuse)
 		}
@@ -182,12 +174,9 @@ func TestReaderFollowsGrowth(t *testing.T) {
 	}
 	mustDo(t, err)
 	for i := range uint64(10) {
-		v, err := r.Snapshot()
-		mustDo(t, err)
+		v := mustGet(r.Snapshot())(t)
 		grown(t, w, i*200, (i+1)*200)
-		if err := errors.Join(r.Refresh(), readUpTo(r, (i+1)*200), readUpTo(v, i*200), v.Close()); err != nil {
-			t.Fatalf("round %d: %v", i, err)
-		}
+		mustAt(t, errors.Join(r.Refresh(), readUpTo(r, (i+1)*200), readUpTo(v, i*200), v.Close()), "round", i)
 	}
 	if n := hook.made.Load(); n < 4 {
 		t.Errorf("%d mappings, want at least 4", n)
@@ -227,8 +216,7 @@ func openMany(t *testing.T, dir string) {
 	options := Options{GCInterval: -1, WALBytes: 64 << 10, growBytes: 64 << 10}
 	s := OpenStore(t, first, &options)
 	mustDo(t, s.Insert(key, value), s.Close())
-	image, err := os.ReadFile(first)
-	mustDo(t, err)
+	image := mustGet(os.ReadFile(first))(t)
 	var stores []*Store
 	for i := range 2000 {
 		path := filepath.Join(dir, fmt.Sprint(i, ".h5"))
@@ -250,8 +238,6 @@ func openMany(t *testing.T, dir string) {
 		}
 	}
 	for i, s := range stores {
-		if err := s.Close(); err != nil {
-			t.Fatalf("close store %d: %v", i, err)
-		}
+		mustAt(t, s.Close(), "close store", i)
 	}
 }

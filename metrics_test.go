@@ -127,13 +127,11 @@ func TestCountersStay(t *testing.T) {
 
 // TestRecordsNameEveryOpcode: the log appends nothing that Records does not name.
 func TestRecordsNameEveryOpcode(t *testing.T) {
-	source, err := os.ReadFile(filepath.Join("wal", "format.go"))
-	must(t, err)
+	source := mustGet(os.ReadFile(filepath.Join("wal", "format.go")))(t)
 	var m cidstore.Metrics
 	want := uint64(0)
 	for _, c := range regexp.MustCompile(`(?m)^\t\w+ +Opcode = (\d+)`).FindAllSubmatch(source, -1) {
-		code, err := strconv.Atoi(string(c[1]))
-		must(t, err)
+		code := mustGet(strconv.Atoi(string(c[1])))(t)
 		m.WAL.Records[code] = 1
 		want++
 	}
@@ -199,8 +197,7 @@ func TestGarbageIsCounted(t *testing.T) {
 			b.DeleteValue(cidstore.FromUint64(round), cidstore.FromUint64(i))
 		}
 		must(t, s.Apply(&b))
-		stats, err := s.RunGCOnce(context.Background())
-		must(t, err)
+		stats := mustGet(s.RunGCOnce(context.Background()))(t)
 		want.Deletions += stats.Deletions
 		want.Compacted += stats.Compacted
 		want.Tombstones += stats.Tombstones
@@ -223,9 +220,7 @@ func TestDamageCountsOn(t *testing.T) {
 	s = open(t, "db/s.h5", o)
 	look := func() uint64 {
 		t.Helper()
-		if has, err := s.Has(key, value); err != nil || !has {
-			t.Fatalf("Has: %t, %v", has, err)
-		}
+		wantIs(t, true, "Has")(s.Has(key, value))
 		return s.Metrics().CorrectedMasks
 	}
 	one := look()
@@ -246,11 +241,9 @@ func TestDamageCountsOn(t *testing.T) {
 // flipMasks flips a bit in the state mask of every stored entry of a pair.
 func flipMasks(t *testing.T, disk *crashfs.FS, key, value cidstore.E) {
 	t.Helper()
-	f, err := disk.OpenFile("db/s.h5", vfs.ReadWrite, 0)
-	must(t, err)
+	f := mustGet(disk.OpenFile("db/s.h5", vfs.ReadWrite, 0))(t)
 	defer f.Close()
-	info, err := f.Info()
-	must(t, err)
+	info := mustGet(f.Info())(t)
 	data := make([]byte, info.Size)
 	if n, err := f.ReadAt(data, 0); n < len(data) {
 		t.Fatal(err)

@@ -32,16 +32,12 @@ func legacySample(t testing.TB, name string) []byte {
 	if name, isGolden := strings.CutPrefix(name, "format1/"); isGolden {
 		return goldenFile(t, 1, name+".h5")
 	}
-	content, err := os.ReadFile(filepath.Join("hdf5", "testdata", name+".h5"))
-	mustDo(t, err)
-	return content
+	return mustGet(os.ReadFile(filepath.Join("hdf5", "testdata", name+".h5")))(t)
 }
 
 func legacyLog(t testing.TB) []byte {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join("legacy", "testdata", "upstream-256bit.wal"))
-	mustDo(t, err)
-	return content
+	return mustGet(os.ReadFile(filepath.Join("legacy", "testdata", "upstream-256bit.wal")))(t)
 }
 
 // digestOf is the first half of the SHA-256 of a name.
@@ -56,15 +52,13 @@ func legacyPairs(t testing.TB, name string) contents {
 	if name, isGolden := strings.CutPrefix(name, "format1/"); isGolden {
 		return goldenPairs(t, 1, name)
 	}
-	text, err := os.ReadFile(filepath.Join("legacy", "testdata", name+".expected.tsv"))
-	mustDo(t, err)
+	text := mustGet(os.ReadFile(filepath.Join("legacy", "testdata", name+".expected.tsv")))(t)
 	pairs := contents{}
 	for line := range strings.Lines(string(text)) {
 		keyName, valueName, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
 		key, value := digestOf(keyName), digestOf(valueName)
 		if name != "upstream-256bit" {
-			number, err := strconv.ParseUint(valueName, 10, 64)
-			mustDo(t, err)
+			number := mustGet(strconv.ParseUint(valueName, 10, 64))(t)
 			key, value = FromString(keyName), FromUint64(number)
 		}
 		if pairs[key] == nil {
@@ -82,17 +76,8 @@ const oldPath = "db/old.h5"
 func oldDisk(t testing.TB, content []byte) *crashfs.FS {
 	t.Helper()
 	disk := crashfs.New(crashfs.Options{})
-	putOnDisk(t, disk, oldPath, content)
+	putFile(t, disk, oldPath, content)
 	return disk
-}
-
-func putOnDisk(t testing.TB, disk vfs.FS, path string, content []byte) {
-	t.Helper()
-	f, err := disk.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err == nil {
-		err = errors.Join(f.WriteAt(content, 0), f.Sync(), f.Close(), disk.SyncDir(filepath.Dir(path)))
-	}
-	mustDo(t, err)
 }
 
 // bytesAt are the bytes of a file.
@@ -160,7 +145,7 @@ func TestMigrateSamples(t *testing.T) {
 			disk := oldDisk(t, content)
 			o := &MigrateOptions{Store: smallOptions(disk)}
 			if name == "upstream-256bit" {
-				putOnDisk(t, disk, strings.TrimSuffix(oldPath, ".h5")+".wal", legacyLog(t))
+				putFile(t, disk, strings.TrimSuffix(oldPath, ".h5")+".wal", legacyLog(t))
 				if _, err := MigrateWith(t.Context(), oldPath, "", o); !errors.Is(err, ErrWide) {
 					t.Fatalf("256 bits: %v", err)
 				}
@@ -174,17 +159,14 @@ func TestMigrateSamples(t *testing.T) {
 			if err := holdsPairs(disk, output, want.print()); err != nil {
 				t.Error(err)
 			}
-			if _, err := MigrateWith(t.Context(), oldPath, output, o); !errors.Is(err, fs.ErrExist) {
-				t.Errorf("to a file that exists: %v", err)
-			}
+			wantErr(t, errOf(MigrateWith(t.Context(), oldPath, output, o)), fs.ErrExist, "to a file that exists")
 			stays(t, disk, oldPath, content)
 			report, err = MigrateWith(t.Context(), oldPath, "", o)
 			if err != nil || report.Backup != oldPath+".bak" {
 				t.Fatalf("%+v, %v", report, err)
 			}
 			mustDo(t, migrated(disk, content, want))
-			before, err := bytesAt(disk, oldPath)
-			mustDo(t, err)
+			before := mustGet(bytesAt(disk, oldPath))(t)
 			report, err = MigrateWith(t.Context(), oldPath, "", o)
 			if err != nil || !report.UpToDate || report.From != "current" || report.Pairs != 0 || report.Backup != "" {
 				t.Errorf("again: %+v, %v", report, err)
@@ -243,7 +225,7 @@ func TestMigrateRefuses(t *testing.T) {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			disk := oldDisk(t, c.content)
 			if c.backup != nil {
-				putOnDisk(t, disk, oldPath+backupSuffix, c.backup)
+				putFile(t, disk, oldPath+backupSuffix, c.backup)
 			}
 			_, err := migrateOn(t, disk)
 			if !errors.Is(err, c.want) {
@@ -263,11 +245,8 @@ func TestMigrateRefuses(t *testing.T) {
 func TestMigrateGoesOn(t *testing.T) {
 	content := legacySample(t, "layout-attr-latest")
 	disk := oldDisk(t, content)
-	putOnDisk(t, disk, oldPath+backupSuffix, content)
-	if _, err := migrateOn(t, disk); err != nil {
-		t.Fatal(err)
-	}
-	mustDo(t, migrated(disk, content, legacyPairs(t, "layout-attr-latest")))
+	putFile(t, disk, oldPath+backupSuffix, content)
+	mustDo(t, errOf(migrateOn(t, disk)), migrated(disk, content, legacyPairs(t, "layout-attr-latest")))
 }
 
 // damagedPairs are what is left in the damaged sample.
@@ -312,19 +291,13 @@ func TestOpenNamesMigrate(t *testing.T) {
 // TestMigrateWaitsForNobody: a file that another process has open for writing is not migrated.
 func TestMigrateWaitsForNobody(t *testing.T) {
 	disk := oldDisk(t, legacySample(t, "layout-attr-latest"))
-	writer, err := disk.OpenFile(oldPath, os.O_RDWR, 0)
-	mustDo(t, err)
+	writer := mustGet(disk.OpenFile(oldPath, os.O_RDWR, 0))(t)
 	defer writer.Close()
 	for _, lock := range []vfs.Lock{{Whole: true, Exclusive: true}, {Whole: true}} {
 		mustDo(t, writer.TryLock(lock))
-		_, err = migrateOn(t, disk)
-		if !errors.Is(err, ErrLocked) {
-			t.Errorf("%+v: %v", lock, err)
-		}
+		wantErr(t, errOf(migrateOn(t, disk)), ErrLocked, lock)
 	}
-	if _, err = MigrateWith(t.Context(), oldPath, "db/new.h5", &MigrateOptions{Store: smallOptions(disk)}); err != nil {
-		t.Errorf("beside a reader: %v", err)
-	}
+	mustDo(t, errOf(MigrateWith(t.Context(), oldPath, "db/new.h5", &MigrateOptions{Store: smallOptions(disk)}))) // beside a reader
 }
 
 func TestMigrateIsCancelled(t *testing.T) {
@@ -332,12 +305,8 @@ func TestMigrateIsCancelled(t *testing.T) {
 	disk := oldDisk(t, content)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := MigrateWith(ctx, oldPath, "", &MigrateOptions{Store: smallOptions(disk)}); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v", err)
-	}
-	if done, err := survives(disk, content, nil); err != nil || done {
-		t.Errorf("%t, %v", done, err)
-	}
+	wantErr(t, errOf(MigrateWith(ctx, oldPath, "", &MigrateOptions{Store: smallOptions(disk)})), context.Canceled)
+	wantIs(t, false)(survives(disk, content, nil))
 }
 
 // TestMigrateInPlaceOnly: where no file can take the place of the old one that stays,
@@ -388,15 +357,10 @@ func migrateFaults(t *testing.T, content []byte, want contents) {
 	calls := func() int {
 		faulty := errfs.New(oldDisk(t, content))
 		fault := faulty.Add(errfs.Rule{})
-		if _, err := migrateOn(t, faulty); err != nil {
-			t.Fatal(err)
-		}
+		mustDo(t, errOf(migrateOn(t, faulty)))
 		return fault.Matched()
 	}()
-	step := 1
-	if shortCampaign() {
-		step = max(1, calls/80*invariants.Sparse)
-	}
+	step := campaign(max(1, calls/80*invariants.Sparse), 1)
 	failed, finished := 0, 0
 	for nth := 1; nth <= calls; nth += step {
 		disk := oldDisk(t, content)
@@ -413,12 +377,8 @@ func migrateFaults(t *testing.T, content []byte, want contents) {
 		if done {
 			finished++
 		}
-		if _, err := migrateOn(t, disk); err != nil {
-			t.Fatalf("call %d failed, then none: %v", nth, err)
-		}
-		if err := migrated(disk, content, want); err != nil {
-			t.Fatalf("call %d failed, then none: %v", nth, err)
-		}
+		mustAt(t, errOf(migrateOn(t, disk)), "call", nth, "failed, then none")
+		mustAt(t, migrated(disk, content, want), "call", nth, "failed, then none")
 		disk.Release()
 	}
 	t.Logf("%d calls, every %d. failed: %d errors, %d new stores", calls, step, failed, finished)
@@ -443,9 +403,7 @@ func migrateKilled(t *testing.T, content []byte, want contents) {
 	t.Helper()
 	disk := oldDisk(t, content)
 	trace := disk.Record()
-	if _, err := migrateOn(t, disk); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, errOf(migrateOn(t, disk)))
 	disk.Mark("done")
 	trace.Stop()
 	images, stores := 0, 0
@@ -460,12 +418,8 @@ func migrateKilled(t *testing.T, content []byte, want contents) {
 			stores++
 		}
 		if done || images%20 == 0 {
-			if _, err := migrateOn(t, left); err != nil {
-				t.Fatalf("%v, and again: %v", image, err)
-			}
-			if err := migrated(left, content, want); err != nil {
-				t.Fatalf("%v, and again: %v", image, err)
-			}
+			mustAt(t, errOf(migrateOn(t, left)), image, "and again")
+			mustAt(t, migrated(left, content, want), image, "and again")
 		}
 	}
 	t.Logf("%d images, the new store is in %d", images, stores)

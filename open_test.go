@@ -45,8 +45,7 @@ func smallFile(t *testing.T, n uint64) (path string) {
 // refused opens path in both modes, wants an error that matches, and the same bytes after.
 func refused(t *testing.T, path string, want error) {
 	t.Helper()
-	before, err := os.ReadFile(path)
-	must(t, err)
+	before := mustGet(os.ReadFile(path))(t)
 	for _, o := range []cidstore.Options{{}, {ReadOnly: true}} {
 		s, err := cidstore.Open(path, &o)
 		if err == nil {
@@ -58,14 +57,11 @@ func refused(t *testing.T, path string, want error) {
 			t.Errorf("read-only %v: %v; want %v", o.ReadOnly, err, want)
 		}
 	}
-	after, err := os.ReadFile(path)
-	must(t, err)
+	after := mustGet(os.ReadFile(path))(t)
 	if !bytes.Equal(before, after) {
 		t.Error("the file was changed")
 	}
-	if _, err := os.Stat(path + ".cidstore-new"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("something is left beside it: %v", err)
-	}
+	wantErr(t, errOf(os.Stat(path+".cidstore-new")), fs.ErrNotExist, "something is left beside it")
 }
 
 func TestOpenWhatIsNotHDF5(t *testing.T) {
@@ -101,26 +97,19 @@ func TestOpenSomebodyElsesHDF5(t *testing.T) {
 func TestOpenEmptyFileMakesAStore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	must(t, os.WriteFile(path, nil, 0o666))
-	if _, err := cidstore.Open(path, &cidstore.Options{ReadOnly: true}); !errors.Is(err, cidstore.ErrNotCIDStore) {
-		t.Errorf("read-only: %v", err)
-	}
+	wantErr(t, errOf(cidstore.Open(path, &cidstore.Options{ReadOnly: true})), cidstore.ErrNotCIDStore, "read-only")
 	s := open(t, path, nil)
 	must(t, s.Insert(cidstore.E{}, cidstore.E{}), s.Close())
 	s = open(t, path, &cidstore.Options{ReadOnly: true})
-	if ok, err := s.Has(cidstore.E{}, cidstore.E{}); !ok || err != nil {
-		t.Errorf("the zero identifiers: %v, %v", ok, err)
-	}
+	wantIs(t, true, "the zero identifiers")(s.Has(cidstore.E{}, cidstore.E{}))
 }
 
 // TestOpenTruncated cuts a file at every length near a multiple of 512.
 func TestOpenTruncated(t *testing.T) {
 	path := smallFile(t, 100)
-	whole, err := os.ReadFile(path)
-	must(t, err)
+	whole := mustGet(os.ReadFile(path))(t)
 	cut := path + ".cut"
-	if _, err := cidstore.Open(path+".none", &cidstore.Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("no file: %v", err)
-	}
+	wantErr(t, errOf(cidstore.Open(path+".none", &cidstore.Options{ReadOnly: true})), fs.ErrNotExist, "no file")
 	for at := 0; at <= len(whole); at += 512 * invariants.Sparse {
 		for _, n := range []int{at - 1, at, at + 1, at + 47} {
 			if n <= 0 || n >= len(whole) || testing.Short() && at%8192 != 0 {
@@ -142,8 +131,7 @@ func TestOpenTruncated(t *testing.T) {
 func patch(t *testing.T, path string, offset int, word uint32) {
 	t.Helper()
 	cidstore.Unchecked(t, path, "a word of it is changed")
-	p, err := os.ReadFile(path)
-	must(t, err)
+	p := mustGet(os.ReadFile(path))(t)
 	for at := 4096; at <= 8192; at += 4096 {
 		slot := p[at : at+4096]
 		binary.LittleEndian.PutUint32(slot[offset:], word)
@@ -167,18 +155,14 @@ func TestOpenNewerVersion(t *testing.T) {
 func TestOpenDirectory(t *testing.T) {
 	path := t.TempDir()
 	for _, o := range []cidstore.Options{{}, {ReadOnly: true}} {
-		if _, err := cidstore.Open(path, &o); !errors.Is(err, cidstore.ErrNotCIDStore) {
-			t.Errorf("read-only %v: %v", o.ReadOnly, err)
-		}
+		wantErr(t, errOf(cidstore.Open(path, &o)), cidstore.ErrNotCIDStore, "read-only", o.ReadOnly)
 	}
 }
 
 func TestOpenWithoutParent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "no", "s.h5")
 	for _, o := range []cidstore.Options{{}, {ReadOnly: true}} {
-		if _, err := cidstore.Open(path, &o); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
-			t.Errorf("read-only %v: %v", o.ReadOnly, err)
-		}
+		wantSays(t, errOf(cidstore.Open(path, &o)), fs.ErrNotExist, path, "read-only", o.ReadOnly)
 	}
 }
 
@@ -189,9 +173,7 @@ func TestOpenWithoutPermission(t *testing.T) {
 		t.Skip("root may read everything")
 	}
 	for _, o := range []cidstore.Options{{}, {ReadOnly: true}} {
-		if _, err := cidstore.Open(path, &o); !errors.Is(err, fs.ErrPermission) {
-			t.Errorf("read-only %v: %v", o.ReadOnly, err)
-		}
+		wantErr(t, errOf(cidstore.Open(path, &o)), fs.ErrPermission, "read-only", o.ReadOnly)
 	}
 }
 
@@ -209,9 +191,7 @@ func TestOpenTwiceForWriting(t *testing.T) {
 	}
 	linked := path + ".link"
 	must(t, os.Link(path, linked))
-	if _, err := cidstore.Open(linked, nil); !errors.Is(err, cidstore.ErrLocked) {
-		t.Errorf("second writer by another name: %v", err)
-	}
+	wantErr(t, errOf(cidstore.Open(linked, nil)), cidstore.ErrLocked, "second writer by another name")
 	go func() {
 		time.Sleep(50 * time.Millisecond)
 		_ = s.Close() // seen by the next Open
@@ -249,18 +229,12 @@ func TestOpenOnReadOnlyFileSystem(t *testing.T) {
 	path := smallFile(t, 3)
 	for _, tells := range []bool{false, true} {
 		disk := readOnlyFS{vfs.OS(), tells}
-		if _, err := cidstore.Open(path, &cidstore.Options{FS: disk}); !errors.Is(err, cidstore.ErrReadOnly) {
-			t.Errorf("for writing: %v", err)
-		}
+		wantErr(t, errOf(cidstore.Open(path, &cidstore.Options{FS: disk})), cidstore.ErrReadOnly, "for writing")
 		s := open(t, path, &cidstore.Options{FS: disk, ReadOnly: true})
-		if n, err := s.Count(cidstore.FromUint64(1)); n != 1 || err != nil {
-			t.Errorf("read: %d, %v", n, err)
-		}
+		wantIs(t, 1, "read")(s.Count(cidstore.FromUint64(1)))
 		must(t, s.Close())
 	}
-	if _, err := cidstore.Open(path+".none", &cidstore.Options{FS: readOnlyFS{vfs.OS(), false}}); !errors.Is(err, cidstore.ErrReadOnly) {
-		t.Errorf("a new one: %v", err)
-	}
+	wantErr(t, errOf(cidstore.Open(path+".none", &cidstore.Options{FS: readOnlyFS{vfs.OS(), false}})), cidstore.ErrReadOnly, "a new one")
 }
 
 func TestWrongLogKey(t *testing.T) {
@@ -269,9 +243,7 @@ func TestWrongLogKey(t *testing.T) {
 	must(t, s.Insert(cidstore.E{}, cidstore.E{}), s.Close())
 	for _, key := range [][]byte{nil, []byte("wrong")} {
 		for _, readOnly := range []bool{false, true} {
-			if _, err := cidstore.Open(path, &cidstore.Options{WALKey: key, ReadOnly: readOnly}); !errors.Is(err, cidstore.ErrWALKey) {
-				t.Errorf("key %q: %v", key, err)
-			}
+			wantErr(t, errOf(cidstore.Open(path, &cidstore.Options{WALKey: key, ReadOnly: readOnly})), cidstore.ErrWALKey, "key", key)
 		}
 	}
 	must(t, open(t, path, &cidstore.Options{WALKey: []byte("right")}).Close())
@@ -285,9 +257,7 @@ func TestWriteReadOnly(t *testing.T) {
 		wantErr(t, use[name](), cidstore.ErrReadOnly, name)
 	}
 	for _, name := range []string{"Lookup", "Has", "Count", "Len", "Check", "Refresh", "AuditWAL", "Values", "Backup", "BackupTo"} {
-		if err := use[name](); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
+		wantErr(t, use[name](), nil, name)
 	}
 }
 
@@ -304,9 +274,7 @@ func TestNonsenseOptions(t *testing.T) {
 		"Salvage":        {Salvage: true},
 		"WALKey":         {WALKey: []byte{}},
 	} {
-		if _, err := cidstore.Open(path, &o); err == nil || !strings.Contains(err.Error(), "Options."+field) {
-			t.Errorf("%s: %v", field, err)
-		}
+		wantSays(t, errOf(cidstore.Open(path, &o)), nil, "Options."+field)
 	}
 	for text, o := range map[string]cidstore.Options{
 		"Options.FlushInterval is -1ns, want more than 0, or 0 for the default":           {FlushInterval: -1},
@@ -322,17 +290,13 @@ func TestNonsenseOptions(t *testing.T) {
 		"Options.LockTimeout is -1s, want 0 or more":                                      {LockTimeout: -time.Second},
 		"Options.Salvage is true, want false, or ReadOnly with it":                        {Salvage: true},
 	} {
-		if _, err := cidstore.Open(path, &o); err == nil || !strings.Contains(err.Error(), text) {
-			t.Errorf("error %v, want %q", err, text)
-		}
+		wantSays(t, errOf(cidstore.Open(path, &o)), nil, text)
 	}
 	both := cidstore.Options{WALBytes: 1, SplitThreshold: 1}
 	if _, err := cidstore.Open(path, &both); err == nil || !strings.Contains(err.Error(), "WALBytes is 1,") || !strings.Contains(err.Error(), "SplitThreshold is 1,") {
 		t.Errorf("two fields are wrong: %v", err)
 	}
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a store was made: %v", err)
-	}
+	wantErr(t, errOf(os.Stat(path)), fs.ErrNotExist, "a store was made")
 	for _, o := range []*cidstore.Options{nil, {}, {WALBytes: 64 << 10}, {WALBytes: 64<<10 + 1}, {MemoryBudget: 1}, {SplitThreshold: 1024}, {FlushInterval: 1, Durability: cidstore.Async}} {
 		at := filepath.Join(t.TempDir(), "s.h5")
 		s := open(t, at, o)
@@ -354,13 +318,9 @@ func TestReadFailsOnce(t *testing.T) {
 	disk := errfs.New(vfs.OS())
 	s := open(t, path, &cidstore.Options{FS: disk, NoMmap: true, ReadOnly: true})
 	disk.Add(errfs.Rule{Ops: errfs.Read, Nth: 1, Forever: true})
-	if _, err := s.Lookup(cidstore.FromUint64(1)); !errors.Is(err, cidstore.ErrIO) {
-		t.Errorf("while reads fail: %v", err)
-	}
+	wantErr(t, errOf(s.Lookup(cidstore.FromUint64(1))), cidstore.ErrIO, "while reads fail")
 	disk.Clear()
-	if n, err := s.Count(cidstore.FromUint64(1)); n != 1 || err != nil {
-		t.Errorf("when they do not any more: %d, %v", n, err)
-	}
+	wantIs(t, 1, "when they do not any more")(s.Count(cidstore.FromUint64(1)))
 }
 
 // TestWorkingDirectoryMoves: a store opened by a relative path stays the same file

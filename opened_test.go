@@ -3,9 +3,11 @@ package cidstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 
@@ -27,8 +29,7 @@ type openedFile struct {
 // what cannot be opened, for images that are checked one by one, and for other processes.
 func OpenStore(t testing.TB, path string, o *Options) *Store {
 	t.Helper()
-	s, err := Open(path, o)
-	mustDo(t, err)
+	s := mustGet(Open(path, o))(t)
 	willCheck(t, path, o)
 	t.Cleanup(func() {
 		err := s.Close()
@@ -54,9 +55,7 @@ func willCheck(t testing.TB, path string, o *Options) {
 	}
 	at := path
 	if c.FS == nil {
-		var err error
-		at, err = filepath.Abs(path) // the test may change the folder
-		mustDo(t, err)
+		at = mustGet(filepath.Abs(path))(t) // the test may change the folder
 	} else if reflect.ValueOf(c.FS).Comparable() {
 		file.fs = c.FS
 	}
@@ -111,6 +110,19 @@ func mustDo(t fataler, errs ...error) {
 	}
 }
 
+// mustGet returns the value of a call, or ends the test if the call has an error:
+// mustGet(os.Stat(path))(t).
+func mustGet[T any](v T, err error) func(fataler) T {
+	return func(t fataler) T {
+		t.Helper()
+		mustDo(t, err)
+		return v
+	}
+}
+
+// errOf returns the error of a call.
+func errOf[T any](_ T, err error) error { return err }
+
 // insertsOf inserts the values 0 to n - 1 of each key from from until to.
 func insertsOf(from, to, n uint64) *Batch {
 	b := new(Batch)
@@ -136,11 +148,37 @@ func deletesOf(from, to, n uint64) *Batch {
 	return b
 }
 
+// wantIs ends the test unless a call returns what is wanted: wantIs(t, 2, "values")(s.Count(key)).
+func wantIs[T comparable](t fataler, want T, when ...any) func(T, error) {
+	return func(is T, err error) {
+		t.Helper()
+		if err != nil || is != want {
+			t.Fatal(fmt.Sprintf("%v: %v, %v, want %v", when, is, err, want))
+		}
+	}
+}
+
+// mustAt is mustDo with words that say what failed.
+func mustAt(t fataler, err error, when ...any) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(fmt.Sprintf("%v: %v", when, err))
+	}
+}
+
 // wantErr fails the test unless an error matches another.
 func wantErr(t testing.TB, err, want error, when ...any) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Errorf("%v: error %v, want %v", when, err, want)
+	}
+}
+
+// wantSays fails the test unless an error matches another, or is any if want is nil, and has a text.
+func wantSays(t testing.TB, err, want error, text string, when ...any) {
+	t.Helper()
+	if err == nil || want != nil && !errors.Is(err, want) || !strings.Contains(err.Error(), text) {
+		t.Errorf("%v: error %v, want %v that says %q", when, err, want, text)
 	}
 }
 

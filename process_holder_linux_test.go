@@ -16,10 +16,8 @@ import (
 func held(t *testing.T, path string, command ...string) int {
 	t.Helper()
 	c := exec.Command(command[0], append(command[1:], path)...)
-	in, err := c.StdinPipe()
-	mustDo(t, err)
-	out, err := c.StdoutPipe()
-	mustDo(t, err)
+	in := mustGet(c.StdinPipe())(t)
+	out := mustGet(c.StdoutPipe())(t)
 	mustDo(t, c.Start())
 	t.Cleanup(func() { in.Close(); _, _ = io.Copy(io.Discard, out); _ = c.Wait() })
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {

@@ -90,9 +90,7 @@ func TestKillChild(t *testing.T) {
 		t.Skip("a part of the other tests")
 	}
 	var number uint64
-	if _, err := fmt.Sscan(os.Getenv(childOptions), &number); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, errOf(fmt.Sscan(os.Getenv(childOptions), &number)))
 	var err error
 	if o := killOptions(number); role == "write" {
 		err = killedWriter(os.Getenv(childPath), o)
@@ -302,10 +300,7 @@ func (k *killedStore) compare(s *Store) error {
 // TestKill kills a writer at random moments, its recovery among them, and readers
 // beside it, again and again, all on one file.
 func TestKill(t *testing.T) {
-	cycles := 300
-	if shortCampaign() {
-		cycles = 30
-	}
+	cycles := campaign(30, 300)
 	seed := crashSeed(t)
 	k := &killedStore{
 		t: t, path: filepath.Join(t.TempDir(), "s.h5"), model: contents{},
@@ -334,9 +329,7 @@ func TestKill(t *testing.T) {
 			k.least = max(k.least, seen)
 		}
 		if _, err := os.Stat(k.path); err == nil || k.least > 0 {
-			if err := k.verify(cycle); err != nil {
-				t.Fatalf("seed %d, cycle %d: %v", seed, cycle, err)
-			}
+			mustAt(t, k.verify(cycle), "seed", seed, "cycle", cycle)
 			if cycle%20 == 0 && k.dump() {
 				dumps++
 			}

@@ -63,8 +63,7 @@ func TestProcess(t *testing.T) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		close(ended)
 	}()
-	acked, err := openCounter(path)
-	must(t, err)
+	acked := mustGet(openCounter(path))(t)
 	if role == "writer" {
 		writeUntil(t, path, acked, ended)
 	} else {
@@ -78,8 +77,7 @@ func writeUntil(t *testing.T, path string, acked counter, ended <-chan struct{})
 	options := &cidstore.Options{WALBytes: 96 << 10, SplitThreshold: 8, MemoryBudget: 1 << 20}
 	s := open(t, path, options)
 	random := rand.New(rand.NewPCG(uint64(os.Getpid()), 1))
-	n, err := acked.get()
-	must(t, err)
+	n := mustGet(acked.get())(t)
 	for {
 		select {
 		case <-ended:
@@ -121,14 +119,12 @@ func readUntil(t *testing.T, path string, acked counter, ended <-chan struct{}) 
 	case "unmapped":
 		options.NoMmap = true
 	}
-	before, err := acked.get()
-	must(t, err)
+	before := mustGet(acked.get())(t)
 	s := open(t, path, options)
 	var last, heldValue uint64
 	var held *cidstore.Snapshot
 	for round := 0; ; round++ {
-		v, err := s.Snapshot()
-		must(t, err)
+		v := mustGet(s.Snapshot())(t)
 		now := groupValue(t, v)
 		if now < before || now < last {
 			t.Fatalf("round %d shows batch %d: batch %d was acknowledged before, batch %d seen before", round, now, before, last)
@@ -154,8 +150,7 @@ func readUntil(t *testing.T, path string, acked counter, ended <-chan struct{}) 
 			return
 		default:
 		}
-		before, err = acked.get()
-		must(t, err)
+		before = mustGet(acked.get())(t)
 		must(t, s.Refresh())
 	}
 }
@@ -171,13 +166,11 @@ type child struct {
 
 func spawn(t *testing.T, path, role, trait string) *child {
 	t.Helper()
-	self, err := os.Executable()
-	must(t, err)
+	self := mustGet(os.Executable())(t)
 	c := &child{t: t, name: role + " " + trait, cmd: exec.Command(self, "-test.run=^TestProcess$", "-test.count=1")}
 	c.cmd.Env = append(os.Environ(), roleVariable+"="+role, storeVariable+"="+path, traitVariable+"="+trait)
 	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.out
-	c.stdin, err = c.cmd.StdinPipe()
-	must(t, err)
+	c.stdin = mustGet(c.cmd.StdinPipe())(t)
 	must(t, c.cmd.Start())
 	t.Cleanup(func() { _ = c.cmd.Process.Kill() })
 	return c
@@ -208,9 +201,7 @@ func (c *child) signal(s syscall.Signal) { c.t.Helper(); must(c.t, c.cmd.Process
 // it longer.
 func processTime(t *testing.T, normal time.Duration) time.Duration {
 	if text := os.Getenv("CIDSTORE_PROCESS_TIME"); text != "" {
-		d, err := time.ParseDuration(text)
-		must(t, err)
-		return d
+		return mustGet(time.ParseDuration(text))(t)
 	}
 	return normal
 }
@@ -234,8 +225,7 @@ func sharedStore(t *testing.T) (path string, acknowledged func() uint64) {
 	}
 	path = filepath.Join(t.TempDir(), "s.h5")
 	must(t, open(t, path, &cidstore.Options{WALBytes: 96 << 10, SplitThreshold: 8}).Close())
-	acked, err := openCounter(path)
-	must(t, err)
+	acked := mustGet(openCounter(path))(t)
 	return path, func() uint64 { n, err := acked.get(); must(t, err); return n }
 }
 
@@ -278,8 +268,7 @@ func TestReadersOfOtherProcesses(t *testing.T) {
 		t.Errorf("the file has grown to %d bytes", settled)
 	}
 	s := open(t, path, nil)
-	v, err := s.Snapshot()
-	must(t, err)
+	v := mustGet(s.Snapshot())(t)
 	if got := groupValue(t, v); got != count() {
 		t.Errorf("the store has batch %d, want %d", got, count())
 	}
@@ -321,8 +310,7 @@ func TestReadersOpenALiveStore(t *testing.T) {
 		if err != nil {
 			t.Fatalf("opening %d: %v", opened, err)
 		}
-		v, err := s.Snapshot()
-		must(t, err)
+		v := mustGet(s.Snapshot())(t)
 		if got := groupValue(t, v); got < before {
 			t.Fatalf("opening %d shows batch %d, batch %d was acknowledged before", opened, got, before)
 		}

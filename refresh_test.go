@@ -2,34 +2,13 @@ package cidstore_test
 
 import (
 	"context"
-	"errors"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/cidstore/cidstore"
 	"github.com/cidstore/cidstore/internal/errfs"
 	"github.com/cidstore/cidstore/vfs"
 )
-
-// A readHook is called before each read of a file.
-type readHook struct {
-	before func(off int64, n int)
-}
-
-func (h *readHook) wrap(f vfs.File) vfs.File { return &readHookFile{f, h} }
-
-type readHookFile struct {
-	vfs.File
-	hook *readHook
-}
-
-func (f *readHookFile) ReadAt(p []byte, off int64) (int, error) {
-	if f.hook.before != nil {
-		f.hook.before(off, len(p))
-	}
-	return f.File.ReadAt(p, off)
-}
 
 // TestWriterBetweenTwoReads: a reader opens, or refreshes, and at one of its reads,
 // each in turn, stands still while a writer writes one batch, goes round its log
@@ -59,8 +38,8 @@ func betweenTwoReads(t *testing.T, batches int, opening bool) {
 		must(t, w.Apply(&b))
 	}
 	put()
-	hook := &readHook{}
-	reader := &cidstore.Options{ReadOnly: true, NoMmap: true, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}}
+	hooks := &errfs.Hooks{}
+	reader := &cidstore.Options{ReadOnly: true, NoMmap: true, FS: hooks.On(vfs.OS())}
 	r := open(t, path, reader)
 	turns := 0
 	for {
@@ -68,7 +47,7 @@ func betweenTwoReads(t *testing.T, batches int, opening bool) {
 			must(t, r.Close())
 		}
 		reads := 0
-		hook.before = func(int64, int) {
+		hooks.Read = func(int64, int) {
 			if reads++; reads != turns+1 {
 				return
 			}
@@ -89,9 +68,8 @@ func betweenTwoReads(t *testing.T, batches int, opening bool) {
 		} else {
 			must(t, r.Refresh())
 		}
-		hook.before = nil
-		v, err := r.Snapshot()
-		must(t, err)
+		hooks.Read = nil
+		v := mustGet(r.Snapshot())(t)
 		if got := groupValue(t, v); got < began {
 			t.Fatalf("read %d: batch %d is shown, batch %d was acknowledged before", turns, got, began)
 		}
@@ -117,12 +95,9 @@ func TestReaderChecksWhatItShows(t *testing.T) {
 	must(t, w.Insert(cidstore.E{}, cidstore.E{Low: 1}))
 	count := func(when string, want int) {
 		t.Helper()
-		if n, err := r.Count(cidstore.E{}); n != want || err != nil {
-			t.Errorf("%s: %d values, %v, want %d", when, n, err, want)
-		}
+		wantIs(t, want, "values", when)(r.Count(cidstore.E{}))
 	}
-	report, err := r.Check(ctx)
-	must(t, err)
+	report := mustGet(r.Check(ctx))(t)
 	if report.LogFrames == 0 {
 		t.Error("Check has read no batch of the log")
 	}
@@ -133,9 +108,7 @@ func TestReaderChecksWhatItShows(t *testing.T) {
 	count("after Refresh", 2)
 
 	must(t, w.Checkpoint(ctx)) // the reader's root is no longer the newest
-	must(t, w.Insert(cidstore.E{}, cidstore.E{Low: 2}))
-	_, err = r.Check(ctx)
-	must(t, err)
+	must(t, w.Insert(cidstore.E{}, cidstore.E{Low: 2}), errOf(r.Check(ctx)))
 	count("after a commit and Check", 2)
 	must(t, r.Refresh())
 	count("after a commit and Refresh", 3)
@@ -161,13 +134,13 @@ func TestRefreshReadsWhatIsNew(t *testing.T) {
 		}
 		put(n)
 	}
-	hook := &readHook{}
-	r := open(t, path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: errfs.Hooked{FS: vfs.OS(), Wrap: hook.wrap}})
+	hooks := &errfs.Hooks{}
+	r := open(t, path, &cidstore.Options{ReadOnly: true, NoMmap: true, FS: hooks.On(vfs.OS())})
 	if got := r.Metrics().PendingOperations; got != 3000 {
 		t.Fatalf("%d operations wait, want 3000", got)
 	}
 	read := 0
-	hook.before = func(_ int64, n int) { read += n }
+	hooks.Read = func(_ int64, n int) { read += n }
 	refresh := func(when string, most int) {
 		t.Helper()
 		read = 0
@@ -177,22 +150,17 @@ func TestRefreshReadsWhatIsNew(t *testing.T) {
 		}
 	}
 	refresh("nothing is new", 256<<10)
-	before, err := r.Snapshot()
-	must(t, err)
+	before := mustGet(r.Snapshot())(t)
 	for n := range uint64(3) {
 		put(100 + n)
 		must(t, w.Delete(cidstore.FromUint64(n)))
 		refresh("a batch is new", 384<<10)
 		for key, want := range map[uint64]int{100 + n: 1000, n: 0, 39: 1000} {
-			if got, err := r.Count(cidstore.FromUint64(key)); got != want || err != nil {
-				t.Errorf("batch %d: key %d has %d values, %v, want %d", n, key, got, err, want)
-			}
+			wantIs(t, want, "batch", n, "key", key)(r.Count(cidstore.FromUint64(key)))
 		}
 	}
 	for key, want := range map[uint64]int{100: 0, 0: 1000} {
-		if got, err := before.Count(cidstore.FromUint64(key)); got != want || err != nil {
-			t.Errorf("the snapshot: key %d has %d values, %v, want %d", key, got, err, want)
-		}
+		wantIs(t, want, "the snapshot, key", key)(before.Count(cidstore.FromUint64(key)))
 	}
 	before.Close()
 	must(t, w.Checkpoint(context.Background()), r.Refresh())
@@ -214,10 +182,6 @@ func TestRefreshOfAReplacedFile(t *testing.T) {
 	must(t, s.Insert(key, key), s.Backup(ctx, backup), s.Close())
 	r := open(t, path, &cidstore.Options{ReadOnly: true})
 	must(t, r.Refresh(), cidstore.Restore(ctx, backup, path))
-	if err := r.Refresh(); !errors.Is(err, cidstore.ErrReplaced) || !strings.Contains(err.Error(), path) {
-		t.Errorf("Refresh: %v", err)
-	}
-	if ok, err := r.Has(key, key); !ok || err != nil {
-		t.Errorf("Has: %t, %v", ok, err)
-	}
+	wantSays(t, r.Refresh(), cidstore.ErrReplaced, path, "Refresh")
+	wantIs(t, true, "Has")(r.Has(key, key))
 }

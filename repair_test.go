@@ -56,8 +56,7 @@ func edit(t *testing.T, program, arguments, file string) {
 // unchanged returns a function that fails the test if the file at path has changed.
 func unchanged(t *testing.T, path string) func() {
 	t.Helper()
-	before, err := os.ReadFile(path)
-	must(t, err)
+	before := mustGet(os.ReadFile(path))(t)
 	return func() {
 		t.Helper()
 		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
@@ -117,9 +116,7 @@ func TestRepairForeignEdit(t *testing.T) {
 				t.Errorf("%+v, want %d keys, %d pairs", report, len(model), model.pairs())
 			}
 			mustHold(t, good, model)
-			if _, err := cidstore.Repair(t.Context(), bad, good, cidstore.RepairRollback); !errors.Is(err, fs.ErrExist) {
-				t.Errorf("over an existing file: %v", err)
-			}
+			wantErr(t, errOf(cidstore.Repair(t.Context(), bad, good, cidstore.RepairRollback)), fs.ErrExist, "over an existing file")
 			same()
 		})
 	}
@@ -193,9 +190,7 @@ func TestRepairDamaged(t *testing.T) {
 	}
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
-	if _, err := cidstore.Repair(stopped, bad, filepath.Join(dir, "x.h5"), cidstore.RepairSalvage); !errors.Is(err, context.Canceled) {
-		t.Errorf("a stopped repair: %v", err)
-	}
+	wantErr(t, errOf(cidstore.Repair(stopped, bad, filepath.Join(dir, "x.h5"), cidstore.RepairSalvage)), context.Canceled, "a stopped repair")
 	if names, _ := os.ReadDir(dir); len(names) != 3 {
 		t.Errorf("%v after a repair that was stopped", names)
 	}
@@ -207,8 +202,7 @@ func TestSalvageCut(t *testing.T) {
 	dir := t.TempDir()
 	path, bad := filepath.Join(dir, "s.h5"), filepath.Join(dir, "bad.h5")
 	model := makeDamageable(t, path)
-	info, err := os.Stat(path)
-	must(t, err)
+	info := mustGet(os.Stat(path))(t)
 	size := info.Size()
 	cuts := []int64{0, 1, 100, 4095, 4096, 8191, 8192, 12287, 12288, 12289, size / 5, size / 2, size * 9 / 10, size - 4096, size - 1}
 	for i := range int64(40) {

@@ -71,10 +71,9 @@ func (c *scenario) flip(at int64, bits byte) {
 
 func flipOn(t *testing.T, disk vfs.FS, path string, at int64, bits byte) {
 	t.Helper()
-	f, err := disk.OpenFile(path, vfs.ReadWrite, 0)
-	mustDo(t, err)
+	f := mustGet(disk.OpenFile(path, vfs.ReadWrite, 0))(t)
 	var p [1]byte
-	_, err = f.ReadAt(p[:], at)
+	_, err := f.ReadAt(p[:], at)
 	p[0] ^= bits
 	mustDo(t, err, f.WriteAt(p[:], at), f.Sync(), f.Close())
 }
@@ -83,8 +82,7 @@ func flipOn(t *testing.T, disk vfs.FS, path string, at int64, bits byte) {
 func (c *scenario) chunkAt(path string) (at int64) {
 	c.t.Helper()
 	v := c.store.state.Load().view
-	d, err := v.Dataset(path)
-	mustDo(c.t, err)
+	d := mustGet(v.Dataset(path))(c.t)
 	if at, _ = d.Extent(); at == 0 {
 		mustDo(c.t, d.Walk(nil, func(chunk hdf5io.Chunk) (bool, error) { at = int64(chunk.Address); return false, nil }))
 	}
@@ -207,11 +205,8 @@ func (c *scenario) directoryPath() string {
 func TestScrubFindsWhatCheckFinds(t *testing.T) {
 	c := everyForm(t, func(o *Options) { o.stepBytes = 4000 })
 	c.close()
-	flips := 400
-	if testing.Short() || shortCampaign() {
-		flips = 30
-	}
-	data := fileBytes(t, c.fs)
+	flips := campaign(30, 400)
+	data := contentOf(t, c.fs, crashPath)
 	random := rand.New(rand.NewPCG(3, 4))
 	found := 0
 	for range flips {
@@ -237,23 +232,15 @@ func TestScrubFindsWhatCheckFinds(t *testing.T) {
 			}
 			s.kill()
 			if !readOnly {
-				c.restore(data)
+				putFile(t, c.fs, crashPath, data)
 			}
 		}
-		c.restore(data)
+		putFile(t, c.fs, crashPath, data)
 	}
 	t.Logf("%d flips in %d bytes, %d scrubs found damage", flips, len(data), found)
 	if found == 0 {
 		t.Fatal("nothing was damaged")
 	}
-}
-
-// restore puts all bytes of the file back.
-func (c *scenario) restore(data []byte) {
-	c.t.Helper()
-	f, err := c.fs.OpenFile(crashPath, vfs.ReadWrite, 0)
-	mustDo(c.t, err)
-	mustDo(c.t, f.Truncate(int64(len(data))), f.WriteAt(data, 0), f.Sync(), f.Close())
 }
 
 // kill ends a store as a kill does.
@@ -271,7 +258,7 @@ func TestScrubMends(t *testing.T) {
 	row, run := c.chunkAt("/buckets/entries")+maskAt, c.chunkAt(c.ofRun("entries"))+maskAt
 	c.flip(row, 8)
 	c.flip(run, 1)
-	before := fileBytes(t, c.fs)
+	before := contentOf(t, c.fs, crashPath)
 
 	o := c.options(c.fs)
 	o.ReadOnly = true
@@ -281,7 +268,7 @@ func TestScrubMends(t *testing.T) {
 		t.Errorf("read-only: %+v, %v, want 2 masks, none mended", report, err)
 	}
 	mustDo(t, r.Close())
-	if !bytes.Equal(before, fileBytes(t, c.fs)) {
+	if !bytes.Equal(before, contentOf(t, c.fs, crashPath)) {
 		t.Error("a read-only store has changed the file")
 	}
 
@@ -336,10 +323,7 @@ func TestCrashScrub(t *testing.T) {
 	c.flip(c.chunkAt("/buckets/entries")+maskAt, 8)
 	c.flip(c.chunkAt(c.ofRun("entries"))+maskAt, 1)
 	n := len(c.batches)
-	perCut := 6
-	if shortCampaign() {
-		perCut = 1
-	}
+	perCut := campaign(1, 6)
 	trace := c.fs.Record()
 	c.do(func() error { _, err := c.store.Scrub(t.Context()); return err })
 	trace.Stop()
@@ -348,9 +332,7 @@ func TestCrashScrub(t *testing.T) {
 	}
 	images := 0
 	for image := range trace.Enumerate(crashfs.Plan{Seed: 5, PerCut: perCut}).Images() {
-		if _, err := c.survivesOn(image.FS(), n, n, image.Hash, 0); err != nil {
-			t.Fatalf("%v: %v", image, err)
-		}
+		mustAt(t, errOf(c.survivesOn(image.FS(), n, n, image.Hash, 0)), image)
 		images++
 	}
 	t.Logf("%d calls, %d images", trace.Len(), images)
@@ -391,9 +373,7 @@ func TestFaultScrub(t *testing.T) {
 			read := has(s, c.prints[40])
 			c.kill()
 			disk.Clear()
-			if err := errors.Join(read, c.recovered(c.fs, 40, 40, true)); err != nil {
-				t.Errorf("call %d: %v", nth, err)
-			}
+			wantErr(t, errors.Join(read, c.recovered(c.fs, 40, 40, true)), nil, "call", nth)
 		}
 	}
 	if failed == 0 {
@@ -407,9 +387,7 @@ func TestScrubOnAFullDisk(t *testing.T) {
 	c := newScenario(t, crashSeed(t), func(o *Options) { mediumOptions(o); o.ScrubRate = -1 })
 	c.open()
 	c.fs.SetCapacity(use(t, c.fs) + 600<<10)
-	if full, err := c.fill(3000); err != nil || !full {
-		t.Fatalf("full: %v, %v", full, err)
-	}
+	wantIs(t, true, "full")(c.fill(3000))
 	c.flip(c.chunkAt("/buckets/entries")+maskAt, 8)
 	report, err := c.store.Scrub(t.Context())
 	t.Logf("full: %+v, %v", report, err)
@@ -526,9 +504,7 @@ func TestScrubCancelled(t *testing.T) {
 	for range 3 {
 		wantErr(t, <-done, ErrClosed, "beside Close")
 	}
-	if _, err := s.Scrub(t.Context()); !errors.Is(err, ErrClosed) {
-		t.Errorf("of a closed store: %v", err)
-	}
+	wantErr(t, errOf(s.Scrub(t.Context())), ErrClosed, "of a closed store")
 }
 
 // TestScrubPanics: a step that panics, as the background survives, leaves no root pinned.

@@ -283,12 +283,8 @@ func TestLifeOfSetsRefused(t *testing.T) {
 		}
 	}
 	refused(ErrClosed)
-	if _, err := s.TombstoneCount(key); !errors.Is(err, ErrClosed) {
-		t.Errorf("tombstones of a closed store: %v", err)
-	}
-	if _, err := s.ValueSetExists(key); !errors.Is(err, ErrClosed) {
-		t.Errorf("value set of a closed store: %v", err)
-	}
+	wantErr(t, errOf(s.TombstoneCount(key)), ErrClosed, "tombstones of a closed store")
+	wantErr(t, errOf(s.ValueSetExists(key)), ErrClosed, "value set of a closed store")
 	s = OpenStore(t, path, &Options{ReadOnly: true})
 	refused(ErrReadOnly)
 }

@@ -82,8 +82,7 @@ func TestShrink(t *testing.T) {
 			close(stop)
 			group.Wait()
 			m := s.Metrics() // the log may leave a gap of its size before it, and the writer has reserved some
-			info, err := os.Stat(s.path)
-			mustDo(t, err)
+			info := mustGet(os.Stat(s.path))(t)
 			if most := uint64(live)*13/10 + 2*m.WALBytes + 4<<20; m.FileBytes > most || int64(m.FileBytes) > info.Size() {
 				t.Errorf("%d bytes before, %d after, %d on disk; want at most %d", before, m.FileBytes, info.Size(), most)
 			}
@@ -103,8 +102,7 @@ func TestShrink(t *testing.T) {
 func TestShrinkRefused(t *testing.T) {
 	s, model := gappy(t, &Options{GCInterval: -1})
 	size := func() int64 {
-		info, err := os.Stat(s.path)
-		mustDo(t, err)
+		info := mustGet(os.Stat(s.path))(t)
 		return info.Size()
 	}
 	before := size()
@@ -112,8 +110,7 @@ func TestShrinkRefused(t *testing.T) {
 		t.Helper()
 		wantErr(t, s.Shrink(t.Context()), want)
 	}
-	v, err := s.Snapshot()
-	mustDo(t, err)
+	v := mustGet(s.Snapshot())(t)
 	refused(ErrSpacePinned)
 	mustDo(t, v.Close())
 
@@ -143,8 +140,8 @@ func TestShrinkRefused(t *testing.T) {
 // for Shrink. The time is that of the bubble.
 func TestShrinkWaitsForNoSnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hook := &aloneHook{}
-		o := smallOptions(errfs.Hooked{FS: crashfs.New(crashfs.Options{FileLimit: 8 << 20}), Wrap: hook.wrap})
+		hooks := &errfs.Hooks{}
+		o := smallOptions(hooks.On(crashfs.New(crashfs.Options{FileLimit: 8 << 20})))
 		o.quarantine = -1
 		s := OpenStore(t, crashPath, o)
 		for part := range uint64(3) {
@@ -165,7 +162,12 @@ func TestShrinkWaitsForNoSnapshot(t *testing.T) {
 		before := s.state.Load().view.Commit()
 		var v *Snapshot
 		var err error
-		hook.alone = func() { hook.alone = nil; v, err = s.Snapshot() }
+		hooks.Locked = func(l vfs.Lock) {
+			if l.Whole && l.Exclusive {
+				hooks.Locked = nil
+				v, err = s.Snapshot()
+			}
+		}
 		began := time.Now()
 		mustDo(t, s.Shrink(t.Context()), err)
 		if took := time.Since(began); took >= time.Second {
@@ -178,34 +180,11 @@ func TestShrinkWaitsForNoSnapshot(t *testing.T) {
 	})
 }
 
-// aloneHook calls alone when the whole file is locked by its opener alone.
-type aloneHook struct {
-	alone func()
-}
-
-type aloneHookFile struct {
-	vfs.File
-	hook *aloneHook
-}
-
-func (h *aloneHook) wrap(f vfs.File) vfs.File { return &aloneHookFile{f, h} }
-
-func (f *aloneHookFile) TryLock(l vfs.Lock) error {
-	if err := f.File.TryLock(l); err != nil {
-		return err
-	}
-	if l.Whole && l.Exclusive && f.hook.alone != nil {
-		f.hook.alone()
-	}
-	return nil
-}
-
 // TestShrinkProgress: Space says beforehand about how long the file will be, a writer and a
 // reader the same, and progress goes from nothing to everything.
 func TestShrinkProgress(t *testing.T) {
 	s, model := gappy(t, &Options{GCInterval: -1})
-	space, err := s.Space()
-	mustDo(t, err)
+	space := mustGet(s.Space())(t)
 	reader := OpenStore(t, s.path, &Options{ReadOnly: true})
 	if p, err := reader.Space(); err != nil || p.Shrunk != space.Shrunk {
 		t.Errorf("a reader expects %+v, %v, the writer %+v", p, err, space)
@@ -223,8 +202,7 @@ func TestShrinkProgress(t *testing.T) {
 	}
 	mustHold(t, s, model)
 	mustDo(t, s.Close())
-	info, err := os.Stat(s.path)
-	mustDo(t, err)
+	info := mustGet(os.Stat(s.path))(t)
 	if off, most := info.Size()-space.Shrunk, space.Shrunk/10+2*shrinkLeast; off > most || -off > most {
 		t.Errorf("%d bytes, expected %d", info.Size(), space.Shrunk)
 	}
@@ -243,8 +221,7 @@ func TestShrinkProgress(t *testing.T) {
 func TestShrinkWithRuns(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	size := func() int64 {
-		info, err := os.Stat(path)
-		mustDo(t, err)
+		info := mustGet(os.Stat(path))(t)
 		return info.Size()
 	}
 	open := func() *Store {

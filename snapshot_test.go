@@ -19,10 +19,7 @@ func TestSnapshotsKeepTheirSpace(t *testing.T) {
 	defer watchdog(t.Name(), 2*hangLimit)()
 	c := newScenario(t, 1, func(o *Options) { noQuarantine(o); o.GCInterval = 0 })
 	c.open()
-	rounds := uint64(400)
-	if shortCampaign() {
-		rounds = 120
-	}
+	rounds := campaign(120, uint64(400))
 	var done atomic.Bool
 	var readers failures
 	for range 3 {

@@ -1,7 +1,6 @@
 package cidstore
 
 import (
-	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -13,8 +12,7 @@ import (
 // spaceOf is Space, whose parts make up the file.
 func spaceOf(t *testing.T, s *Store) Space {
 	t.Helper()
-	p, err := s.Space()
-	mustDo(t, err)
+	p := mustGet(s.Space())(t)
 	if sum := p.Live + p.Log + p.Free + p.Limbo + p.Pinned; sum != p.File || p.Live <= 0 || p.Log <= 0 {
 		t.Fatalf("%+v: a sum of %d", p, sum)
 	}
@@ -52,8 +50,7 @@ func TestSpace(t *testing.T) {
 		t.Fatalf("nobody reads: %+v", p)
 	}
 
-	v, err := w.Snapshot()
-	mustDo(t, err)
+	v := mustGet(w.Snapshot())(t)
 	held := uint64(v.view.Commit())
 	before := now
 	rounds(t, w, 5)
@@ -91,9 +88,7 @@ func TestSpace(t *testing.T) {
 	if p := spaceOf(t, open(true)); p.Pinned != 0 || p.OldestPin != p.Commit {
 		t.Errorf("a closed store: %+v", p)
 	}
-	if _, err := w.Space(); !errors.Is(err, ErrClosed) {
-		t.Errorf("after Close: %v", err)
-	}
+	wantErr(t, errOf(w.Space()), ErrClosed, "after Close")
 }
 
 // TestSightings: a root has the time at which it, or the next one that is known, was seen.

@@ -16,17 +16,6 @@ func open(t *testing.T, path string, o *cidstore.Options) *cidstore.Store {
 	return cidstore.OpenStore(t, path, o)
 }
 
-func mustBeWhole(t *testing.T, s *cidstore.Store) {
-	t.Helper()
-	report, err := s.Check(context.Background())
-	if err != nil {
-		for _, d := range report.Defects {
-			t.Errorf("defect: %v", d)
-		}
-		t.Fatal(err)
-	}
-}
-
 func TestInsertLookupReopen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	s := open(t, path, nil)
@@ -85,7 +74,19 @@ func fresh(t *testing.T, o *cidstore.Options) (s *cidstore.Store, path string) {
 	return open(t, path, o), path
 }
 
-var must, wantErr = cidstore.Must, cidstore.WantErr
+var (
+	must, mustAt      = cidstore.Must, cidstore.MustAt
+	wantErr, wantSays = cidstore.WantErr, cidstore.WantSays
+	mustBeWhole       = cidstore.MustCheck
+)
+
+func mustGet[T any](v T, err error) func(testing.TB) T { return cidstore.MustGet(v, err) }
+
+func wantIs[T comparable](t testing.TB, want T, when ...any) func(T, error) {
+	return cidstore.WantIs(t, want, when...)
+}
+
+func errOf[T any](_ T, err error) error { return err }
 
 // TestLookupOfNothingIsNil: what the tree holds and a pending operation takes
 // away is absent like any other absent key.
@@ -93,8 +94,7 @@ func TestLookupOfNothingIsNil(t *testing.T) {
 	s, _ := fresh(t, nil)
 	key, value := cidstore.FromUint64(1), cidstore.FromUint64(2)
 	must(t, s.Insert(key, value), s.Checkpoint(context.Background()), s.DeleteValue(key, value))
-	v, err := s.Snapshot()
-	must(t, err)
+	v := mustGet(s.Snapshot())(t)
 	defer v.Close()
 	for _, lookup := range []func(cidstore.E) ([]cidstore.E, error){s.Lookup, v.Lookup} {
 		if got, err := lookup(key); got != nil || err != nil {

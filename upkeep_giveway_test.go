@@ -3,7 +3,6 @@ package cidstore
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -12,46 +11,32 @@ import (
 	"time"
 
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
 	"github.com/cidstore/cidstore/vfs"
 )
 
-// countingFS counts, for each commit, how many groups of the log were synced before it.
-type countingFS struct {
-	vfs.FS
+// commitCounts counts, for each commit, how many groups of the log were synced before it.
+type commitCounts struct {
 	mu      sync.Mutex // guards the fields below
 	groups  int
 	commits []int
 }
 
-func (c *countingFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	f, err := c.FS.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return countingFile{f, c}, nil
-}
-
-type countingFile struct {
-	vfs.File
-	fs *countingFS
-}
-
-// WriteSync counts: the superblock, at 0, is written by each commit, and what lies after the
+// synced counts a write: each commit writes the superblock, at 0, and what lies after the
 // slots is the log.
-func (f countingFile) WriteSync(p []byte, off int64) error {
-	f.fs.mu.Lock()
+func (c *commitCounts) synced(_ vfs.File, off int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
 	case off == 0:
-		f.fs.commits = append(f.fs.commits, f.fs.groups)
+		c.commits = append(c.commits, c.groups)
 	case off >= 3*4096:
-		f.fs.groups++
+		c.groups++
 	}
-	f.fs.mu.Unlock()
-	return f.File.WriteSync(p, off)
 }
 
 // between returns how many groups were synced between each two commits since the last call.
-func (c *countingFS) between() (groups []int) {
+func (c *commitCounts) between() (groups []int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := 1; i < len(c.commits); i++ {
@@ -64,8 +49,8 @@ func (c *countingFS) between() (groups []int) {
 // upkept is a store with garbage whose upkeep waits in steps that the test takes.
 type upkept struct {
 	*Store
+	*commitCounts
 	t     *testing.T
-	fs    *countingFS
 	steps int
 	each  func(ctx context.Context) // what happens in a step
 	next  uint64
@@ -73,8 +58,9 @@ type upkept struct {
 
 func newUpkept(t *testing.T, tune func(o *Options)) *upkept {
 	t.Helper()
-	u := &upkept{t: t, fs: &countingFS{FS: crashfs.New(crashfs.Options{FileLimit: 64 << 20})}}
-	o := &Options{GCInterval: -1, blockBytes: 512, FS: u.fs}
+	u := &upkept{commitCounts: new(commitCounts), t: t}
+	hooks := errfs.Hooks{Synced: u.synced}
+	o := &Options{GCInterval: -1, blockBytes: 512, FS: hooks.On(crashfs.New(crashfs.Options{FileLimit: 64 << 20}))}
 	if tune != nil {
 		tune(o)
 	}
@@ -116,10 +102,10 @@ func TestUpkeepGivesWay(t *testing.T) {
 			u.each = func(context.Context) { u.write(25) }
 			u.write(1)
 			mustDo(t, u.Checkpoint(t.Context()))
-			u.fs.between()
+			u.between()
 			u.write(1)
 			mustDo(t, upkeepKinds(u.Store)[name](t.Context()))
-			groups := u.fs.between()
+			groups := u.between()
 			if len(groups) == 0 || slices.Min(groups) < wayGroups {
 				t.Errorf("%d groups of the log before each commit, want at least %d", groups, wayGroups)
 			}
@@ -134,9 +120,9 @@ func TestUpkeepGivesWay(t *testing.T) {
 func TestUpkeepWithoutWriters(t *testing.T) {
 	u := newUpkept(t, nil)
 	_, err := u.RunGCOnce(t.Context())
-	commits := len(u.fs.between())
+	commits := len(u.between())
 	mustDo(t, err, u.Maintain(t.Context()))
-	commits += len(u.fs.between())
+	commits += len(u.between())
 	if most := quietSteps * (commits + 3); u.steps > most {
 		t.Errorf("%d steps for %d commits, want at most %d", u.steps, commits, most)
 	}
@@ -165,12 +151,12 @@ func TestUpkeepEndsBesideWriters(t *testing.T) {
 				u.write(1)
 			}
 		}
-		u.fs.between()
+		u.between()
 		stats, err := u.RunGCOnce(t.Context())
 		if err != nil || stats.Compacted != 40 {
 			t.Errorf("%+v, %v, want 40 compacted", stats, err)
 		}
-		commits := len(u.fs.between())
+		commits := len(u.between())
 		if commits != 2 || u.steps != 2*mostSteps {
 			t.Errorf("%d steps for %d commits, want %d for 2", u.steps, commits, 2*mostSteps)
 		}
@@ -189,9 +175,9 @@ func TestUpkeepCancelled(t *testing.T) {
 		u := newUpkept(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		u.each = func(context.Context) { cancel() }
-		u.fs.between()
+		u.between()
 		err := upkeepKinds(u.Store)[name](ctx)
-		if !errors.Is(err, context.Canceled) || u.steps != 1 || len(u.fs.between()) > 0 {
+		if !errors.Is(err, context.Canceled) || u.steps != 1 || len(u.between()) > 0 {
 			t.Errorf("%s: %v after %d steps, want a cancellation after one", name, err, u.steps)
 		}
 		u.each = nil
@@ -217,7 +203,7 @@ func TestUpkeepBesideClose(t *testing.T) {
 			t.Errorf("%s: %v after %d steps, want ErrClosed after one", name, err, u.steps)
 		}
 		mustDo(t, <-closed)
-		s := OpenStore(t, u.path, &Options{FS: u.fs})
+		s := OpenStore(t, u.path, &Options{FS: u.opts.FS})
 		mustCheck(t, s)
 		mustDo(t, s.Close())
 	}
@@ -373,8 +359,7 @@ func TestHandledRows(t *testing.T) {
 	if r.numDeletions != 1 || s.handledRows != 0 {
 		t.Errorf("%d rows, %d of them handled, want one that is not", r.numDeletions, s.handledRows)
 	}
-	_, err := s.RunGCOnce(t.Context())
-	mustDo(t, err, s.Delete(FromUint64(4)), s.Checkpoint(t.Context()), s.collectInBackground(t.Context()))
+	mustDo(t, errOf(s.RunGCOnce(t.Context())), s.Delete(FromUint64(4)), s.Checkpoint(t.Context()), s.collectInBackground(t.Context()))
 	if r = &s.state.Load().view.record; r.numDeletions != 0 {
 		t.Errorf("%d rows, want none: no checkpoint has to come", r.numDeletions)
 	}

@@ -252,16 +252,14 @@ func TestUpkeepMaintainKilled(t *testing.T) {
 	r = &s.state.Load().view.record
 	t.Logf("slice through %d, last applied %d", r.sliceThrough, r.lastApplied)
 
-	mustDo(t, OpenStore(t, path, &Options{ReadOnly: true}).Close())
-	mustDo(t, OpenStore(t, killedCopy(t, path), nil).Close(), s.Close())
+	mustDo(t, OpenStore(t, path, &Options{ReadOnly: true}).Close(), OpenStore(t, killedCopy(t, path), nil).Close(), s.Close())
 }
 
 // chunksOf returns the offsets of the chunks of a dataset. Nobody has the store open.
 func chunksOf(t *testing.T, path, dataset string) (at []int64) {
 	t.Helper()
 	s := OpenStore(t, path, &Options{ReadOnly: true})
-	d, err := s.state.Load().view.Dataset(dataset)
-	mustDo(t, err)
+	d := mustGet(s.state.Load().view.Dataset(dataset))(t)
 	mustDo(t, d.Walk(nil, func(c hdf5io.Chunk) (bool, error) { at = append(at, int64(c.Address)); return true, nil }), s.Close())
 	return at
 }
@@ -328,9 +326,7 @@ func TestUpkeepDamagedDeletionLog(t *testing.T) {
 			flipOn(t, vfs.OS(), path, at[len(at)-1]+100, 0x10)
 
 			s = OpenStore(t, path, o)
-			if _, err := s.RunGCOnce(t.Context()); !errors.Is(err, ErrCorrupt) {
-				t.Errorf("collection: %v, want damage to be reported", err)
-			}
+			wantErr(t, errOf(s.RunGCOnce(t.Context())), ErrCorrupt, "a collection reports damage")
 			if _, err := s.RunGCOnce(t.Context()); err != nil { // the rows are gone
 				t.Errorf("the next collection: %v", err)
 			}
@@ -360,8 +356,7 @@ func TestUpkeepCollectionOfADamagedTree(t *testing.T) {
 	mustDo(t, s.Apply(&b), s.Close())
 
 	at := chunksOf(t, path, "/values/nodes")
-	whole, err := os.ReadFile(path)
-	mustDo(t, err)
+	whole := mustGet(os.ReadFile(path))(t)
 	for _, leaf := range []int{9, 40} { // the root, and the leaf with the tombstones: of others nothing is read
 		t.Run(fmt.Sprint("node ", leaf), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s.h5")
@@ -375,8 +370,7 @@ func TestUpkeepCollectionOfADamagedTree(t *testing.T) {
 			for i := range uint64(300) {
 				mustDo(t, s.Insert(FromUint64(100+i), FromUint64(3)))
 			}
-			mustDo(t, s.Close())
-			mustDo(t, OpenStore(t, path, o).Checkpoint(t.Context()))
+			mustDo(t, s.Close(), OpenStore(t, path, o).Checkpoint(t.Context()))
 		})
 	}
 }
@@ -419,9 +413,7 @@ func TestUpkeepForgedCounts(t *testing.T) {
 		wantErr(t, s.Checkpoint(t.Context()), ErrCorrupt, fmt.Sprintf("unused sets forged to %d", forged))
 		wantErr(t, s.Close(), ErrCorrupt, fmt.Sprintf("unused sets forged to %d: close", forged))
 		s = OpenStore(t, path, &Options{ReadOnly: true})
-		if n, err := s.Count(FromUint64(300)); err != nil || n != 0 {
-			t.Errorf("%d values, %v: the log has the delete", n, err)
-		}
+		wantIs(t, 0, "values: the log has the delete")(s.Count(FromUint64(300)))
 		mustDo(t, s.Close())
 	}
 }

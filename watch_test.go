@@ -27,8 +27,7 @@ var losses = []loss{
 	{"cut to nothing", func(t *testing.T, path string) { must(t, os.Truncate(path, 0)) }, cidstore.ErrTruncated},
 	{"cut to its slots", func(t *testing.T, path string) { must(t, os.Truncate(path, 12288)) }, cidstore.ErrTruncated},
 	{"the last byte cut", func(t *testing.T, path string) {
-		info, err := os.Stat(path)
-		must(t, err)
+		info := mustGet(os.Stat(path))(t)
 		must(t, os.Truncate(path, info.Size()-1))
 	}, cidstore.ErrTruncated},
 	{"written over by a shorter file", func(t *testing.T, path string) {
@@ -103,9 +102,7 @@ func TestCloseOfALostFile(t *testing.T) {
 			l.take(t, path)
 			cidstore.Unchecked(t, path, "it is lost")
 			before, _ := os.ReadFile(path)
-			if err := s.Close(); !errors.Is(err, l.want) {
-				t.Errorf("Close: %v, want %v", err, l.want)
-			}
+			wantErr(t, s.Close(), l.want, "Close")
 			if after, _ := os.ReadFile(path); string(after) != string(before) {
 				t.Errorf("Close has written to the file: %d bytes, were %d", len(after), len(before))
 			}
@@ -130,81 +127,36 @@ func TestAnotherFileWrittenOverIt(t *testing.T) {
 		if err := s.Close(); err == nil {
 			t.Error("Close of a file that is another: nil")
 		}
-		now, err := os.ReadFile(path)
-		must(t, err)
+		now := mustGet(os.ReadFile(path))(t)
 		if changed := bytes.Compare(now[:12288], other[:12288]); changed != 0 {
 			t.Errorf("checkpoint %t: superblock or slots were written to the other file", checkpoint)
 		}
 	}
 }
 
-// A cutHook cuts a file short while a write that syncs is under way.
-type cutHook struct {
-	cut bool // in the next such write
-}
-
-func (h *cutHook) wrap(f vfs.File) vfs.File { return &cutHookFile{f, h} }
-
-type cutHookFile struct {
-	vfs.File
-	hook *cutHook
-}
-
-func (f *cutHookFile) WriteSync(p []byte, off int64) error {
-	err := f.File.WriteSync(p, off)
-	if f.hook.cut {
-		f.hook.cut = false
-		return errors.Join(err, f.Truncate(20000))
-	}
-	return err
-}
-
 // TestCutDuringAGroupCommit: the file is cut short between the look at it and the
 // acknowledgement.
 func TestCutDuringAGroupCommit(t *testing.T) {
-	hook := &cutHook{}
+	hooks := &errfs.Hooks{}
 	cidstore.Unchecked(t, "s.h5", "it is cut short")
-	s := open(t, "s.h5", &cidstore.Options{FS: errfs.Hooked{FS: crashfs.New(crashfs.Options{}), Wrap: hook.wrap}, GCInterval: -1})
+	s := open(t, "s.h5", &cidstore.Options{FS: hooks.On(crashfs.New(crashfs.Options{})), GCInterval: -1})
 	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
-	hook.cut = true
-	if err := s.Insert(cidstore.E{}, cidstore.E{Low: 1}); !errors.Is(err, cidstore.ErrTruncated) {
-		t.Errorf("Insert: %v, want ErrTruncated", err)
-	}
+	hooks.Synced = func(f vfs.File, _ int64) { hooks.Synced = nil; must(t, f.Truncate(20000)) }
+	wantErr(t, s.Insert(cidstore.E{}, cidstore.E{Low: 1}), cidstore.ErrTruncated, "Insert")
 	if ok, err := s.Has(cidstore.E{}, cidstore.E{Low: 1}); ok {
 		t.Errorf("what was not acknowledged is shown: %v", err)
 	}
 	wantErr(t, s.Close(), cidstore.ErrTruncated, "Close")
 }
 
-// A growHook grows a file after it has said how long it is.
-type growHook struct {
-	grow func() // nil: not now
-}
-
-func (h *growHook) wrap(f vfs.File) vfs.File { return &growHookFile{f, h} }
-
-type growHookFile struct {
-	vfs.File
-	hook *growHook
-}
-
-func (f *growHookFile) Shape() (size int64, links uint64, err error) {
-	size, links, err = f.File.Shape()
-	if grow := f.hook.grow; grow != nil {
-		f.hook.grow = nil
-		grow()
-	}
-	return size, links, err
-}
-
 // TestGrowthDuringAGroupCommit: a checkpoint that makes the file longer between the
 // look at it and the comparison does not make it look cut.
 func TestGrowthDuringAGroupCommit(t *testing.T) {
-	hook := &growHook{}
-	s := open(t, "s.h5", &cidstore.Options{FS: errfs.Hooked{FS: crashfs.New(crashfs.Options{FileLimit: 64 << 20}), Wrap: hook.wrap}, GCInterval: -1})
+	hooks := &errfs.Hooks{}
+	s := open(t, "s.h5", &cidstore.Options{FS: hooks.On(crashfs.New(crashfs.Options{FileLimit: 64 << 20})), GCInterval: -1})
 	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
 	before := s.Metrics().FileBytes
-	hook.grow = func() { must(t, cidstore.Reserve(s, 32<<20)) }
+	hooks.Shaped = func() { hooks.Shaped = nil; must(t, cidstore.Reserve(s, 32<<20)) }
 	must(t, s.Insert(cidstore.E{}, cidstore.E{Low: 1}))
 	if after := s.Metrics().FileBytes; after <= before {
 		t.Fatalf("%d bytes, were %d: the file did not grow", after, before)
@@ -230,9 +182,7 @@ func TestWhatIsNoLoss(t *testing.T) {
 			}
 			must(t, s.Checkpoint(context.Background()), s.Close())
 			s = open(t, path, nil)
-			if n, err := s.Count(cidstore.E{}); n != 10 || err != nil {
-				t.Errorf("%d values, %v", n, err)
-			}
+			wantIs(t, 10, "values")(s.Count(cidstore.E{}))
 			mustBeWhole(t, s)
 		})
 	}
@@ -260,9 +210,7 @@ func TestReplacedWhileOpen(t *testing.T) {
 			if err := s.Insert(cidstore.FromUint64(1), cidstore.E{}); !errors.Is(err, cidstore.ErrReplaced) || !errors.Is(err, cidstore.ErrPoisoned) {
 				t.Errorf("Insert: %v", err)
 			}
-			if n, err := s.Count(cidstore.FromUint64(1)); n != 2 || err != nil {
-				t.Errorf("Count = %d, %v", n, err)
-			}
+			wantIs(t, 2, "Count")(s.Count(cidstore.FromUint64(1)))
 			wantErr(t, s.Close(), cidstore.ErrReplaced, "Close")
 			if name == "replaced" {
 				if p, err := os.ReadFile(path); err != nil || string(p) != "other" {
@@ -271,9 +219,7 @@ func TestReplacedWhileOpen(t *testing.T) {
 			}
 			s = open(t, kept, nil)
 			defer s.Close()
-			if n, err := s.Count(cidstore.FromUint64(1)); n != 2 || err != nil {
-				t.Errorf("by its other name: %d, %v", n, err)
-			}
+			wantIs(t, 2, "by its other name")(s.Count(cidstore.FromUint64(1)))
 			mustBeWhole(t, s)
 		})
 	}
@@ -310,8 +256,7 @@ func TestCutShortWhileOpen(t *testing.T) {
 			if failed == 0 {
 				t.Errorf("no mapping %v: nothing was read from the file", noMmap)
 			}
-			v, err := s.Snapshot()
-			must(t, err)
+			v := mustGet(s.Snapshot())(t)
 			for range v.All() {
 			}
 			wantErr(t, v.Err(), cidstore.ErrIO, "All")
