@@ -230,15 +230,16 @@ func (s *Store) writeFailed(err error) error {
 
 const (
 	// waitingShare bounds the entries that may wait in runs to be folded into groups, as a
-	// part of the number of keys. About twice that part of a group waits when it is folded,
-	// so an entry is written 1 / (2 × waitingShare) = 1.7 times more. An entry that has
-	// been folded takes space in its run until the last group of the run is folded.
+	// part of the number of keys. In a load of new keys 1.1 times as many entries wait for a
+	// group as it has when its turn comes, and a new entry means that 1.3 are folded. An
+	// entry that has been folded takes space in its run until the last group of the run is
+	// folded.
 	waitingShare = 0.3
 	// tightShare replaces waitingShare when the disk is full: then space counts more than
 	// time.
 	tightShare = 0.02
-	// manyRuns is the number of runs over one hash above which more groups are folded,
-	// because reads become slow.
+	// manyRuns is the number of runs that count for a hash, on average, above which more
+	// groups are folded, because reads become slow.
 	manyRuns = 24.0
 )
 
@@ -252,7 +253,7 @@ func (c *checkpoint) plan(v *view) {
 		share = tightShare
 	}
 	excess := float64(waiting) + float64(c.ops.len()) - share*float64(v.record.numKeys)
-	if depth > manyRuns { // a read looks into every run over its hash
+	if depth > manyRuns { // a read looks into every run that counts for its hash
 		excess = max(excess, float64(waiting)*(depth-manyRuns)/manyRuns)
 	}
 	if excess <= 0 {

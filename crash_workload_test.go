@@ -294,14 +294,14 @@ func (c *scenario) spread(from, step, value uint64) {
 // halfDeadRun leaves a run that Close trims, and returns its number.
 func (c *scenario) halfDeadRun(value uint64) hdf5io.Commit {
 	c.t.Helper()
-	for from := range uint64(3) {
+	for from := range uint64(11) {
 		c.spread(from, 11, value)
+		if number, ok := c.store.state.Load().view.buckets.Trimmable(math.MaxInt64); ok && from > 1 {
+			return number
+		}
 	}
-	number, ok := c.store.state.Load().view.buckets.Trimmable(math.MaxInt64)
-	if !ok {
-		c.t.Fatal("Close has no run to trim")
-	}
-	return number
+	c.t.Fatal("Close has no run to trim")
+	return 0
 }
 
 // heldReaders are snapshots, and a second opener that reads only, which stay for a

@@ -186,14 +186,20 @@ func (m *merge) findKeys(id uint32) error {
 	return m.finder.Seek(m.base.buckets, id, m.hashes)
 }
 
-// crowded reports whether at least as many entries wait for a group as it has. Then it is
-// folded even if it is not its turn.
+// crowd is how many times as many entries as a group has must wait for it so that it is
+// folded before its turn. In its turn 1.1 times as many wait, see waitingShare. If crowd were
+// below that, the turn would never come, and what was folded at one time would be folded at
+// one time again: all groups of a store, whenever its keys have doubled.
+const crowd = 2
+
+// crowded reports whether so many entries wait for a group that it is folded even if it is
+// not its turn.
 func (m *merge) crowded(st *bucket.State) bool {
 	if len(m.changes) == 0 {
 		return false
 	}
 	waiting := m.base.buckets.WaitingFor(st, st.Last())
-	return waiting+len(m.changes) >= int(st.Entries)
+	return waiting+len(m.changes) >= crowd*int(st.Entries)
 }
 
 // fold writes a group with all that waits for it. It reports false, and the entries go on

@@ -101,11 +101,12 @@ func NewTable(view *hdf5io.View, geometry Geometry, uuid [16]byte, hasher keys.H
 }
 
 // Waiting returns the number of entries of runs that count, which are those not
-// folded into groups yet. depth is how many runs cover a hash, on average.
+// folded into groups yet. depth is how many runs count for a hash, on average.
 func (t *Table) Waiting() (entries uint64, depth float64) {
 	for i := range t.runs {
-		entries += uint64(t.runs[i].live)
-		depth += float64(t.runs[i].high-t.runs[i].low) / (1 << 64)
+		r := &t.runs[i]
+		entries += uint64(r.live)
+		depth += float64(r.high-r.low) / (1 << 64) * float64(r.live) / float64(r.entries)
 	}
 	return entries, depth
 }
