@@ -80,3 +80,56 @@ func TestCloseEndsCheck(t *testing.T) {
 		}
 	})
 }
+
+// unmappedFile is a file of which every byte is read by ReadAt.
+type unmappedFile struct{ vfs.File }
+
+func (unmappedFile) Map(int64) (vfs.Mapping, error) { return nil, errRefused }
+
+// TestCallersPanic: the code of a caller panics, in a loop or as its file system, and the
+// caller goes on. Then the snapshot and the store can be used as before, and closed.
+func TestCallersPanic(t *testing.T) {
+	hooks := &errfs.Hooks{}
+	disk := hooks.On(crashfs.New(crashfs.Options{FileLimit: 8 << 20}))
+	unmapped := errfs.Hooked{FS: disk, Wrap: func(f vfs.File) vfs.File { return unmappedFile{f} }}
+	s := OpenStore(t, crashPath, smallOptions(unmapped))
+	const keys = 50
+	grown(t, s, 0, keys)
+	key := FromUint64(7)
+	loops := map[string]func(v *Snapshot, yield func() bool){
+		"All":          func(v *Snapshot, yield func() bool) { v.All()(func(E, E) bool { return yield() }) },
+		"Keys":         func(v *Snapshot, yield func() bool) { v.Keys()(func(E) bool { return yield() }) },
+		"Values":       func(v *Snapshot, yield func() bool) { v.Values(key)(func(E, error) bool { return yield() }) },
+		"Store.Values": func(_ *Snapshot, yield func() bool) { s.Values(key)(func(E, error) bool { return yield() }) },
+		"LookupBatch": func(v *Snapshot, yield func() bool) {
+			_ = v.LookupBatch([]E{key}, func(int, []E) bool { return yield() })
+		},
+		"Store.LookupBatch": func(_ *Snapshot, yield func() bool) {
+			_ = s.LookupBatch([]E{key}, func(int, []E) bool { return yield() })
+		},
+		"Store.Lookup": func(_ *Snapshot, yield func() bool) { _, _ = s.Lookup(key); yield() },
+	}
+	for name, loop := range loops {
+		for _, ofFile := range []bool{false, true} {
+			v, err := s.Snapshot()
+			mustDo(t, err)
+			if ofFile {
+				hooks.Read = func(int64, int) { hooks.Read = nil; panic(name) }
+			}
+			func() {
+				defer func() {
+					if p := recover(); p != name {
+						t.Errorf("%s, file %t: recovered %v", name, ofFile, p)
+					}
+				}()
+				loop(v, func() bool { panic(name) })
+			}()
+			if hooks.Read != nil {
+				t.Fatalf("%s reads no file", name)
+			}
+			mustDo(t, readUpTo(v, keys), v.Close())
+			grown(t, s, 0, keys)
+		}
+	}
+	mustDo(t, s.Close())
+}

@@ -95,14 +95,16 @@ func (w *walk) read() {
 	w.over = w.next == 0
 	g.read = false
 	w.mu.Unlock()
+	defer func() { // also where an Options.FS panics
+		w.mu.Lock()
+		g.read = true
+		w.ready.Signal()
+	}()
 	g.items = g.items[:0] // after a fault there are none
 	g.err = w.v.guard(func() (err error) {
 		g.items, err = w.v.view.buckets.Items(g.items, run.Pointer.Bucket)
 		return err
 	})
-	w.mu.Lock()
-	g.read = true
-	w.ready.Signal()
 }
 
 // end waits for the second goroutine, which ends after the group that it reads.

@@ -27,6 +27,9 @@ type Config struct {
 	// Options are those of the first opening. The machine sets FS, Clock, Rand and
 	// GCInterval: without goroutines the calls are the same each time.
 	Options cidstore.Options
+	// Tune, unless it is nil, may change the options of each opening last. The store's own
+	// tests set there what is not exported.
+	Tune func(*cidstore.Options)
 }
 
 // Machine runs steps on a store and on its model. It is not safe for concurrent use.
@@ -189,6 +192,9 @@ func (m *Machine) choices() *cidstore.Options {
 	o.Clock = func() time.Time {
 		m.clock = m.clock.Add(time.Millisecond)
 		return m.clock
+	}
+	if m.config.Tune != nil {
+		m.config.Tune(&o)
 	}
 	return &o
 }
