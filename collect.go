@@ -317,8 +317,11 @@ func (s *Store) erase(ctx context.Context) (freed bool, err error) {
 		}
 		return func() { set = next; stats.Compacted += m.done.compactions }, next == sets, nil
 	})
-	s.leftDead = s.state.Load().view.record.numTombstones
-	if stats.Tombstones = before - min(before, s.leftDead); stats.Tombstones > 0 {
+	left := s.state.Load().view.record.numTombstones
+	if set == sets { // it has looked at all of them
+		s.leftDead = left
+	}
+	if stats.Tombstones = before - min(before, left); stats.Tombstones > 0 {
 		s.metrics.garbage(&stats)
 		s.maintained(didCollect, stats.Tombstones, s.opts.Clock().Sub(began))
 		s.LogEvent("gc", "deletions", 0, "compacted", stats.Compacted, "tombstones", stats.Tombstones, "orphans", 0)

@@ -665,6 +665,28 @@ func erasedBeforeARefusal(t *testing.T, values int) {
 	mustDo(t, f.store.Close())
 }
 
+// TestEraseThatEndedEarly: tombstones that an erase did not come to are dropped by the next.
+func TestEraseThatEndedEarly(t *testing.T) {
+	s := OpenStore(t, crashPath, smallOptions(crashfs.New(crashfs.Options{FileLimit: 8 << 20})))
+	for k := range uint64(3) {
+		for v := range uint64(40) {
+			mustDo(t, s.Insert(FromUint64(k), FromUint64(v)))
+		}
+		mustDo(t, s.DeleteValue(FromUint64(k), FromUint64(7)))
+	}
+	mustDo(t, s.Checkpoint(t.Context()))
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for _, c := range []struct {
+		ctx   context.Context
+		freed bool
+	}{{ended, false}, {t.Context(), true}, {t.Context(), false}} {
+		if freed, err := s.erase(c.ctx); err != nil || freed != c.freed {
+			t.Errorf("tombstones were dropped: %t, %v; want %t; %d are left", freed, err, c.freed, s.Metrics().Tombstones)
+		}
+	}
+}
+
 // TestErasePastDamage: a set with a damaged node stays as it is, and the tombstones of the
 // others are collected before an insert is refused.
 func TestErasePastDamage(t *testing.T) {

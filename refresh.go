@@ -119,6 +119,7 @@ func (s *Store) readAfter(v *view) (found replayed, salvaged, err error) {
 	reached := wal.Seq(0)
 	for range followTries {
 		var damage error
+		found.state.free()
 		found, damage = s.replay(v)
 		lapped, err := s.lapped(v)
 		switch {

@@ -39,7 +39,7 @@ type Store struct {
 	placedEach    uint64     // bytes that the last checkpoint placed for each operation
 	clearedRows   uint64     // of the deletion log, since Open
 	handledRows   uint64     // of the deletion log, that a collection has handled and the next commit drops
-	leftDead      uint64     // tombstones that the last erase left
+	leftDead      uint64     // tombstones that the last erase left that looked at all sets
 	outlived      []outlived // tables that only older Views need, in order of their commits
 	followed      *state     // of a reader: Refresh adds to it what was written to the log since
 
