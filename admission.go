@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"sync"
 
 	"github.com/cidstore/cidstore/bucket"
-	"github.com/cidstore/cidstore/gc"
 	"github.com/cidstore/cidstore/hdf5io"
-	"github.com/cidstore/cidstore/valueset"
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -28,6 +25,7 @@ type admission struct {
 	claimed  claim
 	most     int64     // records that may be claimed at once
 	covered  int64     // pending operations whose growth the free space covers
+	promise  promise   // to them, on a full disk
 	releases uint64    // claims released so far
 	released sync.Cond // uses mu; signals that releases has grown
 }
@@ -44,25 +42,27 @@ func (s *Store) admit(ops []wal.Op) (claim, error) {
 	deletes, attempt := onlyDeletes(ops), 0
 	for {
 		if s.claim(want) {
-			err := s.cover(deletes)
-			if errors.Is(err, ErrNoSpace) && attempt > 0 {
-				err = s.coverExactly(ops, err)
-			}
+			err := s.cover(ops, deletes)
 			if err == nil {
 				return want, nil
 			}
 			s.release(want)
-			if !errors.Is(err, ErrNoSpace) {
+			freed, freeErr := true, error(nil)
+			switch {
+			case errors.Is(err, errOthersFirst):
+				freeErr = s.spare()
+			case errors.Is(err, ErrNoSpace):
+				freed, freeErr = s.free(attempt)
+				attempt++
+			default:
 				return claim{}, err
 			}
-			freed, freeErr := s.free(attempt)
 			if freeErr != nil {
 				return claim{}, freeErr
 			}
 			if !freed {
 				return claim{}, err
 			}
-			attempt++
 			continue
 		}
 		s.metrics.waits.Add(1)
@@ -170,9 +170,8 @@ func (st *state) pendingOps() int64 {
 }
 
 // cover grows the file, before a write is logged, until its free space covers what
-// the pending operations can add to the tree, and the reserve. Deletes on a full disk
-// need neither.
-func (s *Store) cover(deletes bool) error {
+// the pending operations can add to the tree, and the reserve. The caller holds a claim.
+func (s *Store) cover(ops []wal.Op, deletes bool) error {
 	s.admission.mu.Lock()
 	defer s.admission.mu.Unlock()
 	pending := s.pendingOps() + s.admission.claimed.ops
@@ -180,105 +179,109 @@ func (s *Store) cover(deletes bool) error {
 		return nil
 	}
 	ahead, slice := pending+pending/8+64, s.smallestSlice()
-	step, piece := s.step()
-	least, piece := max(2*slice, step), max(piece, s.foldBytes())
+	step := s.step()
+	room := hdf5io.Room{Pieces: 4, Size: max(step.Piece, s.foldBytes())}
+	room.Bytes = usualGrowth(ahead) + max(2*slice, step.Bytes) + slice
+	err := s.file.ReserveRoom(room)
+	switch {
+	case err != nil && !errors.Is(err, ErrNoSpace):
+		return s.writeFailed(fmt.Errorf("write: %w", err))
+	case err == nil && !s.file.Full():
+		s.admission.covered, s.admission.promise.holds = ahead, false
+		return nil
+	}
 	// While the disk has room, the file grows by what is usual. Once it is full, a write is
-	// promised no more than there is: the bound.
-	err := s.file.ReserveRoom(hdf5io.Room{Bytes: usualGrowth(ahead) + least + slice, Pieces: 4, Size: piece})
-	if err == nil && !s.file.Full() {
-		s.admission.covered = ahead
-		return nil
+	// promised no more than there is.
+	s.admission.covered = 0
+	room.Bytes, room.Short = step.Bytes, (max(2*slice, step.Bytes)+slice-step.Bytes)/hdf5io.ShortBytes
+	return s.coverOnAFullDisk(ops, deletes, room)
+}
+
+// promise says what is promised on a full disk: that one commit surely finds room for all
+// pending operations, among which are inserts. docs/CRASH.md, "What is promised on a full
+// disk", has the proof.
+type promise struct {
+	holds bool
+	need  demand // of all pending operations; none: all that was promised is in the tree
+}
+
+// errOthersFirst: what is pending has to be in the tree before a write can be admitted.
+var errOthersFirst = errors.New("pending operations come first")
+
+// coverOnAFullDisk extends the promise by a write, if the disk also has room for the reserve.
+// Deletes need neither promise nor reserve: they stay in the log if a checkpoint finds no room
+// for them. But they must not break a promise. admission.mu is held.
+func (s *Store) coverOnAFullDisk(ops []wal.Op, deletes bool, reserve hdf5io.Room) error {
+	p, frozen := &s.admission.promise, s.state.Load().frozen != nil
+	if others := s.pendingOps() + s.admission.claimed.ops - int64(len(ops)); others == 0 {
+		*p = promise{holds: !frozen} // else there was no room for a commit that changes nothing
 	}
-	pieces := 3
+	switch {
+	case deletes && (!p.holds || p.need == demand{}):
+		p.holds = false
+		return nil
+	case !p.holds:
+		return fmt.Errorf("write: operations for which the full disk may have no room come first: %w", ErrNoSpace)
+	case frozen:
+		return errOthersFirst
+	}
+	r, pin, err := s.acquire()
+	if err != nil {
+		return err
+	}
+	defer r.view.Unpin(pin)
+	need := p.need
+	if err := guard(func() error { return need.count(r.view, ops) }); err != nil {
+		if deletes {
+			return errOthersFirst
+		}
+		return fmt.Errorf("write on a full disk: %w", err)
+	}
+	room := need.room(r.view.View, &r.view.record)
 	if !deletes {
-		least, pieces = least+slice, 4
+		reserve.Bytes, reserve.Commit = reserve.Bytes+room.Commit.Bytes, room.Commit
+		room = reserve
 	}
-	added, nodes := s.growth(pending)
-	err = s.file.ReserveRoom(roomOnAFullDisk(added, nodes, least, step, pieces, piece))
-	if err == nil {
-		s.admission.covered = pending
+	err = s.file.ReserveRoom(room)
+	switch {
+	case err == nil:
+		p.need = need
 		return nil
-	}
-	// Deletes write entries of runs and shorter rows, which fit into gaps that are too
-	// short to count as free. If a checkpoint finds no such gap, the deletes stay in the
-	// log, where they were promised room.
-	if deletes && errors.Is(err, ErrNoSpace) {
-		return nil
+	case deletes && errors.Is(err, ErrNoSpace):
+		return errOthersFirst
 	}
 	return s.writeFailed(fmt.Errorf("write: %w", err))
 }
 
-// roomOnAFullDisk returns the room for what operations add, in bytes and nodes, and for a
-// reserve. A step of the reserve must be in long extents, as the pieces; the rest may be in
-// short ones, as nodes.
-func roomOnAFullDisk(added, nodes, reserve, step int64, pieces int, piece int64) hdf5io.Room {
-	return hdf5io.Room{Bytes: added + step, Short: nodes + (reserve-step)/hdf5io.ShortBytes, Pieces: pieces, Size: piece}
-}
-
-// coverExactly is cover for a write that holds a claim and for which a full disk has no room
-// by the bound, as the error short says. It looks at the sets of the write's keys.
-func (s *Store) coverExactly(ops []wal.Op, short error) error {
-	s.checkpointing.Lock()
-	defer s.checkpointing.Unlock()
-	added, nodes, err := s.state.Load().view.growth(ops)
-	if err != nil {
-		return short
-	}
+// promised returns what is promised to operations that are not in the tree, or nil.
+func (s *Store) promised() *demand {
 	s.admission.mu.Lock()
 	defer s.admission.mu.Unlock()
-	if others := s.pendingOps() + s.admission.claimed.ops - int64(len(ops)); others > 0 {
-		more, moreNodes := s.growth(others)
-		added, nodes = added+more, nodes+moreNodes
-	}
-	step, piece := s.step()
-	slice := s.smallestSlice()
-	room := roomOnAFullDisk(added, nodes, max(2*slice, step)+slice, step, 4, max(piece, s.foldBytes()))
-	if s.file.ReserveRoom(room) != nil {
-		return s.writeFailed(short)
+	if p := s.admission.promise; p.holds && p.need != (demand{}) {
+		return &p.need
 	}
 	return nil
 }
 
-// growth is Store.growth for given operations. It looks at the sets of their keys.
-func (v *view) growth(ops []wal.Op) (bytes, nodes int64, err error) {
-	st := state{fresh: newTable(0, false), view: v}
-	st.add(1, 0, ops)
-	st.fresh.publish(wal.Seq(len(ops)))
-	var entries, sets int64
-	for left := newQueue(st.fresh, 0); left.len() > 0; {
-		list := left.takeKey()
-		o := list[0]
-		entry, found, err := v.buckets.Find(v.directory.Bucket(o.hash), o.hash, o.key)
-		if err != nil {
-			return 0, 0, err
-		}
-		n, more, id, spilled := int64(entry.Count()+len(list)), int64(0), uint64(0), false
-		if found {
-			id, spilled = entry.Spilled()
-		}
-		switch {
-		case spilled:
-			values := make([]E, len(list))
-			for i, o := range list {
-				values[i] = o.value
-			}
-			slices.SortFunc(values, E.Compare)
-			set, err := v.sets.Open(id, o.key)
-			if err != nil {
-				return 0, 0, err
-			}
-			if n, more, err = set.Added(values); err != nil {
-				return 0, 0, err
-			}
-			bytes, sets, nodes = bytes+n, sets+1, nodes+more
-		case n > valueset.Inline:
-			n, more = valueset.Needs(n)
-			bytes, sets, nodes, entries = bytes+n, sets+1, nodes+more, entries+1
-		default:
-			entries++
-		}
+// keepPromise makes the commit of m leave the room that is promised, unless it puts the last
+// pending operations into the tree: then the state that follows has no frozen table.
+func (s *Store) keepPromise(m *merge, frozen *table) {
+	need := s.promised()
+	if need == nil || s.state.Load().frozen != nil && frozen == nil {
+		return
 	}
-	return bytes + bucket.RunBytes(entries) + commitBytes + v.record.sets.Names(sets, nodes), nodes, nil
+	m.tx.KeepRoom(func(root *hdf5io.View) hdf5io.Room { return need.room(root, &m.record) })
+}
+
+// breakPromise notes that a checkpoint found no room. Inserts are refused then until
+// another one does.
+func (s *Store) breakPromise(err error) {
+	if s.promised() != nil && invariants.Enabled {
+		panic(fmt.Sprintf("cidstore: a checkpoint finds no room for what was promised: %v", err))
+	}
+	s.admission.mu.Lock()
+	defer s.admission.mu.Unlock()
+	s.admission.promise = promise{}
 }
 
 // free frees space for a write that found the disk full, by other means at each attempt; the
@@ -319,57 +322,11 @@ func (s *Store) spare() error {
 // each, with a more row or its share of a set.
 func usualGrowth(n int64) int64 { return bucket.RunBytes(n) + 2*commitBytes }
 
-// growth returns bounds of the bytes and the nodes of values that n pending operations add
-// to the tree, by a checkpoint of one slice that folds no group. docs/CRASH.md, "What
-// operations add", has the reasons. Each operation adds an entry of a run, or less than
-// that to a set.
-func (s *Store) growth(n int64) (bytes, nodes int64) {
-	st := s.state.Load()
-	most, repeated := int64(st.fresh.distinct.Load()), int64(0)
-	repeated = int64(st.fresh.count.Load()) - most
-	if st.frozen != nil {
-		frozen := int64(st.frozen.distinct.Load())
-		repeated += int64(st.frozen.count.Load()) - frozen
-		most = max(most, frozen)
-	}
-	return st.view.record.growth(n, min(most, n), max(n-repeated, 0))
-}
-
-// growth is Store.growth for n operations on at least most different keys, and on no more
-// than keys.
-func (r *record) growth(n, most, keys int64) (bytes, nodes int64) {
-	sets, all := int64(r.sets.Sets-r.sets.Unused), int64(r.numKeys)
-	// A key gets a set with its fifth value. One that has v values has v - 1 of them already,
-	// and each operation but those on other keys may add one.
-	more := min(int64(r.numValues)-all, (valueset.Inline-1)*max(all-sets, 0))
-	promoted := min(keys, (n-most+more)/(valueset.Inline-1))
-	bytes, nodes = r.sets.Growth(n, keys, promoted, int64(r.numValues+r.numTombstones))
-	return bytes + bucket.RunBytes(n) + commitBytes, nodes
-}
-
-// commitBytes bounds what a commit that writes a run adds to headers: those of the run's four
-// datasets, the links to them, and what attributes become longer.
-const commitBytes = 8 << 10
-
-// step bounds what the least commit of a checkpoint places, which changes one value of one
-// key: all together, and the longest piece, in bytes. goAhead and slices of one group come
-// down to it.
-func (s *Store) step() (bytes, piece int64) { return s.state.Load().view.step() }
-
-func (v *view) step() (bytes, piece int64) {
-	bytes, piece, edits := v.record.sets.Step()
-	row, more := gc.Step()
-	maps.Copy(edits, more)
-	change, freeMap := v.RoomToChange(edits)
-	return bytes + row + bucket.RunBytes(1) + commitBytes + change, max(piece, freeMap)
-}
-
 // leastFree is what a commit of a checkpoint on a full disk leaves free, in bytes, unless it
 // frees more than it takes: enough for the commits with which the next life begins, and for
 // one that frees space.
 func (s *Store) leastFree() int64 {
-	bytes, _ := s.step()
-	return bytes
+	return s.step().Bytes
 }
 
 // foldBytes returns about the most bytes that it takes to write a group again. That is
@@ -416,6 +373,5 @@ func (s *Store) closedReserve() int64 {
 }
 
 func (v *view) closedReserve(live, fold int64) int64 {
-	step, _ := v.step()
-	return min(max(live/64, max(3*leastSlice, step)+fold), 3*mostSlice)
+	return min(max(live/64, max(3*leastSlice, v.record.step(v.View).Bytes)+fold), 3*mostSlice)
 }

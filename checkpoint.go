@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"time"
 
@@ -72,6 +73,10 @@ func (s *Store) logEnd() wal.Seq {
 // freeze turns the fresh table into the frozen one, between two frames, when all frames
 // are durable. checkpointing is held.
 func (s *Store) freeze() {
+	if s.promised() != nil { // the frozen table is to have all that was promised
+		s.admission.limit(0)
+		defer s.admission.limit(noLimit)
+	}
 	fresh := s.newTable(int(s.state.Load().fresh.count.Load()))
 	s.frozenThrough = s.replayed.End
 	if s.log != nil {
@@ -134,6 +139,7 @@ type checkpoint struct {
 	next    uint64  // hash after the last slice
 	last    bool    // that was the last one
 	keep    bool    // there is no room to fold any group, so everything goes into runs
+	sure    *demand // what is left goes into one commit, for which this was promised
 	done    structure
 }
 
@@ -177,9 +183,9 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 			if err := s.trimRuns(); err != nil {
 				return err
 			}
-		case errors.Is(err, ErrNoSpace) && limit > leastSlice:
+		case errors.Is(err, ErrNoSpace) && c.sure == nil && limit > leastSlice:
 			limit = max(limit/4, leastSlice)
-		case errors.Is(err, ErrNoSpace) && !s.settled:
+		case errors.Is(err, ErrNoSpace) && !s.settled && c.sure == nil:
 			if err := s.settle(); err != nil {
 				return err
 			}
@@ -189,8 +195,13 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 				return err
 			}
 		case errors.Is(err, ErrNoSpace) && !c.keep:
-			c.keep = true
+			if c.keep, c.sure = true, s.promised(); c.sure != nil {
+				limit = math.MaxInt64
+			}
 		default:
+			if errors.Is(err, ErrNoSpace) {
+				s.breakPromise(err)
+			}
 			return s.writeFailed(fmt.Errorf("checkpoint: %w", err))
 		}
 	}
@@ -305,11 +316,14 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	}
 	defer m.tx.Abort()
 	defer m.buckets.Free()
-	if s.file.Tight() {
+	switch {
+	case c.sure != nil:
+		m.tx.Surely(c.sure.total(m.base.View, &m.base.record))
+	case s.file.Tight():
 		limit = min(limit, m.tx.Longest()/2) // so that the new run is one piece
 		m.tx.KeepFree(s.leastFree())
 	}
-	m.folds, m.keep = c.folds, c.keep
+	m.folds, m.keep, m.sure = c.folds, c.keep, c.sure != nil
 	rest, err := m.run(c.ops, limit)
 	if err != nil {
 		return false, err
@@ -368,6 +382,7 @@ func (s *Store) publish(m *merge, frozen *table) error {
 	if err := m.writeJournal(s.journal.list()); err != nil {
 		return err
 	}
+	s.keepPromise(m, frozen)
 	root, err := m.tx.Commit(m.record.append(nil))
 	if err != nil {
 		return err
@@ -377,11 +392,14 @@ func (s *Store) publish(m *merge, frozen *table) error {
 		return s.poisoned(err)
 	}
 	older, before := m.base.record.lastApplied, s.state.Load()
+	s.admission.mu.Lock()
 	s.state.Store(&state{fresh: before.fresh, frozen: frozen, view: next})
-	root.Adopted()
 	if before.frozen != frozen {
+		s.admission.promise.need = demand{}
 		s.outlived = append(s.outlived, outlived{before.frozen, root.Commit()})
 	}
+	s.admission.mu.Unlock()
+	root.Adopted()
 	s.freeTables()
 	s.settled = false
 	s.movedTo(older)

@@ -184,7 +184,7 @@ func journalAttribute(list []Maintenance) hdf5io.Attribute {
 
 // writeJournal writes the journal into the file. On a full disk the file keeps its old one.
 func (m *merge) writeJournal(list []Maintenance) error {
-	if len(list) == 0 || m.file.Tight() {
+	if len(list) == 0 || m.file.Tight() || m.sure {
 		return nil
 	}
 	return m.tx.SetAttribute(configPath, journalAttribute(list))

@@ -27,6 +27,7 @@ type merge struct {
 	geometry  bucket.Geometry
 	folds     stretch // the groups that are folded even if nothing changes in them
 	keep      bool    // fold no group
+	sure      bool    // see checkpoint.sure: place nothing that can be done without
 	halves    bool    // groups were merged, so the directory may be too deep
 
 	record    record // becomes that of the new root
@@ -91,7 +92,7 @@ func (s *Store) change(f func(m *merge) error) error {
 // bytes are placed. It returns the rest of ops, and sets m.end when all is done.
 func (m *merge) run(ops queue, limit int64) (rest queue, err error) {
 	err = guard(func() error {
-		if m.next == 0 {
+		if m.next == 0 && !m.sure {
 			m.buckets.Absorb(ops.len())
 		}
 		m.buckets.Expect(min(ops.len(), int(limit/bucket.EntrySize)))
@@ -411,7 +412,7 @@ func (m *merge) flush() error {
 func (m *merge) logDeletions() (err error) {
 	rows := m.record.numDeletions
 	drop := min(m.handled, rows)
-	if rows-drop+uint64(len(m.deletions)) > m.record.mostDeletions() || m.file.Tight() {
+	if rows-drop+uint64(len(m.deletions)) > m.record.mostDeletions() || m.file.Tight() || m.sure {
 		drop = rows
 	}
 	if err = m.writeDeletions(drop); errors.Is(err, ErrCorrupt) {

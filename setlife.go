@@ -79,7 +79,7 @@ func (s *Store) demote(key E, ops []wal.Op) (done, demoted bool, err error) {
 		return false, false, nil
 	}
 	defer s.release(want)
-	if s.cover(true) != nil {
+	if s.cover(ops, true) != nil {
 		return false, false, nil // admit will return the error, or make room
 	}
 	last, err := s.append(ops)

@@ -13,9 +13,12 @@ const (
 	chunkRows = 128
 )
 
-// Step returns a bound of the bytes that adding one row places, a chunk, and which chunk.
-func Step() (bytes int64, edits hdf5io.Edits) {
-	return chunkRows*RecordSize + hdf5io.ExtentUnit, hdf5io.Edits{logPath: 1}
+// Demand returns a bound of the bytes that adding n rows places and of the longest piece, if
+// those that there are stay or are all dropped; and which chunks are named or deleted.
+func Demand(n uint64) (bytes, piece int64, edit hdf5io.Edit) {
+	piece = chunkRows*RecordSize + hdf5io.ExtentUnit
+	chunks := int64(n/chunkRows + min(n, 2))
+	return chunks * piece, piece, hdf5io.Edit{N: chunks, Any: true, Of: []string{logPath}}
 }
 
 // CreateDatasets makes the empty log of a new store.

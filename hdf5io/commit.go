@@ -46,7 +46,7 @@ func (tx *Tx) commit(payload []byte, finish func(*commitSlot) error) (*View, err
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
-	if err := tx.checkFree(freed); err != nil {
+	if err := tx.checkFree(v, freed); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	if err := f.intact(); err != nil {

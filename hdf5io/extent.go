@@ -159,6 +159,51 @@ func (p *pool) account(e extent, sign int) {
 	p.usable += usable
 }
 
+// lacks returns how many bytes a new extent has to have so that there is room r; 0 if there
+// is.
+func (p *pool) lacks(r Room) uint64 {
+	piece, want := padded(uint64(max(r.Size, 0)))+sectorSize, uint64(max(r.Bytes, 0))
+	if short := uint64(max(r.Short, 0)); short > 0 && want+short*ShortBytes > p.usable {
+		want += (short - min(short, p.inShortGaps())) * ShortBytes
+	}
+	lack := max(want-min(want, p.usable), uint64(p.lacksPieces(r.Pieces, piece))*piece)
+	if want := uint64(max(r.Commit.Bytes, 0)); want > 0 {
+		waste := padded(uint64(r.Commit.Piece)) + 2*sectorSize
+		if surely := p.surely(want, waste); surely < want {
+			lack = max(lack, want-surely+waste)
+		}
+	}
+	return lack
+}
+
+// surely returns how many bytes, up to want, a Tx can place that has called Tx.Surely, if it
+// places nothing longer than waste - 2 sectors. It takes extents whole, and puts one back only
+// when what comes next does not fit: so an extent has less than waste left when it is of no
+// use any more.
+func (p *pool) surely(want, waste uint64) (bytes uint64) {
+	for c := numClasses - 1; bytes < want && c >= classOf(waste); c-- {
+		for _, i := range p.classes[c] {
+			if size := p.list[i].sectors().size; size > waste {
+				bytes += size - waste
+			}
+		}
+	}
+	return min(bytes, want)
+}
+
+// wholly is take for a Tx that has called Tx.Surely: all of one of the longest extents.
+func (p *pool) wholly(least uint64) (extent, bool) {
+	least = (least + sectorSize - 1) &^ (sectorSize - 1)
+	for c := longClass; c >= classOf(least); c-- {
+		for k := len(p.classes[c]) - 1; k >= 0; k-- {
+			if whole := p.list[p.classes[c][k]].sectors(); whole.size >= least {
+				return p.cut(c, k, whole), true
+			}
+		}
+	}
+	return extent{}, false
+}
+
 // lacksPieces returns how many of n pieces of a size do not fit, each into one
 // extent.
 func (p *pool) lacksPieces(n int, size uint64) int {

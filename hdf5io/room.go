@@ -3,6 +3,8 @@ package hdf5io
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
+	"slices"
 )
 
 // LeaveRoom makes Commit leave enough free space for a later Tx that only removes a
@@ -14,15 +16,29 @@ func (tx *Tx) LeaveRoom() { tx.leave = true }
 // than n bytes of the file that are free, now or after later commits.
 func (tx *Tx) KeepFree(n int64) { tx.keepFree = uint64(n) }
 
-// checkFree returns an error if the Tx, which has freed these extents, does not keep what
-// KeepFree asks for.
-func (tx *Tx) checkFree(freed []extent) error {
+// KeepRoom makes Commit fail with ErrNoSpace if the space that is free then, without what the
+// commit frees, lacks the room that want returns for the View that the commit would make.
+func (tx *Tx) KeepRoom(want func(*View) Room) { tx.keepRoom = want }
+
+// Surely makes the Tx fill one extent after another, the longest first, so that it finds room
+// if it places no more than want, for which there was room as Room.Commit.
+func (tx *Tx) Surely(want Demand) { tx.writer.surely = &want }
+
+// checkFree returns an error if the Tx, which has freed these extents, does not leave what
+// KeepFree and KeepRoom ask for. The Tx would make v.
+func (tx *Tx) checkFree(v *View, freed []extent) error {
 	s := &tx.file.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	more := sumExtents(freed)
 	if left := s.pool.bytes + s.waiting + more; tx.writer.placed > more && left < tx.keepFree {
 		return fmt.Errorf("%d bytes would be free, want %d: %w", left, tx.keepFree, ErrNoSpace)
+	}
+	if tx.keepRoom == nil {
+		return nil
+	}
+	if lack := s.pool.lacks(tx.keepRoom(v)); lack > 0 {
+		return fmt.Errorf("%d bytes would be lacking for what else is to be written: %w", lack, ErrNoSpace)
 	}
 	return nil
 }
@@ -73,68 +89,86 @@ func (o *object) height() int {
 	return 1 + below
 }
 
-// IndexGrowth bounds by how many bytes the index of a dataset becomes longer if records are
-// put into it that has total records now: every full node that takes one is divided, and so
-// are the nodes above. It holds for an index of up to two dimensions.
-func IndexGrowth(records, total int64) (bytes int64) {
-	g, err := indexShape{rank: 2, chunkBytes: 1, nodeSize: indexNodeSize}.geometry()
-	if err != nil || records <= 0 {
-		return 0
-	}
-	for level := range g.levels {
-		limit := int64(g.limit(level))
-		divided := min(records, total/limit) + records/limit + 1
-		bytes += divided * indexNodeSize
-		records, total = divided, total/int64(g.least(level))+divided
-		if total <= 1 {
-			break
-		}
-	}
-	return bytes
+// An Edit says that a commit names or deletes up to N chunks of some datasets together, or
+// deletes any number of them.
+type Edit struct {
+	N   int64
+	Any bool
+	Of  []string // their paths
 }
-
-// Edits says how many chunks of the dataset at a path a commit names or deletes.
-type Edits map[string]int
 
 // RoomToChange returns bounds of what a commit places that makes the edits, apart from the
 // chunks themselves: the nodes on the way to each, all headers except those of datasets in
-// one piece, both chunk maps and the free map; and of the free map alone. Other objects are
-// not changed, and none is added.
-func (v *View) RoomToChange(edits Edits) (all, freeMap int64) {
-	bytes, pieces := uint64(0), uint64(0)
+// one piece, both chunk maps and the free map; and of the longest piece of that. Other objects
+// are not changed. The headers of objects that are added, and what headers become longer, are
+// not counted.
+func (v *View) RoomToChange(edits []Edit) (all, piece int64) {
+	longest, pieces := uint64(mapNodeSize), uint64(16) // of these, what is added
+	nodes := make([]nodeBounds, len(edits))
+	var pages [2]uint64
+	bytes := uint64(0)
 	v.root.walk("/", func(path string, o *object) error {
 		if o.dataset != nil && !o.chunked() {
 			return nil
 		}
-		bytes, pieces = bytes+padded(uint64(len(o.header))), pieces+1
-		if n := edits[path]; n > 0 {
-			nodes := o.mostNodes(n)
-			bytes += nodes*indexNodeSize + padded(indexHeaderSize)
-			pieces += nodes + 1 + uint64(n)
+		size := padded(uint64(len(o.header)))
+		bytes, pieces, longest = bytes+size, pieces+1, max(longest, size)
+		for i := range edits {
+			if e := &edits[i]; slices.Contains(e.Of, path) {
+				nodes[i].add(o.mostNodes(uint64(e.N)))
+				bytes, pieces = bytes+padded(indexHeaderSize), pieces+1
+				if o.chunkMap != Unmapped {
+					pages[o.chunkMap-FirstMap] += uint64(e.N)
+				}
+				if e.Any {
+					nodes[i].way, pieces = math.MaxUint32, pieces+o.index.total
+				}
+			}
 		}
 		return nil
 	})
-	for _, m := range v.maps {
-		levels := uint64(len(m.levels)) + 1
-		bytes, pieces = bytes+levels*mapNodeSize, pieces+levels
+	for i, n := range nodes {
+		few := min(n.way, n.now+n.more)
+		bytes, pieces = bytes+few*indexNodeSize, pieces+few+uint64(edits[i].N)
+	}
+	for i, m := range v.maps {
+		n := pages[i] + 1
+		for _, level := range m.levels {
+			few := min(n, uint64(len(level))+n/mapFanout+1)
+			bytes, pieces = bytes+few*mapNodeSize, pieces+few
+		}
+		bytes, pieces = bytes+mapNodeSize, pieces+1
 	}
 	entry := 2 * uint64(len(binary.AppendUvarint(nil, v.slot.endOfFile/ExtentUnit))) // of the free map
-	freeMap = int64(padded(v.slot.freeMapSize + freeMapSlack + 2*pieces*entry))
-	return int64(bytes) + freeMap, freeMap
+	freeMap := padded(v.slot.freeMapSize + freeMapSlack + 2*pieces*entry)
+	return int64(bytes + freeMap), int64(max(longest, freeMap))
+}
+
+// nodeBounds bounds how many nodes of indexes edits write.
+type nodeBounds struct {
+	way  uint64 // of all ways to the edits
+	now  uint64 // that there are
+	more uint64 // that are added, whichever of the datasets the edits are in
+}
+
+func (a *nodeBounds) add(b nodeBounds) {
+	*a = nodeBounds{max(a.way, b.way), a.now + b.now, max(a.more, b.more)}
 }
 
 // mostNodes bounds how many nodes of a dataset's index n edits write: on the way to each,
 // two nodes of a level, because one is divided or takes a neighbour in, and a new root; but
 // never more than the index then has.
-func (o *object) mostNodes(n int) uint64 {
+func (o *object) mostNodes(n uint64) (b nodeBounds) {
 	g, err := o.dataset.indexShape().geometry()
 	if err != nil {
-		return 0
+		return b
 	}
-	all, level := uint64(0), o.index.total+uint64(n)
+	now := o.index.total
+	b.way = n * uint64(2*(o.index.depth+1)+1)
 	for i := 0; i <= o.index.depth+1; i++ {
-		level = level/uint64(g.least(i)) + 1
-		all += level
+		least := uint64(g.least(i))
+		now, n = now/least+1, n/least+1
+		b.now, b.more = b.now+now+1, b.more+n
 	}
-	return min(uint64(n*(2*(o.index.depth+1)+1)), all)
+	return b
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -22,6 +23,7 @@ type runWriter struct {
 	run    extent   // what is left of the run; its space is in taken too
 	taken  []extent // all that was taken from the pool and not put back
 	placed uint64
+	surely *Demand // see Tx.Surely
 
 	// buffer holds bytes for the file from bufferAt on that are not written yet.
 	// All of [owned, end of the run) was taken in one piece, so gaps in the buffer
@@ -47,6 +49,9 @@ func (w *runWriter) advance(size uint64) uint64 {
 	address := w.run.start
 	w.run = extent{address + size, w.run.size - size}
 	w.placed += size
+	if invariants.Enabled && w.surely != nil && (w.placed > uint64(w.surely.Bytes) || size > padded(uint64(w.surely.Piece))) {
+		panic(fmt.Sprintf("hdf5io: %d bytes placed, the last %d in one piece, want at most %+v", w.placed, size, *w.surely))
+	}
 	return address
 }
 
@@ -96,6 +101,8 @@ func (w *runWriter) next(size uint64) error {
 	found := false
 	lacking := func() uint64 {
 		switch {
+		case w.surely != nil:
+			e, found = s.pool.wholly(size)
 		case !s.tight():
 			e, found = s.pool.take(size, takeRun)
 		case size >= leastFit:

@@ -334,6 +334,13 @@ type Room struct {
 	Short  int64 // of ShortBytes, each in one extent, which may be shorter
 	Pieces int   // of Size bytes, each in one extent
 	Size   int64
+	Commit Demand // of a Tx that has called Surely
+}
+
+// Demand bounds what a Tx places.
+type Demand struct {
+	Bytes int64 // in all
+	Piece int64 // the longest thing
 }
 
 // ReserveRoom is Reserve for things of certain sizes too.
@@ -344,15 +351,7 @@ func (f *File) ReserveRoom(r Room) error {
 	s := &f.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	piece := padded(uint64(max(r.Size, 0))) + sectorSize
-	err := f.makeRoom(func() uint64 {
-		want := uint64(max(r.Bytes, 0))
-		if short := uint64(max(r.Short, 0)); short > 0 && want+short*ShortBytes > s.pool.usable {
-			want += (short - min(short, s.pool.inShortGaps())) * ShortBytes
-		}
-		lack := want - min(want, s.pool.usable)
-		return max(lack, uint64(s.pool.lacksPieces(r.Pieces, piece))*piece)
-	})
+	err := f.makeRoom(func() uint64 { return s.pool.lacks(r) })
 	s.short = err != nil
 	return err
 }

@@ -21,6 +21,7 @@ type Tx struct {
 	from     uint64 // nodes at this address and after it are moved; see MoveFrom
 	leave    bool   // see LeaveRoom
 	keepFree uint64 // see KeepFree
+	keepRoom func(*View) Room
 	done     bool
 
 	writer runWriter
