@@ -34,9 +34,10 @@ const (
 
 	literalBits, distanceBits, orderBits = 11, 8, 7 // that index a table
 
-	// The most entries that a complete code of up to 15 bits needs: zlib's program
-	// examples/enough.c counts them.
-	literalEntries, distanceEntries = 2342, 402
+	// The most entries of a complete code of up to 15 bits: those of a table, and of one below it
+	// for every two of the codes that can be longer.
+	literalEntries  = 1<<literalBits + maxLiterals/2<<(maxCodeBits-literalBits)
+	distanceEntries = 1<<distanceBits + maxDistances/2<<(maxCodeBits-distanceBits)
 
 	maxLiterals, maxDistances = 288, 32
 	maxCodeBits               = 15
@@ -50,56 +51,43 @@ var (
 	errInflateFull = errors.New("more than was packed")
 )
 
-// lengthCodes and distanceCodes are table entries without the bits of the code.
-var lengthCodes, distanceCodes = matchCodes()
+// literalCodes, distanceCodes and orderCodes are table entries without the bits of the code.
+// Those of orderCodes are for the table that unpacks the lengths of codes.
+var literalCodes, distanceCodes, orderCodes = symbolCodes()
 
-func matchCodes() (lengths, distances [32]uint32) {
-	extra := func(i, every int) uint32 { return uint32(max(i/every-1, 0)) }
+func symbolCodes() (literals, distances, orders []uint32) {
+	for i := range uint32(256) {
+		literals = append(literals, isLiteral|i<<16)
+	}
+	literals = append(literals, isEnd)
 	least := uint32(3)
 	for i := range 28 {
-		n := extra(i, 4)
-		lengths[i] = least<<16 | n
-		least += 1 << n
+		extra := uint32(max(i/4-1, 0))
+		literals = append(literals, least<<16|extra)
+		least += 1 << extra
 	}
-	lengths[28] = longestMatch << 16 // has no extra bits, though the one before ends there too
+	// The last length has no extra bits, though the one before ends there too.
+	literals = append(literals, longestMatch<<16, isSpecial, isSpecial)
 	least = 1
 	for i := range 30 {
-		n := extra(i, 2)
-		distances[i] = least<<16 | n
-		least += 1 << n
+		extra := uint32(max(i/2-1, 0))
+		distances = append(distances, least<<16|extra)
+		least += 1 << extra
 	}
-	for _, i := range []int{29, 30, 31} {
-		lengths[i] = isSpecial
+	for i := range uint32(19) {
+		orders = append(orders, i<<16)
 	}
-	distances[30], distances[31] = isSpecial, isSpecial
-	return lengths, distances
+	return literals, append(distances, isSpecial, isSpecial), orders
 }
-
-// literalCode returns the table entry of a code without its bits.
-func literalCode(symbol int) uint32 {
-	switch {
-	case symbol < 256:
-		return isLiteral | uint32(symbol)<<16
-	case symbol == 256:
-		return isEnd
-	}
-	return lengthCodes[symbol-257]
-}
-
-func distanceCode(symbol int) uint32 { return distanceCodes[symbol] }
-
-// orderCode returns an entry of the table that unpacks the lengths of codes.
-func orderCode(symbol int) uint32 { return uint32(symbol) << 16 }
 
 // build makes a table of codes from their lengths in bits; 0 means that there is no such
 // code. A set of codes may be incomplete if it is empty or has a single code of 1 bit. That
 // matters only if the stream uses a code that is missing.
-func build(table []uint32, tableBits int, lengths []byte, code func(int) uint32) error {
-	var count, next [maxCodeBits + 2]int
+func build(table []uint32, tableBits int, lengths []byte, codes []uint32) error {
+	var count, next [maxCodeBits + 2]int // next is the next code of each length
 	for _, n := range lengths {
 		count[n]++
 	}
-	used := len(lengths) - count[0]
 	count[0] = 0
 	left, longest := 1, 0
 	for n := 1; n <= maxCodeBits; n++ {
@@ -110,64 +98,41 @@ func build(table []uint32, tableBits int, lengths []byte, code func(int) uint32)
 		if count[n] > 0 {
 			longest = n
 		}
-		next[n+1] = next[n] + count[n]
+		next[n+1] = (next[n] + count[n]) << 1
 	}
-	if left > 0 && longest > 1 {
-		return errInflateCode
-	}
+	size := 1 << tableBits
+	clear(table[:size])
 	if left > 0 {
-		for i := range 1 << tableBits {
+		if longest > 1 {
+			return errInflateCode
+		}
+		for i := range table[:size] {
 			table[i] = isSpecial
 		}
 	}
-	var sorted [maxLiterals]uint16 // symbols by the length of their codes
+	below, free := longest-tableBits, size // bits that index a table below, and where the next one starts
 	for symbol, n := range lengths {
-		if n > 0 {
-			sorted[next[n]] = uint16(symbol)
-			next[n]++
+		if n == 0 {
+			continue
 		}
-	}
-	fill(table, tableBits, sorted[:used], lengths, &count, longest, code)
-	return nil
-}
-
-// fill fills a table with the codes of sorted symbols, of which count have each length.
-func fill(table []uint32, tableBits int, sorted []uint16, lengths []byte, count *[maxCodeBits + 2]int, longest int, code func(int) uint32) {
-	free := 1 << tableBits // where the next table below starts
-	prefix, start, below := -1, 0, 0
-	for word, i := 0, 0; i < len(sorted); i++ {
-		symbol := int(sorted[i])
-		n := int(lengths[symbol])
 		// Codes are packed with their first bit lowest.
-		reversed := int(bits.Reverse16(uint16(word)) >> (16 - n))
-		entry := code(symbol)
-		if n <= tableBits {
-			entry += uint32(n)<<8 | uint32(n)
-			for at := reversed; at < 1<<tableBits; at += 1 << n {
-				table[at] = entry
-			}
-		} else {
-			if low := reversed & (1<<tableBits - 1); low != prefix {
-				prefix, start = low, free
-				below = n - tableBits
-				for room := 1<<below - count[n]; room > 0 && tableBits+below < longest; {
-					below++
-					room = room<<1 - count[tableBits+below]
-				}
+		reversed := int(bits.Reverse16(uint16(next[n])) >> (16 - n))
+		next[n]++
+		part := table[:size]
+		if int(n) > tableBits {
+			head := &table[reversed&(size-1)]
+			if *head == 0 {
+				*head = isBelow | uint32(free)<<16 | uint32(below)<<8 | uint32(tableBits)
 				free += 1 << below
-				table[low] = isBelow | uint32(start)<<16 | uint32(below)<<8 | uint32(tableBits)
 			}
-			entry += uint32(n-tableBits)<<8 | uint32(n-tableBits)
-			for at := reversed >> tableBits; at < 1<<below; at += 1 << (n - tableBits) {
-				table[start+at] = entry
-			}
+			part = table[*head>>16:][:1<<below]
+			n, reversed = n-byte(tableBits), reversed>>tableBits
 		}
-		count[n]--
-		// The next code: one more, and zeros after it if it is longer.
-		if i+1 < len(sorted) {
-			word = (word + 1) << (int(lengths[sorted[i+1]]) - n)
+		for at := reversed; at < len(part); at += 1 << n {
+			part[at] = codes[symbol] + (uint32(n)<<8 | uint32(n))
 		}
 	}
+	return nil
 }
 
 // bitReader reads the bits of src, the lowest of each byte first. The bits of hold above
@@ -295,11 +260,11 @@ func (z *inflater) buildFixed() error {
 			z.lengths[i] = 5
 		}
 	}
-	if err := build(z.literals[:], literalBits, z.lengths[:maxLiterals], literalCode); err != nil {
+	if err := build(z.literals[:], literalBits, z.lengths[:maxLiterals], literalCodes); err != nil {
 		return err
 	}
 	z.fixed = true
-	return build(z.distances[:], distanceBits, z.lengths[maxLiterals:], distanceCode)
+	return build(z.distances[:], distanceBits, z.lengths[maxLiterals:], distanceCodes)
 }
 
 // buildDynamic reads the tables of a block.
@@ -314,7 +279,7 @@ func (z *inflater) buildDynamic(r *bitReader) error {
 		order[i] = byte(r.take(3))
 	}
 	table := z.distances[:1<<orderBits] // not yet needed for distances
-	if err := build(table, orderBits, order[:], orderCode); err != nil {
+	if err := build(table, orderBits, order[:], orderCodes); err != nil {
 		return err
 	}
 	lengths := z.lengths[:literals+distances]
@@ -348,10 +313,10 @@ func (z *inflater) buildDynamic(r *bitReader) error {
 			i++
 		}
 	}
-	if err := build(z.literals[:], literalBits, lengths[:literals], literalCode); err != nil {
+	if err := build(z.literals[:], literalBits, lengths[:literals], literalCodes); err != nil {
 		return err
 	}
-	return build(z.distances[:], distanceBits, lengths[literals:], distanceCode)
+	return build(z.distances[:], distanceBits, lengths[literals:], distanceCodes)
 }
 
 func (z *inflater) block(r *bitReader, dst []byte, n int) (int, error) {

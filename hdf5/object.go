@@ -1,7 +1,6 @@
 package hdf5
 
 import (
-	"fmt"
 	"iter"
 	"strings"
 )
@@ -46,10 +45,8 @@ func kindOf(o Object) string {
 		return "group"
 	case *Dataset:
 		return "dataset"
-	case *NamedType:
-		return "datatype"
 	}
-	return fmt.Sprintf("%T", o)
+	return "datatype"
 }
 
 func (f *File) object(b *budget, address uint64, path string) (Object, error) {

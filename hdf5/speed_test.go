@@ -148,18 +148,10 @@ func (p *peer) ask(b *testing.B, task, file string) (elapsed, cpu float64) {
 	return elapsed, cpu
 }
 
-func speedDataset(b *testing.B, f *File) *Dataset {
-	root, err := f.Root()
-	must(b, err)
-	d, err := root.Dataset("d")
-	must(b, err)
-	return d
-}
-
 // readArray reads the whole dataset into memory that is there already: in huge pages,
 // if there are, as numpy asks for them.
 func readArray(b *testing.B, f *File, buffer *[]byte) {
-	d := speedDataset(b, f)
+	d := objectAt[*Dataset](b, f, "d")
 	if size := d.Len() * d.RowSize(); uint64(len(*buffer)) != size {
 		p, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 		must(b, err)
@@ -172,25 +164,17 @@ func readArray(b *testing.B, f *File, buffer *[]byte) {
 
 // readBlocks reads the dataset block by block.
 func readBlocks(b *testing.B, f *File, _ *[]byte) {
-	d := speedDataset(b, f)
+	d := objectAt[*Dataset](b, f, "d")
 	for _, err := range d.Rows(0, d.Len()) {
 		must(b, err)
 	}
-}
-
-func speedGroup(b *testing.B, f *File) *Group {
-	root, err := f.Root()
-	must(b, err)
-	g, err := root.Group("g")
-	must(b, err)
-	return g
 }
 
 const speedLinks = 20000
 
 func readNames(b *testing.B, f *File, _ *[]byte) {
 	n := 0
-	for _, err := range speedGroup(b, f).Links() {
+	for _, err := range objectAt[*Group](b, f, "g").Links() {
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -202,7 +186,7 @@ func readNames(b *testing.B, f *File, _ *[]byte) {
 }
 
 func openLinks(b *testing.B, f *File, _ *[]byte) {
-	g := speedGroup(b, f)
+	g := objectAt[*Group](b, f, "g")
 	for i := range speedLinks {
 		if _, err := g.Open(fmt.Sprintf("link %d", i)); err != nil {
 			b.Fatal(err)
