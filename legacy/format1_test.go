@@ -344,26 +344,6 @@ func TestFormat1Cut(t *testing.T) {
 	}
 }
 
-// TestFormat1Disk: a disk that fails is an error, never damage.
-func TestFormat1Disk(t *testing.T) {
-	content := golden(t, "closed.h5")
-	failures := 0
-	for at := int64(0); at < int64(len(content)); at += int64(1 + len(content)/150) {
-		c, err := legacy.Read(context.Background(), failing{bytes.NewReader(content), at}, int64(len(content)), nil)
-		switch {
-		case err != nil && !errors.Is(err, errDisk):
-			t.Errorf("byte %d: %v", at, err)
-		case err != nil:
-			failures++
-		case c.DefectCount > 0:
-			t.Errorf("byte %d: %v", at, c.Defects)
-		}
-	}
-	if failures == 0 {
-		t.Error("the disk never failed")
-	}
-}
-
 // TestFormat1Hostile: addresses that lead in circles, out of the file, or to the
 // same bytes many times do not keep Read from ending.
 func TestFormat1Hostile(t *testing.T) {

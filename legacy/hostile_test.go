@@ -134,8 +134,9 @@ func (f failing) ReadAt(p []byte, off int64) (int, error) {
 // TestFailingDisk: what the disk cannot read is never regarded as damage, because
 // the migrated store would lack it.
 func TestFailingDisk(t *testing.T) {
-	for _, name := range []string{"layout-attr-earliest", "layout-sharded", "upstream-256bit"} {
-		content := sample(t, name)
+	for name, content := range map[string][]byte{
+		"earliest": sample(t, "layout-attr-earliest"), "sharded": sample(t, "layout-sharded"), "256 bits": sample(t, "upstream-256bit"), "format 1": golden(t, "closed.h5"),
+	} {
 		whole, err := read(content, &legacy.Options{Truncate: true})
 		must(t, err)
 		failures := 0
