@@ -64,8 +64,7 @@ func BenchmarkCommitRows(b *testing.B) {
 	at := 0
 	b.SetBytes(rows * chunks * chunk)
 	for b.Loop() {
-		tx, err := f.Begin()
-		must(b, err)
+		tx := begin(b, f)
 		d, err := tx.Dataset("/entries")
 		must(b, err)
 		for range rows {

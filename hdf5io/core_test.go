@@ -185,8 +185,7 @@ func reopen(t testing.TB, path string, o Options) (*File, OpenReport, error) {
 
 func commitRound(t testing.TB, f *File, round uint64) *View {
 	t.Helper()
-	tx, err := f.Begin()
-	must(t, err)
+	tx := begin(t, f)
 	defer tx.Abort()
 	must(t, writeRound(tx, round))
 	v, err := tx.Commit([]byte("payload"))
@@ -267,4 +266,11 @@ func dataset[D any](t rapid.TB, from interface{ Dataset(string) (D, error) }, pa
 	d, err := from.Dataset(path)
 	must(t, err)
 	return d
+}
+
+func begin(t rapid.TB, f *File) *Tx {
+	t.Helper()
+	tx, err := f.Begin()
+	must(t, err)
+	return tx
 }

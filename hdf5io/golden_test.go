@@ -47,8 +47,7 @@ func goldenFile(t *testing.T, o Options) (*File, []byte) {
 		return nil
 	})
 	must(t, err)
-	tx, err := f.Begin()
-	must(t, err)
+	tx := begin(t, f)
 	goldenRows(t, tx, 43, 46)
 	_, err = tx.Commit([]byte("payload of the second commit"))
 	must(t, err)

@@ -211,8 +211,7 @@ func TestEitherSlotLost(t *testing.T) {
 	must(t, err)
 	for round := uint64(1); round < 8; round++ {
 		commitRound(t, f, round)
-		tx, err := f.Begin()
-		must(t, err)
+		tx := begin(t, f)
 		tx.Abort()
 		scribble(t, f)
 		for i, want := range [2]uint64{round - 1, round} {

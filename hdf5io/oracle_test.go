@@ -59,7 +59,7 @@ print('read')
 // overwritten, h5py reads all of the root. The writer has the file open.
 func TestH5pyReadsEveryCommit(t *testing.T) {
 	python := oracle.H5py(t)
-	f, path := testFile(t, Options{GrowStep: 32 << 10, Quarantine: -1})
+	f, path := testFile(t, smallGrowth)
 	rounds := uint64(8)
 	if testing.Short() {
 		rounds = 3

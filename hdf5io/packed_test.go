@@ -37,8 +37,7 @@ func TestPlainFilesAndStores(t *testing.T) {
 		"packed":         {Type: Uint(1), Dims: []uint64{1}, Chunk: []uint32{1}, Fletcher32: true, Deflate: 1},
 		"single element": {Type: Uint(1), Zero: true},
 	} {
-		tx, err := store.Begin()
-		must(t, err)
+		tx := begin(t, store)
 		if _, err := tx.CreateDataset("/new", spec); err == nil {
 			t.Errorf("%s is made in a store", what)
 		}
@@ -103,8 +102,7 @@ func TestPackedChunks(t *testing.T) {
 	stored(3, short, 0)
 	stored(4, whole, 2)
 	checkClean(t, f.View())
-	tx, err := f.Begin()
-	must(t, err)
+	tx := begin(t, f)
 	d := dataset(t, tx, "/a")
 	if got, skipped, err := d.Stored(4); err != nil || skipped != 2 || !bytes.Equal(got, whole) {
 		t.Errorf("%q, %d, %v", got, skipped, err)
@@ -145,10 +143,9 @@ func TestReplace(t *testing.T) {
 		}
 		checkClean(t, f.View())
 	}
-	tx, err := f.Begin()
-	must(t, err)
+	tx := begin(t, f)
 	defer tx.Abort()
-	_, err = tx.CreateDataset("/b", DatasetSpec{Type: Uint(1), Dims: []uint64{5}, Later: true})
+	_, err := tx.CreateDataset("/b", DatasetSpec{Type: Uint(1), Dims: []uint64{5}, Later: true})
 	must(t, err)
 	if _, err := tx.Commit(nil); err == nil {
 		t.Error("a dataset without data is committed")

@@ -45,8 +45,7 @@ func step(t testing.TB, f *File, round uint64) {
 	if round%3 == 0 {
 		must(t, f.Settle())
 	}
-	tx, err := f.Begin()
-	must(t, err)
+	tx := begin(t, f)
 	tx.Abort()
 	scribble(t, f)
 }
@@ -86,10 +85,9 @@ func TestPinnedViewStays(t *testing.T) {
 // TestUnadoptedViewStays: as long as a View was not replaced by its caller, its
 // readers may come at any moment.
 func TestUnadoptedViewStays(t *testing.T) {
-	f, _ := testFile(t, Options{GrowStep: 32 << 10, Quarantine: -1})
+	f, _ := testFile(t, smallGrowth)
 	old := f.View()
-	tx, err := f.Begin()
-	must(t, err)
+	tx := begin(t, f)
 	must(t, writeRound(tx, 1))
 	v, err := tx.commitBoth(nil)
 	must(t, err)
@@ -108,8 +106,7 @@ func TestUnadoptedViewStays(t *testing.T) {
 }
 
 func TestReaderOfAnotherOpen(t *testing.T) {
-	o := Options{GrowStep: 32 << 10, Quarantine: -1}
-	f, path := testFile(t, o)
+	f, path := testFile(t, smallGrowth)
 	reader, _, err := reopen(t, path, Options{ReadOnly: true})
 	must(t, err)
 	first := reader.View()
@@ -153,15 +150,14 @@ func TestReaderOfAnotherOpen(t *testing.T) {
 // TestWriterRespectsOlderReaders: a new writer finds the pins of readers that
 // opened the file before it.
 func TestWriterRespectsOlderReaders(t *testing.T) {
-	o := Options{GrowStep: 32 << 10, Quarantine: -1}
-	f, path := testFile(t, o)
+	f, path := testFile(t, smallGrowth)
 	reader, _, err := reopen(t, path, Options{ReadOnly: true})
 	must(t, err)
 	for round := uint64(1); round < 5; round++ {
 		step(t, f, round)
 	}
 	f.Close()
-	f, report, err := reopen(t, path, o)
+	f, report, err := reopen(t, path, smallGrowth)
 	if err != nil || !report.UnreachedHeld {
 		t.Fatalf("%+v, %v", report, err)
 	}
@@ -263,7 +259,7 @@ func tryRound(f *File, round uint64) error {
 // reader reads, because the mapping is the file's own memory.
 func TestReadersWhileWriting(t *testing.T) {
 	fs := crashfs.New(crashfs.Options{})
-	f, raw := createOn(t, fs, Options{GrowStep: 32 << 10, Quarantine: -1})
+	f, raw := createOn(t, fs, smallGrowth)
 	defer raw.Close()
 	defer f.Close()
 	stop := make(chan struct{})
@@ -404,8 +400,7 @@ func TestQuarantineOfMuch(t *testing.T) {
 		f, err := Create(raw, Options{UUID: testUUID, GrowStep: 4096, Plain: c.plain}, nil, write)
 		must(t, err)
 		for range 8 {
-			tx, err := f.Begin()
-			must(t, err)
+			tx := begin(t, f)
 			err = errors.Join(tx.Remove("/data"), write(tx))
 			if _, committed := tx.Commit(nil); errors.Join(err, committed, f.Settle()) != nil {
 				t.Fatal(err, committed)

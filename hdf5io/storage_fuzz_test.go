@@ -251,8 +251,7 @@ func (s *spaceModel) run(op byte) {
 			s.held = slices.Delete(s.held, i, i+1)
 		}
 	case 4: // a transaction that is aborted after it has written
-		tx, err := f.Begin()
-		must(s.t, err)
+		tx := begin(s.t, f)
 		must(s.t, writeRound(tx, s.round+1+uint64(op/16)))
 		tx.Abort()
 		scribble(s.t, f)

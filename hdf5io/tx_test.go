@@ -15,8 +15,7 @@ import (
 // change runs one transaction and checks what it leaves.
 func change(t testing.TB, f *File, edit func(*Tx) error) *View {
 	t.Helper()
-	tx, err := f.Begin()
-	must(t, err)
+	tx := begin(t, f)
 	defer tx.Abort()
 	must(t, edit(tx))
 	v, err := tx.Commit(nil)
@@ -105,12 +104,11 @@ func TestRefusedEdits(t *testing.T) {
 		"resize other ranks": func(tx *Tx) error { d, _ := tx.Dataset("/buckets/state"); return d.Resize(1, 1) },
 	} {
 		before := f.Space()
-		tx, err := f.Begin()
-		must(t, err)
+		tx := begin(t, f)
 		if _, err := f.Begin(); !errors.Is(err, ErrTxOpen) {
 			t.Fatalf("second Begin: %v", err)
 		}
-		_, err = tx.Place(make([]byte, 5000))
+		_, err := tx.Place(make([]byte, 5000))
 		must(t, err)
 		if err := edit(tx); err == nil {
 			t.Errorf("%s: no error", name)
@@ -301,8 +299,7 @@ func TestZerosDoNotPileUp(t *testing.T) {
 		}
 		return nil
 	})
-	tx, err := f.Begin()
-	must(t, err)
+	tx := begin(t, f)
 	tx.Abort()
 	if err := tx.Sync(); err == nil {
 		t.Error("Sync after Abort returned no error")
