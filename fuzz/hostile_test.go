@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math/bits"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -151,12 +152,7 @@ var known = []error{
 }
 
 func isKnown(err error) bool {
-	for _, k := range known {
-		if errors.Is(err, k) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(known, func(k error) bool { return errors.Is(err, k) })
 }
 
 // bounds holds the work on one file to a time and to an amount of memory.

@@ -35,13 +35,9 @@ var pendingKey = cidstore.FromString("pending")
 // batches that are in the log alone.
 func newImage(t testing.TB) *image {
 	t.Helper()
-	try := func(err error) {
-		t.Helper()
-		must(t, err)
-	}
 	disk := crashfs.New(crashfs.Options{})
 	s, err := cidstore.Open(imagePath, &cidstore.Options{FS: disk, WALBytes: 64 << 10, SplitThreshold: 20, GCInterval: -1, Rand: fuzz.Patterned(1)})
-	try(err)
+	must(t, err)
 	model := make(fuzz.Model)
 	var ops []fuzz.Op
 	apply := func() {
@@ -49,7 +45,7 @@ func newImage(t testing.TB) *image {
 		for len(ops) > 0 {
 			n := min(len(ops), 300)
 			model.Apply(ops[:n])
-			try(s.Apply(fuzz.BatchOf(ops[:n])))
+			must(t, s.Apply(fuzz.BatchOf(ops[:n])))
 			ops = ops[n:]
 		}
 	}
@@ -72,7 +68,7 @@ func newImage(t testing.TB) *image {
 		ops = append(ops, fuzz.Op{Key: key, Value: key})
 	}
 	apply()
-	try(s.Checkpoint(t.Context()))
+	must(t, s.Checkpoint(t.Context()))
 	drop("row", 3, 9) // tombstones
 	drop("tree", 100, 140)
 	for i := 0; i < 24; i += 3 { // tails: a few changes in each bucket
@@ -80,7 +76,7 @@ func newImage(t testing.TB) *image {
 		put(fmt.Sprint("late ", i), 1+i%2)
 	}
 	apply()
-	try(s.Checkpoint(t.Context()))
+	must(t, s.Checkpoint(t.Context()))
 	put("key 50", 9)
 	put("pending", 3)
 	drop("tree", 500, 502)
@@ -93,7 +89,7 @@ func newImage(t testing.TB) *image {
 		t.Fatalf("the image lacks a structure: %+v", m)
 	}
 	p := contentsOf(t, disk)
-	try(s.Close())
+	must(t, s.Close())
 	return &image{p, model, torn}
 }
 

@@ -1,6 +1,7 @@
 package fuzz
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -154,23 +155,9 @@ func seeded(seed uint64) io.Reader {
 }
 
 // Patterned returns a random source with which a new store hashes as NearKeys wants.
-func Patterned(seed uint64) io.Reader { return io.MultiReader(&pattern{left: 64}, seeded(seed)) }
-
-// pattern gives the two words {seedPattern, seedPattern} over and over.
-type pattern struct{ left int }
-
-func (p *pattern) Read(b []byte) (int, error) {
-	if p.left == 0 {
-		return 0, io.EOF
-	}
-	var word [8]byte
-	binary.LittleEndian.PutUint64(word[:], seedPattern)
-	n := min(len(b), p.left)
-	for i := range n {
-		b[i] = word[(64-p.left+i)%8]
-	}
-	p.left -= n
-	return n, nil
+func Patterned(seed uint64) io.Reader {
+	word := binary.LittleEndian.AppendUint64(nil, seedPattern)
+	return io.MultiReader(bytes.NewReader(bytes.Repeat(word, 8)), seeded(seed))
 }
 
 // NearKeys returns keys whose hashes in stores of Patterned have their first 14 bits in

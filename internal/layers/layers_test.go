@@ -145,14 +145,9 @@ func importsOf(p goPackage) ([]string, error) {
 	return slices.Compact(imports), nil
 }
 
-// rowOf returns the index of a package's row.
-func rowOf(name string) (int, bool) {
-	for i, row := range rows {
-		if slices.Contains(strings.Fields(row), name) {
-			return i, true
-		}
-	}
-	return 0, false
+// rowOf returns the index of a package's row, or -1.
+func rowOf(name string) int {
+	return slices.IndexFunc(rows, func(row string) bool { return slices.Contains(strings.Fields(row), name) })
 }
 
 // judge says what is wrong if one package imports one path; "" if nothing.
@@ -168,13 +163,11 @@ func judge(importer, imported string) string {
 	if !isRoot {
 		name = strings.TrimPrefix(imported, module+"/")
 	}
-	own, known := rowOf(importer)
-	if !known {
-		return "has no row"
-	}
-	row, known := rowOf(name)
+	own, row := rowOf(importer), rowOf(name)
 	switch {
-	case !known:
+	case own < 0:
+		return "has no row"
+	case row < 0:
 		return "imports " + name + ", which has no row"
 	case row >= own:
 		return fmt.Sprintf("of row %d imports %s of row %d", own, name, row)
@@ -192,17 +185,17 @@ func judgeOutside(importer, imported string) string {
 	if !strings.Contains(first, ".") && imported != "unsafe" {
 		return "" // the standard library
 	}
-	for _, allowed := range strings.Fields(outside[importer]) {
-		if imported == allowed || strings.HasPrefix(imported, allowed+"/") {
-			return ""
-		}
+	if slices.ContainsFunc(strings.Fields(outside[importer]), func(allowed string) bool {
+		return imported == allowed || strings.HasPrefix(imported, allowed+"/")
+	}) {
+		return ""
 	}
 	return "imports " + imported + ", which is not its business"
 }
 
 func TestLayers(t *testing.T) {
 	for _, p := range listPackages(t) {
-		if _, known := rowOf(p.name()); !known {
+		if rowOf(p.name()) < 0 {
 			t.Errorf("%s has no row", p.name())
 		}
 		if len(p.CgoFiles) > 0 {
