@@ -33,15 +33,10 @@ func checkText(text []byte) error {
 	if bytes.Contains(text, []byte(byteOrderMark)) || bytes.ContainsRune(text, '\ufffe') {
 		return errMark // U+FFFE is the mark in the other byte order
 	}
-	for rest := text; ; {
-		at := bytes.IndexByte(rest, '\r')
-		if at < 0 {
-			return nil
-		}
-		if rest = rest[at+1:]; len(rest) == 0 || rest[0] != '\n' {
-			return errCR
-		}
+	if bytes.Count(text, []byte("\r")) != bytes.Count(text, []byte("\r\n")) {
+		return errCR
 	}
+	return nil
 }
 
 // openText returns the text of an input, unpacked and as UTF-8. utf16 reports whether

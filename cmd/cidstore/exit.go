@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -63,7 +64,7 @@ func (e partialError) Error() string {
 	if e.stored == 0 {
 		return e.error.Error() + "; nothing is stored"
 	}
-	if errors.Is(e.error, cidstore.ErrReplaced) || errors.Is(e.error, cidstore.ErrTruncated) {
+	if isAny(e.error, cidstore.ErrReplaced, cidstore.ErrTruncated) {
 		return fmt.Sprintf("%v; %s pairs had been stored in the file that is lost", e.error, grouped(e.stored))
 	}
 	return fmt.Sprintf("%v; %s pairs are stored, and the same import can be run again", e.error, grouped(e.stored))
@@ -123,13 +124,18 @@ func isA[E error](err error) bool {
 	return errors.As(err, &e)
 }
 
+// isAny reports whether an error is one of some kinds.
+func isAny(err error, kinds ...error) bool {
+	return slices.ContainsFunc(kinds, func(kind error) bool { return errors.Is(err, kind) })
+}
+
 func isUsage(err error) bool { return isA[usageError](err) }
 
 // isNoStore reports whether STORE or its folder, and not another file, does not exist.
 func isNoStore(err error) bool { return isA[openError](err) && errors.Is(err, fs.ErrNotExist) }
 
 func isNoSpace(err error) bool {
-	return errors.Is(err, cidstore.ErrNoSpace) || errors.Is(err, syscall.ENOSPC)
+	return isAny(err, cidstore.ErrNoSpace, syscall.ENOSPC)
 }
 
 // classOf returns the class of an error. Its hint is empty if none is known.

@@ -97,14 +97,19 @@ func (p *program) sayWhatIsSkipped(err error) {
 	var damage *cidstore.DamageError
 	switch {
 	case errors.As(err, &damage):
-		for _, defect := range damage.Defects {
-			p.say("skipped: %s", oneLine(defect))
-		}
-		if more := damage.Count - len(damage.Defects); more > 0 {
-			p.say("skipped: %d more places", more)
-		}
+		list(p.say, "skipped", oneLines(damage.Defects), damage.Count, " places")
 	case err != nil:
 		p.say("skipped: %s", oneLine(err))
+	}
+}
+
+// list says lines, which are the first of count, and how many more there are.
+func list(say func(format string, args ...any), what string, lines []string, count int, noun string) {
+	for _, line := range lines {
+		say("%s: %s", what, line)
+	}
+	if more := count - len(lines); more > 0 {
+		say("%s: %d more%s", what, more, noun)
 	}
 }
 

@@ -178,7 +178,7 @@ func (i *inspection) count(err error) {
 	switch {
 	case errors.Is(err, errMeter), isNotRead(err):
 		// The walk reports it at its end, or the object is valid.
-	case errors.Is(err, hdf5.ErrCorrupt), errors.Is(err, hdf5.ErrNotFound), errors.Is(err, hdf5.ErrWrongType):
+	case isAny(err, hdf5.ErrCorrupt, hdf5.ErrNotFound, hdf5.ErrWrongType):
 		i.damaged++
 	case i.unread == nil:
 		i.unread = err
@@ -186,9 +186,7 @@ func (i *inspection) count(err error) {
 }
 
 // isNotRead reports whether an error concerns something valid that cannot be read.
-func isNotRead(err error) bool {
-	return errors.Is(err, hdf5.ErrUnsupported) || errors.Is(err, hdf5.ErrLimit)
-}
+func isNotRead(err error) bool { return isAny(err, hdf5.ErrUnsupported, hdf5.ErrLimit) }
 
 // links returns the links of a group.
 func (i *inspection) links(n *node, g *hdf5.Group) (inside []place) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -60,12 +61,7 @@ func begins(in *bufio.Reader, magic string) bool {
 }
 
 func beginsAny(in *bufio.Reader, magics []string) bool {
-	for _, magic := range magics {
-		if begins(in, magic) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(magics, func(magic string) bool { return begins(in, magic) })
 }
 
 // refuse returns an error for input of a kind that is known but not read.

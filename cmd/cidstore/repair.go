@@ -97,11 +97,6 @@ func (p *program) repair(path, output, mode string) error {
 // lines.
 func (p *program) noteDefects(defects []error, count int) []string {
 	lines := oneLines(defects)
-	for _, line := range lines {
-		p.note("found: %s", line)
-	}
-	if more := count - len(lines); more > 0 {
-		p.note("found: %d more", more)
-	}
+	list(p.note, "found", lines, count, "")
 	return lines
 }

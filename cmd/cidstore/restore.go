@@ -144,10 +144,5 @@ func (e streamError) Unwrap() error { return e.error }
 
 // isBad reports whether an error says that a backup is damaged or none.
 func isBad(err error) bool {
-	for _, kind := range []error{cidstore.ErrTruncated, cidstore.ErrCorrupt, cidstore.ErrTampered, cidstore.ErrNotCIDStore} {
-		if errors.Is(err, kind) {
-			return true
-		}
-	}
-	return false
+	return isAny(err, cidstore.ErrTruncated, cidstore.ErrCorrupt, cidstore.ErrTampered, cidstore.ErrNotCIDStore)
 }

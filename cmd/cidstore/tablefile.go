@@ -92,10 +92,8 @@ func notHDF5(name string) error {
 
 // tableError adds the file to an error. An error about its contents is an inputError.
 func tableError(name string, err error) error {
-	for _, kind := range []error{hdf5.ErrNotHDF5, hdf5.ErrCorrupt, hdf5.ErrUnsupported, hdf5.ErrLimit, hdf5.ErrNotFound, hdf5.ErrWrongType} {
-		if errors.Is(err, kind) {
-			err = inputError{strings.TrimPrefix(shown(err.Error()), "hdf5: ")}
-		}
+	if isAny(err, hdf5.ErrNotHDF5, hdf5.ErrCorrupt, hdf5.ErrUnsupported, hdf5.ErrLimit, hdf5.ErrNotFound, hdf5.ErrWrongType) {
+		err = inputError{strings.TrimPrefix(shown(err.Error()), "hdf5: ")}
 	}
 	if isA[inputError](err) {
 		return fmt.Errorf("%s: %w", name, err)
