@@ -68,10 +68,3 @@ func TestGuardAllocatesNothing(t *testing.T) {
 		t.Fatalf("%v allocations", n)
 	}
 }
-
-func BenchmarkGuard(b *testing.B) {
-	v, sum := []byte{1}, 0
-	for b.Loop() {
-		_ = vfs.Guard(func() error { sum += int(v[0]); return nil })
-	}
-}

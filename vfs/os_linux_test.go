@@ -164,29 +164,6 @@ func TestLargeReservation(t *testing.T) {
 	}
 }
 
-func BenchmarkView(b *testing.B) {
-	f := create(b, filepath.Join(b.TempDir(), "f"))
-	must(b, f.Truncate(1<<20))
-	m, err := f.Map(1 << 30)
-	must(b, err)
-	defer m.Close()
-	for b.Loop() {
-		if _, err := m.View(4096, 4096); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkWriteSync(b *testing.B) {
-	f := create(b, filepath.Join(b.TempDir(), "f"))
-	p := make([]byte, 4096)
-	for b.Loop() {
-		if err := f.WriteSync(p, 0); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 // BenchmarkShape is what each group commit pays twice to see that its file was not
 // cut.
 func BenchmarkShape(b *testing.B) {

@@ -36,35 +36,27 @@ type family struct {
 
 // families lists the candidates at a cut and samples them down to the bound.
 func (e *Enumeration) families(cut int) []family {
-	k := len(e.slots)
-	all := [classCount]family{
-		Issued:        {count: 1, build: func(int) { e.issued() }},
-		Synced:        {count: 1, build: func(int) { e.synced() }},
-		OneSector:     {count: 2 * k, build: e.oneSector},
-		AllSubsets:    {build: e.subset},
-		RandomSubsets: {build: func(i int) { e.randomSubset(cut, i) }},
-		Garbage:       {build: func(i int) { e.garbage(cut, i) }},
-		Sizes:         {count: e.sizeCount(), build: e.size},
-		Names:         {build: e.nameChange},
-	}
-	pending := len(e.replay.names.pending)
-	all[AllSubsets].count = e.subsetCount()
-	if all[AllSubsets].count == 0 && k+pending+all[Sizes].count > 0 {
-		all[RandomSubsets].count = e.plan.Random
+	k, pending, sizes, subsets := len(e.slots), len(e.replay.names.pending), e.sizeCount(), e.subsetCount()
+	var random, garbage, names int
+	if subsets == 0 && k+pending+sizes > 0 {
+		random = e.plan.Random
 	}
 	if k > 0 {
-		all[Garbage].count = 2*k*damages + e.plan.Random
+		garbage = 2*k*damages + e.plan.Random
 	}
 	if pending > 0 {
-		all[Names].count = 2 * (pending + 1)
+		names = 2 * (pending + 1)
 	}
-	var families []family
-	for i := range all {
-		all[i].class = Class(i)
-		if slices.Contains(e.plan.Classes, Class(i)) {
-			families = append(families, all[i])
-		}
-	}
+	families := slices.DeleteFunc([]family{
+		{class: Issued, count: 1, build: func(int) { e.issued() }},
+		{class: Synced, count: 1, build: func(int) { e.synced() }},
+		{class: OneSector, count: 2 * k, build: e.oneSector},
+		{class: AllSubsets, count: subsets, build: e.subset},
+		{class: RandomSubsets, count: random, build: func(i int) { e.randomSubset(cut, i) }},
+		{class: Garbage, count: garbage, build: func(i int) { e.garbage(cut, i) }},
+		{class: Sizes, count: sizes, build: e.size},
+		{class: Names, count: names, build: e.nameChange},
+	}, func(f family) bool { return !slices.Contains(e.plan.Classes, f.class) })
 	e.sample(cut, families)
 	return families
 }
