@@ -186,7 +186,7 @@ func (s *Store) cover(ops []wal.Op, deletes bool) error {
 	switch {
 	case err != nil && !errors.Is(err, ErrNoSpace):
 		return s.writeFailed(fmt.Errorf("write: %w", err))
-	case err == nil && !s.file.Full():
+	case err == nil && !s.file.Full() && !s.admission.promise.outstanding():
 		s.admission.covered, s.admission.promise.holds = ahead, false
 		return nil
 	}
@@ -205,6 +205,9 @@ type promise struct {
 	need  demand // of all pending operations; none: all that was promised is in the tree
 }
 
+// outstanding reports whether operations that are not in the tree have the promise.
+func (p *promise) outstanding() bool { return p.holds && p.need != demand{} }
+
 // errOthersFirst: what is pending has to be in the tree before a write can be admitted.
 var errOthersFirst = errors.New("pending operations come first")
 
@@ -217,7 +220,7 @@ func (s *Store) coverOnAFullDisk(ops []wal.Op, deletes bool, reserve hdf5io.Room
 		*p = promise{holds: !frozen} // else there was no room for a commit that changes nothing
 	}
 	switch {
-	case deletes && (!p.holds || p.need == demand{}):
+	case deletes && !p.outstanding():
 		p.holds = false
 		return nil
 	case !p.holds:
@@ -257,7 +260,7 @@ func (s *Store) coverOnAFullDisk(ops []wal.Op, deletes bool, reserve hdf5io.Room
 func (s *Store) promised() *demand {
 	s.admission.mu.Lock()
 	defer s.admission.mu.Unlock()
-	if p := s.admission.promise; p.holds && p.need != (demand{}) {
+	if p := s.admission.promise; p.outstanding() {
 		return &p.need
 	}
 	return nil

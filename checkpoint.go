@@ -195,7 +195,7 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 				return err
 			}
 		case errors.Is(err, ErrNoSpace) && !c.keep:
-			if c.keep, c.sure = true, s.promised(); c.sure != nil {
+			if c.keep, c.sure = true, c.surely(); c.sure != nil {
 				limit = math.MaxInt64
 			}
 		default:
@@ -229,6 +229,21 @@ const (
 // sliceLimit returns about how many bytes a slice places.
 func (s *Store) sliceLimit() int64 {
 	return min(s.opts.sliceBytes, max(s.liveBytes()/sliceParts, leastLongSlice))
+}
+
+// surely returns what the rest of the checkpoint needs in one commit, if that is promised, or
+// there is room for it all the same; else nil.
+func (c *checkpoint) surely() *demand {
+	s := c.store
+	if need := s.promised(); need != nil {
+		return need
+	}
+	need, v := new(demand), s.state.Load().view
+	err := guard(func() error { return need.countAll(v, c.ops) })
+	if err != nil || s.file.ReserveRoom(need.room(v.View, &v.record)) != nil {
+		return nil
+	}
+	return need
 }
 
 // writeFailed returns err, after poisoning the store if the file is poisoned.

@@ -25,7 +25,15 @@ func (d *demand) count(v *view, ops []wal.Op) error {
 	st := state{fresh: newTable(0, false), view: v}
 	st.add(1, 0, ops)
 	st.fresh.publish(wal.Seq(len(ops)))
-	for left := newQueue(st.fresh, 0); left.len() > 0; {
+	return d.countAll(v, newQueue(st.fresh, 0))
+}
+
+// countAll is count for the operations of a table.
+func (d *demand) countAll(v *view, left queue) error {
+	if n := v.buckets.Runs(); n > mostRuns {
+		return fmt.Errorf("%d runs wait to be folded, want at most %d: %w", n, mostRuns, ErrNoSpace)
+	}
+	for left.len() > 0 {
 		if err := d.countKey(v, left.takeKey()); err != nil {
 			return err
 		}
@@ -74,6 +82,8 @@ func (d *demand) countKey(v *view, ops []*op) error {
 }
 
 const (
+	// mostRuns is half of what a root can name, so that slices can add some.
+	mostRuns = 256
 	// commitBytes bounds what a commit that writes a run adds to headers: those of the run's
 	// four datasets, the links to them, and what attributes become longer.
 	commitBytes = 8 << 10

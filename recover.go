@@ -96,7 +96,7 @@ func (s *Store) load() error {
 	err = s.beginLife(&found)
 	if errors.Is(err, ErrNoSpace) && s.file.Failed() == nil {
 		s.log = nil
-		s.fail(fmt.Errorf("begin to write: %w", err))
+		s.fail(fmt.Errorf("begin to write (close the store, and open it again when the disk has room): %w", err))
 		return nil // what is there can be read
 	}
 	return err

@@ -65,6 +65,13 @@ func (s *Store) shrink(ctx context.Context, progress func(done, total int64)) er
 			return err
 		}
 		s.drainReads()
+		if s.file.Full() { // what is promised counts on all of the file
+			s.admission.limit(0)
+			defer s.admission.limit(noLimit)
+			if err := s.checkpointAll(ctx); err != nil {
+				return err
+			}
+		}
 		return s.file.Trim(s.closedReserve(), s.adoptRoot)
 	})
 	switch {

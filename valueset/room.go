@@ -81,17 +81,20 @@ func NewSet(n, ops int64) (d Demand) {
 // Demand returns the demand of operations on values, which ascend, some of which are deletes.
 // With all, the set is deleted too. It reads the inner nodes above the values.
 func (s Stored) Demand(values []keys.E, deletes int64, all bool) (d Demand, err error) {
-	count, ops := int64(s.Count()), int64(len(values))
-	d.sets, d.removes = 1, s.isTree() && (all || deletes > 0)
+	count, dead, ops := int64(s.Count()), int64(s.Tombstones()), int64(len(values))
+	d.sets = 1
 	switch {
-	case all || !s.isTree():
-		d.bytes, d.nodes = row(count + int64(s.Tombstones()) + ops)
-		if all {
-			d.bytes, d.nodes = row(ops)
-		}
+	case all:
+		d.bytes, d.nodes = row(ops)
+		d.removes = s.isTree()
 		return d, nil
-	case deletes > 0: // it may become a row
-		d.bytes = min(1, float64(deletes)/float64(max(count-maxRow, 1))) * rowBytes
+	case !s.isTree():
+		d.bytes, d.nodes = row(count + dead + ops)
+		return d, nil
+	case count+dead <= maxRow: // it becomes a row when it is counted
+		d.bytes, d.removes = rowBytes, true
+	case deletes > 0: // it may become one
+		d.bytes, d.removes = min(1, float64(deletes)/float64(max(count-maxRow, 1)))*rowBytes, true
 	}
 	d.bytes += float64(min(ops, maxRow)) * keys.Size * 3 / 2 // if another part deletes the set
 	root, full := s.root(), int64(leafFull)
