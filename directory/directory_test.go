@@ -332,16 +332,3 @@ func TestFindDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
-
-func BenchmarkFind(b *testing.B) {
-	d := grown(16, Limits{})
-	hash := uint64(1)
-	sum := uint64(0)
-	for b.Loop() {
-		hash = hash*6364136223846793005 + 1442695040888963407
-		sum += uint64(d.Find(hash).Ref)
-	}
-	if sum == 0 {
-		b.Fatal("nothing found")
-	}
-}

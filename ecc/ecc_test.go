@@ -142,11 +142,3 @@ func TestNoAllocation(t *testing.T) {
 		t.Errorf("DecodeAll: %v allocations", n)
 	}
 }
-
-func BenchmarkDecodeAll(b *testing.B) {
-	codes, dst := bytes.Repeat(allCodes(), 16), make([]uint8, 4096)
-	b.SetBytes(int64(len(codes)))
-	for b.Loop() {
-		ecc.DecodeAll(dst, codes)
-	}
-}

@@ -573,31 +573,3 @@ func TestOldRootsStay(t *testing.T) {
 		old[i].check(t)
 	}
 }
-
-func BenchmarkUpdateIndex(b *testing.B) {
-	tt := newTestTree(indexShape{rank: 2, chunkBytes: 12288, nodeSize: 2048})
-	tt.unchecked = true
-	tt.insert(b, 0, 1, 100000)
-	rng := rand.New(rand.NewPCG(9, 9))
-	for _, size := range []int{1, 100, 10000} {
-		b.Run(fmt.Sprintf("edits of 1e5/%d", size), func(b *testing.B) {
-			written := 0
-			for b.Loop() {
-				b.StopTimer()
-				batch := map[[4]uint64]chunkEdit{}
-				for range size {
-					c := [4]uint64{rng.Uint64N(100000)}
-					batch[c] = tt.set(c)
-				}
-				edits := slices.SortedFunc(maps.Values(batch), byCoord)
-				sink := newNodeMemory()
-				b.StartTimer()
-				if _, err := tt.tree().update(sink, edits, moveNothing, func(Chunk) {}); err != nil {
-					b.Fatal(err)
-				}
-				written += len(sink.nodes)
-			}
-			b.ReportMetric(float64(written)/float64(b.N), "nodes/op")
-		})
-	}
-}

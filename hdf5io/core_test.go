@@ -274,3 +274,26 @@ func begin(t rapid.TB, f *File) *Tx {
 	must(t, err)
 	return tx
 }
+
+// TestLookupPathAllocatesNothing: what a lookup of the store asks of this package.
+func TestLookupPathAllocatesNothing(t *testing.T) {
+	f, _ := testFile(t, Options{})
+	v := f.View()
+	d := dataset(t, v, "/buckets/state")
+	page, err := d.Page(2)
+	must(t, err)
+	n := testing.AllocsPerRun(100, func() {
+		pin := v.Pin()
+		p, err := d.Page(2)
+		if err != nil || p.Marked(3) {
+			t.Fatal(err)
+		}
+		if b, err := v.Bytes(page.Offset(), 512); err != nil || len(b) != 512 {
+			t.Fatal(err)
+		}
+		v.Unpin(pin)
+	})
+	if n != 0 {
+		t.Fatalf("%v allocations", n)
+	}
+}
