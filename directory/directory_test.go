@@ -15,13 +15,7 @@ import (
 	"github.com/cidstore/cidstore/vfs"
 )
 
-type fataler interface {
-	Helper()
-	Fatal(...any)
-	Fatalf(string, ...any)
-}
-
-func must(t fataler, err error) {
+func must(t rapid.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -30,13 +24,13 @@ func must(t fataler, err error) {
 
 // world is a file with a directory, on storage in memory.
 type world struct {
-	t    fataler
+	t    rapid.TB
 	fs   *crashfs.FS
 	raw  vfs.File
 	file *hdf5io.File
 }
 
-func newWorld(t fataler, d *Directory) (*world, *Directory) {
+func newWorld(t rapid.TB, d *Directory) (*world, *Directory) {
 	w := &world{t: t, fs: crashfs.New(crashfs.Options{FileLimit: 8 << 20})}
 	w.openFile(vfs.Create)
 	var err error
@@ -113,12 +107,12 @@ type bucketModel struct {
 func (b bucketModel) has(hash uint64) bool { return (hash^b.prefix)>>(64-b.depth) == 0 }
 
 // compare compares a directory with a list of buckets in the order of hashes.
-func compare(t fataler, d *Directory, model []bucketModel, hashes []uint64) {
+func compare(t rapid.TB, d *Directory, model []bucketModel, hashes []uint64) {
 	t.Helper()
 	for _, hash := range hashes {
 		i := slices.IndexFunc(model, func(b bucketModel) bool { return b.has(hash) })
-		if got := d.Find(hash); got != model[i].p {
-			t.Fatalf("hash %#x: %v, want %v", hash, got, model[i].p)
+		if got := d.Bucket(hash); got != model[i].p.Bucket {
+			t.Fatalf("hash %#x: bucket %d, want %d", hash, got, model[i].p.Bucket)
 		}
 		if r := d.Run(hash); r != (Run{model[i].prefix, model[i].depth, model[i].p}) {
 			t.Fatalf("run of %#x: %+v, want %+v", hash, r, model[i])
@@ -326,9 +320,9 @@ func TestEditorRefuses(t *testing.T) {
 	}
 }
 
-func TestFindDoesNotAllocate(t *testing.T) {
+func TestBucketDoesNotAllocate(t *testing.T) {
 	d := grown(12, Limits{})
-	if n := testing.AllocsPerRun(100, func() { d.Find(0x123456789abcdef0) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { d.Bucket(0x123456789abcdef0) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
