@@ -375,13 +375,15 @@ func (p *program) checkLive() error {
 	return nil
 }
 
-func runProgram(choose chooser, steps int) error {
+// runProgram runs steps while goOn says so, and recovers.
+func runProgram(choose chooser, goOn func(step int) bool) error {
 	p := newProgram(choose)
-	for i := range steps {
-		if err := p.step(); err != nil {
-			return fmt.Errorf("step %d: %w", i, err)
+	for i := 0; goOn(i); i++ {
+		err := p.step()
+		if err == nil {
+			err = p.checkLive()
 		}
-		if err := p.checkLive(); err != nil {
+		if err != nil {
 			return fmt.Errorf("step %d: %w", i, err)
 		}
 	}
@@ -392,7 +394,7 @@ func runProgram(choose chooser, steps int) error {
 // comes back, with a prefix of what was not, and stays.
 func TestProgramsSurvive(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		must(t, runProgram(rapidChooser{t}, 60))
+		must(t, runProgram(rapidChooser{t}, func(step int) bool { return step < 60 }))
 	})
 }
 
@@ -400,10 +402,6 @@ func FuzzProgram(f *testing.F) {
 	f.Add([]byte{0, 5, 4, 3, 4, 2, 7, 10, 0, 0, 0, 7, 1, 1, 1, 0, 9, 0, 3, 8, 0, 1, 11, 0})
 	f.Fuzz(func(t *testing.T, choices []byte) {
 		choose := &byteChooser{choices}
-		p := newProgram(choose)
-		for len(choose.bytes) > 0 {
-			must(t, p.step(), p.checkLive())
-		}
-		must(t, p.recover())
+		must(t, runProgram(choose, func(int) bool { return len(choose.bytes) > 0 }))
 	})
 }
