@@ -157,23 +157,22 @@ func (r *Rule) matches(c call) bool {
 	return r.End == 0 || c.n > 0 && c.off < r.End && c.n > r.Off-c.off
 }
 
-func (s *FS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	if _, err := s.fail(call{op: Open, name: "open", path: name}); err != nil {
-		return nil, err
-	}
-	f, err := s.inner.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return &file{fs: s, File: f}, nil
-}
-
 // do makes a call, unless it fails.
 func (s *FS) do(c call, inner func() error) error {
 	if _, err := s.fail(c); err != nil {
 		return err
 	}
 	return inner()
+}
+
+func (s *FS) OpenFile(name string, flag int, perm fs.FileMode) (f vfs.File, err error) {
+	err = s.do(call{op: Open, name: "open", path: name}, func() (err error) {
+		if f, err = s.inner.OpenFile(name, flag, perm); err == nil {
+			f = &file{fs: s, File: f}
+		}
+		return err
+	})
+	return f, err
 }
 
 func (s *FS) Rename(oldname, newname string) error {

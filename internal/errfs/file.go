@@ -95,15 +95,14 @@ func (f *file) Close() error {
 	return err
 }
 
-func (f *file) Map(reserve int64) (vfs.Mapping, error) {
-	if _, err := f.fail(Map, "map", 0, 0); err != nil {
-		return nil, err
-	}
-	m, err := f.File.Map(reserve)
-	if err != nil {
-		return nil, err
-	}
-	return &mapping{m, f}, nil
+func (f *file) Map(reserve int64) (m vfs.Mapping, err error) {
+	err = f.do(Map, "map", 0, 0, func() (err error) {
+		if m, err = f.File.Map(reserve); err == nil {
+			m = &mapping{m, f}
+		}
+		return err
+	})
+	return m, err
 }
 
 type mapping struct {
