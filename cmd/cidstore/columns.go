@@ -4,28 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 // maxColumn bounds --columns. No line has more columns, because its length is limited.
 const maxColumn = maxLine
 
-// columns are the two that make a pair, numbered from 1.
-type columns struct{ key, value int }
+// columns are the two that make a pair, of key and value, numbered from 1.
+type columns []int
 
-// String, Set and Type make columns the value of a flag.
-func (c *columns) String() string { return fmt.Sprintf("%d,%d", c.key, c.value) }
-func (c *columns) Type() string   { return "A,B" }
-
-func (c *columns) Set(text string) error {
-	a, b, found := strings.Cut(text, ",")
-	key, err1 := strconv.Atoi(a)
-	value, err2 := strconv.Atoi(b)
-	if !found || err1 != nil || err2 != nil || min(key, value) < 1 || max(key, value) > maxColumn {
-		return errors.New("want two column numbers from 1, such as 1,3")
+// check returns what is wrong with the flag.
+func (c columns) check() error {
+	if len(c) != 2 || slices.Min(c) < 1 || slices.Max(c) > maxColumn {
+		return usageError{errors.New("--columns: want two column numbers from 1, such as 1,3")}
 	}
-	*c = columns{key, value}
 	return nil
 }
 
@@ -64,10 +56,10 @@ func (c columns) header(fields []string) bool {
 
 // pair returns the key and the value of a record.
 func (c columns) pair(fields []string) (key, value string, err error) {
-	if max(c.key, c.value) > len(fields) {
-		return "", "", fmt.Errorf("%w: %d, want at least %d", errNoColumn, len(fields), max(c.key, c.value))
+	if most := slices.Max(c); most > len(fields) {
+		return "", "", fmt.Errorf("%w: %d, want at least %d", errNoColumn, len(fields), most)
 	}
-	key, value = fields[c.key-1], fields[c.value-1]
+	key, value = fields[c[0]-1], fields[c[1]-1]
 	return key, value, notEmpty(key, value)
 }
 

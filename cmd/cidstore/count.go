@@ -11,9 +11,6 @@ func (p *program) countCommand() *cobra.Command {
 		Short: "Print the number of pairs, or of the values of a key",
 		Args:  arguments(1, 2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := p.checkTexts("count", args[1:], nil); err != nil {
-				return err
-			}
 			return p.withStore(args[0], reading, func(s *cidstore.Store) error {
 				if len(args) == 1 {
 					return p.countAll(s)

@@ -13,9 +13,6 @@ func (p *program) delCommand() *cobra.Command {
 it removes the key with all its values. It prints how many values it removed.`,
 		Args: arguments(2, many),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := p.checkTexts("del", args[1:2], args[2:]); err != nil {
-				return err
-			}
 			key := cidstore.ParseKey(args[1])
 			var b cidstore.Batch
 			if len(args) == 2 {

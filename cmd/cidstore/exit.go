@@ -158,10 +158,7 @@ func exitCode(err error) int {
 		err = partial.error
 	}
 	if stopped, ok := err.(stoppedError); ok {
-		if number, ok := stopped.signal.(syscall.Signal); ok {
-			return exitSignal + int(number)
-		}
-		return exitSignal + int(syscall.SIGINT)
+		return exitSignal + int(stopped.signal.(syscall.Signal)) // as all signals of this program are
 	}
 	if err == errNegative {
 		return exitNegative

@@ -79,16 +79,24 @@ func (p *program) exportText(view *cidstore.Snapshot) error {
 		sets.out = p.out
 		write = sets.add
 	}
+	if err := p.eachPair(view, write); err != nil {
+		return err
+	}
+	return sets.end()
+}
+
+// eachPair calls visit with the pairs that can be read, until a signal stops the program.
+func (p *program) eachPair(view *cidstore.Snapshot, visit func(key, value cidstore.E) error) error {
 	n := 0
 	for key, value := range view.All() {
 		if n++; n%exportStep == 0 && p.interrupted() != nil {
 			return p.interrupted()
 		}
-		if err := write(key, value); err != nil {
+		if err := visit(key, value); err != nil {
 			return err
 		}
 	}
-	return sets.end()
+	return nil
 }
 
 // sayWhatIsSkipped prints the places that could not be read, one per line. It does so

@@ -29,9 +29,6 @@ column, is the identifier to print, get prints the field instead, unless that ha
 ends or other control characters.`,
 		Args: arguments(2, many),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := p.checkTexts("get", args[1:], nil); err != nil {
-				return err
-			}
 			return p.withStore(args[0], readingOr(salvage), func(s *cidstore.Store) error {
 				return p.get(s, args[1:], resolve)
 			})

@@ -40,24 +40,19 @@ func visible(text string) string {
 }
 
 // cutText returns what shown does, cut if the text is long.
-func cutText(text string) string {
-	if len(text) <= longText {
-		return shown(text)
-	}
-	return shown(firstOf(text)) + bytesOf(text)
-}
+func cutText(text string) string { return cut(text, shown) }
 
 // cutJSON returns JSON that can be printed, cut if it is long.
-func cutJSON(text string) string {
+func cutJSON(text string) string { return cut(text, func(part string) string { return part }) }
+
+func cut(text string, show func(string) string) string {
 	if len(text) <= longText {
-		return text
+		return show(text)
 	}
-	return firstOf(text) + bytesOf(text)
+	return show(firstOf(text)) + fmt.Sprintf("… (%d bytes)", len(text))
 }
 
 func firstOf(text string) string { return strings.ToValidUTF8(text[:longText], "") }
-
-func bytesOf(text string) string { return fmt.Sprintf("… (%d bytes)", len(text)) }
 
 // kindOf returns the word for the kind of an object.
 func kindOf(o hdf5.Object) string {

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/cidstore/cidstore"
@@ -36,21 +38,21 @@ type importer struct {
 
 func (p *program) importCommand() *cobra.Command {
 	i := &importer{program: p, patience: patience, rejects: []reject{},
-		reader: pairReader{stdin: p.in, columns: columns{1, 2}}}
+		reader: pairReader{stdin: p.in}}
 	c := &cobra.Command{
 		Use:   "import STORE FILE...",
 		Short: "Add the pairs of TSV, CSV or JSON files, or of a table in HDF5 files",
 		Long:  importHelp,
 		Args:  arguments(2, many),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := i.reader.table.check(c); err != nil {
+			if err := cmp.Or(i.reader.columns.check(), i.reader.table.check(c)); err != nil {
 				return err
 			}
 			return i.run(args[0], args[1:])
 		},
 	}
 	i.reader.table.add(c)
-	c.Flags().Var(&i.reader.columns, "columns", "numbers of the columns of key and value, from 1")
+	c.Flags().IntSliceVar((*[]int)(&i.reader.columns), "columns", []int{1, 2}, "numbers `A,B` of the columns of key and value, from 1")
 	c.Flags().BoolVar(&i.reader.header, "header", false, "skip the first record of each file")
 	c.Flags().BoolVar(&i.reader.strict, "strict", false, "end at the first rejected record, with exit code 5; what comes before it is stored")
 	c.Flags().BoolVar(&i.reader.strictIDs, "strict-ids", false, "reject a key or value that is not an identifier, instead of taking it as a name")
@@ -307,11 +309,9 @@ func (i *importer) keep(p *portion) error {
 
 // noteTerminal says that the program waits for input, if the input is a terminal.
 func (i *importer) noteTerminal() {
-	for _, name := range i.reader.files {
-		if in, ok := i.in.(*os.File); ok && name == standard && term.IsTerminal(int(in.Fd())) {
-			i.note("type pairs, KEY TAB VALUE, one a line; Ctrl-D on an empty line ends them")
-			return
-		}
+	in, ok := i.in.(*os.File)
+	if ok && slices.Contains(i.reader.files, standard) && term.IsTerminal(int(in.Fd())) {
+		i.note("type pairs, KEY TAB VALUE, one a line; Ctrl-D on an empty line ends them")
 	}
 }
 

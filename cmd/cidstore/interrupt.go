@@ -16,23 +16,21 @@ const stopPatience = 100 * time.Millisecond
 // goes on until the program ends. It is for calls that may wait for another process: for
 // the other end of a pipe, or for a lock.
 func unlessStopped[T any](ctx context.Context, do func() (T, error)) (T, error) {
-	type result struct {
-		of  T
-		err error
-	}
-	done := make(chan result, 1)
+	var of T
+	var err error
+	done := make(chan struct{})
 	go func() {
-		of, err := do()
-		done <- result{of, err}
+		of, err = do()
+		close(done)
 	}()
 	select {
-	case got := <-done:
-		return got.of, got.err
+	case <-done:
+		return of, err
 	case <-ctx.Done():
 	}
 	select {
-	case got := <-done:
-		return got.of, got.err
+	case <-done:
+		return of, err
 	case <-time.After(stopPatience):
 		var none T
 		return none, ctx.Err()

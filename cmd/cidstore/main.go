@@ -125,7 +125,7 @@ Restore replaces the file, and so fails at once.`,
 			if p.wait < 0 {
 				return usageError{fmt.Errorf("--wait: %v, want 0 or more", p.wait)}
 			}
-			return namedFiles(c, args)
+			return p.checkArguments(c, args)
 		},
 		Version: versionLine(),
 	}
@@ -146,12 +146,13 @@ Restore replaces the file, and so fails at once.`,
 	return root
 }
 
-// namedFiles refuses an empty file name in a flag, as in --wal-key-file="$UNSET": it
-// would count as not given. Arguments that name files must not be empty either;
-// checkTexts judges a KEY or VALUE.
-func namedFiles(c *cobra.Command, args []string) error {
+// checkArguments refuses an empty file name in a flag, as in --wal-key-file="$UNSET": it
+// would count as not given. Arguments that name files must not be empty either; checkTexts
+// judges a KEY or VALUE.
+func (p *program) checkArguments(c *cobra.Command, args []string) error {
+	var texts []string
 	if slices.Contains([]string{"put", "get", "del", "count"}, c.Name()) {
-		args = args[:1]
+		args, texts = args[:1], args[1:]
 	}
 	if slices.Contains(args, "") && !c.Hidden { // completion's own command is hidden
 		return usageError{fmt.Errorf("%s: an argument is empty, want the name of a file", c.Name())}
@@ -164,7 +165,7 @@ func namedFiles(c *cobra.Command, args []string) error {
 			return usageError{fmt.Errorf("--%s: no file is named", name)}
 		}
 	}
-	return nil
+	return p.checkTexts(c.Name(), texts)
 }
 
 // completeValues makes the shell complete the values of a flag.

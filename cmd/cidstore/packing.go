@@ -108,12 +108,17 @@ type gzipReader struct {
 }
 
 func newGzipReader(in *bufio.Reader) (*gzipReader, error) {
-	gz, err := gzip.NewReader(in)
-	if err != nil {
-		return nil, fmt.Errorf("gzip: %w", err)
+	g := &gzipReader{in, new(gzip.Reader)}
+	return g, g.begin()
+}
+
+// begin reads the header of a member.
+func (g *gzipReader) begin() error {
+	if err := g.gz.Reset(g.in); err != nil {
+		return fmt.Errorf("gzip: %w", err)
 	}
-	gz.Multistream(false)
-	return &gzipReader{in, gz}, nil
+	g.gz.Multistream(false)
+	return nil
 }
 
 func (g *gzipReader) Read(p []byte) (int, error) {
@@ -147,11 +152,7 @@ func (g *gzipReader) nextMember() error {
 		if !begins(g.in, gzipMagic) {
 			return inputError{"bytes that are not gzip follow the packed data"}
 		}
-		if err := g.gz.Reset(g.in); err != nil {
-			return fmt.Errorf("gzip: %w", err)
-		}
-		g.gz.Multistream(false)
-		return nil
+		return g.begin()
 	}
 }
 

@@ -17,9 +17,8 @@ func TestPipeIsNotRead(t *testing.T) {
 	pipe, err := os.OpenFile(path, os.O_RDWR, 0)
 	must(t, err)
 	defer pipe.Close()
-	if _, err := pipe.Write(make([]byte, headBytes)); err != nil {
-		t.Fatal(err)
-	}
+	_, err = pipe.Write(make([]byte, headBytes))
+	must(t, err)
 	if err := judgeHead(path, cidstore.ErrNotCIDStore); err != nil {
 		t.Errorf("judged by what is in it: %v", err)
 	}

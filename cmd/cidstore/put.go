@@ -26,9 +26,6 @@ rejects, such as an empty one, are wrong usage. A text that looks like a mistype
 identifier is a name, with a warning on standard error; so it is for get, del and count.`,
 		Args: arguments(3, many),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := p.checkTexts("put", args[1:2], args[2:]); err != nil {
-				return err
-			}
 			key := cidstore.ParseKey(args[1])
 			var b cidstore.Batch
 			for _, v := range args[2:] {
@@ -61,23 +58,20 @@ func (p *program) change(path string, how access, b *cidstore.Batch, key cidstor
 	})
 }
 
-// checkTexts applies the rules of import to the texts that a command was given. It warns of
-// those that look like mistyped identifiers.
-func (p *program) checkTexts(command string, names, values []string) error {
-	for _, part := range []struct {
-		texts []string
-		empty error
-	}{{names, errNoKey}, {values, errNoValue}} {
-		for _, text := range part.texts {
-			if text == "" {
-				return usageError{fmt.Errorf("%s: %w", command, part.empty)}
-			}
-			if err := checkText([]byte(text)); err != nil {
-				return usageError{fmt.Errorf("%s: %q: %w", command, text, err)}
-			}
-			if keys.Resembles(text) {
-				p.note("warning: %s", mistyped(text))
-			}
+// checkTexts applies the rules of import to the texts that a command was given: keys or,
+// for put and del, a key and values. It warns of those that look like mistyped identifiers.
+func (p *program) checkTexts(command string, texts []string) error {
+	for n, text := range texts {
+		err := checkText([]byte(text))
+		switch {
+		case text == "" && n > 0 && (command == "put" || command == "del"):
+			return usageError{fmt.Errorf("%s: %w", command, errNoValue)}
+		case text == "":
+			return usageError{fmt.Errorf("%s: %w", command, errNoKey)}
+		case err != nil:
+			return usageError{fmt.Errorf("%s: %q: %w", command, text, err)}
+		case keys.Resembles(text):
+			p.note("warning: %s", mistyped(text))
 		}
 	}
 	return nil

@@ -426,12 +426,19 @@ func scriptKilled(ts *testscript.TestScript, args []string) {
 	ts.Logf("killed after %d acknowledged lines; %d more are there", safe, under)
 }
 
-// killImport returns how many lines were acknowledged.
-func killImport(ts *testscript.TestScript, store, file string, batches int) (lines int) {
-	cmd := exec.Command("cidstore", "import", "--progress-json", store, file)
+// killImport returns how many lines were acknowledged. The input of the import stays open, so
+// that it does not end before it is killed.
+func killImport(ts *testscript.TestScript, store, name string, batches int) (lines int) {
+	file, err := os.Open(name)
+	ts.Check(err)
+	defer file.Close()
+	cmd := exec.Command("cidstore", "import", "--progress-json", store, "-")
+	input, err := cmd.StdinPipe()
+	ts.Check(err)
 	progress, err := cmd.StderrPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
+	go io.Copy(input, file) // fails when the import is dead
 	for acks := json.NewDecoder(progress); ; batches-- {
 		if batches == 0 {
 			ts.Check(cmd.Process.Kill())

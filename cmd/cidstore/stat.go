@@ -222,15 +222,10 @@ func (p *program) printJournal(s *cidstore.Store) error {
 	return nil
 }
 
-// lastScrub is a figure that is a time or "never".
-type lastScrub time.Time
-
-func (l lastScrub) String() string {
-	if time.Time(l).IsZero() {
+// lastScrub returns a time as a figure.
+func lastScrub(at time.Time) string {
+	if at.IsZero() {
 		return "never"
 	}
-	return time.Time(l).Format(stamp)
+	return at.Format(stamp)
 }
-
-// MarshalText returns the text for JSON.
-func (l lastScrub) MarshalText() ([]byte, error) { return []byte(l.String()), nil }

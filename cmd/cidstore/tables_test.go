@@ -185,7 +185,6 @@ func TestInspectStopsReading(t *testing.T) {
 		if i.meter.left.Load() < 0 != (i.stopped != "") || i.stopped != "" && exitCode(i.judge()) != exitCorrupt {
 			t.Errorf("%d bytes: %d are left, and it says %q", left, i.meter.left.Load(), i.stopped)
 		}
-		t.Logf("%d bytes: %d are left", left, i.meter.left.Load())
 	}
 }
 

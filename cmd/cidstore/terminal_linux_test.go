@@ -98,32 +98,23 @@ func TestBarOnTerminal(t *testing.T) {
 		t.Errorf("no spinner with pairs and their rate:\n%q", shown)
 	}
 
-	copying := regexp.MustCompile(`copy +[0-9]+% +\|.*\|`)
+	const copying, nothing = `copy +[0-9]+% +\|.*\|`, `^$`
 	store, copied := filepath.Join(dir, "a.h5"), filepath.Join(dir, "full.h5")
-	for _, args := range [][]string{
-		{"backup", store, copied}, {"backup", store, filepath.Join(dir, "increment"), "--since", copied},
-		{"restore", copied, filepath.Join(dir, "new.h5")},
+	for _, test := range []struct {
+		want string
+		args []string
+	}{
+		{copying, []string{"backup", store, copied}},
+		{copying, []string{"backup", store, filepath.Join(dir, "increment"), "--since", copied}},
+		{copying, []string{"restore", copied, filepath.Join(dir, "new.h5")}},
+		{`verify +[0-9]+% +\|.*\|`, []string{"restore", "--verify", copied}},
+		{`^.*a\.h5: [0-9]+ bytes, about [0-9]+ when shrunk\r\n.*move +[0-9]+% +\|.*\|`, []string{"shrink", store}},
+		{nothing, []string{"shrink", "--quiet", store}},
+		{nothing, []string{"import", "--quiet", filepath.Join(dir, "c.h5"), file}},
+		{nothing, []string{"backup", "--quiet", store, filepath.Join(dir, "quiet.h5")}},
 	} {
-		if shown, _ = onTerminal(t, nil, args...); !copying.MatchString(shown) {
-			t.Errorf("%v: no bar:\n%q", args, shown)
-		}
-	}
-
-	verifying := regexp.MustCompile(`verify +[0-9]+% +\|.*\|`)
-	if shown, _ = onTerminal(t, nil, "restore", "--verify", copied); !verifying.MatchString(shown) {
-		t.Errorf("restore --verify: no bar:\n%q", shown)
-	}
-	moving := regexp.MustCompile(`^.*a\.h5: [0-9]+ bytes, about [0-9]+ when shrunk\r\n.*move +[0-9]+% +\|.*\|`)
-	if shown, _ = onTerminal(t, nil, "shrink", store); !moving.MatchString(shown) {
-		t.Errorf("shrink: no estimate and bar:\n%q", shown)
-	}
-
-	for _, args := range [][]string{
-		{"shrink", "--quiet", store},
-		{"import", "--quiet", filepath.Join(dir, "c.h5"), file}, {"backup", "--quiet", store, filepath.Join(dir, "quiet.h5")},
-	} {
-		if shown, _ = onTerminal(t, nil, args...); shown != "" {
-			t.Errorf("%v shows %q", args, shown)
+		if shown, _ := onTerminal(t, nil, test.args...); !regexp.MustCompile(test.want).MatchString(shown) {
+			t.Errorf("%v shows %q, want %s", test.args, shown, test.want)
 		}
 	}
 }
@@ -159,9 +150,7 @@ func TestBarDoesNotWrap(t *testing.T) {
 // TestBackupToTerminal: a backup does not go to a terminal, which would obey what is in it.
 func TestBackupToTerminal(t *testing.T) {
 	store := filepath.Join(t.TempDir(), "s.h5")
-	if out, err := exec.Command("cidstore", "put", store, "dog", "puppy").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	runs(t, "put", store, "dog", "puppy")
 	_, terminal := openTerminal(t, 80)
 	var messages bytes.Buffer
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // to write would wait for whoever reads the terminal
@@ -179,9 +168,8 @@ func TestBackupToTerminal(t *testing.T) {
 // ends the input.
 func TestInputFromTerminal(t *testing.T) {
 	control, terminal := openTerminal(t, 80)
-	if _, err := control.WriteString("dog\tpuppy\n\x04"); err != nil {
-		t.Fatal(err)
-	}
+	_, err := control.WriteString("dog\tpuppy\n\x04")
+	must(t, err)
 	var out, messages bytes.Buffer
 	cmd := exec.Command("cidstore", "import", filepath.Join(t.TempDir(), "s.h5"), "-")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, &out, &messages

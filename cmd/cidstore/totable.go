@@ -69,18 +69,17 @@ func (p *program) exportTable(view *cidstore.Snapshot, to toTable) error {
 			return err
 		}
 		var last cidstore.E
-		for key, value := range view.All() {
-			if counts.Pairs++; counts.Pairs%exportStep == 0 && p.interrupted() != nil {
-				return p.interrupted()
-			}
+		err = p.eachPair(view, func(key, value cidstore.E) error {
+			counts.Pairs++
 			first := counts.Pairs == 1 || key != last
 			if first {
 				last = key
 				counts.Keys++
 			}
-			if err := pairs.add(key, value, first); err != nil {
-				return err
-			}
+			return pairs.add(key, value, first)
+		})
+		if err != nil {
+			return err
 		}
 		if err := pairs.end(); err != nil {
 			return err
