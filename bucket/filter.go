@@ -37,10 +37,14 @@ type region struct {
 	blocks  []filterBlock
 }
 
-type filterBlock [blockMarks]uint16
+// filterBlock has four marks in each word, the first in the lowest bits.
+type filterBlock [blockMarks / wordMarks]uint64
 
 const (
 	blockMarks = 32
+	wordMarks  = 4
+	markBits   = 16
+	eachMark   = 0x0001_0001_0001_0001 // times a mark: a word that has it four times
 	// meanMarks is how many marks a block has on average. One block in fifty would
 	// need more than it has room for.
 	meanMarks = 21
@@ -113,13 +117,14 @@ func (f *filter) place(top uint64, n int) (block int, mark uint16) {
 func (g *region) add(f *filter, top uint64, i int) {
 	at, mark := f.place(top, len(g.blocks))
 	b := &g.blocks[at]
+	mark |= uint16(min(i, markRuns) + 1)
 	for k := range b {
-		if b[k] == 0 {
-			b[k] = mark | uint16(min(i, markRuns)+1)
+		if used := bits.Len64(b[k]); used <= 64-markBits {
+			b[k] |= uint64(mark) << ((used + markBits - 1) / markBits * markBits)
 			return
 		}
 	}
-	b[blockMarks-1] = crowded
+	b[len(b)-1] |= crowded << (64 - markBits)
 }
 
 // may returns a bit for each run of the region that may have a hash: bit i for
@@ -130,15 +135,19 @@ func (g *region) may(f *filter, hash uint64) (runs uint32) {
 	}
 	at, mark := f.place(hash>>(64-f.bits), len(g.blocks))
 	b := &g.blocks[at]
-	if b[blockMarks-1] == crowded {
+	if b[len(b)-1]>>(64-markBits) == crowded {
 		return allRuns
 	}
-	for _, m := range b {
-		if m == 0 {
-			break
+	want := uint64(mark) * eachMark
+	for _, w := range b {
+		other := (w ^ want) >> markRunBits & (eachMark * (1<<(markBits-markRunBits) - 1)) // zero at marks of the hash
+		if (other-eachMark)&(eachMark<<(markBits-1)) == 0 {
+			continue // there is none: nothing was borrowed
 		}
-		if (m^mark)>>markRunBits == 0 {
-			runs |= 1 << (m&(1<<markRunBits-1) - 1)
+		for ; w != 0; w, other = w>>markBits, other>>markBits {
+			if m := uint16(w); m != 0 && uint16(other) == 0 {
+				runs |= 1 << (m&(1<<markRunBits-1) - 1)
+			}
 		}
 	}
 	return runs

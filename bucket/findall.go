@@ -52,7 +52,7 @@ func (t *Table) touchFilter(hash uint64) uint16 {
 		return 0
 	}
 	at, _ := f.place(hash>>(64-f.bits), len(g.blocks))
-	return g.blocks[at][0]
+	return uint16(g.blocks[at][0])
 }
 
 // touchEntry reads the entry of the row that has a key's tag, and what that leads

@@ -148,13 +148,13 @@ type outline struct {
 	commit      hdf5io.Commit
 	mores       uint32 // more rows of the row
 	depth, bits uint8
-	ends        []uint16 // entries of each bucket and of those before it
+	ends        [mostBuckets]uint16 // entries of each bucket and of those before it
 }
 
 // outline returns that of a page that has passed check.
 func (p page) outline() *outline {
-	o := &outline{p.prefix(), p.address(), p.commit(), uint32(p.mores()), p.depth(), p.bits(), make([]uint16, 1<<p.bits())}
-	for i := range o.ends {
+	o := &outline{prefix: p.prefix(), address: p.address(), commit: p.commit(), mores: uint32(p.mores()), depth: p.depth(), bits: p.bits()}
+	for i := range 1 << p.bits() {
 		o.ends[i] = uint16(p.span(i).end)
 	}
 	return o
