@@ -50,11 +50,17 @@ type inRow struct {
 	nearTag uint16 // the tag there
 }
 
-// seek makes w the place where hash is looked for. It fills w, because a struct that
-// is returned is copied, and a processor copies what was written in smaller pieces
-// only after all before it, the read of the tag too. The next accesses to memory would
-// wait for that.
+// seek makes w the place where hash is looked for, and reads a tag there. It fills w,
+// because a struct that is returned is copied, and a processor copies what was written in
+// smaller pieces only after all before it, the read of the tag too. The next accesses to
+// memory would wait for that.
 func (w *inRow) seek(t *Table, p page, o *outline, hash uint64) {
+	w.place(t, p, o, hash)
+	w.read()
+}
+
+// place is seek without the read.
+func (w *inRow) place(t *Table, p page, o *outline, hash uint64) {
 	w.number = bucketOf(hash, o.depth, o.bits)
 	if w.first, w.count = o.bucket(w.number); w.count == 0 {
 		return
@@ -63,7 +69,12 @@ func (w *inRow) seek(t *Table, p page, o *outline, hash uint64) {
 	w.shared = uint(o.depth + o.bits)
 	w.tag = tagOf(hash, w.shared)
 	w.at = nearTag(w.count, w.tag)
-	w.nearTag = binary.LittleEndian.Uint16(w.tags[w.at*tagSize:])
+}
+
+func (w *inRow) read() {
+	if w.count > 0 {
+		w.nearTag = binary.LittleEndian.Uint16(w.tags[w.at*tagSize:])
+	}
 }
 
 // search returns the first entry of the bucket that has the tag, if one does.
@@ -83,7 +94,12 @@ func (t *Table) findInRuns(commit hdf5io.Commit, hash uint64, key keys.E) (Entry
 		return Entry{}, false, nil
 	}
 	known, may := t.mayHave(hash, commit)
-	for i := newest; i >= 0; i-- {
+	return t.findInNamed(known, may, commit, hash, key)
+}
+
+// findInNamed is findInRuns with what mayHave has said.
+func (t *Table) findInNamed(known *region, may uint32, commit hdf5io.Commit, hash uint64, key keys.E) (Entry, bool, error) {
+	for i := len(t.runs) - 1; i >= 0; i-- {
 		r := &t.runs[i]
 		if r.number <= commit {
 			break
@@ -159,11 +175,15 @@ const (
 //go:noinline
 func touch(entries []byte, i int) (sum byte) {
 	defer func() { _ = recover() }()
-	around := entries[min(max(i*EntrySize-nearby, 0), len(entries)):min(i*EntrySize+nearby, len(entries))]
-	for k := 0; k < len(around); k += cacheLine {
-		sum += around[k]
+	near := around(entries, i)
+	for k := 0; k < len(near); k += cacheLine {
+		sum += near[k]
 	}
 	return sum
+}
+
+func around(entries []byte, i int) []byte {
+	return entries[min(max(i*EntrySize-nearby, 0), len(entries)):min(i*EntrySize+nearby, len(entries))]
 }
 
 // findInRow looks at the entries that have the key's tag. The tags were verified
