@@ -1,6 +1,8 @@
 package cidstore
 
 import (
+	"slices"
+
 	"github.com/cidstore/cidstore/keys"
 	"github.com/cidstore/cidstore/wal"
 )
@@ -33,16 +35,23 @@ type Batch struct {
 }
 
 // Insert adds value to the set of key.
-func (b *Batch) Insert(key, value E) {
-	b.ops = append(b.ops, wal.Op{Code: wal.Insert, Key: key, Value: value})
-}
+func (b *Batch) Insert(key, value E) { b.add(wal.Op{Code: wal.Insert, Key: key, Value: value}) }
 
 // Delete removes all values of key.
-func (b *Batch) Delete(key E) { b.ops = append(b.ops, wal.Op{Code: wal.Delete, Key: key}) }
+func (b *Batch) Delete(key E) { b.add(wal.Op{Code: wal.Delete, Key: key}) }
 
 // DeleteValue removes value from the set of key.
 func (b *Batch) DeleteValue(key, value E) {
-	b.ops = append(b.ops, wal.Op{Code: wal.DeleteValue, Key: key, Value: value})
+	b.add(wal.Op{Code: wal.DeleteValue, Key: key, Value: value})
+}
+
+// add doubles the memory when it is full. append alone would do so in smaller steps, which
+// leave the collector half as much again.
+func (b *Batch) add(o wal.Op) {
+	if len(b.ops) == cap(b.ops) {
+		b.ops = slices.Grow(b.ops, max(len(b.ops), 4))
+	}
+	b.ops = append(b.ops, o)
 }
 
 // Len returns the number of operations in the batch.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/vfs"
 	"github.com/cidstore/cidstore/wal"
@@ -141,6 +142,7 @@ type checkpoint struct {
 	keep    bool    // there is no room to fold any group, so everything goes into runs
 	sure    *demand // what is left goes into one commit, for which this was promised
 	done    structure
+	changes []bucket.Item // memory of merge.changes, for the next slice
 }
 
 // structure counts the changes of structure, for the log's summary and the metrics.
@@ -160,14 +162,20 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 	}
 	st := s.state.Load()
 	c := &checkpoint{store: s, frozen: st.frozen, through: s.frozenThrough, next: st.view.record.sliceHash}
+	began, count, large := s.opts.Clock(), int(st.frozen.count.Load()), false
+	sorting := sortWork * float64(count)
+	s.pacing.begin(began.UnixNano(), count, sorting+usualWork*float64(count))
+	defer func() { s.pacing.end(large) }()
 	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
 	defer vfs.Free(c.ops.places) // all of them, however many are left by then
 	c.plan(st.view)
-	ends, began, count, placed := c.begins(), s.opts.Clock(), c.ops.len(), s.metrics.placedBytes.Load()
+	ends, placed := c.begins(), s.metrics.placedBytes.Load()
 	limit, paused, wentAhead := s.sliceLimit(), time.Duration(0), ^uint64(0)
-	work, large := c.work(), int64(count) >= s.dueOps(st)/4 // a small one says little about others
+	count = c.ops.len()
+	work, sorted := sorting+c.work(), s.opts.Clock()
+	large = int64(count) >= s.dueOps(st)/4 // a small one says little about others
 	s.pacing.begin(began.UnixNano(), count, work)
-	defer func() { s.pacing.end(large) }()
+	s.pacing.passed(sorted.UnixNano(), sorted.Sub(began).Nanoseconds(), sorting, work-sorting)
 	for last := false; !last; {
 		from := s.opts.Clock()
 		if err := pause(ctx); err != nil {
@@ -338,7 +346,7 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 		limit = min(limit, m.tx.Longest()/2) // so that the new run is one piece
 		m.tx.KeepFree(s.leastFree())
 	}
-	m.folds, m.keep, m.sure = c.folds, c.keep, c.sure != nil
+	m.folds, m.keep, m.changes, m.sure = c.folds, c.keep, c.changes, c.sure != nil
 	rest, err := m.run(c.ops, limit)
 	if err != nil {
 		return false, err
@@ -366,7 +374,7 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	if dropped && s.log != nil {
 		s.log.DropOld()
 	}
-	c.ops, c.next, c.last = rest, m.next, last
+	c.ops, c.next, c.last, c.changes = rest, m.next, last, m.changes
 	c.done.add(m.done)
 	return last, nil
 }

@@ -3,6 +3,7 @@ package cidstore
 import (
 	"errors"
 	"math/bits"
+	"slices"
 
 	"github.com/cidstore/cidstore/bucket"
 	"github.com/cidstore/cidstore/directory"
@@ -142,6 +143,7 @@ func (m *merge) group(hash uint64, queue *queue) error {
 		if err := m.findKeys(g.id); err != nil {
 			return err
 		}
+		m.changes = slices.Grow(m.changes, len(m.keyEnds))
 		from := 0
 		for i, end := range m.keyEnds {
 			if i%64 == 63 {

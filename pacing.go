@@ -22,9 +22,13 @@ type pacing struct {
 }
 
 const (
-	// A checkpoint's work is counted in entries that it folds. To find what an operation
-	// changes, and to put it into a run, costs as much as opWork of these.
-	opWork = 3
+	// A checkpoint's work is counted in entries that it folds. To sort the operations costs
+	// as much as sortWork of these for each; to find what one changes, and to put it into a
+	// run, as much as opWork. usualWork stands for what comes after the sorting, until that is
+	// planned.
+	sortWork  = 1
+	opWork    = 3
+	usualWork = opWork + 1
 	// firstUnit is pacing.unit before the first large checkpoint.
 	firstUnit = 300.0
 	// paceReserve: writers leave one part in so many of the log and of memory, because a
@@ -33,12 +37,16 @@ const (
 	// overdue: a checkpoint that should have ended is expected to take one part in so many
 	// of the time so far.
 	overdue = 16
-	// leastPause is the shortest sleep: shorter ones are saved up.
-	leastPause = float64(time.Millisecond)
+	// pauseStep is the shortest sleep: less is saved up. Sleeps are whole steps, because the
+	// system ends them only then: one of 1.2 ms would take 2.1 ms.
+	pauseStep = time.Millisecond
+	// payback: a write sleeps for a step, or for one part in so many of what is owed if that
+	// is more, so that many writes share what one of them owes.
+	payback = 8
 	// mostPause bounds how long one write sleeps, and mostOwed what writes may owe in all,
 	// in ns, whatever the clock has said.
 	mostPause = 6 * time.Millisecond
-	mostOwed  = float64(20 * mostPause)
+	mostOwed  = float64(payback * mostPause)
 )
 
 // begin notes that a checkpoint of ops operations and that much work begins at now.
@@ -87,10 +95,8 @@ func (p *pacing) owe(now int64, n int, room int64, danger bool) time.Duration {
 	elapsed := float64(max(now-p.seen, 0))
 	p.seen = now
 	p.owed = min(max(p.owed+each*float64(n)-elapsed, 0), mostOwed)
-	if p.owed < leastPause {
-		return 0
-	}
-	return min(time.Duration(p.owed), mostPause)
+	owed := time.Duration(p.owed)
+	return min(owed, max(owed/payback, pauseStep)).Truncate(pauseStep)
 }
 
 // pace makes a writer of n operations wait if writers take the room for pending operations
@@ -113,5 +119,9 @@ func (s *Store) pace(n int) {
 // roomToPace returns how many operations fit into the log and memory, less the reserve.
 func (s *Store) roomToPace(st *state) int64 {
 	ring, memory := s.ringRecords(int64(st.view.record.walSize)), s.opts.MemoryBudget/opBytes
-	return min(s.log.Room()-ring/paceReserve, memory-memory/paceReserve-st.pendingOps())
+	return min(lessReserve(s.log.Room(), ring), lessReserve(memory-st.pendingOps(), memory))
 }
+
+// lessReserve takes the reserve of all from the room that is left, but no more than half of
+// that room: so writers in the reserve become slower, and do not stop.
+func lessReserve(room, all int64) int64 { return max(room-all/paceReserve, room/2) }

@@ -60,6 +60,9 @@ func TestPacing(t *testing.T) {
 		for slice := int64(1); now < began+c.real.Nanoseconds(); {
 			pause := p.owe(now, batch, room-taken, c.danger)
 			waited = waited || pause > 0
+			if pause%pauseStep != 0 || pause > mostPause {
+				t.Fatalf("%s: a pause of %v, want whole steps of %v, up to %v", c.what, pause, pauseStep, mostPause)
+			}
 			now += pause.Nanoseconds() + c.own.Nanoseconds()
 			taken += batch
 			if passed := now - began; passed*10 > slice*c.real.Nanoseconds() {
@@ -74,6 +77,46 @@ func TestPacing(t *testing.T) {
 		if pause := p.owe(now, room, 1, c.danger); pause != 0 {
 			t.Errorf("%s: a pause of %v after the checkpoint", c.what, pause)
 		}
+	}
+}
+
+// TestPacingSharesDebts: many writes share what one of them owes, and in all they wait for
+// as long as it says.
+func TestPacingSharesDebts(t *testing.T) {
+	var p pacing
+	p.began, p.ends = 1, int64(time.Second)
+	now, waited := int64(1), time.Duration(0)
+	for n := 1000; ; n = 0 { // the first owes 20 ms
+		pause := p.owe(now, n, 50_000, false)
+		if pause == 0 {
+			break
+		}
+		if pause > 2*pauseStep {
+			t.Errorf("a pause of %v where 20 ms are owed, want no more than %v", pause, 2*pauseStep)
+		}
+		waited += pause
+		now += pause.Nanoseconds()
+	}
+	if waited < 19*time.Millisecond || waited > 20*time.Millisecond {
+		t.Errorf("the pauses are %v in all, want all of 20 ms but less than a step", waited)
+	}
+}
+
+// TestPacingInTheReserve: where a checkpoint takes longer than predicted, and says nothing
+// of it, writers go on at a pace that falls, and leave room until it ends.
+func TestPacingInTheReserve(t *testing.T) {
+	const all, batch, predicted, real = 400_000, 1000, 200e6, 220e6
+	p := pacing{unit: predicted}
+	now, taken, longest := int64(1e18), int64(0), time.Duration(0)
+	p.begin(now, all/2, 1)
+	for end := now + real; now < end; taken += batch {
+		pause := p.owe(now, batch, lessReserve(all-taken, all), false)
+		now += pause.Nanoseconds() + 100_000
+		longest = max(longest, pause)
+	}
+	if taken < all*9/10 || taken > all*99/100 || longest > 3*pauseStep {
+		t.Errorf("%d of %d are taken, the longest pause is %v; want nine tenths and some of the reserve, and no more than %v",
+			taken, all, longest, 3*pauseStep)
 	}
 }
 

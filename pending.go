@@ -61,6 +61,7 @@ const (
 	// these blocks.
 	heapBlocks = 2
 	heapFew    = heapBlocks * opsPerBlock
+	pageSlots  = 4096 / 8 // slots of the heads in a page of the system
 
 	everything = ^wal.Seq(0) // no operation has a higher sequence
 )
@@ -101,8 +102,15 @@ func newTable(keys int, outside bool) *table {
 	return t
 }
 
+// newHeads makes n slots. It writes to each page of them, because a search that reads an
+// untouched page of the system's memory before add writes there costs three times as much,
+// and the writes of a batch go to nearly all pages.
 func (t *table) newHeads(n int) *heads {
-	return &heads{alloc[atomic.Uint64](n, t.outside && n >= heapFew)}
+	h := &heads{alloc[atomic.Uint64](n, t.outside && n >= heapFew)}
+	for i := 0; i < n; i += pageSlots {
+		h.slots[i].Store(0)
+	}
+	return h
 }
 
 // isOutside reports whether the block of the operation with index n, from 0, is outside of

@@ -196,9 +196,10 @@ func (s *Store) runFlushes() {
 		case <-s.stop:
 			return
 		case <-ticker.C:
-			if s.Failed() == nil {
-				_ = s.flush() // a failure poisons the store, and the next caller gets it
-			}
+		case <-s.log.Full():
+		}
+		if s.Failed() == nil {
+			_ = s.flush() // a failure poisons the store, and the next caller gets it
 		}
 	}
 }

@@ -184,8 +184,8 @@ func (l *Log) encodeTaken() {
 }
 
 // AppendAsync makes a frame of ops, applies it and returns the sequence of its
-// TXN_COMMIT. The frame is durable after the next Flush, which AppendAsync calls
-// itself when 1 MiB waits.
+// TXN_COMMIT. The frame is durable after the next Flush. AppendAsync asks for one by Full
+// when 1 MiB waits, and calls it itself when 4 MiB do.
 //
 // Errors are those of Append, but with ErrPoisoned the frame may have been applied.
 func (l *Log) AppendAsync(ops []Op) (last Seq, err error) {
@@ -208,13 +208,22 @@ func (l *Log) AppendAsync(ops []Op) (last Seq, err error) {
 		l.apply(first, nanos, ops)
 	}
 	l.publish()
-	full := len(l.enc.group) >= groupBytes
+	waiting := len(l.enc.group)
 	l.order.Unlock()
-	if full {
+	switch {
+	case waiting >= mostWaiting:
 		err = l.Flush()
+	case waiting >= groupBytes:
+		select {
+		case l.full <- struct{}{}:
+		default: // one is asked for already
+		}
 	}
 	return last, err
 }
+
+// Full returns a channel that receives when AppendAsync wants a Flush.
+func (l *Log) Full() <-chan struct{} { return l.full }
 
 // reserve checks whether the group may have that many records.
 func (l *Log) reserve(with uint64) error {
@@ -254,7 +263,7 @@ func (l *Log) closeGroup() (first Seq, group []byte) {
 	first, group = l.enc.first, l.enc.group
 	l.enc.first, l.enc.group = l.enc.next, l.spare[:0]
 	l.spare = group
-	if cap(group) > 4*groupBytes {
+	if cap(group) > mostWaiting {
 		l.spare = nil
 	}
 	return first, group

@@ -62,7 +62,10 @@ func (e *encoder) frame(ops []Op, pads uint64, watermark Seq) (first Seq, nanos 
 	first = e.next
 	count := uint64(len(ops)) + pads + endRecords
 	start, end := len(e.group), e.bytes(e.grouped()+count)
-	e.group = slices.Grow(e.group, end-start)[:end]
+	if end > cap(e.group) {
+		e.group = slices.Grow(e.group, max(end-start, start)) // in steps of two, so that few are left to the collector
+	}
+	e.group = e.group[:end]
 	e.tick(count)
 	at := start
 	for i := range ops {

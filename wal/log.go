@@ -19,9 +19,11 @@ var (
 )
 
 const (
-	// groupBytes is how much waits before AppendAsync flushes by itself, and how
-	// much one write of Append takes before it leaves the rest to the next.
+	// groupBytes is how much waits before AppendAsync asks for a Flush, and how much one
+	// write of Append takes before it leaves the rest to the next.
 	groupBytes = 1 << 20
+	// mostWaiting is how much waits before AppendAsync flushes by itself.
+	mostWaiting = 4 * groupBytes
 )
 
 // Stats holds counts of what a Log has done.
@@ -44,6 +46,8 @@ type Log struct {
 	config Config  // except the rings, which mu guards
 	epochs []Epoch // Config.Earlier and the present one
 	apply  func(first Seq, nanos int64, ops []Op)
+
+	full chan struct{} // says that groupBytes wait
 
 	write sync.Mutex // held while the ring is written
 	spare []byte     // guarded by write: the group buffer not in use
@@ -79,7 +83,7 @@ type Log struct {
 func New(c Config, epoch Epoch, next, watermark, tail Seq) *Log {
 	epochs := append(slices.Clone(c.Earlier), epoch)
 	epochs[len(epochs)-1].End = NoEnd
-	l := &Log{config: c, epochs: epochs}
+	l := &Log{config: c, epochs: epochs, full: make(chan struct{}, 1)}
 	l.config.Ring, l.config.Old, l.config.Earlier = Ring{}, Ring{}, nil
 	l.requests.New = func() any { return &request{wake: make(chan signal, 1)} }
 	l.mu.ring, l.mu.old = c.Ring, c.Old
@@ -125,10 +129,10 @@ func (l *Log) SetApply(apply func(first Seq, nanos int64, ops []Op)) { l.apply =
 // use all methods except Append, AppendAsync, Flush and Pause. Failed says whether the
 // log has been poisoned.
 func (l *Log) Pause() (resume func()) {
+	_ = l.Flush() // so that appends wait only for the rest; the log keeps a failure
 	l.write.Lock()
 	l.order.Lock()
 	if l.Failed() == nil {
-		// The log keeps a failure, and every append returns it.
 		_ = l.writeGroup(l.closeGroup())
 	}
 	return sync.OnceFunc(func() {

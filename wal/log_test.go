@@ -167,3 +167,25 @@ func TestFailedWritePoisons(t *testing.T) {
 		t.Errorf("%d writes, %d applied, mark %v, stats %+v", m.writes, applied, l.Mark(), l.Stats())
 	}
 }
+
+// TestAsyncAsksForFlushes: AppendAsync asks for a flush when much waits, and makes one itself
+// only when nobody answers for long.
+func TestAsyncAsksForFlushes(t *testing.T) {
+	m := newMemory(4 * mostWaiting / testBlock)
+	l, _ := newLog(testConfig(m))
+	ops, waiting, asked := someOps(1000, 1), 0, 0
+	for ; m.writes == 0 && waiting < 2*mostWaiting; waiting += len(ops) * RecordSize {
+		_, err := l.AppendAsync(ops)
+		must(t, err)
+		select {
+		case <-l.Full():
+			if asked++; waiting < groupBytes*3/4 {
+				t.Fatalf("it asked for a flush when %d bytes waited", waiting)
+			}
+		default:
+		}
+	}
+	if asked == 0 || waiting < mostWaiting*3/4 || waiting >= 2*mostWaiting {
+		t.Errorf("asked %d times, wrote after %d bytes; want a flush asked for after %d, and made after %d", asked, waiting, groupBytes, mostWaiting)
+	}
+}
