@@ -148,11 +148,12 @@ func (s *Store) shortOf(want claim) shortage {
 	if min(s.log.Room(), s.admission.most)-c.records < want.records || want.records > s.log.Largest() {
 		return ringShort
 	}
-	pending, need := s.pendingOps()+c.ops, want.ops*opBytes
+	const each = opBytes + keyBytes
+	pending, need := s.state.Load().pendingBytes()+c.ops*each, want.ops*each
 	if need > s.opts.MemoryBudget {
 		need = s.opts.MemoryBudget / 2 // or it could wait forever for a moment without other writers
 	}
-	if pending > 0 && pending*opBytes+need > s.opts.MemoryBudget {
+	if pending > 0 && pending+need > s.opts.MemoryBudget {
 		return memoryShort
 	}
 	return enough
@@ -165,6 +166,15 @@ func (st *state) pendingOps() int64 {
 	n := int64(st.fresh.count.Load())
 	if st.frozen != nil {
 		n += int64(st.frozen.count.Load())
+	}
+	return n
+}
+
+// pendingBytes returns the memory of the operations that are not in the tree.
+func (st *state) pendingBytes() int64 {
+	n := st.fresh.bytes()
+	if st.frozen != nil {
+		n += st.frozen.bytes()
 	}
 	return n
 }

@@ -46,7 +46,7 @@ func (s *Store) dangerOf(st *state) danger {
 // that is more, that is taken.
 func (s *Store) pendingShare(st *state) float64 {
 	ring := float64(s.ringRecords(int64(st.view.record.walSize)))
-	return max(1-float64(s.log.Room())/ring, float64(st.pendingOps()*opBytes)/float64(s.opts.MemoryBudget))
+	return max(1-float64(s.log.Room())/ring, float64(st.pendingBytes())/float64(s.opts.MemoryBudget))
 }
 
 // oldest returns the time of the oldest pending operation, in ns since 1970, or 0 if

@@ -269,11 +269,7 @@ func (s *Store) gauges(m *Metrics, r reader) {
 	m.Keys, m.Values, m.Tombstones, m.SpilledSets = rec.numKeys, rec.numValues, rec.numTombstones, rec.sets.Sets-rec.sets.Unused
 	m.WaitingEntries, _ = r.view.buckets.Waiting()
 	m.Runs, m.Commit, m.DeletionRows = uint64(r.view.buckets.Runs()), uint64(r.view.Commit()), rec.numDeletions
-	pending := uint64(r.fresh.count.Load())
-	if r.frozen != nil {
-		pending += uint64(r.frozen.count.Load())
-	}
-	m.PendingOperations, m.PendingBytes = pending, pending*opBytes
+	m.PendingOperations, m.PendingBytes = uint64(r.pendingOps()), uint64(r.pendingBytes())
 	m.CachedKeys = r.memos.len()
 	s.snapshots.Range(func(any, any) bool { m.Snapshots++; return true })
 	m.FileBytes = uint64(r.view.EndOfFile())

@@ -118,8 +118,9 @@ func (s *Store) pace(n int) {
 
 // roomToPace returns how many operations fit into the log and memory, less the reserve.
 func (s *Store) roomToPace(st *state) int64 {
-	ring, memory := s.ringRecords(int64(st.view.record.walSize)), s.opts.MemoryBudget/opBytes
-	return min(lessReserve(s.log.Room(), ring), lessReserve(memory-st.pendingOps(), memory))
+	ring, memory := s.ringRecords(int64(st.view.record.walSize)), s.opts.MemoryBudget
+	each := max(st.frozen.bytes()/max(int64(st.frozen.count.Load()), 1), 1)
+	return min(lessReserve(s.log.Room(), ring), lessReserve(memory-st.pendingBytes(), memory)/each)
 }
 
 // lessReserve takes the reserve of all from the room that is left, but no more than half of

@@ -53,8 +53,10 @@ type op struct {
 const (
 	opsPerBlock = 8192
 	// opBytes is the memory that an operation takes: its own, 16 bytes of its place in the
-	// queue while it is merged, and 11 to 32 bytes of the heads.
-	opBytes    = 112
+	// queue while it is merged, and 4 of its station. keyBytes is what a key takes of the
+	// heads: 11 to 32 bytes.
+	opBytes    = 84
+	keyBytes   = 28
 	firstHeads = 1 << 10
 	// heapBlocks is how many blocks of a table are on the heap, so that small stores ask
 	// the system for nothing. Other memory is on the heap if it has fewer elements than
@@ -135,7 +137,7 @@ func (t *table) free() {
 }
 
 // bytes returns how much memory the table's operations take.
-func (t *table) bytes() int64 { return int64(t.count.Load()) * opBytes }
+func (t *table) bytes() int64 { return int64(t.count.Load())*opBytes + t.distinct.Load()*keyBytes }
 
 // at returns operation number n-1.
 func (t *table) at(n uint32) *op { return at(*t.blocks.Load(), n) }

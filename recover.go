@@ -83,7 +83,7 @@ func (s *Store) load() error {
 		s.showFound(&found)
 	}
 	s.recovery.FramesReplayed, s.recovery.OperationsReplayed = s.replayed.Frames, s.replayed.Ops
-	s.recovery.OverBudget = max(0, s.pendingOps()*opBytes-s.opts.MemoryBudget)
+	s.recovery.OverBudget = max(0, s.state.Load().pendingBytes()-s.opts.MemoryBudget)
 	s.recovery.TornAt, s.recovery.TornRecords = uint64(s.replayed.TornAt), s.replayed.Discarded
 	s.recovery.Clean = v.record.clean && s.recovery.FramesReplayed == 0
 	s.recovery.add(&s.opts.found)

@@ -36,15 +36,20 @@ func (s *Store) liveBytes() int64 {
 // leaf.
 func (s *Store) ringLimit() int64 {
 	live := s.liveBytes()
-	dense := live < denseValue*int64(s.state.Load().view.record.numValues)
 	good := live / liveShare
 	switch {
-	case dense && s.placedEach > costlyInDense:
+	case s.rewrites(live):
 		good = live + live/2
 	case s.placedEach > costlyOperation:
 		good = live
 	}
 	return min(max(s.opts.startBytes, good), s.opts.WALBytes)
+}
+
+// rewrites reports whether most values lie in large sets, if that many bytes are live, and
+// the last checkpoint has rewritten such sets.
+func (s *Store) rewrites(live int64) bool {
+	return s.placedEach > costlyInDense && live < denseValue*int64(s.state.Load().view.record.numValues)
 }
 
 const (
@@ -58,6 +63,9 @@ const (
 	// costlyInDense replaces costlyOperation in such a store. It is what an operation on a
 	// large tree costs if the log is as large as the tree.
 	costlyInDense = 100
+	// leastRoom: the log grows if there is memory for so many times the operations that are
+	// pending when a checkpoint is due.
+	leastRoom = 1.2
 	// leastSample is how many operations a checkpoint needs to show what they cost.
 	leastSample = 2000
 )
@@ -68,13 +76,18 @@ const (
 func (s *Store) growRingIfFull() (grown bool, err error) {
 	st := s.state.Load()
 	size := int64(st.view.record.walSize)
-	if size >= s.opts.WALBytes || st.fresh.bytes() >= s.opts.MemoryBudget/3 {
+	room := float64(s.dueMemory()) / float64(max(st.fresh.bytes(), 1))
+	if size >= s.opts.WALBytes || room < leastRoom {
 		return false, nil
 	}
 	// The log of a new store grows once, however little data there are, because writes that
 	// sync while a checkpoint runs take longer, and a longer log needs fewer checkpoints.
 	want := min(max(size*ringGrowth, s.opts.startBytes), max(s.ringLimit(), s.opts.startBytes*ringGrowth))
-	if want < 2*size && want < s.opts.WALBytes {
+	most := s.opts.WALBytes
+	if s.rewrites(s.liveBytes()) { // a longer log than memory fills would only make the file longer
+		most = int64(min(float64(most), float64(size)*room))
+	}
+	if want = min(want, most); want < 2*size && want < most {
 		return false, nil
 	}
 	return s.growRing(want)

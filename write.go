@@ -151,12 +151,15 @@ func (s *Store) checkpointDue() bool {
 	}
 	applied := max(st.view.record.lastApplied, st.view.record.sliceThrough)
 	return s.log.Next()-1-min(applied, s.log.Next()-1) >= wal.Seq(s.ringRecords(int64(st.view.record.walSize))*2/5) ||
-		st.fresh.bytes() >= s.opts.MemoryBudget*2/5
+		st.fresh.bytes() >= s.dueMemory()
 }
 
-// dueOps returns at about how many operations a checkpoint is due.
+// dueMemory returns how much memory of operations makes a checkpoint due, in bytes.
+func (s *Store) dueMemory() int64 { return s.opts.MemoryBudget / 5 * 2 }
+
+// dueOps returns at about how many operations, each on another key, a checkpoint is due.
 func (s *Store) dueOps(st *state) int64 {
-	return min(s.ringRecords(int64(st.view.record.walSize)), s.opts.MemoryBudget/opBytes) * 2 / 5
+	return min(s.ringRecords(int64(st.view.record.walSize))*2/5, s.dueMemory()/(opBytes+keyBytes))
 }
 
 // changes reports whether an operation changes a set, or how it is kept. Summaries do
@@ -180,9 +183,14 @@ func (s *Store) apply(first wal.Seq, nanos int64, ops []wal.Op) {
 
 // add puts the operations of a frame into the fresh table, where nobody sees them yet.
 func (st *state) add(first wal.Seq, nanos int64, ops []wal.Op) {
+	var hash uint64 // of the operation before, which often has the same key
 	for i, o := range ops {
-		if changes(o.Code) {
-			st.fresh.add(st.view.hasher.Hash(o.Key), first+wal.Seq(i), nanos, o)
+		if !changes(o.Code) {
+			continue
 		}
+		if i == 0 || o.Key != ops[i-1].Key {
+			hash = st.view.hasher.Hash(o.Key)
+		}
+		st.fresh.add(hash, first+wal.Seq(i), nanos, o)
 	}
 }
