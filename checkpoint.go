@@ -287,8 +287,10 @@ func (c *checkpoint) plan(v *view) {
 		share = tightShare
 	}
 	excess := float64(waiting) + float64(c.ops.len()) - share*float64(v.record.numKeys)
-	if depth > manyRuns { // a read looks into every run that counts for its hash
-		excess = max(excess, float64(waiting)*(depth-manyRuns)/manyRuns)
+	// A read looks into every run that counts for its hash, and a root has no room for more
+	// than MostRuns.
+	if many := max(depth/manyRuns, 2*float64(v.buckets.Runs())/bucket.MostRuns); many > 1 {
+		excess = max(excess, float64(waiting)*(many-1))
 	}
 	if excess <= 0 {
 		return

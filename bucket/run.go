@@ -64,7 +64,7 @@ const (
 	runsPath     = "/runs"
 	runsName     = "runs"
 	slotEntries  = 32  // about how many a slot has
-	mostRuns     = 512 // their records fit one attribute
+	MostRuns     = 512 // their records fit one attribute
 	mostOfRun    = math.MaxInt32
 	reservedZero = 16
 )
@@ -239,8 +239,8 @@ func loadRuns(view *hdf5io.View, seal sealer, known []run) ([]run, error) {
 	if err != nil || !found {
 		return nil, err
 	}
-	if len(a.Dims) != 1 || a.Dims[0] > mostRuns || !a.Type.Equal(runType()) {
-		return nil, corrupt.Errorf("attribute runs of "+runsPath, -1, "%v of %v, want up to %d run records", a.Dims, a.Type, mostRuns)
+	if len(a.Dims) != 1 || a.Dims[0] > MostRuns || !a.Type.Equal(runType()) {
+		return nil, corrupt.Errorf("attribute runs of "+runsPath, -1, "%v of %v, want up to %d run records", a.Dims, a.Type, MostRuns)
 	}
 	runs := make([]run, a.Dims[0])
 	for i := range runs {

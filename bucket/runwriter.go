@@ -213,8 +213,8 @@ func (w *Writer) flushRuns() error {
 	if !changed {
 		return nil
 	}
-	if len(kept) > mostRuns {
-		return fmt.Errorf("bucket: %d runs, limit %d", len(kept), mostRuns)
+	if len(kept) > MostRuns {
+		return fmt.Errorf("bucket: %d runs, limit %d", len(kept), MostRuns)
 	}
 	if len(kept) == 0 {
 		return w.tx.RemoveAttribute(runsPath, runsName)
