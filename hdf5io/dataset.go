@@ -173,7 +173,7 @@ func (d *Dataset) Walk(from []uint64, visit func(Chunk) (bool, error)) error {
 // nil if there is no such chunk. After that it takes no lock and allocates nothing.
 func (d *Dataset) Page(i uint64) (*Page, error) {
 	if d.pages == nil {
-		return nil, d.notMapped()
+		return nil, corrupt.Errorf("dataset "+d.path, d.Offset(), "it is in no chunk map")
 	}
 	p := d.pages.page(i)
 	if p == nil || p.bytes.Load() != nil {
@@ -204,8 +204,4 @@ func (d *Dataset) Pages() uint64 {
 		return 0
 	}
 	return d.pages.count
-}
-
-func (d *Dataset) notMapped() error {
-	return corrupt.Errorf("dataset "+d.path, d.Offset(), "it is in no chunk map")
 }

@@ -218,10 +218,6 @@ func (t *treeReader) chunkMap(path string, o *object) error {
 	return nil
 }
 
-func mapAttributeOf(m ChunkMap) Attribute {
-	return Attribute{Name: mapAttribute, Type: Uint(1), Data: []byte{byte(m - FirstMap)}}
-}
-
 // encode makes the header of o as it is now. The index of a chunked dataset is placed
 // already.
 func (o *object) encode() ([]byte, error) {

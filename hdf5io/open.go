@@ -16,15 +16,13 @@ import (
 // OpenReport says what Open found.
 type OpenReport struct {
 	Slot             int     // of the root in use
-	Generation       uint64  // of that slot
 	Commit           Commit  // of its root
 	SlotValid        [2]bool // by itself: magic, version, checksum, fields
 	FellBack         bool    // the newest slot's root did not validate: the older one is in use
 	FellBackFrom     error   // why the newest root did not validate
 	SuperblockStale  bool    // the superblock, or a zero after it, is not as the root wants it: torn, or of the other slot
 	SuperblockMended bool    // it was stale, and was written again
-	Unreached        int64   // bytes of the file that the root does not reach
-	UnreachedHeld    bool    // readers of old roots keep these bytes from being used, for now
+	UnreachedHeld    bool    // readers of old roots keep what the root does not reach from being used, for now
 	Damage           []error // with Options.Salvage: the damage that was passed over
 }
 
@@ -155,7 +153,7 @@ func (f *File) open(report *OpenReport) (err error) {
 	}
 	f.slot = report.Slot
 	f.generation, f.lastCommit = pair.highest()
-	if err := f.openSpace(v.slot, root.free, pair, report); err != nil {
+	if err := f.openSpace(v.slot, root.free, pair); err != nil {
 		return err
 	}
 	f.publish(v)
@@ -229,7 +227,7 @@ func (f *File) chooseRoot(pair *slotPair, report *OpenReport) (loadedRoot, error
 		return loadedRoot{}, errors.Join(append(report.Damage, err)...)
 	}
 	root.view.fellBack = report.FellBackFrom
-	report.Generation, report.Commit = root.view.slot.generation, root.view.slot.commit
+	report.Commit = root.view.slot.commit
 	return root, nil
 }
 
@@ -494,8 +492,7 @@ func wholeSuperblock(p []byte) bool {
 }
 
 // openSpace makes what the root does not reach the free space of the writer.
-func (f *File) openSpace(s *commitSlot, free *freeMap, pair slotPair, report *OpenReport) error {
-	report.Unreached = int64(sumExtents(free.free) + sumExtents(free.freed))
+func (f *File) openSpace(s *commitSlot, free *freeMap, pair slotPair) error {
 	if f.options.ReadOnly {
 		return nil
 	}

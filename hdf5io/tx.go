@@ -354,7 +354,7 @@ func (tx *Tx) claimMap(o *object, chunkMap ChunkMap) error {
 	}
 	m.taken = true
 	o.chunkMap = chunkMap
-	o.attributes = append(o.attributes, mapAttributeOf(chunkMap))
+	o.attributes = append(o.attributes, Attribute{Name: mapAttribute, Type: Uint(1), Data: []byte{byte(chunkMap - FirstMap)}})
 	return nil
 }
 
