@@ -8,7 +8,6 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
-	"math/bits"
 	"runtime"
 	"slices"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"github.com/cidstore/cidstore"
 	"github.com/cidstore/cidstore/fuzz"
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 	"github.com/cidstore/cidstore/internal/invariants"
 )
 
@@ -81,7 +81,7 @@ func forgeHeader(p []byte, at int, with []byte) {
 		h := p[at+i:]
 		if size := structureSize(h); size > 8 && size <= len(h) {
 			h[4+int(with[0])*int(with[1]|1)%(size-8)] ^= max(with[1], 1)
-			binary.LittleEndian.PutUint32(h[size-4:], lookup3(h[:size-4]))
+			binary.LittleEndian.PutUint32(h[size-4:], hdf5sum.Lookup3(h[:size-4]))
 			return
 		}
 	}
@@ -110,40 +110,6 @@ func structureSize(h []byte) int {
 		return 38
 	}
 	return 2048 // the checksum of a node is after its records; a wrong one is a case too
-}
-
-// lookup3 is the checksum of HDF5's structures: Bob Jenkins' hash with initial
-// value 0.
-func lookup3(p []byte) uint32 {
-	a := 0xdeadbeef + uint32(len(p))
-	b, c := a, a
-	var last [12]byte
-	for len(p) > 12 {
-		a += binary.LittleEndian.Uint32(p)
-		b += binary.LittleEndian.Uint32(p[4:])
-		c += binary.LittleEndian.Uint32(p[8:])
-		for i, r := range [6]int{4, 6, 8, 16, 19, 4} {
-			x, y := [3]*uint32{&a, &b, &c}[i%3], [3]*uint32{&c, &a, &b}[i%3]
-			*x -= *y
-			*x ^= bits.RotateLeft32(*y, r)
-			z := [3]*uint32{&b, &c, &a}[i%3]
-			*y += *z
-		}
-		p = p[12:]
-	}
-	if len(p) == 0 {
-		return c
-	}
-	copy(last[:], p)
-	a += binary.LittleEndian.Uint32(last[:])
-	b += binary.LittleEndian.Uint32(last[4:])
-	c += binary.LittleEndian.Uint32(last[8:])
-	for i, r := range [7]int{14, 11, 25, 16, 4, 14, 24} {
-		x, y := [3]*uint32{&c, &a, &b}[i%3], [3]*uint32{&b, &c, &a}[i%3]
-		*x ^= *y
-		*x -= bits.RotateLeft32(*y, r)
-	}
-	return c
 }
 
 // known are the errors that Open may have for a file, whatever is in it.
@@ -298,8 +264,8 @@ func TestMutatorForges(t *testing.T) {
 	at := bytes.Index(p[3*4096:], []byte("OHDR")) + 3*4096
 	h := p[at:]
 	size := structureSize(h)
-	if want := binary.LittleEndian.Uint32(h[size-4:]); lookup3(h[:size-4]) != want {
-		t.Errorf("lookup3 of an object header of %d bytes: %#x, want %#x", size, lookup3(h[:size-4]), want)
+	if want := binary.LittleEndian.Uint32(h[size-4:]); hdf5sum.Lookup3(h[:size-4]) != want {
+		t.Errorf("lookup3 of an object header of %d bytes: %#x, want %#x", size, hdf5sum.Lookup3(h[:size-4]), want)
 	}
 	forgeSlot(p, 4096, 4000, []byte{0, 0})
 	if !bytes.Equal(p, m.bytes) {

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"math/bits"
 	"runtime"
 	"testing"
 
@@ -14,6 +13,7 @@ import (
 
 	"github.com/cidstore/cidstore/hdf5"
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/hdf5sum"
 	"github.com/cidstore/cidstore/vfs"
 )
 
@@ -167,7 +167,7 @@ func sealAll(p []byte, structures []structure) {
 	tree := uint32(0)
 	for _, s := range structures {
 		q := p[s.start : s.start+s.size]
-		binary.LittleEndian.PutUint32(q[s.size-4:], lookup3(q[:s.size-4]))
+		binary.LittleEndian.PutUint32(q[s.size-4:], hdf5sum.Lookup3(q[:s.size-4]))
 		if string(q[:4]) != "BTLF" {
 			tree = crc32.Update(tree, crc, q)
 		}
@@ -181,34 +181,9 @@ func sealAll(p []byte, structures []structure) {
 	if at < uint64(len(p)) && size < uint64(len(p))-at {
 		binary.LittleEndian.PutUint32(newest[120:], crc32.Checksum(p[at:at+size], crc))
 	}
-	binary.LittleEndian.PutUint32(newest[56+44:], lookup3(newest[56:56+44]))
+	binary.LittleEndian.PutUint32(newest[56+44:], hdf5sum.Lookup3(newest[56:56+44]))
 	copy(p, newest[56:56+48])
 	binary.LittleEndian.PutUint32(newest[4092:], crc32.Checksum(newest[:4092], crc))
-}
-
-// lookup3 is the checksum of HDF5's structures.
-func lookup3(p []byte) uint32 {
-	v := [3]uint32{0xdeadbeef + uint32(len(p))} // a, b, c
-	v[1], v[2] = v[0], v[0]
-	add := func(p []byte) {
-		for i := range v {
-			v[i] += binary.LittleEndian.Uint32(p[4*i:])
-		}
-	}
-	for ; len(p) > 12; p = p[12:] {
-		add(p)
-		for i, r := range [6]int{4, 6, 8, 16, 19, 4} {
-			x, y, z := i%3, (i+2)%3, (i+1)%3
-			v[x] = v[x] - v[y] ^ bits.RotateLeft32(v[y], r)
-			v[y] += v[z]
-		}
-	}
-	add(append(bytes.Clone(p), make([]byte, 12-len(p))...))
-	for i, r := range [7]int{14, 11, 25, 16, 4, 14, 24} {
-		x, y := (i+2)%3, (i+1)%3
-		v[x] = (v[x] ^ v[y]) - bits.RotateLeft32(v[y], r)
-	}
-	return v[2]
 }
 
 // TestSealing: sealing a good file changes nothing, and with a change in it all checksums are
