@@ -31,9 +31,6 @@ var defaults = []string{
 	"hdf5/file.go os.Open",
 }
 
-// systemUse is one use of the system in a file.
-type systemUse struct{ path, name string } // import path and selector
-
 // forbidden reports whether a selector of an import uses the system.
 func forbidden(path, name string) bool {
 	switch path {
@@ -52,10 +49,9 @@ func forbidden(path, name string) bool {
 	return false
 }
 
-// systemUses returns each forbidden use in a file. A blank or dot import of a
+// systemUses returns each forbidden use in a file, as import.Name. A blank or dot import of a
 // package with forbidden names is a use as a whole, with the name "_" or ".".
-func systemUses(file *ast.File) ([]systemUse, error) {
-	var uses []systemUse
+func systemUses(file *ast.File) (uses []string, err error) {
 	imports := make(map[string]string) // local name → path
 	for _, spec := range file.Imports {
 		path, err := strconv.Unquote(spec.Path.Value)
@@ -70,7 +66,7 @@ func systemUses(file *ast.File) ([]systemUse, error) {
 			local = spec.Name.Name
 		}
 		if (local == "_" || local == ".") && (path == "time" || forbidden(path, local)) {
-			uses = append(uses, systemUse{path, local})
+			uses = append(uses, path+"."+local)
 		}
 		imports[local] = path
 	}
@@ -82,7 +78,7 @@ func systemUses(file *ast.File) ([]systemUse, error) {
 		// A name that is resolved within the file is a variable, not an import.
 		if x, ok := selector.X.(*ast.Ident); ok && x.Obj == nil {
 			if path, ok := imports[x.Name]; ok && forbidden(path, selector.Sel.Name) {
-				uses = append(uses, systemUse{path, selector.Sel.Name})
+				uses = append(uses, path+"."+selector.Sel.Name)
 			}
 		}
 		return true
@@ -110,8 +106,8 @@ func TestOnlyTheSeamTouchesTheSystem(t *testing.T) {
 			}
 			for _, use := range uses {
 				place := p.name() + "/" + filepath.Base(path)
-				if !slices.Contains(defaults, place+" "+use.path+"."+use.name) {
-					t.Errorf("%s uses %s.%s: only vfs speaks to the system; time and randomness come from the caller", place, use.path, use.name)
+				if !slices.Contains(defaults, place+" "+use) {
+					t.Errorf("%s uses %s: only vfs speaks to the system; time and randomness come from the caller", place, use)
 				}
 			}
 		}
@@ -149,12 +145,8 @@ func TestSystemUses(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", source, err)
 		}
-		var got []string
-		for _, use := range uses {
-			got = append(got, use.path+"."+use.name)
-		}
-		if strings.Join(got, " ") != want {
-			t.Errorf("%s: uses %q, want %q", source, got, want)
+		if strings.Join(uses, " ") != want {
+			t.Errorf("%s: uses %q, want %q", source, uses, want)
 		}
 	}
 }
