@@ -78,7 +78,7 @@ func sceneOf(ts *testscript.TestScript) *scene { return ts.Value(sceneKey{}).(*s
 
 // usages are the commands of the scripts, by how they are used.
 var usages = map[string]func(ts *testscript.TestScript, args []string){
-	"cut FILE N":                       scriptCut,
+	"cut FILE [N]":                     scriptCut,
 	"damage FILE NAME":                 scriptDamage,
 	"end INPUT|HUP|INT|TERM|KILL CODE": scriptEnd,
 	"exits CODE PROGRAM ARG…":          scriptExits,
@@ -86,7 +86,6 @@ var usages = map[string]func(ts *testscript.TestScript, args []string){
 	"flip FILE TEXT":                   scriptFlip,
 	"foreign FILE":                     scriptForeign,
 	"golden FOLDER NAME":               scriptGolden,
-	"halve FILE":                       scriptHalve,
 	"hold STORE [PAIRS]":               scriptHold,
 	"holds EXPECTED [256|ids]":         scriptHolds,
 	"killed STORE FILE BATCHES":        scriptKilled,
@@ -208,20 +207,17 @@ func scriptLong(ts *testscript.TestScript, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o666))
 }
 
-// scriptHalve cuts a file in the middle.
-func scriptHalve(ts *testscript.TestScript, args []string) {
-	info, err := os.Stat(ts.MkAbs(args[0]))
-	ts.Check(err)
-	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()/2))
-}
-
-// scriptCut cuts N bytes off the end of a file.
+// scriptCut cuts N bytes off the end of a file, or half of it.
 func scriptCut(ts *testscript.TestScript, args []string) {
-	n, err := strconv.ParseInt(args[1], 10, 64)
+	size, err := fileSize(ts.MkAbs(args[0]))
 	ts.Check(err)
-	info, err := os.Stat(ts.MkAbs(args[0]))
-	ts.Check(err)
-	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()-n))
+	left := size / 2
+	if len(args) > 1 {
+		n, err := strconv.ParseInt(args[1], 10, 64)
+		ts.Check(err)
+		left = size - n
+	}
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), left))
 }
 
 // scriptDamage flips a bit in every copy that the file has of an identifier.

@@ -38,14 +38,9 @@ func openTerminal(t *testing.T, columns uint16) (control, terminal *os.File) {
 	return control, terminal
 }
 
-// onTerminal runs cidstore with standard error on a terminal of 120 columns, and returns
-// what it showed there.
-func onTerminal(t *testing.T, stdin io.Reader, args ...string) (shown, stdout string) {
-	t.Helper()
-	return onTerminalOf(t, 120, stdin, args...)
-}
-
-func onTerminalOf(t *testing.T, columns uint16, stdin io.Reader, args ...string) (shown, stdout string) {
+// onTerminal runs cidstore with standard error on a terminal, and returns what it showed
+// there.
+func onTerminal(t *testing.T, columns uint16, stdin io.Reader, args ...string) (shown, stdout string) {
 	t.Helper()
 	control, terminal := openTerminal(t, columns)
 	var out bytes.Buffer
@@ -79,12 +74,12 @@ func (s *slowly) Read(p []byte) (int, error) {
 }
 
 func TestBarOnTerminal(t *testing.T) {
-	const pairs = 400_000 / invariants.Sparse
+	const pairs, wide = 400_000 / invariants.Sparse, 120
 	dir := t.TempDir()
 	file := filepath.Join(dir, "pairs.tsv")
 	must(t, os.WriteFile(file, numbers(0, pairs), 0o666))
 	want := regexp.MustCompile(`[0-9,]+ pairs, [0-9,]+ pairs/s +[0-9]+% +\|.*\|.*\[[0-9]+s:[0-9a-z]+\]`)
-	shown, stdout := onTerminal(t, nil, "import", filepath.Join(dir, "a.h5"), file)
+	shown, stdout := onTerminal(t, wide, nil, "import", filepath.Join(dir, "a.h5"), file)
 	if !want.MatchString(shown) {
 		t.Errorf("no bar with pairs, their rate and the time left:\n%q", shown)
 	}
@@ -94,7 +89,7 @@ func TestBarOnTerminal(t *testing.T) {
 
 	spinner := regexp.MustCompile(`[1-9][0-9,]+ pairs, [0-9,]+ pairs/s`)
 	slow := &slowly{[][]byte{numbers(0, 5000), numbers(5000, 10000), numbers(10000, 15000)}}
-	if shown, _ = onTerminal(t, slow, "import", filepath.Join(dir, "b.h5"), "-"); !spinner.MatchString(shown) {
+	if shown, _ = onTerminal(t, wide, slow, "import", filepath.Join(dir, "b.h5"), "-"); !spinner.MatchString(shown) {
 		t.Errorf("no spinner with pairs and their rate:\n%q", shown)
 	}
 
@@ -113,7 +108,7 @@ func TestBarOnTerminal(t *testing.T) {
 		{nothing, []string{"import", "--quiet", filepath.Join(dir, "c.h5"), file}},
 		{nothing, []string{"backup", "--quiet", store, filepath.Join(dir, "quiet.h5")}},
 	} {
-		if shown, _ := onTerminal(t, nil, test.args...); !regexp.MustCompile(test.want).MatchString(shown) {
+		if shown, _ := onTerminal(t, wide, nil, test.args...); !regexp.MustCompile(test.want).MatchString(shown) {
 			t.Errorf("%v shows %q, want %s", test.args, shown, test.want)
 		}
 	}
@@ -133,7 +128,7 @@ func TestBarDoesNotWrap(t *testing.T) {
 			{"import", in("a.h5"), file}, {"import", in("b.h5"), "-"}, {"backup", in("a.h5"), in("full.h5")},
 			{"restore", in("full.h5"), in("c.h5")}, {"restore", "--verify", in("full.h5")},
 		} {
-			shown, _ := onTerminalOf(t, columns, slow, args...)
+			shown, _ := onTerminal(t, columns, slow, args...)
 			for line := range strings.FieldsFuncSeq(control.ReplaceAllString(shown, ""), func(r rune) bool { return r == '\r' || r == '\n' }) {
 				if n := utf8.RuneCountInString(line); n > int(columns) {
 					t.Errorf("%s: %d columns in a terminal of %d: %q", args[0], n, columns, line)
