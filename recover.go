@@ -31,7 +31,7 @@ type RecoveryReport struct {
 }
 
 func (r *RecoveryReport) fromTree(o hdf5io.OpenReport) {
-	r.Slot, r.Commit, r.FellBack, r.SuperblockMended = o.Slot, uint64(o.Commit), o.FellBack, o.SuperblockMended
+	r.Slot, r.Commit, r.FellBack, r.SuperblockMended = o.Slot, uint64(o.Commit), o.FellBack != nil, o.SuperblockMended
 }
 
 // add takes over what an earlier attempt of Open found: it wrote the log again, so that this

@@ -79,7 +79,7 @@ func TestCheckSeesFallBack(t *testing.T) {
 	}
 	m := &memoryFile{image}
 	f, report, err := Open(m, Options{})
-	if err != nil || !report.FellBack {
+	if err != nil || report.FellBack == nil {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	commitRound(t, f, imageRound)

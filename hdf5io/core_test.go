@@ -207,7 +207,7 @@ func TestCommitAndReopen(t *testing.T) {
 		f.Close()
 		again, report, err := reopen(t, path, o)
 		must(t, err)
-		if report.FellBack || report.SuperblockStale || report.Commit != 20 || report.SlotValid != [2]bool{true, true} {
+		if report.FellBack != nil || report.SuperblockStale || report.Commit != 20 || report.SlotValid != [2]bool{true, true} {
 			t.Fatalf("report %+v", report)
 		}
 		checkRound(t, again.View(), 19)

@@ -18,8 +18,7 @@ type OpenReport struct {
 	Slot             int     // of the root in use
 	Commit           Commit  // of its root
 	SlotValid        [2]bool // by itself: magic, version, checksum, fields
-	FellBack         bool    // the newest slot's root did not validate: the older one is in use
-	FellBackFrom     error   // why the newest root did not validate
+	FellBack         error   // why the root of the newest slot did not validate, if the older one is in use
 	SuperblockStale  bool    // the superblock, or a zero after it, is not as the root wants it: torn, or of the other slot
 	SuperblockMended bool    // it was stale, and was written again
 	UnreachedHeld    bool    // readers of old roots keep what the root does not reach from being used, for now
@@ -202,7 +201,7 @@ func (f *File) chooseRoot(pair *slotPair, report *OpenReport) (loadedRoot, error
 		return loadedRoot{}, f.noSlot(*pair)
 	}
 	report.SlotValid = [2]bool{pair.slots[0] != nil, pair.slots[1] != nil}
-	report.Damage, report.FellBack, report.FellBackFrom = nil, false, nil
+	report.Damage, report.FellBack = nil, nil
 	if plain := pair.slots[newest].plain; plain != f.options.Plain {
 		return loadedRoot{}, fmt.Errorf("%w: it is %s", ErrNotOurs, kindOf(plain))
 	}
@@ -226,7 +225,7 @@ func (f *File) chooseRoot(pair *slotPair, report *OpenReport) (loadedRoot, error
 		err = fmt.Errorf("root of commit %d: %w", pair.slots[newest].commit, err)
 		return loadedRoot{}, errors.Join(append(report.Damage, err)...)
 	}
-	root.view.fellBack = report.FellBackFrom
+	root.view.fellBack = report.FellBack
 	report.Commit = root.view.slot.commit
 	return root, nil
 }
@@ -240,7 +239,7 @@ func (f *File) loadEither(pair *slotPair, newest int, report *OpenReport) (loade
 		return root, err
 	}
 	if pair.slots[1-newest] != nil && !f.options.NoFallBack {
-		report.FellBack, report.FellBackFrom, report.Slot = true, err, 1-newest
+		report.FellBack, report.Slot = err, 1-newest
 		older, olderErr := f.loadPinned(pair, 1-newest, nil)
 		if olderErr == nil || errors.Is(olderErr, errSlotChanged) {
 			return older, olderErr
@@ -249,7 +248,7 @@ func (f *File) loadEither(pair *slotPair, newest int, report *OpenReport) (loade
 	if !f.options.Salvage {
 		return loadedRoot{}, err
 	}
-	report.FellBack, report.FellBackFrom = false, nil
+	report.FellBack = nil
 	return f.salvageRoot(pair, newest, report)
 }
 
@@ -473,7 +472,7 @@ func (f *File) confirm(s *commitSlot, pair slotPair, report *OpenReport) error {
 	// A crash here may tear the slot, so the other slot must name a good root. If
 	// the other slot is not valid, this one was read from the disk and not from a
 	// cache: a crash or rot must have damaged the other.
-	if pair.slots[1-report.Slot] != nil && !report.FellBack {
+	if pair.slots[1-report.Slot] != nil && report.FellBack == nil {
 		if err := f.file.WriteSync(s.append(nil), slotOffset(report.Slot)); err != nil {
 			return f.Poison(fmt.Errorf("write commit slot %d: %w", report.Slot, err))
 		}
