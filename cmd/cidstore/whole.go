@@ -27,25 +27,28 @@ func createWhole(path string, fill func(vfs.File) error) error {
 	if err != nil {
 		return err
 	}
-	err = func() error {
-		if err := fill(file); err != nil {
-			return err
-		}
-		if err := file.Sync(); err != nil {
-			return err
-		}
-		return absent(path)
-	}()
-	var ended error // joined only if there is an error: else Join would hide a signal from exitCode
+	err = complete(file, path, fill)
+	var after error
 	if err == nil {
-		err = vfs.GiveName(vfs.OS(), temporary, path)
+		after = vfs.GiveName(vfs.OS(), temporary, path)
 	} else {
-		ended = vfs.OS().Remove(temporary)
+		after = vfs.OS().Remove(temporary)
 	}
-	if ended = errors.Join(ended, file.Close()); ended != nil {
-		err = errors.Join(err, ended)
+	if after = errors.Join(after, file.Close()); after != nil { // else Join would hide a signal from exitCode
+		err = errors.Join(err, after)
 	}
 	return err
+}
+
+// complete writes a new file and makes it durable, unless path leads to another by then.
+func complete(file vfs.File, path string, fill func(vfs.File) error) error {
+	if err := fill(file); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	return absent(path)
 }
 
 // newUnfinished makes and locks an empty file, so that only one process at a time makes
