@@ -53,9 +53,7 @@ func TestAsyncCloseOnAFullDisk(t *testing.T) {
 	wantErr(t, s.Close(), ErrNoSpace)
 	disk.Clear()
 	s = openOn(t, disk)
-	if ok, err := s.Has(FromUint64(1), FromUint64(424242)); err != nil || !ok {
-		t.Errorf("what was accepted before Close: %t, %v", ok, err)
-	}
+	wantIs(t, true, "what was accepted before Close")(s.Has(FromUint64(1), FromUint64(424242)))
 	mustDo(t, s.Close())
 }
 
@@ -68,16 +66,12 @@ func TestRandIsShared(t *testing.T) {
 	var g sync.WaitGroup
 	for _, name := range []string{"a.h5", "b.h5"} {
 		g.Go(func() {
-			if err := s.Backup(t.Context(), filepath.Join(dir, name)); err != nil {
-				t.Error(err)
-			}
+			wantErr(t, s.Backup(t.Context(), filepath.Join(dir, name)), nil)
 		})
 	}
 	g.Go(func() {
 		for range 50 {
-			if err := s.AuditWAL(1); err != nil {
-				t.Error(err)
-			}
+			wantErr(t, s.AuditWAL(1), nil)
 		}
 	})
 	g.Wait()

@@ -184,10 +184,7 @@ func TestSeriesThatDoesNotFit(t *testing.T) {
 	for name, since := range map[string][]string{
 		"another store": {full}, "an increment alone": {"db/otherincrement"}, "a gap": {full, two},
 	} {
-		err := s.BackupWith(t.Context(), "db/x", &BackupOptions{Since: since})
-		if !errors.Is(err, ErrBackupSeries) {
-			t.Errorf("since %s: %v", name, err)
-		}
+		wantErr(t, s.BackupWith(t.Context(), "db/x", &BackupOptions{Since: since}), ErrBackupSeries, "since", name)
 		absent(t, c.fs, "db/x", name)
 	}
 	if err := RestoreSeries(t.Context(), nil, crashPath, c.options(c.fs), nil); err == nil {
@@ -279,9 +276,7 @@ func TestFaultIncrement(t *testing.T) {
 	c.close()
 	step := campaign(9, 1)
 	backUp := func(disk vfs.FS, path string, with *BackupOptions) error {
-		o := c.options(disk)
-		o.ReadOnly = true
-		s, err := Open(crashPath, o)
+		s, err := Open(crashPath, readOnly(c.options(disk)))
 		if err != nil {
 			return err
 		}
@@ -327,13 +322,8 @@ func TestFaultIncrementDiskFull(t *testing.T) {
 	c.some()
 	c.do(func() error { return c.store.Checkpoint(t.Context()) })
 	c.fs.SetCapacity(usedBy(t, c.fs, append(paths, crashPath)...) + 8<<10)
-	err := c.store.BackupWith(t.Context(), incrementPath(1), &BackupOptions{Since: paths})
-	if !errors.Is(err, ErrNoSpace) {
-		t.Errorf("BackupWith: %v", err)
-	}
-	if err := c.same(); err != nil {
-		t.Error(err)
-	}
+	wantErr(t, c.store.BackupWith(t.Context(), incrementPath(1), &BackupOptions{Since: paths}), ErrNoSpace, "BackupWith")
+	wantErr(t, c.same(), nil)
 	c.close()
 	before := contentOf(t, c.fs, crashPath)
 	c.fs.SetCapacity(usedBy(t, c.fs, append(paths, crashPath)...) + 8<<10)
@@ -380,9 +370,7 @@ func TestBackupTo(t *testing.T) {
 		"writer": func(*scenario) {},
 		"pending": func(c *scenario) { // and a root in the middle of a checkpoint, beside it
 			c.kill()
-			o := c.options(c.fs)
-			o.ReadOnly = true
-			c.store = OpenStore(c.t, crashPath, o)
+			c.store = OpenStore(c.t, crashPath, readOnly(c.options(c.fs)))
 		},
 		"poisoned": func(c *scenario) { c.store.file.Poison(errfs.ErrIO); c.store.fail(errfs.ErrIO) },
 	} {
@@ -428,8 +416,7 @@ func TestIncrementIsNoStore(t *testing.T) {
 	c := newScenario(t, 10, noQuarantine)
 	paths := c.series(1)
 	wantErr(t, errOf(Open(paths[1], c.options(c.fs))), ErrNotCIDStore, "Open")
-	err := RestoreWith(t.Context(), paths[1], crashPath, c.options(c.fs))
-	wantSays(t, err, ErrBackupSeries, "full backup comes first", "RestoreWith")
+	wantSays(t, RestoreWith(t.Context(), paths[1], crashPath, c.options(c.fs)), ErrBackupSeries, "full backup comes first", "RestoreWith")
 }
 
 // TestTwoIncrementsAtOnce: of several that are made at the same path, one succeeds, and the
@@ -456,9 +443,7 @@ func TestTwoIncrementsAtOnce(t *testing.T) {
 		t.Errorf("%d have made it, want 1", made)
 	}
 	series := []string{since.Since[0], dir + "/increment"}
-	if err := errors.Join(VerifyBackup(t.Context(), series, nil, nil), s.Close()); err != nil {
-		t.Error(err)
-	}
+	wantErr(t, errors.Join(VerifyBackup(t.Context(), series, nil, nil), s.Close()), nil)
 }
 
 // TestRestoreOverIncrement: a caller who forgets to name the store does not lose the last increment.
@@ -541,8 +526,7 @@ func TestCompactBackup(t *testing.T) {
 			s.Insert(FromString("dog"), FromUint64(uint64(len(sizes)))),
 			s.BackupWith(t.Context(), increment, &BackupOptions{Since: []string{full}}),
 			RestoreSeries(t.Context(), []string{full, increment}, restored, nil, nil))
-		info := mustGet(os.Stat(full))(t)
-		sizes[compact] = info.Size()
+		sizes[compact] = mustGet(os.Stat(full))(t).Size()
 		r := OpenStore(t, restored, &Options{ReadOnly: true})
 		want := mustGet(printOf(s))(t)
 		wantIs(t, want, "compact", compact)(printOf(r))

@@ -42,9 +42,7 @@ func benchSize(b testing.TB) uint64 {
 	if text == "" {
 		return 1_000_000
 	}
-	n, err := strconv.ParseFloat(text, 64)
-	must(b, err)
-	return uint64(n)
+	return uint64(mustGet(strconv.ParseFloat(text, 64))(b))
 }
 
 // benchDir is a new folder, on the disk that CIDSTORE_BENCH_DIR names, if it does.
@@ -54,37 +52,32 @@ func benchDir(b testing.TB) string {
 	if base == "" {
 		return b.TempDir()
 	}
-	dir, err := os.MkdirTemp(base, "cidstore-bench")
-	must(b, err)
+	dir := mustGet(os.MkdirTemp(base, "cidstore-bench"))(b)
 	b.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }
 
 func openBench(b testing.TB, path string, o *cidstore.Options) *cidstore.Store {
 	b.Helper()
-	s, err := cidstore.Open(path, o)
-	must(b, err)
-	return s
+	return mustGet(cidstore.Open(path, o))(b)
 }
 
-func closeBench(b testing.TB, s *cidstore.Store) {
-	b.Helper()
-	must(b, s.Close())
-}
-
-// load inserts pairs first to n-1, per values a key, by durable batches of 1,000.
-func load(b testing.TB, s *cidstore.Store, first, n, per uint64) {
+// inBatches makes an operation for each of first to n-1, in durable batches of 1,000.
+func inBatches(b testing.TB, s *cidstore.Store, first, n uint64, add func(batch *cidstore.Batch, i uint64)) {
 	b.Helper()
 	var batch cidstore.Batch
 	for i := first; i < n; i++ {
-		batch.Insert(benchKey(i/per), benchValue(i))
-		if batch.Len() == 1000 || i == n-1 {
-			if err := s.Apply(&batch); err != nil {
-				b.Fatal(err)
-			}
+		if add(&batch, i); batch.Len() == 1000 || i == n-1 {
+			must(b, s.Apply(&batch))
 			batch.Reset()
 		}
 	}
+}
+
+// load inserts pairs first to n-1, per values a key.
+func load(b testing.TB, s *cidstore.Store, first, n, per uint64) {
+	b.Helper()
+	inBatches(b, s, first, n, func(batch *cidstore.Batch, i uint64) { batch.Insert(benchKey(i/per), benchValue(i)) })
 }
 
 // BenchmarkStore measures one store of CIDSTORE_BENCH_PAIRS pairs, one value a
@@ -104,7 +97,7 @@ func BenchmarkStore(b *testing.B) {
 	b.Run("single-inserts-1-writer", func(b *testing.B) { benchSingles(b, s, 1) })
 	b.Run("single-inserts-16-writers", func(b *testing.B) { benchSingles(b, s, 16) })
 	b.Run("lookup-during-checkpoints", func(b *testing.B) { benchBusyLookup(b, s, n) })
-	closeBench(b, s)
+	must(b, s.Close())
 	b.Run("open-after-kill", func(b *testing.B) { benchKilled(b, path, n) })
 }
 
@@ -123,7 +116,7 @@ func benchLoad(b *testing.B, path string, n uint64) {
 		m := s.Metrics()
 		b.ReportMetric(float64(m.PlacedBytes+m.WAL.Bytes)/float64(n), "written-B/pair")
 		b.ReportMetric(float64(m.FileBytes)/float64(n), "file-B/pair-loading")
-		closeBench(b, s)
+		must(b, s.Close())
 		b.ReportMetric(float64(n)/time.Since(start).Seconds(), "pairs/s-to-closed")
 		b.ReportMetric(float64(peak())/(1<<20), "peak-anon-MiB")
 		used := live(b, path, n)
@@ -137,10 +130,8 @@ func benchLoad(b *testing.B, path string, n uint64) {
 func live(b testing.TB, path string, n uint64) float64 {
 	b.Helper()
 	s := openBench(b, path, &cidstore.Options{ReadOnly: true})
-	defer closeBench(b, s)
-	report, err := s.Check(context.Background())
-	must(b, err)
-	return float64(uint64(report.UsedBytes)-s.Metrics().WALBytes) / float64(n)
+	defer func() { must(b, s.Close()) }()
+	return float64(uint64(mustGet(s.Check(context.Background()))(b).UsedBytes)-s.Metrics().WALBytes) / float64(n)
 }
 
 // peakMemory watches the memory that the process has of its own, pages of files
@@ -184,7 +175,7 @@ func benchOpen(b *testing.B, path string) {
 			b.Fatal(err)
 		}
 		b.StopTimer()
-		closeBench(b, s)
+		must(b, s.Close())
 		b.StartTimer()
 	}
 }
@@ -273,8 +264,7 @@ func benchTwo(b *testing.B, s *cidstore.Store, n uint64) {
 func benchAll(b *testing.B, s *cidstore.Store, n uint64) {
 	pairs := uint64(0)
 	for b.Loop() {
-		view, err := s.Snapshot()
-		must(b, err)
+		view := mustGet(s.Snapshot())(b)
 		pairs = 0
 		for range view.All() {
 			pairs++
@@ -289,9 +279,7 @@ func benchAll(b *testing.B, s *cidstore.Store, n uint64) {
 // benchCheck checks the store; MB/s are of the bytes in use.
 func benchCheck(b *testing.B, s *cidstore.Store) {
 	for b.Loop() {
-		report, err := s.Check(context.Background())
-		must(b, err)
-		b.SetBytes(report.UsedBytes)
+		b.SetBytes(mustGet(s.Check(context.Background()))(b).UsedBytes)
 	}
 }
 
@@ -390,7 +378,7 @@ func BenchmarkUpkeep(b *testing.B) {
 			times(b, ds)
 		})
 	}
-	closeBench(b, s)
+	must(b, s.Close())
 }
 
 // keepUp makes garbage and collects it until ctx is done. Value number 0 of each set stays.
@@ -449,7 +437,7 @@ func benchKilled(b *testing.B, path string, n uint64) {
 	defer os.Remove(killed)
 	fillLog(b, s, n)
 	copyFile(b, path, killed)
-	closeBench(b, s)
+	must(b, s.Close())
 	for b.Loop() {
 		b.StopTimer()
 		once := killed + ".once"
@@ -458,7 +446,7 @@ func benchKilled(b *testing.B, path string, n uint64) {
 		s := openBench(b, once, nil)
 		b.ReportMetric(float64(s.Recovery().OperationsReplayed), "operations")
 		b.StopTimer()
-		closeBench(b, s)
+		must(b, s.Close())
 		os.Remove(once)
 		b.StartTimer()
 	}
@@ -483,11 +471,9 @@ func fillLog(b testing.TB, s *cidstore.Store, first uint64) {
 
 func copyFile(b testing.TB, from, to string) {
 	b.Helper()
-	in, err := os.Open(from)
-	must(b, err)
+	in := mustGet(os.Open(from))(b)
 	defer in.Close()
-	out, err := os.Create(to)
-	must(b, err)
+	out := mustGet(os.Create(to))(b)
 	if _, err := io.Copy(out, in); err != nil {
 		b.Fatal(err)
 	}
@@ -505,7 +491,7 @@ func BenchmarkValuesPerKey(b *testing.B) {
 				start := time.Now()
 				load(b, s, 0, n, per)
 				b.ReportMetric(float64(n)/time.Since(start).Seconds(), "pairs/s")
-				closeBench(b, s)
+				must(b, s.Close())
 				b.ReportMetric(live(b, path, n), "live-B/pair")
 			}
 		})
@@ -531,7 +517,7 @@ func BenchmarkOneKey(b *testing.B) {
 		m := s.Metrics()
 		b.ReportMetric(float64(m.PlacedBytes+m.WAL.Bytes)/float64(n), "written-B/pair")
 		b.ReportMetric(float64(m.FileBytes)/float64(n), "file-B/pair-loading")
-		closeBench(b, s)
+		must(b, s.Close())
 		b.ReportMetric(live(b, path, n), "live-B/pair")
 		b.ReportMetric(float64(fileSize(b, path))/float64(n), "closed-B/pair")
 		s = openBench(b, path, nil)
@@ -546,23 +532,14 @@ func BenchmarkOneKey(b *testing.B) {
 		if count, err := s.Count(key); err != nil || uint64(count) != n {
 			b.Fatal(count, err)
 		}
-		closeBench(b, s)
+		must(b, s.Close())
 	}
 }
 
-// oneKey inserts values first to n-1 of a key, by durable batches of 1,000.
+// oneKey inserts values first to n-1 of a key.
 func oneKey(b testing.TB, s *cidstore.Store, key cidstore.E, first, n uint64) {
 	b.Helper()
-	var batch cidstore.Batch
-	for i := first; i < n; i++ {
-		batch.Insert(key, benchValue(i))
-		if batch.Len() == 1000 || i == n-1 {
-			if err := s.Apply(&batch); err != nil {
-				b.Fatal(err)
-			}
-			batch.Reset()
-		}
-	}
+	inBatches(b, s, first, n, func(batch *cidstore.Batch, i uint64) { batch.Insert(key, benchValue(i)) })
 }
 
 // BenchmarkHotKey writes 20,000 values of one key, none of which a checkpoint
@@ -589,6 +566,6 @@ func BenchmarkHotKey(b *testing.B) {
 			}
 		}
 		b.ReportMetric(float64(time.Since(start))/values, "ns/round")
-		closeBench(b, s)
+		must(b, s.Close())
 	}
 }

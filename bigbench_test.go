@@ -40,8 +40,7 @@ func bigPairs(t *testing.T) uint64 {
 	if text == "" {
 		t.Skip("takes minutes: scripts/big runs it")
 	}
-	n, err := strconv.ParseFloat(text, 64)
-	must(t, err)
+	n := mustGet(strconv.ParseFloat(text, 64))(t)
 	if n < 200*bigBatch {
 		t.Fatalf("%s is %s, want %d or more", bigVariable, text, 200*bigBatch)
 	}
@@ -52,9 +51,7 @@ func bigOptions(t *testing.T) *cidstore.Options {
 	t.Helper()
 	o := &cidstore.Options{}
 	if text := os.Getenv(bigThreshold); text != "" {
-		n, err := strconv.Atoi(text)
-		must(t, err)
-		o.SplitThreshold = n
+		o.SplitThreshold = mustGet(strconv.Atoi(text))(t)
 	}
 	return o
 }
@@ -72,8 +69,7 @@ func TestBigWriter(t *testing.T) {
 		t.Skip("a part of TestBig")
 	}
 	n := bigPairs(t)
-	acked, err := openCounter(path)
-	must(t, err)
+	acked := mustGet(openCounter(path))(t)
 	s := open(t, path, bigOptions(t))
 	most, said, largest := uint64(0), false, uint64(0)
 	var b cidstore.Batch
@@ -127,8 +123,7 @@ func TestBig(t *testing.T) {
 	bigBackup(t, s, path)
 	start = time.Now()
 	must(t, s.Close())
-	info, err := os.Stat(path)
-	must(t, err)
+	info := mustGet(os.Stat(path))(t)
 	bigLine("closed", "%.1f s; file %d MiB, %.1f B a pair", time.Since(start).Seconds(), info.Size()>>20, float64(info.Size())/float64(n))
 	bigLine("own memory from the kill on, at most", "%d MiB", peak()>>20)
 
@@ -147,12 +142,9 @@ func TestBig(t *testing.T) {
 // pairs that were acknowledged.
 func bigKilled(t *testing.T, path string, n uint64) (loaded uint64) {
 	t.Helper()
-	self, err := os.Executable()
-	must(t, err)
-	cmd := exec.Command(self, "-test.run=^TestBigWriter$", "-test.count=1", "-test.timeout=0")
+	cmd := exec.Command(mustGet(os.Executable())(t), "-test.run=^TestBigWriter$", "-test.count=1", "-test.timeout=0")
 	cmd.Env = append(os.Environ(), bigChildVariable+"="+path)
-	out, err := cmd.StdoutPipe()
-	must(t, err)
+	out := mustGet(cmd.StdoutPipe())(t)
 	cmd.Stderr = cmd.Stdout
 	start := time.Now()
 	must(t, cmd.Start())
@@ -167,10 +159,7 @@ func bigKilled(t *testing.T, path string, n uint64) (loaded uint64) {
 	if err := cmd.Wait(); err == nil || !strings.HasPrefix(said, bigReady) {
 		t.Fatalf("the writer was not killed as it should be (%v): %s", err, said)
 	}
-	acked, err := openCounter(path)
-	must(t, err)
-	batches, err := acked.get()
-	must(t, err)
+	batches := mustGet(mustGet(openCounter(path))(t).get())(t)
 	loaded = batches * bigBatch
 	bigLine("loaded until the kill", "%d pairs in %.1f s, %.0f pairs/s", loaded, took.Seconds(), float64(loaded)/took.Seconds())
 	bigLine("killed", "%s", strings.TrimPrefix(said, bigReady+": "))
@@ -184,8 +173,7 @@ func bigAfterKill(t *testing.T, s *cidstore.Store, loaded uint64) (next uint64) 
 	t.Helper()
 	count := func(from, to uint64) (found uint64) {
 		for i := from; i < to; i++ {
-			has, err := s.Has(benchKey(i), benchValue(i))
-			must(t, err)
+			has := mustGet(s.Has(benchKey(i), benchValue(i)))(t)
 			if has {
 				found++
 			}
@@ -216,8 +204,7 @@ func bigWhole(t *testing.T, s *cidstore.Store, n uint64) {
 	m := s.Metrics()
 	bigLine("checkpoint", "%.1f s; directory: %s of %d pointers, %d buckets, %d runs", time.Since(start).Seconds(), s.DirectoryMode(), m.DirectorySize, m.BucketCount, m.Runs)
 	start = time.Now()
-	report, err := s.Check(context.Background())
-	must(t, err)
+	report := mustGet(s.Check(context.Background()))(t)
 	took := time.Since(start).Seconds()
 	bigLine("checked", "%.1f s, %.2f GB/s; %d MiB in use, %d MiB free, %d chunks", took, float64(report.UsedBytes)/took/1e9,
 		report.UsedBytes>>20, report.FreeBytes>>20, report.Chunks)
@@ -260,8 +247,7 @@ func bigBackup(t *testing.T, s *cidstore.Store, path string) {
 	}
 	must(t, err)
 	took := time.Since(start).Seconds()
-	info, err := os.Stat(copied)
-	must(t, err)
+	info := mustGet(os.Stat(copied))(t)
 	bigLine("backup, verified", "%.1f s, %.2f GB/s, %d MiB", took, float64(info.Size())/took/1e9, info.Size()>>20)
 	must(t, os.Remove(copied))
 }

@@ -95,8 +95,7 @@ func (l closedLoad) run(t *testing.T, o Options, seed byte) (got closedLengths) 
 	}
 	info := mustGet(os.Stat(path))(t)
 	s := OpenStore(t, path, &Options{ReadOnly: true})
-	report := mustGet(s.Check(t.Context()))(t)
-	got.closed, got.live = info.Size(), report.UsedBytes-int64(s.state.Load().view.record.walSize)
+	got.closed, got.live = info.Size(), mustGet(s.Check(t.Context()))(t).UsedBytes-int64(s.state.Load().view.record.walSize)
 	mustDo(t, s.Close())
 	return got
 }

@@ -17,8 +17,7 @@ import (
 // fileSize is the length of the file at path, bytes.
 func fileSize(t testing.TB, path string) int64 {
 	t.Helper()
-	info := mustGet(os.Stat(path))(t)
-	return info.Size()
+	return mustGet(os.Stat(path))(t).Size()
 }
 
 // insertPairs puts the pairs from..to into s, a thousand a batch.

@@ -264,9 +264,7 @@ func TestUseAfterClose(t *testing.T) {
 			if readOnly && errors.Is(err, cidstore.ErrReadOnly) {
 				continue
 			}
-			if !errors.Is(err, cidstore.ErrClosed) {
-				t.Errorf("read-only %v: %s: %v", readOnly, name, err)
-			}
+			wantErr(t, err, cidstore.ErrClosed, "read-only", readOnly, name)
 		}
 		wantErr(t, errOf(v.Lookup(cidstore.E{})), cidstore.ErrSnapshotExpired, "snapshot")
 		for range v.All() {
@@ -275,9 +273,7 @@ func TestUseAfterClose(t *testing.T) {
 		for range v.Keys() {
 			t.Error("Keys of an expired snapshot yields")
 		}
-		if !errors.Is(v.Err(), cidstore.ErrSnapshotExpired) {
-			t.Errorf("Err of an expired snapshot: %v", v.Err())
-		}
+		wantErr(t, v.Err(), cidstore.ErrSnapshotExpired, "Err of an expired snapshot")
 		s.LogEvent("split", "bucket", 1)
 		if m := s.Metrics(); m.SplitEvents == 0 || s.Recovery().Commit == 0 {
 			t.Errorf("after Close: %+v, %+v", m, s.Recovery())

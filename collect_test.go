@@ -210,9 +210,7 @@ func TestCollectionCancelled(t *testing.T) {
 	reader := OpenStore(t, s.path, &Options{ReadOnly: true})
 	_, err := reader.RunGCOnce(t.Context())
 	for _, err := range []error{err, reader.Maintain(t.Context()), reader.MigrateDirectory(t.Context())} {
-		if !errors.Is(err, ErrReadOnly) {
-			t.Errorf("read-only: %v", err)
-		}
+		wantErr(t, err, ErrReadOnly, "read-only")
 	}
 }
 
@@ -277,10 +275,9 @@ func TestMaintain(t *testing.T) {
 			b.Delete(FromUint64(k))
 			continue
 		}
-		model[FromUint64(k)] = map[E]bool{}
 		for v := range values(k) {
 			b.DeleteValue(FromUint64(k), FromUint64(values(k)+v))
-			model[FromUint64(k)][FromUint64(v)] = true
+			model.add(FromUint64(k), FromUint64(v))
 		}
 	}
 	mustDo(t, s.Checkpoint(t.Context()), s.Apply(&b), s.Maintain(t.Context()))
@@ -307,8 +304,7 @@ func TestMaintain(t *testing.T) {
 	mustDo(t, fresh.Maintain(t.Context()), fresh.Close())
 	var sizes [2]int64
 	for i, name := range []string{"s.h5", "fresh.h5"} {
-		info := mustGet(os.Stat(filepath.Join(dir, name)))(t)
-		sizes[i] = info.Size()
+		sizes[i] = mustGet(os.Stat(filepath.Join(dir, name)))(t).Size()
 	}
 	t.Logf("%d bytes, a fresh store %d", sizes[0], sizes[1])
 	if sizes[0] > sizes[1]*13/10+1<<20 {
@@ -382,8 +378,7 @@ func TestMaintainSpilled(t *testing.T) {
 		s = OpenStore(t, s.path, nil)
 		mustHold(t, s, model)
 		mustDo(t, s.Close())
-		info := mustGet(os.Stat(s.path))(t)
-		return info.Size()
+		return mustGet(os.Stat(s.path))(t).Size()
 	}
 	fresh, after := size("fresh.h5", false), size("s.h5", true)
 	t.Logf("%d bytes, a fresh store %d", after, fresh)

@@ -147,8 +147,7 @@ func TestCloseTrimsRuns(t *testing.T) {
 		}
 		number := c.halfDeadRun(2)
 		if damaged {
-			d := mustGet(c.store.state.Load().view.Dataset(fmt.Sprint("/runs/entries_", number)))(t)
-			offset, size := d.Extent()
+			offset, size := mustGet(c.store.state.Load().view.Dataset(fmt.Sprint("/runs/entries_", number)))(t).Extent()
 			mustDo(t, rot(c.fs, offset+size-512, 512, 3))
 			Unchecked(t, crashPath, "a run is damaged")
 		}
@@ -182,8 +181,7 @@ func TestReopenedOnAFullDisk(t *testing.T) {
 			b.Insert(key(i), E{})
 		}
 		mustDo(t, s.Apply(&b), s.Close())
-		info := mustGet(disk.Stat(crashPath))(t)
-		disk.SetCapacity(info.Allocated)
+		disk.SetCapacity(mustGet(disk.Stat(crashPath))(t).Allocated)
 		deleted := 0
 		for life := range 3 {
 			s = open()

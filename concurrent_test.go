@@ -3,7 +3,6 @@ package cidstore_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -99,9 +98,7 @@ func TestEverybodyAtOnce(t *testing.T) {
 			}
 		})
 		time.Sleep(duration(t, 300*time.Millisecond, 1500*time.Millisecond))
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+		wantErr(t, s.Close(), nil)
 		group.Wait()
 		compareWritten(t, disk, &written)
 	}
@@ -204,70 +201,6 @@ func keepWalking(t *testing.T, s *cidstore.Store) {
 			return
 		}
 	}
-}
-
-// TestSnapshotIsolation: a writer sets one fresh value on 64 keys in each batch;
-// every snapshot sees one value on all of them, and never an older one than before.
-func TestSnapshotIsolation(t *testing.T) {
-	const width = 64
-	disk := crashfs.New(crashfs.Options{FileLimit: 64 << 20})
-	s := open(t, "db/s.h5", &cidstore.Options{FS: disk, WALBytes: 256 << 10, SplitThreshold: 8})
-	var done atomic.Bool
-	var group sync.WaitGroup
-	for range 3 {
-		group.Go(func() {
-			last := uint64(0)
-			for !done.Load() {
-				value, err := oneValue(s, width)
-				if err != nil || value < last {
-					t.Errorf("%d after %d: %v", value, last, err)
-					return
-				}
-				last = value
-			}
-		})
-	}
-	rounds := uint64(duration(t, 300, 1500))
-	for n := range rounds {
-		var b cidstore.Batch
-		for k := range uint64(width) {
-			b.Delete(cidstore.FromUint64(k))
-			b.Insert(cidstore.FromUint64(k), cidstore.FromUint64(n+1))
-		}
-		must(t, s.Apply(&b))
-	}
-	done.Store(true)
-	group.Wait()
-	if s.Metrics().Checkpoints == 0 {
-		t.Error("no checkpoint ran")
-	}
-}
-
-// oneValue is the value that all keys of a snapshot have; 0 before the first.
-func oneValue(s *cidstore.Store, width uint64) (uint64, error) {
-	v, err := s.Snapshot()
-	if err != nil {
-		return 0, err
-	}
-	defer v.Close()
-	common := uint64(0)
-	for k := range width {
-		values, err := v.Lookup(cidstore.FromUint64(k))
-		if err != nil {
-			return 0, err
-		}
-		value := uint64(0)
-		if len(values) > 0 {
-			value = values[0].Low
-		}
-		if k == 0 {
-			common = value
-		}
-		if len(values) > 1 || value != common {
-			return 0, fmt.Errorf("key %d has %v, key 0 %d", k, values, common)
-		}
-	}
-	return common, nil
 }
 
 // A call on one key: what is asked of a set of up to 16 values.
@@ -407,9 +340,7 @@ func clients(t *testing.T, s *cidstore.Store, seed uint64, count, calls int) []p
 	}
 	group.Go(func() {
 		for range 20 {
-			if err := s.Checkpoint(context.Background()); err != nil {
-				t.Error(err)
-			}
+			wantErr(t, s.Checkpoint(context.Background()), nil)
 		}
 	})
 	group.Wait()

@@ -27,24 +27,15 @@ const batchesCopied = 12 // batches in the copy
 // TestCrashBackup cuts the power at every call of a backup of a store in use, and of
 // a restore over a store that has gone on: each file is complete, the old one or the new
 // one, and a backup that was acknowledged stays.
-func TestCrashBackup(t *testing.T) {
-	crashCopy(t, backupPath, func(*scenario) {},
-		func(c *scenario) error { return c.store.Backup(c.t.Context(), backupPath) },
-		func(c *scenario) error {
-			return RestoreWith(c.t.Context(), backupPath, crashPath, c.options(c.fs))
-		},
-		func(c *scenario, disk *crashfs.FS) error { return c.holds(disk, backupPath, batchesCopied) })
-}
+func TestCrashBackup(t *testing.T) { crashBackup(t, nil) }
 
 // TestCrashCompactBackup is TestCrashBackup with a compact copy.
-func TestCrashCompactBackup(t *testing.T) {
+func TestCrashCompactBackup(t *testing.T) { crashBackup(t, &BackupOptions{Compact: true}) }
+
+func crashBackup(t *testing.T, o *BackupOptions) {
 	crashCopy(t, backupPath, func(*scenario) {},
-		func(c *scenario) error {
-			return c.store.BackupWith(c.t.Context(), backupPath, &BackupOptions{Compact: true})
-		},
-		func(c *scenario) error {
-			return RestoreWith(c.t.Context(), backupPath, crashPath, c.options(c.fs))
-		},
+		func(c *scenario) error { return c.store.BackupWith(c.t.Context(), backupPath, o) },
+		func(c *scenario) error { return RestoreWith(c.t.Context(), backupPath, crashPath, c.options(c.fs)) },
 		func(c *scenario, disk *crashfs.FS) error { return c.holds(disk, backupPath, batchesCopied) })
 }
 
@@ -130,9 +121,7 @@ func (c *scenario) copiesSurvive(image *crashfs.Image, path string, whole func(*
 // holds opens the store at path and wants so many batches in it. It looks at what the store
 // holds only once for equal bytes.
 func (c *scenario) holds(disk *crashfs.FS, path string, batches int) error {
-	o := c.options(disk)
-	o.ReadOnly = true
-	s, err := Open(path, o)
+	s, err := Open(path, readOnly(c.options(disk)))
 	if err != nil {
 		return err
 	}

@@ -59,9 +59,7 @@ func (c *scenario) stateOfPlace(disk vfs.FS, path string) (batches int, err erro
 	if info, err := disk.Stat(path); err != nil || info.Size == 0 {
 		return -1, err
 	}
-	o := c.options(disk)
-	o.ReadOnly = true
-	s, err := Open(path, o)
+	s, err := Open(path, readOnly(c.options(disk)))
 	if errors.Is(err, ErrHalfMade) {
 		if !errors.Is(err, ErrNotCIDStore) || !strings.Contains(err.Error(), "was interrupted") {
 			return 0, fmt.Errorf("of a half-made file it is said: %w", err)
@@ -111,9 +109,7 @@ func TestCrashCreateInPlace(t *testing.T) {
 				if err == nil {
 					err = c.recovered(disk, 0, 0, true)
 				}
-				if err != nil {
-					t.Fatalf("%v: found %d: %v", image, found, err)
-				}
+				mustAt(t, err, image, "found", found)
 				seen[found]++
 			}
 			t.Logf("%d calls; empty %d, half made %d, whole %d", trace.Len(), seen[-1], seen[-2], seen[0])
@@ -153,9 +149,7 @@ func TestCrashRestoreInPlace(t *testing.T) {
 						n, err = c.restoreInterruptedAgain(image, place.rule, had)
 						nested += n
 					}
-					if err != nil {
-						t.Fatalf("%v: found %d: %v", image, found, err)
-					}
+					mustAt(t, err, image, "found", found)
 					seen[found]++
 				}
 				t.Logf("%d calls; batches (-1 empty, -2 half made): %v; %d in a restore after a restore", trace.Len(), seen, nested)
@@ -394,19 +388,31 @@ func TestFaultInPlace(t *testing.T) {
 	}
 }
 
-// TestManyMakeOneStoreInPlace: of those who open an empty file that stays in its place,
-// each who has time gets the store, and the others learn that it is locked.
-func TestManyMakeOneStoreInPlace(t *testing.T) {
+// TestManyMakeOneStore: of many that open a path at the same time, each who has time gets the
+// store in turn, and the others learn that it is locked: where there is no file, and where
+// there is an empty one that stays in its place.
+func TestManyMakeOneStore(t *testing.T) {
+	systems := []vfs.FS{vfs.OS()}
 	for _, place := range placements {
-		for range 5 {
+		systems = append(systems, pinned(vfs.OS(), place.rule))
+	}
+	for i, system := range systems {
+		rounds := 5
+		if i == 0 && !testing.Short() {
+			rounds = 40
+		}
+		for range rounds {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "s.h5")
-			putFile(t, vfs.OS(), path, nil)
+			if i > 0 {
+				putFile(t, vfs.OS(), path, nil)
+			}
 			var group sync.WaitGroup
+			start := make(chan struct{})
 			for g := range uint64(6) {
 				group.Go(func() {
-					o := &Options{WALBytes: 64 << 10, LockTimeout: time.Duration(g%2) * time.Minute, FS: pinned(vfs.OS(), place.rule)}
-					s, err := Open(path, o)
+					<-start
+					s, err := Open(path, &Options{WALBytes: 64 << 10, LockTimeout: time.Duration(g%2) * time.Minute, FS: system})
 					if err == nil {
 						err = errors.Join(s.Insert(FromUint64(g), E{}), s.Close())
 					}
@@ -415,15 +421,16 @@ func TestManyMakeOneStoreInPlace(t *testing.T) {
 					}
 				})
 			}
+			close(start)
 			group.Wait()
-			s := mustGet(Open(path, nil))(t)
-			for g := uint64(1); g < 6; g += 2 {
+			if names := mustGet(os.ReadDir(dir))(t); len(names) != 1 {
+				t.Fatalf("%v are left", names)
+			}
+			s := OpenStore(t, path, nil)
+			for g := uint64(1); g < 6; g += 2 { // these had time to wait
 				wantIs(t, true, "what was written by opener", g)(s.HasKey(FromUint64(g)))
 			}
 			mustDo(t, s.Close())
-			if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
-				t.Errorf("%v are left, %v", names, err)
-			}
 		}
 	}
 }

@@ -44,9 +44,7 @@ func TestRepairKilled(t *testing.T) {
 				err = fmt.Errorf("original: %w", err)
 			}
 		}
-		if err != nil {
-			t.Fatalf("%v: %v", image, err)
-		}
+		mustAt(t, err, image)
 	}
 	t.Logf("%d images, the copy is in %d", images, there)
 	if there == 0 {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/internal/invariants"
-	"github.com/cidstore/cidstore/vfs"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -91,13 +90,7 @@ func logPlace(r *record, sequence wal.Seq) int64 {
 // flip changes one bit of a log record.
 func (l *liveLog) flip(sequence wal.Seq, bit int) {
 	l.t.Helper()
-	f := mustGet(l.disk.OpenFile(crashPath, vfs.ReadWrite, 0))(l.t)
-	defer f.Close()
-	at := logPlace(&l.record, sequence) + int64(bit/8)
-	var p [1]byte
-	mustDo(l.t, errOf(f.ReadAt(p[:], at)))
-	p[0] ^= 1 << (bit % 8)
-	mustDo(l.t, f.WriteAt(p[:], at))
+	flipOn(l.t, l.disk, crashPath, logPlace(&l.record, sequence)+int64(bit/8), 1<<(bit%8))
 }
 
 // TestCrashRottenLog flips bits of every record of a live log. At or below the
@@ -123,9 +116,7 @@ func TestCrashRottenLog(t *testing.T) {
 					refused++
 					err = l.refused(sequence)
 				}
-				if err != nil {
-					t.Fatalf("bit %d of record %d in a frame of %d to %d, past the watermark: %v: %v", bit, sequence, f.First, f.Last, f.PastWatermark, err)
-				}
+				mustAt(t, err, "bit", bit, "of record", sequence, "in a frame of", f.First, "to", f.Last, "past the watermark", f.PastWatermark)
 				l.flip(sequence, bit)
 			}
 		}

@@ -36,17 +36,27 @@ func smallOptions(f vfs.FS) *Options {
 	}
 }
 
+// readOnly makes options those of a reader.
+func readOnly(o *Options) *Options {
+	o.ReadOnly = true
+	return o
+}
+
 // contents is what a store holds, as a set of pairs.
 type contents map[E]map[E]bool
+
+func (c contents) add(key, value E) {
+	if c[key] == nil {
+		c[key] = map[E]bool{}
+	}
+	c[key][value] = true
+}
 
 func (c contents) apply(ops []wal.Op) {
 	for _, o := range ops {
 		switch o.Code {
 		case wal.Insert:
-			if c[o.Key] == nil {
-				c[o.Key] = map[E]bool{}
-			}
-			c[o.Key][o.Value] = true
+			c.add(o.Key, o.Value)
 		case wal.Delete:
 			delete(c, o.Key)
 		case wal.DeleteValue:
@@ -247,9 +257,7 @@ func TestCrashEnumeration(t *testing.T) {
 						deeper = 2
 					}
 					n, err := c.survives(image, deeper)
-					if err != nil {
-						t.Fatalf("round %d, %v: %v", round, image, err)
-					}
+					mustAt(t, err, "round", round, image)
 					nested += n
 					if images++; images >= share && round > 0 {
 						break

@@ -318,8 +318,7 @@ func (h *heldReaders) step(i int) {
 	t, c := h.c.t, h.c
 	t.Helper()
 	if i%7 == 0 {
-		v := mustGet(c.store.Snapshot())(t)
-		h.snapshots, h.prints = append(h.snapshots, v), append(h.prints, c.model.print())
+		h.snapshots, h.prints = append(h.snapshots, mustGet(c.store.Snapshot())(t)), append(h.prints, c.model.print())
 	}
 	h.check()
 	if len(h.snapshots) > 2 {
@@ -328,10 +327,7 @@ func (h *heldReaders) step(i int) {
 	}
 	switch {
 	case i == 3:
-		o := c.options(c.fs)
-		o.ReadOnly = true
-		s := mustGet(Open(crashPath, o))(t)
-		h.other, h.otherHas = s, c.model.print()
+		h.other, h.otherHas = mustGet(Open(crashPath, readOnly(c.options(c.fs))))(t), c.model.print()
 	case i > 3 && i%10 == 3:
 		mustDo(t, h.other.Refresh())
 		h.otherHas = c.model.print()

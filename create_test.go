@@ -5,51 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/cidstore/cidstore"
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/vfs"
 )
-
-// TestManyMakeOneStore: of many that open a path without a file at the same time, each gets
-// the store in turn, or ErrLocked.
-func TestManyMakeOneStore(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
-	for range 40 {
-		dir := t.TempDir()
-		path := filepath.Join(dir, "s.h5")
-		var group sync.WaitGroup
-		start := make(chan struct{})
-		for g := range 6 {
-			group.Go(func() {
-				<-start
-				s, err := cidstore.Open(path, &cidstore.Options{WALBytes: 64 << 10, LockTimeout: time.Duration(g%2) * time.Minute})
-				if err != nil {
-					if g%2 == 1 || !errors.Is(err, cidstore.ErrLocked) {
-						t.Errorf("opener %d: %v", g, err)
-					}
-					return
-				}
-				wantErr(t, errors.Join(s.Insert(cidstore.FromUint64(uint64(g)), cidstore.E{}), s.Close()), nil, "opener", g)
-			})
-		}
-		close(start)
-		group.Wait()
-		names := mustGet(os.ReadDir(dir))(t)
-		if len(names) != 1 {
-			t.Fatalf("%v are left", names)
-		}
-		s := open(t, path, nil)
-		for g := 1; g < 6; g += 2 { // these had time to wait
-			wantIs(t, true, "what was written by opener", g)(s.HasKey(cidstore.FromUint64(uint64(g))))
-		}
-		must(t, s.Close())
-	}
-}
 
 // thief takes temporary files away from their makers, as another opener may that
 // finds one between two locks of it.
@@ -72,16 +34,14 @@ func (f *thief) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, err
 // leftover gets ErrLocked, or makes the store again if there is time.
 func TestMakerLosesItsFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
-	_, err := cidstore.Open(path, &cidstore.Options{FS: &thief{vfs.OS(), 1}})
-	if !errors.Is(err, cidstore.ErrLocked) {
-		t.Errorf("without time: %v", err)
-	}
+	wantErr(t, errOf(cidstore.Open(path, &cidstore.Options{FS: &thief{vfs.OS(), 1}})), cidstore.ErrLocked, "without time")
 	s := open(t, path, &cidstore.Options{FS: &thief{vfs.OS(), 3}, LockTimeout: time.Minute})
 	must(t, s.Insert(cidstore.E{}, cidstore.E{}), s.Close())
 }
 
 // TestLeftovers: what a killed maker, backup or restore has left is removed by the
-// next who opens the store for writing; a store of a similar name is not.
+// next who opens the store for writing. A store of a similar name stays, and so does what a
+// living maker makes.
 func TestLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "s.h5")
@@ -94,6 +54,10 @@ func TestLeftovers(t *testing.T) {
 		}
 		must(t, os.Remove(path))
 	}
+	maker := mustGet(vfs.OS().OpenFile(left, vfs.ReadWrite|vfs.Create, 0o666))(t)
+	must(t, hdf5io.LockWriter(maker))
+	wantErr(t, errOf(cidstore.Open(path, nil)), cidstore.ErrLocked, "it is being made")
+	must(t, maker.Close())
 	must(t, open(t, neighbour, &cidstore.Options{ReadOnly: true}).Close())
 }
 

@@ -143,9 +143,7 @@ func TestForgedRecord(t *testing.T) {
 // readForged opens the store for reading and reads all of it.
 func readForged(t *testing.T, disk *crashfs.FS, value uint64, refused bool) {
 	t.Helper()
-	o := smallOptions(disk)
-	o.ReadOnly = true
-	s, err := Open(crashPath, o)
+	s, err := Open(crashPath, readOnly(smallOptions(disk)))
 	typed(t, fmt.Sprintf("%d: open for reading", value), err)
 	if err == nil && refused {
 		t.Errorf("%d: opened for reading", value)

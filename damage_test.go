@@ -135,11 +135,8 @@ func holdsWhatCanBeRead(t *testing.T, s *cidstore.Store, model sets) int {
 // copyChanged copies a file, changed.
 func copyChanged(t *testing.T, from, to string, change func([]byte) []byte) {
 	t.Helper()
-	data, err := os.ReadFile(from)
-	if err == nil {
-		err = os.WriteFile(to, change(data), 0o666)
-	}
-	must(t, err)
+	data := mustGet(os.ReadFile(from))(t)
+	must(t, os.WriteFile(to, change(data), 0o666))
 }
 
 // TestLoopsGoOnPastDamage: bytes flipped in many places of a real file, one to
@@ -169,17 +166,13 @@ func TestLoopsGoOnPastDamage(t *testing.T) {
 		opened++
 		if r := s.Recovery(); r.FellBack && r.Salvaged != nil {
 			// An older moment, because the log is damaged; the store says so.
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
+			wantErr(t, s.Close(), nil)
 			continue
 		}
 		if holdsWhatCanBeRead(t, s, model) < whole {
 			damaged++
 		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+		wantErr(t, s.Close(), nil)
 	}
 	t.Logf("%d opened, %d of them with pairs left out", opened, damaged)
 	if opened < 30 || damaged < 20 {

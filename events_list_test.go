@@ -82,8 +82,7 @@ func sources(t *testing.T) []*ast.File {
 	}
 	var files []*ast.File
 	for _, path := range paths {
-		f := mustGet(parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments))(t)
-		files = append(files, f)
+		files = append(files, mustGet(parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments))(t))
 	}
 	return files
 }

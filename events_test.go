@@ -41,6 +41,18 @@ func (r *recorder) take() (byName map[string]map[string]slog.Value, names []stri
 	return byName, names, levels
 }
 
+// count returns how many events of a name there are since the last call of take.
+func (r *recorder) count(name string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.events {
+		if e.Message == name {
+			n++
+		}
+	}
+	return n
+}
+
 // writeMuch writes four times a log of 64 KiB, however the keys are spread.
 func writeMuch(t *testing.T, s *Store) {
 	t.Helper()

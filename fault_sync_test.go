@@ -137,9 +137,7 @@ func TestFaultSync(t *testing.T) {
 				stop := watchdog(fmt.Sprintf("sync %d failed: the run", nth), hangLimit)
 				n, err := failOneSync(t, seed, mode, nth)
 				stop()
-				if err != nil {
-					t.Fatalf("sync %d of %d: %v", nth, syncs, err)
-				}
+				mustAt(t, err, "sync", nth, "of", syncs)
 				runs, images = runs+1, images+n
 			}
 			t.Logf("%d runs, %d images", runs, images)
@@ -285,9 +283,7 @@ func TestLostFramesBesideACheckpoint(t *testing.T) {
 		c.open()
 	}
 	c.fs.FailSync(crashfs.FailLost, 0, 1)
-	if err := c.try(many(400)...); !errors.Is(err, crashfs.ErrSync) {
-		t.Fatal(err)
-	}
+	wantErr(t, c.try(many(400)...), crashfs.ErrSync)
 	c.kill()
 	from := trace.Len()
 	c.open()
@@ -318,17 +314,11 @@ func TestPoisonedStoreReads(t *testing.T) {
 	s := mustGet(Open(crashPath, smallOptions(disk)))(t)
 	mustDo(t, s.Insert(FromUint64(1), FromUint64(1)))
 	disk.FailSync(crashfs.FailKeep, 2, 1) // the superblock's
-	if err := s.Checkpoint(t.Context()); !errors.Is(err, ErrPoisoned) {
-		t.Fatal(err)
-	}
+	wantErr(t, s.Checkpoint(t.Context()), ErrPoisoned)
 	wantErr(t, errOf(s.Check(t.Context())), nil, "Check")
 	wantErr(t, s.Backup(t.Context(), backupPath), nil, "Backup")
-	if err := s.Close(); !errors.Is(err, ErrPoisoned) {
-		t.Fatal(err)
-	}
-	o := smallOptions(disk)
-	o.ReadOnly = true
-	s = mustGet(Open(backupPath, o))(t)
+	wantErr(t, s.Close(), ErrPoisoned)
+	s = mustGet(Open(backupPath, readOnly(smallOptions(disk))))(t)
 	wantIs(t, true, "the copy has the pair")(s.Has(FromUint64(1), FromUint64(1)))
 	mustDo(t, s.Close())
 }

@@ -62,9 +62,7 @@ func TestFaultEachCall(t *testing.T) {
 					stop := watchdog(fmt.Sprintf("%s call %d failed (%+v): the run", k.name, nth, rule), hangLimit)
 					failed, err := failOneCall(t, seed, rule)
 					stop()
-					if err != nil {
-						t.Fatalf("call %d of %d, %+v: %v", nth, calls, rule, err)
-					}
+					mustAt(t, err, "call", nth, "of", calls, rule)
 					runs++
 					if failed {
 						told++

@@ -20,9 +20,7 @@ func BenchmarkSteady(b *testing.B) {
 	n := benchSize(b)
 	changes := 10 * n
 	if text := os.Getenv("CIDSTORE_BENCH_CHANGES"); text != "" {
-		f, err := strconv.ParseFloat(text, 64)
-		must(b, err)
-		changes = uint64(f)
+		changes = uint64(mustGet(strconv.ParseFloat(text, 64))(b))
 	}
 	path := filepath.Join(benchDir(b), "s.h5")
 	s := openBench(b, path, nil)
@@ -30,18 +28,17 @@ func BenchmarkSteady(b *testing.B) {
 	b.Run("commit-of-one/fresh", func(b *testing.B) { benchCommits(b, s) })
 	b.Run("changes", func(b *testing.B) { benchChanges(b, s, n, changes) })
 	b.Run("commit-of-one/after", func(b *testing.B) { benchCommits(b, s) })
-	view, err := s.Snapshot()
-	must(b, err)
+	view := mustGet(s.Snapshot())(b)
 	b.Run("commit-of-one/pinned", func(b *testing.B) { benchCommits(b, s) })
 	must(b, view.Close())
 	b.Run("close", func(b *testing.B) {
 		for b.Loop() {
-			closeBench(b, s)
+			must(b, s.Close())
 			s = openBench(b, path, nil)
 			b.ReportMetric(float64(fileSize(b, path))/(1<<20), "file-MiB")
 		}
 	})
-	closeBench(b, s)
+	must(b, s.Close())
 }
 
 // benchCommits makes 1,000 commits of one insert each.
@@ -105,8 +102,7 @@ func benchChanges(b *testing.B, s *cidstore.Store, n, changes uint64) {
 		b.ReportMetric(float64(after.FileBytes)/(1<<20), "file-MiB")
 		b.ReportMetric(float64(after.WALBytes)/(1<<20), "log-MiB")
 		must(b, s.Checkpoint(context.Background()))
-		space, err := s.Space()
-		must(b, err)
+		space := mustGet(s.Space())(b)
 		b.ReportMetric(float64(space.Live)/(1<<20), "live-MiB")
 		b.ReportMetric(float64(after.FileBytes-after.WALBytes)/float64(space.Live), "file-less-log/live")
 	}
@@ -135,23 +131,16 @@ func BenchmarkLargeSet(b *testing.B) {
 		must(b, s.Checkpoint(context.Background()))
 		read(b, s, key, n+1, "tree-first")
 		read(b, s, key, n+1, "tree-again")
-		closeBench(b, s)
+		must(b, s.Close())
 		s = openBench(b, path, nil)
 		read(b, s, key, n+1, "reopened-first")
 		start := time.Now()
-		batch.Reset()
-		for i := uint64(0); i < n; i += 10 {
-			batch.DeleteValue(key, benchValue(i))
-			if batch.Len() == 1000 || i+10 >= n {
-				must(b, s.Apply(&batch))
-				batch.Reset()
-			}
-		}
+		inBatches(b, s, 0, (n+9)/10, func(batch *cidstore.Batch, i uint64) { batch.DeleteValue(key, benchValue(10*i)) })
 		left := n + 1 - (n+9)/10
 		b.ReportMetric(float64(n/10)/time.Since(start).Seconds(), "deleted/s")
 		read(b, s, key, left, "deleted-first")
 		read(b, s, key, left, "deleted-again")
-		closeBench(b, s)
+		must(b, s.Close())
 	}
 }
 

@@ -139,9 +139,7 @@ func TestAccessThatMayNotBeKept(t *testing.T) {
 			o := &cidstore.Options{Logger: slog.New(slog.NewTextHandler(&told, nil))}
 			err = cidstore.RestoreWith(ctx, backup, path, o)
 		})
-		if err != nil {
-			t.Fatalf("%s: %v", c.name, err)
-		}
+		mustAt(t, err, c.name)
 		wantAccess(t, path, c.want)
 		if text := told.String(); !strings.Contains(text, c.told) || (c.told != "") != strings.Contains(text, "access not kept") {
 			t.Errorf("%s: the Logger was told %q, want %q", c.name, text, c.told)

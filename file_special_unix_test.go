@@ -16,8 +16,7 @@ import (
 
 func mode(t *testing.T, path string) fs.FileMode {
 	t.Helper()
-	info := mustGet(os.Lstat(path))(t)
-	return info.Mode()
+	return mustGet(os.Lstat(path))(t).Mode()
 }
 
 // TestNothingButFilesIsReplaced: a pipe, device or socket under the path is an

@@ -24,8 +24,7 @@ func goldenFile(t testing.TB, format int, name string) []byte {
 	t.Helper()
 	packed := mustGet(os.Open(filepath.Join("testdata", "golden", fmt.Sprintf("format%d", format), name+".gz")))(t)
 	defer packed.Close()
-	r := mustGet(gzip.NewReader(packed))(t)
-	return mustGet(io.ReadAll(r))(t)
+	return mustGet(io.ReadAll(mustGet(gzip.NewReader(packed))(t)))(t)
 }
 
 // goldenPairs are the pairs that a golden file must have.
@@ -37,10 +36,7 @@ func goldenPairs(t testing.TB, format int, name string) contents {
 		key, err := Parse(keyText)
 		value, valueErr := Parse(valueText)
 		mustDo(t, err, valueErr)
-		if pairs[key] == nil {
-			pairs[key] = map[E]bool{}
-		}
-		pairs[key][value] = true
+		pairs.add(key, value)
 	}
 	return pairs
 }
@@ -92,16 +88,12 @@ func readGolden(t *testing.T, disk *crashfs.FS, name string, content []byte, wan
 	o := goldenOptions(disk, name)
 	o.ReadOnly, o.Verify = true, VerifyOpen
 	s := OpenStore(t, oldPath, o)
-	if _, err := s.Check(t.Context()); err != nil {
-		t.Error(err)
-	}
+	wantErr(t, errOf(s.Check(t.Context())), nil)
 	mustDo(t, has(s, want.print()))
 	if pending := name == "killed" || name == "secret"; (s.Recovery().OperationsReplayed > 0) != pending {
 		t.Errorf("%d operations are in the log alone, want some: %t", s.Recovery().OperationsReplayed, pending)
 	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+	wantErr(t, s.Close(), nil)
 	stays(t, disk, oldPath, content)
 }
 

@@ -63,8 +63,7 @@ func thresholdBatches() [][]wal.Op {
 func fullest(t *testing.T, v *view, g group) (most int) {
 	t.Helper()
 	const header, record = 72, 8
-	pages := mustGet(v.Dataset("/buckets/state"))(t)
-	page := mustGet(pages.Page(uint64(g.id)))(t)
+	page := mustGet(mustGet(v.Dataset("/buckets/state"))(t).Page(uint64(g.id)))(t)
 	before := 0
 	for i := range g.state.Buckets() {
 		end := int(le.Uint16(page.Data()[header+i*record:]))

@@ -226,9 +226,7 @@ func openMany(t *testing.T, dir string) {
 			o.ReadOnly = i%8 != 0
 			s, err = Open(path, &o)
 		}
-		if err != nil {
-			t.Fatalf("store %d: %v", i, err)
-		}
+		mustAt(t, err, "store", i)
 		stores = append(stores, s)
 	}
 	for i, s := range stores {

@@ -38,8 +38,7 @@ func TestMemoLaw(t *testing.T) {
 	sample.Check(t, func(t *rapid.T) {
 		o := smallOptions(crashfs.New(crashfs.Options{FileLimit: 16 << 20}))
 		o.WALBytes = 256 << 10
-		s, err := Open(crashPath, o)
-		mustDo(t, err)
+		s := mustGet(Open(crashPath, o))(t)
 		defer s.Close()
 		l := &memoLaw{store: s, model: contents{}}
 		for key := range uint64(200) { // so that a checkpoint has slices
@@ -47,8 +46,7 @@ func TestMemoLaw(t *testing.T) {
 		}
 		t.Repeat(l.actions())
 		memos += l.memos
-		_, err = s.Check(context.Background())
-		mustDo(t, err)
+		mustDo(t, errOf(s.Check(context.Background())))
 		for _, m := range l.moments {
 			mustDo(t, m.snapshot.Close())
 		}
@@ -92,9 +90,7 @@ func (l *memoLaw) actions() map[string]func(*rapid.T) {
 			l.apply(t, &b)
 		},
 		"snapshot": func(t *rapid.T) {
-			v, err := l.store.Snapshot()
-			mustDo(t, err)
-			l.moments = append(l.moments, moment{v, l.model.clone()})
+			l.moments = append(l.moments, moment{mustGet(l.store.Snapshot())(t), l.model.clone()})
 			if len(l.moments) > 3 {
 				_ = l.moments[0].snapshot.Close()
 				l.moments = l.moments[1:]
@@ -161,18 +157,14 @@ func (l *memoLaw) compare(t *rapid.T, r reader, model contents, key E) {
 	if err != nil || has != (len(want) > 0) {
 		t.Fatalf("hasKey = %t, %v; want %d values", has, err, len(want))
 	}
-	if n, err := r.count(key); err != nil || n != uint64(len(want)) {
-		t.Fatalf("count = %d, %v; want %d", n, err, len(want))
-	}
+	wantIs(t, uint64(len(want)), "count")(r.count(key))
 	if got, err := r.appendLookup(nil, key); err != nil || !slices.Equal(got, want) {
 		t.Fatalf("lookup: %d values, %v; want %d", len(got), err, len(want))
 	}
 	fresh, frozen := r.pending(r.view.hasher.Hash(key), key)
 	for low := range uint64(410) {
 		v := E{Low: low}
-		if got, err := r.has(key, v); err != nil || got != model[key][v] {
-			t.Fatalf("has %d: %t, %v", low, got, err)
-		}
+		wantIs(t, model[key][v], "has", low)(r.has(key, v))
 	}
 	m := r.memo(key, fresh, frozen)
 	if m == nil {
@@ -209,15 +201,9 @@ func TestMemoOfANewerMoment(t *testing.T) {
 	defer old.view.Unpin(pin)
 	insert(2*longChain, 1)
 	for range 2 {
-		if n, err := s.Count(key); n != 2*longChain+1 || err != nil {
-			t.Errorf("count %d, %v", n, err)
-		}
-		if n, err := old.count(key); n != 2*longChain || err != nil {
-			t.Errorf("count of before %d, %v", n, err)
-		}
-		if has, err := old.has(key, E{Low: 2 * longChain}); has || err != nil {
-			t.Errorf("has of before %t, %v", has, err)
-		}
+		wantIs(t, 2*longChain+1, "count")(s.Count(key))
+		wantIs(t, uint64(2*longChain), "count of before")(old.count(key))
+		wantIs(t, false, "has of before")(old.has(key, E{Low: 2 * longChain}))
 	}
 }
 
@@ -249,9 +235,7 @@ func TestReadersShareAMemo(t *testing.T) {
 			break
 		}
 		if i%1000 == 500 {
-			if err := s.Checkpoint(context.Background()); err != nil {
-				t.Error(err)
-			}
+			wantErr(t, s.Checkpoint(context.Background()), nil)
 		}
 	}
 	readers.Wait()
@@ -260,31 +244,21 @@ func TestReadersShareAMemo(t *testing.T) {
 // TestLoopsKeepTheMemo: Values and LookupBatch of a Store leave what they sorted to the
 // next reader; a Snapshot, which may be of an older moment, keeps its own.
 func TestLoopsKeepTheMemo(t *testing.T) {
-	s, err := Open(filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustGet(Open(filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1}))(t)
 	defer s.Close()
 	var b Batch
 	for i := range uint64(4 * longChain) {
 		b.Insert(E{Low: i % 2}, E{Low: i})
 	}
-	if err := s.Apply(&b); err != nil {
-		t.Fatal(err)
-	}
+	mustDo(t, s.Apply(&b))
 	values := func(list iter.Seq2[E, error]) (n int) {
 		for _, err := range list {
-			if err != nil {
-				t.Fatal(err)
-			}
+			mustDo(t, err)
 			n++
 		}
 		return n
 	}
-	v, err := s.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := mustGet(s.Snapshot())(t)
 	defer v.Close()
 	if n := values(v.Values(E{})); n != 2*longChain || s.Metrics().CachedKeys != 0 {
 		t.Errorf("%d values of a snapshot, %d keys kept by the store, want none", n, s.Metrics().CachedKeys)
@@ -292,7 +266,7 @@ func TestLoopsKeepTheMemo(t *testing.T) {
 	if n := values(s.Values(E{})); n != 2*longChain || s.Metrics().CachedKeys != 1 {
 		t.Errorf("%d values, %d keys kept, want 1", n, s.Metrics().CachedKeys)
 	}
-	err = s.LookupBatch([]E{{Low: 1}}, func(_ int, list []E) bool { return len(list) == 2*longChain })
+	err := s.LookupBatch([]E{{Low: 1}}, func(_ int, list []E) bool { return len(list) == 2*longChain })
 	if err != nil || s.Metrics().CachedKeys != 2 {
 		t.Errorf("%v, %d keys kept, want 2", err, s.Metrics().CachedKeys)
 	}

@@ -131,8 +131,7 @@ func TestRecordsNameEveryOpcode(t *testing.T) {
 	var m cidstore.Metrics
 	want := uint64(0)
 	for _, c := range regexp.MustCompile(`(?m)^\t\w+ +Opcode = (\d+)`).FindAllSubmatch(source, -1) {
-		code := mustGet(strconv.Atoi(string(c[1])))(t)
-		m.WAL.Records[code] = 1
+		m.WAL.Records[mustGet(strconv.Atoi(string(c[1])))(t)] = 1
 		want++
 	}
 	got := uint64(0)
@@ -243,8 +242,7 @@ func flipMasks(t *testing.T, disk *crashfs.FS, key, value cidstore.E) {
 	t.Helper()
 	f := mustGet(disk.OpenFile("db/s.h5", vfs.ReadWrite, 0))(t)
 	defer f.Close()
-	info := mustGet(f.Info())(t)
-	data := make([]byte, info.Size)
+	data := make([]byte, mustGet(f.Info())(t).Size)
 	if n, err := f.ReadAt(data, 0); n < len(data) {
 		t.Fatal(err)
 	}

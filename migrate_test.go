@@ -58,13 +58,9 @@ func legacyPairs(t testing.TB, name string) contents {
 		keyName, valueName, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
 		key, value := digestOf(keyName), digestOf(valueName)
 		if name != "upstream-256bit" {
-			number := mustGet(strconv.ParseUint(valueName, 10, 64))(t)
-			key, value = FromString(keyName), FromUint64(number)
+			key, value = FromString(keyName), FromUint64(mustGet(strconv.ParseUint(valueName, 10, 64))(t))
 		}
-		if pairs[key] == nil {
-			pairs[key] = map[E]bool{}
-		}
-		pairs[key][value] = true
+		pairs.add(key, value)
 	}
 	return pairs
 }
@@ -96,9 +92,7 @@ func bytesAt(disk vfs.FS, path string) ([]byte, error) {
 
 // holdsPairs expects a good store with these pairs.
 func holdsPairs(disk vfs.FS, path string, want print) error {
-	o := smallOptions(disk)
-	o.ReadOnly = true
-	s, err := Open(path, o)
+	s, err := Open(path, readOnly(smallOptions(disk)))
 	if err != nil {
 		return err
 	}
@@ -156,9 +150,7 @@ func TestMigrateSamples(t *testing.T) {
 			if err != nil || report.Keys != uint64(len(want)) || report.Pairs != want.print().pairs || report.UpToDate || report.Backup != "" {
 				t.Fatalf("%+v, %v", report, err)
 			}
-			if err := holdsPairs(disk, output, want.print()); err != nil {
-				t.Error(err)
-			}
+			wantErr(t, holdsPairs(disk, output, want.print()), nil)
 			wantErr(t, errOf(MigrateWith(t.Context(), oldPath, output, o)), fs.ErrExist, "to a file that exists")
 			stays(t, disk, oldPath, content)
 			report, err = MigrateWith(t.Context(), oldPath, "", o)
@@ -228,9 +220,7 @@ func TestMigrateRefuses(t *testing.T) {
 				putFile(t, disk, oldPath+backupSuffix, c.backup)
 			}
 			_, err := migrateOn(t, disk)
-			if !errors.Is(err, c.want) {
-				t.Errorf("%v, want %v", err, c.want)
-			}
+			wantErr(t, err, c.want)
 			t.Log(err)
 			stays(t, disk, oldPath, c.content)
 			kept, err := bytesAt(disk, oldPath+backupSuffix)
@@ -340,20 +330,22 @@ var migrations = []struct {
 	}},
 }
 
-// TestMigrateFaults lets every call to the file system fail in turn, once or from then
-// on: there is the old file or the new store, and a second run has the new store.
-func TestMigrateFaults(t *testing.T) {
+// eachMigration runs a test of each of the migrations.
+func eachMigration(t *testing.T, test func(t *testing.T, content []byte, want contents)) {
 	for _, m := range migrations {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			content, want := m.file(t)
-			migrateFaults(t, content, want)
+			test(t, content, want)
 		})
 	}
 }
 
+// TestMigrateFaults lets every call to the file system fail in turn, once or from then
+// on: there is the old file or the new store, and a second run has the new store.
+func TestMigrateFaults(t *testing.T) { eachMigration(t, migrateFaults) }
+
 func migrateFaults(t *testing.T, content []byte, want contents) {
-	t.Helper()
 	calls := func() int {
 		faulty := errfs.New(oldDisk(t, content))
 		fault := faulty.Add(errfs.Rule{})
@@ -389,18 +381,9 @@ func migrateFaults(t *testing.T, content []byte, want contents) {
 
 // TestMigrateKilled cuts the power at every call of a migration in place: there is the
 // old file or the new store, and nothing is lost; a second run has the new store.
-func TestMigrateKilled(t *testing.T) {
-	for _, m := range migrations {
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			content, want := m.file(t)
-			migrateKilled(t, content, want)
-		})
-	}
-}
+func TestMigrateKilled(t *testing.T) { eachMigration(t, migrateKilled) }
 
 func migrateKilled(t *testing.T, content []byte, want contents) {
-	t.Helper()
 	disk := oldDisk(t, content)
 	trace := disk.Record()
 	mustDo(t, errOf(migrateOn(t, disk)))
@@ -445,16 +428,12 @@ func TestMigrateHostile(t *testing.T) {
 				continue
 			}
 			made++
-			o := smallOptions(disk)
-			o.ReadOnly = true
-			s := OpenStore(t, oldPath, o)
+			s := OpenStore(t, oldPath, readOnly(smallOptions(disk)))
 			_, err = s.Check(t.Context())
 			if keys, pairs, lenErr := s.Len(t.Context()); err != nil || lenErr != nil || keys != report.Keys || pairs != report.Pairs {
 				t.Errorf("%s: byte %d: %d keys, %d pairs, %v, %v; reported %+v", name, at, keys, pairs, err, lenErr, report)
 			}
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
+			wantErr(t, s.Close(), nil)
 		}
 		t.Logf("%s: %d made, %d refused", name, made, refused)
 	}

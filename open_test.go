@@ -53,9 +53,7 @@ func refused(t *testing.T, path string, want error) {
 			t.Errorf("read-only %v: it opened, want %v", o.ReadOnly, want)
 			continue
 		}
-		if !errors.Is(err, want) {
-			t.Errorf("read-only %v: %v; want %v", o.ReadOnly, err, want)
-		}
+		wantErr(t, err, want, "read-only", o.ReadOnly)
 	}
 	after := mustGet(os.ReadFile(path))(t)
 	if !bytes.Equal(before, after) {
@@ -152,28 +150,19 @@ func TestOpenNewerVersion(t *testing.T) {
 	}
 }
 
-func TestOpenDirectory(t *testing.T) {
-	path := t.TempDir()
-	for _, o := range []cidstore.Options{{}, {ReadOnly: true}} {
-		wantErr(t, errOf(cidstore.Open(path, &o)), cidstore.ErrNotCIDStore, "read-only", o.ReadOnly)
-	}
-}
-
-func TestOpenWithoutParent(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "no", "s.h5")
-	for _, o := range []cidstore.Options{{}, {ReadOnly: true}} {
-		wantSays(t, errOf(cidstore.Open(path, &o)), fs.ErrNotExist, path, "read-only", o.ReadOnly)
-	}
-}
-
-func TestOpenWithoutPermission(t *testing.T) {
-	path := smallFile(t, 1)
-	must(t, os.Chmod(path, 0))
-	if os.Geteuid() == 0 {
-		t.Skip("root may read everything")
-	}
-	for _, o := range []cidstore.Options{{}, {ReadOnly: true}} {
-		wantErr(t, errOf(cidstore.Open(path, &o)), fs.ErrPermission, "read-only", o.ReadOnly)
+// TestOpenNoFile: a folder, a path that leads nowhere, and a file that may not be read.
+func TestOpenNoFile(t *testing.T) {
+	secret := smallFile(t, 1)
+	must(t, os.Chmod(secret, 0))
+	for path, want := range map[string]error{
+		t.TempDir(): cidstore.ErrNotCIDStore, filepath.Join(t.TempDir(), "no", "s.h5"): fs.ErrNotExist, secret: fs.ErrPermission,
+	} {
+		if path == secret && os.Geteuid() == 0 { // root may read everything
+			continue
+		}
+		for _, o := range []cidstore.Options{{}, {ReadOnly: true}} {
+			wantSays(t, errOf(cidstore.Open(path, &o)), want, path, "read-only", o.ReadOnly)
+		}
 	}
 }
 
@@ -197,9 +186,7 @@ func TestOpenTwiceForWriting(t *testing.T) {
 		_ = s.Close() // seen by the next Open
 	}()
 	second, err := cidstore.Open(path, &cidstore.Options{LockTimeout: time.Minute})
-	if err != nil {
-		t.Fatalf("after the first has closed: %v", err)
-	}
+	mustAt(t, err, "after the first has closed")
 	must(t, second.Close())
 }
 
@@ -331,9 +318,7 @@ func TestWorkingDirectoryMoves(t *testing.T) {
 	must(t, s.Insert(cidstore.E{}, cidstore.E{}))
 	t.Chdir(t.TempDir())
 	must(t, s.Checkpoint(context.Background()), s.Insert(cidstore.E{}, cidstore.E{Low: 1}), s.Close())
-	if _, err := os.Stat("s.h5"); !errors.Is(err, os.ErrNotExist) {
-		t.Error(err)
-	}
+	wantErr(t, errOf(os.Stat("s.h5")), os.ErrNotExist)
 }
 
 // TestClockOfNoUse: a clock before 1970, one that goes backwards, and one that stands still

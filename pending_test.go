@@ -109,8 +109,7 @@ func TestMemoryOfOperations(t *testing.T) {
 	if held := full.held(); held > budget+64*opsPerBlock || held < budget*3/4 {
 		t.Errorf("%d operations take %d bytes, the budget is %d", n, held, budget)
 	}
-	v, err := s.Snapshot()
-	mustDo(t, err)
+	v := mustGet(s.Snapshot())(t)
 	s.checkpointing.Unlock()
 
 	mustDo(t, s.Checkpoint(t.Context()))
@@ -118,9 +117,7 @@ func TestMemoryOfOperations(t *testing.T) {
 		t.Error("the memory is given back while a snapshot needs it")
 	}
 	for k := range n {
-		if ok, err := v.Has(FromUint64(k), FromUint64(^k)); !ok || err != nil {
-			t.Fatalf("key %d of the snapshot: %t, %v", k, ok, err)
-		}
+		wantIs(t, true, "key of the snapshot", k)(v.Has(FromUint64(k), FromUint64(^k)))
 	}
 	mustDo(t, v.Close())
 	put(1)
@@ -146,8 +143,7 @@ func TestMemoryUnderReaders(t *testing.T) {
 			b.Insert(FromUint64(k%500), FromUint64(round<<32|k))
 		}
 		mustDo(t, s.Apply(&b))
-		v, err := s.Snapshot()
-		mustDo(t, err)
+		v := mustGet(s.Snapshot())(t)
 		var readers sync.WaitGroup
 		for _, read := range []func() error{
 			func() error { _, _, err := v.len(t.Context()); return err },

@@ -52,11 +52,8 @@ sys.stdin.read()`
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s.h5")
-			s, err := Open(path, nil)
-			if err == nil {
-				err = s.Close()
-			}
-			mustDo(t, err)
+			s := mustGet(Open(path, nil))(t)
+			mustDo(t, s.Close())
 			if _, err := exec.LookPath(c.command[0]); err != nil {
 				t.Skip(err)
 			}

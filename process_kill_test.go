@@ -176,11 +176,8 @@ func startChild(t *testing.T, role, path string, options uint64) *child {
 	c := &child{cmd: exec.Command(os.Args[0], "-test.run=^TestKillChild$"), opened: make(chan struct{}), ended: make(chan struct{})}
 	c.cmd.Env = append(os.Environ(), childVariable+"="+role, childPath+"="+path, fmt.Sprintf("%s=%d", childOptions, options))
 	c.cmd.Stderr = os.Stderr
-	out, err := c.cmd.StdoutPipe()
-	if err == nil {
-		err = c.cmd.Start()
-	}
-	mustDo(t, err)
+	out := mustGet(c.cmd.StdoutPipe())(t)
+	mustDo(t, c.cmd.Start())
 	go c.listen(out)
 	return c
 }
@@ -215,9 +212,7 @@ func scanned(line, format string, n *uint64) bool {
 // returns what it said before.
 func (c *child) kill(t *testing.T) (begun, acked uint64) {
 	t.Helper()
-	if err := c.cmd.Process.Kill(); err != nil {
-		t.Error(err)
-	}
+	wantErr(t, c.cmd.Process.Kill(), nil)
 	<-c.ended
 	_ = c.cmd.Wait() // killed
 	if line := c.failed.Load(); line != nil {

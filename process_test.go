@@ -307,9 +307,7 @@ func TestReadersOpenALiveStore(t *testing.T) {
 	for end := time.Now().Add(processTime(t, 2*time.Second)); time.Now().Before(end); opened++ {
 		before := count()
 		s, err := cidstore.Open(path, &cidstore.Options{ReadOnly: true})
-		if err != nil {
-			t.Fatalf("opening %d: %v", opened, err)
-		}
+		mustAt(t, err, "opening", opened)
 		v := mustGet(s.Snapshot())(t)
 		if got := groupValue(t, v); got < before {
 			t.Fatalf("opening %d shows batch %d, batch %d was acknowledged before", opened, got, before)

@@ -74,9 +74,7 @@ func mustHold(t *testing.T, path string, model sets) {
 	if got := holdsWhatCanBeRead(t, s, model); got != model.pairs() {
 		t.Errorf("%d pairs, want %d", got, model.pairs())
 	}
-	if err := s.Insert(big, cidstore.FromUint64(1)); err != nil {
-		t.Error(err)
-	}
+	wantErr(t, s.Insert(big, cidstore.FromUint64(1)), nil)
 }
 
 // TestRepairForeignEdit: a store that an HDF5 program has written to is refused by
@@ -105,9 +103,7 @@ func TestRepairForeignEdit(t *testing.T) {
 				t.Errorf("salvage: %d pairs, want %d", got, model.pairs())
 			}
 			wantErr(t, s.Recovery().Salvaged, cidstore.ErrForeignEdit, "Salvaged")
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
+			wantErr(t, s.Close(), nil)
 			report, err := cidstore.Repair(t.Context(), bad, good, cidstore.RepairRollback)
 			if err != nil {
 				t.Fatalf("%v, %+v", err, report)
@@ -202,8 +198,7 @@ func TestSalvageCut(t *testing.T) {
 	dir := t.TempDir()
 	path, bad := filepath.Join(dir, "s.h5"), filepath.Join(dir, "bad.h5")
 	model := makeDamageable(t, path)
-	info := mustGet(os.Stat(path))(t)
-	size := info.Size()
+	size := mustGet(os.Stat(path))(t).Size()
 	cuts := []int64{0, 1, 100, 4095, 4096, 8191, 8192, 12287, 12288, 12289, size / 5, size / 2, size * 9 / 10, size - 4096, size - 1}
 	for i := range int64(40) {
 		cuts = append(cuts, 12288+(size-12288)*i/40)
@@ -227,9 +222,7 @@ func TestSalvageCut(t *testing.T) {
 				}
 				before = n
 				wantErr(t, s.Recovery().Salvaged, cidstore.ErrTruncated, "cut at", cut)
-				if err := s.Close(); err != nil {
-					t.Error(err)
-				}
+				wantErr(t, s.Close(), nil)
 			case !errors.Is(err, cidstore.ErrTruncated) && !errors.Is(err, cidstore.ErrNotCIDStore):
 				t.Errorf("cut at %d, salvage %v: %v", cut, o.Salvage, err)
 			case o.Salvage && opened > 0:

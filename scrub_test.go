@@ -122,39 +122,12 @@ func (c *scenario) firstPath(group, prefix string) string {
 
 const maskAt = 32 // in an entry
 
-// events keeps the events of a store.
-type scrubEvents struct {
-	mu   sync.Mutex
-	list []string
-}
-
-func (e *scrubEvents) Enabled(context.Context, slog.Level) bool { return true }
-func (e *scrubEvents) WithAttrs([]slog.Attr) slog.Handler       { return e }
-func (e *scrubEvents) WithGroup(string) slog.Handler            { return e }
-func (e *scrubEvents) Handle(_ context.Context, r slog.Record) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.list = append(e.list, r.Message)
-	return nil
-}
-
-func (e *scrubEvents) count(name string) (n int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, m := range e.list {
-		if m == name {
-			n++
-		}
-	}
-	return n
-}
-
 // TestScrubFindsDamage: a bit that is flipped in the file of an open store is found in
 // every kind of structure, named by event, metric and error, and not found when it is
 // right again; in steps of one thing and of everything.
 func TestScrubFindsDamage(t *testing.T) {
 	for _, step := range []int64{1, 1 << 30} {
-		events := new(scrubEvents)
+		events := &recorder{least: slog.LevelDebug}
 		c := everyForm(t, func(o *Options) { o.stepBytes, o.Logger = step, slog.New(events) })
 		s := c.store
 		record := &s.state.Load().view.record
@@ -253,16 +226,14 @@ func (s *Store) kill() {
 // TestScrubMends: masks of which one bit is wrong, in a row and in a run, are written
 // again, once; of which two are, they are named, and stay. A read-only store changes nothing.
 func TestScrubMends(t *testing.T) {
-	events := new(scrubEvents)
+	events := &recorder{least: slog.LevelDebug}
 	c := everyForm(t, func(o *Options) { o.Logger = slog.New(events) })
 	row, run := c.chunkAt("/buckets/entries")+maskAt, c.chunkAt(c.ofRun("entries"))+maskAt
 	c.flip(row, 8)
 	c.flip(run, 1)
 	before := contentOf(t, c.fs, crashPath)
 
-	o := c.options(c.fs)
-	o.ReadOnly = true
-	r := OpenStore(t, crashPath, o)
+	r := OpenStore(t, crashPath, readOnly(c.options(c.fs)))
 	report, err := r.Scrub(t.Context())
 	if err != nil || report.Corrected != 2 || report.Mended != 0 {
 		t.Errorf("read-only: %+v, %v, want 2 masks, none mended", report, err)
@@ -529,16 +500,11 @@ func TestScrubPanics(t *testing.T) {
 func TestScrubBesideEverything(t *testing.T) {
 	s, _ := deletedSets(t, &Options{GCInterval: -1, ScrubRate: -1, stepBytes: 1000, SplitThreshold: 8}, 30)
 	var group failures
-	stop := make(chan struct{})
+	ctx, stop := context.WithCancel(t.Context())
 	var scrubbers sync.WaitGroup
 	whole := 0
 	scrubbers.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
+		for ctx.Err() == nil {
 			if _, err := s.Scrub(t.Context()); err != nil {
 				t.Errorf("scrub: %v", err)
 				return
@@ -571,13 +537,11 @@ func TestScrubBesideEverything(t *testing.T) {
 		return nil
 	})
 	err := group.Wait()
-	close(stop)
+	stop()
 	scrubbers.Wait()
 	mustDo(t, err)
 	t.Logf("%d scrubs, %d bytes", whole, s.Metrics().ScrubbedBytes)
-	if _, err := s.Scrub(t.Context()); err != nil {
-		t.Error(err)
-	}
+	wantErr(t, errOf(s.Scrub(t.Context())), nil)
 	if pinned := s.file.Space().Pinned; pinned != 0 {
 		t.Errorf("%d bytes are still pinned", pinned)
 	}
@@ -637,9 +601,7 @@ func TestScrubRate(t *testing.T) {
 
 	s.opts.Clock = func() time.Time { return start } // it stands still: the waits are those of the system
 	s.opts.ScrubRate = 100 << 20
-	if _, err := s.Scrub(t.Context()); err != nil {
-		t.Error(err)
-	}
+	wantErr(t, errOf(s.Scrub(t.Context())), nil)
 	c.close()
 }
 

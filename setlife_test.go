@@ -232,20 +232,14 @@ func TestDemoteBesideWriters(t *testing.T) {
 				for v := range uint64(6) {
 					b.Insert(key, FromUint64(v))
 				}
-				if err := s.Apply(&b); err != nil {
-					t.Error(err)
-				}
+				wantErr(t, s.Apply(&b), nil)
 				b.Reset()
 				for v := uint64(1); v < 6; v++ {
 					b.DeleteValue(key, FromUint64(v))
 				}
-				if err := s.Apply(&b); err != nil {
-					t.Error(err)
-				}
+				wantErr(t, s.Apply(&b), nil)
 				if n%6 == uint64(i) {
-					if err := s.Checkpoint(t.Context()); err != nil {
-						t.Error(err)
-					}
+					wantErr(t, s.Checkpoint(t.Context()), nil)
 				}
 			}
 		})

@@ -55,15 +55,10 @@ func TestShrink(t *testing.T) {
 			s, model := gappy(t, o)
 			before, live := s.Metrics().FileBytes, s.liveBytes()
 			var group sync.WaitGroup
-			stop := make(chan struct{})
+			ctx, stop := context.WithCancel(t.Context())
 			for g := range uint64(2) {
 				group.Go(func() {
-					for n := uint64(0); ; n++ {
-						select {
-						case <-stop:
-							return
-						default:
-						}
+					for n := uint64(0); ctx.Err() == nil; n++ {
 						key := FromUint64(n % 3000 * 30)
 						if ok, err := s.Has(key, FromUint64(n%3000*30%5000)); err != nil || !ok {
 							t.Errorf("key %v: %t, %v", key, ok, err)
@@ -79,7 +74,7 @@ func TestShrink(t *testing.T) {
 				})
 			}
 			mustDo(t, s.Shrink(t.Context()))
-			close(stop)
+			stop()
 			group.Wait()
 			m := s.Metrics() // the log may leave a gap of its size before it, and the writer has reserved some
 			info := mustGet(os.Stat(s.path))(t)
@@ -102,8 +97,7 @@ func TestShrink(t *testing.T) {
 func TestShrinkRefused(t *testing.T) {
 	s, model := gappy(t, &Options{GCInterval: -1})
 	size := func() int64 {
-		info := mustGet(os.Stat(s.path))(t)
-		return info.Size()
+		return mustGet(os.Stat(s.path))(t).Size()
 	}
 	before := size()
 	refused := func(want error) {
@@ -221,8 +215,7 @@ func TestShrinkProgress(t *testing.T) {
 func TestShrinkWithRuns(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	size := func() int64 {
-		info := mustGet(os.Stat(path))(t)
-		return info.Size()
+		return mustGet(os.Stat(path))(t).Size()
 	}
 	open := func() *Store {
 		return OpenStore(t, path, &Options{GCInterval: -1, againBytes: 1, Rand: rand.NewChaCha8([32]byte{1}),

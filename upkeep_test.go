@@ -54,15 +54,10 @@ func TestUpkeepShrinkDemote(t *testing.T) {
 
 	const n = 30
 	var group sync.WaitGroup
-	stop := make(chan struct{})
+	ctx, stop := context.WithCancel(t.Context())
 	for g := range uint64(n) {
 		group.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for ctx.Err() == nil {
 				err := demotables(s, g)
 				if err == nil {
 					_, err = s.DemoteIfPossible(FromUint64(g))
@@ -83,7 +78,7 @@ func TestUpkeepShrinkDemote(t *testing.T) {
 	case <-time.After(15 * time.Second):
 		t.Fatal("deadlock: ", waitsAt("(*Store).Shrink", "(*admission).limit", "(*Store).demote", "(*Store).makeRoom"), s.admission.claimed)
 	}
-	close(stop)
+	stop()
 	group.Wait()
 }
 
@@ -117,9 +112,7 @@ func TestUpkeepMakeRoomDemote(t *testing.T) {
 	}
 	for w := range uint64(4) { // these wait for room, and so for the checkpoint
 		group.Go(func() {
-			if err := s.Apply(insertsOf(1000*w, 1000*w+300, 1)); err != nil {
-				t.Error(err)
-			}
+			wantErr(t, s.Apply(insertsOf(1000*w, 1000*w+300, 1)), nil)
 		})
 	}
 	time.Sleep(200 * time.Millisecond)
@@ -128,9 +121,7 @@ func TestUpkeepMakeRoomDemote(t *testing.T) {
 	}
 	for g := range uint64(n) {
 		group.Go(func() {
-			if _, err := s.DemoteIfPossible(FromUint64(g)); err != nil {
-				t.Error(err)
-			}
+			wantErr(t, errOf(s.DemoteIfPossible(FromUint64(g))), nil)
 		})
 	}
 	time.Sleep(200 * time.Millisecond)
@@ -379,21 +370,16 @@ func TestUpkeepCollectionOfADamagedTree(t *testing.T) {
 func TestUpkeepShrinkMetricsRace(t *testing.T) {
 	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
 	var group sync.WaitGroup
-	stop := make(chan struct{})
+	ctx, stop := context.WithCancel(t.Context())
 	group.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				s.Metrics()
-			}
+		for ctx.Err() == nil {
+			s.Metrics()
 		}
 	})
 	for range 20 {
 		mustDo(t, s.Shrink(t.Context()))
 	}
-	close(stop)
+	stop()
 	group.Wait()
 }
 

@@ -27,8 +27,7 @@ var losses = []loss{
 	{"cut to nothing", func(t *testing.T, path string) { must(t, os.Truncate(path, 0)) }, cidstore.ErrTruncated},
 	{"cut to its slots", func(t *testing.T, path string) { must(t, os.Truncate(path, 12288)) }, cidstore.ErrTruncated},
 	{"the last byte cut", func(t *testing.T, path string) {
-		info := mustGet(os.Stat(path))(t)
-		must(t, os.Truncate(path, info.Size()-1))
+		must(t, os.Truncate(path, mustGet(os.Stat(path))(t).Size()-1))
 	}, cidstore.ErrTruncated},
 	{"written over by a shorter file", func(t *testing.T, path string) {
 		must(t, os.WriteFile(path, make([]byte, 30000), 0o666))

@@ -242,13 +242,9 @@ func failCall(t *testing.T, rule errfs.Rule) int {
 	if err != nil || n < acked || n > tried {
 		t.Errorf("%d acknowledged, %d tried, %d found: %v", acked, tried, n, err)
 	}
-	if err := stepTo(f, n, n+2); err != nil {
-		t.Error(err)
-	}
+	wantErr(t, stepTo(f, n, n+2), nil)
 	checkWhole(t, f)
-	if err := f.Close(); err != nil {
-		t.Error(err)
-	}
+	wantErr(t, f.Close(), nil)
 	return calls
 }
 
@@ -262,9 +258,7 @@ func TestFaultSync(t *testing.T) {
 			must(t, stepTo(f, 0, 3))
 			disk.FailSync(mode, skip, 1)
 			for time := range 2 {
-				if err := stepTo(f, 3, 4); !errors.Is(err, ErrFailed) {
-					t.Fatalf("time %d: %v", time, err)
-				}
+				wantErr(t, stepTo(f, 3, 4), ErrFailed, "time", time)
 			}
 			wantIs(t, 3, "step")(stepOf(f))
 			must(t, f.Close())

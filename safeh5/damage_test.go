@@ -123,9 +123,7 @@ func TestTakeOlder(t *testing.T) {
 	root := binary.LittleEndian.Uint64(data[36:]) // of the superblock: the header of the root group
 	data[root+20] ^= 1
 	disk := diskOf(t, data)
-	if _, err := Open(crashPath, on(disk)); !errors.Is(err, ErrCorrupt) {
-		t.Errorf("damaged: %v", err)
-	}
+	wantErr(t, errOf(Open(crashPath, on(disk))), ErrCorrupt, "damaged")
 	o := on(disk)
 	o.TakeOlder = true
 	f = opened(t, crashPath, o)

@@ -34,18 +34,12 @@ func opened(t *testing.T, path string, o *Options) *File {
 
 func TestOneWriterAndReaders(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.h5")
-	if _, err := Open(path, &Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("for reading, not there: %v", err)
-	}
+	wantErr(t, errOf(Open(path, &Options{ReadOnly: true})), fs.ErrNotExist, "for reading, not there")
 	w := opened(t, path, small())
 	must(t, stepTo(w, 0, 2))
-	if _, err := Open(path, nil); !errors.Is(err, ErrLocked) {
-		t.Errorf("a second writer: %v", err)
-	}
+	wantErr(t, errOf(Open(path, nil)), ErrLocked, "a second writer")
 	r := opened(t, path, &Options{ReadOnly: true})
-	if err := r.Update(func(*Tx) error { return nil }); !errors.Is(err, ErrReadOnly) {
-		t.Errorf("Update of a reader: %v", err)
-	}
+	wantErr(t, r.Update(func(*Tx) error { return nil }), ErrReadOnly, "Update of a reader")
 	// The reader keeps its state until it is refreshed, whatever the writer does.
 	must(t, stepTo(w, 2, 30))
 	wantIs(t, 2, "step")(stepOf(r))
@@ -53,9 +47,7 @@ func TestOneWriterAndReaders(t *testing.T) {
 		wantIs(t, want, "refresh")(r.Refresh())
 		wantIs(t, 30, "step")(stepOf(r))
 	}
-	if err := r.Check(context.Background(), func(err error) { t.Error(err) }); err != nil {
-		t.Error(err)
-	}
+	wantErr(t, r.Check(context.Background(), func(err error) { t.Error(err) }), nil)
 	if err := w.Close(); err != nil { // with a reader that has it open
 		t.Fatal(err)
 	}
@@ -70,9 +62,7 @@ func TestClosed(t *testing.T) {
 	for i, err := range []error{
 		f.Close(), f.Update(func(*Tx) error { return nil }), f.View(func(*hdf5.File) error { return nil }), refresh, f.Check(context.Background(), nil),
 	} {
-		if !errors.Is(err, ErrClosed) {
-			t.Errorf("call %d: %v", i, err)
-		}
+		wantErr(t, err, ErrClosed, "call", i)
 	}
 }
 
@@ -81,9 +71,7 @@ func TestUpdateIsAtomic(t *testing.T) {
 	f := opened(t, filepath.Join(t.TempDir(), "a.h5"), small())
 	must(t, stepTo(f, 0, 3))
 	stop := errors.New("stop")
-	if err := f.Update(func(tx *Tx) error { return errors.Join(step(tx, 4), stop) }); !errors.Is(err, stop) {
-		t.Error(err)
-	}
+	wantErr(t, f.Update(func(tx *Tx) error { return errors.Join(step(tx, 4), stop) }), stop)
 	var kept *Tx
 	func() {
 		defer func() {
@@ -93,15 +81,11 @@ func TestUpdateIsAtomic(t *testing.T) {
 		}()
 		_ = f.Update(func(tx *Tx) error {
 			kept = tx
-			if err := step(tx, 4); err != nil {
-				t.Error(err)
-			}
+			wantErr(t, step(tx, 4), nil)
 			panic("stop")
 		})
 	}()
-	if err := kept.CreateGroup("/late"); !errors.Is(err, errOver) {
-		t.Errorf("after the Update: %v", err)
-	}
+	wantErr(t, kept.CreateGroup("/late"), errOver, "after the Update")
 	// An error of a method that change overlooks is the Update's.
 	if err := f.Update(func(tx *Tx) error {
 		_ = tx.Delete("/nothing")
@@ -110,9 +94,7 @@ func TestUpdateIsAtomic(t *testing.T) {
 		t.Error(err)
 	}
 	before := f.file.View().Commit()
-	if err := f.Update(func(tx *Tx) error { _, err := tx.Dataset("/grid"); return err }); err != nil {
-		t.Error(err)
-	}
+	wantErr(t, f.Update(func(tx *Tx) error { _, err := tx.Dataset("/grid"); return err }), nil)
 	if f.file.View().Commit() != before {
 		t.Error("an Update without a change has written something")
 	}
@@ -227,9 +209,7 @@ func TestForeignFiles(t *testing.T) {
 		must(t, os.WriteFile(path, []byte(data), 0o600))
 		refused(path, what)
 	}
-	if _, err := Open(dir, nil); !errors.Is(err, ErrForeign) {
-		t.Errorf("a directory: %v", err)
-	}
+	wantErr(t, errOf(Open(dir, nil)), ErrForeign, "a directory")
 	store := filepath.Join(dir, "store.h5")
 	raw := mustGet(vfs.OS().OpenFile(store, vfs.ReadWrite|vfs.Create, 0o600))(t)
 	s := mustGet(hdf5io.Create(raw, hdf5io.Options{}, nil, func(*hdf5io.Tx) error { return nil }))(t)
@@ -281,9 +261,7 @@ func TestViewsWhileUpdating(t *testing.T) {
 	}
 	readers.Go(func() {
 		for range 5 {
-			if err := f.Check(context.Background(), nil); err != nil {
-				t.Error(err)
-			}
+			wantErr(t, f.Check(context.Background(), nil), nil)
 		}
 	})
 	err := stepTo(f, 0, 25)
@@ -374,28 +352,16 @@ func TestManyChunksInMemory(t *testing.T) {
 	checkWhole(t, f)
 }
 
-// TestLeftover: a file that a crash has left half made is removed; anything else under its
-// name is an error.
+// TestLeftover: a file that a crash has left half made is removed; one that is being made stays.
 func TestLeftover(t *testing.T) {
 	disk := crashfs.New(crashfs.Options{})
 	raw := mustGet(disk.OpenFile(crashPath+newSuffix, vfs.ReadWrite|vfs.Create, 0o600))(t)
 	must(t, hdf5io.LockWriter(raw))
-	if _, err := Open(crashPath, on(disk)); !errors.Is(err, ErrLocked) {
-		t.Errorf("it is being made: %v", err)
-	}
+	wantErr(t, errOf(Open(crashPath, on(disk))), ErrLocked, "it is being made")
 	must(t, raw.Close())
 	f := opened(t, crashPath, on(disk))
-	if _, err := disk.Stat(crashPath + newSuffix); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the leftover: %v", err)
-	}
-	if err := stepTo(f, 0, 1); err != nil {
-		t.Error(err)
-	}
-	dir := t.TempDir()
-	must(t, os.Mkdir(filepath.Join(dir, "a.h5"+newSuffix), 0o700))
-	if _, err := Open(filepath.Join(dir, "a.h5"), nil); err == nil || !strings.Contains(err.Error(), "is taken by a directory") {
-		t.Errorf("a directory in the way: %v", err)
-	}
+	wantErr(t, errOf(disk.Stat(crashPath+newSuffix)), fs.ErrNotExist, "the leftover")
+	wantErr(t, stepTo(f, 0, 1), nil)
 }
 
 // TestLongNames: a file gets any name that the file system takes, although the name under
@@ -416,9 +382,7 @@ func TestLongNames(t *testing.T) {
 	}
 	must(t, os.WriteFile(newName(paths[0]), []byte("half"), 0o600))
 	for _, path := range paths {
-		if err := stepTo(opened(t, path, small()), 0, 1); err != nil {
-			t.Error(err)
-		}
+		wantErr(t, stepTo(opened(t, path, small()), 0, 1), nil)
 	}
 	if _, err := Open(longest+"ab", nil); err == nil || !strings.Contains(err.Error(), longest+"ab") {
 		t.Errorf("a name of 256 bytes: %v", err)
@@ -449,9 +413,7 @@ func TestMadeWhereALinkLeads(t *testing.T) {
 	if _, err := Open("", nil); err == nil || !strings.Contains(err.Error(), "has no name") {
 		t.Error(err)
 	}
-	if _, err := os.Lstat(newSuffix); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("left over: %v", err)
-	}
+	wantErr(t, errOf(os.Lstat(newSuffix)), fs.ErrNotExist, "left over")
 }
 
 // halves cannot be an enum.
@@ -486,5 +448,21 @@ func wantIs[T comparable](t rapid.TB, want T, when ...any) func(T, error) {
 		if err != nil || is != want {
 			t.Fatalf("%v: %v, %v, want %v", when, is, err, want)
 		}
+	}
+}
+
+// mustAt ends a test that has an error, and says when it came.
+func mustAt(t rapid.TB, err error, when ...any) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%v: %v", when, err)
+	}
+}
+
+// wantErr fails the test unless an error matches another.
+func wantErr(t rapid.TB, err, want error, when ...any) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%v: error %v, want %v", when, err, want)
 	}
 }

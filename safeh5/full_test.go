@@ -79,8 +79,7 @@ func TestFaultDiskFullDelete(t *testing.T) {
 				disk, f, n := fullDisk(t, crashfs.Options{Capacity: max(512<<10, 4<<20/int64(chunk))}, chunk)
 				if again { // what Close gave back, something else takes
 					must(t, f.Close())
-					info := mustGet(disk.Stat(crashPath))(t)
-					disk.SetCapacity(info.Size)
+					disk.SetCapacity(mustGet(disk.Stat(crashPath))(t).Size)
 					f = mustGet(Open(crashPath, on(disk)))(t)
 				}
 				add := func(path string) error {
@@ -89,21 +88,15 @@ func TestFaultDiskFullDelete(t *testing.T) {
 					})
 				}
 				for i := range n {
-					if err := f.Update(func(tx *Tx) error { return tx.Delete(fmt.Sprintf("/a/%d", i)) }); err != nil {
-						t.Fatalf("delete %d of %d: %v", i, n, err)
-					}
+					mustAt(t, f.Update(func(tx *Tx) error { return tx.Delete(fmt.Sprintf("/a/%d", i)) }), "delete", i, "of", n)
 					if i == 2 && chunk == 500 { // of three there is room for one, at the first try; gaps of 32 are too short
-						if err := add("/c"); err != nil {
-							t.Fatalf("after deletions: %v", err)
-						}
+						mustAt(t, add("/c"), "after deletions")
 					}
 				}
 				must(t, f.Update(func(tx *Tx) error { return tx.Delete("/b") }))
 				checkWhole(t, f)
 				for i := range n { // and all that was there finds room again
-					if err := add(fmt.Sprintf("/d/%d", i)); err != nil {
-						t.Fatalf("%d of %d again: %v", i, n, err)
-					}
+					mustAt(t, add(fmt.Sprintf("/d/%d", i)), i, "of", n, "again")
 				}
 				checkWhole(t, f)
 				must(t, f.Close())
@@ -151,14 +144,10 @@ func TestFaultDiskFullReader(t *testing.T) {
 		}
 		return err
 	})
-	if err != nil {
-		t.Errorf("the reader: %v", err)
-	}
+	wantErr(t, err, nil, "the reader")
 	must(t, reader.Close())
 	for ; i < n; i++ {
-		if err := remove(); err != nil {
-			t.Fatalf("deletion %d: %v", i, err)
-		}
+		mustAt(t, remove(), "deletion", i)
 	}
 	checkWhole(t, f)
 	must(t, f.Close())

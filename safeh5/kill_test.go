@@ -55,9 +55,7 @@ func startH5py(t *testing.T, name string) *h5pyProgram {
 	t.Cleanup(func() {
 		watchdog.Stop()
 		_ = in.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Error(err)
-		}
+		wantErr(t, cmd.Wait(), nil)
 	})
 	return &h5pyProgram{t, in, bufio.NewScanner(out)}
 }
