@@ -369,18 +369,13 @@ func FuzzInput(f *testing.F) {
 	})
 }
 
-func TestCounted(t *testing.T) {
-	for n, want := range map[int]string{0: "0 defects", 1: "1 defect", 2: "2 defects"} {
-		if got := counted(n, "defect"); got != want {
+func TestNumbersInWords(t *testing.T) {
+	for got, want := range map[string]string{
+		counted(0, "defect"): "0 defects", counted(1, "defect"): "1 defect", counted(2, "defect"): "2 defects",
+		grouped(0): "0", grouped(999): "999", grouped(1000): "1,000", grouped(1234567): "1,234,567",
+	} {
+		if got != want {
 			t.Errorf("%q, want %q", got, want)
-		}
-	}
-}
-
-func TestGrouped(t *testing.T) {
-	for n, want := range map[uint64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
-		if got := grouped(n); got != want {
-			t.Errorf("%d is %s, want %s", n, got, want)
 		}
 	}
 }

@@ -19,8 +19,8 @@ func TestManPages(t *testing.T) {
 	dir := *manDir
 	if dir == "" {
 		dir = t.TempDir()
-	} else if err := os.MkdirAll(dir, 0o777); err != nil {
-		t.Fatal(err)
+	} else {
+		must(t, os.MkdirAll(dir, 0o777))
 	}
 	root := new(program).root()
 	root.DisableAutoGenTag = true

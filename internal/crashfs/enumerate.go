@@ -136,11 +136,10 @@ func (e *Enumeration) finish() {
 // retire cuts the power of the image yielded last, and takes back the memory of the
 // files that its user created.
 func (e *Enumeration) retire() {
-	if e.work == nil {
-		return
+	if e.work != nil {
+		e.work.Release()
+		e.work = nil
 	}
-	e.work.Release()
-	e.work = nil
 }
 
 // hashAll makes the hash of everything, at the first cut.
