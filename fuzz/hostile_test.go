@@ -265,7 +265,7 @@ func TestMutatorForges(t *testing.T) {
 	h := p[at:]
 	size := structureSize(h)
 	if want := binary.LittleEndian.Uint32(h[size-4:]); hdf5sum.Lookup3(h[:size-4]) != want {
-		t.Errorf("lookup3 of an object header of %d bytes: %#x, want %#x", size, hdf5sum.Lookup3(h[:size-4]), want)
+		t.Errorf("checksum of an object header of %d bytes: %#x, want %#x", size, hdf5sum.Lookup3(h[:size-4]), want)
 	}
 	forgeSlot(p, 4096, 4000, []byte{0, 0})
 	if !bytes.Equal(p, m.bytes) {
