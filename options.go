@@ -52,7 +52,8 @@ type Options struct {
 	// 64 KiB to 1 TiB; default 256 MiB. A new store starts with a log of 4 MiB, or of
 	// WALBytes if that is less. When a checkpoint is first due, it grows to 16 MiB, later to
 	// a quarter of the live data, to one and a half times their size where sets of many
-	// values are rewritten, and further for a batch that needs more. No batch may take more
+	// values are rewritten and MemoryBudget lets a longer log fill, and further for a batch
+	// that needs more. No batch may take more
 	// than a third of WALBytes (ErrTooLarge). Close leaves a log of 16 KiB, which grows again
 	// with the next writes.
 	WALBytes int64
