@@ -6,9 +6,11 @@ import (
 	"math"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
+	"github.com/cidstore/cidstore/hdf5io"
 	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/wal"
 )
@@ -188,6 +190,70 @@ func TestPromise(t *testing.T) {
 	if programs >= 20 && (made == 0 || tight == 0 || refused == 0) {
 		t.Error("nothing was promised, or nothing was refused")
 	}
+}
+
+// untilPromised inserts until a full disk has made a promise.
+func (p *promising) untilPromised() {
+	p.t.Helper()
+	for range 500 {
+		var ops []wal.Op
+		for range 20 {
+			ops = append(ops, ins(p.pair()))
+		}
+		written, err := p.tryFull(ops...)
+		mustDo(p.t, err)
+		if p.store.promised() != nil {
+			return
+		}
+		if !written {
+			mustDo(p.t, p.batch(0, 60), p.store.Checkpoint(p.t.Context()))
+		}
+	}
+	p.t.Fatal("nothing was promised")
+}
+
+// TestPromiseIsKept: what could break a promise joins it, waits or is refused.
+func TestPromiseIsKept(t *testing.T) {
+	p := &promising{scenario: newScenario(t, crashSeed(t), mediumOptions), kind: 2}
+	p.open()
+	for range 20 {
+		mustDo(t, p.batch(100, 0))
+	}
+	p.fs.SetCapacity(use(t, p.fs))
+	s := p.store
+
+	p.untilPromised()
+	before := *s.promised()
+	written, err := p.tryFull(p.batches[0][0], wal.Op{Code: wal.Delete, Key: p.batches[1][0].Key})
+	mustDo(t, err)
+	deleted, err := p.tryFull(wal.Op{Code: wal.Delete, Key: p.batches[2][0].Key})
+	mustDo(t, err)
+	if need := s.promised(); need == nil && s.pendingOps() > 1 || need != nil && *need == before || !written || !deleted {
+		t.Errorf("%+v is promised after deletes, %+v before; written %t, %t", need, before, written, deleted)
+	}
+
+	p.untilPromised()
+	err = s.exclusively(func() error {
+		return s.change(func(m *merge) error {
+			data := make([]byte, m.tx.Longest()-64<<10)
+			_, err := m.tx.CreateDataset("/other", hdf5io.DatasetSpec{Type: hdf5io.Uint(1), Dims: []uint64{uint64(len(data))}, Data: data})
+			return err
+		})
+	})
+	if !errors.Is(err, ErrNoSpace) || !strings.Contains(err.Error(), "for what else is to be written") {
+		t.Errorf("a commit of what is free, beside a promise: %v", err)
+	}
+	mustDo(t, p.surely())
+
+	p.untilPromised()
+	mustDo(t, s.exclusively(func() error { s.freeze(); return nil }))
+	_, err = p.tryFull(ins(p.pair()))
+	mustDo(t, err)
+	if s.state.Load().frozen != nil {
+		t.Error("an insert was admitted beside a checkpoint of promised operations")
+	}
+	mustDo(t, p.surely(), p.same())
+	p.close()
 }
 
 // TestPromisesToManyWriters: writers, snapshots and the background on a full disk. All of them
