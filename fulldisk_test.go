@@ -242,7 +242,7 @@ func TestCrashSetsOnAFullDisk(t *testing.T) {
 	})
 	trace := c.fs.Record()
 	c.open()
-	c.fs.SetCapacity(use(t, c.fs) + 384<<10)
+	c.fs.SetCapacity(use(t, c.fs) + 768<<10)
 	batch := func(inserts, deletes int) bool {
 		var ops []wal.Op
 		for range inserts {

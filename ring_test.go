@@ -113,7 +113,7 @@ func TestLogFollowsCostlyOperations(t *testing.T) {
 // TestLogNeedsOnePiece: a disk that is full, with room for a log of the size that a new store
 // has, but not in one piece, refuses no batch that a shorter log takes.
 func TestLogNeedsOnePiece(t *testing.T) {
-	const size, pieces = 60 << 10, 16
+	const size, pieces = 60 << 10, 20
 	c := newScenario(t, 1, mediumOptions)
 	c.open()
 	c.close()
