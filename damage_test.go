@@ -32,7 +32,7 @@ var big = cidstore.FromString("big")
 // folded, runs over them with newer values and deletions, and closes it.
 func makeDamageable(t *testing.T, path string) sets {
 	t.Helper()
-	s := open(t, path, &cidstore.Options{SplitThreshold: 16, GCInterval: -1})
+	s := open(t, path, &cidstore.Options{SplitThreshold: 16, GCInterval: -1, Rand: rand.NewChaCha8([32]byte{5})})
 	defer s.Close()
 	model := sets{}
 	r := rand.New(rand.NewPCG(5, 6))
