@@ -122,7 +122,6 @@ func (d *draft) Shape() (size int64, links uint64, err error) {
 func (d *draft) Name() string                            { return "draft" }
 func (d *draft) StartWriteback(int64, int64)             {}
 func (d *draft) DropCache(int64, int64)                  {}
-func (d *draft) LargePages(int64, int64)                 {}
 func (d *draft) Datasync() error                         { return nil }
 func (d *draft) Sync() error                             { return nil }
 func (d *draft) Map(int64) (vfs.Mapping, error)          { return nil, vfs.ErrNoMap }

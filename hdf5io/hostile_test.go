@@ -56,7 +56,6 @@ func (m *memoryFile) Truncate(size int64) error               { m.p = m.p[:size]
 func (m *memoryFile) WriteSync(p []byte, off int64) error     { return m.WriteAt(p, off) }
 func (m *memoryFile) StartWriteback(int64, int64)             {}
 func (m *memoryFile) DropCache(int64, int64)                  {}
-func (m *memoryFile) LargePages(int64, int64)                 {}
 func (m *memoryFile) Datasync() error                         { return nil }
 func (m *memoryFile) Sync() error                             { return nil }
 func (m *memoryFile) Map(int64) (vfs.Mapping, error)          { return nil, vfs.ErrNoMap }

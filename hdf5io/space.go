@@ -439,16 +439,12 @@ func (f *File) grow(n uint64) error {
 	}
 	least := (n + growUnit - 1) &^ (growUnit - 1)
 	step := max(least, uint64(f.options.GrowStep), min(s.size/16, maxGrowStep)&^(growUnit-1))
-	if over := (s.size + step) % writeUnit; step >= least+over {
-		step -= over
-	}
 	for _, step := range []uint64{step, least} {
 		if step < n || step > maxAddress-s.size {
 			return fmt.Errorf("grow the file by %d bytes: %w", n, ErrNoSpace)
 		}
 		err := f.file.Allocate(int64(s.size), int64(step))
 		if err == nil {
-			f.file.LargePages(int64(s.size), int64(step))
 			s.pool.put(extent{max(s.size, FirstExtent), s.size + step - max(s.size, FirstExtent)})
 			s.setSize(s.size + step)
 			s.unsynced, s.full = true, false

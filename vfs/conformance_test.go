@@ -125,8 +125,6 @@ func TestReadWrite(t *testing.T) {
 		f.StartWriteback(-1, -1)
 		f.DropCache(0, 15)
 		f.DropCache(-1, -1)
-		f.LargePages(0, 8<<20) // most of it past the end
-		f.LargePages(-1, -1)
 		must(t, f.Datasync(), f.Sync())
 	})
 }

@@ -134,10 +134,6 @@ func (f *osFile) DropCache(off, n int64) {
 	_ = f.control("drop cache", func(fd uintptr) error { dropCache(fd, off, n); return nil }) // a hint too
 }
 
-func (f *osFile) LargePages(off, n int64) {
-	_ = f.control("large pages", func(fd uintptr) error { largePages(fd, off, n); return nil })
-}
-
 func (f *osFile) Truncate(size int64) error { return noSpace(f.f.Truncate(size)) }
 
 func (f *osFile) Datasync() error { return f.control("fdatasync", datasync) }

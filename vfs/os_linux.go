@@ -35,25 +35,6 @@ func dropCache(fd uintptr, off, n int64) {
 	_ = unix.Fadvise(int(fd), off, n, unix.FADV_DONTNEED)
 }
 
-// largePages reads those parts of a range that can be one large page, through a mapping
-// that asks for such pages. The cache has no page of them yet, so it takes large ones.
-// Later writes and mappings use these.
-func largePages(fd uintptr, off, n int64) {
-	const size = 2 << 20
-	first, end := (off+size-1)&^(size-1), (off+n)&^(size-1)
-	if first >= end {
-		return
-	}
-	p, err := unix.Mmap(int(fd), first, int(end-first), unix.PROT_READ, unix.MAP_SHARED|mapNoReserve)
-	if err != nil {
-		return
-	}
-	if unix.Madvise(p, unix.MADV_HUGEPAGE) == nil {
-		_ = unix.Madvise(p, unix.MADV_POPULATE_READ)
-	}
-	_ = unix.Munmap(p)
-}
-
 func allocate(fd uintptr, off, n int64) error {
 	err := retry(func() error { return unix.Fallocate(int(fd), 0, off, n) })
 	if err == unix.EOPNOTSUPP || err == unix.ENOSYS {

@@ -2,7 +2,6 @@ package vfs
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -174,30 +173,5 @@ func BenchmarkShape(b *testing.B) {
 		if _, _, err := f.Shape(); err != nil {
 			b.Fatal(err)
 		}
-	}
-}
-
-// TestLargePages: a range for which large pages were asked keeps what is written to it, and
-// the file its length.
-func TestLargePages(t *testing.T) {
-	f := create(t, filepath.Join(t.TempDir(), "f"))
-	const size, at = 5<<20 + 4096, 2<<20 - 3
-	must(t, f.WriteAt([]byte("before"), 0))
-	must(t, f.Allocate(0, size))
-	f.LargePages(4096, size-4096)
-	must(t, f.WriteAt([]byte("within"), at))
-	m, err := f.Map(0)
-	must(t, err)
-	defer m.Close()
-	data, err := m.View(0, size)
-	must(t, err)
-	want := make([]byte, size)
-	copy(want, "before")
-	copy(want[at:], "within")
-	if !bytes.Equal(data, want) {
-		t.Error("other bytes than were written")
-	}
-	if n, _, err := f.Shape(); n != size || err != nil {
-		t.Errorf("%d bytes, %v", n, err)
 	}
 }

@@ -14,8 +14,6 @@ func startWriteback(uintptr, int64, int64) {}
 
 func dropCache(uintptr, int64, int64) {}
 
-func largePages(uintptr, int64, int64) {}
-
 func allocate(uintptr, int64, int64) error { return errors.ErrUnsupported }
 
 // lockHolder returns 0: other systems do not say who holds a lock.

@@ -52,9 +52,6 @@ type File interface {
 	// DropCache tells the system that it need not keep a range in its cache. It is only a
 	// hint, which changes no byte and reports nothing.
 	DropCache(off, n int64)
-	// LargePages tells the system that a range which reads as zeros will be written and
-	// read, so that it may take large pages of memory for it. It is only a hint, as DropCache.
-	LargePages(off, n int64)
 	// Allocate reserves real space for [off, off+n), growing the file to at least
 	// off+n; a full disk is reported here and not later. Existing bytes stay; new
 	// ones are zero. It counts as a write of the range; after an error the file may

@@ -123,8 +123,6 @@ func (f *file) StartWriteback(int64, int64) {}
 // DropCache does nothing: what is not synced may be lost at any time anyway.
 func (f *file) DropCache(int64, int64) {}
 
-func (f *file) LargePages(int64, int64) {}
-
 func (f *file) Allocate(off, n int64) error {
 	return f.call("allocate", true, func() error {
 		switch {
