@@ -203,9 +203,7 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 				return err
 			}
 		case errors.Is(err, ErrNoSpace) && !c.keep:
-			if c.keep, c.sure = true, c.surely(); c.sure != nil {
-				limit = math.MaxInt64
-			}
+			limit = c.keepAll(limit)
 		default:
 			if errors.Is(err, ErrNoSpace) {
 				s.breakPromise(err)
@@ -224,6 +222,15 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 		}
 	}
 	return s.summarize(c.done)
+}
+
+// keepAll makes the rest go into runs, and into one commit if that is sure to find room. It
+// returns the limit of the next slice, which is limit unless that commit is next.
+func (c *checkpoint) keepAll(limit int64) int64 {
+	if c.keep, c.sure = true, c.surely(); c.sure != nil {
+		return math.MaxInt64
+	}
+	return limit
 }
 
 // A slice of a checkpoint is limited to a part of the live data, because the space that
