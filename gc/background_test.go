@@ -55,6 +55,28 @@ func TestBackground(t *testing.T) {
 	cancel()
 }
 
+// TestBackgroundSurvives: without an interval there are runs when there is need, and a report
+// that panics ends nothing.
+func TestBackgroundSurvives(t *testing.T) {
+	for _, interval := range []time.Duration{0, -time.Second} {
+		ctx, cancel := context.WithCancel(t.Context())
+		need, reports := make(chan struct{}), 0
+		b := Background{Interval: interval, Need: need,
+			Collect: func(context.Context) error { panic("a run") },
+			Report:  func(error) { reports++; panic("a report") },
+		}
+		done := make(chan struct{})
+		go func() { b.Run(ctx); close(done) }()
+		need <- struct{}{}
+		need <- struct{}{} // the first run is over
+		cancel()
+		<-done
+		if reports == 0 {
+			t.Errorf("interval %v: nothing was reported", interval)
+		}
+	}
+}
+
 // TestBackgroundStopped: an error that a run returns because its context is done is
 // not reported.
 func TestBackgroundStopped(t *testing.T) {
