@@ -1,9 +1,6 @@
 package cidstore
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 // danger says how urgently a store needs maintenance. Its score, from 0 to 1, is 0.4 ×
 // pending + 0.3 × unsorted + 0.3 × age. Each of these is a part, from 0 to 1.
@@ -36,8 +33,8 @@ func (s *Store) dangerOf(st *state) danger {
 		d.unsorted = min(float64(waiting)/most, 1)
 	}
 	if oldest := st.oldest(); oldest > 0 && s.opts.GCInterval > 0 {
-		waited := time.Duration(max(s.now()-oldest, 0))
-		d.age = min(float64(waited)/float64(oldAge*s.opts.GCInterval), 1)
+		waited := float64(max(s.now()-oldest, 0))
+		d.age = min(waited/(oldAge*float64(s.opts.GCInterval)), 1)
 	}
 	return d
 }

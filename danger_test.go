@@ -1,6 +1,7 @@
 package cidstore
 
 import (
+	"math"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -59,6 +60,12 @@ func TestDanger(t *testing.T) {
 	fill(0, 1)
 	is("age by a clock that was set back", of().age, 0, 0)
 	is("the most", danger{1, 1, 1}.score(), 1, 1)
+
+	o = &Options{GCInterval: math.MaxInt64, Clock: o.Clock} // never
+	s = OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), o)
+	fill(0, 1)
+	now.Add(int64(50 * time.Hour))
+	is("age of a part of an interval", of().age, 0, 0.001)
 }
 
 // TestCommitLockYields: those who wait for the lock have it before yield returns.

@@ -2,13 +2,20 @@ package cidstore
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 )
 
 // Options.Logger lists the events.
 
-// note logs an event that is not an error.
+// note logs an event that is not an error. It runs in goroutines of the store and with locks
+// held, so it outlives a handler that panics.
 func (s *Store) note(level slog.Level, event string, args ...any) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.metrics.failed(fmt.Errorf("event %q: the handler of Options.Logger panics: %v", event, p), s.opts.Clock())
+		}
+	}()
 	ctx := context.Background()
 	if s.opts.Logger.Enabled(ctx, level) {
 		s.opts.Logger.Log(ctx, level, event, append([]any{"path", s.path}, args...)...)

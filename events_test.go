@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 // recorder keeps the events that it gets.
@@ -145,5 +146,26 @@ func TestLoggerTellsMerges(t *testing.T) {
 	m := s.Metrics()
 	if e := events["merge"]; e == nil || levels["merge"] != slog.LevelDebug || e["count"].Uint64() == 0 || e["count"].Uint64() > m.MergeEvents {
 		t.Errorf("merge: %v, %d merges are counted", e, m.MergeEvents)
+	}
+}
+
+// panicking is a handler of which every call panics.
+type panicking struct{ recorder }
+
+func (*panicking) Enabled(context.Context, slog.Level) bool { panic("a handler") }
+
+// TestLoggerPanics: a handler that panics ends neither a call nor the background, and the
+// metrics count it.
+func TestLoggerPanics(t *testing.T) {
+	s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{Logger: slog.New(&panicking{}), startBytes: 64 << 10, GCInterval: time.Millisecond})
+	writeMuch(t, s) // the background checkpoints
+	mustDo(t, errOf(s.RunGCOnce(t.Context())), s.Maintain(t.Context()), s.Shrink(t.Context()))
+	for s.Metrics().GCRuns < 3 {
+		time.Sleep(time.Millisecond)
+	}
+	s.LogEvent("error", "error", ErrIO)
+	mustDo(t, s.Close())
+	if m := s.Metrics(); m.ErrorsByType[errorType(nil)] == 0 || m.ErrorsByType[errorType(ErrIO)] != 1 {
+		t.Errorf("errors: %v, the last one %q", m.ErrorsByType, m.LastError)
 	}
 }

@@ -2,6 +2,7 @@ package cidstore
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -54,15 +55,22 @@ func TestJournalKeeps(t *testing.T) {
 func TestJournalOfLives(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.h5")
 	var clock atomic.Int64
+	events := &recorder{least: slog.LevelDebug}
 	options := func() *Options {
 		o := &Options{GCInterval: -1, ScrubRate: -1, SplitThreshold: 8, WALBytes: 8 << 20, startBytes: 64 << 10}
 		o.Clock = func() time.Time { return time.Unix(1_700_000_000, clock.Add(1000)) }
 		o.directory.Attribute = 2
 		o.Rand = rand.NewChaCha8([32]byte{1}) // with one hash seed of about 100, nothing is halved
+		o.Logger = slog.New(events)
 		return o
 	}
 	s := OpenStore(t, path, options())
 	maintainedInEveryWay(t, s)
+	for name, kind := range map[string]maintenance{"merge": didMerge, "halve": didHalve, "migrate": didMigrate, "shrink": didShrink} {
+		if n, want := events.count(name), s.Metrics().MaintenanceByKind[kind]; n != int(want) {
+			t.Errorf("%d events %q, want %d", n, name, want)
+		}
+	}
 	list := s.Journal()
 	reads := func(when string) {
 		t.Helper()

@@ -195,6 +195,12 @@ func (s *Store) count(m *merge) {
 	if done.merges > 0 {
 		s.note(slog.LevelDebug, "merge", "count", done.merges)
 	}
+	if done.halvings > 0 {
+		s.note(slog.LevelDebug, "halve", "count", done.halvings)
+	}
+	if from, to := m.base.directory.Mode(), s.state.Load().view.directory.Mode(); from != to {
+		s.note(slog.LevelInfo, "migrate", "from", from, "to", to)
+	}
 	s.metrics.promotions.Add(done.promotions)
 	s.metrics.demotions.Add(done.demotions)
 	s.metrics.compactions.Add(done.compactions)

@@ -89,6 +89,8 @@ type Options struct {
 	//	checkpoint end    Info   they are in the tree [operations, commits, bytes, splits, merges, promotions, demotions, compactions]
 	//	split             Debug  a commit has split buckets [count]
 	//	merge             Debug  a commit has merged buckets [count]
+	//	halve             Debug  a commit has halved the directory [count]
+	//	migrate           Info   the directory has another form, see DirectoryMode [from, to]
 	//	gc                Info   a collection is complete [deletions, compacted, tombstones, orphans]: see GCStats
 	//	deletions dropped Debug  a commit has dropped rows of the deletion log because it was too long, even uncollected ones [rows]
 	//	run trimmed       Debug  on a full disk, a run was written again without the entries that no longer count [run]
@@ -105,7 +107,7 @@ type Options struct {
 	//
 	// During recovery, events of checkpoints and growth may come before open. The
 	// goroutine that does the work calls the handler with locks held, so the handler must
-	// not call the Store.
+	// not call the Store. If it panics, the event is lost, and Metrics counts an error.
 	Logger *slog.Logger
 	// Verify says when stored rows are verified; default VerifyFirstTouch.
 	Verify VerifyMode
