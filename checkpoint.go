@@ -441,8 +441,8 @@ func (s *Store) publish(m *merge, frozen *table) error {
 	s.clearedRows += m.cleared
 	s.handledRows -= min(s.handledRows, m.cleared)
 	s.leftDead = min(s.leftDead, m.record.numTombstones)
-	if m.cleared > m.handled {
-		s.note(slog.LevelDebug, "deletions dropped", "rows", m.cleared)
+	if m.cleared > m.handled || m.unlogged > 0 {
+		s.note(slog.LevelDebug, "deletions dropped", "rows", m.cleared+m.unlogged)
 	}
 	if m.record.numDeletions > m.record.mostDeletions()/2 {
 		s.needCollection()

@@ -213,7 +213,8 @@ func (s *Store) opsAtOnce() int {
 	return int(n)
 }
 
-// scan looks at the sets whose turn it is.
+// scan looks at the sets whose turn it is. Each life begins somewhere else, so that
+// short ones reach all sets too.
 func (c *collection) scan(ctx context.Context) error {
 	s, all := c.store, c.view.view.record.sets.Sets
 	for left := min(c.sets, all); left > 0; {
@@ -221,7 +222,7 @@ func (c *collection) scan(ctx context.Context) error {
 			return err
 		}
 		if s.scanned >= all {
-			s.scanned = 0
+			s.scanned %= all
 		}
 		n := min(left, rowsPerStep, all-s.scanned)
 		if err := c.look(s.scanned, s.scanned+n); err != nil {

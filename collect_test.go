@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cidstore/cidstore/gc"
+	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -134,6 +135,45 @@ func (m *merge) orphan(key E, values uint64) (err error) {
 	}
 	_, saved := m.sets.Save(set)
 	return errors.Join(err, saved)
+}
+
+// TestScanOfShortLives: the scan of a life does not begin where that of the life before did,
+// so lives that look at a part of the sets each find all tombstones.
+func TestScanOfShortLives(t *testing.T) {
+	o := &Options{GCInterval: -1, FS: crashfs.New(crashfs.Options{FileLimit: 16 << 20})}
+	s, tombstones := deletedSets(t, o, 30)
+	mustDo(t, s.Checkpoint(t.Context()), s.exclusively(func() error {
+		return s.change(func(m *merge) error { m.handled = tombstones; return nil })
+	}))
+	lives := 0
+	for ; s.Metrics().Tombstones > 0 && lives < 50; lives++ {
+		mustDo(t, s.Close())
+		s = OpenStore(t, s.path, o)
+		mustDo(t, errOf(s.collect(t.Context(), collection{sets: 20})), s.Checkpoint(t.Context()))
+	}
+	if n := s.Metrics().Tombstones; n > 0 {
+		t.Errorf("%d tombstones after %d lives", n, lives)
+	}
+}
+
+// TestDeletionLogOfOneCommit: a commit of more deletions than the deletion log may hold adds
+// no more than that, and the next collection finds what the others have left.
+func TestDeletionLogOfOneCommit(t *testing.T) {
+	s, tombstones := deletedSets(t, &Options{GCInterval: -1}, 30)
+	deletions := make([]gc.Record, leastDeletions+1000)
+	for i := range deletions {
+		deletions[i] = gc.Record{Key: FromUint64(1 << 40), Value: FromUint64(uint64(i))}
+	}
+	mustDo(t, s.Checkpoint(t.Context()), s.exclusively(func() error {
+		return s.change(func(m *merge) error { m.deletions = deletions; return nil })
+	}))
+	if rows := s.Metrics().DeletionRows; rows != leastDeletions {
+		t.Errorf("%d rows, want %d", rows, leastDeletions)
+	}
+	want := GCStats{Deletions: leastDeletions, Compacted: 40, Tombstones: tombstones}
+	if stats, err := s.RunGCOnce(t.Context()); err != nil || stats != want {
+		t.Errorf("%+v, %v, want %+v", stats, err, want)
+	}
 }
 
 // TestOrphans: a set that no key names is freed with all that it has, once.

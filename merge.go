@@ -48,6 +48,7 @@ type merge struct {
 	done      structure
 	handled   uint64 // rows of the deletion log that a collection has handled and are dropped
 	cleared   uint64 // rows of the deletion log that were dropped
+	unlogged  uint64 // deletions that got no row, because the log has no room for so many
 	placed    int64
 }
 
@@ -410,12 +411,17 @@ func (m *merge) flush() error {
 
 // logDeletions adds rows to the deletion log, and drops those that a collection has
 // handled. If there are more than the log may hold, or if the disk is full, it drops all
-// old ones; a later collection finds the sets that they name.
+// old ones, and the first of the new ones if these alone are too many; a later collection
+// finds the sets that they name.
 func (m *merge) logDeletions() (err error) {
-	rows := m.record.numDeletions
+	rows, more, most := m.record.numDeletions, uint64(len(m.deletions)), m.record.mostDeletions()
 	drop := min(m.handled, rows)
-	if rows-drop+uint64(len(m.deletions)) > m.record.mostDeletions() || m.file.Tight() || m.sure {
+	if rows-drop+more > most || m.file.Tight() || m.sure {
 		drop = rows
+	}
+	if more > most {
+		m.unlogged = more - most
+		m.deletions = m.deletions[m.unlogged:]
 	}
 	if err = m.writeDeletions(drop); errors.Is(err, ErrCorrupt) {
 		err = m.writeDeletions(rows) // nothing depends on the rows, so damaged ones are dropped

@@ -106,11 +106,15 @@ func (s *Store) Failed() error {
 	return fmt.Errorf("%w: %w", ErrPoisoned, *p)
 }
 
+// anywhere is an odd number of 64 bits that makes numbers of commits places in all of a range.
+const anywhere = 0x9e3779b97f4a7c15
+
 // start runs the goroutines of a writable store. stopBackground ends them.
 func (s *Store) start() {
 	s.kick, s.garbage, s.stop = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 	s.life, s.endLife = context.WithCancel(context.Background())
 	s.upkeep.step = s.waitStep
+	s.scanned = uint64(s.state.Load().view.Commit()) * anywhere
 	if s.opts.ReadOnly || s.opts.GCInterval < 0 {
 		return
 	}
