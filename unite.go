@@ -195,14 +195,14 @@ func (s *Store) uniteGroups(ctx context.Context) error {
 // overGroups calls visit for the groups in order of their hashes. Each commit has about as
 // many bytes as a slice of a checkpoint, and gives way to writers. visit looks at the group
 // at m.next, or at several from there on, moves m.next past them, and reports whether it has
-// changed any. checkpointing is held.
+// changed any. The log gets a summary, as of a checkpoint. checkpointing is held.
 func (s *Store) overGroups(ctx context.Context, visit func(m *merge) (changed bool, err error)) error {
-	from, limit := uint64(0), s.sliceLimit()
+	from, limit, done := uint64(0), s.sliceLimit(), structure{}
 	for {
 		if err := s.giveWay(ctx); err != nil {
 			return err
 		}
-		next, err := s.visitFrom(from, limit, visit)
+		next, err := s.visitFrom(from, limit, visit, &done)
 		switch {
 		case errors.Is(err, ErrNoSpace) && limit > leastSlice:
 			limit = max(limit/4, leastSlice)
@@ -213,16 +213,16 @@ func (s *Store) overGroups(ctx context.Context, visit func(m *merge) (changed bo
 		case err != nil:
 			return s.writeFailed(err)
 		case next == 0:
-			return nil
+			return s.summarize(done)
 		default:
 			from = next
 		}
 	}
 }
 
-// visitFrom makes one commit of overGroups, which begins at the hash from. It returns the
-// hash at which the next one begins, or 0 if there is none.
-func (s *Store) visitFrom(from uint64, limit int64, visit func(m *merge) (bool, error)) (next uint64, err error) {
+// visitFrom makes one commit of overGroups, which begins at the hash from, and adds what it
+// did to done. It returns the hash at which the next one begins, or 0 if there is none.
+func (s *Store) visitFrom(from uint64, limit int64, visit func(m *merge) (bool, error), done *structure) (next uint64, err error) {
 	if !s.file.InGaps() {
 		if err := s.file.Reserve(limit); err != nil && !errors.Is(err, ErrNoSpace) {
 			return 0, err
@@ -249,7 +249,11 @@ func (s *Store) visitFrom(from uint64, limit int64, visit func(m *merge) (bool, 
 	if err != nil || !any {
 		return m.next, err
 	}
-	return m.next, s.commit(m, s.state.Load().frozen)
+	err = s.commit(m, s.state.Load().frozen)
+	if err == nil {
+		done.add(m.done)
+	}
+	return m.next, err
 }
 
 const (
