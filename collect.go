@@ -63,11 +63,12 @@ func (s *Store) collectInBackground(ctx context.Context) error {
 	if s.Failed() != nil {
 		return nil // it has been reported
 	}
-	if err := s.checkpointInDanger(ctx); err != nil {
-		return s.ended(err)
+	damage := s.checkpointInDanger(ctx)
+	if damage != nil && !errors.Is(damage, ErrCorrupt) {
+		return s.ended(damage)
 	}
 	_, err := s.collect(ctx, collection{sets: scannedSets})
-	return s.ended(err)
+	return s.ended(errors.Join(damage, err))
 }
 
 // collection is one collection of garbage.

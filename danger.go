@@ -57,11 +57,46 @@ func (st *state) oldest() int64 {
 	return 0
 }
 
-// checkpointInDanger checkpoints if operations are pending and the store is in danger.
+// checkpointInDanger checkpoints if operations are pending and the store is in danger. If so
+// many keys are deleted that a fold is due, it checkpoints too, and folds everything.
 func (s *Store) checkpointInDanger(ctx context.Context) error {
 	st := s.state.Load()
-	if st == nil || st.pendingOps() == 0 || s.dangerOf(st).score() < dangerDue {
+	if st == nil {
 		return nil
 	}
-	return s.exclusively(func() error { return s.checkpointPaced(ctx, s.giveWay) })
+	danger, due := s.dangerOf(st).score() >= dangerDue, s.foldDue(st)
+	if st.pendingOps() > 0 && (danger || due) {
+		err := s.exclusively(func() error { return s.checkpointPaced(ctx, s.giveWay) })
+		if err != nil {
+			return err
+		}
+	}
+	if !due {
+		return nil
+	}
+	for _, visit := range []func(*merge) (bool, error){(*merge).foldNext, (*merge).uniteNext} {
+		if err := s.inTurns(ctx, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leastDead is how many entries are worth a fold by the background.
+const leastDead = 4096
+
+// foldDue reports whether everything that waits is to be folded: more waits, with pending
+// deletes, than a checkpoint would leave of the keys that remain. Checkpoints do not see to
+// that, because they count with the keys that there are before them. The space of deleted
+// keys comes back only then.
+func (s *Store) foldDue(st *state) bool {
+	deletes := st.fresh.deletes.Load()
+	if st.frozen != nil {
+		deletes += st.frozen.deletes.Load()
+	}
+	keys, entries := st.view.record.numKeys, uint64(deletes)
+	keys -= min(keys, entries)
+	waiting, _ := st.view.buckets.Waiting()
+	entries += waiting
+	return entries > leastDead && float64(entries) > waitingShare*float64(keys) && !s.file.Full()
 }

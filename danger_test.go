@@ -88,3 +88,30 @@ func TestCommitLockYields(t *testing.T) {
 	l.Unlock()
 	waiters.Wait()
 }
+
+// TestBackgroundFolds: after most keys were deleted, the background folds and merges all
+// groups, as Maintain does, whether the deletes are in the tree or pending. Once that is
+// done, it commits nothing more.
+func TestBackgroundFolds(t *testing.T) {
+	for _, pending := range []bool{false, true} {
+		s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
+		mustDo(t, s.Apply(insertsOf(0, 40_000, 1)), s.Maintain(t.Context()), s.Apply(deletesOf(0, 36_000, 0)))
+		if !pending {
+			mustDo(t, s.Checkpoint(t.Context()))
+		}
+		mustDo(t, s.collectInBackground(t.Context()), s.collectInBackground(t.Context()))
+		m, live := s.Metrics(), s.liveBytes()
+		mustDo(t, s.collectInBackground(t.Context()))
+		if n := s.Metrics().Commits; n != m.Commits {
+			t.Errorf("pending %t: %d commits that change nothing", pending, n-m.Commits)
+		}
+		mustDo(t, s.Maintain(t.Context()))
+		if after := s.liveBytes(); m.WaitingEntries > 0 || live > after+after/10 {
+			t.Errorf("pending %t: %d entries wait, %d bytes live, %d after Maintain", pending, m.WaitingEntries, live, after)
+		}
+		if n := s.Metrics().MergeEvents; n != m.MergeEvents || n == 0 {
+			t.Errorf("pending %t: %d merges by the background, %d with Maintain", pending, m.MergeEvents, n)
+		}
+		mustCheck(t, s)
+	}
+}

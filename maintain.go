@@ -61,17 +61,20 @@ func (s *Store) foldAll(ctx context.Context) error {
 	if s.state.Load().view.buckets.Runs() == 0 {
 		return nil
 	}
-	return s.overGroups(ctx, func(m *merge) (changed bool, err error) {
-		g, err := m.base.group(m.next)
-		m.changes, m.next = m.changes[:0], g.Last()+1
-		if err != nil {
-			return false, err
-		}
-		if n, err := m.base.buckets.Waits(&g.state); n == 0 || err != nil {
-			return false, err
-		}
-		return m.fold(&g)
-	})
+	return s.overGroups(ctx, (*merge).foldNext)
+}
+
+// foldNext folds the group at m.next, if an entry waits for it.
+func (m *merge) foldNext() (changed bool, err error) {
+	g, err := m.base.group(m.next)
+	m.changes, m.next = m.changes[:0], g.Last()+1
+	if err != nil {
+		return false, err
+	}
+	if n, err := m.base.buckets.Waits(&g.state); n == 0 || err != nil {
+		return false, err
+	}
+	return m.fold(&g)
 }
 
 // MigrateDirectory brings the directory into the form that is right for its size: an

@@ -30,6 +30,7 @@ type table struct {
 	blocks   atomic.Pointer[[]opBlock]
 	visible  atomic.Uint64 // a wal.Seq: highest sequence whose complete frame is in
 	count    atomic.Uint32 // operations
+	deletes  atomic.Uint32 // among them, of keys or values
 	began    atomic.Int64  // time of the first operation, ns since 1970
 	keys     int           // distinct keys; only the adder uses it
 	distinct atomic.Int64  // keys, as of the last publish
@@ -177,6 +178,9 @@ func (t *table) add(hash uint64, sequence wal.Seq, nanos int64, o wal.Op) {
 	block.ops[n%opsPerBlock] = op{
 		hash: hash, key: o.Key, value: o.Value, sequence: sequence, nanos: nanos,
 		previous: previous, depth: newDepth(before + 1), code: o.Code,
+	}
+	if o.Code == wal.Delete || o.Code == wal.DeleteValue {
+		t.deletes.Store(t.deletes.Load() + 1)
 	}
 	t.count.Store(n + 1)
 	slot.Store(hash&^math.MaxUint32 | uint64(n+1)) // publishes the op to readers

@@ -172,24 +172,26 @@ func (m *merge) newGroup() (uint32, error) {
 // uniteGroups merges the small groups, together with all that waits for them.
 // checkpointing is held.
 func (s *Store) uniteGroups(ctx context.Context) error {
-	nothing := queue{table: s.state.Load().fresh}
-	return s.overGroups(ctx, func(m *merge) (changed bool, err error) {
-		f, err := m.family(m.next, &nothing)
-		if err != nil {
-			return false, err
-		}
-		m.changes, m.next = m.changes[:0], f.last+1
-		if len(f.groups) == 1 {
-			return false, nil
-		}
-		if err := m.gather(&f); err != nil {
-			return false, err
-		}
-		if _, fits := m.geometry.Fits(m.united, f.depth); !fits {
-			return false, nil
-		}
-		return true, m.unite(f)
-	})
+	return s.overGroups(ctx, (*merge).uniteNext)
+}
+
+// uniteNext merges the groups from m.next on that are to be one.
+func (m *merge) uniteNext() (changed bool, err error) {
+	f, err := m.family(m.next, new(queue))
+	if err != nil {
+		return false, err
+	}
+	m.changes, m.next = m.changes[:0], f.last+1
+	if len(f.groups) == 1 {
+		return false, nil
+	}
+	if err := m.gather(&f); err != nil {
+		return false, err
+	}
+	if _, fits := m.geometry.Fits(m.united, f.depth); !fits {
+		return false, nil
+	}
+	return true, m.unite(f)
 }
 
 // overGroups calls visit for the groups in order of their hashes. Each commit has about as
@@ -216,6 +218,36 @@ func (s *Store) overGroups(ctx context.Context, visit func(m *merge) (changed bo
 			return s.summarize(done)
 		default:
 			from = next
+		}
+	}
+}
+
+// inTurns is overGroups for the background: others may have checkpointing between two of
+// its commits. It ends where the disk has no room.
+func (s *Store) inTurns(ctx context.Context, visit func(m *merge) (changed bool, err error)) error {
+	from, done := uint64(0), structure{}
+	for {
+		err := s.exclusively(func() (err error) {
+			if s.state.Load().frozen != nil { // a checkpoint has failed
+				from = 0
+				return nil
+			}
+			if err := s.giveWay(ctx); err != nil {
+				return err
+			}
+			from, err = s.visitFrom(from, s.sliceLimit(), visit, &done)
+			if from == 0 && err == nil {
+				return s.summarize(done)
+			}
+			return err
+		})
+		switch {
+		case errors.Is(err, ErrNoSpace) && s.Failed() == nil:
+			return nil
+		case err != nil:
+			return s.writeFailed(err)
+		case from == 0:
+			return nil
 		}
 	}
 }
