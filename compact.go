@@ -1,6 +1,7 @@
 package cidstore
 
 import (
+	"context"
 	"errors"
 	"math"
 
@@ -34,6 +35,11 @@ func (s *Store) compact() error {
 	written := int64(s.metrics.placedBytes.Load())
 	budget := min(squeezesBytes, 4*written)
 	room := min(squeezeMost, written)
+	if s.liveBytes() <= budget {
+		if err := s.foldForClose(); err != nil {
+			return err
+		}
+	}
 	again := true // as long as the disk has room for it
 	for range mostSqueezes {
 		if err := s.trimInGaps(min(squeezesBytes, written)); err != nil {
@@ -97,13 +103,32 @@ func (s *Store) writeAgain(from, most int64, moved func(bytes int64)) error {
 	if committed {
 		return s.freeReplaced()
 	}
+	return s.harmless(err)
+}
+
+// harmless returns err if the store takes no more writes. Other errors, for example of
+// damage, do not stop Close.
+func (s *Store) harmless(err error) error {
 	if err == nil || s.failure.Load() != nil || s.file.Failed() != nil {
 		return err
 	}
-	if !errors.Is(err, ErrNoSpace) { // for example damage, which does not stop Close
+	if !errors.Is(err, ErrNoSpace) {
 		s.event("error", "operation", "compact", "error", err)
 	}
 	return nil
+}
+
+// foldForClose folds and merges everything, if that is due because of many deletes.
+func (s *Store) foldForClose() error {
+	if !s.foldDue(s.state.Load()) {
+		return nil
+	}
+	for _, fold := range []func(context.Context) error{s.foldAll, s.uniteGroups} {
+		if err := s.harmless(fold(context.Background())); err != nil {
+			return err
+		}
+	}
+	return s.freeReplaced()
 }
 
 // commitMoved moves in m what lies from an address on, and commits that, unless something

@@ -2,11 +2,14 @@ package cidstore
 
 import (
 	"math"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cidstore/cidstore/gc"
 )
 
 // TestDanger: the danger grows with what is pending, with what waits in runs, and with the
@@ -113,5 +116,25 @@ func TestBackgroundFolds(t *testing.T) {
 			t.Errorf("pending %t: %d merges by the background, %d with Maintain", pending, m.MergeEvents, n)
 		}
 		mustCheck(t, s)
+	}
+}
+
+// TestCloseFolds: after most keys were deleted, Close folds and merges all groups, so that
+// the file is about as long as that of a store which never had them, apart from the deletion
+// log.
+func TestCloseFolds(t *testing.T) {
+	size := func(keys uint64) int64 {
+		s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1, SplitThreshold: 8})
+		mustDo(t, s.Apply(insertsOf(0, keys, 1)), s.Checkpoint(t.Context()))
+		if keys > 4000 {
+			mustDo(t, s.Apply(deletesOf(4000, keys, 0)))
+		}
+		mustDo(t, s.Close())
+		s = OpenStore(t, s.path, &Options{ReadOnly: true})
+		mustCheck(t, s)
+		return mustGet(os.Stat(s.path))(t).Size() - int64(s.Metrics().DeletionRows)*gc.RecordSize
+	}
+	if fresh, after := size(4000), size(40_000); after > fresh*5/2 { // small groups are rarely full: it has 1.3 to 1.6 times as many
+		t.Errorf("%d bytes without the deletion log, a store of the rest alone has %d", after, fresh)
 	}
 }

@@ -213,7 +213,8 @@ func (s *Store) runFlushes() {
 // somebody else has the file open. If the file has many gaps, Close first moves data into
 // them: it writes all of a store of up to 32 MiB again, twice. Of a larger store, or where
 // the disk has no room for that, it moves the end, 512 MiB at most and no more than four
-// times what was written since Open. Close releases the locks even when it fails; the next
+// times what was written since Open. In the same bounds, it first folds all groups after
+// many deletes. Close releases the locks even when it fails; the next
 // Open then finds what the log holds. A second Close returns ErrClosed.
 func (s *Store) Close() error {
 	s.endLife() // long operations end now
