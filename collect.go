@@ -136,7 +136,7 @@ func (c *collection) deletions(ctx context.Context) error {
 		names = names[:0]
 		err := c.view.guard(func() error {
 			return gc.Open(c.view.view.View, c.rows).ScanFrom(from, func(i uint64, r gc.Record) bool {
-				if !r.Whole { // the deletion of a key leaves no tombstones
+				if n := len(names); !r.Whole && (n == 0 || names[n-1] != r.Key) { // the deletion of a key leaves no tombstones
 					names = append(names, r.Key)
 				}
 				return i+1 < from+rowsPerStep

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cidstore/cidstore/gc"
 	"github.com/cidstore/cidstore/internal/crashfs"
+	"github.com/cidstore/cidstore/internal/errfs"
 	"github.com/cidstore/cidstore/wal"
 )
 
@@ -135,6 +136,23 @@ func (m *merge) orphan(key E, values uint64) (err error) {
 	}
 	_, saved := m.sets.Save(set)
 	return errors.Join(err, saved)
+}
+
+// TestManyRowsOfAKey: a collection looks at the set of a key once, however many values it
+// has lost: to look at a set without tombstones again for each row would cost its pending
+// operations each time.
+func TestManyRowsOfAKey(t *testing.T) {
+	reads := 0
+	hooks := errfs.Hooks{Read: func(int64, int) { reads++ }}
+	o := &Options{GCInterval: -1, NoMmap: true, FS: hooks.On(crashfs.New(crashfs.Options{FileLimit: 16 << 20}))}
+	s := OpenStore(t, crashPath, o)
+	const rows = 1000
+	mustDo(t, s.Apply(insertsOf(1, 2, 2*rows)), s.Checkpoint(t.Context()), s.Apply(deletesOf(1, 2, rows)), s.Compact(FromUint64(1)), s.Checkpoint(t.Context()))
+	reads = 0
+	stats, err := s.collect(t.Context(), collection{})
+	if want := (GCStats{Deletions: rows}); err != nil || stats != want || reads > rows/10 {
+		t.Errorf("%+v, %v, %d reads, want %+v and few reads", stats, err, reads, want)
+	}
 }
 
 // TestScanOfShortLives: the scan of a life does not begin where that of the life before did,
