@@ -98,7 +98,7 @@ func TestCommitLockYields(t *testing.T) {
 func TestBackgroundFolds(t *testing.T) {
 	for _, pending := range []bool{false, true} {
 		s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1})
-		mustDo(t, s.Apply(insertsOf(0, 40_000, 1)), s.Maintain(t.Context()), s.Apply(deletesOf(0, 36_000, 0)))
+		mustDo(t, s.Apply(insertsOf(0, 20_000, 1)), s.Maintain(t.Context()), s.Apply(deletesOf(0, 18_000, 0)))
 		if !pending {
 			mustDo(t, s.Checkpoint(t.Context()))
 		}
@@ -126,15 +126,15 @@ func TestCloseFolds(t *testing.T) {
 	size := func(keys uint64) int64 {
 		s := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1, SplitThreshold: 8})
 		mustDo(t, s.Apply(insertsOf(0, keys, 1)), s.Checkpoint(t.Context()))
-		if keys > 4000 {
-			mustDo(t, s.Apply(deletesOf(4000, keys, 0)))
+		if keys > 2000 {
+			mustDo(t, s.Apply(deletesOf(2000, keys, 0)))
 		}
 		mustDo(t, s.Close())
 		s = OpenStore(t, s.path, &Options{ReadOnly: true})
 		mustCheck(t, s)
 		return mustGet(os.Stat(s.path))(t).Size() - int64(s.Metrics().DeletionRows)*gc.RecordSize
 	}
-	if fresh, after := size(4000), size(40_000); after > fresh*5/2 { // small groups are rarely full: it has 1.3 to 1.6 times as many
+	if fresh, after := size(2000), size(20_000); after > fresh*5/2 { // small groups are rarely full: it has 1.3 to 1.6 times as many
 		t.Errorf("%d bytes without the deletion log, a store of the rest alone has %d", after, fresh)
 	}
 }
