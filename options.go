@@ -67,7 +67,8 @@ type Options struct {
 	// the file; it detects damage, but no forgery.
 	WALKey []byte
 	// GCInterval is the time between collections of garbage in the background; default
-	// 60 s. They come earlier when the deletion log is long. If it is negative, the store
+	// 60 s. They come earlier when the deletion log is long. After deletes of many keys they
+	// also fold and merge all groups, as Maintain does. If it is negative, the store
 	// runs no goroutines at all: checkpoints run in the write that fills the table, and
 	// Async writes are flushed by the first write after FlushInterval.
 	GCInterval time.Duration
