@@ -82,9 +82,9 @@ func entryType() hdf5io.Datatype {
 func moreType() hdf5io.Datatype {
 	u64 := hdf5io.Uint(8)
 	return hdf5io.Compound(moreSize,
-		field("value_1_high", offValue1, u64), field("value_1_low", offValue1+8, u64),
-		field("value_2_high", offValue2, u64), field("value_2_low", offValue2+8, u64),
-		field("value_3_high", offValue3, u64), field("value_3_low", offValue3+8, u64))
+		field("value_1_high", 0, u64), field("value_1_low", 8, u64),
+		field("value_2_high", 16, u64), field("value_2_low", 24, u64),
+		field("value_3_high", 32, u64), field("value_3_low", 40, u64))
 }
 
 func pageType(g Geometry) hdf5io.Datatype {

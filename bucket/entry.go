@@ -36,18 +36,18 @@ const (
 //
 // FORMAT.md: more row
 //
-//	offset  size  field    meaning
-//	     0    16  value_1  slot 1: high, low
-//	    16    16  value_2  slot 2; zero if unused
-//	    32    16  value_3  slot 3; zero if unused
-const (
-	offValue1, offValue2, offValue3 = 0, 16, 32
-	moreSize                        = 48
-)
+//	offset  size  field         meaning
+//	     0     8  value_1_high  slot 1
+//	     8     8  value_1_low
+//	    16     8  value_2_high  slot 2; zero if unused
+//	    24     8  value_2_low
+//	    32     8  value_3_high  slot 3; zero if unused
+//	    40     8  value_3_low
+const moreSize = 48
 
 var (
 	_ [EntrySize]byte = [offEntryCRC + 4]byte{}
-	_ [moreSize]byte  = [offValue3 + keys.Size]byte{}
+	_ [moreSize]byte  = [(inline - 1) * keys.Size]byte{}
 	_ [EntrySize]byte = [moreSize]byte{} // chunks of both have one size
 )
 

@@ -50,9 +50,10 @@ func checkPython(t *testing.T, path string, want []pair) {
 	samePairs(t, "get", parsePairs(t, run(t, python, args...)), wanted)
 }
 
-// frames reads the entries by columns, as any program could, and with to_dataframe.
+// frames reads the entries by columns, as any program could, and with to_dataframe. The columns
+// have the names that docs/FORMAT.md gives to the fields.
 const frames = `
-import sys
+import re, sys
 sys.path.insert(0, sys.argv[1])
 import cidstore, h5py, pandas
 with h5py.File(sys.argv[2], "r") as f:
@@ -73,6 +74,14 @@ with h5py.File(sys.argv[2], "r") as f:
         assert table.equals(pandas.DataFrame(f["buckets/entries"][:])), table
     for name in ("buckets/entries", "buckets/more", "values/class_6", "values/nodes", "wal", "deletion_log"):
         assert f[name].attrs["description"] and f[name].attrs["units"], name
+    fields = {m[1]: re.findall(r"^\| \d+ \| \d+ \| (\w+)", m[2], re.M)
+              for m in re.finditer(r"^### ([^(]+) \(.*\n((?:\n*\|.*)+)", open(sys.argv[3]).read(), re.M)}
+    for name, columns in {"hash entry": f["buckets/entries"].dtype, "more row": f["buckets/more"].dtype,
+                          "set state": f["values/state"].dtype, "deletion": f["deletion_log"].dtype,
+                          "log record": f["wal"].dtype["records"].base}.items():
+        assert list(columns.names) == fields[name], (name, columns.names, fields[name])
+    states = f["buckets/state"].dtype.names
+    assert list(states) == fields["group page header"] + ["buckets", "tags"], states
     block = f["wal"][0]
     assert block["records"].dtype.names == ("version_op", "flags", "reserved", "checksum", "key_high", "key_low", "value_high", "value_low")
     assert f["wal"].dtype.itemsize == f["config"].attrs["wal_block"] and not block["reserved"].any()
@@ -86,7 +95,7 @@ with cidstore.open(sys.argv[2]) as store:
 
 func checkPandas(t *testing.T, path string, want []pair) {
 	python := oracle.Python(t, "h5py", "numpy", "pandas", "tables")
-	out := run(t, python, "-c", frames, filepath.Dir(reader(t)), path)
+	out := run(t, python, "-c", frames, filepath.Dir(reader(t)), path, filepath.Join("..", "..", "docs", "FORMAT.md"))
 	if wanted := fmt.Sprintf("%d %d 2\n", len(want), len(want)); out != wanted {
 		t.Errorf("to_dataframe: %q, want %q", out, wanted)
 	}
