@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -146,6 +147,55 @@ func TestCutDuringAGroupCommit(t *testing.T) {
 		t.Errorf("what was not acknowledged is shown: %v", err)
 	}
 	wantErr(t, s.Close(), cidstore.ErrTruncated, "Close")
+}
+
+// TestLostAfterEachSync: after whichever sync of a life the file is taken, the store writes
+// neither a slot nor a superblock to it, and does not make it longer or shorter.
+func TestLostAfterEachSync(t *testing.T) {
+	const size = 24 << 20
+	for name, take := range map[string]func(f vfs.File) error{
+		"cut to nothing": func(f vfs.File) error { return f.Truncate(0) },
+		"another written over it": func(f vfs.File) error {
+			return errors.Join(f.Truncate(0), f.WriteAt([]byte("another file"), 0), f.Truncate(size))
+		},
+	} {
+		syncs := 0
+		for nth, taken := 1, true; taken; nth++ {
+			hooks, disk := &errfs.Hooks{}, crashfs.New(crashfs.Options{FileLimit: size})
+			cidstore.Unchecked(t, "s.h5", "it is lost")
+			s := open(t, "s.h5", &cidstore.Options{FS: hooks.On(disk), GCInterval: -1})
+			must(t, s.Apply(batchOf(0, 3000)))
+			var now []byte
+			syncs, taken = 0, false
+			hooks.Synced = func(f vfs.File, _ int64) {
+				if syncs++; syncs == nth {
+					taken = true
+					must(t, take(f))
+					now = head(t, disk)
+				}
+			}
+			err := errors.Join(s.Checkpoint(context.Background()), s.Apply(batchOf(3000, 1000)), s.Close())
+			if after := head(t, disk); taken && !bytes.Equal(after, now) {
+				t.Errorf("%s after sync %d: the file has another head or length; %v", name, nth, err)
+			}
+			if !taken {
+				must(t, err)
+			}
+		}
+		if syncs < 10 {
+			t.Errorf("%s: %d syncs", name, syncs)
+		}
+	}
+}
+
+// head returns the superblock, the slots and the length of s.h5.
+func head(t *testing.T, disk vfs.FS) []byte {
+	t.Helper()
+	f := mustGet(disk.OpenFile("s.h5", os.O_RDONLY, 0))(t)
+	defer f.Close()
+	p := make([]byte, 12288)
+	n, _ := f.ReadAt(p, 0)
+	return fmt.Appendf(p[:n], "%d bytes", mustGet(f.Info())(t).Size)
 }
 
 // TestGrowthDuringAGroupCommit: a checkpoint that makes the file longer between the

@@ -49,9 +49,6 @@ func (tx *Tx) commit(payload []byte, finish func(*commitSlot) error) (*View, err
 	if err := tx.checkFree(v, freed); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
-	if err := f.intact(); err != nil {
-		return nil, fmt.Errorf("commit: %w", err)
-	}
 	f.slotMu.Lock()
 	defer f.slotMu.Unlock()
 	// This comes before the slot, which must not name what is not on the disk.

@@ -283,6 +283,9 @@ func (f *File) writeSlot(i int, s *commitSlot) error {
 	if s.generation > maxCommit {
 		return corrupt.Errorf("commit slot", slotOffset(i), "generation %d, limit %d", s.generation, uint64(maxCommit))
 	}
+	if err := f.intact(); err != nil {
+		return fmt.Errorf("write commit slot %d: %w", i, err)
+	}
 	write := f.file.WriteSync
 	if seedbug.On("no-sync-after-slot") {
 		write = f.file.WriteAt
@@ -302,6 +305,9 @@ func (f *File) writeSlot(i int, s *commitSlot) error {
 // writeSuperblock makes the root of the slot the one that HDF5 programs see. The
 // slot is durable already.
 func (f *File) writeSuperblock(s *commitSlot) error {
+	if err := f.intact(); err != nil {
+		return fmt.Errorf("write superblock: %w", err)
+	}
 	if err := f.file.WriteSync(s.superblock[:], 0); err != nil {
 		return f.Poison(fmt.Errorf("write superblock: %w", err))
 	}

@@ -275,7 +275,8 @@ func (f *File) Links() (links uint64, err error) {
 }
 
 // intact poisons the file if it was cut short, or if another file was written over
-// it.
+// it. It is called before a Tx begins, before each slot and superblock, and before the
+// length of the file changes.
 func (f *File) intact() error {
 	if _, err := f.Links(); err != nil {
 		return f.Poison(err)

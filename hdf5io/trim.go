@@ -154,6 +154,9 @@ func (f *File) commitAgain(tail extent) error {
 func (f *File) truncate() error {
 	f.space.mu.Lock()
 	defer f.space.mu.Unlock()
+	if err := f.intact(); err != nil { // a file that was cut short would become longer
+		return fmt.Errorf("truncate the file: %w", err)
+	}
 	if err := f.file.Truncate(int64(f.space.size)); err != nil {
 		return f.Poison(fmt.Errorf("truncate the file to %d bytes: %w", f.space.size, err))
 	}

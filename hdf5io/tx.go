@@ -43,6 +43,9 @@ func (f *File) Begin() (*Tx, error) {
 	if err := f.writable(); err != nil {
 		return nil, err
 	}
+	if err := f.intact(); err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
 	if !f.txOpen.CompareAndSwap(false, true) {
 		return nil, ErrTxOpen
 	}

@@ -25,7 +25,7 @@ func (h Hooked) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, err
 // those that it wants, and may set others, or nil, whenever no call is under way.
 type Hooks struct {
 	Read   func(off int64, n int)      // before ReadAt
-	Synced func(f vfs.File, off int64) // after WriteSync
+	Synced func(f vfs.File, off int64) // after WriteSync; off is -1 after Datasync and Sync
 	Locked func(l vfs.Lock)            // after a TryLock that has taken the lock
 	Shaped func()                      // after Shape
 }
@@ -51,6 +51,22 @@ func (f hookedFile) WriteSync(p []byte, off int64) error {
 	err := f.File.WriteSync(p, off)
 	if f.hooks.Synced != nil {
 		f.hooks.Synced(f.File, off)
+	}
+	return err
+}
+
+func (f hookedFile) Datasync() error {
+	err := f.File.Datasync()
+	if f.hooks.Synced != nil {
+		f.hooks.Synced(f.File, -1)
+	}
+	return err
+}
+
+func (f hookedFile) Sync() error {
+	err := f.File.Sync()
+	if f.hooks.Synced != nil {
+		f.hooks.Synced(f.File, -1)
 	}
 	return err
 }
