@@ -1,6 +1,7 @@
 package cidstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -168,7 +169,9 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 	defer func() { s.pacing.end(large) }()
 	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
 	defer vfs.Free(c.ops.places) // all of them, however many are left by then
-	c.plan(st.view)
+	if err := guard(func() error { c.plan(st.view); return nil }); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
 	ends, placed := c.begins(), s.metrics.placedBytes.Load()
 	limit, paused, wentAhead := s.sliceLimit(), time.Duration(0), ^uint64(0)
 	count = c.ops.len()
@@ -399,7 +402,7 @@ func (a *structure) add(b structure) {
 // commit finishes the transaction and publishes its View to readers. They see tables
 // and View of one moment, because one pointer holds them all. checkpointing is held.
 func (s *Store) commit(m *merge, frozen *table) error {
-	if err := m.flush(); err != nil {
+	if err := guard(m.flush); err != nil {
 		return err
 	}
 	return s.publish(m, frozen)
@@ -419,9 +422,10 @@ func (s *Store) publish(m *merge, frozen *table) error {
 	if err != nil {
 		return err
 	}
-	next, err := s.openView(root, m.record, m.directory.Done())
+	var next *view
+	err = guard(func() (err error) { next, err = s.openView(root, m.record, m.directory.Done()); return err })
 	if err != nil {
-		return s.poisoned(err)
+		return s.poisoned(cmp.Or(s.intact(), err))
 	}
 	older, before := m.base.record.lastApplied, s.state.Load()
 	s.admission.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"github.com/cidstore/cidstore"
 	"github.com/cidstore/cidstore/internal/crashfs"
 	"github.com/cidstore/cidstore/internal/errfs"
+	"github.com/cidstore/cidstore/internal/invariants"
 	"github.com/cidstore/cidstore/internal/oracle"
 	"github.com/cidstore/cidstore/vfs"
 )
@@ -196,6 +197,51 @@ func head(t *testing.T, disk vfs.FS) []byte {
 	p := make([]byte, 12288)
 	n, _ := f.ReadAt(p, 0)
 	return fmt.Appendf(p[:n], "%d bytes", mustGet(f.Info())(t).Size)
+}
+
+// TestCutAtEachMoment: the file is cut to nothing after a look at it or a sync, or before it
+// grows, each in turn, and the writer goes on to read a mapping of nothing. The process
+// lives, and no later write is acknowledged.
+func TestCutAtEachMoment(t *testing.T) {
+	const keys = 200
+	moments := 0
+	for nth, cut := 1, true; cut; nth += max(1, invariants.Sparse/4) {
+		hooks, o := &errfs.Hooks{}, &cidstore.Options{GCInterval: -1, SplitThreshold: 8}
+		cidstore.SetSmallGrowth(o)
+		o.FS = hooks.On(vfs.OS())
+		s, path := fresh(t, o)
+		cidstore.Unchecked(t, path, "it is cut short")
+		must(t, s.Apply(batchOf(0, keys)), s.Checkpoint(t.Context()), s.Apply(cidstore.InsertsOf(0, 30, 6)))
+		moments, cut = 0, false
+		moment := func() {
+			if moments++; moments == nth {
+				cut = true
+				must(t, os.Truncate(path, 0))
+			}
+		}
+		hooks.Shaped, hooks.Grows, hooks.Synced = moment, moment, func(vfs.File, int64) { moment() }
+		for i, do := range []func() error{
+			func() error { return s.Checkpoint(t.Context()) },
+			func() error { return s.Apply(batchOf(keys, 20)) },
+			func() error { return s.Checkpoint(t.Context()) },      // they wait in a run
+			func() error { return s.Apply(batchOf(2*keys, 2500)) }, // the file grows
+			func() error { return s.DeleteValue(cidstore.FromUint64(3), cidstore.FromUint64(2)) },
+			s.Close,
+		} {
+			before := cut
+			for k := range uint64(keys) { // so that what is read next is verified already
+				_, _ = s.Has(cidstore.FromUint64(k), cidstore.E{})
+			}
+			err := do()
+			lost := errors.Is(err, cidstore.ErrTruncated) || errors.Is(err, cidstore.ErrForeignEdit) // the latter where it is long again
+			if before && !(lost && errors.Is(err, cidstore.ErrPoisoned)) || err != nil && !cut {
+				t.Errorf("cut at moment %d: call %d: %v", nth, i, err)
+			}
+		}
+	}
+	if moments < 20 {
+		t.Errorf("%d moments", moments)
+	}
 }
 
 // TestGrowthDuringAGroupCommit: a checkpoint that makes the file longer between the

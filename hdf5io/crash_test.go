@@ -274,3 +274,38 @@ func TestSyncFails(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingIsWrittenAfterPoison: whatever a Tx does when the file is poisoned, nothing
+// more is written or synced.
+func TestNothingIsWrittenAfterPoison(t *testing.T) {
+	big := make([]byte, 3*writeUnit)
+	for name, do := range map[string]func(f *File, tx *Tx) error{
+		"Place":  func(_ *File, tx *Tx) error { _, err := tx.Place(big); return err },
+		"Sync":   func(_ *File, tx *Tx) error { return tx.Sync() },
+		"Commit": func(_ *File, tx *Tx) error { _, err := tx.Commit(nil); return err },
+		"Settle": func(f *File, _ *Tx) error { return f.Settle() },
+		"grow":   func(f *File, _ *Tx) error { return f.Reserve(8 << 20) },
+	} {
+		for _, later := range []bool{false, true} { // at the next sync, which another goroutine may wait for
+			hooks, disk := &errfs.Hooks{}, errfs.New(crashfs.New(crashfs.Options{FileLimit: 64 << 20}))
+			f, raw := createOn(t, hooks.On(disk), Options{})
+			tx, err := f.Begin()
+			must(t, err)
+			written, writes := disk.Add(errfs.Rule{Ops: errfs.Changes | errfs.Syncs}), 0
+			poison := func() { f.Poison(errors.New("elsewhere")); writes = written.Matched() }
+			if hooks.Synced = func(vfs.File, int64) { hooks.Synced = nil; poison() }; !later {
+				hooks.Synced = nil
+				poison()
+			}
+			err = do(f, tx)
+			if !later && !errors.Is(err, ErrPoisoned) {
+				t.Errorf("%s, later %t: %v", name, later, err)
+			}
+			if after := written.Matched(); f.Failed() != nil && after != writes {
+				t.Errorf("%s, later %t: %d calls write or sync after poison", name, later, after-writes)
+			}
+			tx.Abort()
+			must(t, f.Close(), raw.Close())
+		}
+	}
+}

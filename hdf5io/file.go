@@ -162,6 +162,9 @@ func (f *File) readAt(p []byte, offset int64) error {
 // syncAll makes everything written so far durable, and the size if it changed. A
 // failure poisons the file, because it is not known then what reached the disk.
 func (f *File) syncAll(size bool) error {
+	if err := f.Failed(); err != nil {
+		return err
+	}
 	sync := f.file.Datasync
 	if size {
 		sync = f.file.Sync

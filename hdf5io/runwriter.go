@@ -218,6 +218,9 @@ func (w *runWriter) flush() error {
 // disk is full, the file stays usable: nothing durable names this space. After any
 // other failure nothing more is written.
 func (w *runWriter) writeOut(p []byte, address uint64) error {
+	if err := w.file.Failed(); err != nil {
+		return err
+	}
 	err := w.file.file.WriteAt(p, int64(address))
 	if err != nil {
 		err = fmt.Errorf("write %d bytes at %#x: %w", len(p), address, err)

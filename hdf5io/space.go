@@ -274,14 +274,20 @@ func (f *File) Links() (links uint64, err error) {
 	return links, nil
 }
 
-// intact poisons the file if it was cut short, or if another file was written over
-// it. It is called before a Tx begins, before each slot and superblock, and before the
-// length of the file changes.
+// intact returns an error if the file is poisoned, and poisons it if it was cut short or
+// another file was written over it. It is called before a Tx begins, before each slot and
+// superblock, and where the length of the file changes.
 func (f *File) intact() error {
+	if err := f.Failed(); err != nil {
+		return err
+	}
 	if _, err := f.Links(); err != nil {
 		return f.Poison(err)
 	}
 	if err := f.checkUUID(); err != nil {
+		if _, short := f.Links(); short != nil { // it was cut just now
+			err = short
+		}
 		return f.Poison(err)
 	}
 	return nil
@@ -446,6 +452,9 @@ func (f *File) grow(n uint64) error {
 		}
 		err := f.file.Allocate(int64(s.size), int64(step))
 		if err == nil {
+			if err := f.intact(); err != nil { // it may have been cut just before, and be long again
+				return err
+			}
 			s.pool.put(extent{max(s.size, FirstExtent), s.size + step - max(s.size, FirstExtent)})
 			s.setSize(s.size + step)
 			s.unsynced, s.full = true, false

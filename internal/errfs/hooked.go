@@ -28,6 +28,7 @@ type Hooks struct {
 	Synced func(f vfs.File, off int64) // after WriteSync; off is -1 after Datasync and Sync
 	Locked func(l vfs.Lock)            // after a TryLock that has taken the lock
 	Shaped func()                      // after Shape
+	Grows  func()                      // before Allocate
 }
 
 // On returns a file system whose files are those of inner, with the hooks.
@@ -85,4 +86,11 @@ func (f hookedFile) Shape() (size int64, links uint64, err error) {
 		f.hooks.Shaped()
 	}
 	return size, links, err
+}
+
+func (f hookedFile) Allocate(off, n int64) error {
+	if f.hooks.Grows != nil {
+		f.hooks.Grows()
+	}
+	return f.File.Allocate(off, n)
 }
