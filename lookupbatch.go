@@ -10,6 +10,9 @@ import (
 // for them fits into the near cache of a processor.
 const togetherKeys = 64
 
+// togetherValues is how many values of them are held at once, apart from those of one key.
+const togetherValues = 1 << 16
+
 // LookupBatch calls yield once for each of keys, in their order, with its index and its
 // values in ascending order, all as of one moment. values is empty for an absent key, and
 // is valid until yield returns. If yield returns false, LookupBatch stops and returns
@@ -44,7 +47,7 @@ func (v *Snapshot) LookupBatch(keys []E, yield func(i int, values []E) bool) err
 			}
 			start = end
 		}
-		done += len(part)
+		done += len(b.ends)
 	}
 	return b.damage.err()
 }
@@ -53,11 +56,12 @@ func (v *Snapshot) LookupBatch(keys []E, yield func(i int, values []E) bool) err
 type lookupBatch struct {
 	sought []bucket.Sought // the keys that have no pending operation
 	values []E
-	ends   []int // where the values of each key end; -1 if they cannot be read
+	ends   []int // where the values of each of the first keys end; -1 if they cannot be read
 	damage damages
 }
 
-// read reads all keys. It returns an error only if the reader cannot go on.
+// read reads keys until there are many values. It returns an error only if the reader cannot
+// go on.
 func (b *lookupBatch) read(v *Snapshot, keys []E) error {
 	err := v.guard(func() error { return b.together(v.reader, keys) })
 	if err == nil || ends(err) {
@@ -65,14 +69,15 @@ func (b *lookupBatch) read(v *Snapshot, keys []E) error {
 	}
 	b.values, b.ends = b.values[:0], b.ends[:0] // a fault: read each key by itself
 	for _, key := range keys {
-		if err := b.add(key, func(dst []E) ([]E, error) { return v.AppendLookup(dst, key) }); err != nil {
+		full, err := b.add(key, func(dst []E) ([]E, error) { return v.AppendLookup(dst, key) })
+		if full || err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// together reads all keys, and looks at once for those without a pending operation.
+// together is read that looks at once for all keys without a pending operation.
 func (b *lookupBatch) together(r reader, keys []E) error {
 	b.values, b.ends, b.sought = b.values[:0], b.ends[:0], b.sought[:0]
 	for _, key := range keys {
@@ -90,7 +95,7 @@ func (b *lookupBatch) together(r reader, keys []E) error {
 			rest = rest[1:]
 			appendValues = func(dst []E) ([]E, error) { return r.appendFound(dst, k) }
 		}
-		if err := b.add(key, appendValues); err != nil {
+		if full, err := b.add(key, appendValues); full || err != nil {
 			return err
 		}
 	}
@@ -105,18 +110,18 @@ func (r reader) appendFound(dst []E, k *bucket.Sought) ([]E, error) {
 	return r.appendEntry(dst, k.Entry, k.Key)
 }
 
-// add reads one key with appendValues.
-func (b *lookupBatch) add(key E, appendValues func([]E) ([]E, error)) error {
+// add reads one key with appendValues. full reports that there are many values now.
+func (b *lookupBatch) add(key E, appendValues func([]E) ([]E, error)) (full bool, err error) {
 	values, err := appendValues(b.values)
 	switch {
 	case err == nil:
 		b.values = values
 		b.ends = append(b.ends, len(values))
 	case ends(err):
-		return err
+		return false, err
 	default:
 		b.damage.add(fmt.Errorf("key %v: %w", key, err))
 		b.ends = append(b.ends, -1)
 	}
-	return nil
+	return len(b.values) >= togetherValues, nil
 }

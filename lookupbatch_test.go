@@ -119,3 +119,29 @@ func TestLookupBatchPastDamage(t *testing.T) {
 	}
 	mustDo(t, c.store.Close())
 }
+
+// TestLookupBatchOfLargeSets: the values of many keys are not held all at once.
+func TestLookupBatchOfLargeSets(t *testing.T) {
+	const each, sets = togetherValues/2 + 1, 12
+	s, keys := OpenStore(t, filepath.Join(t.TempDir(), "s.h5"), &Options{GCInterval: -1}), []E(nil)
+	for k := range uint64(sets) {
+		mustDo(t, s.Apply(insertsOf(k, k+1, each)))
+		keys = append(keys, FromUint64(k))
+	}
+	seen := 0
+	for range 2 { // pending, and from the tree
+		mustDo(t, s.LookupBatch(keys, func(i int, values []E) bool {
+			if seen%sets != i || len(values) != each || values[each-1] != FromUint64(each-1) {
+				t.Fatalf("call %d, key %d: %d values", seen, i, len(values))
+			}
+			seen++
+			return true
+		}))
+		v := mustGet(s.Snapshot())(t)
+		var b lookupBatch
+		if mustDo(t, b.read(v, keys)); len(b.ends) != 2 || len(b.values) != 2*each {
+			t.Errorf("%d keys with %d values are held", len(b.ends), len(b.values))
+		}
+		mustDo(t, v.Close(), s.Checkpoint(context.Background()))
+	}
+}
