@@ -10,8 +10,8 @@ import (
 
 // Refresh makes what the writer has acknowledged so far visible to a read-only store. It
 // never blocks the writer. Snapshots stay as they are. It returns ErrReplaced if the path
-// now names another file; what was visible then stays so. In a writable store it does
-// nothing.
+// now names another file, and ErrTruncated if the file was cut short; what was visible then
+// stays so. In a writable store it does nothing.
 func (s *Store) Refresh() error {
 	s.closing.RLock()
 	defer s.closing.RUnlock()

@@ -310,13 +310,11 @@ func (s *Store) commitLast(shrink bool) error {
 	})
 }
 
-// notReplaced returns an error if the path no longer names the open file, or if a writer's
-// file is cut short.
+// notReplaced returns an error if the path no longer names the open file, or if that is cut
+// short.
 func (s *Store) notReplaced() error {
-	if !s.opts.ReadOnly {
-		if err := s.intact(); err != nil {
-			return err
-		}
+	if err := s.intact(); err != nil {
+		return err
 	}
 	info, err := s.opts.FS.Stat(s.path)
 	if err != nil {

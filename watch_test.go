@@ -161,7 +161,7 @@ func TestLostAfterEachSync(t *testing.T) {
 		},
 	} {
 		syncs := 0
-		for nth, taken := 1, true; taken; nth++ {
+		for nth, taken := 1, true; taken; nth += invariants.Sparse {
 			hooks, disk := &errfs.Hooks{}, crashfs.New(crashfs.Options{FileLimit: size})
 			cidstore.Unchecked(t, "s.h5", "it is lost")
 			s := open(t, "s.h5", &cidstore.Options{FS: hooks.On(disk), GCInterval: -1})
@@ -205,7 +205,7 @@ func head(t *testing.T, disk vfs.FS) []byte {
 func TestCutAtEachMoment(t *testing.T) {
 	const keys = 200
 	moments := 0
-	for nth, cut := 1, true; cut; nth += max(1, invariants.Sparse/4) {
+	for nth, cut := 1, true; cut; nth += invariants.Sparse {
 		hooks, o := &errfs.Hooks{}, &cidstore.Options{GCInterval: -1, SplitThreshold: 8}
 		cidstore.SetSmallGrowth(o)
 		o.FS = hooks.On(vfs.OS())
@@ -241,6 +241,19 @@ func TestCutAtEachMoment(t *testing.T) {
 	}
 	if moments < 20 {
 		t.Errorf("%d moments", moments)
+	}
+}
+
+// TestRefreshOfACutFile: a reader learns that its file was cut short, wherever.
+func TestRefreshOfACutFile(t *testing.T) {
+	for _, noMmap := range []bool{false, true} {
+		for _, left := range []int64{0, 5000, 12288, 1 << 20} {
+			path := smallFile(t, 3000)
+			r := open(t, path, &cidstore.Options{NoMmap: noMmap, ReadOnly: true})
+			cidstore.Unchecked(t, path, "it is cut short")
+			must(t, os.Truncate(path, min(left, mustGet(os.Stat(path))(t).Size()-1)))
+			wantErr(t, r.Refresh(), cidstore.ErrTruncated, "Refresh", left)
+		}
 	}
 }
 

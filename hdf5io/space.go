@@ -21,7 +21,8 @@ type space struct {
 	limbo   []limboBatch
 	waiting uint64 // sum of the bytes of limbo
 	size    uint64 // of the file, as far as we allocated it; see setSize
-	// least is size, for readers that do not hold mu.
+	// least is size, for those who do not hold mu. In a file that is open for reading it is
+	// the end of the newest View, except with Options.Salvage: 0.
 	least atomic.Uint64
 	// unsynced: the file grew, and no Sync has followed.
 	unsynced bool

@@ -182,6 +182,9 @@ func (f *File) publish(v *View) {
 	v.complete()
 	f.space.mu.Lock()
 	f.space.views = append(f.space.views, v)
+	if f.options.ReadOnly && !f.options.Salvage {
+		f.space.least.Store(v.slot.endOfFile)
+	}
 	f.space.mu.Unlock()
 	f.view.Store(v)
 }
