@@ -1,7 +1,6 @@
 package cidstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -170,7 +169,7 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 	c.ops = newQueue(st.frozen, st.view.record.sliceHash)
 	defer vfs.Free(c.ops.places) // all of them, however many are left by then
 	if err := guard(func() error { c.plan(st.view); return nil }); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
+		return s.writeFailed(fmt.Errorf("checkpoint: %w", err))
 	}
 	ends, placed := c.begins(), s.metrics.placedBytes.Load()
 	limit, paused, wentAhead := s.sliceLimit(), time.Duration(0), ^uint64(0)
@@ -264,9 +263,16 @@ func (c *checkpoint) surely() *demand {
 	return need
 }
 
-// writeFailed returns err, after poisoning the store if the file is poisoned.
+// writeFailed returns err, after poisoning the store if the file is poisoned. If the file was
+// cut short or has no name any more, that is the error: it may be why another was met.
 func (s *Store) writeFailed(err error) error {
-	if err != nil && s.file.Failed() != nil {
+	if err == nil {
+		return nil
+	}
+	if lost := s.intact(); lost != nil {
+		return s.poisoned(lost)
+	}
+	if s.file.Failed() != nil {
 		s.poisoned(err)
 	}
 	return err
@@ -425,7 +431,7 @@ func (s *Store) publish(m *merge, frozen *table) error {
 	var next *view
 	err = guard(func() (err error) { next, err = s.openView(root, m.record, m.directory.Done()); return err })
 	if err != nil {
-		return s.poisoned(cmp.Or(s.intact(), err))
+		return s.poisoned(s.writeFailed(err))
 	}
 	older, before := m.base.record.lastApplied, s.state.Load()
 	s.admission.mu.Lock()
