@@ -26,14 +26,15 @@ import (
 //	   124     4  tree_crc32c       of all object and index headers
 //	   128    32  chunk_map_0
 //	   160    32  chunk_map_1
-//	   192  3900  payload           the caller's; the rest zero
+//	   192  3884  payload           the caller's; the rest zero
+//	  4076    16  reserved          0
 //	  4092     4  crc32c            of bytes 0..4091
 const (
 	offSlotMagic, offSlotVersion, offSlotPayloadSize, offSlotUUID = 0, 8, 12, 16
 	offSlotGeneration, offSlotCommit, offSlotEndOfFile            = 32, 40, 48
 	offSlotSuperblock, offSlotFreeMap, offSlotFreeMapSize         = 56, 104, 112
 	offSlotFreeMapCRC, offSlotTreeCRC, offSlotMap0, offSlotMap1   = 120, 124, 128, 160
-	offSlotPayload, offSlotCRC                                    = 192, 4092
+	offSlotPayload, offSlotReserved, offSlotCRC                   = 192, 4076, 4092
 	slotSize                                                      = 4096
 )
 
@@ -43,7 +44,7 @@ const (
 	slotVersion = 1
 
 	// MaxPayload is the largest payload of a commit, in bytes.
-	MaxPayload = offSlotCRC - offSlotPayload
+	MaxPayload = offSlotReserved - offSlotPayload
 )
 
 var _ [slotSize]byte = [offSlotCRC + 4]byte{}
