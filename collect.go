@@ -73,9 +73,10 @@ func (s *Store) collectInBackground(ctx context.Context) error {
 
 // collection is one collection of garbage.
 type collection struct {
-	sets       uint64 // how many set ids to look at
-	demote     bool   // whether to demote sets that would fit the entries of their keys
-	checkpoint bool   // whether to end with a checkpoint, or to leave that to others
+	sets       uint64  // how many set ids to look at
+	next       *uint64 // the first of them, and then the one after the last; nil: Store.scanned
+	demote     bool    // whether to demote sets that would fit the entries of their keys
+	checkpoint bool    // whether to end with a checkpoint, or to leave that to others
 
 	store   *Store
 	view    *Snapshot
@@ -218,18 +219,22 @@ func (s *Store) opsAtOnce() int {
 // short ones reach all sets too.
 func (c *collection) scan(ctx context.Context) error {
 	s, all := c.store, c.view.view.record.sets.Sets
+	next := c.next
+	if next == nil {
+		next = &s.scanned
+	}
 	for left := min(c.sets, all); left > 0; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if s.scanned >= all {
-			s.scanned %= all
+		if *next >= all {
+			*next %= all
 		}
-		n := min(left, rowsPerStep, all-s.scanned)
-		if err := c.look(s.scanned, s.scanned+n); err != nil {
+		n := min(left, rowsPerStep, all-*next)
+		if err := c.look(*next, *next+n); err != nil {
 			return err
 		}
-		s.scanned += n
+		*next += n
 		left -= n
 	}
 	return nil

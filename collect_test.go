@@ -174,6 +174,21 @@ func TestScanOfShortLives(t *testing.T) {
 	}
 }
 
+// TestScanBesideAnother: a scan that Maintain makes in parts reaches all sets, though the
+// background makes one between two parts.
+func TestScanBesideAnother(t *testing.T) {
+	s, _ := deletedSets(t, &Options{GCInterval: -1}, 97)
+	mustDo(t, s.Checkpoint(t.Context()))
+	var next uint64
+	for _, c := range []collection{{sets: 20, next: &next, demote: true}, {sets: 20}, {sets: 20, next: &next, demote: true}} {
+		mustDo(t, errOf(s.collect(t.Context(), c)))
+	}
+	mustDo(t, s.Checkpoint(t.Context()))
+	if n := s.Metrics().DemotionEvents; n != 40 {
+		t.Errorf("%d sets demoted, want 40", n)
+	}
+}
+
 // TestDeletionLogOfOneCommit: a commit of more deletions than the deletion log may hold adds
 // no more than that, and the next collection finds what the others have left.
 func TestDeletionLogOfOneCommit(t *testing.T) {

@@ -27,8 +27,8 @@ func (s *Store) maintain(ctx context.Context) error {
 	left := r.view.record.sets.Sets
 	r.view.Unpin(pin)
 	var damage error // does not stop the rest
-	for ; ; left -= scannedSets {
-		_, err := s.collect(ctx, collection{sets: scannedSets, demote: true})
+	for next := uint64(0); ; left -= scannedSets {
+		_, err := s.collect(ctx, collection{sets: scannedSets, next: &next, demote: true})
 		if err != nil && !errors.Is(err, ErrCorrupt) {
 			return err
 		}
