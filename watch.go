@@ -13,14 +13,15 @@ import (
 // which costs two cheap calls to the system. If the path names another file while this one
 // still has a name, the next checkpoint sees it.
 
-// intact returns ErrTruncated if the file is shorter than the store has made it, and
-// ErrReplaced if it no longer has a name.
+// intact returns ErrTruncated if the file is shorter than the store has made it or, read-only,
+// than its root says, and ErrReplaced if a writer's file no longer has a name. A reader may have
+// a file system that does not count names.
 func (s *Store) intact() error {
 	links, err := s.file.Links()
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s: %w", s.path, err)
-	case links == 0:
+	case links == 0 && !s.opts.ReadOnly:
 		return fmt.Errorf("%s: %w: it no longer has a name", s.path, ErrReplaced)
 	}
 	return nil
