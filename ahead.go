@@ -88,7 +88,7 @@ func (s *Store) inParts(ctx context.Context, put func(m *merge, limit int64) (ke
 
 // putPart makes one commit of inParts, if put places anything.
 func (s *Store) putPart(put func(*merge, int64) (func(), bool, error), limit int64) (wrote, done bool, err error) {
-	m, err := s.begin()
+	m, err := s.begin(nil)
 	if err != nil {
 		return false, false, err
 	}

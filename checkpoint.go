@@ -142,7 +142,7 @@ type checkpoint struct {
 	keep    bool    // there is no room to fold any group, so everything goes into runs
 	sure    *demand // what is left goes into one commit, for which this was promised
 	done    structure
-	changes []bucket.Item // memory of merge.changes, for the next slice
+	scratch scratch // of its slices
 }
 
 // structure counts the changes of structure, for the log's summary and the metrics.
@@ -351,7 +351,7 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	if err := s.file.Reserve(min(limit, usualGrowth(int64(c.ops.len()))+s.smallestSlice())); err != nil && !errors.Is(err, ErrNoSpace) {
 		return false, err
 	}
-	m, err := s.begin()
+	m, err := s.begin(&c.scratch)
 	if err != nil {
 		return false, err
 	}
@@ -364,7 +364,7 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 		limit = min(limit, m.tx.Longest()/2) // so that the new run is one piece
 		m.tx.KeepFree(s.leastFree())
 	}
-	m.folds, m.keep, m.changes, m.sure = c.folds, c.keep, c.changes, c.sure != nil
+	m.folds, m.keep, m.sure = c.folds, c.keep, c.sure != nil
 	rest, err := m.run(c.ops, limit)
 	if err != nil {
 		return false, err
@@ -392,7 +392,7 @@ func (c *checkpoint) slice(limit int64) (last bool, err error) {
 	if dropped && s.log != nil {
 		s.log.DropOld()
 	}
-	c.ops, c.next, c.last, c.changes = rest, m.next, last, m.changes
+	c.ops, c.next, c.last = rest, m.next, last
 	c.done.add(m.done)
 	return last, nil
 }

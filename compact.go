@@ -94,7 +94,7 @@ func (s *Store) writeAllAgain() (done bool, err error) {
 // moved, if it is not nil, is called after each part with the number of bytes placed so
 // far.
 func (s *Store) writeAgain(from, most int64, moved func(bytes int64)) error {
-	m, err := s.begin()
+	m, err := s.begin(nil)
 	if err != nil {
 		return err
 	}

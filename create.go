@@ -173,7 +173,7 @@ func firstGroup(tx *hdf5io.Tx, r *record) error {
 	if err != nil {
 		return err
 	}
-	w, err := bucket.NewWriter(tx, table, int64(r.created))
+	w, err := bucket.NewWriter(tx, table, int64(r.created), nil)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 // merge is what one transaction does to the tree. For a slice of a checkpoint it merges
 // operations, in order of hashes, into the groups, runs, sets and directory.
 type merge struct {
+	*scratch
 	file      *hdf5io.File
 	tx        *hdf5io.Tx
 	base      *view
@@ -33,16 +34,9 @@ type merge struct {
 
 	record    record // becomes that of the new root
 	deletions []gc.Record
-	groupOps  []*op                              // of the group under way
-	keyEnds   []int                              // where the operations of each key of the group end
-	hashes    []uint64                           // of these keys
-	finder    bucket.Finder                      // at the group under way
-	relatives []relative                         // of the family under way
-	united    []bucket.Item                      // of the family under way
 	unused    []uint32                           // ids of the base's groups that no pointer names; nil if not known yet
 	ops       []*op                              // of the key under way
 	onRemove  func(v E, whole bool, ordinal int) // removed, as a function made once
-	changes   []bucket.Item                      // of the group under way
 	next      uint64                             // hash after the last group merged
 	end       bool                               // that group has the last hash
 	done      structure
@@ -52,21 +46,37 @@ type merge struct {
 	placed    int64
 }
 
+// scratch is the memory that a merge uses again for each group. Slices of a checkpoint share
+// one.
+type scratch struct {
+	groupOps  []*op         // of the group under way
+	keyEnds   []int         // where the operations of each key of the group end
+	hashes    []uint64      // of these keys
+	finder    bucket.Finder // at the group under way
+	relatives []relative    // of the family under way
+	united    []bucket.Item // of the family under way
+	changes   []bucket.Item // of the group under way
+	buckets   bucket.Memory
+}
+
 // begin starts the transaction of the next root, which may change anything of the present
-// root. The caller defers tx.Abort. checkpointing is held.
-func (s *Store) begin() (*merge, error) {
+// root, with memory of its own or of k. The caller defers tx.Abort. checkpointing is held.
+func (s *Store) begin(k *scratch) (*merge, error) {
+	if k == nil {
+		k = new(scratch)
+	}
 	tx, err := s.file.Begin()
 	if err != nil {
 		return nil, err
 	}
 	base := s.state.Load().view
 	m := &merge{
-		file: s.file, tx: tx, base: base, commit: tx.NextCommit(), now: s.now(), record: base.record,
+		scratch: k, file: s.file, tx: tx, base: base, commit: tx.NextCommit(), now: s.now(), record: base.record,
 		geometry: base.buckets.Geometry(), directory: base.directory.Edit(),
 		next: base.record.sliceHash, handled: s.handledRows,
 	}
 	m.onRemove = m.removed
-	if m.buckets, err = bucket.NewWriter(tx, base.buckets, m.now); err == nil {
+	if m.buckets, err = bucket.NewWriter(tx, base.buckets, m.now, &k.buckets); err == nil {
 		m.sets, err = valueset.NewWriter(tx, base.sets, m.record.sets)
 	}
 	if err != nil {
@@ -79,7 +89,7 @@ func (s *Store) begin() (*merge, error) {
 // change makes a root that differs from the present one by what f does, and leaves the
 // tables as they are. checkpointing is held.
 func (s *Store) change(f func(m *merge) error) error {
-	m, err := s.begin()
+	m, err := s.begin(nil)
 	if err != nil {
 		return err
 	}

@@ -116,11 +116,19 @@ func (s *Store) pace(n int) {
 	}
 }
 
-// roomToPace returns how many operations fit into the log and memory, less the reserve.
+// roomToPace returns how many operations writers may add until the checkpoint under way ends.
 func (s *Store) roomToPace(st *state) int64 {
 	ring, memory := s.ringRecords(int64(st.view.record.walSize)), s.opts.MemoryBudget
-	each := max(st.frozen.bytes()/max(int64(st.frozen.count.Load()), 1), 1)
-	return min(lessReserve(s.log.Room(), ring), lessReserve(memory-st.pendingBytes(), memory)/each)
+	fresh, frozen := int64(st.fresh.count.Load()), int64(st.frozen.count.Load())
+	each := max(st.frozen.bytes()/max(frozen, 1), 1)
+	return lessNext(min(lessReserve(s.log.Room(), ring), lessReserve(memory-st.pendingBytes(), memory)/each), fresh, frozen)
+}
+
+// lessNext takes from the room that is left what the next checkpoint needs: it should begin
+// with half of all room, that of the pending operations included. If it did not, its writers
+// would be slow, and those of the present one fast. At least half of what is left stays.
+func lessNext(room, fresh, frozen int64) int64 {
+	return max(min(room, (room+fresh+frozen)/2-fresh), room/2)
 }
 
 // lessReserve takes the reserve of all from the room that is left, but no more than half of

@@ -145,3 +145,20 @@ func TestStretchBelow(t *testing.T) {
 		}
 	}
 }
+
+// TestRoomOfTheNextCheckpoint: writers get about half of all room until a checkpoint ends,
+// however little of it the checkpoint has, and never nothing while there is room.
+func TestRoomOfTheNextCheckpoint(t *testing.T) {
+	for _, c := range []struct{ room, fresh, frozen, want int64 }{
+		{900, 0, 100, 500}, // a small checkpoint leaves more than half
+		{400, 500, 100, 200},
+		{300, 0, 700, 300}, // a large one less
+		{10, 290, 700, 10},
+		{10, 890, 100, 5},
+		{0, 500, 500, 0},
+	} {
+		if got := lessNext(c.room, c.fresh, c.frozen); got != c.want {
+			t.Errorf("%d left, %d and %d pending: %d, want %d", c.room, c.fresh, c.frozen, got, c.want)
+		}
+	}
+}

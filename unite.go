@@ -260,7 +260,7 @@ func (s *Store) visitFrom(from uint64, limit int64, visit func(m *merge) (bool, 
 			return 0, err
 		}
 	}
-	m, err := s.begin()
+	m, err := s.begin(nil)
 	if err != nil {
 		return 0, err
 	}

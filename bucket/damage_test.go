@@ -123,7 +123,7 @@ func TestWriterRefusesDamage(t *testing.T) {
 	tx, err := w.file.Begin()
 	must(t, err)
 	defer tx.Abort()
-	writer, err := NewWriter(tx, w.table, 3)
+	writer, err := NewWriter(tx, w.table, 3, nil)
 	must(t, err)
 	if _, err := writer.Fold(0, nil); !errors.Is(err, corrupt.Err) {
 		t.Errorf("fold of a damaged group: %v", err)

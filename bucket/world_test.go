@@ -44,7 +44,7 @@ func newWorld(t testing.TB, threshold int) *world {
 		if err != nil {
 			return err
 		}
-		writer, err := NewWriter(tx, base, 1)
+		writer, err := NewWriter(tx, base, 1, nil)
 		if err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func (w *world) commit(changes []Item, absorb bool, stop int, fold func(s *State
 	slices.SortFunc(changes, func(a, b Item) int { return cmp.Or(cmp.Compare(a.Hash, b.Hash), a.Key.Compare(b.Key)) })
 	tx, err := w.file.Begin()
 	must(w.t, err)
-	writer, err := NewWriter(tx, w.table, 2)
+	writer, err := NewWriter(tx, w.table, 2, nil)
 	must(w.t, err)
 	if absorb {
 		writer.Absorb(len(changes))
@@ -147,7 +147,7 @@ func (w *world) tryTrim(number hdf5io.Commit) error {
 	tx, err := w.file.Begin()
 	must(w.t, err)
 	defer tx.Abort()
-	writer, err := NewWriter(tx, w.table, 2)
+	writer, err := NewWriter(tx, w.table, 2, nil)
 	must(w.t, err)
 	err = writer.Trim(number, func(yield func(State, error) bool) {
 		for _, id := range w.groups {

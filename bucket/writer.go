@@ -29,16 +29,25 @@ type Writer struct {
 	absorbed int   // how many of them, the newest, the new run takes in
 	pending  pendingRun
 
-	// Reused by each call.
+	*Memory
+}
+
+// Memory is what a Writer uses again for each group. Writers that come one after another may
+// share one.
+type Memory struct {
 	later       gathering
 	items       []Item
 	bytes, page []byte
 }
 
 // NewWriter returns the Writer of a transaction on the View of base. now, in ns
-// since 1970, is recorded for people to read.
-func NewWriter(tx *hdf5io.Tx, base *Table, now int64) (*Writer, error) {
-	w := &Writer{tx: tx, base: base, now: now, commit: tx.NextCommit(), runs: slices.Clone(base.runs)}
+// since 1970, is recorded for people to read. The Writer has memory, if it is not nil, for
+// itself.
+func NewWriter(tx *hdf5io.Tx, base *Table, now int64, memory *Memory) (*Writer, error) {
+	if memory == nil {
+		memory = new(Memory)
+	}
+	w := &Writer{tx: tx, base: base, now: now, commit: tx.NextCommit(), runs: slices.Clone(base.runs), Memory: memory}
 	into := [...]**hdf5io.TxDataset{&w.states, &w.entries, &w.mores}
 	for i, form := range datasetForms(base.geometry) {
 		d, err := tx.Dataset(form.path)
