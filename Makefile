@@ -27,9 +27,10 @@ test: ## every test, with the foreign programs that are compared with (TESTFLAGS
 	scripts/oracles
 	$(GO) test -timeout 30m $(TESTFLAGS) $(PACKAGES)
 
-# At its end a program of the race detector sleeps for a second: hundreds of them run.
+# At its end a program of the race detector sleeps for a second: hundreds of them run. lint has
+# vetted these packages, with the same tag.
 race: ## every test under the race detector, with the invariants of debug builds; a sample of what one goroutine searches
-	GORACE=atexit_sleep_ms=10 $(GO) test -timeout 30m -race -tags invariants $(TESTFLAGS) $(PACKAGES)
+	GORACE=atexit_sleep_ms=10 $(GO) test -vet=off -timeout 30m -race -tags invariants $(TESTFLAGS) $(PACKAGES)
 
 fuzz: ## each native fuzz target for FUZZTIME, 20s by default, whatever fails; prints each failing input
 	scripts/fuzz
