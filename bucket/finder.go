@@ -39,10 +39,8 @@ func (f *Finder) Seek(t *Table, id uint32, hashes []uint64) error {
 	if f.page, f.outline, err = t.pageOf(id, hashes[0]); err != nil {
 		return err
 	}
-	f.may = f.may[:0]
-	for range hashes {
-		f.may = append(f.may, 0)
-	}
+	f.may = slices.Grow(f.may[:0], len(hashes))[:len(hashes)]
+	clear(f.may)
 	for i := len(t.runs) - 1; i >= 0 && t.runs[i].number > f.outline.commit; i-- {
 		if r := &t.runs[i]; hashes[0] <= r.high && hashes[len(hashes)-1] >= r.low {
 			f.newest = append(f.newest, r)

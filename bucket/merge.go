@@ -9,9 +9,10 @@ import (
 // gathering merges the newest items of a group. It merges their places, because the items
 // are large. Its memory is reused.
 type gathering struct {
-	items []Item
-	order []gathered // of the items, ascending
-	other []gathered
+	items  []Item // the changes alone, or with them in memory
+	memory []Item
+	order  []gathered // of the items, ascending
+	other  []gathered
 }
 
 // gathered is where an item is in a gathering.
@@ -24,13 +25,16 @@ type gathered struct {
 var gatherings = sync.Pool{New: func() any { return new(gathering) }}
 
 // begin drops what was gathered, and gathers changes. They ascend, and may have deleted
-// items.
+// items. They must stay as they are until the next begin.
 func (g *gathering) begin(changes []Item) {
-	g.items, g.order = append(g.items[:0], changes...), g.order[:0]
+	g.items, g.order = changes, slices.Grow(g.order[:0], len(changes))
 	for i := range g.items {
 		g.order = append(g.order, gathered{g.items[i].Hash, i})
 	}
 }
+
+// own copies the changes into memory, where items of runs can follow them.
+func (g *gathering) own() { g.items = append(g.memory[:0], g.items...) }
 
 // put merges the items from index first on, which ascend, into those before. Of each
 // key the item that was there stays. An item is left out if its hash is in one of the

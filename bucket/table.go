@@ -307,17 +307,25 @@ func (t *Table) rowItems(dst []Item, id uint32, p page) ([]Item, error) {
 // may be out of date.
 func (t *Table) later(g *gathering, s *State, changes []Item, only func(r *run) bool) (doubts []hashes, err error) {
 	g.begin(changes)
+	owned := false
 	for i := range slices.Backward(t.runs) {
 		r := &t.runs[i]
 		low, high := max(s.Prefix, r.low), min(s.Last(), r.high)
 		if r.number <= s.Commit || low > high || only != nil && !only(r) {
 			continue
 		}
+		if !owned {
+			g.own()
+			owned = true
+		}
 		first, newerDoubts := len(g.items), doubts
 		var damage error
 		g.items, doubts, damage = t.runItems(g.items, doubts, r, low, high)
 		err = errors.Join(err, damage)
 		g.put(first, newerDoubts)
+	}
+	if owned {
+		g.memory = g.items
 	}
 	return doubts, err
 }

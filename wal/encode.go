@@ -63,7 +63,9 @@ func (e *encoder) frame(ops []Op, pads uint64, watermark Seq) (first Seq, nanos 
 	count := uint64(len(ops)) + pads + endRecords
 	start, end := len(e.group), e.bytes(e.grouped()+count)
 	if end > cap(e.group) {
-		e.group = slices.Grow(e.group, max(end-start, start)) // in steps of two, so that few are left to the collector
+		// In large steps, so that few are left to the collector, and not so far that
+		// closeGroup would give up a group that has not grown to mostWaiting.
+		e.group = slices.Grow(e.group, max(end-start, min(start, groupBytes)))
 	}
 	e.group = e.group[:end]
 	e.tick(count)
