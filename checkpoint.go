@@ -216,14 +216,19 @@ func (s *Store) mergeFrozen(ctx context.Context, pause func(context.Context) err
 	s.metrics.checkpoints.Add(1)
 	ends()
 	s.placedEach = (s.metrics.placedBytes.Load() - placed) / max(uint64(count), leastSample)
-	// The other slot holds on to the records that this checkpoint has merged. If these
-	// are a large part of the log, that slot is written too.
-	if uint64(count)*wal.RecordSize >= st.view.record.walSize/8 && !s.settled {
-		if err := s.settle(); err != nil {
-			return err
-		}
+	if err := s.settleMerged(st, count); err != nil {
+		return err
 	}
 	return s.summarize(c.done)
+}
+
+// settleMerged writes the other slot too, which holds on to the count records that a
+// checkpoint of st has merged, if these are a large part of the log.
+func (s *Store) settleMerged(st *state, count int) error {
+	if uint64(count)*wal.RecordSize < st.view.record.walSize/8 || s.settled {
+		return nil
+	}
+	return s.settle()
 }
 
 // keepAll makes the rest go into runs, and into one commit if that is sure to find room. It
