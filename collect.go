@@ -113,8 +113,10 @@ func (s *Store) collect(ctx context.Context, c collection) (GCStats, error) {
 			return c.stats, ofStore(err)
 		}
 	}
+	took := s.opts.Clock().Sub(began)
+	s.metrics.gcTimes.observe(took)
 	if did := c.stats.Deletions + c.stats.Tombstones + c.stats.Orphans; did > 0 {
-		s.maintained(didCollect, did, s.opts.Clock().Sub(began))
+		s.maintained(didCollect, did, took)
 	}
 	s.LogEvent("gc", "deletions", c.stats.Deletions, "compacted", c.stats.Compacted,
 		"tombstones", c.stats.Tombstones, "orphans", c.stats.Orphans)
@@ -329,8 +331,10 @@ func (s *Store) erase(ctx context.Context) (freed bool, err error) {
 		s.leftDead = left
 	}
 	if stats.Tombstones = before - min(before, left); stats.Tombstones > 0 {
+		took := s.opts.Clock().Sub(began)
 		s.metrics.garbage(&stats)
-		s.maintained(didCollect, stats.Tombstones, s.opts.Clock().Sub(began))
+		s.metrics.gcTimes.observe(took)
+		s.maintained(didCollect, stats.Tombstones, took)
 		s.LogEvent("gc", "deletions", 0, "compacted", stats.Compacted, "tombstones", stats.Tombstones, "orphans", 0)
 	}
 	return stats.Tombstones > 0, err

@@ -11,12 +11,12 @@ const (
 	// DurationSchema says that there are 2^2 buckets for each doubling.
 	DurationSchema = 2
 	// DurationBuckets is the number of buckets.
-	DurationBuckets = 128
+	DurationBuckets = 144
 	// DurationFirst is the number of the first bucket. Bucket n counts durations of up
 	// to 2^(n/4) seconds that are too long for the bucket before it.
-	DurationFirst = -20<<DurationSchema + 1
-	// DurationZero is the bound of Durations.Zero in seconds, 2^-20.
-	DurationZero = 0x1p-20
+	DurationFirst = -24<<DurationSchema + 1
+	// DurationZero is the bound of Durations.Zero in seconds, 2^-24: 60 ns.
+	DurationZero = 0x1p-24
 )
 
 // Durations counts how long something took each time.

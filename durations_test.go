@@ -9,9 +9,9 @@ import (
 // TestDurationsBounds: every duration is in the bucket whose bounds hold it, and one
 // out of all bounds in the nearest.
 func TestDurationsBounds(t *testing.T) {
-	bound := func(i int) float64 { return math.Exp2(float64(i-79) / 4) } // upper one of bucket i
+	bound := func(i int) float64 { return math.Exp2(float64(i-95) / 4) } // upper one of bucket i
 	for _, d := range []time.Duration{
-		1, 953, 954, 1000, time.Microsecond * 17, time.Millisecond, 15625 * time.Microsecond, time.Second / 4, time.Second,
+		1, 59, 60, 953, 954, 1000, time.Microsecond * 17, time.Millisecond, 15625 * time.Microsecond, time.Second / 4, time.Second,
 		time.Second + 1, 2 * time.Second, time.Hour, 4096 * time.Second,
 	} {
 		var h durations

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +42,8 @@ type Metrics struct {
 
 	Commits, Checkpoints uint64
 	CheckpointTimes      Durations // of the checkpoints that completed
+	GCTimes              Durations // of the collections of garbage that completed
+	LookupTimes          Durations // of the Lookups and AppendLookups of one key in 1,024, always the same ones
 	PlacedBytes          uint64    // bytes written into the space of the tree
 	Waits                uint64    // how often a write had to wait for room
 	Danger               float64   // how urgently the store needs maintenance, 0 to 1; writable stores only
@@ -135,7 +138,7 @@ type counters struct {
 	scrubs, scrubbedBytes, scrubDefects, mendedMasks   atomic.Uint64
 	maintained                                         [maintenanceKinds]atomic.Uint64
 	damage                                             bucket.Damage
-	checkpointTimes, syncTimes                         durations
+	checkpointTimes, gcTimes, lookupTimes, syncTimes   durations
 
 	replays, replayedFrames, replayedOperations, replayErrors atomic.Uint64
 	audits, auditFailures                                     atomic.Uint64 // by readers, which have no wal.Log
@@ -172,15 +175,12 @@ func (c *counters) garbage(done *GCStats) {
 	c.orphans.Add(done.Orphans)
 }
 
-// failed counts an error; nil means that it is unknown.
+// failed counts an error.
 func (c *counters) failed(err error, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.errors[errorType(err)]++
-	c.lastTime = now
-	if err != nil {
-		c.lastError = err.Error()
-	}
+	c.lastError, c.lastTime = err.Error(), now
 }
 
 // count counts what a commit did to the structure of the tree.
@@ -250,6 +250,7 @@ func (c *counters) load() Metrics {
 		Garbage: GCStats{c.deletions.Load(), c.compacted.Load(), c.collected.Load(), c.orphans.Load()},
 		Commits: c.commits.Load(), Checkpoints: c.checkpoints.Load(),
 		CheckpointTimes: c.checkpointTimes.load(), WALSyncTimes: c.syncTimes.load(),
+		GCTimes: c.gcTimes.load(), LookupTimes: c.lookupTimes.load(),
 		PlacedBytes: c.placedBytes.Load(), Waits: c.waits.Load(),
 		Replays: c.replays.Load(), ReplayedFrames: c.replayedFrames.Load(),
 		ReplayedOperations: c.replayedOperations.Load(), ReplayErrors: c.replayErrors.Load(),
@@ -292,7 +293,8 @@ func (s *Store) gauges(m *Metrics, r reader) {
 }
 
 // LogEvent sends a structured event to Options.Logger. The events "split", "merge", "gc"
-// and "error" also raise their counters. args are pairs as in log/slog.
+// and "error" also raise their counters. args are pairs as in log/slog. The error among
+// those of "error", or if there is none their text, becomes Metrics.LastError.
 func (s *Store) LogEvent(event string, args ...any) {
 	switch event {
 	case "split":
@@ -310,13 +312,26 @@ func (s *Store) event(event string, args ...any) {
 	level := slog.LevelInfo
 	if event == "error" {
 		level = slog.LevelError
-		var last error
-		for i := 1; i < len(args); i += 2 {
-			if err, ok := args[i].(error); ok {
-				last = err
-			}
-		}
-		s.metrics.failed(last, s.opts.Clock())
+		s.metrics.failed(errorIn(args), s.opts.Clock())
 	}
 	s.note(level, event, args...)
+}
+
+// errorIn returns the error in the arguments of an event, or else an error that says all of
+// them.
+func errorIn(args []any) (found error) {
+	var r slog.Record
+	r.Add(args...)
+	text := make([]string, 0, len(args)/2)
+	r.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok {
+			found = err
+		}
+		text = append(text, a.String())
+		return true
+	})
+	if found == nil {
+		found = errors.New(strings.Join(text, " "))
+	}
+	return found
 }

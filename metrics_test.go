@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -93,6 +94,11 @@ func TestCountersStay(t *testing.T) {
 	see("written")
 	must(t, s.Checkpoint(context.Background()), s.Delete(cidstore.FromUint64(3)), s.AuditWAL(0))
 	see("checkpoint")
+	for i := range uint64(4096) {
+		must(t, errOf(s.Lookup(cidstore.FromUint64(i))))
+	}
+	must(t, errOf(s.RunGCOnce(t.Context())), errOf(s.RunGCOnce(t.Context())))
+	see("collected")
 	s.LogEvent("error", "error", cidstore.ErrNoSpace)
 	s.LogEvent("error", "what", "nothing that is an error")
 	see("errors")
@@ -115,7 +121,10 @@ func TestCountersStay(t *testing.T) {
 		t.Errorf("%d times of %d syncs, %d times of %d checkpoints",
 			last.WALSyncTimes.Count(), last.WAL.Syncs, last.CheckpointTimes.Count(), last.Checkpoints)
 	}
-	if last.LastError != cidstore.ErrNoSpace.Error() || last.LastErrorTime.IsZero() || last.ErrorEvents != 2 {
+	if n := last.LookupTimes.Count(); last.GCTimes.Count() != last.GCRuns || last.GCRuns != 2 || n < 1 || n > 40 {
+		t.Errorf("%d times of %d collections, %d of lookups", last.GCTimes.Count(), last.GCRuns, n)
+	}
+	if last.LastError != "what=nothing that is an error" || last.LastErrorTime.IsZero() || last.ErrorEvents != 2 {
 		t.Errorf("%d errors, the last %q at %v", last.ErrorEvents, last.LastError, last.LastErrorTime)
 	}
 	for name, n := range last.Errors() {
@@ -154,10 +163,11 @@ func TestErrorTypes(t *testing.T) {
 	} {
 		s, _ := fresh(t, &cidstore.Options{GCInterval: -1})
 		s.LogEvent("error", "error", err)
+		s.LogEvent("error", slog.Any("error", err))
 		m := s.Metrics()
 		for name, n := range m.Errors() {
-			if (n == 1) != (name == want) {
-				t.Errorf("%v: %d errors of type %s, want %s", err, n, name, want)
+			if (n == 2) != (name == want) || m.LastError != err.Error() {
+				t.Errorf("%v: %d errors of type %s, want %s; the last is %q", err, n, name, want, m.LastError)
 			}
 		}
 	}

@@ -44,3 +44,15 @@ func ExampleHasher() {
 	fmt.Printf("%#x\n", hasher.Hash(keys.E{High: 0x0001020304050607, Low: 0x08090a0b0c0d0e0f}))
 	// Output: 0x3f2acc7f57c29bdb
 }
+
+// An identifier has two halves, and 16 bytes in an HDF5 file.
+func ExampleE_AppendHDF5() {
+	e := keys.E{High: 1, Low: 0x2a}
+	data := e.AppendHDF5(nil)
+	fmt.Printf("%x\n", data)
+	back, err := keys.FromHDF5(data)
+	fmt.Println(back.High, back.Low, err)
+	// Output:
+	// 01000000000000002a00000000000000
+	// 1 42 <nil>
+}

@@ -90,9 +90,9 @@ func orInvalid(desc *prometheus.Desc, metric prometheus.Metric, err error) prome
 	return metric
 }
 
-// The bounds of classic histograms are powers of two, from 2^leastBound seconds, 15 µs,
+// The bounds of classic histograms are powers of two, from 2^leastBound seconds, 0.24 µs,
 // to 2^mostBound, 64 s.
-const leastBound, mostBound = -16, 6
+const leastBound, mostBound = -22, 6
 
 // histogram is a native and a classic histogram in one; a server takes what it can.
 func histogram(desc *prometheus.Desc, d *cidstore.Durations, began time.Time) prometheus.Metric {

@@ -312,14 +312,14 @@ func TestHistogramIsBoth(t *testing.T) {
 	var got dto.Metric
 	must(t, histogram(prometheus.NewDesc("x", "x", nil, nil), &d, time.Unix(1, 0)).Write(&got))
 	h := got.Histogram
-	if h.GetSampleCount() != 18 || h.GetSampleSum() != 3 || h.GetZeroCount() != 2 || h.GetSchema() != 2 || h.GetZeroThreshold() != 0x1p-20 {
+	if h.GetSampleCount() != 18 || h.GetSampleSum() != 3 || h.GetZeroCount() != 2 || h.GetSchema() != 2 || h.GetZeroThreshold() != 0x1p-24 {
 		t.Errorf("count %d, sum %v, zero %d, schema %d", h.GetSampleCount(), h.GetSampleSum(), h.GetZeroCount(), h.GetSchema())
 	}
 	classic := map[float64]uint64{}
 	for _, b := range h.Bucket {
 		classic[b.GetUpperBound()] = b.GetCumulativeCount()
 	}
-	if len(classic) != mostBound-leastBound+1 || classic[0.5] != 2 || classic[1] != 10 || classic[2] != 17 || classic[64] != 17 || classic[0x1p-16] != 2 {
+	if len(classic) != mostBound-leastBound+1 || classic[0.5] != 2 || classic[1] != 10 || classic[2] != 17 || classic[64] != 17 || classic[0x1p-22] != 2 {
 		t.Errorf("classic buckets %v", classic)
 	}
 	var spans []int32

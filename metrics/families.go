@@ -131,10 +131,13 @@ var families = []family{
 	count("compaction_events_total", "Sets whose tombstones were erased.", func(m *figures) uint64 { return m.CompactionEvents }),
 	count("gc_runs_total", "Collections of garbage that were completed.", func(m *figures) uint64 { return m.GCRuns }),
 
+	took("gc_duration_seconds", "How long collections of garbage took that were completed.", func(m *figures) *cidstore.Durations { return &m.GCTimes }),
 	count("gc_deletions_total", "Rows of the deletion log that collections handled.", func(m *figures) uint64 { return m.Garbage.Deletions }),
 	count("gc_compacted_sets_total", "Sets whose tombstones collections dropped.", func(m *figures) uint64 { return m.Garbage.Compacted }),
 	count("gc_tombstones_total", "Tombstones that collections dropped.", func(m *figures) uint64 { return m.Garbage.Tombstones }),
 	count("gc_orphans_total", "Sets that no key named, which collections freed.", func(m *figures) uint64 { return m.Garbage.Orphans }),
+
+	took("lookup_duration_seconds", "How long lookups took, of one key in 1,024.", func(m *figures) *cidstore.Durations { return &m.LookupTimes }),
 
 	countEach("errors_total", "type", "Error events by type.", (*figures).Errors),
 	moment("last_error_timestamp_seconds", "When the last error event was; left out before the first.", func(m *figures) time.Time { return m.LastErrorTime }),
