@@ -20,12 +20,14 @@ import (
 // log, and the slice, or a replay, applies them again. That does no harm: the last
 // operation on a value decides whether the set has it, and an operation on one value
 // changes no other. A key with a Delete among its operations, and one that would lose its
-// last value, is left to the slice, because its entry changes.
+// last value, is left to the slice, because its entry changes. A set that is to be compacted
+// loses its tombstones in parts too, after its values: that changes no pair.
 type ahead struct {
 	ops     queue   // from the next key on
 	durable wal.Seq // later operations are left to the slice: the log could lose them
 	edits   []*op   // what is left to do for the present key: the last operation on each value
 	all     int     // edits of that key, in all
+	compact *op     // says that the set of the present key is to be compacted after them
 }
 
 const (
@@ -108,20 +110,56 @@ func (s *Store) putPart(put func(*merge, int64) (func(), bool, error), limit int
 	return wrote, done, nil
 }
 
-// fill puts values into sets until about limit bytes are placed. A set is written once in
-// a commit, so a part of one ends it.
+// fill puts values into sets, and compacts sets, until about limit bytes are placed. A set is
+// written once in a commit, so a part of one ends it.
 func (a *ahead) fill(m *merge, limit int64) (done bool, err error) {
 	for m.tx.Placed() < limit {
-		for len(a.edits) == 0 {
+		for len(a.edits) == 0 && a.compact == nil {
 			if a.ops.len() == 0 {
 				return true, nil
 			}
-			a.edits = lastOfValues(a.ops.takeKey(), a.durable)
+			ops := a.ops.takeKey()
+			a.compact = asksToCompact(ops)
+			a.edits = lastOfValues(ops, a.durable)
 			a.all = len(a.edits)
 		}
-		if err := a.put(m, limit); err != nil || len(a.edits) > 0 {
+		if len(a.edits) == 0 {
+			if more, err := a.erase(m, limit); err != nil || more {
+				return false, err
+			}
+			a.compact = nil
+			continue
+		}
+		if err := a.put(m, limit); err != nil || len(a.edits) > 0 || a.compact != nil {
 			return false, err
 		}
+	}
+	return false, nil
+}
+
+// asksToCompact returns an operation that asks to compact the set of its key, or nil if
+// there is none, or if the key is deleted.
+func asksToCompact(ops []*op) (compact *op) {
+	for _, o := range ops {
+		switch o.code {
+		case wal.Delete:
+			return nil
+		case wal.CompactSet:
+			compact = o
+		}
+	}
+	return compact
+}
+
+// erase drops tombstones of the set of the present key. more says that it has others.
+func (a *ahead) erase(m *merge, limit int64) (more bool, err error) {
+	key := a.compact
+	entry, found, err := m.base.buckets.Find(m.base.directory.Bucket(key.hash), key.hash, key.key)
+	if err != nil || !found {
+		return false, err
+	}
+	if id, spilled := entry.Spilled(); spilled {
+		return m.erase(id, limit)
 	}
 	return false, nil
 }
