@@ -94,11 +94,12 @@ var classes = []class{
 	{is(cidstore.ErrSpacePinned), exitIO, "end the processes that are reading the file, then run this again"},
 	{isNoSpace, exitIO, "free space on the disk, then run this again; what was acknowledged is kept"},
 	{isA[unsavedError], exitCorrupt, "nothing was saved: copy the file again, or restore a backup"},
+	{isA[seriesError], exitCorrupt, "copy the file again, or restore an earlier backup"},
 	{is(cidstore.ErrTruncated), exitCorrupt, "the file was cut short: copy it again, restore a backup, or save what is left with cidstore repair STORE NEW --mode salvage"},
 	{is(cidstore.ErrForeignEdit), exitCorrupt, "or restore a backup"},
 	{is(cidstore.ErrTampered), exitCorrupt, "do not trust this file: restore a backup"},
 	{is(cidstore.ErrHalfMade), exitCorrupt, ""}, // the text says what to do
-	{isA[shiftedError], exitCorrupt, ""},        // the text says what to do
+	{isA[adviceError], exitCorrupt, ""},         // the text says what to do
 	{is(cidstore.ErrNotCIDStore), exitCorrupt, "name a file that cidstore made, or a new one for import and put"},
 	{isA[checkedError], exitCorrupt, "restore a backup, or save the rest with cidstore repair STORE NEW --mode salvage"},
 	{is(cidstore.ErrCorrupt), exitCorrupt, "run cidstore check to see everything that is wrong; then restore a backup, or save the rest with cidstore repair STORE NEW --mode salvage"},

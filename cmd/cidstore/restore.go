@@ -112,8 +112,17 @@ func (p *program) readBackups(backups []string, what string, read func(options *
 	shown := p.progress(what)
 	err = read(options, shown.update)
 	shown.finish()
+	if len(backups) > 1 && errors.Is(err, cidstore.ErrCorrupt) {
+		return seriesError{err}
+	}
 	return explained("restore", backups[0], err)
 }
+
+// seriesError is what is wrong with a file of a full backup and its increments. Check and
+// repair, which other classes advise, are for stores.
+type seriesError struct{ error }
+
+func (e seriesError) Unwrap() error { return e.error }
 
 // restoreStream restores a backup from standard input.
 func (p *program) restoreStream(store string) error {

@@ -108,10 +108,15 @@ const (
 	slotMagic = "CIDSLOT1"
 )
 
-// shiftedError is a noStoreError of which the text says how to mend it.
-type shiftedError struct{ error }
+// incrementMagic begins an increment of a backup, which may have a commit slot in it.
+const incrementMagic = "CIDINCR1"
 
-func (e shiftedError) Unwrap() error { return e.error }
+const errIncrement = noStoreError("it is an increment of a backup; restore makes a store of its full backup and of it, and restore --verify says whether both are good")
+
+// adviceError is a noStoreError of which the text says what to do.
+type adviceError struct{ error }
+
+func (e adviceError) Unwrap() error { return e.error }
 
 // isNone reports whether an error says that a file is no store, complete or not, of any
 // form.
@@ -140,6 +145,8 @@ func judgeHead(path string, err error) error {
 	head, err := readStart(path, headBytes)
 	at := int64(bytes.Index(head, []byte(slotMagic)))
 	switch {
+	case err == nil && bytes.HasPrefix(head, []byte(incrementMagic)):
+		return adviceError{errIncrement}
 	case err != nil, at > 0 && at%slotBytes == 0:
 		return nil
 	case at >= 0:
@@ -161,7 +168,7 @@ func cutInFront(head []byte, at int64) error {
 	if missing < 0 {
 		what = fmt.Sprintf("%d bytes stand before it; remove them, for example by tail -c +%d FILE > NEW", -missing, 1-missing)
 	}
-	return shiftedError{noStoreError(what)}
+	return adviceError{noStoreError(what)}
 }
 
 // noteOpening prints problems that did not prevent opening the store for reading.
