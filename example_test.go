@@ -278,3 +278,30 @@ func ExampleStore_MigrateDirectory() {
 	fmt.Println(s.DirectoryMode())
 	// Output: attribute
 }
+
+// Delete takes a key with all its values. The event goes to Options.Logger too.
+func ExampleStore_Delete() {
+	s, remove := words()
+	defer remove()
+	dog := cidstore.FromString("dog")
+	for v := range uint64(3) {
+		if err := s.Insert(dog, cidstore.FromUint64(v)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := s.DeleteValue(dog, cidstore.FromUint64(1)); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(s.Count(dog))
+	if err := s.Delete(dog); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(s.HasKey(dog))
+	s.LogEvent("error", "cause", "no more dogs")
+	m := s.Metrics()
+	fmt.Println(m.ErrorEvents, m.LastError)
+	// Output:
+	// 2 <nil>
+	// false <nil>
+	// 1 cause=no more dogs
+}

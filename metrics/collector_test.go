@@ -199,7 +199,8 @@ cidstore_promotion_events_total 1
 `), "cidstore_open", "cidstore_promotion_events_total"))
 }
 
-// TestReadOnlyStore: what only a writer knows is left out, and nothing else.
+// TestReadOnlyStore: what only a writer knows is left out, and nothing else. The document
+// names it.
 func TestReadOnlyStore(t *testing.T) {
 	disk := crashfs.New(crashfs.Options{})
 	w, err := cidstore.Open("db/s.h5", &cidstore.Options{FS: disk, GCInterval: -1})
@@ -208,6 +209,9 @@ func TestReadOnlyStore(t *testing.T) {
 	r, err := cidstore.Open("db/s.h5", &cidstore.Options{FS: disk, ReadOnly: true})
 	must(t, err)
 	defer r.Close()
+	data, err := os.ReadFile(filepath.Join("..", "docs", "METRICS.md"))
+	must(t, err)
+	text, _, _ := strings.Cut(string(data), "| name |")
 	for i := range families {
 		f := &families[i]
 		name := f.fullName()
@@ -215,6 +219,9 @@ func TestReadOnlyStore(t *testing.T) {
 		ofWriter := []string{"free_bytes", "limbo_bytes", "pinned_bytes", "oldest_pinned_commit", "wal_last_sequence", "danger_ratio"}
 		if (written != read) != slices.Contains(ofWriter, f.name) {
 			t.Errorf("%s: %d of a writer, %d of a reader", name, written, read)
+		}
+		if written != read && !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("docs/METRICS.md does not say that %s is left out", name)
 		}
 	}
 }
