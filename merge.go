@@ -60,7 +60,7 @@ type scratch struct {
 }
 
 // begin starts the transaction of the next root, which may change anything of the present
-// root, with memory of its own or of k. The caller defers tx.Abort. checkpointing is held.
+// root, in the memory k, or its own if k is nil. The caller defers tx.Abort. checkpointing is held.
 func (s *Store) begin(k *scratch) (*merge, error) {
 	if k == nil {
 		k = new(scratch)

@@ -9,8 +9,8 @@ import (
 // gathering merges the newest items of a group. It merges their places, because the items
 // are large. Its memory is reused.
 type gathering struct {
-	items  []Item // the changes alone, or with them in memory
-	memory []Item
+	items  []Item     // the caller's changes; after own a copy of them, and what runs hold
+	memory []Item     // where own copies to
 	order  []gathered // of the items, ascending
 	other  []gathered
 }
@@ -33,7 +33,7 @@ func (g *gathering) begin(changes []Item) {
 	}
 }
 
-// own copies the changes into memory, where items of runs can follow them.
+// own copies the changes, so that items of runs can follow them.
 func (g *gathering) own() { g.items = append(g.memory[:0], g.items...) }
 
 // put merges the items from index first on, which ascend, into those before. Of each

@@ -41,8 +41,8 @@ type Memory struct {
 }
 
 // NewWriter returns the Writer of a transaction on the View of base. now, in ns
-// since 1970, is recorded for people to read. The Writer has memory, if it is not nil, for
-// itself.
+// since 1970, is recorded for people to read. memory may be nil; nothing else may use it
+// while the Writer is in use.
 func NewWriter(tx *hdf5io.Tx, base *Table, now int64, memory *Memory) (*Writer, error) {
 	if memory == nil {
 		memory = new(Memory)
